@@ -1,0 +1,15 @@
+//! Twinlog: an offset-identical hot standby for Apache Kafka.
+//!
+//! Dependencies point downward:
+//! `cli -> flow/http -> state -> wire -> batch/offsets`.
+//! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
+
+pub mod batch;
+pub mod cli;
+pub mod config;
+pub mod flow;
+pub mod http;
+pub mod offsets;
+pub mod state;
+pub mod telemetry;
+pub mod wire;

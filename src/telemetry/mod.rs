@@ -1,0 +1,3 @@
+//! What is seen from outside: progress, metrics, logs.
+
+pub mod progress;

@@ -1,0 +1,267 @@
+//! The progress registry: what every flow and partition is doing right now.
+//!
+//! The data path writes it with relaxed atomics; HTTP, metrics and `status` read it.
+//! Nothing here decides anything.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dashmap::DashMap;
+use serde::Serialize;
+
+/// All flows of this process.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Flows by name.
+    pub flows: DashMap<String, Arc<FlowProgress>>,
+}
+
+impl Registry {
+    /// The flow's progress, made on first use.
+    pub fn flow(&self, name: &str, source: &str, target: &str) -> Arc<FlowProgress> {
+        self.flows
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(FlowProgress::new(name, source, target)))
+            .clone()
+    }
+}
+
+/// A partition's key in the registry: source topic and partition.
+pub type PartitionKey = (Arc<str>, i32);
+
+/// One flow's progress.
+#[derive(Debug)]
+pub struct FlowProgress {
+    /// The flow's name in the config.
+    pub name: String,
+    /// The source cluster's name in the config.
+    pub source: String,
+    /// The target cluster's name in the config.
+    pub target: String,
+    /// The whole flow's state.
+    state: Mutex<FlowState>,
+    /// Partitions by source topic and number.
+    pub partitions: DashMap<PartitionKey, Arc<PartitionProgress>>,
+    /// Per-topic notes by source topic: the target name, the offset mode and why.
+    pub topics: DashMap<Arc<str>, TopicNote>,
+    /// Bytes fetched and not yet acknowledged by the target.
+    pub in_flight_bytes: AtomicU64,
+    /// The configured bound of `in_flight_bytes`.
+    pub in_flight_limit_bytes: AtomicU64,
+    /// Whether topic discovery has succeeded at least once.
+    pub discovered: AtomicBool,
+    /// Errors by policy kind, for the metric: kind -> count.
+    pub errors: DashMap<&'static str, u64>,
+}
+
+/// What the whole flow is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum FlowState {
+    /// Connecting, reading state, discovering topics. Set at start.
+    Starting,
+    /// Discovery has run and partitions are being copied.
+    Running,
+    /// Something outside is missing; it is retried.
+    Waiting {
+        /// A short, stable word for metrics, such as `source_unreachable`.
+        reason: &'static str,
+        /// One line for a person, with what to do.
+        detail: String,
+    },
+    /// Ended by a rule (such as another Twinlog having taken over) or by shutdown.
+    Stopped {
+        /// A short, stable word for metrics.
+        reason: &'static str,
+        /// One line for a person.
+        detail: String,
+    },
+}
+
+/// How a topic's offsets relate on both clusters, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TopicNote {
+    /// The topic's name on the target.
+    pub target_topic: String,
+    /// `identical` or `mapped`.
+    pub offsets: &'static str,
+    /// Why `auto` settled for a map; empty when identical.
+    pub reason: String,
+}
+
+/// What one partition is doing. Only `Copying` is healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum PartitionState {
+    /// Finding the resume position. Set when the partition is discovered or re-opened.
+    Opening,
+    /// Fetching and producing, or caught up.
+    Copying,
+    /// A retriable problem; it is tried again by itself.
+    Retrying {
+        /// A short, stable word for metrics, such as `leader_moved`.
+        reason: &'static str,
+        /// One line for a person.
+        detail: String,
+    },
+    /// Stopped until an operator acts: continuing could lose or mix data.
+    Stopped {
+        /// A short, stable word for metrics, such as `foreign_write`.
+        reason: &'static str,
+        /// One line for a person, with what to do.
+        detail: String,
+    },
+}
+
+/// One partition's progress. Offsets are -1 while unknown.
+#[derive(Debug)]
+pub struct PartitionProgress {
+    state: Mutex<(PartitionState, i64)>,
+    /// The source's log start offset.
+    pub source_log_start: AtomicI64,
+    /// The source's last stable offset: where read-committed data ends.
+    pub source_stable_end: AtomicI64,
+    /// The source's high watermark.
+    pub source_high_watermark: AtomicI64,
+    /// The next source offset to be acknowledged on the target.
+    pub source_position: AtomicI64,
+    /// The target offset that `source_position` will get.
+    pub target_position: AtomicI64,
+    /// Where the first copy began, for the progress bar.
+    pub first_position: AtomicI64,
+    /// The largest record timestamp copied, milliseconds since the epoch.
+    pub last_timestamp_ms: AtomicI64,
+    /// When the partition last was caught up with the stable end, ms since the epoch.
+    pub caught_up_at_ms: AtomicI64,
+    /// When `source_position` last moved, ms since the epoch.
+    pub progressed_at_ms: AtomicI64,
+    /// Records acknowledged by the target since the process started.
+    pub records: AtomicU64,
+    /// Bytes (as on the wire) acknowledged by the target since the process started.
+    pub bytes: AtomicU64,
+    /// Batches passed unopened.
+    pub batches_passed: AtomicU64,
+    /// Source batches merged into larger ones.
+    pub batches_coalesced: AtomicU64,
+    /// Batches opened for another reason than coalescing.
+    pub batches_opened: AtomicU64,
+    /// Offsets filled with an invisible marker.
+    pub holes_filled: AtomicU64,
+    /// Source offsets that retention took before they were copied (`on_gap: record`).
+    pub gap_offsets: AtomicU64,
+    /// Bytes of source log not yet copied, estimated from the mean record size.
+    pub lag_bytes: AtomicI64,
+}
+
+/// Milliseconds since the Unix epoch, by this machine's clock.
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| {
+            i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+        })
+}
+
+impl FlowProgress {
+    /// A flow that is starting.
+    pub fn new(name: &str, source: &str, target: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            source: source.to_owned(),
+            target: target.to_owned(),
+            state: Mutex::new(FlowState::Starting),
+            partitions: DashMap::new(),
+            topics: DashMap::new(),
+            in_flight_bytes: AtomicU64::new(0),
+            in_flight_limit_bytes: AtomicU64::new(0),
+            discovered: AtomicBool::new(false),
+            errors: DashMap::new(),
+        }
+    }
+
+    /// The flow's state now.
+    pub fn state(&self) -> FlowState {
+        lock(&self.state).clone()
+    }
+
+    /// Sets the flow's state; true when it changed.
+    pub fn set_state(&self, state: FlowState) -> bool {
+        let mut current = lock(&self.state);
+        let changed = *current != state;
+        *current = state;
+        changed
+    }
+
+    /// The partition's progress, made on first use.
+    pub fn partition(&self, topic: &Arc<str>, partition: i32) -> Arc<PartitionProgress> {
+        self.partitions
+            .entry((topic.clone(), partition))
+            .or_insert_with(|| Arc::new(PartitionProgress::default()))
+            .clone()
+    }
+
+    /// Counts one error of a policy kind.
+    pub fn count_error(&self, kind: &'static str) {
+        *self.errors.entry(kind).or_insert(0) += 1;
+    }
+}
+
+impl Default for PartitionProgress {
+    fn default() -> Self {
+        let unknown = || AtomicI64::new(-1);
+        Self {
+            state: Mutex::new((PartitionState::Opening, now_ms())),
+            source_log_start: unknown(),
+            source_stable_end: unknown(),
+            source_high_watermark: unknown(),
+            source_position: unknown(),
+            target_position: unknown(),
+            first_position: unknown(),
+            last_timestamp_ms: unknown(),
+            caught_up_at_ms: unknown(),
+            progressed_at_ms: unknown(),
+            records: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            batches_passed: AtomicU64::new(0),
+            batches_coalesced: AtomicU64::new(0),
+            batches_opened: AtomicU64::new(0),
+            holes_filled: AtomicU64::new(0),
+            gap_offsets: AtomicU64::new(0),
+            lag_bytes: AtomicI64::new(0),
+        }
+    }
+}
+
+impl PartitionProgress {
+    /// The state and since when, milliseconds since the epoch.
+    pub fn state(&self) -> (PartitionState, i64) {
+        lock(&self.state).clone()
+    }
+
+    /// Sets the state; true when it changed.
+    pub fn set_state(&self, state: PartitionState) -> bool {
+        let mut current = lock(&self.state);
+        let changed = current.0 != state;
+        if changed {
+            *current = (state, now_ms());
+        }
+        changed
+    }
+
+    /// Source offsets between the position and the stable end; -1 while unknown.
+    pub fn lag_offsets(&self) -> i64 {
+        let end = self.source_stable_end.load(Ordering::Relaxed);
+        let position = self.source_position.load(Ordering::Relaxed);
+        if end < 0 || position < 0 {
+            -1
+        } else {
+            (end - position).max(0)
+        }
+    }
+}
+
+/// A poisoned lock only means that a reader panicked; the value is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
