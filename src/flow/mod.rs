@@ -1,1 +1,36 @@
-//! flow
+//! Copying: one flow takes topics from a source cluster to a target cluster.
+//!
+//! ```text
+//! supervisor ── opens ──> partition <── pushes ── source session (one per source broker)
+//!     ^                      |  queue of work            intake: pass, merge, open, fill
+//!     |                      v
+//!     └──── trouble ──── sink lane (two per target broker): produce, write markers
+//! ```
+//!
+//! A partition is never repaired in place. Whatever goes wrong, it is closed and opened again
+//! from what the target's log says (`resume`); a crash of the process is the same case.
+
+mod budget;
+mod check;
+mod claim;
+mod discovery;
+mod error;
+mod guard;
+mod intake;
+mod partition;
+mod position;
+mod prefix;
+mod resume;
+mod run;
+mod shared;
+mod sink;
+mod source;
+mod supervisor;
+mod throttle;
+mod topic_config;
+mod topics;
+mod work;
+
+pub use check::{check, plan};
+pub use error::{FlowError, Policy, Trouble};
+pub use run::{cluster, run_flow};

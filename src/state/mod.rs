@@ -1,1 +1,12 @@
-//! state
+//! What Twinlog remembers, in one compacted topic on the target: `__twinlog_state`.
+//!
+//! Everything that is needed when the source is gone lies here: which topic is a copy of which,
+//! the flow's producer ids, offset maps, gaps, and who is running the flow. Values are JSON with
+//! a version; keys are paths such as `topic/dr/orders`. The topic is read whole at start and kept
+//! in memory; records of other processes are picked up by [`StateStore::refresh`].
+
+mod records;
+mod store;
+
+pub use records::{Claim, FlowRecord, GapRecord, MapRecord, TopicRecord};
+pub use store::{STATE_TOPIC, StateError, StateStore};

@@ -1,0 +1,167 @@
+//! Who runs the flow. The newest claim wins; the older process sees it and stops.
+//!
+//! Records need no such lock: the broker deduplicates them by sequence, so a second Twinlog with
+//! the same state only repeats what is already there. Fillers have no sequence. A filler is only
+//! written while this process knows (at most [`FRESH`] old) that it still holds the claim, and a
+//! new owner waits longer than that before its first filler, unless the old owner is known to be
+//! gone: it released the claim, or it ran on this machine and its process no longer exists.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::error::FlowError;
+use crate::state::{Claim, StateError, StateStore};
+use crate::telemetry::progress::now_ms;
+
+/// How old the last look at the claim may be when a filler is sent.
+const FRESH: Duration = Duration::from_millis(2_000);
+/// How often the claim is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// How long a new owner waits for an old one that may still be alive: its last look may be
+/// `FRESH` old when it sends, and what it sent may wait in a broker's queue for a moment.
+const TAKEOVER: Duration = Duration::from_millis(3_000);
+
+/// The right to write fillers.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    not_before: Instant,
+    looked_at: watch::Receiver<Instant>,
+}
+
+impl Fence {
+    /// Resolves when a filler may be sent.
+    pub async fn may_fill(&mut self) {
+        tokio::time::sleep_until(self.not_before).await;
+        loop {
+            let looked_at = *self.looked_at.borrow_and_update();
+            if looked_at.elapsed() < FRESH {
+                return;
+            }
+            if self.looked_at.changed().await.is_err() {
+                // The flow is ending: nothing may be filled any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// A claim that was made.
+pub struct Held {
+    /// The right to write fillers.
+    pub fence: Fence,
+    key: String,
+    claim: Claim,
+    looked_at: watch::Sender<Instant>,
+}
+
+/// Claims the flow for this process.
+///
+/// # Errors
+/// When the claim can't be written.
+pub async fn claim(store: &StateStore, flow: &str) -> Result<Held, StateError> {
+    let key = format!("claim/{flow}");
+    let previous: Option<Claim> = store.get(&key)?;
+    let claim = Claim {
+        v: 1,
+        owner: new_owner(),
+        host: host(),
+        pid: std::process::id(),
+        claimed_at_ms: now_ms(),
+        released: false,
+    };
+    store.put(&key, &claim).await?;
+    let wait = match &previous {
+        Some(previous) if may_be_alive(previous, &claim) => {
+            tracing::warn!(
+                flow,
+                previous_host = %previous.host,
+                previous_pid = previous.pid,
+                "another Twinlog may still run this flow; holes are filled after {} ms",
+                TAKEOVER.as_millis()
+            );
+            TAKEOVER
+        }
+        _ => Duration::ZERO,
+    };
+    let now = Instant::now();
+    let (sender, looked_at) = watch::channel(now);
+    Ok(Held { fence: Fence { not_before: now + wait, looked_at }, key, claim, looked_at: sender })
+}
+
+impl Held {
+    /// Looks at the claim until it is lost or the flow ends; gives it back in the latter case.
+    pub async fn keep(self, store: &StateStore, cancel: &CancellationToken) -> Result<(), FlowError> {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => {
+                    let released = Claim { released: true, ..self.claim.clone() };
+                    if let Err(error) = store.put(&self.key, &released).await {
+                        tracing::debug!(%error, "the claim could not be given back");
+                    }
+                    return Ok(());
+                }
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            let before = Instant::now();
+            if let Err(error) = store.refresh().await {
+                tracing::debug!(%error, "the claim could not be looked at");
+                continue;
+            }
+            match store.get::<Claim>(&self.key) {
+                Ok(Some(current)) if current.owner != self.claim.owner => {
+                    return Err(FlowError::Superseded(format!(
+                        "process {} on {} since {} ms",
+                        current.pid, current.host, current.claimed_at_ms
+                    )));
+                }
+                _ => {
+                    let _ = self.looked_at.send(before);
+                }
+            }
+        }
+    }
+}
+
+/// Version 4 layout with random bits; only uniqueness matters.
+fn new_owner() -> Uuid {
+    Uuid::from_u128(rand::random::<u128>())
+}
+
+/// The boot id tells machines and containers' hosts apart better than a host name, which images
+/// share; the host name tells containers on one machine apart.
+fn host() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    format!("{}/{}", read("/proc/sys/kernel/hostname"), read("/proc/sys/kernel/random/boot_id"))
+}
+
+fn may_be_alive(previous: &Claim, mine: &Claim) -> bool {
+    if previous.released {
+        return false;
+    }
+    let same_machine = previous.host == mine.host && previous.host.len() > 1;
+    let gone = same_machine
+        && (previous.pid == mine.pid || !std::path::Path::new(&format!("/proc/{}", previous.pid)).exists());
+    !gone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim_of(host: &str, pid: u32, released: bool) -> Claim {
+        Claim { v: 1, owner: Uuid::nil(), host: host.to_owned(), pid, claimed_at_ms: 0, released }
+    }
+
+    #[test]
+    fn only_a_gone_or_released_owner_is_not_waited_for() {
+        let mine = claim_of("a/1", std::process::id(), false);
+        assert!(may_be_alive(&claim_of("b/2", 1, false), &mine), "another machine");
+        assert!(may_be_alive(&claim_of("a/1", 1, false), &mine), "process 1 runs on this machine");
+        assert!(!may_be_alive(&claim_of("b/2", 1, true), &mine), "released");
+        assert!(!may_be_alive(&claim_of("a/1", u32::MAX, false), &mine), "no such process");
+    }
+}

@@ -1,0 +1,219 @@
+//! Looks at both clusters' topics again and again: new ones, grown ones, replaced ones.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::error::Trouble;
+use super::shared::Flow;
+use super::topic_config::TopicConfigs;
+use super::topics::{self, Found, TopicContext};
+use crate::telemetry::progress::FlowState;
+use crate::wire::{self, Metadata, TopicMetadata, WireError};
+
+/// Topics that are prepared at the same time.
+const AT_ONCE: usize = 16;
+/// How long a topic that can't be prepared rests before it is tried again.
+const REST: Duration = Duration::from_secs(3);
+
+/// What discovery tells the supervisor.
+pub enum Discovered {
+    /// A topic is ready to be copied, for the first time or in a new shape.
+    Ready(Arc<TopicContext>),
+    /// A topic can't be copied now.
+    Trouble {
+        /// The source topic.
+        topic: Arc<str>,
+        /// Its partitions on the source.
+        partitions: usize,
+        /// Why.
+        trouble: Trouble,
+    },
+    /// A topic is gone from the source; its copy stays.
+    Gone(Arc<str>),
+}
+
+/// What discovery last saw of a topic; it is prepared again when this changes.
+#[derive(Clone, PartialEq, Eq)]
+struct Shape {
+    source_id: Uuid,
+    partitions: usize,
+    target_id: Uuid,
+    target_partitions: usize,
+}
+
+enum Known {
+    Ready(Shape),
+    Resting(Instant),
+}
+
+/// Runs until cancelled.
+pub async fn run(flow: Arc<Flow>, found: mpsc::UnboundedSender<Discovered>, cancel: CancellationToken) {
+    let mut known: HashMap<String, Known> = HashMap::new();
+    let mut first_look = true;
+    loop {
+        match look(&flow, &mut known, first_look, &found).await {
+            Ok(()) => {
+                first_look = false;
+                flow.progress.discovered.store(true, Ordering::Relaxed);
+                if flow.progress.set_state(FlowState::Running) {
+                    tracing::info!(flow = %flow.config.name, topics = known.len(), "running");
+                }
+            }
+            Err((reason, error)) => {
+                flow.progress.count_error(error.kind());
+                let state = FlowState::Waiting { reason, detail: error.to_string() };
+                if flow.progress.set_state(state) {
+                    tracing::warn!(flow = %flow.config.name, reason, %error, "discovery failed; it is tried again");
+                }
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(flow.config.discovery_interval) => {}
+        }
+    }
+}
+
+async fn look(
+    flow: &Arc<Flow>,
+    known: &mut HashMap<String, Known>,
+    first_look: bool,
+    found: &mpsc::UnboundedSender<Discovered>,
+) -> Result<(), (&'static str, WireError)> {
+    let (source, target) = tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
+    let source = source.map_err(|error| ("source_unreachable", error))?;
+    let target = target.map_err(|error| ("target_unreachable", error))?;
+    let changed = changed(flow, known, &source, &target);
+    report_gone(flow, known, &source, found);
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let configs = Arc::new(configs(flow, &changed, &target).await);
+    let mut tasks: JoinSet<(String, usize, Result<TopicContext, Trouble>)> = JoinSet::new();
+    for name in changed {
+        if tasks.len() >= AT_ONCE {
+            settle(flow, known, tasks.join_next().await, found).await;
+        }
+        let (flow, source, target, configs) = (flow.clone(), source.clone(), target.clone(), configs.clone());
+        tasks.spawn(async move {
+            let Some(topic) = source.topics.get(&name) else {
+                return (name, 0, Err(Trouble::SourceRecreated));
+            };
+            let target_name = flow.config.rename.apply(&flow.config.source, &name);
+            let one = Found {
+                name: &name,
+                source: topic,
+                target: target.topics.get(&target_name),
+                at_first_look: first_look,
+            };
+            let result = topics::ensure(&flow, one, &configs).await;
+            let partitions = topic.partitions.len();
+            (name, partitions, result)
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        settle(flow, known, Some(done), found).await;
+    }
+    Ok(())
+}
+
+/// The selected topics whose shape isn't the known one.
+fn changed(flow: &Flow, known: &HashMap<String, Known>, source: &Metadata, target: &Metadata) -> Vec<String> {
+    topics::selected(flow, source)
+        .into_iter()
+        .filter(|(name, topic)| match known.get(*name) {
+            None => true,
+            Some(Known::Resting(until)) => Instant::now() >= *until,
+            Some(Known::Ready(shape)) => {
+                let target_name = flow.config.rename.apply(&flow.config.source, name);
+                *shape != shape_of(topic, target.topics.get(&target_name), shape)
+            }
+        })
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// The shape now. A target topic that a broker doesn't show for a moment (its error is set, as
+/// while it starts up) keeps its known shape; one that is truly gone has none.
+fn shape_of(source: &TopicMetadata, target: Option<&TopicMetadata>, known: &Shape) -> Shape {
+    let (target_id, target_partitions) = match target {
+        Some(target) if target.error.is_none() => (target.topic_id, target.partitions.len()),
+        Some(_) => (known.target_id, known.target_partitions),
+        None => (Uuid::nil(), 0),
+    };
+    Shape { source_id: source.topic_id, partitions: source.partitions.len(), target_id, target_partitions }
+}
+
+fn report_gone(
+    flow: &Flow,
+    known: &mut HashMap<String, Known>,
+    source: &Metadata,
+    found: &mpsc::UnboundedSender<Discovered>,
+) {
+    known.retain(|name, _| {
+        let there = source.topics.contains_key(name);
+        if !there {
+            tracing::warn!(flow = %flow.config.name, topic = %name, "the source topic is gone; its copy is kept");
+            let _ = found.send(Discovered::Gone(Arc::from(name.as_str())));
+        }
+        there
+    });
+}
+
+async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfigs {
+    let targets: Vec<String> = names
+        .iter()
+        .map(|name| flow.config.rename.apply(&flow.config.source, name))
+        .filter(|name| target.topics.contains_key(name))
+        .collect();
+    let (source, target) = tokio::join!(
+        wire::describe_topic_configs(&flow.source, names),
+        wire::describe_topic_configs(&flow.target, &targets),
+    );
+    let keep = |answers: HashMap<String, Result<super::topic_config::Values, WireError>>| {
+        answers.into_iter().filter_map(|(name, values)| Some((name, values.ok()?))).collect()
+    };
+    TopicConfigs { source: keep(source), target: keep(target) }
+}
+
+type Done = Result<(String, usize, Result<TopicContext, Trouble>), tokio::task::JoinError>;
+
+async fn settle(
+    flow: &Flow,
+    known: &mut HashMap<String, Known>,
+    done: Option<Done>,
+    found: &mpsc::UnboundedSender<Discovered>,
+) {
+    let (name, partitions, result) = match done {
+        Some(Ok(done)) => done,
+        Some(Err(error)) => {
+            tracing::error!(%error, "preparing a topic failed");
+            return;
+        }
+        None => return,
+    };
+    match result {
+        Ok(context) => {
+            let shape = Shape {
+                source_id: context.record.source_topic_id,
+                partitions,
+                target_id: context.record.target_topic_id,
+                target_partitions: partitions,
+            };
+            known.insert(name, Known::Ready(shape));
+            let _ = found.send(Discovered::Ready(Arc::new(context)));
+        }
+        Err(trouble) => {
+            flow.progress.count_error(trouble.reason());
+            known.insert(name.clone(), Known::Resting(Instant::now() + REST));
+            let _ = found.send(Discovered::Trouble { topic: Arc::from(name.as_str()), partitions, trouble });
+        }
+    }
+}

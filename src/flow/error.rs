@@ -1,0 +1,230 @@
+//! What can go wrong with a partition or a flow, and the one table that says what follows.
+
+use crate::batch::BatchError;
+use crate::wire::WireError;
+
+/// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Close the partition, find its position again from the target, go on. With backoff.
+    Reopen,
+    /// Stop this partition until an operator acts; the others go on.
+    StopPartition,
+}
+
+/// Why a partition can't go on as it is.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Trouble {
+    /// A connection or a call failed.
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    /// The broker answered one partition with an error.
+    #[error("the {cluster} broker answered {code}{}", message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    Broker {
+        /// `source` or `target`, with the cluster's name.
+        cluster: String,
+        /// Kafka's error name.
+        code: kafka_protocol::ResponseError,
+        /// The broker's own words, if any.
+        message: Option<String>,
+    },
+    /// The partition's leader moved or isn't known yet.
+    #[error("the {cluster} leader moved")]
+    LeaderMoved {
+        /// `source` or `target`, with the cluster's name.
+        cluster: String,
+    },
+    /// A fetched batch can't be read.
+    #[error("unreadable batch: {0}")]
+    Batch(#[from] BatchError),
+    /// The target answered with another offset than the next one: someone else wrote there.
+    #[error("expected target offset {expected}, found {found}")]
+    ForeignWrite {
+        /// The offset that the next record must get.
+        expected: i64,
+        /// The offset that it got, or the log end that was found.
+        found: i64,
+    },
+    /// The target's replicas don't yet agree on what was written.
+    #[error("the target's high watermark {high_watermark} is below what was written ({written})")]
+    TargetBehind {
+        /// What readers can see.
+        high_watermark: i64,
+        /// What the producer state says was written.
+        written: i64,
+    },
+    /// The source's retention removed records before they were copied.
+    #[error("source offsets {from}..{to} were deleted before they were copied")]
+    Gap {
+        /// First lost offset.
+        from: i64,
+        /// First offset that still exists.
+        to: i64,
+    },
+    /// The source log ends before what was already copied.
+    #[error("the source log ends at {source_end}, but {copied_end} offsets were copied: the source lost records")]
+    SourceTruncated {
+        /// The source's end now.
+        source_end: i64,
+        /// The copied end.
+        copied_end: i64,
+    },
+    /// The source topic was deleted and created anew.
+    #[error("the source topic was deleted and created again")]
+    SourceRecreated,
+    /// The target topic was replaced by another one under the same name.
+    #[error("the target topic was deleted and created again by someone else")]
+    TargetRecreated,
+    /// The target topic holds data that this flow did not write.
+    #[error("the target topic already holds data that this flow did not write")]
+    TargetNotEmpty,
+    /// The target topic has more partitions than the source's.
+    #[error("the target topic has {target} partitions, the source topic {source_count}")]
+    TargetPartitions {
+        /// The target's count.
+        target: usize,
+        /// The source's count.
+        source_count: usize,
+    },
+    /// `offsets: identical` was asked for and can't be had.
+    #[error("identical offsets can't be had: {0}")]
+    NotIdentical(String),
+    /// The map of a `mapped` partition doesn't agree with the target's log.
+    #[error("the stored offset map ends at target offset {map_end}, the log at {log_end}")]
+    MapMismatch {
+        /// The map's end.
+        map_end: i64,
+        /// The log's end.
+        log_end: i64,
+    },
+}
+
+impl Trouble {
+    /// A broker's error for one partition, with leader moves told apart.
+    pub fn broker(cluster: &str, code: kafka_protocol::ResponseError, message: Option<String>) -> Self {
+        use kafka_protocol::ResponseError as E;
+        match code {
+            E::NotLeaderOrFollower
+            | E::LeaderNotAvailable
+            | E::FencedLeaderEpoch
+            | E::UnknownLeaderEpoch
+            | E::ReplicaNotAvailable
+            | E::KafkaStorageError
+            | E::OffsetNotAvailable => Self::LeaderMoved { cluster: cluster.to_owned() },
+            _ => Self::Broker { cluster: cluster.to_owned(), code, message },
+        }
+    }
+
+    /// The policy table.
+    pub fn policy(&self) -> Policy {
+        use kafka_protocol::ResponseError as E;
+        match self {
+            Self::Wire(_) | Self::LeaderMoved { .. } | Self::TargetBehind { .. } => Policy::Reopen,
+            Self::Broker { code, .. } => match code {
+                E::InvalidRecord
+                | E::InvalidTimestamp
+                | E::MessageTooLarge
+                | E::UnsupportedCompressionType
+                | E::UnsupportedForMessageFormat
+                | E::TransactionCoordinatorFenced
+                | E::PolicyViolation => Policy::StopPartition,
+                // Rights can be granted and replicas come back while we wait.
+                _ => Policy::Reopen,
+            },
+            // A damaged batch may be damage on the way; it is fetched again, with backoff.
+            Self::Batch(_) => Policy::Reopen,
+            Self::ForeignWrite { .. }
+            | Self::Gap { .. }
+            | Self::SourceTruncated { .. }
+            | Self::SourceRecreated
+            | Self::TargetRecreated
+            | Self::TargetNotEmpty
+            | Self::TargetPartitions { .. }
+            | Self::NotIdentical(_)
+            | Self::MapMismatch { .. } => Policy::StopPartition,
+        }
+    }
+
+    /// A short, stable word for metrics and status.
+    pub fn reason(&self) -> &'static str {
+        use kafka_protocol::ResponseError as E;
+        match self {
+            Self::Wire(error) => error.kind(),
+            Self::Broker { code, .. } => match code {
+                E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => "not_authorized",
+                E::OutOfOrderSequenceNumber | E::DuplicateSequenceNumber => "sequence",
+                E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend => "not_enough_replicas",
+                E::MessageTooLarge => "too_large",
+                E::InvalidTimestamp => "invalid_timestamp",
+                E::InvalidRecord => "rejected",
+                E::UnknownTopicOrPartition | E::UnknownTopicId => "topic_missing",
+                _ => "broker_error",
+            },
+            Self::LeaderMoved { .. } => "leader_moved",
+            Self::Batch(_) => "unreadable_batch",
+            Self::ForeignWrite { .. } => "foreign_write",
+            Self::TargetBehind { .. } => "target_behind",
+            Self::Gap { .. } => "gap",
+            Self::SourceTruncated { .. } => "source_truncated",
+            Self::SourceRecreated => "source_recreated",
+            Self::TargetRecreated => "target_recreated",
+            Self::TargetNotEmpty => "target_not_empty",
+            Self::TargetPartitions { .. } => "target_partitions",
+            Self::NotIdentical(_) => "not_identical",
+            Self::MapMismatch { .. } => "map_mismatch",
+        }
+    }
+
+    /// What an operator can do about it.
+    pub fn hint(&self) -> &'static str {
+        use kafka_protocol::ResponseError as E;
+        match self {
+            Self::Broker { code: E::TopicAuthorizationFailed, cluster, .. } if cluster.starts_with("source") => {
+                "grant READ and DESCRIBE on this topic to Twinlog's principal on the source"
+            }
+            Self::Broker { code: E::TopicAuthorizationFailed, .. } => {
+                "grant WRITE, READ and DESCRIBE on this topic to Twinlog's principal on the target"
+            }
+            Self::Broker { code: E::ClusterAuthorizationFailed, .. } => {
+                "grant CLUSTER_ACTION on the target cluster to Twinlog's principal, or set `offsets: mapped`"
+            }
+            Self::Broker { code: E::MessageTooLarge, .. } => "raise max.message.bytes of the target topic to the source's",
+            Self::Broker { code: E::InvalidTimestamp, .. } => {
+                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807"
+            }
+            Self::ForeignWrite { .. } => {
+                "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
+            }
+            Self::Gap { .. } => "set `on_gap: record` to go on after the gap, or delete the target topic to copy anew",
+            Self::SourceTruncated { .. } => {
+                "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
+                 keep them, or delete the target topic to copy anew"
+            }
+            Self::SourceRecreated => "set `on_recreate: recreate` to replace the copy, or rename the old copy first",
+            Self::TargetRecreated | Self::TargetNotEmpty => {
+                "delete or rename the target topic, or exclude the topic from the flow"
+            }
+            Self::TargetPartitions { .. } => "delete the target topic, or exclude the topic from the flow",
+            Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
+            Self::MapMismatch { .. } => "delete the target topic so that it is copied again",
+            _ => "it is tried again by itself",
+        }
+    }
+}
+
+/// Why a whole flow ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FlowError {
+    /// Another Twinlog runs the same flow and is newer.
+    #[error("another Twinlog took over this flow: {0}")]
+    Superseded(String),
+    /// Source and target are the same cluster.
+    #[error("source and target are the same cluster ({0})")]
+    SameCluster(String),
+    /// The state on the target was written by a newer version.
+    #[error("the state on the target can't be used: {0}")]
+    State(String),
+    /// A call failed.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}

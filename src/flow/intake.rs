@@ -1,0 +1,300 @@
+//! Turns the record set of a fetch answer into work: pass, merge, open, fill. Pure.
+//!
+//! A batch moves through here without being decoded unless a rule of the broker or of the user
+//! forces it (`batch::classify`). Whatever lies between two batches that are copied (transaction
+//! markers, aborted data, what compaction removed) is one hole.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::budget::Meter;
+use super::position::{Position, Producers};
+use super::work::{BatchWork, FillWork, Form, Work};
+use crate::batch::{
+    self, AbortedFilter, BatchError, OpenReason, Passage, RawBatch, Record, Rules, Stamp,
+};
+
+/// What a partition's target and source allow; fixed while a partition is open.
+#[derive(Clone, Debug)]
+pub struct IntakeRules {
+    /// The two producer ids.
+    pub producers: Producers,
+    /// The target topic's `max.message.bytes`.
+    pub max_batch_bytes: usize,
+    /// The target topic compacts.
+    pub target_compacted: bool,
+    /// The source topic compacts.
+    pub source_compacted: bool,
+    /// Batches of at most this many bytes are merged with their neighbours.
+    pub coalesce_below_bytes: usize,
+    /// Merged batches grow to about this many source bytes.
+    pub coalesce_to_bytes: usize,
+    /// A batch that unpacks to more than this is refused.
+    pub max_decompressed_bytes: usize,
+}
+
+/// One answer's way through the intake.
+pub struct Intake<'a> {
+    rules: &'a IntakeRules,
+    meter: &'a Arc<Meter>,
+    position: Position,
+    absorb_until: i64,
+    run: Vec<RawBatch>,
+    run_bytes: usize,
+    out: Vec<Work>,
+}
+
+/// Turns `records` into work. The position moves past everything that the answer settles.
+///
+/// # Errors
+/// A batch that can't be trusted. The work before it is returned all the same: `position` is
+/// where it ends, so nothing is lost by fetching again from there.
+pub fn take(
+    rules: &IntakeRules,
+    meter: &Arc<Meter>,
+    position: &mut Position,
+    absorb_until: i64,
+    records: Bytes,
+    aborted: &[(i64, i64)],
+) -> (Vec<Work>, Result<(), BatchError>) {
+    let mut intake = Intake { rules, meter, position: *position, absorb_until, run: Vec::new(), run_bytes: 0, out: Vec::new() };
+    let result = intake.take_all(records, aborted);
+    let flushed = intake.flush();
+    *position = intake.position;
+    (intake.out, result.and(flushed))
+}
+
+impl Intake<'_> {
+    fn take_all(&mut self, records: Bytes, aborted: &[(i64, i64)]) -> Result<(), BatchError> {
+        let mut filter = AbortedFilter::new(aborted.iter().copied());
+        for batch in batch::split(records) {
+            self.take_one(batch?, &mut filter)?;
+        }
+        Ok(())
+    }
+
+    fn take_one(&mut self, batch: RawBatch, filter: &mut AbortedFilter) -> Result<(), BatchError> {
+        batch::verify_crc(&batch)?;
+        // The filter must see every batch, also those before the wanted offset.
+        let is_aborted = filter.is_aborted(&batch)?;
+        let wanted = self.run.last().map_or(self.position.source, |last| last.header.next_offset());
+        if batch.header.next_offset() <= wanted {
+            return Ok(());
+        }
+        if is_aborted {
+            return self.pass_hole(batch.header.next_offset());
+        }
+        let rules = Rules {
+            target_log_append_time: false,
+            target_compacted: self.rules.target_compacted,
+            source_compacted: self.rules.source_compacted,
+            max_batch_bytes: self.rules.max_batch_bytes,
+            wanted_offset: wanted,
+        };
+        match batch::classify(&batch, &rules)? {
+            Passage::Control | Passage::Empty => self.pass_hole(batch.header.next_offset()),
+            Passage::Raw => self.take_raw(batch),
+            Passage::Open(reason) => {
+                self.flush()?;
+                self.open(&batch, reason)
+            }
+        }
+    }
+
+    fn take_raw(&mut self, batch: RawBatch) -> Result<(), BatchError> {
+        // What the target has already is matched batch by batch, as it was sent or finer.
+        let absorbing = self.position.target < self.absorb_until;
+        let small = batch.bytes.len() <= self.rules.coalesce_below_bytes && !absorbing;
+        let fits = self.run.last().is_none_or(|last| {
+            last.header.next_offset() == batch.header.base_offset
+                && last.header.attributes & 0x7 == batch.header.attributes & 0x7
+                && self.run_bytes + batch.bytes.len() <= self.rules.coalesce_to_bytes
+        });
+        if !small || !fits {
+            self.flush()?;
+        }
+        if small {
+            self.run_bytes += batch.bytes.len();
+            self.run.push(batch);
+            return Ok(());
+        }
+        self.pass(&batch);
+        Ok(())
+    }
+
+    /// Everything up to `source_next` has no record on the target.
+    fn pass_hole(&mut self, source_next: i64) -> Result<(), BatchError> {
+        self.flush()?;
+        self.hole_until(source_next);
+        Ok(())
+    }
+
+    fn hole_until(&mut self, source_next: i64) {
+        let count = source_next - self.position.source;
+        if count <= 0 {
+            return;
+        }
+        let before = self.position;
+        self.position.passed_hole(count);
+        if let Some(Work::Fill(last)) = self.out.last_mut() {
+            // Adjacent holes are one: a marker after an aborted batch, for example.
+            last.count += count;
+            last.source_next = source_next;
+        } else if before.mapped {
+            self.out.push(Work::Skip { source_next });
+        } else {
+            self.out.push(Work::Fill(FillWork {
+                target_base: before.target,
+                count,
+                fillers_before: before.fillers,
+                source_next,
+            }));
+        }
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            producer_id: self.rules.producers.data_id,
+            producer_epoch: 0,
+            base_sequence: self.position.sequence(),
+        }
+    }
+
+    /// The hot path: five header fields change, the payload is a slice of the fetch answer.
+    fn pass(&mut self, batch: &RawBatch) {
+        self.hole_until(batch.header.base_offset);
+        let head = Bytes::copy_from_slice(&batch::restamp(batch, self.stamp()));
+        let body = batch.bytes.slice(batch::HEADER_BYTES..);
+        let header = &batch.header;
+        self.emit(Piece {
+            head,
+            body,
+            count: i64::from(header.count),
+            source_base: header.base_offset,
+            source_next: header.next_offset(),
+            max_timestamp_ms: header.max_timestamp,
+            form: Form::Passed,
+            held_bytes: batch.bytes.len(),
+        });
+    }
+
+    /// Ends the present run of small batches.
+    fn flush(&mut self) -> Result<(), BatchError> {
+        let run = std::mem::take(&mut self.run);
+        let run_bytes = std::mem::take(&mut self.run_bytes);
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            return Ok(());
+        };
+        if run.len() == 1 {
+            self.pass(first);
+            return Ok(());
+        }
+        self.hole_until(first.header.base_offset);
+        // What can't be merged may still pass as it is: the target's broker judges it.
+        let merged = match batch::coalesce(&run, self.stamp(), self.rules.max_decompressed_bytes) {
+            Ok(merged) if merged.batch.len() <= self.rules.max_batch_bytes => merged,
+            _ => {
+                run.iter().for_each(|batch| self.pass(batch));
+                return Ok(());
+            }
+        };
+        self.emit(Piece {
+            head: merged.batch,
+            body: Bytes::new(),
+            count: i64::from(merged.count),
+            source_base: first.header.base_offset,
+            source_next: last.header.next_offset(),
+            max_timestamp_ms: merged.max_timestamp,
+            form: Form::Coalesced { batches: u32::try_from(run.len()).unwrap_or(u32::MAX) },
+            held_bytes: run_bytes,
+        });
+        Ok(())
+    }
+
+    /// Decodes a batch and writes its records again, split where its offsets have gaps.
+    fn open(&mut self, batch: &RawBatch, reason: OpenReason) -> Result<(), BatchError> {
+        let records = batch::open(batch, self.rules.max_decompressed_bytes)?;
+        let wanted = self.position.source;
+        let records: Vec<Record> = records.into_iter().filter(|record| record.offset >= wanted).collect();
+        let codec = if batch.legacy && reason == OpenReason::Legacy {
+            batch::Codec::None
+        } else {
+            batch.header.codec()?
+        };
+        let total = records.len().max(1);
+        for piece in pieces(&records, self.rules.max_batch_bytes) {
+            let (Some(first), Some(last)) = (piece.first(), piece.last()) else { continue };
+            self.hole_until(first.offset);
+            let encoded = batch::encode(piece, codec, self.stamp())?;
+            let max_timestamp_ms = piece.iter().map(|record| record.timestamp).max().unwrap_or(-1);
+            self.emit(Piece {
+                head: encoded,
+                body: Bytes::new(),
+                count: i64::try_from(piece.len()).unwrap_or(i64::MAX),
+                source_base: first.offset,
+                source_next: last.offset + 1,
+                max_timestamp_ms,
+                form: Form::Opened,
+                held_bytes: batch.bytes.len() * piece.len() / total,
+            });
+        }
+        self.hole_until(batch.header.next_offset());
+        Ok(())
+    }
+
+    fn emit(&mut self, piece: Piece) {
+        let target_base = self.position.target;
+        self.position.copied(piece.source_next, piece.count);
+        self.out.push(Work::Batch(BatchWork {
+            head: piece.head,
+            body: piece.body,
+            target_base,
+            count: piece.count,
+            source_base: piece.source_base,
+            source_next: piece.source_next,
+            max_timestamp_ms: piece.max_timestamp_ms,
+            form: piece.form,
+            hold: Some(self.meter.hold(piece.held_bytes as u64)),
+        }));
+    }
+}
+
+struct Piece {
+    head: Bytes,
+    body: Bytes,
+    count: i64,
+    source_base: i64,
+    source_next: i64,
+    max_timestamp_ms: i64,
+    form: Form,
+    held_bytes: usize,
+}
+
+/// Cuts records into runs of consecutive offsets, each small enough uncompressed.
+fn pieces(records: &[Record], max_batch_bytes: usize) -> Vec<&[Record]> {
+    // Length, deltas and attributes of a record take at most 36 bytes beside its fields.
+    const RECORD_OVERHEAD_BYTES: usize = 36;
+    let limit = max_batch_bytes.saturating_sub(batch::HEADER_BYTES);
+    let size = |record: &Record| {
+        RECORD_OVERHEAD_BYTES
+            + record.key.as_ref().map_or(0, Bytes::len)
+            + record.value.as_ref().map_or(0, Bytes::len)
+            + record.headers.len()
+    };
+    let mut pieces = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (index, record) in records.iter().enumerate() {
+        let breaks = index > start && records[index - 1].offset + 1 != record.offset;
+        let full = index > start && bytes + size(record) > limit;
+        if breaks || full {
+            pieces.push(&records[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += size(record);
+    }
+    if start < records.len() {
+        pieces.push(&records[start..]);
+    }
+    pieces
+}

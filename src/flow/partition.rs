@@ -1,0 +1,228 @@
+//! One open partition: the queue between its source side and its sink side.
+//!
+//! A `Partition` lives from one opening to the next problem. It is never repaired: whatever goes
+//! wrong, it is closed, what it holds is dropped, and a new one is opened from what the target's
+//! log says. That is the whole of crash recovery, and the same code runs after `kill -9`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::budget::Meter;
+use super::error::Trouble;
+use super::intake::IntakeRules;
+use super::work::Work;
+use crate::offsets::{MapError, OffsetMap};
+use crate::telemetry::progress::PartitionProgress;
+use crate::wire::TopicPartition;
+
+/// Tells the supervisor that a partition closed itself.
+pub type TroubleSender = mpsc::UnboundedSender<(Arc<Partition>, Trouble)>;
+
+/// An open partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Its name on the source.
+    pub source: TopicPartition,
+    /// The source topic's id, for fetches.
+    pub source_topic_id: uuid::Uuid,
+    /// Its name on the target.
+    pub target: TopicPartition,
+    /// Where it is seen from outside.
+    pub progress: Arc<PartitionProgress>,
+    /// Its bytes in flight.
+    pub meter: Arc<Meter>,
+    /// What may pass as it is.
+    pub rules: IntakeRules,
+    /// Target offsets below this one are there already; see [`PartitionParts`].
+    pub absorb_until: i64,
+    queue: Mutex<VecDeque<Work>>,
+    scheduled: AtomicBool,
+    closed: AtomicBool,
+    sent: AtomicU32,
+    barrier: AtomicBool,
+    map: Option<Mutex<OffsetMap>>,
+    drained: Notify,
+    ready: mpsc::UnboundedSender<Arc<Partition>>,
+    trouble: TroubleSender,
+}
+
+/// What a partition is made of.
+pub struct PartitionParts {
+    /// Its name on the source.
+    pub source: TopicPartition,
+    /// The source topic's id.
+    pub source_topic_id: uuid::Uuid,
+    /// Its name on the target.
+    pub target: TopicPartition,
+    /// Where it is seen from outside.
+    pub progress: Arc<PartitionProgress>,
+    /// Its bytes in flight.
+    pub meter: Arc<Meter>,
+    /// What may pass as it is.
+    pub rules: IntakeRules,
+    /// Whether the target's leader knows the data producer. If it doesn't, it accepts *any*
+    /// first sequence (`ProducerAppendInfo.checkSequence`), so nothing may be pipelined behind
+    /// the first batch: if that one failed, the second would take its place.
+    pub data_known: bool,
+    /// The offset map, where offsets aren't identical.
+    pub map: Option<OffsetMap>,
+    /// Target offsets below this one are there already (a crash came before the map was stored):
+    /// their batches are noted in the map and not sent again.
+    pub absorb_until: i64,
+    /// The sink lane that writes it.
+    pub ready: mpsc::UnboundedSender<Arc<Partition>>,
+    /// The supervisor.
+    pub trouble: TroubleSender,
+}
+
+impl Partition {
+    /// An open partition with an empty queue.
+    pub fn new(parts: PartitionParts) -> Self {
+        Self {
+            source: parts.source,
+            source_topic_id: parts.source_topic_id,
+            target: parts.target,
+            progress: parts.progress,
+            meter: parts.meter,
+            rules: parts.rules,
+            absorb_until: parts.absorb_until,
+            queue: Mutex::new(VecDeque::new()),
+            scheduled: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            sent: AtomicU32::new(0),
+            barrier: AtomicBool::new(!parts.data_known),
+            map: parts.map.map(Mutex::new),
+            drained: Notify::new(),
+            ready: parts.ready,
+            trouble: parts.trouble,
+        }
+    }
+
+    /// Queues work and wakes the sink lane.
+    pub fn push(self: &Arc<Self>, work: Vec<Work>) {
+        if work.is_empty() || self.is_closed() {
+            return;
+        }
+        self.queue().extend(work);
+        self.schedule();
+    }
+
+    /// Puts the partition on its lane's list unless it is there.
+    pub fn schedule(self: &Arc<Self>) {
+        if !self.scheduled.swap(true, Ordering::AcqRel) {
+            // The lane ends after its partitions were closed; then nobody needs the work.
+            let _ = self.ready.send(self.clone());
+        }
+    }
+
+    /// Takes the partition off its lane's list: the next `push` puts it there again.
+    pub fn unschedule(&self) {
+        self.scheduled.store(false, Ordering::Release);
+    }
+
+    /// Takes the next piece of work if it may be sent now, and counts it as sent.
+    ///
+    /// Batches are pipelined: if one fails, the broker refuses those behind it by their
+    /// sequence. A marker has no sequence. Sent behind a batch that fails, it would take that
+    /// batch's offset, and a batch behind a marker that fails would take the marker's. So a
+    /// marker is sent when everything before it is answered, and nothing is sent until it is.
+    pub fn take_sendable(&self) -> Option<Work> {
+        let mut queue = self.queue();
+        let idle = self.unanswered() == 0;
+        let may_send = match queue.front()? {
+            Work::Batch(_) => idle || !self.barrier.load(Ordering::Acquire),
+            Work::Fill(_) | Work::Skip { .. } => idle,
+        };
+        if !may_send {
+            return None;
+        }
+        let work = queue.pop_front()?;
+        if matches!(work, Work::Fill(_)) {
+            self.barrier.store(true, Ordering::Release);
+        }
+        self.sent.fetch_add(1, Ordering::AcqRel);
+        Some(work)
+    }
+
+    /// Puts the rest of a piece of work back to the front.
+    pub fn push_front(&self, work: Work) {
+        if !self.is_closed() {
+            self.queue().push_front(work);
+        }
+    }
+
+    /// Lifts the barrier: the last marker, or the first batch, was appended.
+    pub fn lift_barrier(&self) {
+        self.barrier.store(false, Ordering::Release);
+    }
+
+    /// Notes appended records (or skipped offsets) in the map, where there is one.
+    pub fn note_in_map(&self, note: impl FnOnce(&mut OffsetMap) -> Result<(), MapError>) -> Result<(), MapError> {
+        match &self.map {
+            Some(map) => note(&mut map.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Ok(()),
+        }
+    }
+
+    /// The map as it is now, where there is one.
+    pub fn map(&self) -> Option<OffsetMap> {
+        self.map.as_ref().map(|map| map.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Whether work is waiting.
+    pub fn has_work(&self) -> bool {
+        !self.queue().is_empty()
+    }
+
+    /// Whether this partition was closed; it stays so.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Closes the partition and drops what it holds.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.queue().clear();
+    }
+
+    /// Closes the partition and reports why, once.
+    pub fn fail(self: &Arc<Self>, trouble: Trouble) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            self.queue().clear();
+            let _ = self.trouble.send((self.clone(), trouble));
+        }
+    }
+
+    /// Counts the answer to something taken with `take_sendable` (or its connection's end).
+    pub fn answered(&self) {
+        if self.sent.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Requests without an answer.
+    pub fn unanswered(&self) -> u32 {
+        self.sent.load(Ordering::Acquire)
+    }
+
+    /// Resolves when no request of this partition is on its way: only then does the target's
+    /// log say where to resume.
+    pub async fn drained(&self) {
+        loop {
+            let notified = self.drained.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.unanswered() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Work>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

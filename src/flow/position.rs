@@ -1,0 +1,184 @@
+//! Where a partition stands, and the arithmetic that makes the target log the checkpoint.
+//!
+//! A mirror partition is written by two producer ids only: the flow's *data* producer and its
+//! *filler* producer (empty end markers). Both keep a running count on the broker:
+//!
+//! - the data producer's sequence: `base_sequence = (target offset - fillers so far) mod 2^31`;
+//! - the filler's `coordinator_epoch`: the number of fillers so far. The broker keeps the last one
+//!   per partition (`ProducerAppendInfo.appendEndTxnMarker`), refuses a lower one, and returns it
+//!   in `DescribeProducers`.
+//!
+//! So `last_sequence + 1 + fillers == log end (mod 2^31)` holds after every append of ours, and
+//! breaks with every append of anybody else's. No local state, no scan of the log.
+
+use crate::wire::ProducerState;
+
+/// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
+const SEQUENCE_MASK: i64 = 0x7fff_ffff;
+
+/// The two producer ids of a flow, and the filler's epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producers {
+    /// Writes records. Always epoch 0: a second writer with the same state is deduplicated.
+    pub data_id: i64,
+    /// Writes invisible end markers.
+    pub filler_id: i64,
+}
+
+/// The next thing to copy and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The next source offset.
+    pub source: i64,
+    /// The target offset that it gets.
+    pub target: i64,
+    /// Fillers written to this target partition so far.
+    pub fillers: i64,
+    /// True when holes are skipped (a map) instead of filled (the same offsets).
+    pub mapped: bool,
+}
+
+impl Position {
+    /// The data producer's sequence for a record at the target position.
+    pub fn sequence(&self) -> i32 {
+        sequence(self.target, self.fillers)
+    }
+
+    /// Moves past `count` records.
+    pub fn copied(&mut self, source_next: i64, count: i64) {
+        self.source = source_next;
+        self.target += count;
+    }
+
+    /// Moves past `count` offsets that have no record.
+    pub fn passed_hole(&mut self, count: i64) {
+        self.source += count;
+        if !self.mapped {
+            self.target += count;
+            self.fillers += count;
+        }
+    }
+}
+
+fn sequence(target: i64, fillers: i64) -> i32 {
+    // The mask leaves 31 bits, which always fit.
+    ((target - fillers) & SEQUENCE_MASK) as i32
+}
+
+/// What the producer states of a partition say about its log end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// Both counts agree with the log end. The number of fillers.
+    Agrees {
+        /// Fillers so far.
+        fillers: i64,
+        /// Whether the broker knows the data producer: if not, it takes any first sequence.
+        data_known: bool,
+    },
+    /// More was written than readers can see: replicas are catching up.
+    Behind {
+        /// The log end that the counts imply.
+        written: i64,
+    },
+    /// The log is longer than what we wrote.
+    Longer {
+        /// The log end that the counts imply.
+        written: i64,
+    },
+    /// A count has expired (`producer.id.expiration.ms`): only the tail can tell.
+    Unknown {
+        /// Fillers, as implied by what is known.
+        fillers: i64,
+        /// Whether the broker knows the data producer.
+        data_known: bool,
+    },
+}
+
+/// Compares the producer states with the target's end offset.
+pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witness {
+    let data = states.iter().find(|state| state.producer_id == producers.data_id && state.last_sequence >= 0);
+    let filler = states.iter().find(|state| state.producer_id == producers.filler_id);
+    match (data, filler) {
+        (None, None) => Witness::Unknown { fillers: 0, data_known: false },
+        // Without data of ours still known, the filler's count fixes the sequence.
+        (None, Some(filler)) => {
+            Witness::Unknown { fillers: i64::from(filler.coordinator_epoch), data_known: false }
+        }
+        (Some(data), filler) => {
+            let fillers = filler.map_or(0, |filler| i64::from(filler.coordinator_epoch));
+            let records = i64::from(data.last_sequence) + 1;
+            let difference = signed_difference(end, records + fillers);
+            match difference {
+                0 => Witness::Agrees { fillers, data_known: true },
+                less if less < 0 => Witness::Behind { written: end - less },
+                more if filler.is_some() => Witness::Longer { written: end - more },
+                // Fillers of the past whose count has expired, or a stranger: the tail decides.
+                more => Witness::Unknown { fillers: more, data_known: true },
+            }
+        }
+    }
+}
+
+/// `end - count` in the ring of sequences, nearest to zero.
+fn signed_difference(end: i64, count: i64) -> i64 {
+    let ring = (end - count) & SEQUENCE_MASK;
+    if ring > SEQUENCE_MASK / 2 { ring - SEQUENCE_MASK - 1 } else { ring }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRODUCERS: Producers = Producers { data_id: 7, filler_id: 8 };
+
+    fn data(last_sequence: i32) -> ProducerState {
+        state(7, last_sequence, -1)
+    }
+
+    fn filler(count: i32) -> ProducerState {
+        state(8, -1, count)
+    }
+
+    fn state(producer_id: i64, last_sequence: i32, coordinator_epoch: i32) -> ProducerState {
+        ProducerState {
+            producer_id,
+            producer_epoch: 0,
+            last_sequence,
+            last_timestamp_ms: 0,
+            coordinator_epoch,
+            current_txn_start_offset: -1,
+        }
+    }
+
+    #[test]
+    fn counts_that_add_up_agree() {
+        assert_eq!(
+            witness(&[data(9), filler(5)], PRODUCERS, 15),
+            Witness::Agrees { fillers: 5, data_known: true }
+        );
+        assert_eq!(witness(&[data(9)], PRODUCERS, 10), Witness::Agrees { fillers: 0, data_known: true });
+    }
+
+    #[test]
+    fn a_stranger_and_a_lagging_replica_are_told_apart() {
+        assert_eq!(witness(&[data(9), filler(5)], PRODUCERS, 18), Witness::Longer { written: 15 });
+        assert_eq!(witness(&[data(9), filler(5)], PRODUCERS, 12), Witness::Behind { written: 15 });
+    }
+
+    #[test]
+    fn sequences_wrap() {
+        let end = (1_i64 << 31) + 5;
+        let position = Position { source: end, target: end, fillers: 0, mapped: false };
+        assert_eq!(position.sequence(), 5);
+        assert_eq!(witness(&[data(4)], PRODUCERS, end), Witness::Agrees { fillers: 0, data_known: true });
+    }
+
+    #[test]
+    fn an_expired_count_is_not_guessed() {
+        assert_eq!(
+            witness(&[data(9)], PRODUCERS, 12),
+            Witness::Unknown { fillers: 2, data_known: true }
+        );
+        assert_eq!(witness(&[], PRODUCERS, 12), Witness::Unknown { fillers: 0, data_known: false });
+    }
+}

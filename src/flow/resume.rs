@@ -1,0 +1,224 @@
+//! Where a partition goes on: read from the target's log, never from local state.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use tokio::task::JoinSet;
+
+use super::error::Trouble;
+use super::position::{Position, Witness, witness};
+use super::prefix;
+use super::shared::Flow;
+use super::topics::{TopicContext, take_offset};
+use crate::batch::{self, BatchHeader};
+use crate::config::OnGap;
+use crate::offsets::OffsetMap;
+use crate::state::{GapRecord, MapRecord};
+use crate::telemetry::progress::now_ms;
+use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
+
+/// A partition that wants to be opened.
+#[derive(Clone)]
+pub struct Candidate {
+    /// Its topic.
+    pub topic: Arc<TopicContext>,
+    /// Its number.
+    pub partition: i32,
+}
+
+/// Where and how a partition goes on.
+pub struct Resume {
+    /// Where the intake goes on.
+    pub position: Position,
+    /// Where the first fetch begins: later than the position when retention made a gap.
+    pub fetch_offset: i64,
+    /// Whether the target's leader knows the data producer.
+    pub data_known: bool,
+    /// The offset map of a mapped partition.
+    pub map: Option<OffsetMap>,
+    /// Up to here the target has everything already; only the map has to learn it.
+    pub absorb_until: i64,
+}
+
+/// The offsets and producer states of many partitions, asked for in a few requests.
+struct Facts {
+    source_start: HashMap<TopicPartition, Result<i64, WireError>>,
+    source_end: HashMap<TopicPartition, Result<i64, WireError>>,
+    target_start: HashMap<TopicPartition, Result<i64, WireError>>,
+    target_end: HashMap<TopicPartition, Result<i64, WireError>>,
+    producers: HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>>,
+}
+
+/// One partition's facts.
+struct Ends {
+    source_start: i64,
+    source_end: i64,
+    target_start: i64,
+    target_end: i64,
+}
+
+/// Finds the positions of many partitions at once.
+pub async fn resume(flow: &Arc<Flow>, candidates: Vec<Candidate>) -> Vec<(Candidate, Result<Resume, Trouble>)> {
+    let source: Vec<TopicPartition> = candidates.iter().map(|one| one.topic.source(one.partition)).collect();
+    let target: Vec<TopicPartition> = candidates.iter().map(|one| one.topic.target(one.partition)).collect();
+    let (source_start, source_end, target_start, target_end) = tokio::join!(
+        wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
+        wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
+        wire::list_offsets(&flow.target, &target, OffsetSpec::Earliest),
+        wire::list_offsets(&flow.target, &target, OffsetSpec::Latest),
+    );
+    // After the ends, never before: what a second Twinlog appends in between then looks like
+    // replicas that lag (tried again), not like a stranger's record (stopped).
+    let producers = wire::describe_producers(&flow.target, &target).await;
+    let mut facts = Facts { source_start, source_end, target_start, target_end, producers };
+    let mut tasks = JoinSet::new();
+    let mut results = Vec::with_capacity(candidates.len());
+    for candidate in candidates {
+        match facts.of(flow, &candidate) {
+            Ok((ends, states)) => {
+                let flow = flow.clone();
+                tasks.spawn(async move {
+                    let result = decide(&flow, &candidate, ends, &states).await;
+                    (candidate, result)
+                });
+            }
+            Err(trouble) => results.push((candidate, Err(trouble))),
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok(result) => results.push(result),
+            // A panic in here is a defect of ours; the supervisor's watchdog opens it again.
+            Err(error) => tracing::error!(%error, "a partition's opening failed"),
+        }
+    }
+    results
+}
+
+impl Facts {
+    fn of(&mut self, flow: &Flow, one: &Candidate) -> Result<(Ends, Vec<ProducerState>), Trouble> {
+        let (source, target) = (one.topic.source(one.partition), one.topic.target(one.partition));
+        let ends = Ends {
+            source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
+            source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
+            target_start: take_offset(&mut self.target_start, &target, flow.target.name())?,
+            target_end: take_offset(&mut self.target_end, &target, flow.target.name())?,
+        };
+        let states = match self.producers.remove(&target) {
+            Some(states) => states?,
+            None => return Err(Trouble::LeaderMoved { cluster: flow.target.name().to_owned() }),
+        };
+        Ok((ends, states))
+    }
+}
+
+async fn decide(flow: &Flow, one: &Candidate, ends: Ends, states: &[ProducerState]) -> Result<Resume, Trouble> {
+    let (fillers, data_known) = match witness(states, flow.producers, ends.target_end) {
+        Witness::Agrees { fillers, data_known } => (fillers, data_known),
+        Witness::Behind { written } => {
+            return Err(Trouble::TargetBehind { high_watermark: ends.target_end, written });
+        }
+        Witness::Longer { written } => {
+            return Err(Trouble::ForeignWrite { expected: written, found: ends.target_end });
+        }
+        Witness::Unknown { fillers, data_known } => {
+            check_tail(flow, one, &ends).await?;
+            (fillers, data_known)
+        }
+    };
+    if one.topic.record.mapped {
+        return resume_mapped(flow, one, &ends, data_known);
+    }
+    let origin = usize::try_from(one.partition).ok().and_then(|index| one.topic.record.origins.get(index));
+    let origin = origin.copied().unwrap_or(0);
+    let mut position = Position { source: ends.target_end, target: ends.target_end, fillers, mapped: false };
+    let mut data_known = data_known;
+    if position.target < origin {
+        data_known |= prefix::burn(flow, one, &mut position, origin).await?;
+    } else if ends.target_start < origin {
+        // A burn that was cut off between its last batch and the trim.
+        prefix::trim(flow, one, origin).await?;
+    }
+    let fetch_offset = check_source(flow, one, position.source, &ends).await?;
+    Ok(Resume { position, fetch_offset, data_known, map: None, absorb_until: 0 })
+}
+
+fn resume_mapped(flow: &Flow, one: &Candidate, ends: &Ends, data_known: bool) -> Result<Resume, Trouble> {
+    let key = flow.map_key(&one.topic.source_topic, one.partition);
+    let stored = flow.store.get::<MapRecord>(&key).map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    let map = match stored {
+        Some(stored) => stored.map,
+        None => return Err(Trouble::MapMismatch { map_end: -1, log_end: ends.target_end }),
+    };
+    let (source, target) = (map.source_end().0, map.target_end().0);
+    if target > ends.target_end {
+        return Err(Trouble::MapMismatch { map_end: target, log_end: ends.target_end });
+    }
+    if source > ends.source_end {
+        return Err(Trouble::SourceTruncated { source_end: ends.source_end, copied_end: source });
+    }
+    if source < ends.source_start {
+        return Err(Trouble::Gap { from: source, to: ends.source_start });
+    }
+    Ok(Resume {
+        position: Position { source, target, fillers: 0, mapped: true },
+        fetch_offset: source,
+        data_known,
+        map: Some(map),
+        absorb_until: ends.target_end,
+    })
+}
+
+/// The source must still have what comes next, and everything that was copied.
+async fn check_source(flow: &Flow, one: &Candidate, next: i64, ends: &Ends) -> Result<i64, Trouble> {
+    if next > ends.source_end {
+        return Err(Trouble::SourceTruncated { source_end: ends.source_end, copied_end: next });
+    }
+    if next >= ends.source_start {
+        return Ok(next);
+    }
+    let gap = Trouble::Gap { from: next, to: ends.source_start };
+    let lost = u64::try_from(ends.source_start - next).unwrap_or(0);
+    if flow.config.on_gap == OnGap::Stop || lost > flow.config.burn_limit {
+        return Err(gap);
+    }
+    let key = format!("gap/{}/{}/{}/{next}", flow.config.name, one.topic.source_topic, one.partition);
+    let record = GapRecord { v: 1, from: next, to: ends.source_start, noticed_at_ms: now_ms() };
+    flow.store.put(&key, &record).await.map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    tracing::warn!(
+        topic = &*one.topic.source_topic,
+        partition = one.partition,
+        from = next,
+        to = ends.source_start,
+        "source retention removed records before they were copied; the gap is recorded (on_gap: record)"
+    );
+    let progress = flow.progress.partition(&one.topic.source_topic, one.partition);
+    progress.gap_offsets.fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
+    Ok(ends.source_start)
+}
+
+/// The last batch of the target's log must be ours. Only asked where the broker no longer knows
+/// the counts: a new partition (empty), or one that was idle for a day.
+async fn check_tail(flow: &Flow, one: &Candidate, ends: &Ends) -> Result<(), Trouble> {
+    if ends.target_end <= ends.target_start {
+        return Ok(());
+    }
+    let target = one.topic.target(one.partition);
+    let fetched = match wire::fetch_one(&flow.target, &target, ends.target_end - 1, 1024 * 1024).await {
+        // What is asked for was trimmed in between; the next try sees the new start.
+        Err(WireError::Server { code: ResponseError::OffsetOutOfRange, .. }) => {
+            return Err(Trouble::LeaderMoved { cluster: flow.target.name().to_owned() });
+        }
+        other => other?,
+    };
+    let mut last: Option<BatchHeader> = None;
+    for batch in batch::split(fetched.records) {
+        last = Some(batch?.header);
+    }
+    match last {
+        Some(header) if [flow.producers.data_id, flow.producers.filler_id].contains(&header.producer_id) => Ok(()),
+        Some(header) => Err(Trouble::ForeignWrite { expected: header.base_offset, found: ends.target_end }),
+        None => Err(Trouble::LeaderMoved { cluster: flow.target.name().to_owned() }),
+    }
+}

@@ -1,0 +1,206 @@
+//! The life of a flow: connect, claim, run, stop in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::budget::Budget;
+use super::claim::{self, Held};
+use super::discovery;
+use super::error::FlowError;
+use super::guard;
+use super::position::Producers;
+use super::shared::Flow;
+use super::supervisor::Supervisor;
+use super::throttle::Throttle;
+use crate::config::{ClusterSection, FlowConfig, OffsetsMode};
+use crate::state::{FlowRecord, StateError, StateStore};
+use crate::telemetry::progress::{FlowProgress, FlowState};
+use crate::wire::{self, Cluster, ClusterConfig, Metadata, WireError};
+
+/// How long a stopping flow waits for its last answers.
+const DRAIN: Duration = Duration::from_secs(8);
+/// The pause between tries to begin.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Two flows that begin for the very first time at once agree on their producer ids after this.
+const AGREE: Duration = Duration::from_millis(200);
+
+/// A client for a cluster of the config. Connects nothing yet.
+pub fn cluster(section: &ClusterSection) -> Cluster {
+    let mut config = ClusterConfig::new(&section.name, section.bootstrap.clone());
+    config.client_id.clone_from(&section.client_id);
+    config.client_rack.clone_from(&section.client_rack);
+    config.request_timeout = section.request_timeout;
+    config.connect_timeout = section.connect_timeout;
+    Cluster::new(config)
+}
+
+/// Runs a flow until it is cancelled or must end.
+///
+/// A cluster that can't be reached is waited for, and shown. Cancelling stops fetching, waits for
+/// what is on its way (8 s at most), stores the maps and gives the claim back.
+///
+/// # Errors
+/// Only what no waiting can mend: another Twinlog took over, or both clusters are the same.
+pub async fn run_flow(
+    config: FlowConfig,
+    source: ClusterSection,
+    target: ClusterSection,
+    progress: Arc<FlowProgress>,
+    cancel: CancellationToken,
+) -> Result<(), FlowError> {
+    let (source, target) = (cluster(&source), cluster(&target));
+    loop {
+        let begun = begin(&config, &source, &target, &progress);
+        let Some(begun) = cancel.run_until_cancelled(begun).await else {
+            return Ok(());
+        };
+        let (reason, error) = match begun {
+            Ok((flow, held)) => match go(flow, held, &cancel).await {
+                Ok(()) => {
+                    let detail = "stopped in order".to_owned();
+                    progress.set_state(FlowState::Stopped { reason: "shutdown", detail });
+                    return Ok(());
+                }
+                Err(error) => ("superseded", error),
+            },
+            Err(failure) => failure,
+        };
+        let detail = error.to_string();
+        if !matches!(error, FlowError::Wire(_)) {
+            progress.set_state(FlowState::Stopped { reason, detail });
+            return Err(error);
+        }
+        if progress.set_state(FlowState::Waiting { reason, detail }) {
+            tracing::warn!(flow = %config.name, reason, "{error}; it is tried again");
+        }
+        if cancel.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+type Failure = (&'static str, FlowError);
+
+fn target_failure(error: StateError) -> Failure {
+    match error {
+        StateError::Wire(error) => ("target_unreachable", FlowError::Wire(error)),
+        other => ("state", FlowError::State(other.to_string())),
+    }
+}
+
+async fn begin(
+    config: &FlowConfig,
+    source: &Cluster,
+    target: &Cluster,
+    progress: &Arc<FlowProgress>,
+) -> Result<(Arc<Flow>, Held), Failure> {
+    let (from, to) = tokio::join!(source.metadata(None), target.metadata(None));
+    let from = from.map_err(|error| ("source_unreachable", FlowError::Wire(error)))?;
+    let to = to.map_err(|error| ("target_unreachable", FlowError::Wire(error)))?;
+    refuse_same_cluster(&from, &to)?;
+    let (store, may_fill) = tokio::join!(StateStore::open(target), wire::probe_marker_right(target));
+    let store = store.map_err(target_failure)?;
+    let may_fill = may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
+    if !may_fill && config.offsets != OffsetsMode::Mapped {
+        tracing::warn!(
+            flow = %config.name,
+            "holes can't be filled on the target, so offsets can't be identical: grant CLUSTER_ACTION on the cluster"
+        );
+    }
+    let held = claim::claim(&store, &config.name).await.map_err(target_failure)?;
+    let producers = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
+    let budget =
+        Budget::new(config.limits.in_flight_bytes, config.limits.partition_in_flight_bytes, progress.clone());
+    let flow = Flow {
+        source: source.clone(),
+        target: target.clone(),
+        store,
+        producers,
+        may_fill,
+        progress: progress.clone(),
+        budget: Arc::new(budget),
+        throttle: Arc::new(Throttle::new(config.limits.bytes_per_second)),
+        open: DashMap::new(),
+        config: config.clone(),
+    };
+    Ok((Arc::new(flow), held))
+}
+
+fn refuse_same_cluster(source: &Metadata, target: &Metadata) -> Result<(), Failure> {
+    match (&source.cluster_id, &target.cluster_id) {
+        (Some(source), Some(target)) if source == target => {
+            Err(("same_cluster", FlowError::SameCluster(source.clone())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The flow's producer ids: made once, then read. The first ones in the log count, so two
+/// processes that begin at the same moment end up with the same.
+async fn producers(
+    store: &StateStore,
+    target: &Cluster,
+    flow: &str,
+    source_cluster_id: Option<String>,
+) -> Result<Producers, Failure> {
+    let key = format!("flow/{flow}");
+    if store.get::<FlowRecord>(&key).map_err(target_failure)?.is_none() {
+        let target_wire = |error: WireError| ("target_unreachable", FlowError::Wire(error));
+        let (data_producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
+        let (filler_producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
+        let record = FlowRecord { v: 1, source_cluster_id, data_producer_id, filler_producer_id };
+        store.refresh().await.map_err(target_failure)?;
+        if store.get::<FlowRecord>(&key).map_err(target_failure)?.is_none() {
+            store.put(&key, &record).await.map_err(target_failure)?;
+        }
+        tokio::time::sleep(AGREE).await;
+    }
+    store.reload().await.map_err(target_failure)?;
+    let (first, last): (Option<FlowRecord>, Option<FlowRecord>) =
+        (store.first(&key).map_err(target_failure)?, store.get(&key).map_err(target_failure)?);
+    let Some(first) = first else {
+        return Err(("state", FlowError::State(format!("{key} is missing right after it was written"))));
+    };
+    if last.as_ref() != Some(&first) {
+        // Compaction keeps the last value: make it the one that counts.
+        store.put(&key, &first).await.map_err(target_failure)?;
+    }
+    Ok(Producers { data_id: first.data_producer_id, filler_id: first.filler_producer_id })
+}
+
+async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(), FlowError> {
+    let (work, keeping) = (cancel.child_token(), CancellationToken::new());
+    let tracker = TaskTracker::new();
+    let (found, discovered) = mpsc::unbounded_channel();
+    let fence = held.fence.clone();
+    tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
+    tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
+    tracker.spawn(guard::keep_maps(flow.clone(), work.clone()));
+    let supervising = Supervisor::run(flow.clone(), fence, discovered, tracker.clone(), work.clone());
+    tracker.spawn(supervising);
+
+    let claim = held.keep(&flow.store, &keeping);
+    tokio::pin!(claim);
+    let result = tokio::select! {
+        () = work.cancelled() => Ok(()),
+        lost = &mut claim => lost,
+    };
+    work.cancel();
+    tracker.close();
+    if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
+        tracing::warn!(flow = %flow.config.name, "not every answer arrived in time; the target's log says what was written");
+    }
+    if result.is_ok() {
+        guard::store_maps(&flow, &mut HashMap::new()).await;
+        // Only now: a new owner that sees the claim released fills holes at once.
+        keeping.cancel();
+        let _ = tokio::time::timeout(DRAIN, claim).await;
+    }
+    result
+}

@@ -1,0 +1,64 @@
+//! What all parts of a running flow share.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::budget::Budget;
+use super::partition::Partition;
+use super::position::Producers;
+use super::throttle::Throttle;
+use crate::config::FlowConfig;
+use crate::state::StateStore;
+use crate::telemetry::progress::{FlowProgress, PartitionKey};
+use crate::wire::Cluster;
+
+/// A running flow's connections, limits and state.
+pub struct Flow {
+    /// As configured.
+    pub config: FlowConfig,
+    /// Where records come from.
+    pub source: Cluster,
+    /// Where they go.
+    pub target: Cluster,
+    /// What is remembered on the target.
+    pub store: StateStore,
+    /// The flow's producer ids.
+    pub producers: Producers,
+    /// Whether the target lets us fill holes (CLUSTER_ACTION or ALTER on the cluster).
+    pub may_fill: bool,
+    /// Where the flow is seen from outside.
+    pub progress: Arc<FlowProgress>,
+    /// Bytes in flight.
+    pub budget: Arc<Budget>,
+    /// Bytes per second.
+    pub throttle: Arc<Throttle>,
+    /// Partitions that are open now.
+    pub open: DashMap<PartitionKey, Arc<Partition>>,
+}
+
+impl Flow {
+    /// The state key of a topic's record.
+    pub fn topic_key(&self, source_topic: &str) -> String {
+        format!("topic/{}/{source_topic}", self.config.name)
+    }
+
+    /// The state key of a partition's offset map.
+    pub fn map_key(&self, source_topic: &str, partition: i32) -> String {
+        format!("map/{}/{source_topic}/{partition}", self.config.name)
+    }
+
+    /// Closes every open partition of a topic and waits until nothing of it is on its way.
+    pub async fn close_topic(&self, source_topic: &str) {
+        let open: Vec<Arc<Partition>> = self
+            .open
+            .iter()
+            .filter(|entry| &*entry.key().0 == source_topic)
+            .map(|entry| entry.value().clone())
+            .collect();
+        for partition in open {
+            partition.close();
+            partition.drained().await;
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! The source side: one fetch session (KIP-227) to one source broker.
+//!
+//! A session asks for every partition that has room in its byte budget, long-polls when all of
+//! them do, and sends the next fetch *before* it works on the answer: the next offsets are known
+//! from the batch headers alone, so the line is busy while batches are checked and stamped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, FetchResponse};
+use kafka_protocol::protocol::StrBytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::budget::{Budget, Reservation};
+use super::error::Trouble;
+use super::intake;
+use super::partition::Partition;
+use super::position::Position;
+use super::throttle::Throttle;
+use crate::telemetry::progress::now_ms;
+use crate::wire::{Cluster, Pending, Role, WireError};
+
+/// Fetches by topic id from here on (KIP-516, Kafka 3.1): a recreated topic can't be mistaken.
+const FETCH_VERSION_MIN: i16 = 13;
+/// The newest version that adds nothing but what brokers need among themselves.
+const FETCH_VERSION_MAX: i16 = 16;
+/// How long an idle fetch waits at the broker.
+const LONG_POLL: Duration = Duration::from_millis(500);
+/// How long a fetch waits while some partitions are out of room.
+const SHORT_POLL: Duration = Duration::from_millis(10);
+/// What a partition is asked for at first.
+const PARTITION_BYTES_FIRST: u64 = 1024 * 1024;
+/// What one fetch may bring at most.
+const FETCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// An answer that is full and took longer than this makes the next one larger.
+const SLOW_ANSWER: Duration = Duration::from_millis(20);
+
+/// A partition to be fetched, from where.
+pub struct Opening {
+    /// The open partition.
+    pub partition: Arc<Partition>,
+    /// Where to go on.
+    pub position: Position,
+    /// Where the first fetch begins: later than the position when retention made a gap, which
+    /// the intake then sees as a hole.
+    pub fetch_offset: i64,
+    /// The source leader's epoch, which the broker checks (KIP-320).
+    pub leader_epoch: i32,
+    /// The epoch of the last record copied, or -1: the broker tells when the logs diverge there.
+    pub last_epoch: i32,
+}
+
+/// A partition that is better fetched from another broker (KIP-392).
+pub struct Handover {
+    /// The broker that the leader named.
+    pub broker: i32,
+    /// The partition as it stands.
+    pub opening: Opening,
+}
+
+/// What a session needs.
+pub struct Session {
+    /// The source cluster.
+    pub cluster: Cluster,
+    /// The broker it fetches from.
+    pub broker: i32,
+    /// The flow's bytes in flight.
+    pub budget: Arc<Budget>,
+    /// How many sessions share the budget.
+    pub sessions: Arc<AtomicUsize>,
+    /// The flow's bytes per second.
+    pub throttle: Arc<Throttle>,
+    /// Where partitions go that another broker serves better.
+    pub handovers: mpsc::UnboundedSender<Handover>,
+    /// Ends the session.
+    pub cancel: CancellationToken,
+}
+
+struct Slot {
+    partition: Arc<Partition>,
+    /// Where the intake stands.
+    position: Position,
+    /// Where the next fetch begins; ahead of the intake by one answer at most.
+    fetch_offset: i64,
+    leader_epoch: i32,
+    last_epoch: i32,
+    wanted_bytes: u64,
+    /// What the broker's session holds for this partition: offset and size.
+    in_session: Option<(i64, i32)>,
+}
+
+type Slots = BTreeMap<(Uuid, i32), Slot>;
+
+/// The broker's side of the session.
+#[derive(Default)]
+struct SessionState {
+    id: i32,
+    epoch: i32,
+    forgotten: Vec<(Uuid, i32, String)>,
+}
+
+/// A fetch answer's records that still have to go through the intake.
+struct Fetched {
+    key: (Uuid, i32),
+    records: Bytes,
+    aborted: Vec<(i64, i64)>,
+}
+
+struct Sent {
+    pending: Pending<FetchResponse>,
+    _reservation: Reservation,
+    at: Instant,
+}
+
+impl Session {
+    /// Runs until cancelled.
+    pub async fn run(self, mut commands: mpsc::UnboundedReceiver<Opening>) {
+        let mut slots = Slots::new();
+        let mut state = SessionState::default();
+        let mut fetched: Vec<Fetched> = Vec::new();
+        loop {
+            while let Ok(opening) = commands.try_recv() {
+                add(&mut slots, &mut state, opening);
+            }
+            forget_closed(&mut slots, &mut state);
+            if slots.is_empty() {
+                tokio::select! {
+                    () = self.cancel.cancelled() => return,
+                    opening = commands.recv() => match opening {
+                        Some(opening) => add(&mut slots, &mut state, opening),
+                        None => return,
+                    },
+                }
+                continue;
+            }
+            let freed = self.budget.freed();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let sent = match self.send(&mut slots, &mut state).await {
+                Ok(sent) => sent,
+                Err(error) => {
+                    self.lose(&mut slots, &mut state, &error).await;
+                    continue;
+                }
+            };
+            take_in(&mut slots, std::mem::take(&mut fetched));
+            let Some(sent) = sent else {
+                tokio::select! {
+                    () = self.cancel.cancelled() => return,
+                    () = &mut freed => {}
+                    opening = commands.recv() => if let Some(opening) = opening { add(&mut slots, &mut state, opening) },
+                    // Closed partitions are looked for now and then, also when nothing moves.
+                    () = tokio::time::sleep(LONG_POLL) => {}
+                }
+                continue;
+            };
+            let answer = tokio::select! {
+                () = self.cancel.cancelled() => return,
+                answer = sent.pending => answer,
+            };
+            match answer {
+                Ok(response) => {
+                    let bytes = self.read(&mut slots, &mut state, response, sent.at, &mut fetched);
+                    tokio::select! {
+                        () = self.cancel.cancelled() => return,
+                        () = self.throttle.take(bytes) => {}
+                    }
+                }
+                Err(error) => self.lose(&mut slots, &mut state, &error).await,
+            }
+        }
+    }
+
+    /// Sends the next fetch; `None` when no partition has room.
+    async fn send(&self, slots: &mut Slots, state: &mut SessionState) -> Result<Option<Sent>, WireError> {
+        let sessions = self.sessions.load(Ordering::Relaxed).max(1) as u64;
+        let wanted = FETCH_BYTES_MAX.min(self.budget.limit() / (2 * sessions)).max(1);
+        let Some(reservation) = self.budget.reserve(wanted, (wanted / 4).max(1)) else {
+            return Ok(None);
+        };
+        let connection = self.cluster.connection(self.broker, Role::Fetch(0)).await?;
+        let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
+        if version < FETCH_VERSION_MIN {
+            return Err(WireError::unsupported("Fetch", FETCH_VERSION_MIN, version));
+        }
+        let Some(request) = self.request(slots, state, &reservation) else {
+            return Ok(None);
+        };
+        let pending = connection.start(&request, FETCH_VERSION_MAX)?;
+        Ok(Some(Sent { pending, _reservation: reservation, at: Instant::now() }))
+    }
+
+    fn request(&self, slots: &mut Slots, state: &mut SessionState, reservation: &Reservation) -> Option<FetchRequest> {
+        let least = (self.budget.partition_limit() / 4).max(1);
+        let full = state.epoch == 0;
+        let mut topics: BTreeMap<Uuid, FetchTopic> = BTreeMap::new();
+        let (mut asked, mut out_of_room) = (0_usize, 0_usize);
+        for ((topic_id, index), slot) in slots.iter_mut() {
+            let free = slot.partition.meter.free();
+            if free < least {
+                out_of_room += 1;
+                if slot.in_session.take().is_some() {
+                    state.forgotten.push((*topic_id, *index, slot.partition.source.topic.clone()));
+                }
+                continue;
+            }
+            asked += 1;
+            let bytes = i32::try_from(slot.wanted_bytes.min(free)).unwrap_or(i32::MAX);
+            // A changed size alone isn't worth naming the partition again.
+            let known = slot.in_session.is_some_and(|(offset, held_bytes)| {
+                offset == slot.fetch_offset && held_bytes <= bytes
+            });
+            if full || !known {
+                slot.in_session = Some((slot.fetch_offset, bytes));
+                let partition = FetchPartition::default()
+                    .with_partition(*index)
+                    .with_current_leader_epoch(slot.leader_epoch)
+                    .with_fetch_offset(slot.fetch_offset)
+                    .with_last_fetched_epoch(slot.last_epoch)
+                    .with_partition_max_bytes(bytes);
+                topics
+                    .entry(*topic_id)
+                    .or_insert_with(|| FetchTopic::default().with_topic_id(*topic_id))
+                    .partitions
+                    .push(partition);
+            }
+        }
+        if asked == 0 {
+            return None;
+        }
+        let wait = if out_of_room == 0 { LONG_POLL } else { SHORT_POLL };
+        let forgotten = if full { state.forgotten.clear(); Vec::new() } else { forgotten_topics(state, slots) };
+        Some(
+            FetchRequest::default()
+                .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(500))
+                .with_min_bytes(1)
+                .with_max_bytes(i32::try_from(reservation.bytes).unwrap_or(i32::MAX))
+                .with_isolation_level(1)
+                .with_session_id(state.id)
+                .with_session_epoch(state.epoch)
+                .with_topics(topics.into_values().collect())
+                .with_forgotten_topics_data(forgotten)
+                .with_rack_id(StrBytes::from_string(self.cluster.config().client_rack.clone().unwrap_or_default())),
+        )
+    }
+
+    /// Reads an answer's headers and moves the fetch offsets. Returns the bytes of records.
+    fn read(
+        &self,
+        slots: &mut Slots,
+        state: &mut SessionState,
+        response: FetchResponse,
+        sent_at: Instant,
+        fetched: &mut Vec<Fetched>,
+    ) -> u64 {
+        if let Some(code) = ResponseError::try_from_code(response.error_code) {
+            // The broker evicted or restarted the session; it is begun again with every partition.
+            reset_session(slots, state);
+            if !matches!(code, ResponseError::FetchSessionIdNotFound | ResponseError::InvalidFetchSessionEpoch) {
+                for slot in slots.values() {
+                    slot.partition.fail(Trouble::broker(&self.cluster_name(), code, None));
+                }
+            }
+            return 0;
+        }
+        state.id = response.session_id;
+        // Session id 0: the broker has no room for a session, so every fetch names everything.
+        state.epoch = if response.session_id == 0 { 0 } else { next_epoch(state.epoch) };
+        let slow = sent_at.elapsed() >= SLOW_ANSWER;
+        let mut bytes = 0;
+        for topic in response.responses {
+            for data in topic.partitions {
+                let key = (topic.topic_id, data.partition_index);
+                let Some(slot) = slots.get_mut(&key) else { continue };
+                if slot.partition.is_closed() {
+                    continue;
+                }
+                if let Some(broker) = self.better_broker(&data) {
+                    self.hand_over(slots, state, key, broker);
+                    continue;
+                }
+                bytes += self.read_partition(slot, key, data, slow, fetched);
+            }
+        }
+        bytes
+    }
+
+    fn better_broker(&self, data: &PartitionData) -> Option<i32> {
+        let preferred = data.preferred_read_replica.0;
+        (data.error_code == 0 && preferred >= 0 && preferred != self.broker).then_some(preferred)
+    }
+
+    fn hand_over(&self, slots: &mut Slots, state: &mut SessionState, key: (Uuid, i32), broker: i32) {
+        if let Some(slot) = slots.remove(&key) {
+            state.forgotten.push((key.0, key.1, slot.partition.source.topic.clone()));
+            let opening = Opening {
+                position: slot.position,
+                fetch_offset: slot.fetch_offset,
+                leader_epoch: slot.leader_epoch,
+                last_epoch: slot.last_epoch,
+                partition: slot.partition,
+            };
+            let _ = self.handovers.send(Handover { broker, opening });
+        }
+    }
+
+    fn read_partition(
+        &self,
+        slot: &mut Slot,
+        key: (Uuid, i32),
+        data: PartitionData,
+        slow: bool,
+        fetched: &mut Vec<Fetched>,
+    ) -> u64 {
+        if let Some(code) = ResponseError::try_from_code(data.error_code) {
+            slot.partition.fail(Trouble::broker(&self.cluster_name(), code, None));
+            return 0;
+        }
+        if data.diverging_epoch.epoch >= 0 {
+            slot.partition.fail(Trouble::SourceTruncated {
+                source_end: data.diverging_epoch.end_offset,
+                copied_end: slot.fetch_offset,
+            });
+            return 0;
+        }
+        note_ends(&slot.partition, &data);
+        let records = data.records.unwrap_or_default();
+        let Some(scan) = scan(&records) else { return 0 };
+        let size = records.len() as u64;
+        if slow && size * 4 >= slot.wanted_bytes * 3 {
+            slot.wanted_bytes = (slot.wanted_bytes * 2).min(self.budget.partition_limit() / 2).max(1);
+        }
+        slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
+        slot.last_epoch = scan.last_epoch;
+        let aborted = data
+            .aborted_transactions
+            .unwrap_or_default()
+            .into_iter()
+            .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
+            .collect();
+        fetched.push(Fetched { key, records, aborted });
+        size
+    }
+
+    /// The connection is gone: every partition of the session finds its leader anew.
+    async fn lose(&self, slots: &mut Slots, state: &mut SessionState, error: &WireError) {
+        self.cluster.drop_connection(self.broker, Role::Fetch(0)).await;
+        for slot in slots.values() {
+            slot.partition.fail(Trouble::Wire(error.clone()));
+        }
+        slots.clear();
+        *state = SessionState::default();
+    }
+
+    fn cluster_name(&self) -> String {
+        format!("source ({})", self.cluster.name())
+    }
+}
+
+fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
+    let key = (opening.partition.source_topic_id, opening.partition.source.partition);
+    // A partition that was closed and opened again keeps no trace in the broker's session.
+    if let Some(old) = slots.remove(&key).filter(|old| old.in_session.is_some()) {
+        state.forgotten.push((key.0, key.1, old.partition.source.topic.clone()));
+    }
+    slots.insert(
+        key,
+        Slot {
+            fetch_offset: opening.fetch_offset.max(opening.position.source),
+            position: opening.position,
+            leader_epoch: opening.leader_epoch,
+            last_epoch: opening.last_epoch,
+            wanted_bytes: PARTITION_BYTES_FIRST,
+            in_session: None,
+            partition: opening.partition,
+        },
+    );
+}
+
+fn forget_closed(slots: &mut Slots, state: &mut SessionState) {
+    slots.retain(|(topic_id, index), slot| {
+        let closed = slot.partition.is_closed();
+        if closed && slot.in_session.is_some() {
+            state.forgotten.push((*topic_id, *index, slot.partition.source.topic.clone()));
+        }
+        !closed
+    });
+}
+
+/// The partitions to forget, without those that are asked for again in the same request: those
+/// are updated by being named.
+fn forgotten_topics(state: &mut SessionState, slots: &Slots) -> Vec<ForgottenTopic> {
+    let mut topics: BTreeMap<Uuid, ForgottenTopic> = BTreeMap::new();
+    for (topic_id, index, _) in state.forgotten.drain(..) {
+        if slots.get(&(topic_id, index)).is_some_and(|slot| slot.in_session.is_some()) {
+            continue;
+        }
+        let topic = topics.entry(topic_id).or_insert_with(|| ForgottenTopic::default().with_topic_id(topic_id));
+        if !topic.partitions.contains(&index) {
+            topic.partitions.push(index);
+        }
+    }
+    topics.into_values().collect()
+}
+
+fn reset_session(slots: &mut Slots, state: &mut SessionState) {
+    *state = SessionState::default();
+    slots.values_mut().for_each(|slot| slot.in_session = None);
+}
+
+/// Session epochs count up from 1 and wrap to 1 (`FetchMetadata.nextEpoch`).
+fn next_epoch(epoch: i32) -> i32 {
+    if epoch == i32::MAX { 1 } else { epoch + 1 }
+}
+
+fn note_ends(partition: &Partition, data: &PartitionData) {
+    let progress = &partition.progress;
+    progress.source_high_watermark.store(data.high_watermark, Ordering::Relaxed);
+    progress.source_stable_end.store(data.last_stable_offset, Ordering::Relaxed);
+    progress.source_log_start.store(data.log_start_offset, Ordering::Relaxed);
+    let lag = progress.lag_offsets();
+    if lag == 0 {
+        progress.caught_up_at_ms.store(now_ms(), Ordering::Relaxed);
+    }
+    let records = progress.records.load(Ordering::Relaxed).max(1);
+    let mean_bytes = progress.bytes.load(Ordering::Relaxed) / records;
+    let lag_bytes = lag.max(0).saturating_mul(i64::try_from(mean_bytes).unwrap_or(0));
+    progress.lag_bytes.store(lag_bytes, Ordering::Relaxed);
+}
+
+/// Takes the answers through the intake and queues what comes out.
+fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
+    for Fetched { key, records, aborted } in fetched {
+        let Some(slot) = slots.get_mut(&key) else { continue };
+        let partition = &slot.partition;
+        let (work, result) =
+            intake::take(&partition.rules, &partition.meter, &mut slot.position, partition.absorb_until, records, &aborted);
+        partition.push(work);
+        if let Err(error) = result {
+            partition.fail(Trouble::Batch(error));
+        }
+    }
+}
+
+/// What the headers of a record set say about its end.
+#[derive(Debug, PartialEq, Eq)]
+struct Scan {
+    next_offset: i64,
+    last_epoch: i32,
+}
+
+/// Walks over whole batches by their length fields alone. Bytes are judged later, by the intake;
+/// a wrong walk can only fetch a wrong range, which the intake then refuses.
+fn scan(records: &[u8]) -> Option<Scan> {
+    const LEGACY_HEADER: usize = 17;
+    let mut rest = records;
+    let mut last = None;
+    while rest.len() >= LEGACY_HEADER {
+        let base_offset = i64::from_be_bytes(rest[..8].try_into().ok()?);
+        let length = usize::try_from(i32::from_be_bytes(rest[8..12].try_into().ok()?)).ok()?;
+        let magic = rest[16];
+        let Some(batch) = rest.get(..12 + length) else { break };
+        let (delta, epoch) = if magic >= 2 {
+            let epoch = i32::from_be_bytes(batch.get(12..16)?.try_into().ok()?);
+            (i32::from_be_bytes(batch.get(23..27)?.try_into().ok()?), epoch)
+        } else {
+            (0, -1)
+        };
+        last = Some(Scan { next_offset: base_offset.saturating_add(i64::from(delta)).saturating_add(1), last_epoch: epoch });
+        rest = &rest[12 + length..];
+    }
+    last
+}

@@ -1,0 +1,419 @@
+//! Opens partitions, hands them to sessions and lanes, and opens them again after a problem.
+//!
+//! All decisions about partitions are made here, by one task; sessions and lanes only report.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::budget::Meter;
+use super::claim::Fence;
+use super::discovery::Discovered;
+use super::error::{Policy, Trouble};
+use super::partition::{Partition, PartitionParts};
+use super::resume::{self, Candidate, Resume};
+use super::shared::Flow;
+use super::sink::Lane;
+use super::source::{Handover, Opening, Session};
+use super::topics::TopicContext;
+use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
+
+/// Lanes (connections) per target broker: the broker works on one request of each at a time.
+const LANES_PER_BROKER: u16 = 2;
+/// The first pause before a partition is opened again. What a broken connection left in a
+/// broker's queue is appended well within it, before the log end is read.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// The longest pause.
+const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// A partition that was open this long starts again with the first pause.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// A partition as the supervisor sees it.
+struct Entry {
+    topic: Arc<TopicContext>,
+    status: Status,
+    attempt: u32,
+}
+
+enum Status {
+    Opening,
+    Open { partition: Arc<Partition>, since: Instant },
+    Pausing,
+    Stopped,
+}
+
+enum Event {
+    Reopen(PartitionKey),
+    Resumed(Vec<(Candidate, Result<Resume, Trouble>)>),
+}
+
+/// The flow's one deciding task.
+pub struct Supervisor {
+    flow: Arc<Flow>,
+    fence: Fence,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+    entries: HashMap<PartitionKey, Entry>,
+    sessions: HashMap<i32, mpsc::UnboundedSender<Opening>>,
+    session_count: Arc<AtomicUsize>,
+    lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
+    events: mpsc::UnboundedSender<Event>,
+    troubles: mpsc::UnboundedSender<(Arc<Partition>, Trouble)>,
+    handovers: mpsc::UnboundedSender<Handover>,
+}
+
+impl Supervisor {
+    /// Runs until cancelled. Sessions and lanes end with `cancel`, on `tracker`.
+    pub async fn run(
+        flow: Arc<Flow>,
+        fence: Fence,
+        mut discovered: mpsc::UnboundedReceiver<Discovered>,
+        tracker: TaskTracker,
+        cancel: CancellationToken,
+    ) {
+        let (events, mut event) = mpsc::unbounded_channel();
+        let (troubles, mut trouble) = mpsc::unbounded_channel();
+        let (handovers, mut handover) = mpsc::unbounded_channel();
+        let mut supervisor = Self {
+            flow,
+            fence,
+            tracker,
+            cancel: cancel.clone(),
+            entries: HashMap::new(),
+            sessions: HashMap::new(),
+            session_count: Arc::new(AtomicUsize::new(0)),
+            lanes: HashMap::new(),
+            events,
+            troubles,
+            handovers,
+        };
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                Some(found) = discovered.recv() => {
+                    let mut candidates = supervisor.take_discovered(found);
+                    while let Ok(found) = discovered.try_recv() {
+                        candidates.extend(supervisor.take_discovered(found));
+                    }
+                    supervisor.resume(candidates, false);
+                }
+                Some((partition, trouble)) = trouble.recv() => supervisor.take_trouble(&partition, &trouble),
+                Some(handover) = handover.recv() => supervisor.hand_over(handover),
+                Some(first) = event.recv() => {
+                    let mut reopen = Vec::new();
+                    supervisor.take_event(first, &mut reopen);
+                    while let Ok(next) = event.try_recv() {
+                        supervisor.take_event(next, &mut reopen);
+                    }
+                    supervisor.resume(reopen, true);
+                }
+            }
+        }
+    }
+
+    fn take_discovered(&mut self, found: Discovered) -> Vec<Candidate> {
+        match found {
+            Discovered::Ready(topic) => self.take_topic(&topic),
+            Discovered::Trouble { topic, partitions, trouble } => {
+                self.take_topic_trouble(&topic, partitions, &trouble);
+                Vec::new()
+            }
+            Discovered::Gone(topic) => {
+                let keys: Vec<PartitionKey> = self.keys_of(&topic);
+                for key in keys {
+                    self.drop_entry(&key);
+                    self.flow.progress.partitions.remove(&key);
+                }
+                self.flow.progress.topics.remove(&topic);
+                Vec::new()
+            }
+        }
+    }
+
+    fn keys_of(&self, topic: &Arc<str>) -> Vec<PartitionKey> {
+        self.entries.keys().filter(|key| key.0 == *topic).cloned().collect()
+    }
+
+    fn drop_entry(&mut self, key: &PartitionKey) {
+        if let Some(Entry { status: Status::Open { partition, .. }, .. }) = self.entries.remove(key) {
+            partition.close();
+        }
+        self.flow.open.remove(key);
+    }
+
+    fn take_topic(&mut self, topic: &Arc<TopicContext>) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for partition in 0..i32::try_from(topic.record.origins.len()).unwrap_or(i32::MAX) {
+            let key = (topic.source_topic.clone(), partition);
+            if let Some(entry) = self.entries.get_mut(&key) {
+                let same = entry.topic.record.source_topic_id == topic.record.source_topic_id
+                    && entry.topic.record.target_topic_id == topic.record.target_topic_id;
+                if same && !matches!(entry.status, Status::Stopped) {
+                    entry.topic = topic.clone();
+                    continue;
+                }
+                self.drop_entry(&key);
+            }
+            self.entries.insert(key, Entry { topic: topic.clone(), status: Status::Opening, attempt: 0 });
+            candidates.push(Candidate { topic: topic.clone(), partition });
+        }
+        candidates
+    }
+
+    /// The whole topic can't be copied: every partition of it says so.
+    fn take_topic_trouble(&mut self, topic: &Arc<str>, partitions: usize, trouble: &Trouble) {
+        for key in self.keys_of(topic) {
+            self.drop_entry(&key);
+        }
+        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            let progress = self.flow.progress.partition(topic, partition);
+            if progress.set_state(state_of(trouble)) && partition == 0 {
+                log_trouble(topic, partition, trouble);
+            }
+        }
+    }
+
+    fn take_trouble(&mut self, partition: &Arc<Partition>, trouble: &Trouble) {
+        let key: PartitionKey = (Arc::from(partition.source.topic.as_str()), partition.source.partition);
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Status::Open { partition: open, since } = &entry.status else { return };
+        if !Arc::ptr_eq(open, partition) {
+            return;
+        }
+        if since.elapsed() >= GOOD_RUN {
+            entry.attempt = 0;
+        }
+        self.flow.open.remove(&key);
+        self.pause_or_stop(key, Some(partition.clone()), trouble);
+    }
+
+    fn pause_or_stop(&mut self, key: PartitionKey, closed: Option<Arc<Partition>>, trouble: &Trouble) {
+        self.flow.progress.count_error(trouble.reason());
+        let progress = self.flow.progress.partition(&key.0, key.1);
+        if progress.set_state(state_of(trouble)) {
+            log_trouble(&key.0, key.1, trouble);
+        }
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        if trouble.policy() == Policy::StopPartition {
+            entry.status = Status::Stopped;
+            return;
+        }
+        entry.status = Status::Pausing;
+        let pause = pause(entry.attempt);
+        entry.attempt = entry.attempt.saturating_add(1);
+        let (events, cancel) = (self.events.clone(), self.cancel.clone());
+        self.tracker.spawn(async move {
+            let rested = async {
+                if let Some(closed) = closed {
+                    // While a request is on its way the target's log doesn't say where to resume.
+                    closed.drained().await;
+                }
+                tokio::time::sleep(pause).await;
+            };
+            if cancel.run_until_cancelled(rested).await.is_some() {
+                let _ = events.send(Event::Reopen(key));
+            }
+        });
+    }
+
+    fn take_event(&mut self, event: Event, reopen: &mut Vec<Candidate>) {
+        match event {
+            Event::Reopen(key) => {
+                if let Some(entry) = self.entries.get_mut(&key)
+                    && matches!(entry.status, Status::Pausing)
+                {
+                    entry.status = Status::Opening;
+                    reopen.push(Candidate { topic: entry.topic.clone(), partition: key.1 });
+                }
+            }
+            Event::Resumed(results) => {
+                for (candidate, result) in results {
+                    self.take_resumed(&candidate, result);
+                }
+            }
+        }
+    }
+
+    fn resume(&self, candidates: Vec<Candidate>, refresh: bool) {
+        if candidates.is_empty() {
+            return;
+        }
+        let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
+        self.tracker.spawn(async move {
+            let work = async {
+                if refresh {
+                    // Leaders may have moved; a failure shows in the calls that follow.
+                    let _ = tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
+                } else {
+                    // Topics that were just created aren't in the cache yet.
+                    let _ = flow.target.metadata(None).await;
+                }
+                resume::resume(&flow, candidates).await
+            };
+            if let Some(results) = cancel.run_until_cancelled(work).await {
+                let _ = events.send(Event::Resumed(results));
+            }
+        });
+    }
+
+    fn take_resumed(&mut self, candidate: &Candidate, result: Result<Resume, Trouble>) {
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let Some(entry) = self.entries.get(&key) else { return };
+        // The topic was replaced meanwhile: its new shape has its own opening.
+        if !matches!(entry.status, Status::Opening) || !Arc::ptr_eq(&entry.topic, &candidate.topic) {
+            if matches!(entry.status, Status::Opening) {
+                let again = Candidate { topic: entry.topic.clone(), partition: key.1 };
+                self.resume(vec![again], true);
+            }
+            return;
+        }
+        let opened = result.and_then(|resume| self.open(candidate, resume));
+        match opened {
+            Ok(partition) => {
+                self.flow.open.insert(key.clone(), partition.clone());
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.status = Status::Open { partition, since: Instant::now() };
+                }
+            }
+            Err(trouble) => self.pause_or_stop(key, None, &trouble),
+        }
+    }
+
+    fn open(&mut self, candidate: &Candidate, resume: Resume) -> Result<Arc<Partition>, Trouble> {
+        let (source, target) =
+            (candidate.topic.source(candidate.partition), candidate.topic.target(candidate.partition));
+        let (source_broker, leader_epoch) =
+            self.flow.source.cached().leader(&source.topic, source.partition).ok_or_else(|| {
+                Trouble::LeaderMoved { cluster: format!("source ({})", self.flow.source.name()) }
+            })?;
+        let (target_broker, _) = self.flow.target.cached().leader(&target.topic, target.partition).ok_or_else(
+            || Trouble::LeaderMoved { cluster: format!("target ({})", self.flow.target.name()) },
+        )?;
+        let progress = self.flow.progress.partition(&candidate.topic.source_topic, candidate.partition);
+        note_opened(&progress, &resume);
+        let partition = Arc::new(Partition::new(PartitionParts {
+            source,
+            source_topic_id: candidate.topic.record.source_topic_id,
+            target,
+            progress,
+            meter: Arc::new(Meter::new(self.flow.budget.clone())),
+            rules: candidate.topic.rules.clone(),
+            data_known: resume.data_known,
+            map: resume.map,
+            absorb_until: resume.absorb_until,
+            ready: self.lane(target_broker, lane_of(candidate)),
+            trouble: self.troubles.clone(),
+        }));
+        self.fetch_from(
+            source_broker,
+            Opening {
+                partition: partition.clone(),
+                position: resume.position,
+                fetch_offset: resume.fetch_offset,
+                leader_epoch,
+                last_epoch: -1,
+            },
+        );
+        Ok(partition)
+    }
+
+    fn hand_over(&mut self, handover: Handover) {
+        // Another replica doesn't check the leader's epoch of this moment.
+        self.fetch_from(handover.broker, handover.opening);
+    }
+
+    fn fetch_from(&mut self, broker: i32, opening: Opening) {
+        let session = self.session(broker);
+        if let Err(mpsc::error::SendError(opening)) = session.send(opening) {
+            // The session ended with the flow.
+            opening.partition.close();
+        }
+    }
+
+    fn session(&mut self, broker: i32) -> mpsc::UnboundedSender<Opening> {
+        if let Some(session) = self.sessions.get(&broker).filter(|session| !session.is_closed()) {
+            return session.clone();
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.session_count.fetch_add(1, Ordering::Relaxed);
+        let session = Session {
+            cluster: self.flow.source.clone(),
+            broker,
+            budget: self.flow.budget.clone(),
+            sessions: self.session_count.clone(),
+            throttle: self.flow.throttle.clone(),
+            handovers: self.handovers.clone(),
+            cancel: self.cancel.clone(),
+        };
+        self.tracker.spawn(session.run(receiver));
+        self.sessions.insert(broker, sender.clone());
+        sender
+    }
+
+    fn lane(&mut self, broker: i32, lane: u16) -> mpsc::UnboundedSender<Arc<Partition>> {
+        if let Some(sender) = self.lanes.get(&(broker, lane)).filter(|sender| !sender.is_closed()) {
+            return sender.clone();
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let task = Lane {
+            cluster: self.flow.target.clone(),
+            broker,
+            lane,
+            producers: self.flow.producers,
+            fence: self.fence.clone(),
+            cancel: self.cancel.clone(),
+        };
+        self.tracker.spawn(task.run(receiver));
+        self.lanes.insert((broker, lane), sender.clone());
+        sender
+    }
+}
+
+/// Partitions are spread over a broker's lanes; one partition never has two.
+fn lane_of(candidate: &Candidate) -> u16 {
+    let spread = candidate.topic.source_topic.bytes().fold(candidate.partition.unsigned_abs(), |sum, byte| {
+        sum.wrapping_add(u32::from(byte))
+    });
+    u16::try_from(spread % u32::from(LANES_PER_BROKER)).unwrap_or(0)
+}
+
+fn pause(attempt: u32) -> Duration {
+    let longest = (PAUSE_FIRST * 2_u32.saturating_pow(attempt.min(10))).min(PAUSE_LAST);
+    // At least half of it: the first pause also lets a broker's queue drain.
+    longest.mul_f64(rand::random_range(0.5..1.0)).max(PAUSE_FIRST)
+}
+
+fn state_of(trouble: &Trouble) -> PartitionState {
+    let (reason, detail) = (trouble.reason(), format!("{trouble}; {}", trouble.hint()));
+    match trouble.policy() {
+        Policy::Reopen => PartitionState::Retrying { reason, detail },
+        Policy::StopPartition => PartitionState::Stopped { reason, detail },
+    }
+}
+
+fn log_trouble(topic: &str, partition: i32, trouble: &Trouble) {
+    let (reason, hint) = (trouble.reason(), trouble.hint());
+    match trouble.policy() {
+        Policy::Reopen => tracing::warn!(topic, partition, reason, hint, "{trouble}"),
+        Policy::StopPartition => tracing::error!(topic, partition, reason, hint, "partition stopped: {trouble}"),
+    }
+}
+
+fn note_opened(progress: &PartitionProgress, resume: &Resume) {
+    progress.source_position.store(resume.position.source, Ordering::Relaxed);
+    progress.target_position.store(resume.position.target, Ordering::Relaxed);
+    progress.progressed_at_ms.store(now_ms(), Ordering::Relaxed);
+    let _ = progress.first_position.compare_exchange(
+        -1,
+        resume.position.source,
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    );
+    progress.set_state(PartitionState::Copying);
+}

@@ -1,0 +1,347 @@
+//! Which topics are copied, and their counterparts on the target: found, created, or refused.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+
+use super::error::Trouble;
+use super::intake::IntakeRules;
+use super::shared::Flow;
+use super::topic_config::{self, TopicConfigs};
+use crate::config::{OffsetsMode, OnRecreate, Start, is_internal_topic};
+use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
+use crate::state::{MapRecord, StateError, TopicRecord};
+use crate::telemetry::progress::TopicNote;
+use crate::wire::{self, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
+
+/// A batch that unpacks to more than this is refused.
+const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Batches up to this size are merged with their neighbours.
+const COALESCE_BELOW_BYTES: usize = 16 * 1024;
+/// Merged batches grow to about this many source bytes.
+const COALESCE_TO_BYTES: usize = 128 * 1024;
+
+/// A topic that is being copied.
+#[derive(Debug)]
+pub struct TopicContext {
+    /// Its name on the source.
+    pub source_topic: Arc<str>,
+    /// What is remembered about it.
+    pub record: TopicRecord,
+    /// What may pass as it is.
+    pub rules: IntakeRules,
+}
+
+impl TopicContext {
+    /// A partition's name on the source.
+    pub fn source(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.source_topic.to_string(), partition }
+    }
+
+    /// A partition's name on the target.
+    pub fn target(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.record.target_topic.clone(), partition }
+    }
+}
+
+/// The source topics that a flow copies.
+pub fn selected<'a>(flow: &Flow, metadata: &'a Metadata) -> Vec<(&'a String, &'a TopicMetadata)> {
+    metadata
+        .topics
+        .iter()
+        .filter(|(name, topic)| {
+            !topic.internal
+                && topic.error.is_none()
+                && !topic.partitions.is_empty()
+                && !is_internal_topic(name)
+                && flow.config.topics.matches(name)
+        })
+        .collect()
+}
+
+/// One topic as discovery found it.
+pub struct Found<'a> {
+    /// The source topic's name.
+    pub name: &'a str,
+    /// The source topic.
+    pub source: &'a TopicMetadata,
+    /// Its counterpart, if the target has one.
+    pub target: Option<&'a TopicMetadata>,
+    /// Whether the topic was there when the flow first looked: only then `start: latest` applies;
+    /// a later topic is copied from its first record.
+    pub at_first_look: bool,
+}
+
+/// Makes sure that the topic's counterpart exists and is ours.
+///
+/// # Errors
+/// A trouble for this topic alone.
+pub async fn ensure(flow: &Flow, found: Found<'_>, configs: &TopicConfigs) -> Result<TopicContext, Trouble> {
+    let key = flow.topic_key(found.name);
+    let target_topic = flow.config.rename.apply(&flow.config.source, found.name);
+    let mut record: Option<TopicRecord> = flow.store.get(&key).map_err(state_trouble)?;
+    let mut target = found.target.filter(|topic| topic.error.is_none());
+
+    if let Some(known) = &record {
+        if known.source_topic_id != found.source.topic_id {
+            replace_recreated(flow, found.name, known, target).await?;
+            (record, target) = (None, None);
+        } else if target.is_none() {
+            tracing::warn!(topic = found.name, "the target topic is gone; the topic is copied again from its start");
+            forget(flow, found.name, known).await?;
+            record = None;
+        }
+    }
+    let record = match (record, target) {
+        (Some(record), Some(target)) => grow(flow, &key, record, found.source, target).await?,
+        (_, target) => begin(flow, &key, &found, target_topic, target, configs).await?,
+    };
+    let rules = rules(flow, found.name, &record.target_topic, configs).await?;
+    flow.progress.topics.insert(
+        Arc::from(found.name),
+        TopicNote {
+            target_topic: record.target_topic.clone(),
+            offsets: if record.mapped { "mapped" } else { "identical" },
+            reason: record.reason.clone(),
+        },
+    );
+    Ok(TopicContext { source_topic: Arc::from(found.name), record, rules })
+}
+
+fn state_trouble(error: StateError) -> Trouble {
+    match error {
+        StateError::Wire(error) => Trouble::Wire(error),
+        StateError::Batch(error) => Trouble::Batch(error),
+        other => Trouble::NotIdentical(other.to_string()),
+    }
+}
+
+async fn replace_recreated(
+    flow: &Flow,
+    name: &str,
+    known: &TopicRecord,
+    target: Option<&TopicMetadata>,
+) -> Result<(), Trouble> {
+    // Nothing is ever deleted on the target that we did not create.
+    let ours = target.is_none_or(|target| known.created && target.topic_id == known.target_topic_id);
+    if flow.config.on_recreate == OnRecreate::Stop || !ours {
+        return Err(Trouble::SourceRecreated);
+    }
+    tracing::warn!(topic = name, "the source topic was created again; its copy is replaced (on_recreate: recreate)");
+    // A produce names its topic, not its id: none may be on its way when the name gets a new log.
+    flow.close_topic(name).await;
+    if target.is_some() {
+        wire::delete_topic(&flow.target, &known.target_topic).await?;
+        wait_gone(flow, &known.target_topic).await?;
+    }
+    forget(flow, name, known).await
+}
+
+/// Deletion is asynchronous in the brokers; a create right behind it would be refused.
+async fn wait_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
+    for _ in 0..100 {
+        let metadata = flow.target.metadata(Some(&[target_topic.to_owned()])).await?;
+        if metadata.topics.get(target_topic).is_none_or(|topic| topic.error.is_some()) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    Err(Trouble::LeaderMoved { cluster: format!("target ({})", flow.target.name()) })
+}
+
+async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
+    flow.close_topic(name).await;
+    for partition in 0..known.origins.len() {
+        if known.mapped {
+            let key = flow.map_key(name, i32::try_from(partition).unwrap_or(i32::MAX));
+            flow.store.remove(&key).await.map_err(state_trouble)?;
+        }
+    }
+    flow.store.remove(&flow.topic_key(name)).await.map_err(state_trouble)
+}
+
+/// A known topic: its counterpart must still be the one that we filled, with as many partitions.
+async fn grow(
+    flow: &Flow,
+    key: &str,
+    mut record: TopicRecord,
+    source: &TopicMetadata,
+    target: &TopicMetadata,
+) -> Result<TopicRecord, Trouble> {
+    if record.target_topic_id != target.topic_id {
+        return Err(Trouble::TargetRecreated);
+    }
+    let wanted = source.partitions.len();
+    match_partitions(flow, &record.target_topic, wanted, target).await?;
+    if record.origins.len() < wanted {
+        // Added partitions are copied from their first record, whatever `start` says.
+        record.origins.resize(wanted, 0);
+        write_maps(flow, key, &record, source).await?;
+        flow.store.put(key, &record).await.map_err(state_trouble)?;
+    }
+    Ok(record)
+}
+
+async fn match_partitions(
+    flow: &Flow,
+    target_topic: &str,
+    wanted: usize,
+    target: &TopicMetadata,
+) -> Result<(), Trouble> {
+    let there = target.partitions.len();
+    if there > wanted {
+        return Err(Trouble::TargetPartitions { target: there, source_count: wanted });
+    }
+    if there < wanted {
+        let total = i32::try_from(wanted).unwrap_or(i32::MAX);
+        match wire::create_partitions(&flow.target, target_topic, total).await {
+            // Another process was faster.
+            Err(WireError::Server { code: ResponseError::InvalidPartitions, .. }) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// A topic that is new to the flow.
+async fn begin(
+    flow: &Flow,
+    key: &str,
+    found: &Found<'_>,
+    target_topic: String,
+    target: Option<&TopicMetadata>,
+    configs: &TopicConfigs,
+) -> Result<TopicRecord, Trouble> {
+    let count = found.source.partitions.len();
+    let origins = origins(flow, found).await?;
+    let (mapped, reason) = choose_offsets(flow, &origins)?;
+    let (target_topic_id, created) = match target {
+        Some(target) => {
+            if !is_empty(flow, &target_topic, target).await? {
+                return Err(Trouble::TargetNotEmpty);
+            }
+            match_partitions(flow, &target_topic, count, target).await?;
+            (target.topic_id, false)
+        }
+        None => (topic_config::create(flow, found, &target_topic, configs).await?, true),
+    };
+    let record = TopicRecord {
+        v: 1,
+        source_topic_id: found.source.topic_id,
+        target_topic,
+        target_topic_id,
+        created,
+        mapped,
+        reason,
+        origins,
+    };
+    write_maps(flow, key, &record, found.source).await?;
+    flow.store.put(key, &record).await.map_err(state_trouble)?;
+    Ok(record)
+}
+
+/// A mapped partition has a map from its first moment on: it can't be derived from the log.
+async fn write_maps(flow: &Flow, key: &str, record: &TopicRecord, source: &TopicMetadata) -> Result<(), Trouble> {
+    if !record.mapped {
+        return Ok(());
+    }
+    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
+    for (partition, origin) in source.partitions.iter().zip(&record.origins) {
+        let key = flow.map_key(name, partition.index);
+        if flow.store.get::<MapRecord>(&key).map_err(state_trouble)?.is_none() {
+            let map = OffsetMap::starting_at(SourceOffset(*origin), TargetOffset(0));
+            flow.store.put(&key, &MapRecord { v: 1, map }).await.map_err(state_trouble)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where each partition's copy begins.
+async fn origins(flow: &Flow, found: &Found<'_>) -> Result<Vec<i64>, Trouble> {
+    let partitions: Vec<TopicPartition> = found
+        .source
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition { topic: found.name.to_owned(), partition: partition.index })
+        .collect();
+    let spec = match flow.config.start {
+        Start::Latest if found.at_first_look => OffsetSpec::LatestStable,
+        _ => OffsetSpec::Earliest,
+    };
+    let mut offsets = wire::list_offsets(&flow.source, &partitions, spec).await;
+    partitions.iter().map(|partition| take_offset(&mut offsets, partition, flow.source.name())).collect()
+}
+
+/// One partition's answer out of many.
+pub(super) fn take_offset(
+    offsets: &mut HashMap<TopicPartition, Result<i64, WireError>>,
+    partition: &TopicPartition,
+    cluster: &str,
+) -> Result<i64, Trouble> {
+    match offsets.remove(partition) {
+        Some(result) => Ok(result?),
+        None => Err(Trouble::LeaderMoved { cluster: cluster.to_owned() }),
+    }
+}
+
+fn choose_offsets(flow: &Flow, origins: &[i64]) -> Result<(bool, String), Trouble> {
+    if flow.config.offsets == OffsetsMode::Mapped {
+        return Ok((true, "asked for by `offsets: mapped`".to_owned()));
+    }
+    let prefix = origins.iter().copied().max().unwrap_or(0);
+    let obstacle = if !flow.may_fill {
+        Some("Twinlog may not fill holes on the target: grant CLUSTER_ACTION on the cluster".to_owned())
+    } else if u64::try_from(prefix).unwrap_or(0) > flow.config.burn_limit {
+        Some(format!("the source log starts at {prefix}, beyond offsets.burn_limit {}", flow.config.burn_limit))
+    } else {
+        None
+    };
+    match obstacle {
+        None => Ok((false, String::new())),
+        Some(obstacle) if flow.config.offsets == OffsetsMode::Identical => Err(Trouble::NotIdentical(obstacle)),
+        Some(obstacle) => Ok((true, obstacle)),
+    }
+}
+
+async fn is_empty(flow: &Flow, target_topic: &str, target: &TopicMetadata) -> Result<bool, Trouble> {
+    let partitions: Vec<TopicPartition> = target
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition { topic: target_topic.to_owned(), partition: partition.index })
+        .collect();
+    let mut ends = wire::list_offsets(&flow.target, &partitions, OffsetSpec::Latest).await;
+    for partition in &partitions {
+        if take_offset(&mut ends, partition, flow.target.name())? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn rules(flow: &Flow, name: &str, target_topic: &str, configs: &TopicConfigs) -> Result<IntakeRules, Trouble> {
+    let asked = [target_topic.to_owned()];
+    let target = match configs.target.get(target_topic) {
+        Some(target) => target.clone(),
+        None => {
+            let mut answer = wire::describe_topic_configs(&flow.target, &asked).await;
+            answer.remove(target_topic).transpose()?.unwrap_or_default()
+        }
+    };
+    let empty = BTreeMap::new();
+    let source = configs.source.get(name).unwrap_or(&empty);
+    let max_batch_bytes =
+        topic_config::value(&target, "max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_048_588);
+    let compacted = |configs: &topic_config::Values| {
+        topic_config::value(configs, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+    };
+    Ok(IntakeRules {
+        producers: flow.producers,
+        max_batch_bytes,
+        target_compacted: compacted(&target),
+        source_compacted: compacted(source),
+        coalesce_below_bytes: COALESCE_BELOW_BYTES.min(max_batch_bytes / 4),
+        coalesce_to_bytes: COALESCE_TO_BYTES.min(max_batch_bytes / 2),
+        max_decompressed_bytes: DECOMPRESSED_BYTES_MAX,
+    })
+}

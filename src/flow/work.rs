@@ -1,0 +1,76 @@
+//! What the source side hands to the sink side of a partition.
+
+use bytes::Bytes;
+
+use super::budget::Hold;
+
+/// One step of a partition, in order.
+#[derive(Debug)]
+pub enum Work {
+    /// A batch to append.
+    Batch(BatchWork),
+    /// Offsets to fill with invisible markers.
+    Fill(FillWork),
+    /// Source offsets that get no offset on the target (`mapped` only).
+    Skip {
+        /// The first source offset after them.
+        source_next: i64,
+    },
+}
+
+/// How a batch came to its present form; for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The source's bytes, unopened.
+    Passed,
+    /// Several small source batches made one.
+    Coalesced {
+        /// How many.
+        batches: u32,
+    },
+    /// Decoded and encoded again.
+    Opened,
+}
+
+/// A batch, ready to be produced.
+#[derive(Debug)]
+pub struct BatchWork {
+    /// The rewritten header, or the whole batch when `body` is empty.
+    pub head: Bytes,
+    /// The source's bytes after the header, untouched.
+    pub body: Bytes,
+    /// The target offset that the batch must get.
+    pub target_base: i64,
+    /// Its records.
+    pub count: i64,
+    /// Its first source offset.
+    pub source_base: i64,
+    /// The first source offset after it.
+    pub source_next: i64,
+    /// Its largest timestamp, milliseconds since the epoch.
+    pub max_timestamp_ms: i64,
+    /// How it was made.
+    pub form: Form,
+    /// Its share of the bytes in flight.
+    pub hold: Option<Hold>,
+}
+
+impl BatchWork {
+    /// Bytes on the wire.
+    pub fn size_bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+/// A hole to fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillWork {
+    /// The target offset of the first filler.
+    pub target_base: i64,
+    /// How many.
+    pub count: i64,
+    /// Fillers in this partition before these: their running number starts one above.
+    pub fillers_before: i64,
+    /// The first source offset after the hole.
+    pub source_next: i64,
+}

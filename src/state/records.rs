@@ -1,0 +1,77 @@
+//! The values in the state topic. Fields are only ever added.
+
+use serde::{Deserialize, Serialize};
+
+/// `flow/<flow>`: written once, when the flow first runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The source cluster's id.
+    pub source_cluster_id: Option<String>,
+    /// The producer id of every copied record.
+    pub data_producer_id: i64,
+    /// The producer id of every filler.
+    pub filler_producer_id: i64,
+}
+
+/// `topic/<flow>/<source topic>`: a topic that this flow copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The source topic's id; another one means that it was recreated.
+    pub source_topic_id: uuid::Uuid,
+    /// The name on the target.
+    pub target_topic: String,
+    /// The target topic's id.
+    pub target_topic_id: uuid::Uuid,
+    /// True when Twinlog created the target topic: only then may it ever delete it.
+    pub created: bool,
+    /// True when offsets differ and a map is kept.
+    pub mapped: bool,
+    /// Why, in one line; empty when offsets are identical.
+    pub reason: String,
+    /// Per partition, the source offset at which the copy begins. Below it, on the target, is the
+    /// burned prefix.
+    pub origins: Vec<i64>,
+}
+
+/// `map/<flow>/<source topic>/<partition>`: the offset map of a mapped partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The map, as `OffsetMap` serializes.
+    pub map: crate::offsets::OffsetMap,
+}
+
+/// `gap/<flow>/<source topic>/<partition>/<from>`: source records that retention took first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// First lost source offset.
+    pub from: i64,
+    /// First source offset after the gap.
+    pub to: i64,
+    /// When it was noticed, milliseconds since the epoch.
+    pub noticed_at_ms: i64,
+}
+
+/// `claim/<flow>`: the process that runs the flow. The newest claim wins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Format version, 1.
+    pub v: u32,
+    /// Random, one per process and start.
+    pub owner: uuid::Uuid,
+    /// The machine, as `boot id` where the system has one.
+    pub host: String,
+    /// The process id there.
+    pub pid: u32,
+    /// When it was claimed, milliseconds since the epoch.
+    pub claimed_at_ms: i64,
+    /// True when the owner ended in order.
+    pub released: bool,
+}
