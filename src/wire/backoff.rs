@@ -25,7 +25,13 @@ pub(super) struct Retry {
 impl Retry {
     pub(super) fn new(budget: Duration, min: Duration, max: Duration) -> Self {
         let started = Instant::now();
-        Self { started, deadline: started + budget, failures: 0, min, max }
+        Self {
+            started,
+            deadline: started + budget,
+            failures: 0,
+            min,
+            max,
+        }
     }
 
     /// How long this has been going on.

@@ -83,7 +83,11 @@ impl Cluster {
 
     /// What is known without asking.
     pub fn cached(&self) -> Arc<Metadata> {
-        self.inner.metadata.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner
+            .metadata
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Asks a broker about `topics`, or about all with `None`, and returns everything that is known
@@ -174,12 +178,17 @@ impl Cluster {
         let live = |broker: &i32| {
             let slot = self.slots().get(&(*broker, Role::Admin)).cloned();
             slot.is_some_and(|slot| {
-                slot.try_lock().is_ok_and(|c| c.as_ref().is_some_and(|c| !c.is_poisoned()))
+                slot.try_lock()
+                    .is_ok_and(|c| c.as_ref().is_some_and(|c| !c.is_poisoned()))
             })
         };
         let (mut order, others): (Vec<i32>, Vec<i32>) = known.into_iter().partition(live);
         order.extend(others);
-        order.extend((1..).take(self.inner.config.bootstrap.len()).map(|n: i32| -n));
+        order.extend(
+            (1..)
+                .take(self.inner.config.bootstrap.len())
+                .map(|n: i32| -n),
+        );
         order
     }
 
@@ -224,17 +233,21 @@ impl Cluster {
     async fn open(&self, broker: i32, address: &str) -> Result<Connection, WireError> {
         let config = &self.inner.config;
         let context = self.context(broker, Some(address));
-        let halves = transport::connect(config, address).await.map_err(|error| WireError::Io {
-            context: Arc::new(context.clone()),
-            error: Arc::new(error),
-        })?;
-        let opening =
-            Connection::open(halves, context, &config.client_id, config.request_timeout);
+        let halves = transport::connect(config, address)
+            .await
+            .map_err(|error| WireError::Io {
+                context: Arc::new(context.clone()),
+                error: Arc::new(error),
+            })?;
+        let opening = Connection::open(halves, context, &config.client_id, config.request_timeout);
         handshake(opening).await
     }
 
     async fn wait_out(&self, broker: i32) {
-        let not_before = self.backoffs().get(&broker).map(|refused| refused.not_before);
+        let not_before = self
+            .backoffs()
+            .get(&broker)
+            .map(|refused| refused.not_before);
         if let Some(not_before) = not_before {
             tokio::time::sleep_until(not_before).await;
         }
@@ -245,7 +258,13 @@ impl Cluster {
         let mut backoffs = self.backoffs();
         let failures = backoffs.get(&broker).map_or(0, |refused| refused.failures) + 1;
         let delay = backoff::delay(failures, config.backoff_min, config.backoff_max);
-        backoffs.insert(broker, Refused { failures, not_before: Instant::now() + delay });
+        backoffs.insert(
+            broker,
+            Refused {
+                failures,
+                not_before: Instant::now() + delay,
+            },
+        );
     }
 
     async fn ask_metadata(
@@ -286,18 +305,30 @@ impl Cluster {
     }
 
     fn merge(&self, response: MetadataResponse, complete: bool) -> Arc<Metadata> {
-        let mut metadata = self.inner.metadata.write().unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = self
+            .inner
+            .metadata
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         let merged = Arc::new(metadata.merged(response, complete));
         *metadata = merged.clone();
         merged
     }
 
-    fn unreachable(&self, api: &'static str, attempts: usize, last: Option<WireError>) -> WireError {
+    fn unreachable(
+        &self,
+        api: &'static str,
+        attempts: usize,
+        last: Option<WireError>,
+    ) -> WireError {
         let context = Arc::new(ErrorContext::cluster(self.name()));
         match last {
-            Some(last) => {
-                WireError::Unreachable { context, attempts, last: Box::new(last) }.about(api, None)
+            Some(last) => WireError::Unreachable {
+                context,
+                attempts,
+                last: Box::new(last),
             }
+            .about(api, None),
             None => WireError::NoBroker {
                 context,
                 detail: "there is no bootstrap address".to_owned(),
@@ -314,16 +345,24 @@ impl Cluster {
     }
 
     fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(i32, Role), Slot>> {
-        self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn backoffs(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Refused>> {
-        self.inner.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .backoff
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cluster").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
     }
 }

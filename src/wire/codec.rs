@@ -19,7 +19,9 @@ pub(super) fn request_head<R: Request>(
         .with_client_id(Some(client_id.clone()));
     let mut head = BytesMut::with_capacity(64 + client_id.len());
     head.put_i32(0);
-    header.encode(&mut head, R::header_version(version)).map_err(|e| e.to_string())?;
+    header
+        .encode(&mut head, R::header_version(version))
+        .map_err(|e| e.to_string())?;
     let length = i32::try_from(head.len() - 4 + body_bytes)
         .map_err(|_| format!("request of {body_bytes} bytes is too long for a frame"))?;
     head[..4].copy_from_slice(&length.to_be_bytes());
@@ -29,7 +31,9 @@ pub(super) fn request_head<R: Request>(
 /// The body of a request.
 pub(super) fn encode_body<R: Request>(request: &R, version: i16) -> Result<Bytes, String> {
     let mut body = BytesMut::new();
-    request.encode(&mut body, version).map_err(|e| e.to_string())?;
+    request
+        .encode(&mut body, version)
+        .map_err(|e| e.to_string())?;
     Ok(body.freeze())
 }
 
@@ -63,7 +67,11 @@ const HARMLESS_LENGTH: usize = 1 << 16;
 
 impl Guarded {
     fn new(inner: Bytes) -> Self {
-        Self { inner, varint: 0, shift: 0 }
+        Self {
+            inner,
+            varint: 0,
+            shift: 0,
+        }
     }
 
     /// Adds a byte to the varint being read; `false` when the finished number can't be a length.
@@ -96,7 +104,10 @@ impl Buf for Guarded {
     fn try_get_u8(&mut self) -> Result<u8, bytes::TryGetError> {
         let byte = self.inner.try_get_u8()?;
         if !self.accept(byte) {
-            return Err(bytes::TryGetError { requested: usize::MAX, available: self.remaining() });
+            return Err(bytes::TryGetError {
+                requested: usize::MAX,
+                available: self.remaining(),
+            });
         }
         Ok(byte)
     }

@@ -45,7 +45,9 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Answers still on their way will not be read.
-        self.shared.poison(WireError::Disconnected { context: Arc::new(self.shared.context.clone()) });
+        self.shared.poison(WireError::Disconnected {
+            context: Arc::new(self.shared.context.clone()),
+        });
     }
 }
 
@@ -177,11 +179,14 @@ impl Connection {
 
     /// The highest version of the call that we, the broker and the caller (`max`) allow.
     pub fn version<R: Request>(&self, max: i16) -> Result<i16, WireError> {
-        self.inner.versions.pick::<R>(max).ok_or_else(|| WireError::UnsupportedVersion {
-            context: self.inner.context::<R>(),
-            ours: (R::VERSIONS.min, R::VERSIONS.max.min(max)),
-            broker: self.inner.versions.range(R::KEY),
-        })
+        self.inner
+            .versions
+            .pick::<R>(max)
+            .ok_or_else(|| WireError::UnsupportedVersion {
+                context: self.inner.context::<R>(),
+                ours: (R::VERSIONS.min, R::VERSIONS.max.min(max)),
+                broker: self.inner.versions.range(R::KEY),
+            })
     }
 
     /// Sends a request and waits for its answer, as long as the cluster's request timeout.
@@ -226,7 +231,9 @@ impl Connection {
     /// Closes the connection for everyone.
     pub(super) fn close(&self) {
         let shared = &self.inner.shared;
-        shared.poison(WireError::Disconnected { context: Arc::new(shared.context.clone()) });
+        shared.poison(WireError::Disconnected {
+            context: Arc::new(shared.context.clone()),
+        });
     }
 }
 
@@ -252,7 +259,8 @@ impl Opening {
     ) -> Result<Pending<RawAnswer>, WireError> {
         let body = self.0.encode::<R>(version, request)?;
         // The answer's version isn't known before it is seen: hand out the bytes.
-        self.0.enqueue::<R, RawAnswer>(version, vec![body], |body, _| Ok(RawAnswer(body)))
+        self.0
+            .enqueue::<R, RawAnswer>(version, vec![body], |body, _| Ok(RawAnswer(body)))
     }
 
     pub(super) fn context<R: Request>(&self) -> Arc<ErrorContext> {
@@ -261,7 +269,9 @@ impl Opening {
 
     pub(super) fn with_versions(mut self, versions: VersionTable) -> Connection {
         self.0.versions = versions;
-        Connection { inner: Arc::new(self.0) }
+        Connection {
+            inner: Arc::new(self.0),
+        }
     }
 }
 
@@ -276,8 +286,10 @@ impl Inner {
     }
 
     fn encode<R: Request>(&self, version: i16, request: &R) -> Result<Bytes, WireError> {
-        codec::encode_body(request, version)
-            .map_err(|detail| WireError::Decode { context: self.context::<R>(), detail })
+        codec::encode_body(request, version).map_err(|detail| WireError::Decode {
+            context: self.context::<R>(),
+            detail,
+        })
     }
 
     fn start<R: Request>(
@@ -314,7 +326,10 @@ impl Inner {
             let correlation_id = state.next_correlation_id;
             let head =
                 codec::request_head::<R>(version, correlation_id, &self.client_id, body_bytes)
-                    .map_err(|detail| WireError::Decode { context: self.context::<R>(), detail })?;
+                    .map_err(|detail| WireError::Decode {
+                        context: self.context::<R>(),
+                        detail,
+                    })?;
             state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
             state.waiters.push_back(Waiter {
                 correlation_id,
@@ -389,8 +404,10 @@ impl<T> Pending<T> {
     }
 
     fn decoded(&self, body: Bytes) -> Result<T, WireError> {
-        (self.decode)(body, self.version)
-            .map_err(|detail| WireError::Decode { context: self.context(), detail })
+        (self.decode)(body, self.version).map_err(|detail| WireError::Decode {
+            context: self.context(),
+            detail,
+        })
     }
 }
 
@@ -403,16 +420,23 @@ impl<T> Future for Pending<T> {
                 Ok(Ok(body)) => self.decoded(body),
                 Ok(Err(error)) => Err(error.about(self.api, None)),
                 // The reader went away without a word: only when the runtime shuts down.
-                Err(_) => Err(self
-                    .shared
-                    .poison_error()
-                    .unwrap_or_else(|| WireError::Disconnected { context: self.context() })),
+                Err(_) => {
+                    Err(self
+                        .shared
+                        .poison_error()
+                        .unwrap_or_else(|| WireError::Disconnected {
+                            context: self.context(),
+                        }))
+                }
             });
         }
         if !self.out_of_time(cx) {
             return Poll::Pending;
         }
-        let error = WireError::Timeout { context: self.context(), after: self.timeout };
+        let error = WireError::Timeout {
+            context: self.context(),
+            after: self.timeout,
+        };
         self.shared.poison(error.clone());
         Poll::Ready(Err(error))
     }

@@ -28,7 +28,10 @@ pub struct ErrorContext {
 impl ErrorContext {
     /// A context that knows the cluster only.
     pub fn cluster(name: &str) -> Self {
-        Self { cluster: name.to_owned(), ..Self::default() }
+        Self {
+            cluster: name.to_owned(),
+            ..Self::default()
+        }
     }
 }
 
@@ -136,12 +139,12 @@ pub enum WireError {
 
 impl WireError {
     /// An error code of a broker.
-    pub fn server(
-        context: ErrorContext,
-        code: ResponseError,
-        message: Option<String>,
-    ) -> Self {
-        Self::Server { code, message, context: Arc::new(context) }
+    pub fn server(context: ErrorContext, code: ResponseError, message: Option<String>) -> Self {
+        Self::Server {
+            code,
+            message,
+            context: Arc::new(context),
+        }
     }
 
     /// Stable word for metrics and status pages.

@@ -30,14 +30,19 @@ pub(super) async fn handshake(opening: Opening) -> Result<Connection, WireError>
     };
     if let Some(code) = ResponseError::try_from_code(response.error_code) {
         let context = opening.context::<ApiVersionsRequest>();
-        return Err(WireError::Server { code, message: None, context });
+        return Err(WireError::Server {
+            code,
+            message: None,
+            context,
+        });
     }
     Ok(opening.with_versions(VersionTable::new(&response)))
 }
 
 /// The error code is the first field in every version.
 fn error_code(body: &Bytes) -> Option<i16> {
-    body.first_chunk::<2>().map(|code| i16::from_be_bytes(*code))
+    body.first_chunk::<2>()
+        .map(|code| i16::from_be_bytes(*code))
 }
 
 fn decode(opening: &Opening, body: Bytes, version: i16) -> Result<ApiVersionsResponse, WireError> {

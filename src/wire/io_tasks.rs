@@ -48,10 +48,16 @@ async fn read_until_broken(reader: &mut ReadHalf, shared: &Shared) -> WireError 
                 return WireError::Disconnected { context: context() };
             }
             Err(ReadError::Io(error)) => {
-                return WireError::Io { context: context(), error: Arc::new(error) };
+                return WireError::Io {
+                    context: context(),
+                    error: Arc::new(error),
+                };
             }
             Err(ReadError::Framing(detail)) => {
-                return WireError::Framing { context: context(), detail };
+                return WireError::Framing {
+                    context: context(),
+                    detail,
+                };
             }
         }
     }
@@ -106,7 +112,11 @@ impl FrameReader {
 /// Reads once, at most `wanted` bytes.
 async fn fill<B: BufMut>(reader: &mut ReadHalf, buffer: &mut B, wanted: usize) -> io::Result<()> {
     let count = reader.read_buf(&mut buffer.limit(wanted)).await?;
-    if count == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    if count == 0 {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        Ok(())
+    }
 }
 
 fn frame_length(length: i32) -> Result<usize, ReadError> {
@@ -121,7 +131,9 @@ fn frame_length(length: i32) -> Result<usize, ReadError> {
 /// Checks that the answer is the expected one and hands its body over.
 fn deliver(mut frame: Bytes, shared: &Shared) -> Result<(), ReadError> {
     let Some(waiter) = shared.next_waiter() else {
-        return Err(ReadError::Framing("an answer that nobody asked for".to_owned()));
+        return Err(ReadError::Framing(
+            "an answer that nobody asked for".to_owned(),
+        ));
     };
     // Put the waiter's fate into the poison's hands: if the answer is unusable everyone fails alike.
     let outcome = (|| {
@@ -137,7 +149,10 @@ fn deliver(mut frame: Bytes, shared: &Shared) -> Result<(), ReadError> {
     })();
     if let Err(detail) = outcome {
         let context = Arc::new(shared.context.clone());
-        let error = WireError::Framing { context, detail: detail.clone() };
+        let error = WireError::Framing {
+            context,
+            detail: detail.clone(),
+        };
         let _ = waiter.answer.send(Err(error));
         return Err(ReadError::Framing(detail));
     }
@@ -161,7 +176,10 @@ pub(super) async fn write_requests(
     };
     let context = Arc::new(shared.context.clone());
     shared.poison(match outcome {
-        Err(error) => WireError::Io { context, error: Arc::new(error) },
+        Err(error) => WireError::Io {
+            context,
+            error: Arc::new(error),
+        },
         Ok(()) => WireError::Disconnected { context },
     });
 }
@@ -184,10 +202,7 @@ async fn write_until_broken(
     Ok(())
 }
 
-async fn write_segments(
-    writer: &mut WriteHalf,
-    segments: &mut VecDeque<Bytes>,
-) -> io::Result<()> {
+async fn write_segments(writer: &mut WriteHalf, segments: &mut VecDeque<Bytes>) -> io::Result<()> {
     while !segments.is_empty() {
         let written = {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
@@ -208,7 +223,9 @@ async fn write_segments(
 /// Forgets the first `count` bytes.
 fn consume(segments: &mut VecDeque<Bytes>, mut count: usize) {
     while count > 0 {
-        let Some(first) = segments.front_mut() else { return };
+        let Some(first) = segments.front_mut() else {
+            return;
+        };
         if first.len() > count {
             first.advance(count);
             return;

@@ -88,7 +88,9 @@ impl Metadata {
     /// The partition's leader and its epoch; `None` when unknown or without a leader.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
         let partitions = &self.topics.get(topic)?.partitions;
-        let found = partitions.binary_search_by_key(&partition, |p| p.index).ok()?;
+        let found = partitions
+            .binary_search_by_key(&partition, |p| p.index)
+            .ok()?;
         let partition = partitions.get(found)?;
         (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))
     }
@@ -96,16 +98,24 @@ impl Metadata {
     /// This with a broker's answer on top. `complete` means that every topic was asked for, so
     /// topics that aren't in the answer are gone.
     pub(super) fn merged(&self, response: MetadataResponse, complete: bool) -> Self {
-        let mut topics = if complete { BTreeMap::new() } else { self.topics.clone() };
+        let mut topics = if complete {
+            BTreeMap::new()
+        } else {
+            self.topics.clone()
+        };
         for described in response.topics {
-            let Some(name) = described.name.as_ref().map(|n| n.to_string()) else { continue };
+            let Some(name) = described.name.as_ref().map(|n| n.to_string()) else {
+                continue;
+            };
             let known = self.topics.get(&name);
             topics.insert(name, topic(described, known));
         }
         let mut brokers = HashMap::new();
         for broker in response.brokers {
             // A port out of range can't be connected to: leave the broker out.
-            let Ok(port) = u16::try_from(broker.port) else { continue };
+            let Ok(port) = u16::try_from(broker.port) else {
+                continue;
+            };
             let address = BrokerAddress {
                 host: broker.host.to_string(),
                 port,
@@ -154,7 +164,10 @@ fn topic(described: MetadataResponseTopic, known: Option<&TopicMetadata>) -> Top
 /// (the Java client's `Metadata.updateLatestMetadata` does the same).
 fn keep_newer_leader(partition: &mut PartitionMetadata, known: Option<&TopicMetadata>) {
     let known = known.and_then(|topic| {
-        let at = topic.partitions.binary_search_by_key(&partition.index, |p| p.index).ok()?;
+        let at = topic
+            .partitions
+            .binary_search_by_key(&partition.index, |p| p.index)
+            .ok()?;
         topic.partitions.get(at)
     });
     if let Some(known) = known

@@ -31,7 +31,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// Whether the answer opens with `throttle_time_ms` (from Kafka's message definitions).
 fn throttle_first(api_key: i16, version: i16) -> bool {
-    let Ok(api) = ApiKey::try_from(api_key) else { return false };
+    let Ok(api) = ApiKey::try_from(api_key) else {
+        return false;
+    };
     let since = match api {
         ApiKey::DeleteRecords
         | ApiKey::InitProducerId

@@ -21,12 +21,14 @@ pub(super) async fn connect(
     address: &str,
 ) -> io::Result<(ReadHalf, WriteHalf)> {
     let connecting = connect_any(address, config.socket_buffer_bytes);
-    let stream = tokio::time::timeout(config.connect_timeout, connecting).await.map_err(|_| {
-        io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no connection within {:?}", config.connect_timeout),
-        )
-    })??;
+    let stream = tokio::time::timeout(config.connect_timeout, connecting)
+        .await
+        .map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection within {:?}", config.connect_timeout),
+            )
+        })??;
     // Requests are written whole: waiting for more would only add latency.
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.into_split();
