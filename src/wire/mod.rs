@@ -1,1 +1,30 @@
-//! wire
+//! Our own Kafka client: connections, versions, routing to leaders, typed calls. It knows no flows.
+//!
+//! - [`Cluster`] knows brokers and leaders and keeps one [`Connection`] per broker and [`Role`].
+//! - [`Connection`] pipelines requests; the order in which they were started is the order on the
+//!   wire, and the first failure closes it for everyone.
+//! - `calls` are typed questions that find the right broker, and answer per partition.
+//!
+//! Nothing that a broker sends can make it panic, and no answer is larger than 256 MiB.
+
+mod backoff;
+mod calls;
+mod cluster;
+mod codec;
+mod config;
+mod connection;
+mod error;
+mod handshake;
+mod io_tasks;
+mod metadata;
+mod throttle;
+mod transport;
+mod versions;
+
+pub use calls::*;
+pub use cluster::{Cluster, Role};
+pub use config::ClusterConfig;
+pub use connection::{Connection, Pending};
+pub use error::{ErrorContext, WireError};
+pub use kafka_protocol::ResponseError;
+pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};

@@ -1,0 +1,226 @@
+//! One question about many partitions, each asked of its leader.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::Request;
+
+use super::partition::TopicPartition;
+use super::retry::{BUDGET, retry, worth_asking_again};
+use crate::wire::versions::api_name;
+use crate::wire::{Cluster, ErrorContext, Role, WireError};
+
+/// What a broker said about each partition: the value, or an error code with its explanation.
+pub(super) type Answers<T> = Vec<(TopicPartition, Result<T, (i16, Option<String>)>)>;
+
+/// A partition to ask about, and the leader epoch that we know for it.
+pub(super) struct Asked<'a> {
+    pub(super) partition: &'a TopicPartition,
+    pub(super) leader_epoch: i32,
+}
+
+/// Asks the leader of each partition, all leaders at once, until every partition has an answer or a
+/// lasting error. The result has an entry for each of `partitions`.
+pub(super) async fn ask_leaders<R, T>(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    version_max: i16,
+    request: impl Fn(&[Asked<'_>]) -> R,
+    answers: impl Fn(R::Response) -> Answers<T>,
+) -> HashMap<TopicPartition, Result<T, WireError>>
+where
+    R: Request,
+{
+    let mut done = HashMap::with_capacity(partitions.len());
+    let mut open: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
+    let mut retry = retry(BUDGET);
+    let mut stale = open
+        .iter()
+        .any(|p| cluster.cached().leader(&p.topic, p.partition).is_none());
+    loop {
+        if stale {
+            let topics: BTreeSet<&String> = open.iter().map(|p| &p.topic).collect();
+            let topics: Vec<String> = topics.into_iter().cloned().collect();
+            if let Err(error) = cluster.metadata(Some(&topics)).await
+                && !error.is_retriable()
+            {
+                done.extend(open.into_iter().map(|p| (p, Err(error.clone()))));
+                return done;
+            }
+        }
+        let mut failed =
+            one_round::<R, T>(cluster, &open, version_max, &request, &answers, &mut done).await;
+        // A broker that forgot to mention a partition didn't answer for it.
+        for partition in &open {
+            if !done.contains_key(partition) && !failed.contains_key(partition) {
+                let context = context::<R>(cluster, None, partition);
+                let detail = "the answer doesn't mention it".to_owned();
+                failed.insert(
+                    partition.clone(),
+                    WireError::Decode {
+                        context: Arc::new(context),
+                        detail,
+                    },
+                );
+            }
+        }
+        let elapsed = retry.elapsed();
+        open.clear();
+        for (partition, error) in &failed {
+            if worth_asking_again(error, elapsed) {
+                open.insert(partition.clone());
+            } else {
+                done.insert(partition.clone(), Err(error.clone()));
+            }
+        }
+        if open.is_empty() {
+            return done;
+        }
+        if !retry.pause().await {
+            done.extend(
+                failed
+                    .into_iter()
+                    .filter(|(p, _)| open.contains(p))
+                    .map(|(p, e)| (p, Err(e))),
+            );
+            return done;
+        }
+        stale = true;
+    }
+}
+
+/// Asks each leader once. Values go to `done`, errors are returned.
+async fn one_round<R: Request, T>(
+    cluster: &Cluster,
+    open: &BTreeSet<TopicPartition>,
+    version_max: i16,
+    request: &impl Fn(&[Asked<'_>]) -> R,
+    answers: &impl Fn(R::Response) -> Answers<T>,
+    done: &mut HashMap<TopicPartition, Result<T, WireError>>,
+) -> BTreeMap<TopicPartition, WireError> {
+    let metadata = cluster.cached();
+    let mut failed = BTreeMap::new();
+    let mut leaders: BTreeMap<i32, Vec<Asked<'_>>> = BTreeMap::new();
+    for partition in open {
+        match metadata.leader(&partition.topic, partition.partition) {
+            Some((leader, leader_epoch)) => {
+                leaders.entry(leader).or_default().push(Asked {
+                    partition,
+                    leader_epoch,
+                });
+            }
+            None => {
+                failed.insert(partition.clone(), no_leader::<R>(cluster, partition));
+            }
+        }
+    }
+    // First everyone is asked, then everyone is listened to: brokers work at the same time.
+    let mut pending = Vec::with_capacity(leaders.len());
+    for (leader, asked) in leaders {
+        let started = match cluster.connection(leader, Role::Admin).await {
+            Ok(connection) => connection.start(&request(&asked), version_max),
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(answer) => pending.push((leader, asked, answer)),
+            Err(error) => {
+                failed.extend(
+                    asked
+                        .iter()
+                        .map(|a| (a.partition.clone(), about::<R>(&error, a))),
+                );
+            }
+        }
+    }
+    for (leader, asked, answer) in pending {
+        match answer.await {
+            Ok(response) => {
+                for (partition, outcome) in answers(response) {
+                    if !open.contains(&partition) {
+                        continue;
+                    }
+                    match outcome {
+                        Ok(value) => {
+                            done.insert(partition, Ok(value));
+                        }
+                        Err((code, message)) => {
+                            let code = ResponseError::try_from_code(code)
+                                .unwrap_or(ResponseError::UnknownServerError);
+                            let context = context::<R>(cluster, Some(leader), &partition);
+                            failed.insert(partition, WireError::server(context, code, message));
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                failed.extend(
+                    asked
+                        .iter()
+                        .map(|a| (a.partition.clone(), about::<R>(&error, a))),
+                );
+            }
+        }
+    }
+    failed
+}
+
+fn about<R: Request>(error: &WireError, asked: &Asked<'_>) -> WireError {
+    error
+        .clone()
+        .about(api_name::<R>(), Some(asked.partition.to_string()))
+}
+
+fn context<R: Request>(
+    cluster: &Cluster,
+    broker: Option<i32>,
+    partition: &TopicPartition,
+) -> ErrorContext {
+    ErrorContext {
+        broker,
+        api: Some(api_name::<R>()),
+        subject: Some(partition.to_string()),
+        ..ErrorContext::cluster(cluster.name())
+    }
+}
+
+/// Why there is nobody to ask: the topic's or the partition's own error if it has one.
+fn no_leader<R: Request>(cluster: &Cluster, partition: &TopicPartition) -> WireError {
+    let metadata = cluster.cached();
+    let context = context::<R>(cluster, None, partition);
+    let Some(topic) = metadata.topics.get(&partition.topic) else {
+        let detail = "nothing is known about the topic".to_owned();
+        return WireError::NoBroker {
+            context: Arc::new(context),
+            detail,
+        };
+    };
+    let described = topic
+        .partitions
+        .iter()
+        .find(|p| p.index == partition.partition);
+    let code = match (topic.error, described) {
+        (Some(code), _) => code,
+        (None, Some(described)) => described.error.unwrap_or(ResponseError::LeaderNotAvailable),
+        (None, None) => ResponseError::UnknownTopicOrPartition,
+    };
+    WireError::server(context, code, None)
+}
+
+/// The one outcome of a question about a single partition.
+pub(super) async fn ask_leader<R, T>(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    version_max: i16,
+    request: impl Fn(&[Asked<'_>]) -> R,
+    answers: impl Fn(R::Response) -> Answers<T>,
+) -> Result<T, WireError>
+where
+    R: Request,
+{
+    let asked = std::slice::from_ref(partition);
+    ask_leaders(cluster, asked, version_max, request, answers)
+        .await
+        .remove(partition)
+        .unwrap_or_else(|| Err(no_leader::<R>(cluster, partition)))
+}

@@ -1,0 +1,30 @@
+//! Typed calls: each finds the broker that can answer, asks, and answers per partition or topic, so
+//! that one partition's trouble is never another's.
+//!
+//! While a cluster is moving leaders, or a topic was just created, answers are refused for a moment.
+//! Calls ask again with refreshed metadata, for up to five seconds (two for a partition that the
+//! cluster doesn't know), then give the last error.
+
+mod by_leader;
+mod configs;
+mod list_offsets;
+mod markers;
+mod offset_for_leader_epoch;
+mod one;
+mod partition;
+mod producers;
+mod records;
+mod retry;
+mod topics;
+
+pub use configs::{
+    ConfigValue, describe_broker_config, describe_topic_configs, incremental_alter_topic_configs,
+};
+pub use list_offsets::{OffsetSpec, list_offsets};
+pub use markers::{Filler, probe_marker_right, write_markers_request};
+pub use offset_for_leader_epoch::offset_for_leader_epoch;
+pub use one::{FetchOne, fetch_one, produce_one};
+pub use partition::TopicPartition;
+pub use producers::{ProducerState, describe_producers, init_producer_id};
+pub use records::delete_records;
+pub use topics::{create_partitions, create_topic, delete_topic};

@@ -1,0 +1,148 @@
+//! Creating, growing and deleting topics.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
+use kafka_protocol::protocol::StrBytes;
+use uuid::Uuid;
+
+use super::partition::{text, topic_name};
+use super::retry::change_at_controller;
+use crate::wire::{Cluster, Connection, ErrorContext, WireError};
+
+/// Creates a topic and returns its id (nil on brokers before 2.8). A replication factor of -1 takes
+/// the broker's default.
+///
+/// # Errors
+/// TOPIC_ALREADY_EXISTS, POLICY_VIOLATION and the like as [`WireError::Server`]. After a transport
+/// error the topic may or may not exist.
+pub async fn create_topic(
+    cluster: &Cluster,
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: &BTreeMap<String, String>,
+) -> Result<Uuid, WireError> {
+    let configs: Vec<_> = configs
+        .iter()
+        .map(|(name, value)| {
+            CreatableTopicConfig::default()
+                .with_name(text(name))
+                .with_value(Some(text(value)))
+        })
+        .collect();
+    change_at_controller(cluster, |connection| {
+        let topic = CreatableTopic::default()
+            .with_name(topic_name(name))
+            .with_num_partitions(partitions)
+            .with_replication_factor(replication_factor)
+            .with_configs(configs.clone());
+        let request = CreateTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(timeout_ms(cluster));
+        async move {
+            let response = connection.call(request, 7).await?;
+            let result = response
+                .topics
+                .into_iter()
+                .find(|t| t.name.as_str() == name);
+            let result = result.map(|t| (t.error_code, t.error_message, t.topic_id));
+            outcome(cluster, &connection, "CreateTopics", name, result)
+        }
+    })
+    .await
+}
+
+/// Grows a topic to `total` partitions.
+///
+/// # Errors
+/// INVALID_PARTITIONS when the topic has that many or more already.
+pub async fn create_partitions(
+    cluster: &Cluster,
+    topic: &str,
+    total: i32,
+) -> Result<(), WireError> {
+    change_at_controller(cluster, |connection| {
+        let request = CreatePartitionsRequest::default()
+            .with_topics(vec![
+                CreatePartitionsTopic::default()
+                    .with_name(topic_name(topic))
+                    .with_count(total)
+                    .with_assignments(None),
+            ])
+            .with_timeout_ms(timeout_ms(cluster));
+        async move {
+            let response = connection.call(request, 3).await?;
+            let result = response
+                .results
+                .into_iter()
+                .find(|t| t.name.as_str() == topic);
+            let result = result.map(|t| (t.error_code, t.error_message, ()));
+            outcome(cluster, &connection, "CreatePartitions", topic, result)
+        }
+    })
+    .await
+}
+
+/// Deletes a topic.
+///
+/// # Errors
+/// UNKNOWN_TOPIC_OR_PARTITION when there is no such topic.
+pub async fn delete_topic(cluster: &Cluster, topic: &str) -> Result<(), WireError> {
+    change_at_controller(cluster, |connection| {
+        let request = DeleteTopicsRequest::default()
+            .with_topic_names(vec![topic_name(topic)])
+            .with_timeout_ms(timeout_ms(cluster));
+        async move {
+            // Version 5 is the last that takes names only.
+            let response = connection.call(request, 5).await?;
+            let result = response
+                .responses
+                .into_iter()
+                .find(|t| t.name.as_ref().is_some_and(|name| name.as_str() == topic));
+            let result = result.map(|t| (t.error_code, t.error_message, ()));
+            outcome(cluster, &connection, "DeleteTopics", topic, result)
+        }
+    })
+    .await
+}
+
+/// How long the broker may work on it, in ms.
+fn timeout_ms(cluster: &Cluster) -> i32 {
+    i32::try_from(cluster.config().request_timeout.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// What an answer says about the one topic or resource that was asked about.
+pub(super) fn outcome<T>(
+    cluster: &Cluster,
+    connection: &Connection,
+    api: &'static str,
+    subject: &str,
+    result: Option<(i16, Option<StrBytes>, T)>,
+) -> Result<T, WireError> {
+    let (code, message, value) = match result {
+        Some((code, message, value)) => (
+            ResponseError::try_from_code(code),
+            message.map(|m| m.to_string()),
+            Some(value),
+        ),
+        None => (None, Some("the answer doesn't mention it".to_owned()), None),
+    };
+    match (code, value) {
+        (None, Some(value)) => Ok(value),
+        (code, _) => {
+            let context = ErrorContext {
+                broker: Some(connection.broker()),
+                address: Some(connection.address().to_owned()),
+                api: Some(api),
+                subject: Some(subject.to_owned()),
+                ..ErrorContext::cluster(cluster.name())
+            };
+            let code = code.unwrap_or(ResponseError::UnknownServerError);
+            Err(WireError::server(context, code, message))
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! A cluster: its brokers, the connections to them, and what is known about its topics.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::backoff;
+use super::config::ClusterConfig;
+use super::connection::Connection;
+use super::error::{ErrorContext, WireError};
+use super::handshake::handshake;
+use super::metadata::Metadata;
+use super::transport;
+
+/// What a connection is for. Requests on one connection wait for each other, so bulk traffic and
+/// short questions use separate ones. The number is a lane: each lane is a connection of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Short questions and changes.
+    Admin,
+    /// Fetch requests that wait for data.
+    Fetch(u16),
+    /// Produce and marker requests.
+    Produce(u16),
+}
+
+/// Version 4 is the first that can ask without creating topics; 13 is the last we know.
+const METADATA_VERSION_MAX: i16 = 13;
+/// See [`METADATA_VERSION_MAX`].
+const METADATA_VERSION_MIN: i16 = 4;
+
+/// A cluster. Cheap to clone; all clones share connections and knowledge.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ClusterConfig,
+    metadata: RwLock<Arc<Metadata>>,
+    slots: Mutex<HashMap<(i32, Role), Slot>>,
+    /// By broker, not by connection: one that refuses is left alone by all of them.
+    backoff: Mutex<HashMap<i32, Refused>>,
+}
+
+/// The place of one connection. Its lock is held while connecting, so that those who come
+/// meanwhile share the outcome.
+type Slot = Arc<tokio::sync::Mutex<Option<Connection>>>;
+
+#[derive(Clone, Copy)]
+struct Refused {
+    failures: u32,
+    not_before: Instant,
+}
+
+impl Cluster {
+    /// A cluster that nobody has talked to yet.
+    pub fn new(config: ClusterConfig) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                config,
+                metadata: RwLock::new(Arc::new(Metadata::empty())),
+                slots: Mutex::default(),
+                backoff: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The user's name for it.
+    pub fn name(&self) -> &str {
+        &self.inner.config.name
+    }
+
+    /// How it is reached.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.inner.config
+    }
+
+    /// What is known without asking.
+    pub fn cached(&self) -> Arc<Metadata> {
+        self.inner
+            .metadata
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Asks a broker about `topics`, or about all with `None`, and returns everything that is known
+    /// then. Topics are never created by asking. A topic that doesn't exist is in the answer with
+    /// its error.
+    ///
+    /// # Errors
+    /// [`WireError::Unreachable`] when no broker and no bootstrap address answers.
+    pub async fn metadata(&self, topics: Option<&[String]>) -> Result<Arc<Metadata>, WireError> {
+        let mut attempts = 0;
+        let mut last = None;
+        for broker in self.candidates() {
+            attempts += 1;
+            match self.ask_metadata(broker, topics).await {
+                Ok(response) => {
+                    let merged = self.merge(response, topics.is_none());
+                    if broker < 0 {
+                        // From here on the broker is known by its id.
+                        self.drop_connection(broker, Role::Admin).await;
+                    }
+                    return Ok(merged);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "metadata request failed");
+                    last = Some(error);
+                }
+            }
+        }
+        Err(self.unreachable("Metadata", attempts, last))
+    }
+
+    /// The connection to a broker for a purpose; opened when there is none or the old one failed.
+    /// After a refused connection this waits a little first, then tries once.
+    ///
+    /// # Errors
+    /// [`WireError::NoBroker`] for an id that the cluster doesn't have, else why connecting failed.
+    pub async fn connection(&self, broker: i32, role: Role) -> Result<Connection, WireError> {
+        if broker >= 0 && !self.cached().brokers.contains_key(&broker) {
+            // Topics don't matter here: asking for none is the smallest question.
+            self.metadata(Some(&[])).await?;
+        }
+        self.connect_known(broker, role).await
+    }
+
+    /// A connection to any broker that can be reached.
+    pub async fn any_connection(&self) -> Result<Connection, WireError> {
+        let mut attempts = 0;
+        let mut last = None;
+        for broker in self.candidates() {
+            attempts += 1;
+            match self.connect_known(broker, Role::Admin).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(self.unreachable("connect", attempts, last))
+    }
+
+    /// A connection to the controller, or to the broker that stands in for it: with KRaft brokers
+    /// name one of themselves and pass requests on.
+    pub async fn controller(&self) -> Result<Connection, WireError> {
+        let mut known = self.cached();
+        if !known.brokers.contains_key(&known.controller_id) {
+            known = self.metadata(Some(&[])).await?;
+        }
+        if known.brokers.contains_key(&known.controller_id) {
+            self.connection(known.controller_id, Role::Admin).await
+        } else {
+            self.any_connection().await
+        }
+    }
+
+    /// Closes a connection for everyone who has it.
+    pub async fn drop_connection(&self, broker: i32, role: Role) {
+        let slot = self.slots().remove(&(broker, role));
+        if let Some(slot) = slot
+            && let Some(connection) = slot.lock().await.take()
+        {
+            connection.close();
+        }
+    }
+
+    /// Who may answer, best first: brokers with a live connection, other brokers, then the
+    /// bootstrap addresses, which have the negative ids -1, -2, ...
+    fn candidates(&self) -> Vec<i32> {
+        let mut known: Vec<i32> = self.cached().brokers.keys().copied().collect();
+        known.sort_unstable();
+        let live = |broker: &i32| {
+            let slot = self.slots().get(&(*broker, Role::Admin)).cloned();
+            slot.is_some_and(|slot| {
+                slot.try_lock()
+                    .is_ok_and(|c| c.as_ref().is_some_and(|c| !c.is_poisoned()))
+            })
+        };
+        let (mut order, others): (Vec<i32>, Vec<i32>) = known.into_iter().partition(live);
+        order.extend(others);
+        order.extend(
+            (1..)
+                .take(self.inner.config.bootstrap.len())
+                .map(|n: i32| -n),
+        );
+        order
+    }
+
+    fn address(&self, broker: i32) -> Option<String> {
+        if broker >= 0 {
+            return self.cached().brokers.get(&broker).map(|b| b.address());
+        }
+        let index = usize::try_from(-(i64::from(broker)) - 1).ok()?;
+        self.inner.config.bootstrap.get(index).cloned()
+    }
+
+    async fn connect_known(&self, broker: i32, role: Role) -> Result<Connection, WireError> {
+        let Some(address) = self.address(broker) else {
+            return Err(WireError::NoBroker {
+                context: Arc::new(self.context(broker, None)),
+                detail: format!("broker {broker} isn't in the cluster's metadata"),
+            });
+        };
+        let slot = self.slots().entry((broker, role)).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref()
+            && !connection.is_poisoned()
+            && connection.address() == address
+        {
+            return Ok(connection.clone());
+        }
+        *slot = None;
+        self.wait_out(broker).await;
+        match self.open(broker, &address).await {
+            Ok(connection) => {
+                self.backoffs().remove(&broker);
+                *slot = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                self.refused(broker);
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(&self, broker: i32, address: &str) -> Result<Connection, WireError> {
+        let config = &self.inner.config;
+        let context = self.context(broker, Some(address));
+        let halves = transport::connect(config, address)
+            .await
+            .map_err(|error| WireError::Io {
+                context: Arc::new(context.clone()),
+                error: Arc::new(error),
+            })?;
+        let opening = Connection::open(halves, context, &config.client_id, config.request_timeout);
+        handshake(opening).await
+    }
+
+    async fn wait_out(&self, broker: i32) {
+        let not_before = self
+            .backoffs()
+            .get(&broker)
+            .map(|refused| refused.not_before);
+        if let Some(not_before) = not_before {
+            tokio::time::sleep_until(not_before).await;
+        }
+    }
+
+    fn refused(&self, broker: i32) {
+        let config = &self.inner.config;
+        let mut backoffs = self.backoffs();
+        let failures = backoffs.get(&broker).map_or(0, |refused| refused.failures) + 1;
+        let delay = backoff::delay(failures, config.backoff_min, config.backoff_max);
+        backoffs.insert(
+            broker,
+            Refused {
+                failures,
+                not_before: Instant::now() + delay,
+            },
+        );
+    }
+
+    async fn ask_metadata(
+        &self,
+        broker: i32,
+        topics: Option<&[String]>,
+    ) -> Result<MetadataResponse, WireError> {
+        let connection = self.connect_known(broker, Role::Admin).await?;
+        let version = connection.version::<MetadataRequest>(METADATA_VERSION_MAX)?;
+        if version < METADATA_VERSION_MIN {
+            return Err(WireError::UnsupportedVersion {
+                context: Arc::new(self.context(broker, Some(connection.address()))),
+                ours: (METADATA_VERSION_MIN, METADATA_VERSION_MAX),
+                broker: Some((0, version)),
+            }
+            .about("Metadata", None));
+        }
+        let asked = topics.map(|topics| {
+            topics
+                .iter()
+                .map(|topic| {
+                    let name = TopicName(StrBytes::from_string(topic.clone()));
+                    MetadataRequestTopic::default().with_name(Some(name))
+                })
+                .collect()
+        });
+        let request = MetadataRequest::default()
+            .with_topics(asked)
+            .with_allow_auto_topic_creation(false);
+        let response = connection.call(request, METADATA_VERSION_MAX).await?;
+        match ResponseError::try_from_code(response.error_code) {
+            None => Ok(response),
+            Some(code) => {
+                let context = self.context(broker, Some(connection.address()));
+                Err(WireError::server(context, code, None).about("Metadata", None))
+            }
+        }
+    }
+
+    fn merge(&self, response: MetadataResponse, complete: bool) -> Arc<Metadata> {
+        let mut metadata = self
+            .inner
+            .metadata
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let merged = Arc::new(metadata.merged(response, complete));
+        *metadata = merged.clone();
+        merged
+    }
+
+    fn unreachable(
+        &self,
+        api: &'static str,
+        attempts: usize,
+        last: Option<WireError>,
+    ) -> WireError {
+        let context = Arc::new(ErrorContext::cluster(self.name()));
+        match last {
+            Some(last) => WireError::Unreachable {
+                context,
+                attempts,
+                last: Box::new(last),
+            }
+            .about(api, None),
+            None => WireError::NoBroker {
+                context,
+                detail: "there is no bootstrap address".to_owned(),
+            },
+        }
+    }
+
+    fn context(&self, broker: i32, address: Option<&str>) -> ErrorContext {
+        ErrorContext {
+            broker: Some(broker),
+            address: address.map(str::to_owned),
+            ..ErrorContext::cluster(self.name())
+        }
+    }
+
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<(i32, Role), Slot>> {
+        self.inner
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn backoffs(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Refused>> {
+        self.inner
+            .backoff
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("name", &self.name())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+//! What can go wrong between us and a broker.
+//!
+//! Every error says which cluster, which broker and which call it came from. Errors are cheap to
+//! clone, because one broken connection is reported to everyone who waits for it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::ResponseError;
+
+/// Where an error happened; unknown parts are empty.
+#[derive(Clone, Debug, Default)]
+pub struct ErrorContext {
+    /// Name of the cluster as the user gave it.
+    pub cluster: String,
+    /// Broker id; negative for a bootstrap address whose id isn't known.
+    pub broker: Option<i32>,
+    /// `host:port` that we talked to.
+    pub address: Option<String>,
+    /// Name of the call, for example `ListOffsets`.
+    pub api: Option<&'static str>,
+    /// What the call was about, for example a topic or a partition.
+    pub subject: Option<String>,
+}
+
+impl ErrorContext {
+    /// A context that knows the cluster only.
+    pub fn cluster(name: &str) -> Self {
+        Self {
+            cluster: name.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl fmt::Display for ErrorContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cluster {}", self.cluster)?;
+        match (self.broker, &self.address) {
+            (Some(broker), Some(address)) if broker >= 0 => {
+                write!(f, ", broker {broker} at {address}")?;
+            }
+            (_, Some(address)) => write!(f, ", {address}")?,
+            (Some(broker), None) => write!(f, ", broker {broker}")?,
+            (None, None) => {}
+        }
+        if let Some(api) = self.api {
+            write!(f, ", {api}")?;
+        }
+        if let Some(subject) = &self.subject {
+            write!(f, ", {subject}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An error of the wire client.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WireError {
+    /// The operating system refused: connect, read or write.
+    #[error("{context}: {error}")]
+    Io {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// What the system said.
+        error: Arc<io::Error>,
+    },
+    /// The connection is closed: by the broker, or by us.
+    #[error("{context}: disconnected")]
+    Disconnected {
+        /// Where.
+        context: Arc<ErrorContext>,
+    },
+    /// No answer in time. The connection is given up, since answers come in order.
+    #[error("{context}: no answer within {after:?}")]
+    Timeout {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// The bytes aren't a Kafka conversation any more: length or correlation id is wrong.
+    #[error("{context}: broken framing: {detail}")]
+    Framing {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A message could not be encoded or decoded.
+    #[error("{context}: cannot decode: {detail}")]
+    Decode {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The broker and we have no version of the call in common.
+    #[error("{context}: version not supported: we speak {ours:?}, the broker {broker:?}")]
+    UnsupportedVersion {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// Lowest and highest version that this client and the caller allow.
+        ours: (i16, i16),
+        /// Lowest and highest version of the broker; `None` when it doesn't know the call.
+        broker: Option<(i16, i16)>,
+    },
+    /// The broker answered with an error code.
+    #[error("{context}: {code}{}", message.as_deref().map(|m| format!(": {m}")).unwrap_or_default())]
+    Server {
+        /// The code.
+        code: ResponseError,
+        /// What the broker added.
+        message: Option<String>,
+        /// Where.
+        context: Arc<ErrorContext>,
+    },
+    /// Nobody to ask: no leader, no such broker, no address.
+    #[error("{context}: no broker: {detail}")]
+    NoBroker {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// What is missing.
+        detail: String,
+    },
+    /// Every broker that we know of was tried.
+    #[error("{context}: unreachable after {attempts} attempts, last: {last}")]
+    Unreachable {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// Number of brokers tried.
+        attempts: usize,
+        /// The last failure.
+        last: Box<WireError>,
+    },
+}
+
+impl WireError {
+    /// An error code of a broker.
+    pub fn server(context: ErrorContext, code: ResponseError, message: Option<String>) -> Self {
+        Self::Server {
+            code,
+            message,
+            context: Arc::new(context),
+        }
+    }
+
+    /// Stable word for metrics and status pages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "io",
+            Self::Disconnected { .. } => "disconnected",
+            Self::Timeout { .. } => "timeout",
+            Self::Framing { .. } => "framing",
+            Self::Decode { .. } => "decode",
+            Self::UnsupportedVersion { .. } => "unsupported_version",
+            Self::Server { .. } => "server",
+            Self::NoBroker { .. } => "no_broker",
+            Self::Unreachable { .. } => "unreachable",
+        }
+    }
+
+    /// Where it happened.
+    pub fn context(&self) -> &ErrorContext {
+        match self {
+            Self::Io { context, .. }
+            | Self::Disconnected { context }
+            | Self::Timeout { context, .. }
+            | Self::Framing { context, .. }
+            | Self::Decode { context, .. }
+            | Self::UnsupportedVersion { context, .. }
+            | Self::Server { context, .. }
+            | Self::NoBroker { context, .. }
+            | Self::Unreachable { context, .. } => context,
+        }
+    }
+
+    /// The broker's error code, if this is one.
+    pub fn server_code(&self) -> Option<ResponseError> {
+        match self {
+            Self::Server { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same thing may work a moment later.
+    ///
+    /// For a write that was on its way this doesn't mean that it wasn't done: see
+    /// [`WireError::is_transport`].
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Io { .. }
+            | Self::Disconnected { .. }
+            | Self::Timeout { .. }
+            | Self::NoBroker { .. }
+            | Self::Unreachable { .. }
+            // A new connection starts with clean framing.
+            | Self::Framing { .. } => true,
+            Self::Decode { .. } | Self::UnsupportedVersion { .. } => false,
+            Self::Server { code, .. } => {
+                code.is_retriable()
+                    // Not marked in the protocol, but a controller that moved is found again.
+                    || matches!(
+                        code,
+                        ResponseError::NotController
+                            | ResponseError::StaleControllerEpoch
+                            | ResponseError::BrokerNotAvailable
+                    )
+            }
+        }
+    }
+
+    /// Whether the connection failed, so that a request on its way may or may not have been done.
+    pub fn is_transport(&self) -> bool {
+        matches!(
+            self,
+            Self::Io { .. }
+                | Self::Disconnected { .. }
+                | Self::Timeout { .. }
+                | Self::Framing { .. }
+        )
+    }
+
+    /// The same error with the name of the call and its subject, where it had none.
+    pub(super) fn about(mut self, api: &'static str, subject: Option<String>) -> Self {
+        let context = match &mut self {
+            Self::Io { context, .. }
+            | Self::Disconnected { context }
+            | Self::Timeout { context, .. }
+            | Self::Framing { context, .. }
+            | Self::Decode { context, .. }
+            | Self::UnsupportedVersion { context, .. }
+            | Self::Server { context, .. }
+            | Self::NoBroker { context, .. }
+            | Self::Unreachable { context, .. } => context,
+        };
+        let inner = Arc::make_mut(context);
+        inner.api.get_or_insert(api);
+        if inner.subject.is_none() {
+            inner.subject = subject;
+        }
+        self
+    }
+}

@@ -1,0 +1,236 @@
+//! The two tasks of a connection: one writes requests, one reads answers.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::ResponseHeader;
+use kafka_protocol::protocol::Decodable;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::connection::{Frame, Shared};
+use super::error::WireError;
+use super::throttle::throttle_of;
+use super::transport::{ReadHalf, WriteHalf};
+
+/// Largest answer that is accepted. A length beyond it means that the other end isn't Kafka
+/// (`HTTP` read as a length is 1.2 GB) or that framing is lost.
+pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+const LENGTH_BYTES: usize = 4;
+/// Pieces handed to the system in one write; the common limit of `writev` is 1,024.
+const SEGMENTS_PER_WRITE: usize = 64;
+/// Requests taken from the queue in one go.
+const FRAMES_PER_WRITE: usize = 16;
+
+/// Reads answers and hands each to the one who waits for it, until the connection is closed.
+pub(super) async fn read_answers(mut reader: ReadHalf, shared: Arc<Shared>) {
+    let error = tokio::select! {
+        () = shared.closed.cancelled() => return,
+        error = read_until_broken(&mut reader, &shared) => error,
+    };
+    shared.poison(error);
+}
+
+async fn read_until_broken(reader: &mut ReadHalf, shared: &Shared) -> WireError {
+    let mut frames = FrameReader::default();
+    loop {
+        let outcome = match frames.next(reader).await {
+            Ok(frame) => deliver(frame, shared),
+            Err(error) => Err(error),
+        };
+        let context = || Arc::new(shared.context.clone());
+        match outcome {
+            Ok(()) => {}
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return WireError::Disconnected { context: context() };
+            }
+            Err(ReadError::Io(error)) => {
+                return WireError::Io {
+                    context: context(),
+                    error: Arc::new(error),
+                };
+            }
+            Err(ReadError::Framing(detail)) => {
+                return WireError::Framing {
+                    context: context(),
+                    detail,
+                };
+            }
+        }
+    }
+}
+
+enum ReadError {
+    Io(io::Error),
+    Framing(String),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Takes frames off a stream. Each frame is read straight into a buffer of its own, whose bytes
+/// then live on as slices in the decoded answer; nothing is copied or zeroed on the way.
+///
+/// While reading a frame it asks for the four bytes after it as well: a read that comes back short
+/// tells that nothing more is there without asking again, and when answers are pipelined the next
+/// length comes for free.
+#[derive(Default)]
+struct FrameReader {
+    /// What is known of the next length, 0 to 4 bytes.
+    length: Vec<u8>,
+}
+
+impl FrameReader {
+    async fn next(&mut self, reader: &mut ReadHalf) -> Result<Bytes, ReadError> {
+        while self.length.len() < LENGTH_BYTES {
+            let missing = LENGTH_BYTES - self.length.len();
+            fill(reader, &mut self.length, missing).await?;
+        }
+        let Some(length) = self.length.first_chunk::<LENGTH_BYTES>().copied() else {
+            return Err(ReadError::Framing("length is missing".to_owned()));
+        };
+        let length = frame_length(i32::from_be_bytes(length))?;
+        self.length.clear();
+
+        let mut frame = BytesMut::with_capacity(length + LENGTH_BYTES);
+        while frame.len() < length {
+            let wanted = length + LENGTH_BYTES - frame.len();
+            fill(reader, &mut frame, wanted).await?;
+        }
+        self.length.extend_from_slice(&frame[length..]);
+        frame.truncate(length);
+        Ok(frame.freeze())
+    }
+}
+
+/// Reads once, at most `wanted` bytes.
+async fn fill<B: BufMut>(reader: &mut ReadHalf, buffer: &mut B, wanted: usize) -> io::Result<()> {
+    let count = reader.read_buf(&mut buffer.limit(wanted)).await?;
+    if count == 0 {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    } else {
+        Ok(())
+    }
+}
+
+fn frame_length(length: i32) -> Result<usize, ReadError> {
+    match usize::try_from(length) {
+        Ok(length) if (LENGTH_BYTES..=FRAME_BYTES_MAX).contains(&length) => Ok(length),
+        _ => Err(ReadError::Framing(format!(
+            "an answer of {length} bytes (4 to {FRAME_BYTES_MAX} are possible): is this a Kafka listener, and without TLS?"
+        ))),
+    }
+}
+
+/// Checks that the answer is the expected one and hands its body over.
+fn deliver(mut frame: Bytes, shared: &Shared) -> Result<(), ReadError> {
+    let Some(waiter) = shared.next_waiter() else {
+        return Err(ReadError::Framing(
+            "an answer that nobody asked for".to_owned(),
+        ));
+    };
+    // Put the waiter's fate into the poison's hands: if the answer is unusable everyone fails alike.
+    let outcome = (|| {
+        let correlation_id = frame.first_chunk::<4>().map(|id| i32::from_be_bytes(*id));
+        if correlation_id != Some(waiter.correlation_id) {
+            return Err(format!(
+                "answer to request {correlation_id:?} instead of {}",
+                waiter.correlation_id
+            ));
+        }
+        ResponseHeader::decode(&mut frame, waiter.header_version)
+            .map_err(|error| format!("unreadable header: {error}"))
+    })();
+    if let Err(detail) = outcome {
+        let context = Arc::new(shared.context.clone());
+        let error = WireError::Framing {
+            context,
+            detail: detail.clone(),
+        };
+        let _ = waiter.answer.send(Err(error));
+        return Err(ReadError::Framing(detail));
+    }
+    if let Some(time) = throttle_of(waiter.api_key, waiter.version, &frame) {
+        shared.stay_quiet_for(time);
+    }
+    // A waiter that gave up doesn't want the answer any more.
+    let _ = waiter.answer.send(Ok(frame));
+    Ok(())
+}
+
+/// Writes queued requests in order, until the connection is closed.
+pub(super) async fn write_requests(
+    mut writer: WriteHalf,
+    mut frames: mpsc::UnboundedReceiver<Frame>,
+    shared: Arc<Shared>,
+) {
+    let outcome = tokio::select! {
+        () = shared.closed.cancelled() => return,
+        outcome = write_until_broken(&mut writer, &mut frames, &shared) => outcome,
+    };
+    let context = Arc::new(shared.context.clone());
+    shared.poison(match outcome {
+        Err(error) => WireError::Io {
+            context,
+            error: Arc::new(error),
+        },
+        Ok(()) => WireError::Disconnected { context },
+    });
+}
+
+async fn write_until_broken(
+    writer: &mut WriteHalf,
+    frames: &mut mpsc::UnboundedReceiver<Frame>,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut taken = Vec::with_capacity(FRAMES_PER_WRITE);
+    let mut segments = VecDeque::new();
+    while frames.recv_many(&mut taken, FRAMES_PER_WRITE).await > 0 {
+        if let Some(until) = shared.quiet_until() {
+            tokio::time::sleep_until(until).await;
+        }
+        segments.extend(taken.drain(..).flat_map(|frame| frame.segments));
+        write_segments(writer, &mut segments).await?;
+        writer.flush().await?;
+    }
+    Ok(())
+}
+
+async fn write_segments(writer: &mut WriteHalf, segments: &mut VecDeque<Bytes>) -> io::Result<()> {
+    while !segments.is_empty() {
+        let written = {
+            let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
+            let count = segments.len().min(SEGMENTS_PER_WRITE);
+            for (slice, segment) in slices.iter_mut().zip(segments.iter()) {
+                *slice = IoSlice::new(segment);
+            }
+            writer.write_vectored(&slices[..count]).await?
+        };
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        consume(segments, written);
+    }
+    Ok(())
+}
+
+/// Forgets the first `count` bytes.
+fn consume(segments: &mut VecDeque<Bytes>, mut count: usize) {
+    while count > 0 {
+        let Some(first) = segments.front_mut() else {
+            return;
+        };
+        if first.len() > count {
+            first.advance(count);
+            return;
+        }
+        count -= first.len();
+        segments.pop_front();
+    }
+}

@@ -1,0 +1,180 @@
+//! The cluster as its brokers last described it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::MetadataResponse;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use uuid::Uuid;
+
+/// Brokers, controller and topics at one moment.
+#[derive(Clone, Debug)]
+pub struct Metadata {
+    /// Id of the cluster; `None` until a broker was asked.
+    pub cluster_id: Option<String>,
+    /// Broker to send cluster-wide changes to; -1 when unknown.
+    pub controller_id: i32,
+    /// Brokers that are up, by id.
+    pub brokers: HashMap<i32, BrokerAddress>,
+    /// Topics that were asked for so far, with those that don't exist (their `error` says so).
+    pub topics: BTreeMap<String, TopicMetadata>,
+}
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerAddress {
+    /// Advertised host.
+    pub host: String,
+    /// Advertised port.
+    pub port: u16,
+    /// Rack or availability zone.
+    pub rack: Option<String>,
+}
+
+impl BrokerAddress {
+    /// `host:port`, with brackets around an IPv6 address.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') && !self.host.starts_with('[') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// One topic.
+#[derive(Clone, Debug)]
+pub struct TopicMetadata {
+    /// Changes when a topic is deleted and created again; nil on brokers before 2.8.
+    pub topic_id: Uuid,
+    /// A topic of Kafka itself.
+    pub internal: bool,
+    /// Why the topic could not be described.
+    pub error: Option<ResponseError>,
+    /// Sorted by index.
+    pub partitions: Vec<PartitionMetadata>,
+}
+
+/// One partition.
+#[derive(Clone, Debug)]
+pub struct PartitionMetadata {
+    /// Index in the topic.
+    pub index: i32,
+    /// Broker id of the leader, -1 when there is none.
+    pub leader: i32,
+    /// Epoch of the leader, -1 when the broker doesn't say.
+    pub leader_epoch: i32,
+    /// Broker ids of all replicas.
+    pub replicas: Vec<i32>,
+    /// Broker ids of replicas in sync.
+    pub in_sync: Vec<i32>,
+    /// Broker ids of replicas that are down.
+    pub offline: Vec<i32>,
+    /// Why the partition could not be described.
+    pub error: Option<ResponseError>,
+}
+
+impl Metadata {
+    /// Nothing known.
+    pub(super) fn empty() -> Self {
+        Self {
+            cluster_id: None,
+            controller_id: -1,
+            brokers: HashMap::new(),
+            topics: BTreeMap::new(),
+        }
+    }
+
+    /// The partition's leader and its epoch; `None` when unknown or without a leader.
+    pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
+        let partitions = &self.topics.get(topic)?.partitions;
+        let found = partitions
+            .binary_search_by_key(&partition, |p| p.index)
+            .ok()?;
+        let partition = partitions.get(found)?;
+        (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))
+    }
+
+    /// This with a broker's answer on top. `complete` means that every topic was asked for, so
+    /// topics that aren't in the answer are gone.
+    pub(super) fn merged(&self, response: MetadataResponse, complete: bool) -> Self {
+        let mut topics = if complete {
+            BTreeMap::new()
+        } else {
+            self.topics.clone()
+        };
+        for described in response.topics {
+            let Some(name) = described.name.as_ref().map(|n| n.to_string()) else {
+                continue;
+            };
+            let known = self.topics.get(&name);
+            topics.insert(name, topic(described, known));
+        }
+        let mut brokers = HashMap::new();
+        for broker in response.brokers {
+            // A port out of range can't be connected to: leave the broker out.
+            let Ok(port) = u16::try_from(broker.port) else {
+                continue;
+            };
+            let address = BrokerAddress {
+                host: broker.host.to_string(),
+                port,
+                rack: broker.rack.map(|r| r.to_string()),
+            };
+            brokers.insert(broker.node_id.0, address);
+        }
+        Self {
+            cluster_id: response.cluster_id.map(|id| id.to_string()),
+            controller_id: response.controller_id.0,
+            brokers,
+            topics,
+        }
+    }
+}
+
+fn topic(described: MetadataResponseTopic, known: Option<&TopicMetadata>) -> TopicMetadata {
+    let known = known.filter(|k| k.topic_id == described.topic_id);
+    let mut partitions: Vec<_> = described
+        .partitions
+        .into_iter()
+        .map(|p| PartitionMetadata {
+            index: p.partition_index,
+            leader: p.leader_id.0,
+            leader_epoch: p.leader_epoch,
+            replicas: p.replica_nodes.iter().map(|b| b.0).collect(),
+            in_sync: p.isr_nodes.iter().map(|b| b.0).collect(),
+            offline: p.offline_replicas.iter().map(|b| b.0).collect(),
+            error: ResponseError::try_from_code(p.error_code),
+        })
+        .collect();
+    partitions.sort_by_key(|p| p.index);
+    partitions.dedup_by_key(|p| p.index);
+    for partition in &mut partitions {
+        keep_newer_leader(partition, known);
+    }
+    TopicMetadata {
+        topic_id: described.topic_id,
+        internal: described.is_internal,
+        error: ResponseError::try_from_code(described.error_code),
+        partitions,
+    }
+}
+
+/// A broker that lags behind may name an old leader; epochs only grow, so the higher one is right
+/// (the Java client's `Metadata.updateLatestMetadata` does the same).
+fn keep_newer_leader(partition: &mut PartitionMetadata, known: Option<&TopicMetadata>) {
+    let known = known.and_then(|topic| {
+        let at = topic
+            .partitions
+            .binary_search_by_key(&partition.index, |p| p.index)
+            .ok()?;
+        topic.partitions.get(at)
+    });
+    if let Some(known) = known
+        && partition.leader_epoch >= 0
+        && known.leader_epoch > partition.leader_epoch
+    {
+        partition.leader = known.leader;
+        partition.leader_epoch = known.leader_epoch;
+    }
+}

@@ -1,0 +1,41 @@
+//! Which version of each call the broker and we both speak.
+
+use std::collections::HashMap;
+
+use kafka_protocol::messages::ApiVersionsResponse;
+use kafka_protocol::protocol::Request;
+
+/// Versions that a broker said it speaks, by API key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct VersionTable(HashMap<i16, (i16, i16)>);
+
+impl VersionTable {
+    pub(super) fn new(response: &ApiVersionsResponse) -> Self {
+        Self(
+            response
+                .api_keys
+                .iter()
+                .map(|api| (api.api_key, (api.min_version, api.max_version)))
+                .collect(),
+        )
+    }
+
+    /// The broker's range for a call.
+    pub(super) fn range(&self, api_key: i16) -> Option<(i16, i16)> {
+        self.0.get(&api_key).copied()
+    }
+
+    /// The highest version that we, the broker and the caller (`max`) allow.
+    pub(super) fn pick<R: Request>(&self, max: i16) -> Option<i16> {
+        let (broker_min, broker_max) = self.range(R::KEY)?;
+        let version = R::VERSIONS.max.min(broker_max).min(max);
+        (version >= R::VERSIONS.min && version >= broker_min).then_some(version)
+    }
+}
+
+/// The call's name as in Kafka's protocol guide, for example `ListOffsets`.
+pub(super) fn api_name<R: Request>() -> &'static str {
+    let path = std::any::type_name::<R>();
+    let name = path.rsplit("::").next().unwrap_or(path);
+    name.strip_suffix("Request").unwrap_or(name)
+}
