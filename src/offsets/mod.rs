@@ -1,6 +1,15 @@
 //! Offsets of the two clusters as distinct types, and the exact map between them.
+//!
+//! Pure: no I/O, no async, nothing else of this crate. [`OffsetMap`] is the only place that knows
+//! where a source record went; whoever needs a position asks it and never assumes identity.
+
+mod codec;
+mod map;
 
 use std::fmt;
+
+pub use codec::DecodeError;
+pub use map::{MapError, OffsetMap, Run, Translation};
 
 /// An offset in the source cluster's partition.
 #[derive(

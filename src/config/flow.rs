@@ -1,0 +1,331 @@
+//! A flow: what is copied from which cluster to which, and how.
+
+use std::time::Duration;
+
+use super::reader::{Reader, Table};
+use super::tree::{Kind, Place};
+use super::{Rename, Selector, selector, values};
+
+/// One direction of copying.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowConfig {
+    /// The name that the config gives it.
+    pub name: String,
+    /// The cluster that is read, a key of [`Config::clusters`](super::Config::clusters).
+    pub source: String,
+    /// The cluster that is written, another one.
+    pub target: String,
+    /// Which topics; internal ones are never among them. Default all.
+    pub topics: Selector,
+    /// Which consumer groups. Default all but `console-consumer-.*`.
+    pub groups: Selector,
+    /// What a topic is called on the target. Default the same.
+    pub rename: Rename,
+    /// Whether target offsets are to be the source's. Default auto.
+    pub offsets: OffsetsMode,
+    /// `offsets.burn_limit`: how many offsets before a log's start are burned on the target at
+    /// most to make its offsets the same, per partition. Default 100,000,000 offsets.
+    pub burn_limit: u64,
+    /// Where a topic that was never copied starts. Default earliest.
+    pub start: Start,
+    /// Limits of memory and rate.
+    pub limits: Limits,
+    /// What to do when the source no longer has what comes next. Default stop.
+    pub on_gap: OnGap,
+    /// What to do when a source topic was deleted and created anew. Default stop.
+    pub on_recreate: OnRecreate,
+    /// How often new topics and partitions are looked for. Default 1 s.
+    pub discovery_interval: Duration,
+    /// Replicas of topics made on the target; `None` (`auto`, the default) takes the source's,
+    /// lowered to the number of target brokers.
+    pub replication_factor: Option<i16>,
+}
+
+/// Whether target offsets are to be the source's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetsMode {
+    /// Identical where it can be had, else mapped, with the reason shown.
+    Auto,
+    /// Identical; a partition where it cannot be had stops.
+    Identical,
+    /// Mapped: offsets without a record are not filled.
+    Mapped,
+}
+
+/// Where a topic that was never copied starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the first offset that the source still has.
+    Earliest,
+    /// At the end: only what is written from now on.
+    Latest,
+}
+
+/// What to do when the source no longer has the records that come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGap {
+    /// Stop the partition and say so.
+    Stop,
+    /// Record the gap, say so and go on after it.
+    Record,
+}
+
+/// What to do when a source topic was deleted and created anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRecreate {
+    /// Stop the topic's partitions and say so.
+    Stop,
+    /// Delete the target topic, if this flow made it, and copy the new one.
+    Recreate,
+}
+
+/// Limits of one flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of batches that are produced per second at most; `None` (`unlimited`) is the default.
+    pub bytes_per_second: Option<u64>,
+    /// `in_flight`: bytes fetched and not yet acknowledged by the target, in the whole flow.
+    pub in_flight_bytes: u64,
+    /// `partition_in_flight`: the same for one partition; never more than the flow's.
+    pub partition_in_flight_bytes: u64,
+}
+
+pub(super) const KEYS: [&str; 12] = [
+    "source",
+    "target",
+    "topics",
+    "groups",
+    "rename",
+    "offsets",
+    "start",
+    "limits",
+    "on_gap",
+    "on_recreate",
+    "discovery_interval",
+    "replication_factor",
+];
+pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
+pub(super) const OFFSETS_KEYS: [&str; 2] = ["mode", "burn_limit"];
+pub(super) const LIMITS_KEYS: [&str; 3] = ["bytes_per_second", "in_flight", "partition_in_flight"];
+
+const BURN_LIMIT: u64 = 100_000_000;
+const IN_FLIGHT_BYTES: u64 = 64 << 20;
+const IN_FLIGHT_BYTES_MIN: u64 = 4 << 20;
+const PARTITION_IN_FLIGHT_BYTES: u64 = 16 << 20;
+/// Kafka's default `max.message.bytes` is a little more than this; one batch always passes.
+const PARTITION_IN_FLIGHT_BYTES_MIN: u64 = 1 << 20;
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
+const DISCOVERY_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+const OFFSETS_MODES: [(&str, OffsetsMode); 3] = [
+    ("auto", OffsetsMode::Auto),
+    ("identical", OffsetsMode::Identical),
+    ("mapped", OffsetsMode::Mapped),
+];
+
+/// Reads a flow. `clusters` are the names that exist; without `table` fields for source and target
+/// `default_pair` is taken, if there is one.
+pub(super) fn read(
+    reader: &mut Reader,
+    name: &str,
+    table: &Table,
+    clusters: &[&str],
+    default_pair: Option<(&str, &str)>,
+) -> FlowConfig {
+    let (source, target) = match default_pair {
+        Some((source, target)) => (source.to_owned(), target.to_owned()),
+        None => ends(reader, table, clusters),
+    };
+    let (offsets, burn_limit) = offsets(reader, table);
+    FlowConfig {
+        name: name.to_owned(),
+        source,
+        target,
+        topics: topics(reader, table),
+        groups: select(reader, table, "groups", &["console-consumer-.*"]),
+        rename: reader
+            .value(table, "rename", Rename::new)
+            .unwrap_or_else(|| Rename::new("{topic}").expect("the identity is a template")),
+        offsets,
+        burn_limit,
+        start: reader
+            .value(table, "start", |text| {
+                let choices = [("earliest", Start::Earliest), ("latest", Start::Latest)];
+                values::choice(text, &choices)
+            })
+            .unwrap_or(Start::Earliest),
+        limits: limits(reader, table),
+        on_gap: reader
+            .value(table, "on_gap", |text| {
+                values::choice(text, &[("stop", OnGap::Stop), ("record", OnGap::Record)])
+            })
+            .unwrap_or(OnGap::Stop),
+        on_recreate: reader
+            .value(table, "on_recreate", |text| {
+                let choices = [
+                    ("stop", OnRecreate::Stop),
+                    ("recreate", OnRecreate::Recreate),
+                ];
+                values::choice(text, &choices)
+            })
+            .unwrap_or(OnRecreate::Stop),
+        discovery_interval: reader
+            .value(table, "discovery_interval", |text| {
+                let interval = values::duration(text)?;
+                if interval < DISCOVERY_INTERVAL_MIN {
+                    return Err(format!("`{text}` is too short; at least `100ms`"));
+                }
+                Ok(interval)
+            })
+            .unwrap_or(DISCOVERY_INTERVAL),
+        replication_factor: reader
+            .value(table, "replication_factor", replication_factor)
+            .flatten(),
+    }
+}
+
+fn ends(reader: &mut Reader, table: &Table, clusters: &[&str]) -> (String, String) {
+    let mut end = |key: &str, example: &str| {
+        reader.required(table, key, example, |text| {
+            values::reference(text, "cluster", clusters)
+        })
+    };
+    let source = end("source", "primary");
+    let target = end("target", "standby");
+    if let (Some(source), Some(target)) = (&source, &target)
+        && source == target
+    {
+        let node = table.get("target");
+        let place = node.map_or_else(Place::default, |node| node.place.clone());
+        let message = format!("is the source too, `{source}`; a flow needs two clusters");
+        reader.problem(&place, &table.path_of("target"), message);
+    }
+    (source.unwrap_or_default(), target.unwrap_or_default())
+}
+
+fn topics(reader: &mut Reader, table: &Table) -> Selector {
+    let selector = select(reader, table, "topics", &[]);
+    if selector.include().is_empty()
+        && let Some(node) = table.get("topics")
+    {
+        let path = format!("{}.include", table.path_of("topics"));
+        let message = "is empty: no topic would be copied; `[\".*\"]` takes all";
+        reader.problem(&node.place, &path, message);
+    }
+    selector
+}
+
+fn select(reader: &mut Reader, table: &Table, key: &str, exclude: &[&str]) -> Selector {
+    let inner = reader.inner(table, key, &SELECTOR_KEYS);
+    let include = patterns(reader, &inner, "include", &[".*"]);
+    let exclude = patterns(reader, &inner, "exclude", exclude);
+    Selector::new(&include, &exclude).unwrap_or_else(|message| {
+        // Each pattern alone is right by now: together they are too large.
+        reader.problem(&inner.place, &inner.path, message);
+        Selector::new::<&str>(&[], &[]).expect("no pattern is no error")
+    })
+}
+
+/// A list of patterns, the wrong ones reported and left out.
+fn patterns(reader: &mut Reader, table: &Table, key: &str, default: &[&str]) -> Vec<String> {
+    let Some(node) = table.get(key) else {
+        return default.iter().map(|&pattern| pattern.to_owned()).collect();
+    };
+    let path = table.path_of(key);
+    let Kind::List(items) = &node.kind else {
+        let message = "expected a list of regular expressions, such as `[\"orders.*\"]`";
+        reader.problem(&node.place, &path, message);
+        return default.iter().map(|&pattern| pattern.to_owned()).collect();
+    };
+    let mut patterns = Vec::new();
+    let mut wrong = 0;
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let Some(pattern) = reader.text(item, &path) else {
+            wrong += 1;
+            continue;
+        };
+        match selector::check(&pattern) {
+            Ok(()) => patterns.push(pattern),
+            Err(message) => {
+                wrong += 1;
+                reader.problem(&item.place, &path, message);
+            }
+        }
+    }
+    if patterns.is_empty() && wrong > 0 {
+        // Not empty as written: no second problem about that.
+        return default.iter().map(|&pattern| pattern.to_owned()).collect();
+    }
+    patterns
+}
+
+fn offsets(reader: &mut Reader, table: &Table) -> (OffsetsMode, u64) {
+    let mode = |text: &str| values::choice(text, &OFFSETS_MODES);
+    let (mode, burn_limit) = match table.get("offsets").map(|node| &node.kind) {
+        // `offsets: auto` is short for `offsets: { mode: auto }`.
+        Some(Kind::Text(_)) => (reader.value(table, "offsets", mode), None),
+        _ => {
+            let inner = reader.inner(table, "offsets", &OFFSETS_KEYS);
+            let limit = |text: &str| values::number(text, 0, i64::MAX as u64);
+            (
+                reader.value(&inner, "mode", mode),
+                reader.value(&inner, "burn_limit", limit),
+            )
+        }
+    };
+    (
+        mode.unwrap_or(OffsetsMode::Auto),
+        burn_limit.unwrap_or(BURN_LIMIT),
+    )
+}
+
+fn limits(reader: &mut Reader, table: &Table) -> Limits {
+    let inner = reader.inner(table, "limits", &LIMITS_KEYS);
+    let bytes_per_second = reader
+        .value(&inner, "bytes_per_second", |text| match text {
+            "unlimited" => Ok(None),
+            text => match values::size(text)? {
+                0 => Err("0 would copy nothing; write a size or `unlimited`".to_owned()),
+                size => Ok(Some(size)),
+            },
+        })
+        .flatten();
+    let in_flight_bytes = reader
+        .value(&inner, "in_flight", |text| {
+            at_least(text, IN_FLIGHT_BYTES_MIN, "4MiB")
+        })
+        .unwrap_or(IN_FLIGHT_BYTES);
+    let partition_in_flight_bytes = reader
+        .value(&inner, "partition_in_flight", |text| {
+            let size = at_least(text, PARTITION_IN_FLIGHT_BYTES_MIN, "1MiB")?;
+            if size > in_flight_bytes {
+                return Err(format!(
+                    "`{text}` is more than `in_flight`, {in_flight_bytes} bytes"
+                ));
+            }
+            Ok(size)
+        })
+        .unwrap_or(PARTITION_IN_FLIGHT_BYTES.min(in_flight_bytes));
+    Limits {
+        bytes_per_second,
+        in_flight_bytes,
+        partition_in_flight_bytes,
+    }
+}
+
+fn at_least(text: &str, min: u64, min_written: &str) -> Result<u64, String> {
+    let size = values::size(text)?;
+    if size < min {
+        return Err(format!("`{text}` is too small; at least `{min_written}`"));
+    }
+    Ok(size)
+}
+
+fn replication_factor(text: &str) -> Result<Option<i16>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let factor = values::number(text, 1, 1000).map_err(|reason| format!("{reason}, or `auto`"))?;
+    Ok(Some(i16::try_from(factor).expect("at most 1000")))
+}

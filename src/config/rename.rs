@@ -1,0 +1,69 @@
+//! What a topic is called on the target.
+
+/// A template of a target topic's name: `{topic}` (identity) or such as `{source}.{topic}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rename {
+    before: String,
+    after: String,
+}
+
+const TOPIC: &str = "{topic}";
+const SOURCE: &str = "{source}";
+
+impl Rename {
+    /// Reads a template: `{topic}` exactly once, `{source}` (the source cluster's name) anywhere,
+    /// and characters that Kafka allows in topic names.
+    ///
+    /// # Errors
+    /// The reason why it is no template, in one line.
+    pub fn new(template: &str) -> Result<Self, String> {
+        let (before, after) = template.split_once(TOPIC).ok_or_else(|| {
+            format!("`{template}` has no `{{topic}}`: every topic would get the same name")
+        })?;
+        if after.contains(TOPIC) {
+            return Err(format!("`{template}` has `{{topic}}` more than once"));
+        }
+        let literal = format!("{before}{after}").replace(SOURCE, "");
+        let illegal =
+            literal.find(|letter: char| !letter.is_ascii_alphanumeric() && !"._-".contains(letter));
+        if let Some(at) = illegal {
+            let rest = &literal[at..];
+            let reason = if rest.starts_with('{') {
+                "placeholders are `{topic}` and `{source}`"
+            } else {
+                "a topic name has only letters, digits, `.`, `_` and `-`"
+            };
+            return Err(format!("`{template}` is wrong at `{rest}`; {reason}"));
+        }
+        Ok(Self {
+            before: before.to_owned(),
+            after: after.to_owned(),
+        })
+    }
+
+    /// The name on the target of a topic of the cluster that the config calls `source_cluster`.
+    pub fn apply(&self, source_cluster: &str, topic: &str) -> String {
+        let (before, after) = self.around(source_cluster);
+        format!("{before}{topic}{after}")
+    }
+
+    /// The source topic that [`apply`](Self::apply) would give this name, if there is one.
+    pub fn unapply<'n>(&self, source_cluster: &str, name: &'n str) -> Option<&'n str> {
+        let (before, after) = self.around(source_cluster);
+        name.strip_prefix(before.as_str())?
+            .strip_suffix(after.as_str())
+            .filter(|topic| !topic.is_empty())
+    }
+
+    /// Whether names stay as they are.
+    pub fn is_identity(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
+
+    fn around(&self, source_cluster: &str) -> (String, String) {
+        (
+            self.before.replace(SOURCE, source_cluster),
+            self.after.replace(SOURCE, source_cluster),
+        )
+    }
+}

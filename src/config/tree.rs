@@ -1,0 +1,165 @@
+//! The file as written: a tree in which every key and value knows its place.
+//!
+//! Deserializing straight into structs would stop at the first error. A tree with places lets the
+//! reader report all of them in one pass.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+
+/// Where a key or value stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    pub line: Option<u32>,
+    pub column: Option<u32>,
+    /// The environment variable that gave the value, instead of a place in the file.
+    pub variable: Option<String>,
+}
+
+impl Place {
+    pub(super) fn of(location: Location) -> Self {
+        // Line 0 is the parser's way to say that it does not know.
+        let known = |number: u64| u32::try_from(number).ok().filter(|number| *number > 0);
+        Self {
+            line: known(location.line()),
+            column: known(location.column()),
+            variable: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub place: Place,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Null,
+    /// Any single value, as text: what it means is the field's business.
+    Text(String),
+    List(Vec<Node>),
+    /// In order and with repeated keys, which are then reported as problems.
+    Table(Vec<Entry>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub key: String,
+    pub place: Place,
+    pub value: Node,
+}
+
+/// Reads YAML. Fails only if the text is not YAML at all.
+pub(super) fn read(text: &str) -> Result<Node, (Place, String)> {
+    let options = serde_saphyr::options! {
+        // Repeated keys arrive twice and are reported with both lines.
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        // `off` is a word of ours, not a boolean.
+        strict_booleans: true,
+        // Numbers that would lose their spelling stay as they were written.
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options::<Spanned<Kind>>(text, options)
+        .map(node)
+        .map_err(|error| {
+            let place = error.location().map(Place::of).unwrap_or_default();
+            (place, one_line(&error.to_string()))
+        })
+}
+
+/// The parser's message without its own "at line, column", which the problem says already.
+fn one_line(message: &str) -> String {
+    let text = message.lines().next().unwrap_or_default();
+    let text = match text.rfind(" at line ") {
+        Some(end) => &text[..end],
+        None => text,
+    };
+    format!("not valid YAML: {text}")
+}
+
+fn node(spanned: Spanned<Kind>) -> Node {
+    Node {
+        place: Place::of(spanned.referenced),
+        kind: spanned.value,
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl<'de> Visitor<'de> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a value, a list or a table")
+    }
+
+    fn visit_unit<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Kind, D::Error> {
+        Kind::deserialize(deserializer)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_string()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_string()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Spanned<Kind>>()? {
+            list.push(node(item));
+        }
+        Ok(Kind::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
+        let mut table = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<String>>()? {
+            let value = node(entries.next_value::<Spanned<Kind>>()?);
+            let place = Place::of(key.referenced);
+            let key = key.value;
+            table.push(Entry { key, place, value });
+        }
+        Ok(Kind::Table(table))
+    }
+}
