@@ -37,11 +37,22 @@ fn both_readers_agree(version: KafkaVersion) {
         version,
         &bootstrap,
         "transactions",
-        &["count=20", "first=100", "transaction=10", "abort_every=2", "headers=true"],
+        &[
+            "count=20",
+            "first=100",
+            "transaction=10",
+            "abort_every=2",
+            "headers=true",
+        ],
     );
     let seen = read_all(&bootstrap, "transactions", Isolation::ReadCommitted);
     assert_eq!(seen.len(), 80);
-    let by_java = java_read(version, &bootstrap, "transactions", Isolation::ReadCommitted);
+    let by_java = java_read(
+        version,
+        &bootstrap,
+        "transactions",
+        Isolation::ReadCommitted,
+    );
     assert_same(&seen, &by_java);
     let all = read_all(&bootstrap, "transactions", Isolation::ReadUncommitted);
     assert_eq!(all.len(), 120);

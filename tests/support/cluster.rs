@@ -119,13 +119,13 @@ impl Cluster {
                 process: None,
             })
             .collect();
-        let cluster_id = cluster_id();
+        let cluster_id = random_id();
         for (index, node) in nodes.iter().enumerate() {
             let properties = properties(&options, &nodes, index);
             std::fs::create_dir_all(&node.folder).expect("our folder is writable");
             std::fs::write(node.folder.join("server.properties"), properties)
                 .expect("our folder is writable");
-            format_storage(version, node, &cluster_id);
+            format_storage(version, node, index + 1, &cluster_id);
         }
         let mut cluster = Self {
             version,
@@ -141,7 +141,11 @@ impl Cluster {
 
     /// Addresses of all nodes, for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self.nodes.iter().map(|node| node.broker.address()).collect();
+        let addresses: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| node.broker.address())
+            .collect();
         addresses.join(",")
     }
 
@@ -183,7 +187,11 @@ impl Cluster {
     /// Waits until every node that runs answers and knows the others.
     pub fn await_ready(&mut self) {
         let deadline = Instant::now() + START_DEADLINE;
-        let running = self.nodes.iter().filter(|node| node.process.is_some()).count();
+        let running = self
+            .nodes
+            .iter()
+            .filter(|node| node.process.is_some())
+            .count();
         for index in 0..self.nodes.len() {
             if self.nodes[index].process.is_some() {
                 self.await_node(index, running, deadline);
@@ -224,7 +232,7 @@ impl Cluster {
         eventually(Duration::from_secs(20), "the broker's port is free", || {
             std::net::TcpListener::bind(node.broker.address()).map(drop)
         });
-        let arguments = java_arguments(self.version)
+        let arguments = java_arguments(self.version, &node.folder)
             .into_iter()
             .chain(["kafka.Kafka".into()])
             .chain([node.folder.join("server.properties").display().to_string()]);
@@ -253,12 +261,16 @@ impl Drop for Cluster {
 }
 
 /// JVM arguments up to the class: small heap, quick start, warnings logged.
-fn java_arguments(version: KafkaVersion) -> Vec<String> {
+///
+/// Compression libraries unpack themselves into `scratch`, where a killed broker may leave them.
+fn java_arguments(version: KafkaVersion, scratch: &Path) -> Vec<String> {
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib");
     vec![
         "-Xmx256m".into(),
         "-XX:+UseSerialGC".into(),
         "-XX:TieredStopAtLevel=1".into(),
+        "-XX:-UsePerfData".into(),
+        format!("-Djava.io.tmpdir={}", scratch.display()),
         format!("-Dlog4j2.configurationFile={scripts}/log4j2.properties"),
         format!("-Dlog4j.configuration=file:{scripts}/log4j.properties"),
         "-cp".into(),
@@ -267,7 +279,7 @@ fn java_arguments(version: KafkaVersion) -> Vec<String> {
 }
 
 /// 16 random bytes as Kafka writes ids: URL-safe base64 without padding, 22 characters.
-fn cluster_id() -> String {
+fn random_id() -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     // Kafka's own tool avoids ids that begin with '-'. The last character carries only 2 bits.
     let first = char::from(ALPHABET[rand::random_range(0..62)]);
@@ -276,10 +288,34 @@ fn cluster_id() -> String {
     std::iter::once(first).chain(middle).chain([last]).collect()
 }
 
-/// Formats a node's data folder with Kafka's own tool.
-fn format_storage(version: KafkaVersion, node: &Node, cluster_id: &str) {
+/// Formats a node's data folder: which cluster and node it is, and the feature levels to begin
+/// with. Kafka's own tool needs a JVM for that, a second of two cores for every node; so it runs
+/// once per version, and what does not depend on the cluster is kept.
+fn format_storage(version: KafkaVersion, node: &Node, id: usize, cluster_id: &str) {
+    let data = node.folder.join("data");
+    std::fs::create_dir_all(&data).expect("our folder is writable");
+    let features = version.cache().join("bootstrap.checkpoint");
+    if !features.exists() {
+        format_with_tool(version, node, cluster_id);
+        // Renamed, so that another process never sees half of it.
+        let fresh = version
+            .cache()
+            .join(format!("bootstrap.{}", std::process::id()));
+        std::fs::copy(data.join("bootstrap.checkpoint"), &fresh).expect("the cache is writable");
+        std::fs::rename(&fresh, &features).expect("the cache is writable");
+        return;
+    }
+    std::fs::copy(&features, data.join("bootstrap.checkpoint")).expect("our folder is writable");
+    let directory_id = random_id();
+    let properties =
+        format!("version=1\nnode.id={id}\ncluster.id={cluster_id}\ndirectory.id={directory_id}\n");
+    std::fs::write(data.join("meta.properties"), properties).expect("our folder is writable");
+}
+
+/// Formats with `kafka.tools.StorageTool`.
+fn format_with_tool(version: KafkaVersion, node: &Node, cluster_id: &str) {
     let output = Command::new("java")
-        .args(java_arguments(version))
+        .args(java_arguments(version, &node.folder))
         .args(["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c"])
         .arg(node.folder.join("server.properties"))
         .output()
@@ -293,6 +329,9 @@ fn format_storage(version: KafkaVersion, node: &Node, cluster_id: &str) {
 }
 
 /// The broker's properties, ours first and the test's after them (the last one counts).
+///
+/// Nothing expires unless a topic says so, because tests write timestamps of their own choice;
+/// what a topic does say about retention, deletion and compaction happens within a second.
 fn properties(options: &ClusterOptions, nodes: &[Node], index: usize) -> String {
     let node = &nodes[index];
     let id = index + 1;
@@ -325,6 +364,7 @@ share.coordinator.state.topic.num.partitions=2
 group.initial.rebalance.delay.ms=0
 log.cleaner.backoff.ms=200
 log.cleaner.dedupe.buffer.size=8388608
+log.retention.ms=-1
 log.retention.check.interval.ms=500
 log.initial.task.delay.ms=500
 file.delete.delay.ms=1000

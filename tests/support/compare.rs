@@ -62,12 +62,14 @@ pub fn await_same(
 ) -> Vec<Seen> {
     let source = read_all(source_bootstrap, topic, Isolation::ReadCommitted);
     let partitions = partition_count(source_bootstrap, topic);
-    eventually(deadline, &format!("{topic} is on the target"), || {
-        match partition_count(target_bootstrap, topic) {
+    eventually(
+        deadline,
+        &format!("{topic} is on the target"),
+        || match partition_count(target_bootstrap, topic) {
             count if count >= partitions => Ok(()),
             count => Err(format!("{count} of {partitions} partitions")),
-        }
-    });
+        },
+    );
     for partition in 0..partitions {
         let last = source.iter().rfind(|record| record.partition == partition);
         let Some(last) = last else { continue };

@@ -15,7 +15,10 @@ pub fn get(address: &str, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     parse(&answer).ok_or_else(|| {
@@ -35,7 +38,11 @@ fn parse(answer: &[u8]) -> Option<(u16, String)> {
         .to_ascii_lowercase()
         .lines()
         .any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
-    let body = if chunked { unchunk(body)? } else { body.to_vec() };
+    let body = if chunked {
+        unchunk(body)?
+    } else {
+        body.to_vec()
+    };
     Some((status, String::from_utf8(body).ok()?))
 }
 

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use super::read::{Isolation, Seen};
+use super::scratch;
 use super::version::KafkaVersion;
 
 const SOURCE: &str = include_str!("../java/Judge.java");
@@ -43,10 +44,18 @@ fn judge(version: KafkaVersion, arguments: &[&str]) -> Output {
     let classes = compiled(version);
     let output = Command::new("java")
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .args(["-XX:+IgnoreUnrecognizedVMOptions", "-Xshare:auto"])
         .args(logging())
+        // Compression libraries unpack themselves there.
+        .arg(format!(
+            "-Djava.io.tmpdir={}",
+            scratch::shared("judge").display()
+        ))
         .arg("-cp")
-        .arg(format!("{}:{}/*", classes.display(), version.libs().display()))
+        .arg(format!(
+            "{}:{}/*",
+            classes.display(),
+            version.libs().display()
+        ))
         .arg("Judge")
         .args(arguments)
         .output()
@@ -74,11 +83,15 @@ fn compiled(version: KafkaVersion) -> PathBuf {
     let _one_at_a_time = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut hasher = DefaultHasher::new();
     SOURCE.hash(&mut hasher);
-    let folder = version.cache().join(format!("judge-{:016x}", hasher.finish()));
+    let folder = version
+        .cache()
+        .join(format!("judge-{:016x}", hasher.finish()));
     if folder.exists() {
         return folder;
     }
-    let fresh = version.cache().join(format!("judge-new-{}", std::process::id()));
+    let fresh = version
+        .cache()
+        .join(format!("judge-new-{}", std::process::id()));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Judge.java");
     let output = Command::new("javac")
         .args(["-proc:none", "-d"])

@@ -23,8 +23,8 @@ impl Port {
     /// # Panics
     /// When no port of the range is free.
     pub fn reserve() -> Self {
-        let folder = std::env::temp_dir().join("twinlog-ports");
-        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let folder = super::version::cache_folder().join("ports");
+        std::fs::create_dir_all(&folder).expect("the cache is writable");
         let start = rand::random_range(RANGE);
         let candidates = (start..RANGE.end).chain(RANGE.start..start);
         for number in candidates {

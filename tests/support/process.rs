@@ -57,7 +57,8 @@ impl Process {
         log: &Path,
     ) -> Self {
         let open = || File::options().create(true).append(true).open(log);
-        let output = open().unwrap_or_else(|error| panic!("cannot open {}: {error}", log.display()));
+        let output =
+            open().unwrap_or_else(|error| panic!("cannot open {}: {error}", log.display()));
         let errors = output.try_clone().expect("an open file can be shared");
         let mut command = Command::new("setpriv");
         command
@@ -82,7 +83,9 @@ impl Process {
 
     /// The exit status if it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().expect("our own child can be waited for")
+        self.child
+            .try_wait()
+            .expect("our own child can be waited for")
     }
 
     /// SIGKILL, and waits until it is gone.

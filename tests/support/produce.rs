@@ -177,7 +177,9 @@ impl Load {
         for number in self.first..self.first + self.count {
             self.send(&producer, number, partitions);
         }
-        producer.flush(DEADLINE).expect("all records are acknowledged in time");
+        producer
+            .flush(DEADLINE)
+            .expect("all records are acknowledged in time");
         assert_eq!(producer.context().refused(), 0, "records were refused");
     }
 
@@ -248,7 +250,9 @@ impl Load {
         let mut value = format!("{}-{number} ", self.topic).into_bytes();
         let mut state = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
         while value.len() < self.value_bytes {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             value.extend_from_slice(format!("{:08x}", state >> 32).as_bytes());
         }
         if self.value_bytes > 0 {
@@ -287,22 +291,32 @@ impl Transactions {
         let id = format!("tx-{}-{}", self.load.topic, rand::random::<u64>());
         let producer = self.load.producer(bootstrap, &[("transactional.id", &id)]);
         eventually(DEADLINE, "the transaction coordinator answers", || {
-            producer.init_transactions(DEADLINE).map_err(|error| error.to_string())
+            producer
+                .init_transactions(DEADLINE)
+                .map_err(|error| error.to_string())
         });
         let partitions = self.load.partition_count(bootstrap);
         let mut committed = 0;
         for transaction in 0..self.transactions {
-            producer.begin_transaction().expect("no transaction is open");
+            producer
+                .begin_transaction()
+                .expect("no transaction is open");
             let first = self.load.first + transaction * self.load.count;
             for number in first..first + self.load.count {
                 self.load.send(&producer, number, partitions);
             }
             if self.aborts(transaction) {
                 // Only what has reached the broker is worth aborting.
-                producer.flush(DEADLINE).expect("records are acknowledged in time");
-                producer.abort_transaction(DEADLINE).expect("the abort succeeds");
+                producer
+                    .flush(DEADLINE)
+                    .expect("records are acknowledged in time");
+                producer
+                    .abort_transaction(DEADLINE)
+                    .expect("the abort succeeds");
             } else {
-                producer.commit_transaction(DEADLINE).expect("the commit succeeds");
+                producer
+                    .commit_transaction(DEADLINE)
+                    .expect("the commit succeeds");
                 committed += self.load.count;
             }
         }

@@ -75,7 +75,11 @@ impl std::fmt::Debug for Seen {
             show(&self.value),
             headers.join(", "),
             self.timestamp_ms,
-            if self.log_append_time { " (append)" } else { "" },
+            if self.log_append_time {
+                " (append)"
+            } else {
+                ""
+            },
         )
     }
 }
@@ -88,7 +92,10 @@ impl std::fmt::Debug for Seen {
 /// When the topic does not exist or nothing arrives for 30 s before the end is reached.
 pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen> {
     let partitions = partition_count(bootstrap, topic);
-    assert!(partitions > 0, "topic {topic} does not exist on {bootstrap}");
+    assert!(
+        partitions > 0,
+        "topic {topic} does not exist on {bootstrap}"
+    );
     let consumer: BaseConsumer = client(bootstrap)
         .set("group.id", format!("reader-{}", rand::random::<u64>()))
         .set("enable.auto.commit", "false")

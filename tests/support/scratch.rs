@@ -32,6 +32,14 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
+/// The folder of this process called `name`, made on first use and never removed before its end.
+pub fn shared(name: &str) -> PathBuf {
+    let folder = root().join(name);
+    std::fs::create_dir_all(&folder)
+        .unwrap_or_else(|error| panic!("cannot create {}: {error}", folder.display()));
+    folder
+}
+
 /// Removes a folder that [`folder`] made, unless folders are kept.
 pub fn remove(folder: &Path) {
     if !kept() {

@@ -117,9 +117,9 @@ flows:
     /// When it does not end within 20 s.
     pub fn terminate(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("twinlog is running");
-        process.terminate(TERMINATE_DEADLINE).unwrap_or_else(|| {
-            panic!("twinlog did not end on SIGTERM:\n{}", process.log_tail())
-        })
+        process
+            .terminate(TERMINATE_DEADLINE)
+            .unwrap_or_else(|| panic!("twinlog did not end on SIGTERM:\n{}", process.log_tail()))
     }
 
     /// Sends a signal by name, such as `STOP` or `CONT`.
@@ -147,7 +147,9 @@ flows:
     /// # Panics
     /// When there is no answer within 10 s, or it is not JSON.
     pub fn status(&self) -> Value {
-        eventually(Duration::from_secs(10), "twinlog answers", || self.try_status())
+        eventually(Duration::from_secs(10), "twinlog answers", || {
+            self.try_status()
+        })
     }
 
     /// `/metrics`.
@@ -200,7 +202,9 @@ flows:
     }
 
     fn try_status(&self) -> Result<Value, String> {
-        let (code, body) = self.get("/api/v1/status").map_err(|error| error.to_string())?;
+        let (code, body) = self
+            .get("/api/v1/status")
+            .map_err(|error| error.to_string())?;
         if code != 200 {
             return Err(format!("HTTP {code}: {body}"));
         }
@@ -226,7 +230,8 @@ fn binary() -> &'static Path {
 
 /// The address after `listen:`, if the text has an `http` section.
 fn listen_address(config_text: &str) -> Option<String> {
-    let pattern = regex::Regex::new(r#"(?m)^http:[^#]*?listen:\s*"?([0-9.:]+)"#).expect("a constant");
+    let pattern =
+        regex::Regex::new(r#"(?m)^http:[^#]*?listen:\s*"?([0-9.:]+)"#).expect("a constant");
     let found = pattern.captures(config_text)?;
     Some(found[1].to_owned())
 }

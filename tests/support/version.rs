@@ -38,8 +38,18 @@ impl KafkaVersion {
 
     /// This version's folder in the cache, for things derived from the jars.
     pub fn cache(self) -> &'static Path {
-        self.libs().parent().expect("libs is inside the version's folder")
+        self.libs()
+            .parent()
+            .expect("libs is inside the version's folder")
     }
+}
+
+/// Where downloads and what is derived from them are kept, by the rule of `scripts/lib/kafka.sh`.
+pub fn cache_folder() -> PathBuf {
+    std::env::var_os("TWINLOG_CACHE").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/twinlog"),
+        PathBuf::from,
+    )
 }
 
 /// Runs `scripts/kafka-fetch`, which prints the folder of the jars as its last line.
