@@ -1,0 +1,32 @@
+//! What integration tests share: real Kafka clusters, real clients, a handle on `twinlog`.
+//!
+//! Every test binary says `mod support;` and uses a part of it. Everything is started on
+//! 127.0.0.1, lives in one temporary folder per test process, and is gone when that process is
+//! gone, however it ended (see [`process`] and [`scratch`]).
+
+// Each test binary is its own crate and uses its own part of this module.
+#![allow(dead_code, unused_imports)]
+
+pub mod admin;
+pub mod cluster;
+pub mod compare;
+pub mod http;
+pub mod java;
+pub mod ports;
+pub mod process;
+pub mod produce;
+pub mod read;
+pub mod scratch;
+pub mod twinlog;
+pub mod version;
+pub mod wait;
+
+pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
+pub use cluster::{Cluster, ClusterOptions, pair};
+pub use compare::{assert_same, assert_topic_same, await_same, digest};
+pub use java::{java_produce, java_read};
+pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
+pub use read::{Isolation, Seen, read_all};
+pub use twinlog::Twinlog;
+pub use version::KafkaVersion;
+pub use wait::eventually;
