@@ -1,1 +1,7 @@
-//! http
+//! The HTTP surface: metrics, health, the status API and the page. Read-only.
+
+mod page;
+mod routes;
+mod server;
+
+pub use server::{bind, serve, serve_on};
