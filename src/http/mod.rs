@@ -4,4 +4,5 @@ mod page;
 mod routes;
 mod server;
 
+pub use routes::STATUS_PATH;
 pub use server::{bind, serve, serve_on};
