@@ -1,1 +1,153 @@
-//! cli
+//! The command line: one file per command.
+//!
+//! Answers go to stdout, everything else (logs, problems) to stderr. The exit codes in
+//! [`Exit`] are an interface for scripts.
+
+mod check;
+mod exit;
+mod first_copy;
+mod format;
+mod http_get;
+mod output;
+mod plan;
+mod run;
+mod shutdown;
+mod status;
+mod status_table;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+use crate::telemetry::logging::{self, LogFormat};
+
+pub use exit::Exit;
+pub use status_table::{TableOptions, render as render_status_table};
+
+/// An offset-identical hot standby for Apache Kafka.
+#[derive(Debug, Parser)]
+#[command(
+    name = "twinlog",
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or config, 3 refused because it would \
+                  lose data."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// The config file.
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "TWINLOG_CONFIG",
+        value_name = "FILE"
+    )]
+    config: Option<PathBuf>,
+    /// Answer in JSON; for `run`, log in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged, such as info or info,twinlog::wire=debug; wins over RUST_LOG.
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copy, until told to stop by SIGINT or SIGTERM.
+    Run,
+    /// Look for problems: config, reachability, versions, rights. Changes nothing.
+    Check,
+    /// Show what run would change on the target. Changes nothing.
+    Plan,
+    /// Show what the running process is doing.
+    Status(status::StatusArgs),
+}
+
+/// Parses the command line, does what it says and returns the exit code.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; clap knows which stream they belong to.
+            let is_error = error.use_stderr();
+            // Nothing is left to do if even this can't be written.
+            let _ = error.print();
+            return if is_error { Exit::Usage } else { Exit::Done };
+        }
+    };
+    execute(&cli)
+}
+
+fn execute(cli: &Cli) -> Exit {
+    let (default_level, default_format) = match cli.command {
+        Command::Run if cli.global.json => ("info", LogFormat::Json),
+        Command::Run => ("info", LogFormat::Human),
+        // The answer is on stdout; only what needs attention is logged beside it.
+        _ => ("warn", LogFormat::Human),
+    };
+    let format = cli.global.log_format.unwrap_or(default_format);
+    let level = cli.global.log_level.as_deref();
+    if let Err(error) = logging::init(format, level, default_level) {
+        return output::fail(Exit::Usage, &error);
+    }
+    let Some(path) = cli.global.config.as_deref() else {
+        return output::fail(
+            Exit::Usage,
+            &"no config file: name one with -c FILE or in TWINLOG_CONFIG",
+        );
+    };
+    let config = match config::load(path) {
+        Ok(config) => config,
+        Err(problems) if matches!(cli.command, Command::Check) => {
+            return check::unusable_config(path, &problems, cli.global.json);
+        }
+        Err(problems) => return output::fail(Exit::Usage, &problems),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return output::fail(Exit::Failed, &format!("can't start the runtime: {error}"));
+        }
+    };
+    let exit = runtime.block_on(dispatch(cli, path, config));
+    // Whatever is still blocking in a thread of the pool doesn't hold up the exit.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
+    let json = cli.global.json;
+    match &cli.command {
+        Command::Run => run::run(config).await,
+        Command::Check => check::run(&config, json).await,
+        Command::Plan => plan::run(&config, json).await,
+        Command::Status(args) => status::run(&config, path, args, json).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

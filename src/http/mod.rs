@@ -1,1 +1,8 @@
-//! http
+//! The HTTP surface: metrics, health, the status API and the page. Read-only.
+
+mod page;
+mod routes;
+mod server;
+
+pub use routes::STATUS_PATH;
+pub use server::{bind, serve, serve_on};

@@ -1,3 +1,17 @@
 //! What is seen from outside: progress, metrics, logs.
+//!
+//! The data path writes the [`progress::Registry`]; everything else here only reads it:
+//! [`status`] turns it into the report that the API, the page and `twinlog status` show,
+//! [`readiness`] judges that report, [`metrics`] renders it for Prometheus. One report
+//! feeds all of them, so they cannot disagree.
 
+pub mod finding;
+pub mod logging;
+pub mod metrics;
+pub mod names;
+pub mod process;
 pub mod progress;
+pub mod rates;
+pub mod readiness;
+pub mod sampler;
+pub mod status;

@@ -10,6 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dashmap::DashMap;
 use serde::Serialize;
 
+use super::rates::{Counters, RateMeter, Rates};
+
 /// All flows of this process.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -24,6 +26,17 @@ impl Registry {
             .entry(name.to_owned())
             .or_insert_with(|| Arc::new(FlowProgress::new(name, source, target)))
             .clone()
+    }
+
+    /// Samples every partition: rates, and when it was last caught up. Called about once
+    /// a second; calling it more often does no harm.
+    pub fn observe(&self, now_ms: i64) {
+        for flow in &self.flows {
+            let running = flow.state() == FlowState::Running;
+            for partition in &flow.partitions {
+                partition.observe(running, now_ms);
+            }
+        }
     }
 }
 
@@ -53,6 +66,8 @@ pub struct FlowProgress {
     pub discovered: AtomicBool,
     /// Errors by policy kind, for the metric: kind -> count.
     pub errors: DashMap<&'static str, u64>,
+    /// What removed partitions had counted, so that the flow's counters never fall.
+    retired: Mutex<Counters>,
 }
 
 /// What the whole flow is doing.
@@ -117,7 +132,10 @@ pub enum PartitionState {
 /// One partition's progress. Offsets are -1 while unknown.
 #[derive(Debug)]
 pub struct PartitionProgress {
-    state: Mutex<(PartitionState, i64)>,
+    state: Mutex<StateCell>,
+    meter: Mutex<RateMeter>,
+    /// When this entry was made, milliseconds since the epoch.
+    created_at_ms: i64,
     /// The source's log start offset.
     pub source_log_start: AtomicI64,
     /// The source's last stable offset: where read-committed data ends.
@@ -154,6 +172,17 @@ pub struct PartitionProgress {
     pub lag_bytes: AtomicI64,
 }
 
+/// A partition's state with its times.
+#[derive(Debug)]
+struct StateCell {
+    state: PartitionState,
+    /// When `state` was set, in words too: a new detail restarts it.
+    since_ms: i64,
+    /// When the partition last left `Copying`; `None` while copying. A retry whose detail
+    /// changes at every attempt, or that passes through `Opening`, doesn't restart it.
+    unhealthy_since_ms: Option<i64>,
+}
+
 /// Milliseconds since the Unix epoch, by this machine's clock.
 pub fn now_ms() -> i64 {
     SystemTime::now()
@@ -177,6 +206,7 @@ impl FlowProgress {
             in_flight_limit_bytes: AtomicU64::new(0),
             discovered: AtomicBool::new(false),
             errors: DashMap::new(),
+            retired: Mutex::new(Counters::default()),
         }
     }
 
@@ -201,6 +231,20 @@ impl FlowProgress {
             .clone()
     }
 
+    /// Forgets a partition that is no longer copied, such as one of a deleted topic, and
+    /// keeps what it had counted in the flow's totals. Removing it from `partitions`
+    /// directly would make the flow's counters fall, which Prometheus reads as a restart.
+    pub fn retire_partition(&self, key: &PartitionKey) {
+        if let Some((_, partition)) = self.partitions.remove(key) {
+            lock(&self.retired).add(&partition.counters());
+        }
+    }
+
+    /// What removed partitions had counted.
+    pub fn retired(&self) -> Counters {
+        *lock(&self.retired)
+    }
+
     /// Counts one error of a policy kind.
     pub fn count_error(&self, kind: &'static str) {
         *self.errors.entry(kind).or_insert(0) += 1;
@@ -210,8 +254,15 @@ impl FlowProgress {
 impl Default for PartitionProgress {
     fn default() -> Self {
         let unknown = || AtomicI64::new(-1);
+        let now = now_ms();
         Self {
-            state: Mutex::new((PartitionState::Opening, now_ms())),
+            state: Mutex::new(StateCell {
+                state: PartitionState::Opening,
+                since_ms: now,
+                unhealthy_since_ms: Some(now),
+            }),
+            meter: Mutex::new(RateMeter::default()),
+            created_at_ms: now,
             source_log_start: unknown(),
             source_stable_end: unknown(),
             source_high_watermark: unknown(),
@@ -236,17 +287,75 @@ impl Default for PartitionProgress {
 impl PartitionProgress {
     /// The state and since when, milliseconds since the epoch.
     pub fn state(&self) -> (PartitionState, i64) {
-        lock(&self.state).clone()
+        let cell = lock(&self.state);
+        (cell.state.clone(), cell.since_ms)
     }
 
     /// Sets the state; true when it changed.
     pub fn set_state(&self, state: PartitionState) -> bool {
-        let mut current = lock(&self.state);
-        let changed = current.0 != state;
+        let mut cell = lock(&self.state);
+        let changed = cell.state != state;
         if changed {
-            *current = (state, now_ms());
+            let now = now_ms();
+            cell.unhealthy_since_ms = match state {
+                PartitionState::Copying => None,
+                _ => cell.unhealthy_since_ms.or(Some(now)),
+            };
+            cell.state = state;
+            cell.since_ms = now;
         }
         changed
+    }
+
+    /// When the partition last left `Copying`, milliseconds since the epoch; `None` while
+    /// it is copying.
+    pub fn unhealthy_since_ms(&self) -> Option<i64> {
+        lock(&self.state).unhealthy_since_ms
+    }
+
+    /// When this entry was made, milliseconds since the epoch.
+    pub fn created_at_ms(&self) -> i64 {
+        self.created_at_ms
+    }
+
+    /// Whether everything up to the source's stable end is on the target, as far as known.
+    pub fn is_caught_up(&self) -> bool {
+        self.lag_offsets() == 0 && lock(&self.state).state == PartitionState::Copying
+    }
+
+    /// Takes one sample for the rates. While the partition is caught up, that is also
+    /// written down: an idle partition isn't touched by the data path for hours, and must
+    /// not look hours behind when its next record arrives.
+    pub fn observe(&self, flow_is_running: bool, now_ms: i64) {
+        if flow_is_running && self.is_caught_up() {
+            self.caught_up_at_ms.fetch_max(now_ms, Ordering::Relaxed);
+        }
+        lock(&self.meter).sample(
+            now_ms,
+            self.records.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+            self.source_position.load(Ordering::Relaxed),
+            self.source_stable_end.load(Ordering::Relaxed),
+        );
+    }
+
+    /// The rates as last sampled by `observe`.
+    pub fn rates(&self) -> Rates {
+        lock(&self.meter).rates()
+    }
+
+    /// What has been counted since the process started.
+    pub fn counters(&self) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            records: get(&self.records),
+            bytes: get(&self.bytes),
+            batches_passed: get(&self.batches_passed),
+            batches_coalesced: get(&self.batches_coalesced),
+            batches_opened: get(&self.batches_opened),
+            holes_filled: get(&self.holes_filled),
+            gap_offsets: get(&self.gap_offsets),
+        }
     }
 
     /// Source offsets between the position and the stable end; -1 while unknown.

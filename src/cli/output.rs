@@ -1,0 +1,62 @@
+//! Writing answers and problems.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::Exit;
+
+/// Writes an answer to stdout. A reader that has gone away (`twinlog status | head`) is no
+/// failure.
+pub(super) fn print(text: &str) -> Exit {
+    match try_write(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(Exit::Failed, &format!("can't write the answer: {error}"))
+        }
+        _ => Exit::Done,
+    }
+}
+
+/// Writes to stdout; false when nobody reads it any more.
+pub(super) fn write(text: &str) -> bool {
+    try_write(text).is_ok()
+}
+
+fn try_write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Writes an answer to stdout as indented JSON.
+pub(super) fn print_json(answer: &impl Serialize) -> Exit {
+    match serde_json::to_string_pretty(answer) {
+        Ok(text) => print(&format!("{text}\n")),
+        Err(error) => fail(Exit::Failed, &format!("can't write JSON: {error}")),
+    }
+}
+
+/// Writes a problem to stderr and returns the exit code.
+pub(super) fn fail(exit: Exit, problem: &impl Display) -> Exit {
+    let text = problem.to_string();
+    // Nothing is left to do if even this can't be written.
+    let _ = writeln!(io::stderr(), "error: {}", text.trim_end());
+    exit
+}
+
+/// An error with its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // Some errors already name their cause.
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,145 @@
+//! `twinlog status`: what the running process is doing, asked over HTTP.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Deserialize;
+use tokio::time::MissedTickBehavior;
+
+use super::status_table::{self, TableOptions};
+use super::{Exit, http_get, output};
+use crate::config::Config;
+use crate::http::STATUS_PATH;
+use crate::telemetry::status::{STATUS_VERSION, StatusReport};
+
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// While watching, only so many topics are listed: troubled ones and the furthest behind
+/// first.
+const WATCHED_TOPICS_MAX: usize = 15;
+/// Back to the top, and clear what is below.
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[J";
+
+/// The options of `status`.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Refresh every second until Ctrl-C.
+    #[arg(long, short)]
+    watch: bool,
+    /// List every partition instead of the troubled ones.
+    #[arg(long)]
+    partitions: bool,
+}
+
+/// Asks once, or every second with `--watch`.
+pub(super) async fn run(config: &Config, path: &Path, args: &StatusArgs, json: bool) -> Exit {
+    let Some(listen) = config.http.listen else {
+        let problem = format!(
+            "http is off in {}: set http.listen, such as 127.0.0.1:8088, and restart `twinlog \
+             run`; status asks there",
+            path.display()
+        );
+        return output::fail(Exit::Usage, &problem);
+    };
+    let address = reachable(listen);
+    if args.watch {
+        return watch(address, args, json).await;
+    }
+    match ask(address, args, json).await {
+        Ok(text) => output::print(&text),
+        Err(problem) => output::fail(Exit::Failed, &problem),
+    }
+}
+
+/// Ctrl-C ends the process by itself: nothing has to be put in order.
+async fn watch(address: SocketAddr, args: &StatusArgs, json: bool) -> Exit {
+    let clear = !json && std::io::stdout().is_terminal();
+    let mut ticks = tokio::time::interval(REFRESH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let text = match ask(address, args, json).await {
+            Ok(text) => text,
+            // On a terminal the next answer takes its place: it may just be restarting.
+            Err(problem) if clear => format!("{problem}\n"),
+            Err(problem) => {
+                output::fail(Exit::Failed, &problem);
+                continue;
+            }
+        };
+        let prefix = if clear { CLEAR_SCREEN } else { "" };
+        if !output::write(&format!("{prefix}{text}")) {
+            return Exit::Done;
+        }
+    }
+}
+
+/// The answer as it is to be printed, or what is wrong in one line.
+async fn ask(address: SocketAddr, args: &StatusArgs, json: bool) -> Result<String, String> {
+    let every_partition = args.partitions || (json && !args.watch);
+    let query = if every_partition {
+        ""
+    } else {
+        "?partitions=troubled"
+    };
+    let body = http_get::get(address, &format!("{STATUS_PATH}{query}"))
+        .await
+        .map_err(|error| error.to_string())?;
+    let foreign = |what: &str| format!("something other than this Twinlog answers: {what}");
+    if json {
+        // As the process wrote it, so that nothing that it knows is lost on the way.
+        let value: serde_json::Value =
+            serde_json::from_slice(&body).map_err(|_| foreign("not JSON"))?;
+        return Ok(if args.watch {
+            format!("{value}\n")
+        } else {
+            format!("{value:#}\n")
+        });
+    }
+    let version: Version = serde_json::from_slice(&body).map_err(|_| foreign("not a status"))?;
+    if version.version != STATUS_VERSION {
+        return Err(format!(
+            "the running process reports status version {}, this command reads {STATUS_VERSION}: \
+             use the same Twinlog for both",
+            version.version
+        ));
+    }
+    let report: StatusReport =
+        serde_json::from_slice(&body).map_err(|error| foreign(&error.to_string()))?;
+    let options = TableOptions {
+        width: status_table::terminal_width(),
+        every_partition: args.partitions,
+        topics_max: (args.watch && !args.partitions).then_some(WATCHED_TOPICS_MAX),
+    };
+    Ok(status_table::render(&report, &options))
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+/// A process that listens on every address is asked on the loopback one.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_means_the_loopback_one() {
+        let ask = |listen: &str| reachable(listen.parse().expect("an address")).to_string();
+        assert_eq!(ask("0.0.0.0:8088"), "127.0.0.1:8088");
+        assert_eq!(ask("[::]:8088"), "[::1]:8088");
+        assert_eq!(ask("10.1.2.3:80"), "10.1.2.3:80");
+    }
+}

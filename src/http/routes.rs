@@ -1,0 +1,71 @@
+//! What is answered at which path.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::page;
+use crate::telemetry::metrics;
+use crate::telemetry::progress::{Registry, now_ms};
+use crate::telemetry::status::StatusReport;
+
+/// The path of the status report. `?partitions=troubled` leaves out partitions that
+/// nobody needs to look at.
+pub const STATUS_PATH: &str = "/api/v1/status";
+
+/// All routes over one registry.
+pub fn router(registry: Arc<Registry>) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/metrics", get(metrics_text))
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route(STATUS_PATH, get(status))
+        .fallback(async |uri: Uri| {
+            (
+                StatusCode::NOT_FOUND,
+                format!(
+                    "nothing at {}; there are /, /metrics, /healthz, /readyz and {STATUS_PATH}\n",
+                    uri.path()
+                ),
+            )
+        })
+        .with_state(registry)
+}
+
+fn report(registry: &Registry) -> StatusReport {
+    StatusReport::build(registry, now_ms())
+}
+
+async fn metrics_text(State(registry): State<Arc<Registry>>) -> Response {
+    let text = metrics::render(&report(&registry));
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
+}
+
+async fn ready(State(registry): State<Arc<Registry>>) -> Response {
+    let report = report(&registry);
+    if report.ready {
+        return "ready\n".into_response();
+    }
+    let mut body = String::from("not ready\n");
+    for problem in &report.not_ready {
+        // Writing to a string can't fail.
+        let _ = writeln!(body, "- {problem}");
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+}
+
+async fn status(State(registry): State<Arc<Registry>>, uri: Uri) -> Response {
+    let mut report = report(&registry);
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    if parameters.any(|parameter| parameter == "partitions=troubled") {
+        report.keep_troubled_partitions();
+    }
+    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+}

@@ -1,0 +1,175 @@
+//! The Prometheus text of `/metrics`, rendered from a status report at scrape time.
+//!
+//! Nothing is recorded between scrapes: the registry's atomics are the truth. Every scrape
+//! fills a recorder of its own, so the series of a deleted topic or of a past state are
+//! gone with the next scrape instead of staying at their last value.
+
+use std::collections::BTreeMap;
+
+use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use super::names::{self, Kind, Metric};
+use super::rates::Counters;
+use super::readiness;
+use super::status::{FlowStatus, PartitionStatus, StatusReport};
+use super::{names as n, process};
+
+/// The content type of the text format.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// No more partitions than this, over all flows, get series of their own.
+pub const PARTITION_SERIES_MAX: usize = 10_000;
+
+/// The Prometheus text for a report.
+pub fn render(report: &StatusReport) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    with_local_recorder(&recorder, || {
+        for metric in names::ALL {
+            match metric.kind {
+                Kind::Counter => describe_counter!(metric.name, metric.help),
+                Kind::Gauge => describe_gauge!(metric.name, metric.help),
+            }
+        }
+        record_process(report);
+        let mut series_left = PARTITION_SERIES_MAX;
+        let mut omitted = 0;
+        for flow in &report.flows {
+            record_flow(flow);
+            for topic in &flow.topics {
+                for partition in &topic.partitions {
+                    if series_left == 0 {
+                        omitted += 1;
+                        continue;
+                    }
+                    series_left -= 1;
+                    record_partition(&flow.name, &topic.name, partition);
+                }
+            }
+        }
+        set(&n::PARTITION_SERIES_OMITTED, &[], f64::from(omitted));
+    });
+    handle.render()
+}
+
+fn record_process(report: &StatusReport) {
+    set(&n::BUILD_INFO, &[&report.twinlog], 1.0);
+    set(&n::READY, &[], flag(report.ready));
+    if let Some(bytes) = process::resident_memory_bytes() {
+        set(&n::PROCESS_RESIDENT_MEMORY, &[], bytes as f64);
+    }
+    if let Some(millis) = process::cpu_ms() {
+        count(&n::PROCESS_CPU, &[], millis);
+    }
+}
+
+fn record_flow(flow: &FlowStatus) {
+    let name = flow.name.as_str();
+    let reason = flow.reason.as_deref().unwrap_or_default();
+    set(&n::FLOW_STATE, &[name, &flow.state, reason], 1.0);
+    set(&n::FLOW_DISCOVERED, &[name], flag(flow.discovered));
+
+    // The two states without a reason are always there, so that their sum is never absent.
+    let mut states: BTreeMap<(&str, &str), u64> =
+        BTreeMap::from([(("opening", ""), 0), (("copying", ""), 0)]);
+    let mut stuck = 0_u32;
+    for partition in flow.topics.iter().flat_map(|topic| &topic.partitions) {
+        let reason = partition.reason.as_deref().unwrap_or_default();
+        *states.entry((&partition.state, reason)).or_default() += 1;
+        stuck += u32::from(readiness::is_stuck(partition));
+    }
+    for ((state, reason), partitions) in states {
+        set(&n::PARTITIONS, &[name, state, reason], partitions as f64);
+    }
+    set(&n::FLOW_STUCK_PARTITIONS, &[name], f64::from(stuck));
+
+    let totals = &flow.totals;
+    set(&n::FLOW_LAG_RECORDS, &[name], totals.lag_records as f64);
+    set(&n::FLOW_LAG_BYTES, &[name], totals.lag_bytes as f64);
+    set(&n::FLOW_LAG_SECONDS, &[name], totals.lag_seconds);
+    let unknown = totals.lag_unknown_partitions as f64;
+    set(&n::FLOW_LAG_UNKNOWN, &[name], unknown);
+    count(&n::FLOW_RECORDS, &[name], totals.counters.records);
+    count(&n::FLOW_BYTES, &[name], totals.counters.bytes);
+    for (kind, batches) in batches_by_kind(&totals.counters) {
+        count(&n::FLOW_BATCHES, &[name, kind], batches);
+    }
+    let counters = &totals.counters;
+    count(&n::FLOW_HOLES_FILLED, &[name], counters.holes_filled);
+    count(&n::FLOW_GAP_OFFSETS, &[name], counters.gap_offsets);
+    for (kind, errors) in &flow.errors {
+        count(&n::FLOW_ERRORS, &[name, kind], *errors);
+    }
+    let in_flight = flow.in_flight_bytes as f64;
+    set(&n::FLOW_IN_FLIGHT_BYTES, &[name], in_flight);
+    let limit = flow.in_flight_limit_bytes as f64;
+    set(&n::FLOW_IN_FLIGHT_LIMIT_BYTES, &[name], limit);
+    let first_copy = match &flow.first_copy {
+        Some(first_copy) => first_copy.percent / 100.0,
+        None => flag(flow.discovered),
+    };
+    set(&n::FLOW_FIRST_COPY_RATIO, &[name], first_copy);
+}
+
+fn record_partition(flow: &str, topic: &str, partition: &PartitionStatus) {
+    let number = partition.partition.to_string();
+    let labels = [flow, topic, number.as_str()];
+    for (metric, value) in [
+        (&n::PARTITION_LAG_RECORDS, partition.lag_records),
+        (&n::PARTITION_SOURCE_POSITION, partition.source_position),
+        (&n::PARTITION_TARGET_POSITION, partition.target_position),
+        (&n::PARTITION_SOURCE_STABLE_END, partition.source_stable_end),
+    ] {
+        if let Some(value) = value {
+            set(metric, &labels, value as f64);
+        }
+    }
+    set(&n::PARTITION_LAG_BYTES, &labels, partition.lag_bytes as f64);
+    set(&n::PARTITION_LAG_SECONDS, &labels, partition.lag_seconds);
+    let no_progress = partition.no_progress_seconds;
+    set(&n::PARTITION_NO_PROGRESS_SECONDS, &labels, no_progress);
+    let counters = &partition.counters;
+    count(&n::PARTITION_RECORDS, &labels, counters.records);
+    count(&n::PARTITION_BYTES, &labels, counters.bytes);
+    for (kind, batches) in batches_by_kind(counters) {
+        count(
+            &n::PARTITION_BATCHES,
+            &[flow, topic, &number, kind],
+            batches,
+        );
+    }
+    count(&n::PARTITION_HOLES_FILLED, &labels, counters.holes_filled);
+    count(&n::PARTITION_GAP_OFFSETS, &labels, counters.gap_offsets);
+}
+
+fn batches_by_kind(counters: &Counters) -> [(&'static str, u64); 3] {
+    [
+        ("passed", counters.batches_passed),
+        ("coalesced", counters.batches_coalesced),
+        ("opened", counters.batches_opened),
+    ]
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+fn set(metric: &Metric, values: &[&str], value: f64) {
+    debug_assert_eq!(metric.kind, Kind::Gauge, "{}", metric.name);
+    gauge!(metric.name, labels(metric, values)).set(value);
+}
+
+fn count(metric: &Metric, values: &[&str], value: u64) {
+    debug_assert_eq!(metric.kind, Kind::Counter, "{}", metric.name);
+    counter!(metric.name, labels(metric, values)).absolute(value);
+}
+
+fn labels(metric: &Metric, values: &[&str]) -> Vec<Label> {
+    debug_assert_eq!(metric.labels.len(), values.len(), "{}", metric.name);
+    metric
+        .labels
+        .iter()
+        .zip(values)
+        .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+        .collect()
+}

@@ -1,0 +1,113 @@
+//! Every metric's name, kind and meaning. The names are an interface: dashboards and
+//! alerts hang on them. `docs/METRICS.md` lists the same, and a test compares them.
+
+/// What a metric does over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, from 0 at the process' start.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, with the unit last (before `_total`).
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its labels, in order.
+    pub labels: &'static [&'static str],
+    /// Its meaning, in one line.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric = Metric {
+                name: $name,
+                kind: Kind::$kind,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+        /// Every metric.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO = Gauge "twinlog_build_info" ["version"]
+        "Always 1; the label names the version.";
+    READY = Gauge "twinlog_ready" []
+        "1 when /readyz answers 200, otherwise 0.";
+    PROCESS_RESIDENT_MEMORY = Gauge "twinlog_process_resident_memory_bytes" []
+        "Memory of the process that is in RAM.";
+    PROCESS_CPU = Counter "twinlog_process_cpu_milliseconds_total" []
+        "User and system CPU time of the process.";
+    PARTITION_SERIES_OMITTED = Gauge "twinlog_partition_series_omitted" []
+        "Partitions beyond the cap of 10,000 that have no series of their own; the sums contain them.";
+
+    FLOW_STATE = Gauge "twinlog_flow_state" ["flow", "state", "reason"]
+        "1 for the flow's present state (starting, running, waiting, stopped) and reason.";
+    FLOW_DISCOVERED = Gauge "twinlog_flow_discovered" ["flow"]
+        "1 once topic discovery has succeeded.";
+    PARTITIONS = Gauge "twinlog_partitions" ["flow", "state", "reason"]
+        "Partitions by state (opening, copying, retrying, stopped) and reason.";
+    FLOW_STUCK_PARTITIONS = Gauge "twinlog_flow_stuck_partitions" ["flow"]
+        "Partitions that are behind and have not moved for more than 60 s.";
+    FLOW_LAG_RECORDS = Gauge "twinlog_flow_lag_records" ["flow"]
+        "Source offsets not yet on the target, summed over the partitions where it is known.";
+    FLOW_LAG_BYTES = Gauge "twinlog_flow_lag_bytes" ["flow"]
+        "The same in bytes, estimated from the mean record size.";
+    FLOW_LAG_SECONDS = Gauge "twinlog_flow_lag_seconds" ["flow"]
+        "The largest lag in seconds of any partition.";
+    FLOW_LAG_UNKNOWN = Gauge "twinlog_flow_lag_unknown_partitions" ["flow"]
+        "Partitions whose lag is not known and so is not in the sum.";
+    FLOW_RECORDS = Counter "twinlog_flow_records_total" ["flow"]
+        "Records acknowledged by the target.";
+    FLOW_BYTES = Counter "twinlog_flow_bytes_total" ["flow"]
+        "Bytes, as on the wire, acknowledged by the target.";
+    FLOW_BATCHES = Counter "twinlog_flow_batches_total" ["flow", "kind"]
+        "Source batches by what was done with them: passed (unopened), coalesced, opened.";
+    FLOW_HOLES_FILLED = Counter "twinlog_flow_holes_filled_total" ["flow"]
+        "Offsets filled with an invisible marker.";
+    FLOW_GAP_OFFSETS = Counter "twinlog_flow_gap_offsets_total" ["flow"]
+        "Source offsets that retention took before they were copied.";
+    FLOW_ERRORS = Counter "twinlog_flow_errors_total" ["flow", "kind"]
+        "Errors by kind, retried ones included.";
+    FLOW_IN_FLIGHT_BYTES = Gauge "twinlog_flow_in_flight_bytes" ["flow"]
+        "Bytes fetched and not yet acknowledged by the target.";
+    FLOW_IN_FLIGHT_LIMIT_BYTES = Gauge "twinlog_flow_in_flight_limit_bytes" ["flow"]
+        "The configured bound of the bytes in flight.";
+    FLOW_FIRST_COPY_RATIO = Gauge "twinlog_flow_first_copy_ratio" ["flow"]
+        "How much of the first copy is done, 0 to 1; 1 once every partition has been caught up.";
+
+    PARTITION_LAG_RECORDS = Gauge "twinlog_partition_lag_records" ["flow", "topic", "partition"]
+        "Source offsets not yet on the target; absent while unknown.";
+    PARTITION_LAG_BYTES = Gauge "twinlog_partition_lag_bytes" ["flow", "topic", "partition"]
+        "The same in bytes, estimated from the mean record size.";
+    PARTITION_LAG_SECONDS = Gauge "twinlog_partition_lag_seconds" ["flow", "topic", "partition"]
+        "0 when caught up with the stable end, otherwise the time since it last was; never 0 when blocked or stopped.";
+    PARTITION_NO_PROGRESS_SECONDS = Gauge "twinlog_partition_no_progress_seconds" ["flow", "topic", "partition"]
+        "How long the partition has been behind without moving; 0 when nothing is left to copy.";
+    PARTITION_SOURCE_POSITION = Gauge "twinlog_partition_source_position_offset" ["flow", "topic", "partition"]
+        "The next source offset to be acknowledged on the target; absent while unknown.";
+    PARTITION_TARGET_POSITION = Gauge "twinlog_partition_target_position_offset" ["flow", "topic", "partition"]
+        "The target offset that the source position will get; absent while unknown.";
+    PARTITION_SOURCE_STABLE_END = Gauge "twinlog_partition_source_stable_end_offset" ["flow", "topic", "partition"]
+        "The source's last stable offset; absent while unknown.";
+    PARTITION_RECORDS = Counter "twinlog_partition_records_total" ["flow", "topic", "partition"]
+        "Records acknowledged by the target.";
+    PARTITION_BYTES = Counter "twinlog_partition_bytes_total" ["flow", "topic", "partition"]
+        "Bytes, as on the wire, acknowledged by the target.";
+    PARTITION_BATCHES = Counter "twinlog_partition_batches_total" ["flow", "topic", "partition", "kind"]
+        "Source batches by what was done with them: passed (unopened), coalesced, opened.";
+    PARTITION_HOLES_FILLED = Counter "twinlog_partition_holes_filled_total" ["flow", "topic", "partition"]
+        "Offsets filled with an invisible marker.";
+    PARTITION_GAP_OFFSETS = Counter "twinlog_partition_gap_offsets_total" ["flow", "topic", "partition"]
+        "Source offsets that retention took before they were copied.";
+}

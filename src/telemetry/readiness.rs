@@ -1,0 +1,90 @@
+//! The rules of `/readyz`: ready means that the standby is being kept up to date right
+//! now. A quiet source is fine; a partition that is behind and stands still is not.
+
+use super::status::{FlowStatus, PartitionStatus};
+
+/// A partition may be without a copy in progress this long before it counts: leader moves
+/// and broker restarts are over in less.
+pub const UNHEALTHY_SECONDS_MAX: f64 = 30.0;
+/// A partition may be behind without moving this long before it counts as stuck.
+pub const NO_PROGRESS_SECONDS_MAX: f64 = 60.0;
+/// More reasons than this are counted instead of listed.
+const LISTED_MAX: usize = 50;
+
+/// Why the process isn't ready, a line each; empty when it is.
+pub fn problems(flows: &[FlowStatus]) -> Vec<String> {
+    if flows.is_empty() {
+        return vec!["no flow has started".to_owned()];
+    }
+    let mut problems: Vec<String> = flows.iter().flat_map(flow_problems).collect();
+    if problems.len() > LISTED_MAX {
+        let more = problems.len() - LISTED_MAX;
+        problems.truncate(LISTED_MAX);
+        problems.push(format!("and {more} more"));
+    }
+    problems
+}
+
+/// Whether the partition is behind and its position hasn't moved for too long.
+pub fn is_stuck(partition: &PartitionStatus) -> bool {
+    partition.no_progress_seconds > NO_PROGRESS_SECONDS_MAX
+}
+
+fn flow_problems(flow: &FlowStatus) -> Vec<String> {
+    let mut problems = Vec::new();
+    if flow.state != "running" {
+        problems.push(format!(
+            "flow {} is {}{}",
+            flow.name,
+            flow.state,
+            because(flow.reason.as_deref(), flow.detail.as_deref())
+        ));
+    } else if !flow.discovered {
+        problems.push(format!(
+            "flow {} hasn't discovered its topics yet",
+            flow.name
+        ));
+    }
+    for topic in &flow.topics {
+        for partition in &topic.partitions {
+            if let Some(problem) = partition_problem(partition) {
+                problems.push(format!(
+                    "flow {}, {}-{} {problem}",
+                    flow.name, topic.name, partition.partition
+                ));
+            }
+        }
+    }
+    problems
+}
+
+fn partition_problem(partition: &PartitionStatus) -> Option<String> {
+    let why = || because(partition.reason.as_deref(), partition.detail.as_deref());
+    match partition.state.as_str() {
+        "stopped" => Some(format!("is stopped{}", why())),
+        "retrying" if partition.unhealthy_seconds > UNHEALTHY_SECONDS_MAX => Some(format!(
+            "hasn't been copying for {:.0} s and is retrying{}",
+            partition.unhealthy_seconds,
+            why()
+        )),
+        _ if is_stuck(partition) => Some(match partition.lag_records {
+            Some(lag) => format!(
+                "makes no progress: {lag} offsets behind and not moved for {:.0} s",
+                partition.no_progress_seconds
+            ),
+            None => format!(
+                "makes no progress: {} for {:.0} s without a known position",
+                partition.state, partition.no_progress_seconds
+            ),
+        }),
+        _ => None,
+    }
+}
+
+fn because(reason: Option<&str>, detail: Option<&str>) -> String {
+    match (reason, detail) {
+        (Some(reason), Some(detail)) if !detail.is_empty() => format!(" ({reason}): {detail}"),
+        (Some(reason), _) => format!(" ({reason})"),
+        _ => String::new(),
+    }
+}

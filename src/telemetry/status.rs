@@ -1,0 +1,436 @@
+//! The status report: what `/api/v1/status`, the page, `/readyz`, `/metrics` and
+//! `twinlog status` are all made from.
+//!
+//! The JSON is an interface: fields may be added, never changed or removed without
+//! raising [`STATUS_VERSION`]. States and reasons are plain words, so that an older
+//! reader shows a newer state instead of failing on it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
+use super::rates::Counters;
+use super::readiness;
+
+/// The version of the report's shape.
+pub const STATUS_VERSION: u32 = 1;
+
+/// Everything that is known about this process' flows at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The version of this shape, [`STATUS_VERSION`].
+    pub version: u32,
+    /// Twinlog's version.
+    pub twinlog: String,
+    /// When the report was made, milliseconds since the epoch.
+    pub now_ms: i64,
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// Why not, a line each; empty when ready.
+    pub not_ready: Vec<String>,
+    /// The flows by name.
+    pub flows: Vec<FlowStatus>,
+}
+
+/// One flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowStatus {
+    /// The flow's name in the config.
+    pub name: String,
+    /// The source cluster's name in the config.
+    pub source: String,
+    /// The target cluster's name in the config.
+    pub target: String,
+    /// `starting`, `running`, `waiting` or `stopped`.
+    pub state: String,
+    /// A short, stable word when waiting or stopped.
+    pub reason: Option<String>,
+    /// One line for a person when waiting or stopped.
+    pub detail: Option<String>,
+    /// Whether topic discovery has succeeded at least once.
+    pub discovered: bool,
+    /// Bytes fetched and not yet acknowledged by the target.
+    pub in_flight_bytes: u64,
+    /// The configured bound of `in_flight_bytes`.
+    pub in_flight_limit_bytes: u64,
+    /// Errors by kind since the process started.
+    pub errors: BTreeMap<String, u64>,
+    /// The sums over all partitions, removed ones included in the counters.
+    pub totals: Totals,
+    /// The first copy's progress; absent once every partition has been caught up.
+    pub first_copy: Option<FirstCopy>,
+    /// The topics by name.
+    pub topics: Vec<TopicStatus>,
+}
+
+/// One source topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopicStatus {
+    /// The topic's name on the source.
+    pub name: String,
+    /// Its name on the target, once known.
+    pub target_topic: Option<String>,
+    /// `identical` or `mapped`, once known.
+    pub offsets: Option<String>,
+    /// Why the offsets are mapped.
+    pub offsets_reason: Option<String>,
+    /// The sums over its partitions.
+    pub totals: Totals,
+    /// The partitions by number.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// Sums over partitions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// How many partitions.
+    pub partitions: u64,
+    /// How many of them are finding their position.
+    pub opening: u64,
+    /// How many of them are copying or caught up.
+    pub copying: u64,
+    /// How many of them are trying again after a problem.
+    pub retrying: u64,
+    /// How many of them wait for an operator.
+    pub stopped: u64,
+    /// The lag in offsets, summed where it is known.
+    pub lag_records: i64,
+    /// How many partitions' lag isn't known and so isn't in the sum.
+    pub lag_unknown_partitions: u64,
+    /// The estimated lag in bytes, summed.
+    pub lag_bytes: i64,
+    /// The largest lag in seconds.
+    pub lag_seconds: f64,
+    /// Records per second, over the last seconds.
+    pub records_per_second: f64,
+    /// Bytes per second, over the last seconds.
+    pub bytes_per_second: f64,
+    /// The counters, summed.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// One partition. Offsets are absent while unknown.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The partition's number.
+    pub partition: i32,
+    /// `opening`, `copying`, `retrying` or `stopped`.
+    pub state: String,
+    /// A short, stable word when retrying or stopped.
+    pub reason: Option<String>,
+    /// One line for a person when retrying or stopped.
+    pub detail: Option<String>,
+    /// Since when the state is what it is, milliseconds since the epoch.
+    pub since_ms: i64,
+    /// How long the partition hasn't been copying; 0 while it is.
+    pub unhealthy_seconds: f64,
+    /// How long it has been behind without its position moving; 0 while nothing is left
+    /// to copy. This is what tells "no progress" from "no traffic".
+    pub no_progress_seconds: f64,
+    /// The source's log start offset.
+    pub source_log_start: Option<i64>,
+    /// The source's last stable offset.
+    pub source_stable_end: Option<i64>,
+    /// The source's high watermark.
+    pub source_high_watermark: Option<i64>,
+    /// The next source offset to be acknowledged on the target.
+    pub source_position: Option<i64>,
+    /// The target offset that `source_position` will get.
+    pub target_position: Option<i64>,
+    /// The largest record timestamp copied, milliseconds since the epoch.
+    pub last_timestamp_ms: Option<i64>,
+    /// Source offsets between the position and the stable end.
+    pub lag_records: Option<i64>,
+    /// The same in bytes, estimated from the mean record size.
+    pub lag_bytes: i64,
+    /// 0 when caught up with the stable end; otherwise the time since it last was, or
+    /// since the partition was found if it never was. Never 0 when blocked or stopped.
+    pub lag_seconds: f64,
+    /// Records per second, over the last seconds.
+    pub records_per_second: f64,
+    /// Bytes per second, over the last seconds.
+    pub bytes_per_second: f64,
+    /// The counters.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// How far the first copy is, counted in source offsets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FirstCopy {
+    /// Offsets behind us.
+    pub done_offsets: i64,
+    /// Offsets from where the copy began to the stable ends.
+    pub total_offsets: i64,
+    /// `done_offsets` of `total_offsets`, 0 to 100.
+    pub percent: f64,
+    /// The time left at the present rate, with the source's growth taken off; absent
+    /// while nothing is gained on the source.
+    pub estimated_seconds: Option<f64>,
+    /// Partitions whose position isn't known yet and that aren't in the numbers.
+    pub unknown_partitions: u64,
+}
+
+impl StatusReport {
+    /// The report on everything in the registry.
+    pub fn build(registry: &Registry, now_ms: i64) -> Self {
+        let mut flows: Vec<FlowStatus> = registry
+            .flows
+            .iter()
+            .map(|flow| FlowStatus::build(&flow, now_ms))
+            .collect();
+        flows.sort_by(|a, b| a.name.cmp(&b.name));
+        let not_ready = readiness::problems(&flows);
+        Self {
+            version: STATUS_VERSION,
+            twinlog: env!("CARGO_PKG_VERSION").to_owned(),
+            now_ms,
+            ready: not_ready.is_empty(),
+            not_ready,
+            flows,
+        }
+    }
+
+    /// Leaves only the partitions that somebody should look at; sums stay as they are.
+    /// This keeps the answer small on clusters with thousands of partitions.
+    pub fn keep_troubled_partitions(&mut self) {
+        for flow in &mut self.flows {
+            for topic in &mut flow.topics {
+                topic.partitions.retain(PartitionStatus::is_troubled);
+            }
+        }
+    }
+}
+
+impl FlowStatus {
+    fn build(flow: &FlowProgress, now_ms: i64) -> Self {
+        let flow_state = flow.state();
+        let running = flow_state == FlowState::Running;
+        let mut topics: BTreeMap<String, TopicStatus> = BTreeMap::new();
+        for note in &flow.topics {
+            let topic = topics
+                .entry(note.key().to_string())
+                .or_insert_with(|| TopicStatus::named(note.key()));
+            topic.target_topic = Some(note.target_topic.clone());
+            topic.offsets = Some(note.offsets.to_owned());
+            topic.offsets_reason = Some(note.reason.clone()).filter(|reason| !reason.is_empty());
+        }
+        let mut first_copy = FirstCopySum::default();
+        let mut totals = Totals::default();
+        for entry in &flow.partitions {
+            let (topic_name, number) = entry.key();
+            let partition = PartitionStatus::build(*number, entry.value(), running, now_ms);
+            first_copy.add(entry.value(), &partition);
+            totals.add(&partition);
+            let topic = topics
+                .entry(topic_name.to_string())
+                .or_insert_with(|| TopicStatus::named(topic_name));
+            topic.totals.add(&partition);
+            topic.partitions.push(partition);
+        }
+        totals.counters.add(&flow.retired());
+        let mut topics: Vec<TopicStatus> = topics.into_values().collect();
+        for topic in &mut topics {
+            topic.partitions.sort_by_key(|p| p.partition);
+        }
+        let (state, reason, detail) = flow_words(flow_state);
+        Self {
+            name: flow.name.clone(),
+            source: flow.source.clone(),
+            target: flow.target.clone(),
+            state: state.to_owned(),
+            reason,
+            detail,
+            discovered: flow.discovered.load(Ordering::Relaxed),
+            in_flight_bytes: flow.in_flight_bytes.load(Ordering::Relaxed),
+            in_flight_limit_bytes: flow.in_flight_limit_bytes.load(Ordering::Relaxed),
+            errors: flow
+                .errors
+                .iter()
+                .map(|entry| ((*entry.key()).to_owned(), *entry.value()))
+                .collect(),
+            totals,
+            first_copy: first_copy.finish(),
+            topics,
+        }
+    }
+}
+
+impl TopicStatus {
+    fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            target_topic: None,
+            offsets: None,
+            offsets_reason: None,
+            totals: Totals::default(),
+            partitions: Vec::new(),
+        }
+    }
+}
+
+impl PartitionStatus {
+    fn build(number: i32, progress: &PartitionProgress, running: bool, now_ms: i64) -> Self {
+        let (state, since_ms) = progress.state();
+        let copying = state == PartitionState::Copying;
+        let (state, reason, detail) = partition_words(state);
+        let lag_records = Some(progress.lag_offsets()).filter(|lag| *lag >= 0);
+        let seconds_since = |then_ms: i64| (now_ms - then_ms).max(0) as f64 / 1_000.0;
+
+        let created_at_ms = progress.created_at_ms();
+        let caught_up_at_ms = known(&progress.caught_up_at_ms);
+        let lag_seconds = if running && copying && lag_records == Some(0) {
+            0.0
+        } else {
+            // One millisecond at least: "never 0 when blocked".
+            seconds_since(caught_up_at_ms.unwrap_or(created_at_ms)).max(0.001)
+        };
+        let no_progress_seconds = if lag_records == Some(0) {
+            0.0
+        } else {
+            // A partition that was caught up until a moment ago isn't stuck, however long
+            // its position hasn't moved.
+            let last_good_ms = known(&progress.progressed_at_ms)
+                .into_iter()
+                .chain(caught_up_at_ms)
+                .fold(created_at_ms, i64::max);
+            seconds_since(last_good_ms)
+        };
+        let rates = progress.rates();
+        Self {
+            partition: number,
+            state: state.to_owned(),
+            reason,
+            detail,
+            since_ms,
+            unhealthy_seconds: progress.unhealthy_since_ms().map_or(0.0, seconds_since),
+            no_progress_seconds,
+            source_log_start: known(&progress.source_log_start),
+            source_stable_end: known(&progress.source_stable_end),
+            source_high_watermark: known(&progress.source_high_watermark),
+            source_position: known(&progress.source_position),
+            target_position: known(&progress.target_position),
+            last_timestamp_ms: known(&progress.last_timestamp_ms),
+            lag_records,
+            lag_bytes: progress.lag_bytes.load(Ordering::Relaxed).max(0),
+            lag_seconds,
+            records_per_second: rates.records_per_second,
+            bytes_per_second: rates.bytes_per_second,
+            counters: progress.counters(),
+        }
+    }
+
+    /// Whether somebody should look at it: it isn't copying, or it is behind and stands.
+    pub fn is_troubled(&self) -> bool {
+        self.state != "copying" || readiness::is_stuck(self)
+    }
+}
+
+impl Totals {
+    fn add(&mut self, partition: &PartitionStatus) {
+        self.partitions += 1;
+        match partition.state.as_str() {
+            "opening" => self.opening += 1,
+            "copying" => self.copying += 1,
+            "retrying" => self.retrying += 1,
+            _ => self.stopped += 1,
+        }
+        match partition.lag_records {
+            Some(lag) => self.lag_records += lag,
+            None => self.lag_unknown_partitions += 1,
+        }
+        self.lag_bytes += partition.lag_bytes;
+        self.lag_seconds = self.lag_seconds.max(partition.lag_seconds);
+        self.records_per_second += partition.records_per_second;
+        self.bytes_per_second += partition.bytes_per_second;
+        self.counters.add(&partition.counters);
+    }
+}
+
+/// Adds up [`FirstCopy`] over a flow's partitions.
+#[derive(Default)]
+struct FirstCopySum {
+    done: i64,
+    total: i64,
+    gain_per_second: f64,
+    unknown: u64,
+    unfinished: bool,
+}
+
+impl FirstCopySum {
+    fn add(&mut self, progress: &PartitionProgress, partition: &PartitionStatus) {
+        if partition.state == "stopped" {
+            // It will not get further by itself; an estimate with it in would never end.
+            return;
+        }
+        let (Some(first), Some(position), Some(end)) = (
+            known(&progress.first_position),
+            partition.source_position,
+            partition.source_stable_end,
+        ) else {
+            self.unknown += 1;
+            self.unfinished = true;
+            return;
+        };
+        let done = (position - first).max(0);
+        self.done += done;
+        if known(&progress.caught_up_at_ms).is_some() || partition.lag_records == Some(0) {
+            self.total += done;
+            return;
+        }
+        let rates = progress.rates();
+        self.total += (end - first).max(done);
+        self.gain_per_second += rates.offsets_per_second - rates.growth_per_second;
+        self.unfinished = true;
+    }
+
+    fn finish(self) -> Option<FirstCopy> {
+        if !self.unfinished {
+            return None;
+        }
+        let percent = if self.total == 0 {
+            0.0
+        } else {
+            self.done as f64 * 100.0 / self.total as f64
+        };
+        let left = (self.total - self.done) as f64;
+        Some(FirstCopy {
+            done_offsets: self.done,
+            total_offsets: self.total,
+            percent,
+            estimated_seconds: (self.gain_per_second > 0.0).then(|| left / self.gain_per_second),
+            unknown_partitions: self.unknown,
+        })
+    }
+}
+
+fn known(value: &AtomicI64) -> Option<i64> {
+    Some(value.load(Ordering::Relaxed)).filter(|value| *value >= 0)
+}
+
+type Words = (&'static str, Option<String>, Option<String>);
+
+fn flow_words(state: FlowState) -> Words {
+    match state {
+        FlowState::Starting => ("starting", None, None),
+        FlowState::Running => ("running", None, None),
+        FlowState::Waiting { reason, detail } => ("waiting", Some(reason.into()), Some(detail)),
+        FlowState::Stopped { reason, detail } => ("stopped", Some(reason.into()), Some(detail)),
+    }
+}
+
+fn partition_words(state: PartitionState) -> Words {
+    match state {
+        PartitionState::Opening => ("opening", None, None),
+        PartitionState::Copying => ("copying", None, None),
+        PartitionState::Retrying { reason, detail } => {
+            ("retrying", Some(reason.into()), Some(detail))
+        }
+        PartitionState::Stopped { reason, detail } => {
+            ("stopped", Some(reason.into()), Some(detail))
+        }
+    }
+}
