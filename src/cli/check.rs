@@ -19,7 +19,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Exit {
             plural(config.flows.len() as u64, "flow")
         ),
     )];
-    findings.extend(flow::check::check(config).await);
+    findings.extend(flow::check(config).await);
     let written = write(&findings, json);
     if findings.iter().any(|f| f.level == Level::Error) {
         Exit::Failed

@@ -255,7 +255,7 @@ impl Intake<'_> {
             source_next: piece.source_next,
             max_timestamp_ms: piece.max_timestamp_ms,
             form: piece.form,
-            hold: Some(self.meter.hold(piece.held_bytes as u64)),
+            _hold: self.meter.hold(piece.held_bytes as u64),
         }));
     }
 }

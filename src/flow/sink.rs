@@ -305,10 +305,7 @@ fn topic_name(partition: &Partition) -> TopicName {
 /// Writes the produce request by hand, so that the payload isn't copied: the body is a list of
 /// slices that go to the socket as they are.
 fn start_produce(connection: &Connection, items: &[Item]) -> Result<Pending<ProduceResponse>, WireError> {
-    let version = connection.version::<ProduceRequest>(PRODUCE_VERSION_MAX)?;
-    if version < PRODUCE_VERSION_MIN {
-        return Err(WireError::unsupported("Produce", PRODUCE_VERSION_MIN, version));
-    }
+    let version = connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
     connection.start_raw::<ProduceRequest>(version, encode_produce(items))
 }
 

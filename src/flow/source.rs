@@ -187,10 +187,7 @@ impl Session {
             return Ok(None);
         };
         let connection = self.cluster.connection(self.broker, Role::Fetch(0)).await?;
-        let version = connection.version::<FetchRequest>(FETCH_VERSION_MAX)?;
-        if version < FETCH_VERSION_MIN {
-            return Err(WireError::unsupported("Fetch", FETCH_VERSION_MIN, version));
-        }
+        connection.version_at_least::<FetchRequest>(FETCH_VERSION_MIN, FETCH_VERSION_MAX)?;
         let Some(request) = self.request(slots, state, &reservation) else {
             return Ok(None);
         };

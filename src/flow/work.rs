@@ -52,7 +52,7 @@ pub struct BatchWork {
     /// How it was made.
     pub form: Form,
     /// Its share of the bytes in flight.
-    pub hold: Option<Hold>,
+    pub _hold: Hold,
 }
 
 impl BatchWork {

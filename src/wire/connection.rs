@@ -189,6 +189,19 @@ impl Connection {
             })
     }
 
+    /// The version to speak, where older ones than `least` can't do what is needed.
+    ///
+    /// # Errors
+    /// `UnsupportedVersion` when the broker is too old.
+    pub fn version_at_least<R: Request>(&self, least: i16, max: i16) -> Result<i16, WireError> {
+        let version = self.version::<R>(max)?;
+        if version < least {
+            let context = ErrorContext::clone(&self.inner.context::<R>());
+            return Err(WireError::unsupported(context, least, version));
+        }
+        Ok(version)
+    }
+
     /// Sends a request and waits for its answer, as long as the cluster's request timeout.
     pub async fn call<R: Request>(&self, request: R, max: i16) -> Result<R::Response, WireError> {
         self.start(&request, max)?.await

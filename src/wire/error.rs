@@ -147,6 +147,15 @@ impl WireError {
         }
     }
 
+    /// A broker that is too old for a call: it speaks at most `found`, `least` is needed.
+    pub fn unsupported(context: ErrorContext, least: i16, found: i16) -> Self {
+        Self::UnsupportedVersion {
+            context: Arc::new(context),
+            ours: (least, i16::MAX),
+            broker: Some((0, found)),
+        }
+    }
+
     /// Stable word for metrics and status pages.
     pub fn kind(&self) -> &'static str {
         match self {
