@@ -70,7 +70,9 @@ async fn pipelined_answers_find_their_askers() {
         while echo(&mut peer).await {}
     })
     .await;
-    let pending: Vec<_> = (3..103).map(|mark| (mark, ask(&connection, mark))).collect();
+    let pending: Vec<_> = (3..103)
+        .map(|mark| (mark, ask(&connection, mark)))
+        .collect();
     // Awaited backwards: the order of answers is the connection's affair, not the askers'.
     for (mark, answer) in pending.into_iter().rev() {
         assert_eq!(soon(answer).await.expect("answered").producer_id.0, mark);
