@@ -84,7 +84,21 @@ impl From<io::Error> for ReadError {
 struct FrameReader {
     /// What is known of the next length, 0 to 4 bytes.
     length: Vec<u8>,
+    /// Memory of the last frames, newest last.
+    used: VecDeque<Used>,
 }
+
+/// A frame's memory: its size, and an empty handle that can take the memory back when nobody looks
+/// at the frame any more.
+struct Used {
+    bytes: usize,
+    rest: BytesMut,
+}
+
+/// How many frames' memory is kept for reuse. Fresh memory for every large frame costs more than
+/// reading it (the system clears each page); and because small answers push large ones out, a
+/// connection that became quiet holds nothing big.
+const USED_KEPT: usize = 3;
 
 impl FrameReader {
     async fn next(&mut self, reader: &mut ReadHalf) -> Result<Bytes, ReadError> {
@@ -98,14 +112,34 @@ impl FrameReader {
         let length = frame_length(i32::from_be_bytes(length))?;
         self.length.clear();
 
-        let mut frame = BytesMut::with_capacity(length + LENGTH_BYTES);
+        let (mut frame, bytes) = self.buffer(length + LENGTH_BYTES);
         while frame.len() < length {
             let wanted = length + LENGTH_BYTES - frame.len();
             fill(reader, &mut frame, wanted).await?;
         }
         self.length.extend_from_slice(&frame[length..]);
-        frame.truncate(length);
-        Ok(frame.freeze())
+        let whole = frame.split_to(length).freeze();
+        frame.clear();
+        if self.used.len() == USED_KEPT {
+            self.used.pop_front();
+        }
+        self.used.push_back(Used { bytes, rest: frame });
+        Ok(whole)
+    }
+
+    /// An empty buffer for `wanted` bytes, and its size. Memory is only reused for frames of about
+    /// its size, so that a small answer never keeps a large block alive.
+    fn buffer(&mut self, wanted: usize) -> (BytesMut, usize) {
+        let fits = |used: &mut Used| {
+            (wanted..=wanted.saturating_mul(4)).contains(&used.bytes)
+                && used.rest.try_reclaim(wanted)
+        };
+        if let Some(at) = self.used.iter_mut().position(fits)
+            && let Some(used) = self.used.remove(at)
+        {
+            return (used.rest, used.bytes);
+        }
+        (BytesMut::with_capacity(wanted), wanted)
     }
 }
 
@@ -232,5 +266,44 @@ fn consume(segments: &mut VecDeque<Bytes>, mut count: usize) {
         }
         count -= first.len();
         segments.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of very different sizes, some kept while later ones are read: memory that is used
+    /// again must never be memory that someone still looks at.
+    #[tokio::test]
+    async fn frames_that_are_kept_stay_as_they_were() {
+        let sizes = [
+            5, 70_000, 70_000, 4, 70_000, 300_000, 20_000, 70_000, 70_000, 4_000, 70_000,
+        ];
+        let (near, mut far) = tokio::io::duplex(10_000);
+        let sender = tokio::spawn(async move {
+            for (mark, size) in (0u8..).zip(sizes) {
+                far.write_i32(size).await.expect("read");
+                let frame = vec![mark; usize::try_from(size).expect("positive")];
+                far.write_all(&frame).await.expect("read");
+            }
+        });
+        let mut reader: ReadHalf = Box::new(near);
+        let mut frames = FrameReader::default();
+        let mut kept = Vec::new();
+        for (mark, size) in (0u8..).zip(sizes) {
+            let Ok(frame) = frames.next(&mut reader).await else {
+                panic!("frame {mark}")
+            };
+            assert_eq!(frame.len(), usize::try_from(size).expect("positive"));
+            // Every third is kept to the end; the others' memory may be used again.
+            if mark % 3 == 1 {
+                kept.push((mark, frame));
+            }
+        }
+        sender.await.expect("sent all");
+        for (mark, frame) in kept {
+            assert!(frame.iter().all(|byte| *byte == mark), "frame {mark}");
+        }
     }
 }

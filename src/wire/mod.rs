@@ -17,6 +17,8 @@ mod error;
 mod handshake;
 mod io_tasks;
 mod metadata;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod transport;
 mod versions;

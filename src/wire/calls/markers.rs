@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ProducerId, WriteTxnMarkersRequest};
 
 use super::partition::topic_name;
 use super::retry::{BUDGET, ask_anyone};
-use crate::wire::{Cluster, WireError};
+use crate::wire::{Cluster, ErrorContext, WireError};
 
 /// Who writes markers. The id must never produce records: a partition then remembers no sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,18 +55,44 @@ pub fn write_markers_request(
     WriteTxnMarkersRequest::default().with_markers(markers)
 }
 
-/// Whether we may write markers: asks a broker to write none. The broker checks the right first
-/// (`KafkaApis.handleWriteTxnMarkersRequest`) and then has nothing to do.
+/// A topic that can't exist, because its name isn't a legal one.
+const NO_TOPIC: &str = "twinlog marker probe";
+
+/// Whether we may write markers: asks a broker to write one to a partition that can't exist. The
+/// broker checks the right first (`KafkaApis.handleWriteTxnMarkersRequest`) and answers either that
+/// or UNKNOWN_TOPIC_OR_PARTITION. A request without markers would not do: errors are given per
+/// partition (`WriteTxnMarkersRequest.getErrorResponse`), so the refusal of an empty one is empty.
 pub async fn probe_marker_right(cluster: &Cluster) -> Result<bool, WireError> {
-    let outcome = ask_anyone(cluster, BUDGET, |connection| async move {
-        connection.call(WriteTxnMarkersRequest::default(), 1).await
-    })
-    .await;
-    match outcome {
-        Ok(_) => Ok(true),
-        Err(error) if error.server_code() == Some(ResponseError::ClusterAuthorizationFailed) => {
-            Ok(false)
+    let filler = Filler {
+        producer_id: 0,
+        producer_epoch: 0,
+        coordinator_epoch_first: 0,
+    };
+    ask_anyone(cluster, BUDGET, |connection| async move {
+        let request = write_markers_request(NO_TOPIC, 0, filler, 1);
+        let response = connection.call(request, 1).await?;
+        let code = response
+            .markers
+            .into_iter()
+            .flat_map(|marker| marker.topics)
+            .flat_map(|topic| topic.partitions)
+            .map(|partition| ResponseError::try_from_code(partition.error_code))
+            .next()
+            .flatten();
+        match code {
+            Some(ResponseError::UnknownTopicOrPartition) => Ok(true),
+            Some(ResponseError::ClusterAuthorizationFailed) => Ok(false),
+            other => {
+                let context = ErrorContext {
+                    broker: Some(connection.broker()),
+                    address: Some(connection.address().to_owned()),
+                    api: Some("WriteTxnMarkers"),
+                    ..ErrorContext::cluster(cluster.name())
+                };
+                let code = other.unwrap_or(ResponseError::UnknownServerError);
+                Err(WireError::server(context, code, None))
+            }
         }
-        Err(error) => Err(error),
-    }
+    })
+    .await
 }

@@ -126,7 +126,7 @@ pub(super) fn outcome<T>(
     let (code, message, value) = match result {
         Some((code, message, value)) => (
             ResponseError::try_from_code(code),
-            message.map(|m| m.to_string()),
+            message.filter(|m| !m.is_empty()).map(|m| m.to_string()),
             Some(value),
         ),
         None => (None, Some("the answer doesn't mention it".to_owned()), None),

@@ -1,0 +1,6 @@
+//! The client against a broker that misbehaves.
+
+mod connection;
+mod decode;
+mod fake;
+mod routing;
