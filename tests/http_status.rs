@@ -276,6 +276,28 @@ fn lag_in_seconds_is_zero_only_when_copied_and_caught_up() {
 }
 
 #[test]
+fn a_flow_that_found_nothing_yet_doesnt_look_caught_up() {
+    let registry = Registry::default();
+    let flow = registry.flow("dr", "primary", "standby");
+    let report = |at_ms| StatusReport::build(&registry, at_ms);
+    let later = flow.created_at_ms() + 7_000;
+    assert_eq!(report(later).flows[0].totals.lag_seconds, 7.0);
+    let text = metrics::render(&report(later));
+    assert!(!text.contains("twinlog_flow_lag_records{"), "{text}");
+    assert!(
+        text.contains("twinlog_flow_lag_seconds{flow=\"dr\"} 7\n"),
+        "{text}"
+    );
+    flow.set_state(FlowState::Running);
+    flow.discovered.store(true, Relaxed);
+    assert_eq!(
+        report(later).flows[0].totals.lag_seconds,
+        0.0,
+        "nothing to copy"
+    );
+}
+
+#[test]
 fn the_first_copy_has_a_percentage_and_an_estimate_until_it_is_done() {
     let registry = Registry::default();
     let flow = running(&registry);

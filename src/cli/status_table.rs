@@ -80,7 +80,11 @@ fn render_flow(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
         plural(totals.partitions, "partition"),
         plural(flow.topics.len() as u64, "topic"),
         states(totals),
-        lag_records(totals),
+        if flow.discovered {
+            lag_records(totals)
+        } else {
+            "unknown".to_owned()
+        },
         bytes(totals.lag_bytes as f64),
         seconds(totals.lag_seconds),
         short(totals.records_per_second),
