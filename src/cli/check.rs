@@ -1,13 +1,11 @@
 //! `twinlog check`: every problem at once, nothing changed.
 
-use std::fmt::{Display, Write as _};
-use std::path::Path;
-
 use super::format::{clean, plural};
 use super::{Exit, output};
 use crate::config::Config;
 use crate::flow;
 use crate::telemetry::finding::{Finding, Level};
+use std::fmt::{Display, Write as _};
 
 /// Checks a config that could be read, and the clusters in it.
 pub(super) async fn run(config: &Config, json: bool) -> Exit {
@@ -28,16 +26,18 @@ pub(super) async fn run(config: &Config, json: bool) -> Exit {
     }
 }
 
-/// Reports a config that can't be used. The clusters in it can't be looked at then.
-pub(super) fn unusable_config(path: &Path, problems: &impl Display, json: bool) -> Exit {
+/// Reports a config that can't be used, each problem in a line. The clusters in it can't
+/// be looked at then.
+pub(super) fn unusable_config(problems: &impl Display, json: bool) -> Exit {
     if !json {
         return output::fail(Exit::Usage, problems);
     }
-    let finding = Finding::error(
-        format!("config {}", path.display()),
-        problems.to_string().trim_end(),
-    );
-    write(&[finding], json);
+    let findings: Vec<Finding> = problems
+        .to_string()
+        .lines()
+        .map(|problem| Finding::error("config", problem))
+        .collect();
+    write(&findings, json);
     Exit::Usage
 }
 

@@ -112,7 +112,7 @@ fn execute(cli: &Cli) -> Exit {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) if matches!(cli.command, Command::Check) => {
-            return check::unusable_config(path, &problems, cli.global.json);
+            return check::unusable_config(&problems, cli.global.json);
         }
         Err(problems) => return output::fail(Exit::Usage, &problems),
     };

@@ -37,11 +37,12 @@ pub(super) fn print_json(answer: &impl Serialize) -> Exit {
     }
 }
 
-/// Writes a problem to stderr and returns the exit code.
+/// Writes a problem, or several in a line each, to stderr and returns the exit code.
 pub(super) fn fail(exit: Exit, problem: &impl Display) -> Exit {
-    let text = problem.to_string();
-    // Nothing is left to do if even this can't be written.
-    let _ = writeln!(io::stderr(), "error: {}", text.trim_end());
+    for line in problem.to_string().lines() {
+        // Nothing is left to do if even this can't be written.
+        let _ = writeln!(io::stderr(), "error: {line}");
+    }
     exit
 }
 

@@ -43,6 +43,12 @@ pub(super) async fn run(config: &Config, path: &Path, args: &StatusArgs, json: b
         );
         return output::fail(Exit::Usage, &problem);
     };
+    if listen.port() == 0 {
+        return output::fail(
+            Exit::Usage,
+            &"http.listen has port 0, any free one, so status can't know where to ask: set a port",
+        );
+    }
     let address = reachable(listen);
     if args.watch {
         return watch(address, args, json).await;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::first_copy;
 use super::format::{bytes, clean, count, plural, seconds, short};
@@ -80,7 +80,11 @@ fn render_flow(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
         plural(totals.partitions, "partition"),
         plural(flow.topics.len() as u64, "topic"),
         states(totals),
-        lag_records(totals),
+        if flow.discovered {
+            lag_records(totals)
+        } else {
+            "unknown".to_owned()
+        },
         bytes(totals.lag_bytes as f64),
         seconds(totals.lag_seconds),
         short(totals.records_per_second),
@@ -176,7 +180,11 @@ fn render_partitions(text: &mut String, flow: &FlowStatus, options: &TableOption
             format!("{}-{}", clean(&topic.name), partition.partition),
             state,
             offset(partition.source_position),
-            offset(partition.target_position),
+            if partition.target_position == partition.source_position {
+                "same".to_owned()
+            } else {
+                offset(partition.target_position)
+            },
             offset(partition.source_stable_end),
             offset(partition.lag_records),
             seconds(partition.lag_seconds),
@@ -252,16 +260,18 @@ fn lag_records(totals: &Totals) -> String {
     format!("{}{more}", count(totals.lag_records))
 }
 
-fn table(options: &TableOptions, head: &[&str], right_aligned: &[usize]) -> Table {
+fn table(options: &TableOptions, head: &[&str], numbers: &[usize]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(options.width)
         .set_header(head.iter().copied());
-    for index in right_aligned {
+    for index in numbers {
         if let Some(column) = table.column_mut(*index) {
+            // A number broken over two lines reads as another number.
             column.set_cell_alignment(CellAlignment::Right);
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     table

@@ -84,8 +84,10 @@ fn record_flow(flow: &FlowStatus) {
     set(&n::FLOW_STUCK_PARTITIONS, &[name], f64::from(stuck));
 
     let totals = &flow.totals;
-    set(&n::FLOW_LAG_RECORDS, &[name], totals.lag_records as f64);
-    set(&n::FLOW_LAG_BYTES, &[name], totals.lag_bytes as f64);
+    if flow.discovered {
+        set(&n::FLOW_LAG_RECORDS, &[name], totals.lag_records as f64);
+        set(&n::FLOW_LAG_BYTES, &[name], totals.lag_bytes as f64);
+    }
     set(&n::FLOW_LAG_SECONDS, &[name], totals.lag_seconds);
     let unknown = totals.lag_unknown_partitions as f64;
     set(&n::FLOW_LAG_UNKNOWN, &[name], unknown);

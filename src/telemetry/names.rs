@@ -60,11 +60,11 @@ metrics! {
     FLOW_STUCK_PARTITIONS = Gauge "twinlog_flow_stuck_partitions" ["flow"]
         "Partitions that are behind and have not moved for more than 60 s.";
     FLOW_LAG_RECORDS = Gauge "twinlog_flow_lag_records" ["flow"]
-        "Source offsets not yet on the target, summed over the partitions where it is known.";
+        "Source offsets not yet on the target, summed over the partitions where it is known; absent until the topics are discovered.";
     FLOW_LAG_BYTES = Gauge "twinlog_flow_lag_bytes" ["flow"]
         "The same in bytes, estimated from the mean record size.";
     FLOW_LAG_SECONDS = Gauge "twinlog_flow_lag_seconds" ["flow"]
-        "The largest lag in seconds of any partition.";
+        "The largest lag in seconds of any partition; without partitions and while the flow does not run, the time since its start.";
     FLOW_LAG_UNKNOWN = Gauge "twinlog_flow_lag_unknown_partitions" ["flow"]
         "Partitions whose lag is not known and so is not in the sum.";
     FLOW_RECORDS = Counter "twinlog_flow_records_total" ["flow"]

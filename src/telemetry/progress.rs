@@ -54,6 +54,8 @@ pub struct FlowProgress {
     pub target: String,
     /// The whole flow's state.
     state: Mutex<FlowState>,
+    /// When this entry was made, milliseconds since the epoch.
+    created_at_ms: i64,
     /// Partitions by source topic and number.
     pub partitions: DashMap<PartitionKey, Arc<PartitionProgress>>,
     /// Per-topic notes by source topic: the target name, the offset mode and why.
@@ -200,6 +202,7 @@ impl FlowProgress {
             source: source.to_owned(),
             target: target.to_owned(),
             state: Mutex::new(FlowState::Starting),
+            created_at_ms: now_ms(),
             partitions: DashMap::new(),
             topics: DashMap::new(),
             in_flight_bytes: AtomicU64::new(0),
@@ -208,6 +211,11 @@ impl FlowProgress {
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
         }
+    }
+
+    /// When this entry was made, milliseconds since the epoch.
+    pub fn created_at_ms(&self) -> i64 {
+        self.created_at_ms
     }
 
     /// The flow's state now.

@@ -101,7 +101,8 @@ pub struct Totals {
     pub lag_unknown_partitions: u64,
     /// The estimated lag in bytes, summed.
     pub lag_bytes: i64,
-    /// The largest lag in seconds.
+    /// The largest lag in seconds; in a flow's totals, while it has no partitions and isn't
+    /// running or hasn't discovered its topics, the time since its start.
     pub lag_seconds: f64,
     /// Records per second, over the last seconds.
     pub records_per_second: f64,
@@ -232,6 +233,12 @@ impl FlowStatus {
             topic.partitions.push(partition);
         }
         totals.counters.add(&flow.retired());
+        let discovered = flow.discovered.load(Ordering::Relaxed);
+        if totals.partitions == 0 && !(running && discovered) {
+            // Without partitions nothing would show that nothing is being copied.
+            let waited_ms = (now_ms - flow.created_at_ms()).max(1);
+            totals.lag_seconds = waited_ms as f64 / 1_000.0;
+        }
         let mut topics: Vec<TopicStatus> = topics.into_values().collect();
         for topic in &mut topics {
             topic.partitions.sort_by_key(|p| p.partition);
@@ -244,7 +251,7 @@ impl FlowStatus {
             state: state.to_owned(),
             reason,
             detail,
-            discovered: flow.discovered.load(Ordering::Relaxed),
+            discovered,
             in_flight_bytes: flow.in_flight_bytes.load(Ordering::Relaxed),
             in_flight_limit_bytes: flow.in_flight_limit_bytes.load(Ordering::Relaxed),
             errors: flow
