@@ -63,11 +63,14 @@ pub fn encode(records: &[Record], codec: Codec, stamp: Stamp) -> Result<Bytes, B
     })
 }
 
+/// A key and a value; `None` is null.
+pub type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// Encodes key-value pairs that all have one timestamp: uncompressed and without a producer id.
 ///
 /// For our own state topics. The caller keeps the records within the topic's `max.message.bytes`; no records
 /// give an empty batch, which brokers refuse.
-pub fn encode_simple(records: &[(Option<&[u8]>, Option<&[u8]>)], timestamp_ms: i64) -> Bytes {
+pub fn encode_simple(records: &[KeyValue<'_>], timestamp_ms: i64) -> Bytes {
     let mut out = vec![0; HEADER_BYTES];
     for (delta, &(key, value)) in (0..).zip(records) {
         let parts = Parts {

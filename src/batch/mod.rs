@@ -26,7 +26,7 @@ pub use classify::{OpenReason, Passage, Rules, classify};
 pub use coalesce::{Coalesced, coalesce};
 pub use compress::Codec;
 pub use crc::verify_crc;
-pub use encode::{empty_records_batch, encode, encode_simple};
+pub use encode::{KeyValue, empty_records_batch, encode, encode_simple};
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use marker::{Marker, marker};

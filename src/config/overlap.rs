@@ -6,6 +6,9 @@
 
 use super::{FlowConfig, is_internal_topic};
 
+/// How many patterns of a flow are combined with the other's: bounds the work for long lists.
+const PAIRED_MAX: usize = 30;
+
 /// A target topic that both flows would write, if one is found.
 pub(super) fn written_by_both(left: &FlowConfig, right: &FlowConfig) -> Option<String> {
     if left.target != right.target {
@@ -40,8 +43,8 @@ fn target_names(left: &FlowConfig, right: &FlowConfig) -> Vec<String> {
     let mut topics: Vec<String> = Vec::new();
     let (mine, theirs) = (skeletons(left), skeletons(right));
     topics.extend(mine.iter().chain(&theirs).cloned());
-    for mine in &mine {
-        for theirs in &theirs {
+    for mine in mine.iter().take(PAIRED_MAX) {
+        for theirs in theirs.iter().take(PAIRED_MAX) {
             topics.push(format!("{mine}{theirs}"));
             topics.push(format!("{theirs}{mine}"));
         }
@@ -61,9 +64,9 @@ fn target_names(left: &FlowConfig, right: &FlowConfig) -> Vec<String> {
 
 /// The literal letters of each alternative of each include pattern.
 fn skeletons(flow: &FlowConfig) -> Vec<String> {
-    let patterns = flow.topics.include().iter().take(50);
+    let patterns = flow.topics.include().iter();
     patterns
-        .flat_map(|pattern| pattern.split('|').take(20).map(skeleton))
+        .flat_map(|pattern| pattern.split('|').map(skeleton))
         .collect()
 }
 

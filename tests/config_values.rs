@@ -1,0 +1,211 @@
+//! What single values mean, and what the environment does to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use twinlog::config::{self, Config, OffsetsMode, OnGap, OnRecreate, Rename, Selector, Start};
+
+const CLUSTERS: &str = "clusters:
+  a: { bootstrap.servers: 'h:1' }
+  b: { bootstrap.servers: 'h:2, [::1]:3' }
+";
+
+fn flow(rest: &str) -> config::FlowConfig {
+    let text = format!("{CLUSTERS}flows:\n  f: {{ source: a, target: b, {rest} }}\n");
+    let mut config = parse_in(&text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    config.flows.remove("f").unwrap()
+}
+
+fn parse_in(text: &str, variables: &[(&str, &str)]) -> Result<Config, config::Problems> {
+    let variables: BTreeMap<String, String> = variables
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
+    config::parse_with_environment(text, "t.yaml", &variables)
+}
+
+#[test]
+fn every_flow_key_has_its_effect() {
+    let flow = flow(
+        "rename: '{source}.{topic}', offsets: { mode: mapped, burn_limit: 5 }, start: latest, \
+         limits: { bytes_per_second: 10MiB, in_flight: 8 MB, partition_in_flight: 2097152 }, \
+         on_gap: record, on_recreate: recreate, discovery_interval: 250ms, replication_factor: 3, \
+         topics: { include: [a.*, b], exclude: [ab] }",
+    );
+    assert_eq!(flow.rename.apply("a", "t"), "a.t");
+    assert_eq!((flow.offsets, flow.burn_limit), (OffsetsMode::Mapped, 5));
+    assert_eq!(flow.start, Start::Latest);
+    assert_eq!(flow.limits.bytes_per_second, Some(10 << 20));
+    assert_eq!(flow.limits.in_flight_bytes, 8_000_000);
+    assert_eq!(flow.limits.partition_in_flight_bytes, 2 << 20);
+    assert_eq!(flow.on_gap, OnGap::Record);
+    assert_eq!(flow.on_recreate, OnRecreate::Recreate);
+    assert_eq!(flow.discovery_interval, Duration::from_millis(250));
+    assert_eq!(flow.replication_factor, Some(3));
+    assert!(flow.topics.matches("ac") && !flow.topics.matches("ab"));
+    // Not written, so still the default.
+    assert!(!flow.groups.matches("console-consumer-1"));
+}
+
+#[test]
+fn a_small_flow_limit_lowers_the_partition_default() {
+    let limits = flow("limits: { in_flight: 5MiB }").limits;
+    assert_eq!(limits.partition_in_flight_bytes, 5 << 20);
+}
+
+#[test]
+fn the_short_form_of_offsets_keeps_the_default_limit() {
+    let flow = flow("offsets: identical");
+    assert_eq!(
+        (flow.offsets, flow.burn_limit),
+        (OffsetsMode::Identical, 100_000_000)
+    );
+}
+
+#[test]
+fn cluster_keys_have_their_effect() {
+    let text = "clusters:
+  primary:
+    bootstrap.servers: h:1,i:2
+    client.id: me
+    client.rack: r1
+    request.timeout.ms: 5000
+    socket.connection.setup.timeout.ms: 2000
+    security.protocol: plaintext
+  standby: { bootstrap.servers: 'h:3' }
+http: { listen: off }
+";
+    let config = parse_in(text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    let cluster = &config.clusters["primary"];
+    assert_eq!(cluster.bootstrap, ["h:1", "i:2"]);
+    assert_eq!(cluster.client_id, "me");
+    assert_eq!(cluster.client_rack.as_deref(), Some("r1"));
+    assert_eq!(cluster.request_timeout, Duration::from_secs(5));
+    assert_eq!(cluster.connect_timeout, Duration::from_secs(2));
+    assert_eq!(cluster.properties["bootstrap.servers"], "h:1,i:2");
+    assert_eq!(cluster.properties["socket.timeout.ms"], "5000");
+    assert_eq!(cluster.properties["client.rack"], "r1");
+    assert_eq!(config.http.listen, None);
+}
+
+#[test]
+fn selectors_match_whole_names_and_exclude_wins() {
+    let selector = Selector::new(&["orders|pay.*", "x"], &["payroll", ".*-tmp"]).unwrap();
+    for name in ["orders", "payments", "x"] {
+        assert!(selector.matches(name), "{name}");
+    }
+    for name in [
+        "my-orders",
+        "orders2",
+        "xx",
+        "payroll",
+        "pay-tmp",
+        "",
+        "orders\n",
+    ] {
+        assert!(!selector.matches(name), "{name}");
+    }
+    assert!(
+        Selector::new(&["a)|(b"], &[]).is_err(),
+        "anchors cannot be broken out of"
+    );
+    assert!(!Selector::new::<&str>(&[], &[]).unwrap().matches("a"));
+}
+
+#[test]
+fn renames_are_undone_by_unapply() {
+    let rename = Rename::new("{source}.{topic}_copy").unwrap();
+    let name = rename.apply("primary", "orders");
+    assert_eq!(name, "primary.orders_copy");
+    assert_eq!(rename.unapply("primary", &name), Some("orders"));
+    assert_eq!(rename.unapply("other", &name), None);
+    assert!(!rename.is_identity());
+    // A topic's name is data, not a template.
+    assert_eq!(
+        Rename::new("{topic}").unwrap().apply("p", "{source}"),
+        "{source}"
+    );
+}
+
+#[test]
+fn internal_topics_are_those_with_a_known_owner() {
+    for name in [
+        "__consumer_offsets",
+        "__transaction_state",
+        "__share_group_state",
+        "__cluster_metadata",
+        "__twinlog",
+        "__twinlog.state",
+        "mm2-offset-syncs.b.internal",
+        "mm2-configs.a.internal",
+        "mm2-offset-syncs-b-internal",
+        "a.checkpoints.internal",
+        "a-checkpoints-internal",
+    ] {
+        assert!(config::is_internal_topic(name), "{name}");
+    }
+    for name in [
+        "orders",
+        "orders-internal",
+        "orders.internal",
+        "internal",
+        "mm2-internal-things",
+        "heartbeats",
+        "a.heartbeats",
+        "__mine",
+        "_schemas",
+        "checkpoints.internal",
+        "mm2",
+    ] {
+        assert!(!config::is_internal_topic(name), "{name}");
+    }
+}
+
+#[test]
+fn variables_are_expanded_once() {
+    let text = "clusters:
+  primary: { bootstrap.servers: \"${HOST}:${PORT}\", client.id: \"$${HOST}-$5-${ODD}\" }
+  standby: { bootstrap.servers: 'h:2' }
+";
+    let variables = [("HOST", "kafka"), ("PORT", "9092"), ("ODD", "${HOST}")];
+    let config = parse_in(text, &variables).unwrap_or_else(|problems| panic!("{problems}"));
+    let cluster = &config.clusters["primary"];
+    assert_eq!(cluster.bootstrap, ["kafka:9092"]);
+    assert_eq!(cluster.client_id, "${HOST}-$5-${HOST}");
+}
+
+#[test]
+fn the_environment_overrides_single_values() {
+    let text = "clusters:
+  primary: { bootstrap.servers: 'h:1' }
+  standby:
+flows:
+  dr: { source: primary, target: standby, limits: { in_flight: 8MiB } }
+";
+    let variables = [
+        ("TWINLOG__HTTP__LISTEN", "off"),
+        ("TWINLOG__CLUSTERS__PRIMARY__BOOTSTRAP_SERVERS", "x:9"),
+        ("TWINLOG__CLUSTERS__STANDBY__BOOTSTRAP_SERVERS", "y:9"),
+        ("TWINLOG__FLOWS__DR__LIMITS__IN_FLIGHT", "16MiB"),
+        ("TWINLOG__FLOWS__DR__START", "latest"),
+        ("TWINLOG_CONFIG", "is another program option"),
+        ("OTHER", "x"),
+    ];
+    let config = parse_in(text, &variables).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.http.listen, None);
+    assert_eq!(config.clusters["primary"].bootstrap, ["x:9"]);
+    assert_eq!(config.clusters["standby"].bootstrap, ["y:9"]);
+    assert_eq!(config.flows["dr"].limits.in_flight_bytes, 16 << 20);
+    assert_eq!(config.flows["dr"].start, Start::Latest);
+}
+
+#[test]
+fn anchors_and_merges_work() {
+    let text = "clusters:
+  primary: &c { bootstrap.servers: 'h:1', client.id: me }
+  standby: { <<: *c, bootstrap.servers: 'h:2' }
+";
+    let config = parse_in(text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.clusters["standby"].client_id, "me");
+    assert_eq!(config.clusters["standby"].bootstrap, ["h:2"]);
+}
