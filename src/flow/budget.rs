@@ -26,8 +26,16 @@ pub struct Budget {
 impl Budget {
     /// A budget of `limit` bytes in total and `partition_limit` for one partition.
     pub fn new(limit: u64, partition_limit: u64, progress: Arc<FlowProgress>) -> Self {
-        progress.in_flight_limit_bytes.store(limit, Ordering::Relaxed);
-        Self { limit, partition_limit, reserved: AtomicU64::new(0), progress, freed: Notify::new() }
+        progress
+            .in_flight_limit_bytes
+            .store(limit, Ordering::Relaxed);
+        Self {
+            limit,
+            partition_limit,
+            reserved: AtomicU64::new(0),
+            progress,
+            freed: Notify::new(),
+        }
     }
 
     /// The bound for one partition, bytes.
@@ -56,7 +64,12 @@ impl Budget {
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(Reservation { budget: self.clone(), bytes }),
+                Ok(_) => {
+                    return Some(Reservation {
+                        budget: self.clone(),
+                        bytes,
+                    });
+                }
                 Err(now) => reserved = now,
             }
         }
@@ -79,7 +92,9 @@ pub struct Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget
+            .reserved
+            .fetch_sub(self.bytes, Ordering::Relaxed);
         self.budget.freed.notify_waiters();
     }
 }
@@ -94,19 +109,30 @@ pub struct Meter {
 impl Meter {
     /// A meter that holds nothing.
     pub fn new(budget: Arc<Budget>) -> Self {
-        Self { budget, held: AtomicU64::new(0) }
+        Self {
+            budget,
+            held: AtomicU64::new(0),
+        }
     }
 
     /// Bytes that this partition may still fetch.
     pub fn free(&self) -> u64 {
-        self.budget.partition_limit.saturating_sub(self.held.load(Ordering::Relaxed))
+        self.budget
+            .partition_limit
+            .saturating_sub(self.held.load(Ordering::Relaxed))
     }
 
     /// Counts bytes as in flight until the answer is dropped.
     pub fn hold(self: &Arc<Self>, bytes: u64) -> Hold {
         self.held.fetch_add(bytes, Ordering::Relaxed);
-        self.budget.progress.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Hold { meter: self.clone(), bytes }
+        self.budget
+            .progress
+            .in_flight_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        Hold {
+            meter: self.clone(),
+            bytes,
+        }
     }
 }
 
@@ -120,7 +146,11 @@ pub struct Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.meter.held.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.meter.budget.progress.in_flight_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter
+            .budget
+            .progress
+            .in_flight_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
         self.meter.budget.freed.notify_waiters();
     }
 }

@@ -13,7 +13,12 @@ use crate::wire::{self, Cluster, Metadata, WireError};
 const ANSWER: Duration = Duration::from_secs(10);
 
 fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
-    Finding { level, subject: subject.to_owned(), message, hint: hint.map(str::to_owned) }
+    Finding {
+        level,
+        subject: subject.to_owned(),
+        message,
+        hint: hint.map(str::to_owned),
+    }
 }
 
 async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, String> {
@@ -50,7 +55,10 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             Err(error) => findings.push(finding(
                 Level::Error,
                 &subject,
-                format!("can't be reached at {}: {error}", section.bootstrap.join(", ")),
+                format!(
+                    "can't be reached at {}: {error}",
+                    section.bootstrap.join(", ")
+                ),
                 Some("check bootstrap.servers, and that this machine may connect to it"),
             )),
         }
@@ -79,7 +87,9 @@ async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>
         findings.push(finding(
             Level::Error,
             subject,
-            format!("speaks Fetch {fetch} and Produce {produce}; Fetch 13 and Produce 9 are needed"),
+            format!(
+                "speaks Fetch {fetch} and Produce {produce}; Fetch 13 and Produce 9 are needed"
+            ),
             Some("Kafka 3.1 or later is needed"),
         ));
     }
@@ -91,26 +101,51 @@ async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &
     let subject = format!("flow {}", flow.name);
     if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
         let message = "source and target are the same cluster".to_owned();
-        findings.push(finding(Level::Error, &subject, message, Some("check the bootstrap addresses")));
+        findings.push(finding(
+            Level::Error,
+            &subject,
+            message,
+            Some("check the bootstrap addresses"),
+        ));
         return;
     }
     let topics: Vec<&String> = selected(flow, &source.1);
     let (level, hint) = if topics.is_empty() {
-        (Level::Warning, Some("check topics.include, and DESCRIBE on the topics for Twinlog's principal on the source"))
+        (
+            Level::Warning,
+            Some(
+                "check topics.include, and DESCRIBE on the topics for Twinlog's principal on the source",
+            ),
+        )
     } else {
         (Level::Ok, None)
     };
-    findings.push(finding(level, &subject, format!("{} topic(s) selected", topics.len()), hint));
+    findings.push(finding(
+        level,
+        &subject,
+        format!("{} topic(s) selected", topics.len()),
+        hint,
+    ));
     match wire::probe_marker_right(&target.0).await {
         Ok(true) => {
-            findings.push(finding(Level::Ok, &subject, "holes can be filled: offsets can be identical".to_owned(), None));
+            findings.push(finding(
+                Level::Ok,
+                &subject,
+                "holes can be filled: offsets can be identical".to_owned(),
+                None,
+            ));
         }
         Ok(false) => {
-            let level = if flow.offsets == OffsetsMode::Identical { Level::Error } else { Level::Warning };
+            let level = if flow.offsets == OffsetsMode::Identical {
+                Level::Error
+            } else {
+                Level::Warning
+            };
             findings.push(finding(
                 level,
                 &subject,
-                "holes can't be filled on the target, so offsets will be mapped, not identical".to_owned(),
+                "holes can't be filled on the target, so offsets will be mapped, not identical"
+                    .to_owned(),
                 Some("grant CLUSTER_ACTION on the target cluster to Twinlog's principal"),
             ));
         }
@@ -123,7 +158,10 @@ fn selected<'a>(flow: &FlowConfig, metadata: &'a Metadata) -> Vec<&'a String> {
         .topics
         .iter()
         .filter(|(name, topic)| {
-            !topic.internal && topic.error.is_none() && !is_internal_topic(name) && flow.topics.matches(name)
+            !topic.internal
+                && topic.error.is_none()
+                && !is_internal_topic(name)
+                && flow.topics.matches(name)
         })
         .map(|(name, _)| name)
         .collect()
@@ -136,16 +174,22 @@ fn selected<'a>(flow: &FlowConfig, metadata: &'a Metadata) -> Vec<&'a String> {
 pub async fn plan(config: &Config) -> Result<Vec<PlannedChange>, WireError> {
     let mut changes = Vec::new();
     for flow in config.flows.values() {
-        let (Some(source), Some(target)) = (config.clusters.get(&flow.source), config.clusters.get(&flow.target)) else {
+        let (Some(source), Some(target)) = (
+            config.clusters.get(&flow.source),
+            config.clusters.get(&flow.target),
+        ) else {
             continue;
         };
         let (source, target) = (cluster(source), cluster(target));
         let (from, to) = (source.metadata(None).await?, target.metadata(None).await?);
         let store = StateStore::open_existing(&target).await.ok().flatten();
         for name in selected(flow, &from) {
-            let known: Option<TopicRecord> = store
-                .as_ref()
-                .and_then(|store| store.get(&format!("topic/{}/{name}", flow.name)).ok().flatten());
+            let known: Option<TopicRecord> = store.as_ref().and_then(|store| {
+                store
+                    .get(&format!("topic/{}/{name}", flow.name))
+                    .ok()
+                    .flatten()
+            });
             if let Some(change) = plan_topic(flow, name, &from, &to, known.as_ref()) {
                 changes.push(change);
             }
@@ -173,19 +217,29 @@ fn plan_topic(
     };
     let wanted = source.partitions.len();
     match (to.topics.get(&target_name), known) {
-        (None, _) => change("create", format!("{wanted} partition(s), then copy from the source")),
-        (Some(_), Some(known)) if known.source_topic_id != source.topic_id => {
-            change("refuse", "the source topic was created again; see on_recreate".to_owned())
-        }
-        (Some(target), Some(known)) if known.target_topic_id != target.topic_id => {
-            change("refuse", "the target topic was created again by someone else".to_owned())
-        }
-        (Some(target), _) if target.partitions.len() < wanted => {
-            change("grow", format!("{} -> {wanted} partitions", target.partitions.len()))
-        }
-        (Some(target), None) => {
-            change("adopt", format!("exists with {} partition(s); used only if it is empty", target.partitions.len()))
-        }
+        (None, _) => change(
+            "create",
+            format!("{wanted} partition(s), then copy from the source"),
+        ),
+        (Some(_), Some(known)) if known.source_topic_id != source.topic_id => change(
+            "refuse",
+            "the source topic was created again; see on_recreate".to_owned(),
+        ),
+        (Some(target), Some(known)) if known.target_topic_id != target.topic_id => change(
+            "refuse",
+            "the target topic was created again by someone else".to_owned(),
+        ),
+        (Some(target), _) if target.partitions.len() < wanted => change(
+            "grow",
+            format!("{} -> {wanted} partitions", target.partitions.len()),
+        ),
+        (Some(target), None) => change(
+            "adopt",
+            format!(
+                "exists with {} partition(s); used only if it is empty",
+                target.partitions.len()
+            ),
+        ),
         _ => None,
     }
 }

@@ -89,12 +89,24 @@ pub async fn claim(store: &StateStore, flow: &str) -> Result<Held, StateError> {
     };
     let now = Instant::now();
     let (sender, looked_at) = watch::channel(now);
-    Ok(Held { fence: Fence { not_before: now + wait, looked_at }, key, claim, looked_at: sender })
+    Ok(Held {
+        fence: Fence {
+            not_before: now + wait,
+            looked_at,
+        },
+        key,
+        claim,
+        looked_at: sender,
+    })
 }
 
 impl Held {
     /// Looks at the claim until it is lost or the flow ends; gives it back in the latter case.
-    pub async fn keep(self, store: &StateStore, cancel: &CancellationToken) -> Result<(), FlowError> {
+    pub async fn keep(
+        self,
+        store: &StateStore,
+        cancel: &CancellationToken,
+    ) -> Result<(), FlowError> {
         loop {
             tokio::select! {
                 () = cancel.cancelled() => {
@@ -134,8 +146,17 @@ fn new_owner() -> Uuid {
 /// The boot id tells machines and containers' hosts apart better than a host name, which images
 /// share; the host name tells containers on one machine apart.
 fn host() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    format!("{}/{}", read("/proc/sys/kernel/hostname"), read("/proc/sys/kernel/random/boot_id"))
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    format!(
+        "{}/{}",
+        read("/proc/sys/kernel/hostname"),
+        read("/proc/sys/kernel/random/boot_id")
+    )
 }
 
 fn may_be_alive(previous: &Claim, mine: &Claim) -> bool {
@@ -144,7 +165,8 @@ fn may_be_alive(previous: &Claim, mine: &Claim) -> bool {
     }
     let same_machine = previous.host == mine.host && previous.host.len() > 1;
     let gone = same_machine
-        && (previous.pid == mine.pid || !std::path::Path::new(&format!("/proc/{}", previous.pid)).exists());
+        && (previous.pid == mine.pid
+            || !std::path::Path::new(&format!("/proc/{}", previous.pid)).exists());
     !gone
 }
 
@@ -153,15 +175,31 @@ mod tests {
     use super::*;
 
     fn claim_of(host: &str, pid: u32, released: bool) -> Claim {
-        Claim { v: 1, owner: Uuid::nil(), host: host.to_owned(), pid, claimed_at_ms: 0, released }
+        Claim {
+            v: 1,
+            owner: Uuid::nil(),
+            host: host.to_owned(),
+            pid,
+            claimed_at_ms: 0,
+            released,
+        }
     }
 
     #[test]
     fn only_a_gone_or_released_owner_is_not_waited_for() {
         let mine = claim_of("a/1", std::process::id(), false);
-        assert!(may_be_alive(&claim_of("b/2", 1, false), &mine), "another machine");
-        assert!(may_be_alive(&claim_of("a/1", 1, false), &mine), "process 1 runs on this machine");
+        assert!(
+            may_be_alive(&claim_of("b/2", 1, false), &mine),
+            "another machine"
+        );
+        assert!(
+            may_be_alive(&claim_of("a/1", 1, false), &mine),
+            "process 1 runs on this machine"
+        );
         assert!(!may_be_alive(&claim_of("b/2", 1, true), &mine), "released");
-        assert!(!may_be_alive(&claim_of("a/1", u32::MAX, false), &mine), "no such process");
+        assert!(
+            !may_be_alive(&claim_of("a/1", u32::MAX, false), &mine),
+            "no such process"
+        );
     }
 }

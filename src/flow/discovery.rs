@@ -54,7 +54,11 @@ enum Known {
 }
 
 /// Runs until cancelled.
-pub async fn run(flow: Arc<Flow>, found: mpsc::UnboundedSender<Discovered>, cancel: CancellationToken) {
+pub async fn run(
+    flow: Arc<Flow>,
+    found: mpsc::UnboundedSender<Discovered>,
+    cancel: CancellationToken,
+) {
     let mut known: HashMap<String, Known> = HashMap::new();
     let mut first_look = true;
     loop {
@@ -68,7 +72,10 @@ pub async fn run(flow: Arc<Flow>, found: mpsc::UnboundedSender<Discovered>, canc
             }
             Err((reason, error)) => {
                 flow.progress.count_error(error.kind());
-                let state = FlowState::Waiting { reason, detail: error.to_string() };
+                let state = FlowState::Waiting {
+                    reason,
+                    detail: error.to_string(),
+                };
                 if flow.progress.set_state(state) {
                     tracing::warn!(flow = %flow.config.name, reason, %error, "discovery failed; it is tried again");
                 }
@@ -101,7 +108,12 @@ async fn look(
         if tasks.len() >= AT_ONCE {
             settle(flow, known, tasks.join_next().await, found).await;
         }
-        let (flow, source, target, configs) = (flow.clone(), source.clone(), target.clone(), configs.clone());
+        let (flow, source, target, configs) = (
+            flow.clone(),
+            source.clone(),
+            target.clone(),
+            configs.clone(),
+        );
         tasks.spawn(async move {
             let Some(topic) = source.topics.get(&name) else {
                 return (name, 0, Err(Trouble::SourceRecreated));
@@ -125,7 +137,12 @@ async fn look(
 }
 
 /// The selected topics whose shape isn't the known one.
-fn changed(flow: &Flow, known: &HashMap<String, Known>, source: &Metadata, target: &Metadata) -> Vec<String> {
+fn changed(
+    flow: &Flow,
+    known: &HashMap<String, Known>,
+    source: &Metadata,
+    target: &Metadata,
+) -> Vec<String> {
     topics::selected(flow, source)
         .into_iter()
         .filter(|(name, topic)| match known.get(*name) {
@@ -148,7 +165,12 @@ fn shape_of(source: &TopicMetadata, target: Option<&TopicMetadata>, known: &Shap
         Some(_) => (known.target_id, known.target_partitions),
         None => (Uuid::nil(), 0),
     };
-    Shape { source_id: source.topic_id, partitions: source.partitions.len(), target_id, target_partitions }
+    Shape {
+        source_id: source.topic_id,
+        partitions: source.partitions.len(),
+        target_id,
+        target_partitions,
+    }
 }
 
 fn report_gone(
@@ -178,9 +200,15 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
         wire::describe_topic_configs(&flow.target, &targets),
     );
     let keep = |answers: HashMap<String, Result<super::topic_config::Values, WireError>>| {
-        answers.into_iter().filter_map(|(name, values)| Some((name, values.ok()?))).collect()
+        answers
+            .into_iter()
+            .filter_map(|(name, values)| Some((name, values.ok()?)))
+            .collect()
     };
-    TopicConfigs { source: keep(source), target: keep(target) }
+    TopicConfigs {
+        source: keep(source),
+        target: keep(target),
+    }
 }
 
 type Done = Result<(String, usize, Result<TopicContext, Trouble>), tokio::task::JoinError>;
@@ -213,7 +241,11 @@ async fn settle(
         Err(trouble) => {
             flow.progress.count_error(trouble.reason());
             known.insert(name.clone(), Known::Resting(Instant::now() + REST));
-            let _ = found.send(Discovered::Trouble { topic: Arc::from(name.as_str()), partitions, trouble });
+            let _ = found.send(Discovered::Trouble {
+                topic: Arc::from(name.as_str()),
+                partitions,
+                trouble,
+            });
         }
     }
 }

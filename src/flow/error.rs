@@ -62,7 +62,9 @@ pub enum Trouble {
         to: i64,
     },
     /// The source log ends before what was already copied.
-    #[error("the source log ends at {source_end}, but {copied_end} offsets were copied: the source lost records")]
+    #[error(
+        "the source log ends at {source_end}, but {copied_end} offsets were copied: the source lost records"
+    )]
     SourceTruncated {
         /// The source's end now.
         source_end: i64,
@@ -101,7 +103,11 @@ pub enum Trouble {
 
 impl Trouble {
     /// A broker's error for one partition, with leader moves told apart.
-    pub fn broker(cluster: &str, code: kafka_protocol::ResponseError, message: Option<String>) -> Self {
+    pub fn broker(
+        cluster: &str,
+        code: kafka_protocol::ResponseError,
+        message: Option<String>,
+    ) -> Self {
         use kafka_protocol::ResponseError as E;
         match code {
             E::NotLeaderOrFollower
@@ -110,8 +116,14 @@ impl Trouble {
             | E::UnknownLeaderEpoch
             | E::ReplicaNotAvailable
             | E::KafkaStorageError
-            | E::OffsetNotAvailable => Self::LeaderMoved { cluster: cluster.to_owned() },
-            _ => Self::Broker { cluster: cluster.to_owned(), code, message },
+            | E::OffsetNotAvailable => Self::LeaderMoved {
+                cluster: cluster.to_owned(),
+            },
+            _ => Self::Broker {
+                cluster: cluster.to_owned(),
+                code,
+                message,
+            },
         }
     }
 
@@ -179,32 +191,54 @@ impl Trouble {
     pub fn hint(&self) -> &'static str {
         use kafka_protocol::ResponseError as E;
         match self {
-            Self::Broker { code: E::TopicAuthorizationFailed, cluster, .. } if cluster.starts_with("source") => {
+            Self::Broker {
+                code: E::TopicAuthorizationFailed,
+                cluster,
+                ..
+            } if cluster.starts_with("source") => {
                 "grant READ and DESCRIBE on this topic to Twinlog's principal on the source"
             }
-            Self::Broker { code: E::TopicAuthorizationFailed, .. } => {
+            Self::Broker {
+                code: E::TopicAuthorizationFailed,
+                ..
+            } => {
                 "grant WRITE, READ and DESCRIBE on this topic to Twinlog's principal on the target"
             }
-            Self::Broker { code: E::ClusterAuthorizationFailed, .. } => {
+            Self::Broker {
+                code: E::ClusterAuthorizationFailed,
+                ..
+            } => {
                 "grant CLUSTER_ACTION on the target cluster to Twinlog's principal, or set `offsets: mapped`"
             }
-            Self::Broker { code: E::MessageTooLarge, .. } => "raise max.message.bytes of the target topic to the source's",
-            Self::Broker { code: E::InvalidTimestamp, .. } => {
+            Self::Broker {
+                code: E::MessageTooLarge,
+                ..
+            } => "raise max.message.bytes of the target topic to the source's",
+            Self::Broker {
+                code: E::InvalidTimestamp,
+                ..
+            } => {
                 "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807"
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
             }
-            Self::Gap { .. } => "set `on_gap: record` to go on after the gap, or delete the target topic to copy anew",
+            Self::Gap { .. } => {
+                "set `on_gap: record` to go on after the gap, or delete the target topic to copy anew"
+            }
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
                  keep them, or delete the target topic to copy anew"
             }
-            Self::SourceRecreated => "set `on_recreate: recreate` to replace the copy, or rename the old copy first",
+            Self::SourceRecreated => {
+                "set `on_recreate: recreate` to replace the copy, or rename the old copy first"
+            }
             Self::TargetRecreated | Self::TargetNotEmpty => {
                 "delete or rename the target topic, or exclude the topic from the flow"
             }
-            Self::TargetPartitions { .. } => "delete the target topic, or exclude the topic from the flow",
+            Self::TargetPartitions { .. } => {
+                "delete the target topic, or exclude the topic from the flow"
+            }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
             Self::MapMismatch { .. } => "delete the target topic so that it is copied again",
             _ => "it is tried again by itself",

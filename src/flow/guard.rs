@@ -21,31 +21,56 @@ const STORE_EVERY: Duration = Duration::from_secs(5);
 
 /// Compares quiet partitions' log ends with our own count. Busy ones are checked by every answer.
 pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
-    while cancel.run_until_cancelled(tokio::time::sleep(COMPARE_EVERY)).await.is_some() {
+    while cancel
+        .run_until_cancelled(tokio::time::sleep(COMPARE_EVERY))
+        .await
+        .is_some()
+    {
         let quiet: Vec<(Arc<Partition>, i64)> = flow
             .open
             .iter()
             .filter(|entry| is_quiet(entry.value()))
-            .map(|entry| (entry.value().clone(), entry.value().progress.target_position.load(Ordering::Relaxed)))
+            .map(|entry| {
+                (
+                    entry.value().clone(),
+                    entry
+                        .value()
+                        .progress
+                        .target_position
+                        .load(Ordering::Relaxed),
+                )
+            })
             .collect();
-        let names: Vec<TopicPartition> = quiet.iter().map(|(partition, _)| partition.target.clone()).collect();
+        let names: Vec<TopicPartition> = quiet
+            .iter()
+            .map(|(partition, _)| partition.target.clone())
+            .collect();
         if names.is_empty() {
             continue;
         }
         let compared = wire::list_offsets(&flow.target, &names, OffsetSpec::Latest);
-        let Some(mut ends) = cancel.run_until_cancelled(compared).await else { return };
+        let Some(mut ends) = cancel.run_until_cancelled(compared).await else {
+            return;
+        };
         for (partition, before) in quiet {
-            let Some(Ok(end)) = ends.remove(&partition.target) else { continue };
+            let Some(Ok(end)) = ends.remove(&partition.target) else {
+                continue;
+            };
             let now = partition.progress.target_position.load(Ordering::Relaxed);
             // Only a partition that was quiet all the time can be judged.
             if now != before || !is_quiet(&partition) || end == now {
                 continue;
             }
             if end > now {
-                partition.fail(Trouble::ForeignWrite { expected: now, found: end });
+                partition.fail(Trouble::ForeignWrite {
+                    expected: now,
+                    found: end,
+                });
             } else {
                 // The target lost what it had acknowledged: it is copied again from there.
-                partition.fail(Trouble::LeaderMoved { cluster: format!("target ({})", flow.target.name()) });
+                partition.fail(Trouble::LeaderMoved {
+                    cluster: format!("target ({})", flow.target.name()),
+                });
             }
         }
     }
@@ -58,14 +83,22 @@ fn is_quiet(partition: &Partition) -> bool {
 /// Stores changed offset maps now and then, until cancelled.
 pub async fn keep_maps(flow: Arc<Flow>, cancel: CancellationToken) {
     let mut stored = HashMap::new();
-    while cancel.run_until_cancelled(tokio::time::sleep(STORE_EVERY)).await.is_some() {
+    while cancel
+        .run_until_cancelled(tokio::time::sleep(STORE_EVERY))
+        .await
+        .is_some()
+    {
         store_maps(&flow, &mut stored).await;
     }
 }
 
 /// Stores the maps that changed since they were stored last.
 pub async fn store_maps(flow: &Flow, stored: &mut HashMap<TopicPartition, TargetOffset>) {
-    let open: Vec<Arc<Partition>> = flow.open.iter().map(|entry| entry.value().clone()).collect();
+    let open: Vec<Arc<Partition>> = flow
+        .open
+        .iter()
+        .map(|entry| entry.value().clone())
+        .collect();
     for partition in open {
         let Some(map) = partition.map() else { continue };
         let end = map.target_end();
@@ -77,7 +110,9 @@ pub async fn store_maps(flow: &Flow, stored: &mut HashMap<TopicPartition, Target
             Ok(()) => {
                 stored.insert(partition.source.clone(), end);
             }
-            Err(error) => tracing::warn!(partition = %partition.source, %error, "the offset map could not be stored"),
+            Err(error) => {
+                tracing::warn!(partition = %partition.source, %error, "the offset map could not be stored")
+            }
         }
     }
 }

@@ -58,7 +58,15 @@ pub fn take(
     records: Bytes,
     aborted: &[(i64, i64)],
 ) -> (Vec<Work>, Result<(), BatchError>) {
-    let mut intake = Intake { rules, meter, position: *position, absorb_until, run: Vec::new(), run_bytes: 0, out: Vec::new() };
+    let mut intake = Intake {
+        rules,
+        meter,
+        position: *position,
+        absorb_until,
+        run: Vec::new(),
+        run_bytes: 0,
+        out: Vec::new(),
+    };
     let result = intake.take_all(records, aborted);
     let flushed = intake.flush();
     *position = intake.position;
@@ -78,7 +86,10 @@ impl Intake<'_> {
         batch::verify_crc(&batch)?;
         // The filter must see every batch, also those before the wanted offset.
         let is_aborted = filter.is_aborted(&batch)?;
-        let wanted = self.run.last().map_or(self.position.source, |last| last.header.next_offset());
+        let wanted = self
+            .run
+            .last()
+            .map_or(self.position.source, |last| last.header.next_offset());
         if batch.header.next_offset() <= wanted {
             return Ok(());
         }
@@ -206,7 +217,9 @@ impl Intake<'_> {
             source_base: first.header.base_offset,
             source_next: last.header.next_offset(),
             max_timestamp_ms: merged.max_timestamp,
-            form: Form::Coalesced { batches: u32::try_from(run.len()).unwrap_or(u32::MAX) },
+            form: Form::Coalesced {
+                batches: u32::try_from(run.len()).unwrap_or(u32::MAX),
+            },
             held_bytes: run_bytes,
         });
         Ok(())
@@ -216,7 +229,10 @@ impl Intake<'_> {
     fn open(&mut self, batch: &RawBatch, reason: OpenReason) -> Result<(), BatchError> {
         let records = batch::open(batch, self.rules.max_decompressed_bytes)?;
         let wanted = self.position.source;
-        let records: Vec<Record> = records.into_iter().filter(|record| record.offset >= wanted).collect();
+        let records: Vec<Record> = records
+            .into_iter()
+            .filter(|record| record.offset >= wanted)
+            .collect();
         let codec = if batch.legacy && reason == OpenReason::Legacy {
             batch::Codec::None
         } else {
@@ -224,10 +240,16 @@ impl Intake<'_> {
         };
         let total = records.len().max(1);
         for piece in pieces(&records, self.rules.max_batch_bytes) {
-            let (Some(first), Some(last)) = (piece.first(), piece.last()) else { continue };
+            let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
+                continue;
+            };
             self.hole_until(first.offset);
             let encoded = batch::encode(piece, codec, self.stamp())?;
-            let max_timestamp_ms = piece.iter().map(|record| record.timestamp).max().unwrap_or(-1);
+            let max_timestamp_ms = piece
+                .iter()
+                .map(|record| record.timestamp)
+                .max()
+                .unwrap_or(-1);
             self.emit(Piece {
                 head: encoded,
                 body: Bytes::new(),

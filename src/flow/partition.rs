@@ -160,7 +160,10 @@ impl Partition {
     }
 
     /// Notes appended records (or skipped offsets) in the map, where there is one.
-    pub fn note_in_map(&self, note: impl FnOnce(&mut OffsetMap) -> Result<(), MapError>) -> Result<(), MapError> {
+    pub fn note_in_map(
+        &self,
+        note: impl FnOnce(&mut OffsetMap) -> Result<(), MapError>,
+    ) -> Result<(), MapError> {
         match &self.map {
             Some(map) => note(&mut map.lock().unwrap_or_else(PoisonError::into_inner)),
             None => Ok(()),
@@ -169,7 +172,9 @@ impl Partition {
 
     /// The map as it is now, where there is one.
     pub fn map(&self) -> Option<OffsetMap> {
-        self.map.as_ref().map(|map| map.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.map
+            .as_ref()
+            .map(|map| map.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Whether work is waiting.

@@ -96,24 +96,42 @@ pub enum Witness {
 
 /// Compares the producer states with the target's end offset.
 pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witness {
-    let data = states.iter().find(|state| state.producer_id == producers.data_id && state.last_sequence >= 0);
-    let filler = states.iter().find(|state| state.producer_id == producers.filler_id);
+    let data = states
+        .iter()
+        .find(|state| state.producer_id == producers.data_id && state.last_sequence >= 0);
+    let filler = states
+        .iter()
+        .find(|state| state.producer_id == producers.filler_id);
     match (data, filler) {
-        (None, None) => Witness::Unknown { fillers: 0, data_known: false },
+        (None, None) => Witness::Unknown {
+            fillers: 0,
+            data_known: false,
+        },
         // Without data of ours still known, the filler's count fixes the sequence.
-        (None, Some(filler)) => {
-            Witness::Unknown { fillers: i64::from(filler.coordinator_epoch), data_known: false }
-        }
+        (None, Some(filler)) => Witness::Unknown {
+            fillers: i64::from(filler.coordinator_epoch),
+            data_known: false,
+        },
         (Some(data), filler) => {
             let fillers = filler.map_or(0, |filler| i64::from(filler.coordinator_epoch));
             let records = i64::from(data.last_sequence) + 1;
             let difference = signed_difference(end, records + fillers);
             match difference {
-                0 => Witness::Agrees { fillers, data_known: true },
-                less if less < 0 => Witness::Behind { written: end - less },
-                more if filler.is_some() => Witness::Longer { written: end - more },
+                0 => Witness::Agrees {
+                    fillers,
+                    data_known: true,
+                },
+                less if less < 0 => Witness::Behind {
+                    written: end - less,
+                },
+                more if filler.is_some() => Witness::Longer {
+                    written: end - more,
+                },
                 // Fillers of the past whose count has expired, or a stranger: the tail decides.
-                more => Witness::Unknown { fillers: more, data_known: true },
+                more => Witness::Unknown {
+                    fillers: more,
+                    data_known: true,
+                },
             }
         }
     }
@@ -122,14 +140,21 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
 /// `end - count` in the ring of sequences, nearest to zero.
 fn signed_difference(end: i64, count: i64) -> i64 {
     let ring = (end - count) & SEQUENCE_MASK;
-    if ring > SEQUENCE_MASK / 2 { ring - SEQUENCE_MASK - 1 } else { ring }
+    if ring > SEQUENCE_MASK / 2 {
+        ring - SEQUENCE_MASK - 1
+    } else {
+        ring
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PRODUCERS: Producers = Producers { data_id: 7, filler_id: 8 };
+    const PRODUCERS: Producers = Producers {
+        data_id: 7,
+        filler_id: 8,
+    };
 
     fn data(last_sequence: i32) -> ProducerState {
         state(7, last_sequence, -1)
@@ -154,31 +179,66 @@ mod tests {
     fn counts_that_add_up_agree() {
         assert_eq!(
             witness(&[data(9), filler(5)], PRODUCERS, 15),
-            Witness::Agrees { fillers: 5, data_known: true }
+            Witness::Agrees {
+                fillers: 5,
+                data_known: true
+            }
         );
-        assert_eq!(witness(&[data(9)], PRODUCERS, 10), Witness::Agrees { fillers: 0, data_known: true });
+        assert_eq!(
+            witness(&[data(9)], PRODUCERS, 10),
+            Witness::Agrees {
+                fillers: 0,
+                data_known: true
+            }
+        );
     }
 
     #[test]
     fn a_stranger_and_a_lagging_replica_are_told_apart() {
-        assert_eq!(witness(&[data(9), filler(5)], PRODUCERS, 18), Witness::Longer { written: 15 });
-        assert_eq!(witness(&[data(9), filler(5)], PRODUCERS, 12), Witness::Behind { written: 15 });
+        assert_eq!(
+            witness(&[data(9), filler(5)], PRODUCERS, 18),
+            Witness::Longer { written: 15 }
+        );
+        assert_eq!(
+            witness(&[data(9), filler(5)], PRODUCERS, 12),
+            Witness::Behind { written: 15 }
+        );
     }
 
     #[test]
     fn sequences_wrap() {
         let end = (1_i64 << 31) + 5;
-        let position = Position { source: end, target: end, fillers: 0, mapped: false };
+        let position = Position {
+            source: end,
+            target: end,
+            fillers: 0,
+            mapped: false,
+        };
         assert_eq!(position.sequence(), 5);
-        assert_eq!(witness(&[data(4)], PRODUCERS, end), Witness::Agrees { fillers: 0, data_known: true });
+        assert_eq!(
+            witness(&[data(4)], PRODUCERS, end),
+            Witness::Agrees {
+                fillers: 0,
+                data_known: true
+            }
+        );
     }
 
     #[test]
     fn an_expired_count_is_not_guessed() {
         assert_eq!(
             witness(&[data(9)], PRODUCERS, 12),
-            Witness::Unknown { fillers: 2, data_known: true }
+            Witness::Unknown {
+                fillers: 2,
+                data_known: true
+            }
         );
-        assert_eq!(witness(&[], PRODUCERS, 12), Witness::Unknown { fillers: 0, data_known: false });
+        assert_eq!(
+            witness(&[], PRODUCERS, 12),
+            Witness::Unknown {
+                fillers: 0,
+                data_known: false
+            }
+        );
     }
 }

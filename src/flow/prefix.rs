@@ -19,7 +19,12 @@ const RECORDS_PER_BATCH: i64 = 1_000_000;
 /// Burns the target's offsets from the position up to `origin`. Returns whether the leader then
 /// knows the data producer. Compacted topics refuse records without a key, and a topic that only
 /// compacts refuses `DeleteRecords`: there the prefix is left to fillers, which the cleaner removes.
-pub(super) async fn burn(flow: &Flow, one: &Candidate, position: &mut Position, origin: i64) -> Result<bool, Trouble> {
+pub(super) async fn burn(
+    flow: &Flow,
+    one: &Candidate,
+    position: &mut Position,
+    origin: i64,
+) -> Result<bool, Trouble> {
     if one.topic.rules.target_compacted {
         // The intake sees a hole below the first batch and fills it.
         return Ok(false);
@@ -39,10 +44,14 @@ pub(super) async fn burn(flow: &Flow, one: &Candidate, position: &mut Position, 
             producer_epoch: 0,
             base_sequence: position.sequence(),
         };
-        let batch = batch::empty_records_batch(i32::try_from(count).unwrap_or(i32::MAX), now_ms(), stamp);
+        let batch =
+            batch::empty_records_batch(i32::try_from(count).unwrap_or(i32::MAX), now_ms(), stamp);
         let base = wire::produce_one(&flow.target, &target, batch, -1).await?;
         if base != position.target {
-            return Err(Trouble::ForeignWrite { expected: position.target, found: base });
+            return Err(Trouble::ForeignWrite {
+                expected: position.target,
+                found: base,
+            });
         }
         position.copied(position.source + count, count);
     }

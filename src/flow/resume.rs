@@ -59,9 +59,18 @@ struct Ends {
 }
 
 /// Finds the positions of many partitions at once.
-pub async fn resume(flow: &Arc<Flow>, candidates: Vec<Candidate>) -> Vec<(Candidate, Result<Resume, Trouble>)> {
-    let source: Vec<TopicPartition> = candidates.iter().map(|one| one.topic.source(one.partition)).collect();
-    let target: Vec<TopicPartition> = candidates.iter().map(|one| one.topic.target(one.partition)).collect();
+pub async fn resume(
+    flow: &Arc<Flow>,
+    candidates: Vec<Candidate>,
+) -> Vec<(Candidate, Result<Resume, Trouble>)> {
+    let source: Vec<TopicPartition> = candidates
+        .iter()
+        .map(|one| one.topic.source(one.partition))
+        .collect();
+    let target: Vec<TopicPartition> = candidates
+        .iter()
+        .map(|one| one.topic.target(one.partition))
+        .collect();
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -71,7 +80,13 @@ pub async fn resume(flow: &Arc<Flow>, candidates: Vec<Candidate>) -> Vec<(Candid
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let producers = wire::describe_producers(&flow.target, &target).await;
-    let mut facts = Facts { source_start, source_end, target_start, target_end, producers };
+    let mut facts = Facts {
+        source_start,
+        source_end,
+        target_start,
+        target_end,
+        producers,
+    };
     let mut tasks = JoinSet::new();
     let mut results = Vec::with_capacity(candidates.len());
     for candidate in candidates {
@@ -98,7 +113,10 @@ pub async fn resume(flow: &Arc<Flow>, candidates: Vec<Candidate>) -> Vec<(Candid
 
 impl Facts {
     fn of(&mut self, flow: &Flow, one: &Candidate) -> Result<(Ends, Vec<ProducerState>), Trouble> {
-        let (source, target) = (one.topic.source(one.partition), one.topic.target(one.partition));
+        let (source, target) = (
+            one.topic.source(one.partition),
+            one.topic.target(one.partition),
+        );
         let ends = Ends {
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
@@ -107,22 +125,43 @@ impl Facts {
         };
         let states = match self.producers.remove(&target) {
             Some(states) => states?,
-            None => return Err(Trouble::LeaderMoved { cluster: flow.target.name().to_owned() }),
+            None => {
+                return Err(Trouble::LeaderMoved {
+                    cluster: flow.target.name().to_owned(),
+                });
+            }
         };
         Ok((ends, states))
     }
 }
 
-async fn decide(flow: &Flow, one: &Candidate, ends: Ends, states: &[ProducerState]) -> Result<Resume, Trouble> {
+async fn decide(
+    flow: &Flow,
+    one: &Candidate,
+    ends: Ends,
+    states: &[ProducerState],
+) -> Result<Resume, Trouble> {
     let (fillers, data_known) = match witness(states, flow.producers, ends.target_end) {
-        Witness::Agrees { fillers, data_known } => (fillers, data_known),
+        Witness::Agrees {
+            fillers,
+            data_known,
+        } => (fillers, data_known),
         Witness::Behind { written } => {
-            return Err(Trouble::TargetBehind { high_watermark: ends.target_end, written });
+            return Err(Trouble::TargetBehind {
+                high_watermark: ends.target_end,
+                written,
+            });
         }
         Witness::Longer { written } => {
-            return Err(Trouble::ForeignWrite { expected: written, found: ends.target_end });
+            return Err(Trouble::ForeignWrite {
+                expected: written,
+                found: ends.target_end,
+            });
         }
-        Witness::Unknown { fillers, data_known } => {
+        Witness::Unknown {
+            fillers,
+            data_known,
+        } => {
             check_tail(flow, one, &ends).await?;
             (fillers, data_known)
         }
@@ -130,9 +169,16 @@ async fn decide(flow: &Flow, one: &Candidate, ends: Ends, states: &[ProducerStat
     if one.topic.record.mapped {
         return resume_mapped(flow, one, &ends, data_known);
     }
-    let origin = usize::try_from(one.partition).ok().and_then(|index| one.topic.record.origins.get(index));
+    let origin = usize::try_from(one.partition)
+        .ok()
+        .and_then(|index| one.topic.record.origins.get(index));
     let origin = origin.copied().unwrap_or(0);
-    let mut position = Position { source: ends.target_end, target: ends.target_end, fillers, mapped: false };
+    let mut position = Position {
+        source: ends.target_end,
+        target: ends.target_end,
+        fillers,
+        mapped: false,
+    };
     let mut data_known = data_known;
     if position.target < origin {
         data_known |= prefix::burn(flow, one, &mut position, origin).await?;
@@ -141,28 +187,61 @@ async fn decide(flow: &Flow, one: &Candidate, ends: Ends, states: &[ProducerStat
         prefix::trim(flow, one, origin).await?;
     }
     let fetch_offset = check_source(flow, one, position.source, &ends).await?;
-    Ok(Resume { position, fetch_offset, data_known, map: None, absorb_until: 0 })
+    Ok(Resume {
+        position,
+        fetch_offset,
+        data_known,
+        map: None,
+        absorb_until: 0,
+    })
 }
 
-fn resume_mapped(flow: &Flow, one: &Candidate, ends: &Ends, data_known: bool) -> Result<Resume, Trouble> {
+fn resume_mapped(
+    flow: &Flow,
+    one: &Candidate,
+    ends: &Ends,
+    data_known: bool,
+) -> Result<Resume, Trouble> {
     let key = flow.map_key(&one.topic.source_topic, one.partition);
-    let stored = flow.store.get::<MapRecord>(&key).map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    let stored = flow
+        .store
+        .get::<MapRecord>(&key)
+        .map_err(|error| Trouble::NotIdentical(error.to_string()))?;
     let map = match stored {
         Some(stored) => stored.map,
-        None => return Err(Trouble::MapMismatch { map_end: -1, log_end: ends.target_end }),
+        None => {
+            return Err(Trouble::MapMismatch {
+                map_end: -1,
+                log_end: ends.target_end,
+            });
+        }
     };
     let (source, target) = (map.source_end().0, map.target_end().0);
     if target > ends.target_end {
-        return Err(Trouble::MapMismatch { map_end: target, log_end: ends.target_end });
+        return Err(Trouble::MapMismatch {
+            map_end: target,
+            log_end: ends.target_end,
+        });
     }
     if source > ends.source_end {
-        return Err(Trouble::SourceTruncated { source_end: ends.source_end, copied_end: source });
+        return Err(Trouble::SourceTruncated {
+            source_end: ends.source_end,
+            copied_end: source,
+        });
     }
     if source < ends.source_start {
-        return Err(Trouble::Gap { from: source, to: ends.source_start });
+        return Err(Trouble::Gap {
+            from: source,
+            to: ends.source_start,
+        });
     }
     Ok(Resume {
-        position: Position { source, target, fillers: 0, mapped: true },
+        position: Position {
+            source,
+            target,
+            fillers: 0,
+            mapped: true,
+        },
         fetch_offset: source,
         data_known,
         map: Some(map),
@@ -171,21 +250,43 @@ fn resume_mapped(flow: &Flow, one: &Candidate, ends: &Ends, data_known: bool) ->
 }
 
 /// The source must still have what comes next, and everything that was copied.
-async fn check_source(flow: &Flow, one: &Candidate, next: i64, ends: &Ends) -> Result<i64, Trouble> {
+async fn check_source(
+    flow: &Flow,
+    one: &Candidate,
+    next: i64,
+    ends: &Ends,
+) -> Result<i64, Trouble> {
     if next > ends.source_end {
-        return Err(Trouble::SourceTruncated { source_end: ends.source_end, copied_end: next });
+        return Err(Trouble::SourceTruncated {
+            source_end: ends.source_end,
+            copied_end: next,
+        });
     }
     if next >= ends.source_start {
         return Ok(next);
     }
-    let gap = Trouble::Gap { from: next, to: ends.source_start };
+    let gap = Trouble::Gap {
+        from: next,
+        to: ends.source_start,
+    };
     let lost = u64::try_from(ends.source_start - next).unwrap_or(0);
     if flow.config.on_gap == OnGap::Stop || lost > flow.config.burn_limit {
         return Err(gap);
     }
-    let key = format!("gap/{}/{}/{}/{next}", flow.config.name, one.topic.source_topic, one.partition);
-    let record = GapRecord { v: 1, from: next, to: ends.source_start, noticed_at_ms: now_ms() };
-    flow.store.put(&key, &record).await.map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    let key = format!(
+        "gap/{}/{}/{}/{next}",
+        flow.config.name, one.topic.source_topic, one.partition
+    );
+    let record = GapRecord {
+        v: 1,
+        from: next,
+        to: ends.source_start,
+        noticed_at_ms: now_ms(),
+    };
+    flow.store
+        .put(&key, &record)
+        .await
+        .map_err(|error| Trouble::NotIdentical(error.to_string()))?;
     tracing::warn!(
         topic = &*one.topic.source_topic,
         partition = one.partition,
@@ -193,8 +294,12 @@ async fn check_source(flow: &Flow, one: &Candidate, next: i64, ends: &Ends) -> R
         to = ends.source_start,
         "source retention removed records before they were copied; the gap is recorded (on_gap: record)"
     );
-    let progress = flow.progress.partition(&one.topic.source_topic, one.partition);
-    progress.gap_offsets.fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
+    let progress = flow
+        .progress
+        .partition(&one.topic.source_topic, one.partition);
+    progress
+        .gap_offsets
+        .fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
     Ok(ends.source_start)
 }
 
@@ -205,20 +310,35 @@ async fn check_tail(flow: &Flow, one: &Candidate, ends: &Ends) -> Result<(), Tro
         return Ok(());
     }
     let target = one.topic.target(one.partition);
-    let fetched = match wire::fetch_one(&flow.target, &target, ends.target_end - 1, 1024 * 1024).await {
-        // What is asked for was trimmed in between; the next try sees the new start.
-        Err(WireError::Server { code: ResponseError::OffsetOutOfRange, .. }) => {
-            return Err(Trouble::LeaderMoved { cluster: flow.target.name().to_owned() });
-        }
-        other => other?,
-    };
+    let fetched =
+        match wire::fetch_one(&flow.target, &target, ends.target_end - 1, 1024 * 1024).await {
+            // What is asked for was trimmed in between; the next try sees the new start.
+            Err(WireError::Server {
+                code: ResponseError::OffsetOutOfRange,
+                ..
+            }) => {
+                return Err(Trouble::LeaderMoved {
+                    cluster: flow.target.name().to_owned(),
+                });
+            }
+            other => other?,
+        };
     let mut last: Option<BatchHeader> = None;
     for batch in batch::split(fetched.records) {
         last = Some(batch?.header);
     }
     match last {
-        Some(header) if [flow.producers.data_id, flow.producers.filler_id].contains(&header.producer_id) => Ok(()),
-        Some(header) => Err(Trouble::ForeignWrite { expected: header.base_offset, found: ends.target_end }),
-        None => Err(Trouble::LeaderMoved { cluster: flow.target.name().to_owned() }),
+        Some(header)
+            if [flow.producers.data_id, flow.producers.filler_id].contains(&header.producer_id) =>
+        {
+            Ok(())
+        }
+        Some(header) => Err(Trouble::ForeignWrite {
+            expected: header.base_offset,
+            found: ends.target_end,
+        }),
+        None => Err(Trouble::LeaderMoved {
+            cluster: flow.target.name().to_owned(),
+        }),
     }
 }

@@ -64,7 +64,10 @@ pub async fn run_flow(
             Ok((flow, held)) => match go(flow, held, &cancel).await {
                 Ok(()) => {
                     let detail = "stopped in order".to_owned();
-                    progress.set_state(FlowState::Stopped { reason: "shutdown", detail });
+                    progress.set_state(FlowState::Stopped {
+                        reason: "shutdown",
+                        detail,
+                    });
                     return Ok(());
                 }
                 Err(error) => ("superseded", error),
@@ -79,7 +82,11 @@ pub async fn run_flow(
         if progress.set_state(FlowState::Waiting { reason, detail }) {
             tracing::warn!(flow = %config.name, reason, "{error}; it is tried again");
         }
-        if cancel.run_until_cancelled(tokio::time::sleep(AGAIN)).await.is_none() {
+        if cancel
+            .run_until_cancelled(tokio::time::sleep(AGAIN))
+            .await
+            .is_none()
+        {
             return Ok(());
         }
     }
@@ -104,19 +111,26 @@ async fn begin(
     let from = from.map_err(|error| ("source_unreachable", FlowError::Wire(error)))?;
     let to = to.map_err(|error| ("target_unreachable", FlowError::Wire(error)))?;
     refuse_same_cluster(&from, &to)?;
-    let (store, may_fill) = tokio::join!(StateStore::open(target), wire::probe_marker_right(target));
+    let (store, may_fill) =
+        tokio::join!(StateStore::open(target), wire::probe_marker_right(target));
     let store = store.map_err(target_failure)?;
-    let may_fill = may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
+    let may_fill =
+        may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
     if !may_fill && config.offsets != OffsetsMode::Mapped {
         tracing::warn!(
             flow = %config.name,
             "holes can't be filled on the target, so offsets can't be identical: grant CLUSTER_ACTION on the cluster"
         );
     }
-    let held = claim::claim(&store, &config.name).await.map_err(target_failure)?;
+    let held = claim::claim(&store, &config.name)
+        .await
+        .map_err(target_failure)?;
     let producers = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
-    let budget =
-        Budget::new(config.limits.in_flight_bytes, config.limits.partition_in_flight_bytes, progress.clone());
+    let budget = Budget::new(
+        config.limits.in_flight_bytes,
+        config.limits.partition_in_flight_bytes,
+        progress.clone(),
+    );
     let flow = Flow {
         source: source.clone(),
         target: target.clone(),
@@ -150,28 +164,49 @@ async fn producers(
     source_cluster_id: Option<String>,
 ) -> Result<Producers, Failure> {
     let key = format!("flow/{flow}");
-    if store.get::<FlowRecord>(&key).map_err(target_failure)?.is_none() {
+    if store
+        .get::<FlowRecord>(&key)
+        .map_err(target_failure)?
+        .is_none()
+    {
         let target_wire = |error: WireError| ("target_unreachable", FlowError::Wire(error));
         let (data_producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
         let (filler_producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
-        let record = FlowRecord { v: 1, source_cluster_id, data_producer_id, filler_producer_id };
+        let record = FlowRecord {
+            v: 1,
+            source_cluster_id,
+            data_producer_id,
+            filler_producer_id,
+        };
         store.refresh().await.map_err(target_failure)?;
-        if store.get::<FlowRecord>(&key).map_err(target_failure)?.is_none() {
+        if store
+            .get::<FlowRecord>(&key)
+            .map_err(target_failure)?
+            .is_none()
+        {
             store.put(&key, &record).await.map_err(target_failure)?;
         }
         tokio::time::sleep(AGREE).await;
     }
     store.reload().await.map_err(target_failure)?;
-    let (first, last): (Option<FlowRecord>, Option<FlowRecord>) =
-        (store.first(&key).map_err(target_failure)?, store.get(&key).map_err(target_failure)?);
+    let (first, last): (Option<FlowRecord>, Option<FlowRecord>) = (
+        store.first(&key).map_err(target_failure)?,
+        store.get(&key).map_err(target_failure)?,
+    );
     let Some(first) = first else {
-        return Err(("state", FlowError::State(format!("{key} is missing right after it was written"))));
+        return Err((
+            "state",
+            FlowError::State(format!("{key} is missing right after it was written")),
+        ));
     };
     if last.as_ref() != Some(&first) {
         // Compaction keeps the last value: make it the one that counts.
         store.put(&key, &first).await.map_err(target_failure)?;
     }
-    Ok(Producers { data_id: first.data_producer_id, filler_id: first.filler_producer_id })
+    Ok(Producers {
+        data_id: first.data_producer_id,
+        filler_id: first.filler_producer_id,
+    })
 }
 
 async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(), FlowError> {
@@ -182,7 +217,13 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
     tracker.spawn(guard::keep_maps(flow.clone(), work.clone()));
-    let supervising = Supervisor::run(flow.clone(), fence, discovered, tracker.clone(), work.clone());
+    let supervising = Supervisor::run(
+        flow.clone(),
+        fence,
+        discovered,
+        tracker.clone(),
+        work.clone(),
+    );
     tracker.spawn(supervising);
 
     let claim = held.keep(&flow.store, &keeping);

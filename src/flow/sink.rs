@@ -14,9 +14,12 @@ use std::task::{Context, Poll};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::write_txn_markers_request::{WritableTxnMarker, WritableTxnMarkerTopic};
+use kafka_protocol::messages::write_txn_markers_request::{
+    WritableTxnMarker, WritableTxnMarkerTopic,
+};
 use kafka_protocol::messages::{
-    ProduceRequest, ProduceResponse, ProducerId, TopicName, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+    ProduceRequest, ProduceResponse, ProducerId, TopicName, WriteTxnMarkersRequest,
+    WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::mpsc;
@@ -98,7 +101,10 @@ impl Lane {
         let mut waiting: VecDeque<Arc<Partition>> = VecDeque::new();
         let mut in_flight: VecDeque<Sent> = VecDeque::new();
         loop {
-            while in_flight.len() < REQUESTS_IN_FLIGHT && !waiting.is_empty() && !self.cancel.is_cancelled() {
+            while in_flight.len() < REQUESTS_IN_FLIGHT
+                && !waiting.is_empty()
+                && !self.cancel.is_cancelled()
+            {
                 self.send_next(&mut waiting, &mut in_flight).await;
             }
             if self.cancel.is_cancelled() && in_flight.is_empty() {
@@ -136,12 +142,20 @@ impl Lane {
     }
 
     /// Sends at most one produce and one marker request with what the waiting partitions have.
-    async fn send_next(&mut self, waiting: &mut VecDeque<Arc<Partition>>, in_flight: &mut VecDeque<Sent>) {
+    async fn send_next(
+        &mut self,
+        waiting: &mut VecDeque<Arc<Partition>>,
+        in_flight: &mut VecDeque<Sent>,
+    ) {
         let (batches, fills) = collect(waiting);
         if batches.is_empty() && fills.is_empty() {
             return;
         }
-        let connection = match self.cluster.connection(self.broker, Role::Produce(self.lane)).await {
+        let connection = match self
+            .cluster
+            .connection(self.broker, Role::Produce(self.lane))
+            .await
+        {
             Ok(connection) => connection,
             Err(error) => {
                 fail_all(batches.into_iter().chain(fills), &error);
@@ -176,7 +190,9 @@ impl Lane {
     ) -> Result<Pending<WriteTxnMarkersResponse>, WireError> {
         let mut markers = Vec::new();
         for item in items {
-            let Work::Fill(fill) = &item.work else { continue };
+            let Work::Fill(fill) = &item.work else {
+                continue;
+            };
             let topic = WritableTxnMarkerTopic::default()
                 .with_name(topic_name(&item.partition))
                 .with_partition_indexes(vec![item.partition.target.partition]);
@@ -202,7 +218,9 @@ impl Lane {
             Ok(Answered::Produce(response)) => settle_produce(self.cluster.name(), items, response),
             Ok(Answered::Markers(response)) => settle_markers(self.cluster.name(), items, response),
             Err(error) => {
-                self.cluster.drop_connection(self.broker, Role::Produce(self.lane)).await;
+                self.cluster
+                    .drop_connection(self.broker, Role::Produce(self.lane))
+                    .await;
                 fail_all(items, &error);
             }
         }
@@ -226,12 +244,20 @@ fn collect(waiting: &mut VecDeque<Arc<Partition>>) -> (Vec<Item>, Vec<Item>) {
         if bytes >= REQUEST_BYTES {
             break;
         }
-        let Some(partition) = waiting.pop_front() else { break };
+        let Some(partition) = waiting.pop_front() else {
+            break;
+        };
         match take(&partition) {
-            Some(work @ Work::Fill(_)) => fills.push(Item { partition: partition.clone(), work }),
+            Some(work @ Work::Fill(_)) => fills.push(Item {
+                partition: partition.clone(),
+                work,
+            }),
             Some(Work::Batch(batch)) => {
                 bytes += batch.size_bytes();
-                batches.push(Item { partition: partition.clone(), work: Work::Batch(batch) });
+                batches.push(Item {
+                    partition: partition.clone(),
+                    work: Work::Batch(batch),
+                });
             }
             Some(Work::Skip { .. }) | None => {
                 // Nothing sendable now: an answer or new work schedules it again.
@@ -255,14 +281,20 @@ fn take(partition: &Arc<Partition>) -> Option<Work> {
                 let from = partition.progress.source_position.load(Ordering::Relaxed);
                 let noted = partition.note_in_map(|map| {
                     let from = map.source_end().0.max(from);
-                    map.push_hole(SourceOffset(from), u64::try_from(source_next - from).unwrap_or(0))
+                    map.push_hole(
+                        SourceOffset(from),
+                        u64::try_from(source_next - from).unwrap_or(0),
+                    )
                 });
                 partition.answered();
                 if noted.is_err() {
                     partition.fail(map_trouble(partition));
                     return None;
                 }
-                partition.progress.source_position.store(source_next, Ordering::Relaxed);
+                partition
+                    .progress
+                    .source_position
+                    .store(source_next, Ordering::Relaxed);
             }
             Work::Batch(batch) if batch.target_base < partition.absorb_until => {
                 if batch.target_base + batch.count > partition.absorb_until {
@@ -304,16 +336,26 @@ fn topic_name(partition: &Partition) -> TopicName {
 
 /// Writes the produce request by hand, so that the payload isn't copied: the body is a list of
 /// slices that go to the socket as they are.
-fn start_produce(connection: &Connection, items: &[Item]) -> Result<Pending<ProduceResponse>, WireError> {
-    let version = connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
+fn start_produce(
+    connection: &Connection,
+    items: &[Item],
+) -> Result<Pending<ProduceResponse>, WireError> {
+    let version =
+        connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
     connection.start_raw::<ProduceRequest>(version, encode_produce(items))
 }
 
 fn encode_produce(items: &[Item]) -> Vec<Bytes> {
     let mut order: Vec<&Item> = items.iter().collect();
-    order.sort_by(|left, right| left.partition.target.topic.cmp(&right.partition.target.topic));
-    let topics: Vec<&[&Item]> =
-        order.chunk_by(|left, right| left.partition.target.topic == right.partition.target.topic).collect();
+    order.sort_by(|left, right| {
+        left.partition
+            .target
+            .topic
+            .cmp(&right.partition.target.topic)
+    });
+    let topics: Vec<&[&Item]> = order
+        .chunk_by(|left, right| left.partition.target.topic == right.partition.target.topic)
+        .collect();
     let mut segments = Vec::with_capacity(2 * items.len() + 2);
     let mut head = BytesMut::with_capacity(64);
     head.put_u8(0); // transactional_id: null
@@ -326,7 +368,9 @@ fn encode_produce(items: &[Item]) -> Vec<Bytes> {
         head.put_slice(name);
         put_count(&mut head, topic.len());
         for item in topic {
-            let Work::Batch(batch) = &item.work else { continue };
+            let Work::Batch(batch) = &item.work else {
+                continue;
+            };
             head.put_i32(item.partition.target.partition);
             put_count(&mut head, batch.size_bytes());
             segments.push(head.split().freeze());
@@ -354,32 +398,50 @@ fn put_count(out: &mut BytesMut, count: usize) {
 }
 
 fn settle_produce(cluster: &str, items: Vec<Item>, response: ProduceResponse) {
-    let mut answers: HashMap<(TopicName, i32), PartitionProduceResponse> = HashMap::with_capacity(items.len());
+    let mut answers: HashMap<(TopicName, i32), PartitionProduceResponse> =
+        HashMap::with_capacity(items.len());
     for topic in response.responses {
         for partition in topic.partition_responses {
             answers.insert((topic.name.clone(), partition.index), partition);
         }
     }
     for item in items {
-        let Work::Batch(batch) = &item.work else { continue };
-        let answer = answers.remove(&(topic_name(&item.partition), item.partition.target.partition));
+        let Work::Batch(batch) = &item.work else {
+            continue;
+        };
+        let answer =
+            answers.remove(&(topic_name(&item.partition), item.partition.target.partition));
         let result = match answer {
             Some(answer) => check_append(cluster, batch, answer),
             None => Err(missing_answer(cluster)),
         };
-        finish(&item.partition, result.map(|()| note_batch(&item.partition, batch)));
+        finish(
+            &item.partition,
+            result.map(|()| note_batch(&item.partition, batch)),
+        );
     }
 }
 
-fn check_append(cluster: &str, batch: &BatchWork, answer: PartitionProduceResponse) -> Result<(), Trouble> {
+fn check_append(
+    cluster: &str,
+    batch: &BatchWork,
+    answer: PartitionProduceResponse,
+) -> Result<(), Trouble> {
     if let Some(code) = ResponseError::try_from_code(answer.error_code) {
         let message = answer.error_message.map(|message| message.to_string());
-        return Err(Trouble::broker(&format!("target ({cluster})"), code, message));
+        return Err(Trouble::broker(
+            &format!("target ({cluster})"),
+            code,
+            message,
+        ));
     }
     if answer.base_offset == batch.target_base {
         Ok(())
     } else {
-        Err(Trouble::ForeignWrite { expected: batch.target_base, found: answer.base_offset })
+        Err(Trouble::ForeignWrite {
+            expected: batch.target_base,
+            found: answer.base_offset,
+        })
     }
 }
 
@@ -396,20 +458,29 @@ fn settle_markers(cluster: &str, items: Vec<Item>, response: WriteTxnMarkersResp
     for marker in response.markers {
         for topic in marker.topics {
             for partition in topic.partitions {
-                answers.insert((topic.name.clone(), partition.partition_index), partition.error_code);
+                answers.insert(
+                    (topic.name.clone(), partition.partition_index),
+                    partition.error_code,
+                );
             }
         }
     }
     for item in items {
-        let Work::Fill(fill) = &item.work else { continue };
-        let result = match answers.remove(&(topic_name(&item.partition), item.partition.target.partition)) {
-            Some(code) => match ResponseError::try_from_code(code) {
-                Some(code) => Err(Trouble::broker(&format!("target ({cluster})"), code, None)),
-                None => Ok(()),
-            },
-            None => Err(missing_answer(cluster)),
+        let Work::Fill(fill) = &item.work else {
+            continue;
         };
-        finish(&item.partition, result.map(|()| note_fill(&item.partition, fill)));
+        let result =
+            match answers.remove(&(topic_name(&item.partition), item.partition.target.partition)) {
+                Some(code) => match ResponseError::try_from_code(code) {
+                    Some(code) => Err(Trouble::broker(&format!("target ({cluster})"), code, None)),
+                    None => Ok(()),
+                },
+                None => Err(missing_answer(cluster)),
+            };
+        finish(
+            &item.partition,
+            result.map(|()| note_fill(&item.partition, fill)),
+        );
     }
 }
 
@@ -437,20 +508,36 @@ fn note_batch(partition: &Arc<Partition>, batch: &BatchWork) {
     let progress = &partition.progress;
     let noted = partition.note_in_map(|map| {
         let count = u64::try_from(batch.count).unwrap_or(0);
-        map.push_copied(SourceOffset(batch.source_base), TargetOffset(batch.target_base), count)
+        map.push_copied(
+            SourceOffset(batch.source_base),
+            TargetOffset(batch.target_base),
+            count,
+        )
     });
     if noted.is_err() {
         partition.fail(map_trouble(partition));
         return;
     }
-    progress.source_position.store(batch.source_next, Ordering::Relaxed);
-    progress.target_position.store(batch.target_base + batch.count, Ordering::Relaxed);
-    progress.records.fetch_add(u64::try_from(batch.count).unwrap_or(0), Ordering::Relaxed);
-    progress.bytes.fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
-    progress.last_timestamp_ms.fetch_max(batch.max_timestamp_ms, Ordering::Relaxed);
+    progress
+        .source_position
+        .store(batch.source_next, Ordering::Relaxed);
+    progress
+        .target_position
+        .store(batch.target_base + batch.count, Ordering::Relaxed);
+    progress
+        .records
+        .fetch_add(u64::try_from(batch.count).unwrap_or(0), Ordering::Relaxed);
+    progress
+        .bytes
+        .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+    progress
+        .last_timestamp_ms
+        .fetch_max(batch.max_timestamp_ms, Ordering::Relaxed);
     match batch.form {
         Form::Passed => progress.batches_passed.fetch_add(1, Ordering::Relaxed),
-        Form::Coalesced { batches } => progress.batches_coalesced.fetch_add(u64::from(batches), Ordering::Relaxed),
+        Form::Coalesced { batches } => progress
+            .batches_coalesced
+            .fetch_add(u64::from(batches), Ordering::Relaxed),
         Form::Opened => progress.batches_opened.fetch_add(1, Ordering::Relaxed),
     };
     note_moved(partition);
@@ -458,9 +545,15 @@ fn note_batch(partition: &Arc<Partition>, batch: &BatchWork) {
 
 fn note_fill(partition: &Arc<Partition>, fill: &FillWork) {
     let progress = &partition.progress;
-    progress.source_position.store(fill.source_next, Ordering::Relaxed);
-    progress.target_position.store(fill.target_base + fill.count, Ordering::Relaxed);
-    progress.holes_filled.fetch_add(u64::try_from(fill.count).unwrap_or(0), Ordering::Relaxed);
+    progress
+        .source_position
+        .store(fill.source_next, Ordering::Relaxed);
+    progress
+        .target_position
+        .store(fill.target_base + fill.count, Ordering::Relaxed);
+    progress
+        .holes_filled
+        .fetch_add(u64::try_from(fill.count).unwrap_or(0), Ordering::Relaxed);
     note_moved(partition);
 }
 
@@ -479,7 +572,12 @@ mod tests {
 
     #[test]
     fn compact_lengths_follow_kip_482() {
-        for (count, expected) in [(0_usize, vec![1_u8]), (126, vec![127]), (127, vec![0x80, 1]), (300, vec![0xad, 2])] {
+        for (count, expected) in [
+            (0_usize, vec![1_u8]),
+            (126, vec![127]),
+            (127, vec![0x80, 1]),
+            (300, vec![0xad, 2]),
+        ] {
             let mut out = BytesMut::new();
             put_count(&mut out, count);
             assert_eq!(out.to_vec(), expected, "count {count}");

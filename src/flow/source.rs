@@ -180,9 +180,15 @@ impl Session {
     }
 
     /// Sends the next fetch; `None` when no partition has room.
-    async fn send(&self, slots: &mut Slots, state: &mut SessionState) -> Result<Option<Sent>, WireError> {
+    async fn send(
+        &self,
+        slots: &mut Slots,
+        state: &mut SessionState,
+    ) -> Result<Option<Sent>, WireError> {
         let sessions = self.sessions.load(Ordering::Relaxed).max(1) as u64;
-        let wanted = FETCH_BYTES_MAX.min(self.budget.limit() / (2 * sessions)).max(1);
+        let wanted = FETCH_BYTES_MAX
+            .min(self.budget.limit() / (2 * sessions))
+            .max(1);
         let Some(reservation) = self.budget.reserve(wanted, (wanted / 4).max(1)) else {
             return Ok(None);
         };
@@ -192,10 +198,19 @@ impl Session {
             return Ok(None);
         };
         let pending = connection.start(&request, FETCH_VERSION_MAX)?;
-        Ok(Some(Sent { pending, _reservation: reservation, at: Instant::now() }))
+        Ok(Some(Sent {
+            pending,
+            _reservation: reservation,
+            at: Instant::now(),
+        }))
     }
 
-    fn request(&self, slots: &mut Slots, state: &mut SessionState, reservation: &Reservation) -> Option<FetchRequest> {
+    fn request(
+        &self,
+        slots: &mut Slots,
+        state: &mut SessionState,
+        reservation: &Reservation,
+    ) -> Option<FetchRequest> {
         let least = (self.budget.partition_limit() / 4).max(1);
         let full = state.epoch == 0;
         let mut topics: BTreeMap<Uuid, FetchTopic> = BTreeMap::new();
@@ -205,7 +220,9 @@ impl Session {
             if free < least {
                 out_of_room += 1;
                 if slot.in_session.take().is_some() {
-                    state.forgotten.push((*topic_id, *index, slot.partition.source.topic.clone()));
+                    state
+                        .forgotten
+                        .push((*topic_id, *index, slot.partition.source.topic.clone()));
                 }
                 continue;
             }
@@ -233,8 +250,17 @@ impl Session {
         if asked == 0 {
             return None;
         }
-        let wait = if out_of_room == 0 { LONG_POLL } else { SHORT_POLL };
-        let forgotten = if full { state.forgotten.clear(); Vec::new() } else { forgotten_topics(state, slots) };
+        let wait = if out_of_room == 0 {
+            LONG_POLL
+        } else {
+            SHORT_POLL
+        };
+        let forgotten = if full {
+            state.forgotten.clear();
+            Vec::new()
+        } else {
+            forgotten_topics(state, slots)
+        };
         Some(
             FetchRequest::default()
                 .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(500))
@@ -245,7 +271,13 @@ impl Session {
                 .with_session_epoch(state.epoch)
                 .with_topics(topics.into_values().collect())
                 .with_forgotten_topics_data(forgotten)
-                .with_rack_id(StrBytes::from_string(self.cluster.config().client_rack.clone().unwrap_or_default())),
+                .with_rack_id(StrBytes::from_string(
+                    self.cluster
+                        .config()
+                        .client_rack
+                        .clone()
+                        .unwrap_or_default(),
+                )),
         )
     }
 
@@ -261,22 +293,32 @@ impl Session {
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
             // The broker evicted or restarted the session; it is begun again with every partition.
             reset_session(slots, state);
-            if !matches!(code, ResponseError::FetchSessionIdNotFound | ResponseError::InvalidFetchSessionEpoch) {
+            if !matches!(
+                code,
+                ResponseError::FetchSessionIdNotFound | ResponseError::InvalidFetchSessionEpoch
+            ) {
                 for slot in slots.values() {
-                    slot.partition.fail(Trouble::broker(&self.cluster_name(), code, None));
+                    slot.partition
+                        .fail(Trouble::broker(&self.cluster_name(), code, None));
                 }
             }
             return 0;
         }
         state.id = response.session_id;
         // Session id 0: the broker has no room for a session, so every fetch names everything.
-        state.epoch = if response.session_id == 0 { 0 } else { next_epoch(state.epoch) };
+        state.epoch = if response.session_id == 0 {
+            0
+        } else {
+            next_epoch(state.epoch)
+        };
         let slow = sent_at.elapsed() >= SLOW_ANSWER;
         let mut bytes = 0;
         for topic in response.responses {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
-                let Some(slot) = slots.get_mut(&key) else { continue };
+                let Some(slot) = slots.get_mut(&key) else {
+                    continue;
+                };
                 if slot.partition.is_closed() {
                     continue;
                 }
@@ -295,9 +337,17 @@ impl Session {
         (data.error_code == 0 && preferred >= 0 && preferred != self.broker).then_some(preferred)
     }
 
-    fn hand_over(&self, slots: &mut Slots, state: &mut SessionState, key: (Uuid, i32), broker: i32) {
+    fn hand_over(
+        &self,
+        slots: &mut Slots,
+        state: &mut SessionState,
+        key: (Uuid, i32),
+        broker: i32,
+    ) {
         if let Some(slot) = slots.remove(&key) {
-            state.forgotten.push((key.0, key.1, slot.partition.source.topic.clone()));
+            state
+                .forgotten
+                .push((key.0, key.1, slot.partition.source.topic.clone()));
             let opening = Opening {
                 position: slot.position,
                 fetch_offset: slot.fetch_offset,
@@ -318,7 +368,8 @@ impl Session {
         fetched: &mut Vec<Fetched>,
     ) -> u64 {
         if let Some(code) = ResponseError::try_from_code(data.error_code) {
-            slot.partition.fail(Trouble::broker(&self.cluster_name(), code, None));
+            slot.partition
+                .fail(Trouble::broker(&self.cluster_name(), code, None));
             return 0;
         }
         if data.diverging_epoch.epoch >= 0 {
@@ -333,7 +384,9 @@ impl Session {
         let Some(scan) = scan(&records) else { return 0 };
         let size = records.len() as u64;
         if slow && size * 4 >= slot.wanted_bytes * 3 {
-            slot.wanted_bytes = (slot.wanted_bytes * 2).min(self.budget.partition_limit() / 2).max(1);
+            slot.wanted_bytes = (slot.wanted_bytes * 2)
+                .min(self.budget.partition_limit() / 2)
+                .max(1);
         }
         slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
         slot.last_epoch = scan.last_epoch;
@@ -343,13 +396,19 @@ impl Session {
             .into_iter()
             .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
             .collect();
-        fetched.push(Fetched { key, records, aborted });
+        fetched.push(Fetched {
+            key,
+            records,
+            aborted,
+        });
         size
     }
 
     /// The connection is gone: every partition of the session finds its leader anew.
     async fn lose(&self, slots: &mut Slots, state: &mut SessionState, error: &WireError) {
-        self.cluster.drop_connection(self.broker, Role::Fetch(0)).await;
+        self.cluster
+            .drop_connection(self.broker, Role::Fetch(0))
+            .await;
         for slot in slots.values() {
             slot.partition.fail(Trouble::Wire(error.clone()));
         }
@@ -363,10 +422,15 @@ impl Session {
 }
 
 fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
-    let key = (opening.partition.source_topic_id, opening.partition.source.partition);
+    let key = (
+        opening.partition.source_topic_id,
+        opening.partition.source.partition,
+    );
     // A partition that was closed and opened again keeps no trace in the broker's session.
     if let Some(old) = slots.remove(&key).filter(|old| old.in_session.is_some()) {
-        state.forgotten.push((key.0, key.1, old.partition.source.topic.clone()));
+        state
+            .forgotten
+            .push((key.0, key.1, old.partition.source.topic.clone()));
     }
     slots.insert(
         key,
@@ -386,7 +450,9 @@ fn forget_closed(slots: &mut Slots, state: &mut SessionState) {
     slots.retain(|(topic_id, index), slot| {
         let closed = slot.partition.is_closed();
         if closed && slot.in_session.is_some() {
-            state.forgotten.push((*topic_id, *index, slot.partition.source.topic.clone()));
+            state
+                .forgotten
+                .push((*topic_id, *index, slot.partition.source.topic.clone()));
         }
         !closed
     });
@@ -397,10 +463,15 @@ fn forget_closed(slots: &mut Slots, state: &mut SessionState) {
 fn forgotten_topics(state: &mut SessionState, slots: &Slots) -> Vec<ForgottenTopic> {
     let mut topics: BTreeMap<Uuid, ForgottenTopic> = BTreeMap::new();
     for (topic_id, index, _) in state.forgotten.drain(..) {
-        if slots.get(&(topic_id, index)).is_some_and(|slot| slot.in_session.is_some()) {
+        if slots
+            .get(&(topic_id, index))
+            .is_some_and(|slot| slot.in_session.is_some())
+        {
             continue;
         }
-        let topic = topics.entry(topic_id).or_insert_with(|| ForgottenTopic::default().with_topic_id(topic_id));
+        let topic = topics
+            .entry(topic_id)
+            .or_insert_with(|| ForgottenTopic::default().with_topic_id(topic_id));
         if !topic.partitions.contains(&index) {
             topic.partitions.push(index);
         }
@@ -420,26 +491,47 @@ fn next_epoch(epoch: i32) -> i32 {
 
 fn note_ends(partition: &Partition, data: &PartitionData) {
     let progress = &partition.progress;
-    progress.source_high_watermark.store(data.high_watermark, Ordering::Relaxed);
-    progress.source_stable_end.store(data.last_stable_offset, Ordering::Relaxed);
-    progress.source_log_start.store(data.log_start_offset, Ordering::Relaxed);
+    progress
+        .source_high_watermark
+        .store(data.high_watermark, Ordering::Relaxed);
+    progress
+        .source_stable_end
+        .store(data.last_stable_offset, Ordering::Relaxed);
+    progress
+        .source_log_start
+        .store(data.log_start_offset, Ordering::Relaxed);
     let lag = progress.lag_offsets();
     if lag == 0 {
         progress.caught_up_at_ms.store(now_ms(), Ordering::Relaxed);
     }
     let records = progress.records.load(Ordering::Relaxed).max(1);
     let mean_bytes = progress.bytes.load(Ordering::Relaxed) / records;
-    let lag_bytes = lag.max(0).saturating_mul(i64::try_from(mean_bytes).unwrap_or(0));
+    let lag_bytes = lag
+        .max(0)
+        .saturating_mul(i64::try_from(mean_bytes).unwrap_or(0));
     progress.lag_bytes.store(lag_bytes, Ordering::Relaxed);
 }
 
 /// Takes the answers through the intake and queues what comes out.
 fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
-    for Fetched { key, records, aborted } in fetched {
-        let Some(slot) = slots.get_mut(&key) else { continue };
+    for Fetched {
+        key,
+        records,
+        aborted,
+    } in fetched
+    {
+        let Some(slot) = slots.get_mut(&key) else {
+            continue;
+        };
         let partition = &slot.partition;
-        let (work, result) =
-            intake::take(&partition.rules, &partition.meter, &mut slot.position, partition.absorb_until, records, &aborted);
+        let (work, result) = intake::take(
+            &partition.rules,
+            &partition.meter,
+            &mut slot.position,
+            partition.absorb_until,
+            records,
+            &aborted,
+        );
         partition.push(work);
         if let Err(error) = result {
             partition.fail(Trouble::Batch(error));
@@ -464,14 +556,24 @@ fn scan(records: &[u8]) -> Option<Scan> {
         let base_offset = i64::from_be_bytes(rest[..8].try_into().ok()?);
         let length = usize::try_from(i32::from_be_bytes(rest[8..12].try_into().ok()?)).ok()?;
         let magic = rest[16];
-        let Some(batch) = rest.get(..12 + length) else { break };
+        let Some(batch) = rest.get(..12 + length) else {
+            break;
+        };
         let (delta, epoch) = if magic >= 2 {
             let epoch = i32::from_be_bytes(batch.get(12..16)?.try_into().ok()?);
-            (i32::from_be_bytes(batch.get(23..27)?.try_into().ok()?), epoch)
+            (
+                i32::from_be_bytes(batch.get(23..27)?.try_into().ok()?),
+                epoch,
+            )
         } else {
             (0, -1)
         };
-        last = Some(Scan { next_offset: base_offset.saturating_add(i64::from(delta)).saturating_add(1), last_epoch: epoch });
+        last = Some(Scan {
+            next_offset: base_offset
+                .saturating_add(i64::from(delta))
+                .saturating_add(1),
+            last_epoch: epoch,
+        });
         rest = &rest[12 + length..];
     }
     last

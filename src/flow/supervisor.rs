@@ -43,7 +43,10 @@ struct Entry {
 
 enum Status {
     Opening,
-    Open { partition: Arc<Partition>, since: Instant },
+    Open {
+        partition: Arc<Partition>,
+        since: Instant,
+    },
     Pausing,
     Stopped,
 }
@@ -120,7 +123,11 @@ impl Supervisor {
     fn take_discovered(&mut self, found: Discovered) -> Vec<Candidate> {
         match found {
             Discovered::Ready(topic) => self.take_topic(&topic),
-            Discovered::Trouble { topic, partitions, trouble } => {
+            Discovered::Trouble {
+                topic,
+                partitions,
+                trouble,
+            } => {
                 self.take_topic_trouble(&topic, partitions, &trouble);
                 Vec::new()
             }
@@ -128,7 +135,7 @@ impl Supervisor {
                 let keys: Vec<PartitionKey> = self.keys_of(&topic);
                 for key in keys {
                     self.drop_entry(&key);
-                    self.flow.progress.partitions.remove(&key);
+                    self.flow.progress.retire_partition(&key);
                 }
                 self.flow.progress.topics.remove(&topic);
                 Vec::new()
@@ -137,11 +144,19 @@ impl Supervisor {
     }
 
     fn keys_of(&self, topic: &Arc<str>) -> Vec<PartitionKey> {
-        self.entries.keys().filter(|key| key.0 == *topic).cloned().collect()
+        self.entries
+            .keys()
+            .filter(|key| key.0 == *topic)
+            .cloned()
+            .collect()
     }
 
     fn drop_entry(&mut self, key: &PartitionKey) {
-        if let Some(Entry { status: Status::Open { partition, .. }, .. }) = self.entries.remove(key) {
+        if let Some(Entry {
+            status: Status::Open { partition, .. },
+            ..
+        }) = self.entries.remove(key)
+        {
             partition.close();
         }
         self.flow.open.remove(key);
@@ -160,8 +175,18 @@ impl Supervisor {
                 }
                 self.drop_entry(&key);
             }
-            self.entries.insert(key, Entry { topic: topic.clone(), status: Status::Opening, attempt: 0 });
-            candidates.push(Candidate { topic: topic.clone(), partition });
+            self.entries.insert(
+                key,
+                Entry {
+                    topic: topic.clone(),
+                    status: Status::Opening,
+                    attempt: 0,
+                },
+            );
+            candidates.push(Candidate {
+                topic: topic.clone(),
+                partition,
+            });
         }
         candidates
     }
@@ -180,9 +205,20 @@ impl Supervisor {
     }
 
     fn take_trouble(&mut self, partition: &Arc<Partition>, trouble: &Trouble) {
-        let key: PartitionKey = (Arc::from(partition.source.topic.as_str()), partition.source.partition);
-        let Some(entry) = self.entries.get_mut(&key) else { return };
-        let Status::Open { partition: open, since } = &entry.status else { return };
+        let key: PartitionKey = (
+            Arc::from(partition.source.topic.as_str()),
+            partition.source.partition,
+        );
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        let Status::Open {
+            partition: open,
+            since,
+        } = &entry.status
+        else {
+            return;
+        };
         if !Arc::ptr_eq(open, partition) {
             return;
         }
@@ -193,13 +229,20 @@ impl Supervisor {
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 
-    fn pause_or_stop(&mut self, key: PartitionKey, closed: Option<Arc<Partition>>, trouble: &Trouble) {
+    fn pause_or_stop(
+        &mut self,
+        key: PartitionKey,
+        closed: Option<Arc<Partition>>,
+        trouble: &Trouble,
+    ) {
         self.flow.progress.count_error(trouble.reason());
         let progress = self.flow.progress.partition(&key.0, key.1);
         if progress.set_state(state_of(trouble)) {
             log_trouble(&key.0, key.1, trouble);
         }
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
         if trouble.policy() == Policy::StopPartition {
             entry.status = Status::Stopped;
             return;
@@ -229,7 +272,10 @@ impl Supervisor {
                     && matches!(entry.status, Status::Pausing)
                 {
                     entry.status = Status::Opening;
-                    reopen.push(Candidate { topic: entry.topic.clone(), partition: key.1 });
+                    reopen.push(Candidate {
+                        topic: entry.topic.clone(),
+                        partition: key.1,
+                    });
                 }
             }
             Event::Resumed(results) => {
@@ -264,11 +310,17 @@ impl Supervisor {
 
     fn take_resumed(&mut self, candidate: &Candidate, result: Result<Resume, Trouble>) {
         let key = (candidate.topic.source_topic.clone(), candidate.partition);
-        let Some(entry) = self.entries.get(&key) else { return };
+        let Some(entry) = self.entries.get(&key) else {
+            return;
+        };
         // The topic was replaced meanwhile: its new shape has its own opening.
-        if !matches!(entry.status, Status::Opening) || !Arc::ptr_eq(&entry.topic, &candidate.topic) {
+        if !matches!(entry.status, Status::Opening) || !Arc::ptr_eq(&entry.topic, &candidate.topic)
+        {
             if matches!(entry.status, Status::Opening) {
-                let again = Candidate { topic: entry.topic.clone(), partition: key.1 };
+                let again = Candidate {
+                    topic: entry.topic.clone(),
+                    partition: key.1,
+                };
                 self.resume(vec![again], true);
             }
             return;
@@ -278,7 +330,10 @@ impl Supervisor {
             Ok(partition) => {
                 self.flow.open.insert(key.clone(), partition.clone());
                 if let Some(entry) = self.entries.get_mut(&key) {
-                    entry.status = Status::Open { partition, since: Instant::now() };
+                    entry.status = Status::Open {
+                        partition,
+                        since: Instant::now(),
+                    };
                 }
             }
             Err(trouble) => self.pause_or_stop(key, None, &trouble),
@@ -286,16 +341,30 @@ impl Supervisor {
     }
 
     fn open(&mut self, candidate: &Candidate, resume: Resume) -> Result<Arc<Partition>, Trouble> {
-        let (source, target) =
-            (candidate.topic.source(candidate.partition), candidate.topic.target(candidate.partition));
-        let (source_broker, leader_epoch) =
-            self.flow.source.cached().leader(&source.topic, source.partition).ok_or_else(|| {
-                Trouble::LeaderMoved { cluster: format!("source ({})", self.flow.source.name()) }
+        let (source, target) = (
+            candidate.topic.source(candidate.partition),
+            candidate.topic.target(candidate.partition),
+        );
+        let (source_broker, leader_epoch) = self
+            .flow
+            .source
+            .cached()
+            .leader(&source.topic, source.partition)
+            .ok_or_else(|| Trouble::LeaderMoved {
+                cluster: format!("source ({})", self.flow.source.name()),
             })?;
-        let (target_broker, _) = self.flow.target.cached().leader(&target.topic, target.partition).ok_or_else(
-            || Trouble::LeaderMoved { cluster: format!("target ({})", self.flow.target.name()) },
-        )?;
-        let progress = self.flow.progress.partition(&candidate.topic.source_topic, candidate.partition);
+        let (target_broker, _) = self
+            .flow
+            .target
+            .cached()
+            .leader(&target.topic, target.partition)
+            .ok_or_else(|| Trouble::LeaderMoved {
+                cluster: format!("target ({})", self.flow.target.name()),
+            })?;
+        let progress = self
+            .flow
+            .progress
+            .partition(&candidate.topic.source_topic, candidate.partition);
         note_opened(&progress, &resume);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
@@ -337,7 +406,11 @@ impl Supervisor {
     }
 
     fn session(&mut self, broker: i32) -> mpsc::UnboundedSender<Opening> {
-        if let Some(session) = self.sessions.get(&broker).filter(|session| !session.is_closed()) {
+        if let Some(session) = self
+            .sessions
+            .get(&broker)
+            .filter(|session| !session.is_closed())
+        {
             return session.clone();
         }
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -357,7 +430,11 @@ impl Supervisor {
     }
 
     fn lane(&mut self, broker: i32, lane: u16) -> mpsc::UnboundedSender<Arc<Partition>> {
-        if let Some(sender) = self.lanes.get(&(broker, lane)).filter(|sender| !sender.is_closed()) {
+        if let Some(sender) = self
+            .lanes
+            .get(&(broker, lane))
+            .filter(|sender| !sender.is_closed())
+        {
             return sender.clone();
         }
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -377,16 +454,22 @@ impl Supervisor {
 
 /// Partitions are spread over a broker's lanes; one partition never has two.
 fn lane_of(candidate: &Candidate) -> u16 {
-    let spread = candidate.topic.source_topic.bytes().fold(candidate.partition.unsigned_abs(), |sum, byte| {
-        sum.wrapping_add(u32::from(byte))
-    });
+    let spread = candidate
+        .topic
+        .source_topic
+        .bytes()
+        .fold(candidate.partition.unsigned_abs(), |sum, byte| {
+            sum.wrapping_add(u32::from(byte))
+        });
     u16::try_from(spread % u32::from(LANES_PER_BROKER)).unwrap_or(0)
 }
 
 fn pause(attempt: u32) -> Duration {
     let longest = (PAUSE_FIRST * 2_u32.saturating_pow(attempt.min(10))).min(PAUSE_LAST);
     // At least half of it: the first pause also lets a broker's queue drain.
-    longest.mul_f64(rand::random_range(0.5..1.0)).max(PAUSE_FIRST)
+    longest
+        .mul_f64(rand::random_range(0.5..1.0))
+        .max(PAUSE_FIRST)
 }
 
 fn state_of(trouble: &Trouble) -> PartitionState {
@@ -401,13 +484,23 @@ fn log_trouble(topic: &str, partition: i32, trouble: &Trouble) {
     let (reason, hint) = (trouble.reason(), trouble.hint());
     match trouble.policy() {
         Policy::Reopen => tracing::warn!(topic, partition, reason, hint, "{trouble}"),
-        Policy::StopPartition => tracing::error!(topic, partition, reason, hint, "partition stopped: {trouble}"),
+        Policy::StopPartition => tracing::error!(
+            topic,
+            partition,
+            reason,
+            hint,
+            "partition stopped: {trouble}"
+        ),
     }
 }
 
 fn note_opened(progress: &PartitionProgress, resume: &Resume) {
-    progress.source_position.store(resume.position.source, Ordering::Relaxed);
-    progress.target_position.store(resume.position.target, Ordering::Relaxed);
+    progress
+        .source_position
+        .store(resume.position.source, Ordering::Relaxed);
+    progress
+        .target_position
+        .store(resume.position.target, Ordering::Relaxed);
     progress.progressed_at_ms.store(now_ms(), Ordering::Relaxed);
     let _ = progress.first_position.compare_exchange(
         -1,

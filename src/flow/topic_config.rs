@@ -26,8 +26,13 @@ pub struct TopicConfigs {
 }
 
 /// Taken from the source with the source broker's default resolved.
-const RESOLVED: [&str; 5] =
-    ["max.message.bytes", "compression.type", "cleanup.policy", "retention.ms", "retention.bytes"];
+const RESOLVED: [&str; 5] = [
+    "max.message.bytes",
+    "compression.type",
+    "cleanup.policy",
+    "retention.ms",
+    "retention.bytes",
+];
 
 /// Never copied: they belong to a cluster's own operation, or are decided below. MirrorMaker 2's
 /// `DefaultConfigPropertyFilter` excludes most of them too.
@@ -57,7 +62,13 @@ pub(super) async fn create(
     target_topic: &str,
     configs: &TopicConfigs,
 ) -> Result<Uuid, Trouble> {
-    let source_replicas = found.source.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(1);
+    let source_replicas = found
+        .source
+        .partitions
+        .iter()
+        .map(|partition| partition.replicas.len())
+        .max()
+        .unwrap_or(1);
     let brokers = flow.target.cached().brokers.len().max(1);
     let replicas = flow
         .config
@@ -68,9 +79,17 @@ pub(super) async fn create(
     let count = i32::try_from(found.source.partitions.len()).unwrap_or(i32::MAX);
     let wanted = wanted_configs(source, replicas);
     match wire::create_topic(&flow.target, target_topic, count, replicas, &wanted).await {
-        Err(WireError::Server { code: ResponseError::InvalidConfig, message, .. }) => {
+        Err(WireError::Server {
+            code: ResponseError::InvalidConfig,
+            message,
+            ..
+        }) => {
             // An override that this target doesn't know must not keep the topic from being copied.
-            tracing::warn!(topic = target_topic, ?message, "the target refused a config; only the decisive ones are set");
+            tracing::warn!(
+                topic = target_topic,
+                ?message,
+                "the target refused a config; only the decisive ones are set"
+            );
             let decisive = decisive_configs(source);
             Ok(wire::create_topic(&flow.target, target_topic, count, replicas, &decisive).await?)
         }
@@ -86,7 +105,10 @@ fn decisive_configs(source: &Values) -> BTreeMap<String, String> {
     // A mirror keeps the source's timestamps, whatever they are: append times are written as
     // create times, and history must not be refused for its age.
     configs.insert("message.timestamp.type".to_owned(), "CreateTime".to_owned());
-    for key in ["message.timestamp.before.max.ms", "message.timestamp.after.max.ms"] {
+    for key in [
+        "message.timestamp.before.max.ms",
+        "message.timestamp.after.max.ms",
+    ] {
         configs.insert(key.to_owned(), i64::MAX.to_string());
     }
     configs
@@ -95,14 +117,25 @@ fn decisive_configs(source: &Values) -> BTreeMap<String, String> {
 fn wanted_configs(source: &Values, replicas: i16) -> BTreeMap<String, String> {
     let mut configs = decisive_configs(source);
     for (key, config) in source {
-        let copied = !config.is_default_source && !config.sensitive && !NOT_COPIED.contains(&key.as_str());
+        let copied =
+            !config.is_default_source && !config.sensitive && !NOT_COPIED.contains(&key.as_str());
         if let (true, Some(value)) = (copied, &config.value) {
             configs.insert(key.clone(), value.clone());
         }
     }
-    if let Some(least) = source.get("min.insync.replicas").filter(|least| !least.is_default_source) {
-        let least: i16 = least.value.as_deref().and_then(|value| value.parse().ok()).unwrap_or(1);
-        configs.insert("min.insync.replicas".to_owned(), least.min(replicas).to_string());
+    if let Some(least) = source
+        .get("min.insync.replicas")
+        .filter(|least| !least.is_default_source)
+    {
+        let least: i16 = least
+            .value
+            .as_deref()
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(1);
+        configs.insert(
+            "min.insync.replicas".to_owned(),
+            least.min(replicas).to_string(),
+        );
     }
     configs
 }
@@ -112,7 +145,11 @@ mod tests {
     use super::*;
 
     fn set(value: &str, is_default_source: bool) -> ConfigValue {
-        ConfigValue { value: Some(value.to_owned()), is_default_source, sensitive: false }
+        ConfigValue {
+            value: Some(value.to_owned()),
+            is_default_source,
+            sensitive: false,
+        }
     }
 
     #[test]
@@ -121,7 +158,10 @@ mod tests {
             ("max.message.bytes".to_owned(), set("2000000", true)),
             ("segment.ms".to_owned(), set("1000", false)),
             ("segment.bytes".to_owned(), set("1073741824", true)),
-            ("message.timestamp.type".to_owned(), set("LogAppendTime", false)),
+            (
+                "message.timestamp.type".to_owned(),
+                set("LogAppendTime", false),
+            ),
             ("min.insync.replicas".to_owned(), set("2", false)),
         ]);
         let wanted = wanted_configs(&source, 1);

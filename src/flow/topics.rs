@@ -36,12 +36,18 @@ pub struct TopicContext {
 impl TopicContext {
     /// A partition's name on the source.
     pub fn source(&self, partition: i32) -> TopicPartition {
-        TopicPartition { topic: self.source_topic.to_string(), partition }
+        TopicPartition {
+            topic: self.source_topic.to_string(),
+            partition,
+        }
     }
 
     /// A partition's name on the target.
     pub fn target(&self, partition: i32) -> TopicPartition {
-        TopicPartition { topic: self.record.target_topic.clone(), partition }
+        TopicPartition {
+            topic: self.record.target_topic.clone(),
+            partition,
+        }
     }
 }
 
@@ -77,7 +83,11 @@ pub struct Found<'a> {
 ///
 /// # Errors
 /// A trouble for this topic alone.
-pub async fn ensure(flow: &Flow, found: Found<'_>, configs: &TopicConfigs) -> Result<TopicContext, Trouble> {
+pub async fn ensure(
+    flow: &Flow,
+    found: Found<'_>,
+    configs: &TopicConfigs,
+) -> Result<TopicContext, Trouble> {
     let key = flow.topic_key(found.name);
     let target_topic = flow.config.rename.apply(&flow.config.source, found.name);
     let mut record: Option<TopicRecord> = flow.store.get(&key).map_err(state_trouble)?;
@@ -88,7 +98,10 @@ pub async fn ensure(flow: &Flow, found: Found<'_>, configs: &TopicConfigs) -> Re
             replace_recreated(flow, found.name, known, target).await?;
             (record, target) = (None, None);
         } else if target.is_none() {
-            tracing::warn!(topic = found.name, "the target topic is gone; the topic is copied again from its start");
+            tracing::warn!(
+                topic = found.name,
+                "the target topic is gone; the topic is copied again from its start"
+            );
             forget(flow, found.name, known).await?;
             record = None;
         }
@@ -106,7 +119,11 @@ pub async fn ensure(flow: &Flow, found: Found<'_>, configs: &TopicConfigs) -> Re
             reason: record.reason.clone(),
         },
     );
-    Ok(TopicContext { source_topic: Arc::from(found.name), record, rules })
+    Ok(TopicContext {
+        source_topic: Arc::from(found.name),
+        record,
+        rules,
+    })
 }
 
 fn state_trouble(error: StateError) -> Trouble {
@@ -124,11 +141,15 @@ async fn replace_recreated(
     target: Option<&TopicMetadata>,
 ) -> Result<(), Trouble> {
     // Nothing is ever deleted on the target that we did not create.
-    let ours = target.is_none_or(|target| known.created && target.topic_id == known.target_topic_id);
+    let ours =
+        target.is_none_or(|target| known.created && target.topic_id == known.target_topic_id);
     if flow.config.on_recreate == OnRecreate::Stop || !ours {
         return Err(Trouble::SourceRecreated);
     }
-    tracing::warn!(topic = name, "the source topic was created again; its copy is replaced (on_recreate: recreate)");
+    tracing::warn!(
+        topic = name,
+        "the source topic was created again; its copy is replaced (on_recreate: recreate)"
+    );
     // A produce names its topic, not its id: none may be on its way when the name gets a new log.
     flow.close_topic(name).await;
     if target.is_some() {
@@ -141,13 +162,22 @@ async fn replace_recreated(
 /// Deletion is asynchronous in the brokers; a create right behind it would be refused.
 async fn wait_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
     for _ in 0..100 {
-        let metadata = flow.target.metadata(Some(&[target_topic.to_owned()])).await?;
-        if metadata.topics.get(target_topic).is_none_or(|topic| topic.error.is_some()) {
+        let metadata = flow
+            .target
+            .metadata(Some(&[target_topic.to_owned()]))
+            .await?;
+        if metadata
+            .topics
+            .get(target_topic)
+            .is_none_or(|topic| topic.error.is_some())
+        {
             return Ok(());
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    Err(Trouble::LeaderMoved { cluster: format!("target ({})", flow.target.name()) })
+    Err(Trouble::LeaderMoved {
+        cluster: format!("target ({})", flow.target.name()),
+    })
 }
 
 async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
@@ -158,7 +188,10 @@ async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trou
             flow.store.remove(&key).await.map_err(state_trouble)?;
         }
     }
-    flow.store.remove(&flow.topic_key(name)).await.map_err(state_trouble)
+    flow.store
+        .remove(&flow.topic_key(name))
+        .await
+        .map_err(state_trouble)
 }
 
 /// A known topic: its counterpart must still be the one that we filled, with as many partitions.
@@ -191,13 +224,19 @@ async fn match_partitions(
 ) -> Result<(), Trouble> {
     let there = target.partitions.len();
     if there > wanted {
-        return Err(Trouble::TargetPartitions { target: there, source_count: wanted });
+        return Err(Trouble::TargetPartitions {
+            target: there,
+            source_count: wanted,
+        });
     }
     if there < wanted {
         let total = i32::try_from(wanted).unwrap_or(i32::MAX);
         match wire::create_partitions(&flow.target, target_topic, total).await {
             // Another process was faster.
-            Err(WireError::Server { code: ResponseError::InvalidPartitions, .. }) => {}
+            Err(WireError::Server {
+                code: ResponseError::InvalidPartitions,
+                ..
+            }) => {}
             other => other?,
         }
     }
@@ -224,7 +263,10 @@ async fn begin(
             match_partitions(flow, &target_topic, count, target).await?;
             (target.topic_id, false)
         }
-        None => (topic_config::create(flow, found, &target_topic, configs).await?, true),
+        None => (
+            topic_config::create(flow, found, &target_topic, configs).await?,
+            true,
+        ),
     };
     let record = TopicRecord {
         v: 1,
@@ -242,16 +284,29 @@ async fn begin(
 }
 
 /// A mapped partition has a map from its first moment on: it can't be derived from the log.
-async fn write_maps(flow: &Flow, key: &str, record: &TopicRecord, source: &TopicMetadata) -> Result<(), Trouble> {
+async fn write_maps(
+    flow: &Flow,
+    key: &str,
+    record: &TopicRecord,
+    source: &TopicMetadata,
+) -> Result<(), Trouble> {
     if !record.mapped {
         return Ok(());
     }
     let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
     for (partition, origin) in source.partitions.iter().zip(&record.origins) {
         let key = flow.map_key(name, partition.index);
-        if flow.store.get::<MapRecord>(&key).map_err(state_trouble)?.is_none() {
+        if flow
+            .store
+            .get::<MapRecord>(&key)
+            .map_err(state_trouble)?
+            .is_none()
+        {
             let map = OffsetMap::starting_at(SourceOffset(*origin), TargetOffset(0));
-            flow.store.put(&key, &MapRecord { v: 1, map }).await.map_err(state_trouble)?;
+            flow.store
+                .put(&key, &MapRecord { v: 1, map })
+                .await
+                .map_err(state_trouble)?;
         }
     }
     Ok(())
@@ -263,14 +318,20 @@ async fn origins(flow: &Flow, found: &Found<'_>) -> Result<Vec<i64>, Trouble> {
         .source
         .partitions
         .iter()
-        .map(|partition| TopicPartition { topic: found.name.to_owned(), partition: partition.index })
+        .map(|partition| TopicPartition {
+            topic: found.name.to_owned(),
+            partition: partition.index,
+        })
         .collect();
     let spec = match flow.config.start {
         Start::Latest if found.at_first_look => OffsetSpec::LatestStable,
         _ => OffsetSpec::Earliest,
     };
     let mut offsets = wire::list_offsets(&flow.source, &partitions, spec).await;
-    partitions.iter().map(|partition| take_offset(&mut offsets, partition, flow.source.name())).collect()
+    partitions
+        .iter()
+        .map(|partition| take_offset(&mut offsets, partition, flow.source.name()))
+        .collect()
 }
 
 /// One partition's answer out of many.
@@ -281,7 +342,9 @@ pub(super) fn take_offset(
 ) -> Result<i64, Trouble> {
     match offsets.remove(partition) {
         Some(result) => Ok(result?),
-        None => Err(Trouble::LeaderMoved { cluster: cluster.to_owned() }),
+        None => Err(Trouble::LeaderMoved {
+            cluster: cluster.to_owned(),
+        }),
     }
 }
 
@@ -291,24 +354,39 @@ fn choose_offsets(flow: &Flow, origins: &[i64]) -> Result<(bool, String), Troubl
     }
     let prefix = origins.iter().copied().max().unwrap_or(0);
     let obstacle = if !flow.may_fill {
-        Some("Twinlog may not fill holes on the target: grant CLUSTER_ACTION on the cluster".to_owned())
+        Some(
+            "Twinlog may not fill holes on the target: grant CLUSTER_ACTION on the cluster"
+                .to_owned(),
+        )
     } else if u64::try_from(prefix).unwrap_or(0) > flow.config.burn_limit {
-        Some(format!("the source log starts at {prefix}, beyond offsets.burn_limit {}", flow.config.burn_limit))
+        Some(format!(
+            "the source log starts at {prefix}, beyond offsets.burn_limit {}",
+            flow.config.burn_limit
+        ))
     } else {
         None
     };
     match obstacle {
         None => Ok((false, String::new())),
-        Some(obstacle) if flow.config.offsets == OffsetsMode::Identical => Err(Trouble::NotIdentical(obstacle)),
+        Some(obstacle) if flow.config.offsets == OffsetsMode::Identical => {
+            Err(Trouble::NotIdentical(obstacle))
+        }
         Some(obstacle) => Ok((true, obstacle)),
     }
 }
 
-async fn is_empty(flow: &Flow, target_topic: &str, target: &TopicMetadata) -> Result<bool, Trouble> {
+async fn is_empty(
+    flow: &Flow,
+    target_topic: &str,
+    target: &TopicMetadata,
+) -> Result<bool, Trouble> {
     let partitions: Vec<TopicPartition> = target
         .partitions
         .iter()
-        .map(|partition| TopicPartition { topic: target_topic.to_owned(), partition: partition.index })
+        .map(|partition| TopicPartition {
+            topic: target_topic.to_owned(),
+            partition: partition.index,
+        })
         .collect();
     let mut ends = wire::list_offsets(&flow.target, &partitions, OffsetSpec::Latest).await;
     for partition in &partitions {
@@ -319,7 +397,12 @@ async fn is_empty(flow: &Flow, target_topic: &str, target: &TopicMetadata) -> Re
     Ok(true)
 }
 
-async fn rules(flow: &Flow, name: &str, target_topic: &str, configs: &TopicConfigs) -> Result<IntakeRules, Trouble> {
+async fn rules(
+    flow: &Flow,
+    name: &str,
+    target_topic: &str,
+    configs: &TopicConfigs,
+) -> Result<IntakeRules, Trouble> {
     let asked = [target_topic.to_owned()];
     let target = match configs.target.get(target_topic) {
         Some(target) => target.clone(),
@@ -330,10 +413,12 @@ async fn rules(flow: &Flow, name: &str, target_topic: &str, configs: &TopicConfi
     };
     let empty = BTreeMap::new();
     let source = configs.source.get(name).unwrap_or(&empty);
-    let max_batch_bytes =
-        topic_config::value(&target, "max.message.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_048_588);
+    let max_batch_bytes = topic_config::value(&target, "max.message.bytes")
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(1_048_588);
     let compacted = |configs: &topic_config::Values| {
-        topic_config::value(configs, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+        topic_config::value(configs, "cleanup.policy")
+            .is_some_and(|policy| policy.contains("compact"))
     };
     Ok(IntakeRules {
         producers: flow.producers,

@@ -59,7 +59,10 @@ impl StateStore {
     /// When the target can't be reached, refuses the topic, or the state can't be read.
     pub async fn open(cluster: &Cluster) -> Result<Self, StateError> {
         let metadata = cluster.metadata(Some(&[STATE_TOPIC.to_owned()])).await?;
-        let exists = metadata.topics.get(STATE_TOPIC).is_some_and(|topic| topic.error.is_none());
+        let exists = metadata
+            .topics
+            .get(STATE_TOPIC)
+            .is_some_and(|topic| topic.error.is_none());
         if !exists {
             create(cluster, metadata.brokers.len()).await?;
         }
@@ -74,7 +77,11 @@ impl StateStore {
     /// As [`StateStore::open`].
     pub async fn open_existing(cluster: &Cluster) -> Result<Option<Self>, StateError> {
         let metadata = cluster.metadata(Some(&[STATE_TOPIC.to_owned()])).await?;
-        if metadata.topics.get(STATE_TOPIC).is_none_or(|topic| topic.error.is_some()) {
+        if metadata
+            .topics
+            .get(STATE_TOPIC)
+            .is_none_or(|topic| topic.error.is_some())
+        {
             return Ok(None);
         }
         let store = Self::at(cluster);
@@ -85,7 +92,10 @@ impl StateStore {
     fn at(cluster: &Cluster) -> Self {
         Self {
             cluster: cluster.clone(),
-            partition: TopicPartition { topic: STATE_TOPIC.to_owned(), partition: 0 },
+            partition: TopicPartition {
+                topic: STATE_TOPIC.to_owned(),
+                partition: 0,
+            },
             inner: Mutex::new(Inner::default()),
         }
     }
@@ -106,9 +116,15 @@ impl StateStore {
             if from >= end {
                 return Ok(());
             }
-            let fetched = match wire::fetch_one(&self.cluster, &self.partition, from, FETCH_BYTES).await {
-                Err(WireError::Server { code: ResponseError::OffsetOutOfRange, .. }) => {
-                    let mut starts = wire::list_offsets(&self.cluster, &partitions, OffsetSpec::Earliest).await;
+            let fetched = match wire::fetch_one(&self.cluster, &self.partition, from, FETCH_BYTES)
+                .await
+            {
+                Err(WireError::Server {
+                    code: ResponseError::OffsetOutOfRange,
+                    ..
+                }) => {
+                    let mut starts =
+                        wire::list_offsets(&self.cluster, &partitions, OffsetSpec::Earliest).await;
                     let start = starts.remove(&self.partition).transpose()?.unwrap_or(end);
                     self.inner().next_offset = start.max(from + 1);
                     continue;
@@ -142,7 +158,12 @@ impl StateStore {
                 if record.offset < from {
                     continue;
                 }
-                let Some(key) = record.key.and_then(|key| String::from_utf8(key.to_vec()).ok()) else { continue };
+                let Some(key) = record
+                    .key
+                    .and_then(|key| String::from_utf8(key.to_vec()).ok())
+                else {
+                    continue;
+                };
                 self.keep(key, record.value.map(|value| value.to_vec()));
             }
         }
@@ -154,7 +175,10 @@ impl StateStore {
         let mut inner = self.inner();
         match value {
             Some(value) => {
-                inner.first.entry(key.clone()).or_insert_with(|| value.clone());
+                inner
+                    .first
+                    .entry(key.clone())
+                    .or_insert_with(|| value.clone());
                 inner.last.insert(key, value);
             }
             None => {
@@ -184,8 +208,13 @@ impl StateStore {
 
     /// The keys that begin with `prefix`.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        let mut keys: Vec<String> =
-            self.inner().last.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        let mut keys: Vec<String> = self
+            .inner()
+            .last
+            .keys()
+            .filter(|key| key.starts_with(prefix))
+            .cloned()
+            .collect();
         keys.sort();
         keys
     }
@@ -195,8 +224,10 @@ impl StateStore {
     /// # Errors
     /// When the value wasn't (or may not have been) written.
     pub async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| StateError::Value { key: key.to_owned(), reason: error.to_string() })?;
+        let bytes = serde_json::to_vec(value).map_err(|error| StateError::Value {
+            key: key.to_owned(),
+            reason: error.to_string(),
+        })?;
         self.append(key, Some(&bytes)).await?;
         self.keep(key.to_owned(), Some(bytes));
         Ok(())
@@ -227,7 +258,10 @@ fn parse<T: DeserializeOwned>(key: &str, bytes: Option<Vec<u8>>) -> Result<Optio
     bytes
         .map(|bytes| serde_json::from_slice(&bytes))
         .transpose()
-        .map_err(|error| StateError::Value { key: key.to_owned(), reason: error.to_string() })
+        .map_err(|error| StateError::Value {
+            key: key.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 async fn create(cluster: &Cluster, brokers: usize) -> Result<(), WireError> {
@@ -235,10 +269,16 @@ async fn create(cluster: &Cluster, brokers: usize) -> Result<(), WireError> {
     let configs = BTreeMap::from([
         ("cleanup.policy".to_owned(), "compact".to_owned()),
         ("max.message.bytes".to_owned(), "16777216".to_owned()),
-        ("min.insync.replicas".to_owned(), if replicas >= 3 { "2" } else { "1" }.to_owned()),
+        (
+            "min.insync.replicas".to_owned(),
+            if replicas >= 3 { "2" } else { "1" }.to_owned(),
+        ),
     ]);
     match wire::create_topic(cluster, STATE_TOPIC, 1, replicas, &configs).await {
-        Err(WireError::Server { code: ResponseError::TopicAlreadyExists, .. }) => Ok(()),
+        Err(WireError::Server {
+            code: ResponseError::TopicAlreadyExists,
+            ..
+        }) => Ok(()),
         other => other.map(|_| ()),
     }
 }
