@@ -5,7 +5,7 @@
 //! log says. That is the whole of crash recovery, and the same code runs after `kill -9`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
@@ -43,6 +43,7 @@ pub struct Partition {
     closed: AtomicBool,
     sent: AtomicU32,
     barrier: AtomicBool,
+    source_epoch: AtomicI32,
     map: Option<Mutex<OffsetMap>>,
     drained: Notify,
     ready: mpsc::UnboundedSender<Arc<Partition>>,
@@ -94,11 +95,22 @@ impl Partition {
             closed: AtomicBool::new(false),
             sent: AtomicU32::new(0),
             barrier: AtomicBool::new(!parts.data_known),
+            source_epoch: AtomicI32::new(-1),
             map: parts.map.map(Mutex::new),
             drained: Notify::new(),
             ready: parts.ready,
             trouble: parts.trouble,
         }
+    }
+
+    /// Notes the source leader's epoch of the newest batch fetched.
+    pub fn note_source_epoch(&self, epoch: i32) {
+        self.source_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// The source leader's epoch of the newest batch fetched, or -1.
+    pub fn source_epoch(&self) -> i32 {
+        self.source_epoch.load(Ordering::Relaxed)
     }
 
     /// Queues work and wakes the sink lane.

@@ -14,7 +14,7 @@ use super::topics::{TopicContext, take_offset};
 use crate::batch::{self, BatchHeader};
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, MapRecord};
+use crate::state::{GapRecord, MapRecord, SeenRecord};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
@@ -48,10 +48,35 @@ struct Facts {
     target_start: HashMap<TopicPartition, Result<i64, WireError>>,
     target_end: HashMap<TopicPartition, Result<i64, WireError>>,
     producers: HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>>,
+    epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
+}
+
+/// The partitions of which a source epoch was stored, with it.
+fn seen_epochs(flow: &Flow, candidates: &[Candidate]) -> Vec<(TopicPartition, i32)> {
+    candidates
+        .iter()
+        .filter_map(|one| {
+            let (epoch, _) = seen(flow, one)?;
+            (epoch >= 0).then(|| (one.topic.source(one.partition), epoch))
+        })
+        .collect()
+}
+
+/// The stored epoch and position of a partition.
+fn seen(flow: &Flow, one: &Candidate) -> Option<(i32, i64)> {
+    let record: SeenRecord = flow
+        .store
+        .get(&flow.seen_key(&one.topic.source_topic))
+        .ok()
+        .flatten()?;
+    let index = usize::try_from(one.partition).ok()?;
+    Some((*record.epochs.get(index)?, *record.positions.get(index)?))
 }
 
 /// One partition's facts.
 struct Ends {
+    /// Where the source's log ends in the last epoch that was seen there, or -1.
+    epoch_end: i64,
     source_start: i64,
     source_end: i64,
     target_start: i64,
@@ -80,7 +105,14 @@ pub async fn resume(
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let producers = wire::describe_producers(&flow.target, &target).await;
+    let asked = seen_epochs(flow, &candidates);
+    let epoch_ends = if asked.is_empty() {
+        HashMap::new()
+    } else {
+        wire::offset_for_leader_epoch(&flow.source, &asked).await
+    };
     let mut facts = Facts {
+        epoch_ends,
         source_start,
         source_end,
         target_start,
@@ -117,7 +149,13 @@ impl Facts {
             one.topic.source(one.partition),
             one.topic.target(one.partition),
         );
+        // An error here only means that the broker can't tell; the other checks stand.
+        let epoch_end = match self.epoch_ends.remove(&source) {
+            Some(Ok((epoch, end))) if epoch >= 0 => end,
+            _ => -1,
+        };
         let ends = Ends {
+            epoch_end,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
             target_start: take_offset(&mut self.target_start, &target, flow.target.name())?,
@@ -256,6 +294,16 @@ async fn check_source(
     next: i64,
     ends: &Ends,
 ) -> Result<i64, Trouble> {
+    // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
+    // leader election, KIP-101), whatever its end is now.
+    if let Some((_, position)) = seen(flow, one)
+        && (0..position.min(next)).contains(&ends.epoch_end)
+    {
+        return Err(Trouble::SourceTruncated {
+            source_end: ends.epoch_end,
+            copied_end: next,
+        });
+    }
     if next > ends.source_end {
         return Err(Trouble::SourceTruncated {
             source_end: ends.source_end,

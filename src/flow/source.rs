@@ -390,6 +390,7 @@ impl Session {
         }
         slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
         slot.last_epoch = scan.last_epoch;
+        slot.partition.note_source_epoch(scan.last_epoch);
         let aborted = data
             .aborted_transactions
             .unwrap_or_default()
