@@ -368,6 +368,8 @@ log.retention.ms=-1
 log.retention.check.interval.ms=500
 log.initial.task.delay.ms=500
 file.delete.delay.ms=1000
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=500
 controlled.shutdown.max.retries=1
 ",
         broker = node.broker.address(),
