@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::budget::{Budget, Reservation};
+use super::budget::{Budget, Hold, Reservation};
 use super::error::Trouble;
 use super::intake;
 use super::partition::Partition;
@@ -112,6 +112,8 @@ struct Fetched {
     key: (Uuid, i32),
     records: Bytes,
     aborted: Vec<(i64, i64)>,
+    /// In flight from its arrival on; the work that comes out holds its own share.
+    _hold: Hold,
 }
 
 struct Sent {
@@ -397,7 +399,9 @@ impl Session {
             .into_iter()
             .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
             .collect();
+        let _hold = slot.partition.meter.hold(size);
         fetched.push(Fetched {
+            _hold,
             key,
             records,
             aborted,
@@ -501,16 +505,9 @@ fn note_ends(partition: &Partition, data: &PartitionData) {
     progress
         .source_log_start
         .store(data.log_start_offset, Ordering::Relaxed);
-    let lag = progress.lag_offsets();
-    if lag == 0 {
+    if progress.lag_offsets() == 0 {
         progress.caught_up_at_ms.store(now_ms(), Ordering::Relaxed);
     }
-    let records = progress.records.load(Ordering::Relaxed).max(1);
-    let mean_bytes = progress.bytes.load(Ordering::Relaxed) / records;
-    let lag_bytes = lag
-        .max(0)
-        .saturating_mul(i64::try_from(mean_bytes).unwrap_or(0));
-    progress.lag_bytes.store(lag_bytes, Ordering::Relaxed);
 }
 
 /// Takes the answers through the intake and queues what comes out.
@@ -519,6 +516,7 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         key,
         records,
         aborted,
+        _hold,
     } in fetched
     {
         let Some(slot) = slots.get_mut(&key) else {
