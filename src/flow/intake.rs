@@ -320,3 +320,6 @@ fn pieces(records: &[Record], max_batch_bytes: usize) -> Vec<&[Record]> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests;
