@@ -45,7 +45,19 @@ pub struct Intake<'a> {
     out: Vec<Work>,
 }
 
-/// Turns `records` into work. The position moves past everything that the answer settles.
+/// The part of a fetch answer that the intake works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The record set.
+    pub records: &'a Bytes,
+    /// Producer id and first offset of the aborted transactions in it.
+    pub aborted: &'a [(i64, i64)],
+    /// The partition's high watermark in the same answer. A base offset isn't covered by the CRC:
+    /// a batch beyond this end is damaged, and its "hole" must not be filled.
+    pub high_watermark: i64,
+}
+
+/// Turns an answer's records into work. The position moves past everything that the answer settles.
 ///
 /// # Errors
 /// A batch that can't be trusted. The work before it is returned all the same: `position` is
@@ -55,8 +67,7 @@ pub fn take(
     meter: &Arc<Meter>,
     position: &mut Position,
     absorb_until: i64,
-    records: Bytes,
-    aborted: &[(i64, i64)],
+    answer: Answer<'_>,
 ) -> (Vec<Work>, Result<(), BatchError>) {
     let mut intake = Intake {
         rules,
@@ -67,17 +78,24 @@ pub fn take(
         run_bytes: 0,
         out: Vec::new(),
     };
-    let result = intake.take_all(records, aborted);
+    let result = intake.take_all(answer);
     let flushed = intake.flush();
     *position = intake.position;
     (intake.out, result.and(flushed))
 }
 
 impl Intake<'_> {
-    fn take_all(&mut self, records: Bytes, aborted: &[(i64, i64)]) -> Result<(), BatchError> {
-        let mut filter = AbortedFilter::new(aborted.iter().copied());
-        for batch in batch::split(records) {
-            self.take_one(batch?, &mut filter)?;
+    fn take_all(&mut self, answer: Answer<'_>) -> Result<(), BatchError> {
+        let mut filter = AbortedFilter::new(answer.aborted.iter().copied());
+        for batch in batch::split(answer.records.clone()) {
+            let batch = batch?;
+            if batch.header.next_offset() > answer.high_watermark {
+                return Err(BatchError::Malformed {
+                    what: "a batch beyond the high watermark",
+                    offset: batch.header.base_offset,
+                });
+            }
+            self.take_one(batch, &mut filter)?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::budget::{Budget, Hold, Reservation};
 use super::error::Trouble;
-use super::intake;
+use super::intake::{self, Answer};
 use super::partition::Partition;
 use super::position::Position;
 use super::throttle::Throttle;
@@ -112,6 +112,7 @@ struct Fetched {
     key: (Uuid, i32),
     records: Bytes,
     aborted: Vec<(i64, i64)>,
+    high_watermark: i64,
     /// In flight from its arrival on; the work that comes out holds its own share.
     _hold: Hold,
 }
@@ -405,6 +406,7 @@ impl Session {
             key,
             records,
             aborted,
+            high_watermark: data.high_watermark,
         });
         size
     }
@@ -516,6 +518,7 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         key,
         records,
         aborted,
+        high_watermark,
         _hold,
     } in fetched
     {
@@ -528,8 +531,11 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
             &partition.meter,
             &mut slot.position,
             partition.absorb_until,
-            records,
-            &aborted,
+            Answer {
+                records: &records,
+                aborted: &aborted,
+                high_watermark,
+            },
         );
         partition.push(work);
         if let Err(error) = result {

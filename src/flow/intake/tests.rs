@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::super::budget::{Budget, Meter};
 use super::super::position::{Position, Producers};
 use super::super::work::Work;
-use super::{IntakeRules, take};
+use super::{Answer, IntakeRules, take};
 use crate::batch::{self, Codec, Record, Stamp};
 use crate::telemetry::progress::FlowProgress;
 
@@ -105,6 +105,14 @@ impl Log {
         let mut record = records_at(self.next, 1, 6);
         record[0].key = Some(Bytes::copy_from_slice(&[0, 0, 0, kind]));
         self.append(&record, Codec::None, 0x30, producer_id);
+    }
+
+    fn answer<'a>(&'a self, records: &'a Bytes) -> Answer<'a> {
+        Answer {
+            records,
+            aborted: &self.aborted,
+            high_watermark: self.next,
+        }
     }
 
     fn bytes(&self) -> Bytes {
@@ -208,7 +216,7 @@ proptest! {
         // when an answer was cut off in the middle of a batch.
         let cut = cut.min(log.batches.len());
         for part in [&log.batches[..cut], &log.batches[cut.saturating_sub(1)..]] {
-            let (work, result) = take(&rules, &meter, &mut position, 0, part.concat().into(), &log.aborted);
+            let (work, result) = take(&rules, &meter, &mut position, 0, log.answer(&part.concat().into()));
             result.expect("the log is sound");
             apply(work, &mut target, &mut fillers, &mut seen);
         }
@@ -226,7 +234,7 @@ proptest! {
     fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
         let log = Log::of(0, &pieces);
         let mut position = Position { source: 0, target: 0, fillers: 0, mapped: true };
-        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.bytes(), &log.aborted);
+        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&log.bytes()));
         result.expect("the log is sound");
         let mut target = 0;
         for one in work {
@@ -256,13 +264,14 @@ proptest! {
             bytes[index] = value;
         }
         let mut position = Position { source: 0, target: 0, fillers: 0, mapped: false };
-        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, bytes.freeze(), &log.aborted);
+        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&bytes.freeze()));
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
             Work::Skip { .. } => 0,
         }).sum();
         prop_assert_eq!(settled, position.target);
+        prop_assert!(position.source <= log.next, "nothing is settled beyond the source's end");
     }
 }
 
@@ -287,8 +296,7 @@ fn a_batch_that_is_too_large_for_the_target_is_split() {
         &meter(),
         &mut position,
         0,
-        log.bytes(),
-        &[],
+        log.answer(&log.bytes()),
     );
     result.expect("the log is sound");
     assert!(work.len() > 4, "{} pieces", work.len());
@@ -324,8 +332,7 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
         &meter(),
         &mut position,
         0,
-        log.bytes(),
-        &[],
+        log.answer(&log.bytes()),
     );
     result.expect("the log is sound");
     let (mut target, mut fillers, mut seen) = (4, 0, Vec::new());
