@@ -26,6 +26,7 @@ mod shared;
 mod sink;
 mod source;
 mod supervisor;
+mod tail;
 mod throttle;
 mod topic_config;
 mod topics;
