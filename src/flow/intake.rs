@@ -84,6 +84,31 @@ pub fn take(
     (intake.out, result.and(flushed))
 }
 
+/// Passes what source retention took before it was copied: everything up to `source_next`.
+pub fn pass_gap(position: &mut Position, source_next: i64) -> Vec<Work> {
+    hole(position, source_next).into_iter().collect()
+}
+
+/// The work that moves past everything up to `source_next`, if that is ahead.
+fn hole(position: &mut Position, source_next: i64) -> Option<Work> {
+    let count = source_next - position.source;
+    if count <= 0 {
+        return None;
+    }
+    let before = *position;
+    position.passed_hole(count);
+    Some(if before.mapped {
+        Work::Skip { source_next }
+    } else {
+        Work::Fill(FillWork {
+            target_base: before.target,
+            count,
+            fillers_before: before.fillers,
+            source_next,
+        })
+    })
+}
+
 impl Intake<'_> {
     fn take_all(&mut self, answer: Answer<'_>) -> Result<(), BatchError> {
         let mut filter = AbortedFilter::new(answer.aborted.iter().copied());
@@ -160,25 +185,14 @@ impl Intake<'_> {
     }
 
     fn hole_until(&mut self, source_next: i64) {
-        let count = source_next - self.position.source;
-        if count <= 0 {
-            return;
-        }
-        let before = self.position;
-        self.position.passed_hole(count);
-        if let Some(Work::Fill(last)) = self.out.last_mut() {
+        match (hole(&mut self.position, source_next), self.out.last_mut()) {
             // Adjacent holes are one: a marker after an aborted batch, for example.
-            last.count += count;
-            last.source_next = source_next;
-        } else if before.mapped {
-            self.out.push(Work::Skip { source_next });
-        } else {
-            self.out.push(Work::Fill(FillWork {
-                target_base: before.target,
-                count,
-                fillers_before: before.fillers,
-                source_next,
-            }));
+            (Some(Work::Fill(hole)), Some(Work::Fill(last))) => {
+                last.count += hole.count;
+                last.source_next = source_next;
+            }
+            (Some(work), _) => self.out.push(work),
+            (None, _) => {}
         }
     }
 

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
 use tokio::task::JoinSet;
 
 use super::error::Trouble;
 use super::position::{Position, Witness, witness};
 use super::prefix;
 use super::shared::Flow;
+use super::tail;
 use super::topics::{TopicContext, take_offset};
-use crate::batch::{self, BatchHeader};
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
 use crate::state::{GapRecord, MapRecord, SeenRecord};
@@ -200,12 +199,20 @@ async fn decide(
             fillers,
             data_known,
         } => {
-            check_tail(flow, one, &ends).await?;
+            if one.topic.record.mapped && fillers > 0 {
+                // A mapped partition has no fillers: every offset beyond our count is a stranger's.
+                return Err(Trouble::ForeignWrite {
+                    expected: ends.target_end - fillers,
+                    found: ends.target_end,
+                });
+            }
+            let target = one.topic.target(one.partition);
+            tail::check(flow, &target, ends.target_start, ends.target_end).await?;
             (fillers, data_known)
         }
     };
     if one.topic.record.mapped {
-        return resume_mapped(flow, one, &ends, data_known);
+        return resume_mapped(flow, one, &ends, data_known).await;
     }
     let origin = usize::try_from(one.partition)
         .ok()
@@ -234,7 +241,7 @@ async fn decide(
     })
 }
 
-fn resume_mapped(
+async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
@@ -261,18 +268,14 @@ fn resume_mapped(
             log_end: ends.target_end,
         });
     }
-    if source > ends.source_end {
-        return Err(Trouble::SourceTruncated {
-            source_end: ends.source_end,
-            copied_end: source,
+    if source < ends.source_start && target < ends.target_end {
+        // What the map still has to learn about the target's last records is gone on the source.
+        return Err(Trouble::MapMismatch {
+            map_end: target,
+            log_end: ends.target_end,
         });
     }
-    if source < ends.source_start {
-        return Err(Trouble::Gap {
-            from: source,
-            to: ends.source_start,
-        });
-    }
+    let fetch_offset = check_source(flow, one, source, ends).await?;
     Ok(Resume {
         position: Position {
             source,
@@ -280,7 +283,7 @@ fn resume_mapped(
             fillers: 0,
             mapped: true,
         },
-        fetch_offset: source,
+        fetch_offset,
         data_known,
         map: Some(map),
         absorb_until: ends.target_end,
@@ -349,44 +352,4 @@ async fn check_source(
         .gap_offsets
         .fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
     Ok(ends.source_start)
-}
-
-/// The last batch of the target's log must be ours. Only asked where the broker no longer knows
-/// the counts: a new partition (empty), or one that was idle for a day.
-async fn check_tail(flow: &Flow, one: &Candidate, ends: &Ends) -> Result<(), Trouble> {
-    if ends.target_end <= ends.target_start {
-        return Ok(());
-    }
-    let target = one.topic.target(one.partition);
-    let fetched =
-        match wire::fetch_one(&flow.target, &target, ends.target_end - 1, 1024 * 1024).await {
-            // What is asked for was trimmed in between; the next try sees the new start.
-            Err(WireError::Server {
-                code: ResponseError::OffsetOutOfRange,
-                ..
-            }) => {
-                return Err(Trouble::LeaderMoved {
-                    cluster: flow.target.name().to_owned(),
-                });
-            }
-            other => other?,
-        };
-    let mut last: Option<BatchHeader> = None;
-    for batch in batch::split(fetched.records) {
-        last = Some(batch?.header);
-    }
-    match last {
-        Some(header)
-            if [flow.producers.data_id, flow.producers.filler_id].contains(&header.producer_id) =>
-        {
-            Ok(())
-        }
-        Some(header) => Err(Trouble::ForeignWrite {
-            expected: header.base_offset,
-            found: ends.target_end,
-        }),
-        None => Err(Trouble::LeaderMoved {
-            cluster: flow.target.name().to_owned(),
-        }),
-    }
 }

@@ -16,6 +16,7 @@ use super::budget::Meter;
 use super::claim::Fence;
 use super::discovery::Discovered;
 use super::error::{Policy, Trouble};
+use super::intake;
 use super::partition::{Partition, PartitionParts};
 use super::resume::{self, Candidate, Resume};
 use super::shared::Flow;
@@ -379,11 +380,14 @@ impl Supervisor {
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
         }));
+        let mut position = resume.position;
+        // A batch that begins inside a gap still holds records that the source has deleted.
+        partition.push(intake::pass_gap(&mut position, resume.fetch_offset));
         self.fetch_from(
             source_broker,
             Opening {
                 partition: partition.clone(),
-                position: resume.position,
+                position,
                 fetch_offset: resume.fetch_offset,
                 leader_epoch,
                 last_epoch: -1,

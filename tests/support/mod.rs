@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod compare;
+pub mod flow;
 pub mod http;
 pub mod java;
 pub mod ports;
