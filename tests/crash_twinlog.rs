@@ -5,8 +5,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::{
-    Background, Cluster, ClusterOptions, Dice, Ends, KafkaVersion, Load, Twinlog, await_all_same,
-    await_caught_up, await_compacted_same, create_topic, end_offset, eventually, read_all,
+    Background, Dice, Ends, KafkaVersion, Load, Twinlog, await_all_same, await_caught_up,
+    await_compacted_same, create_topic, end_offset, eventually, read_all, two_clusters,
 };
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -84,14 +84,6 @@ fn await_gaps(source: &str) {
             Err((records, ends))
         }
     });
-}
-
-fn two_clusters(version: KafkaVersion) -> (Cluster, Cluster) {
-    let mut source = Cluster::launch(version, ClusterOptions::named("source"));
-    let mut target = Cluster::launch(version, ClusterOptions::named("target"));
-    source.await_ready();
-    target.await_ready();
-    (source, target)
 }
 
 #[test]

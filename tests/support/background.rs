@@ -10,7 +10,7 @@ use super::produce::{Codec, HeaderStyle, Load, Transactions};
 use super::version::KafkaVersion;
 
 /// Leaves some of the two cores to the clusters and to what is tested.
-const PACE: Duration = Duration::from_millis(30);
+const PACE: Duration = Duration::from_millis(10);
 
 /// Producer threads. Stop them with [`Self::stop`]; a dropped one only tells them to end.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ impl Background {
         let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
         self.repeat(move |round, first| {
             let codec = Codec::ALL[usize::try_from(round % 5).expect("below 5")];
-            let load = Load::new(&topic, 150)
+            let load = Load::new(&topic, 400)
                 .first(first)
                 .codec(codec)
                 .headers(HeaderStyle::Every)
@@ -67,14 +67,14 @@ impl Background {
                 &bootstrap,
                 &topic,
                 &[
-                    "count=700",
+                    "count=2100",
                     &first,
                     "transaction=7",
                     "abort_every=3",
                     "headers=true",
                 ],
             );
-            700
+            2100
         });
     }
 
@@ -83,7 +83,7 @@ impl Background {
         let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
         self.repeat(move |round, first| {
             let codec = Codec::ALL[usize::try_from(round % 5).expect("below 5")];
-            let load = Load::new(&topic, 100)
+            let load = Load::new(&topic, 300)
                 .first(first)
                 .codec(codec)
                 .keys(37)

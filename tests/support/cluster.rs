@@ -177,6 +177,13 @@ impl Cluster {
         self.nodes[id - 1].process = None;
     }
 
+    /// Sends node `id` (from 1) a signal by name: `STOP` freezes it, `CONT` thaws it.
+    pub fn signal(&mut self, id: usize, name: &str) {
+        if let Some(process) = &mut self.nodes[id - 1].process {
+            process.signal(name);
+        }
+    }
+
     /// Starts node `id` (from 1) on the same ports and data, and waits until it answers.
     pub fn restart(&mut self, id: usize) {
         self.kill(id);

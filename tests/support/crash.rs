@@ -6,8 +6,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::admin::{end_offset, partition_count};
+use super::cluster::{Cluster, ClusterOptions};
 use super::compare::await_same;
 use super::twinlog::Twinlog;
+use super::version::KafkaVersion;
 use super::wait::eventually;
 
 /// Random moments from a printed seed; `TWINLOG_SEED` repeats a run's choices.
@@ -60,4 +62,14 @@ pub fn await_all_same(source: &str, target: &str, topics: &[&str], deadline: Dur
         }
         println!("{topic}: {} records are the same", records.len());
     }
+}
+
+/// A source and a target of one node each that the test may break.
+pub fn two_clusters(version: KafkaVersion) -> (Cluster, Cluster) {
+    // Both JVMs boot at the same time.
+    let mut source = Cluster::launch(version, ClusterOptions::named("source"));
+    let mut target = Cluster::launch(version, ClusterOptions::named("target"));
+    source.await_ready();
+    target.await_ready();
+    (source, target)
 }

@@ -30,7 +30,7 @@ pub use background::Background;
 pub use cluster::{Cluster, ClusterOptions, pair};
 pub use compacted::await_compacted_same;
 pub use compare::{assert_same, assert_topic_same, await_same, digest};
-pub use crash::{Dice, await_all_same, await_caught_up};
+pub use crash::{Dice, await_all_same, await_caught_up, two_clusters};
 pub use ends::Ends;
 pub use java::{java_produce, java_read};
 pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
