@@ -46,15 +46,25 @@ impl Background {
         });
     }
 
-    /// Transactions of 5 records, 30 % of them aborted, by librdkafka.
+    /// Four producers at once, by librdkafka: three write transactions of 5 records, 30 % of them
+    /// aborted; one aborts every other transaction of 1,500, which is a long hole to fill.
     pub fn transactions(&mut self, bootstrap: &str, topic: &str) {
-        let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-        self.repeat(move |_, first| {
-            let transactions =
-                Transactions::new(Load::new(&topic, 5).first(first).with("linger.ms", "0"), 20);
-            transactions.produce(&bootstrap);
-            100
-        });
+        for producer in 0..4 {
+            let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+            self.repeat(move |_, first| {
+                let first = first + producer * 10_000_000;
+                let mut load = Load::new(&topic, 5).first(first).with("linger.ms", "0");
+                let (mut count, mut abort_percent) = (40, 30);
+                if producer == 3 {
+                    load.count = 1_500;
+                    (count, abort_percent) = (2, 50);
+                }
+                let mut transactions = Transactions::new(load, count);
+                transactions.abort_percent = abort_percent;
+                transactions.produce(&bootstrap);
+                transactions.load.count * count
+            });
+        }
     }
 
     /// Transactions of 7 records, one in three aborted, by the Java client.
