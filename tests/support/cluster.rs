@@ -177,7 +177,7 @@ impl Cluster {
         self.nodes[id - 1].process = None;
     }
 
-    /// Sends a signal by name to node `id` (from 1), such as `STOP` or `CONT`.
+    /// Sends node `id` (from 1) a signal by name: `STOP` freezes it, `CONT` thaws it.
     pub fn signal(&mut self, id: usize, name: &str) {
         if let Some(process) = &mut self.nodes[id - 1].process {
             process.signal(name);
