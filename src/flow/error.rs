@@ -91,6 +91,9 @@ pub enum Trouble {
     /// `offsets: identical` was asked for and can't be had.
     #[error("identical offsets can't be had: {0}")]
     NotIdentical(String),
+    /// A task of ours ended by a panic.
+    #[error("a defect in Twinlog: {0}")]
+    Defect(String),
     /// The map of a `mapped` partition doesn't agree with the target's log.
     #[error("the stored offset map ends at target offset {map_end}, the log at {log_end}")]
     MapMismatch {
@@ -131,7 +134,10 @@ impl Trouble {
     pub fn policy(&self) -> Policy {
         use kafka_protocol::ResponseError as E;
         match self {
-            Self::Wire(_) | Self::LeaderMoved { .. } | Self::TargetBehind { .. } => Policy::Reopen,
+            Self::Wire(_)
+            | Self::LeaderMoved { .. }
+            | Self::TargetBehind { .. }
+            | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
                 | E::InvalidTimestamp
@@ -183,6 +189,7 @@ impl Trouble {
             Self::TargetNotEmpty => "target_not_empty",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::NotIdentical(_) => "not_identical",
+            Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
     }

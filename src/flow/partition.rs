@@ -115,10 +115,16 @@ impl Partition {
 
     /// Queues work and wakes the sink lane.
     pub fn push(self: &Arc<Self>, work: Vec<Work>) {
-        if work.is_empty() || self.is_closed() {
+        if work.is_empty() {
             return;
         }
-        self.queue().extend(work);
+        {
+            let mut queue = self.queue();
+            if self.is_closed() {
+                return;
+            }
+            queue.extend(work);
+        }
         self.schedule();
     }
 
@@ -143,6 +149,11 @@ impl Partition {
     /// marker is sent when everything before it is answered, and nothing is sent until it is.
     pub fn take_sendable(&self) -> Option<Work> {
         let mut queue = self.queue();
+        // Closing happens under this lock too: what is taken counts as sent before `drained` can
+        // look, and after the closing nothing is taken, whatever a late `push` left here.
+        if self.is_closed() {
+            return None;
+        }
         let idle = self.unanswered() == 0;
         let may_send = match queue.front()? {
             Work::Batch(_) => idle || !self.barrier.load(Ordering::Acquire),
@@ -161,8 +172,9 @@ impl Partition {
 
     /// Puts the rest of a piece of work back to the front.
     pub fn push_front(&self, work: Work) {
+        let mut queue = self.queue();
         if !self.is_closed() {
-            self.queue().push_front(work);
+            queue.push_front(work);
         }
     }
 
@@ -201,14 +213,19 @@ impl Partition {
 
     /// Closes the partition and drops what it holds.
     pub fn close(&self) {
+        let mut queue = self.queue();
         self.closed.store(true, Ordering::Release);
-        self.queue().clear();
+        queue.clear();
     }
 
     /// Closes the partition and reports why, once.
     pub fn fail(self: &Arc<Self>, trouble: Trouble) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.queue().clear();
+        let was_closed = {
+            let mut queue = self.queue();
+            queue.clear();
+            self.closed.swap(true, Ordering::AcqRel)
+        };
+        if !was_closed {
             let _ = self.trouble.send((self.clone(), trouble));
         }
     }

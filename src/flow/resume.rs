@@ -119,24 +119,26 @@ pub async fn resume(
         producers,
     };
     let mut tasks = JoinSet::new();
+    let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
     let mut results = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         match facts.of(flow, &candidate) {
             Ok((ends, states)) => {
                 let flow = flow.clone();
-                tasks.spawn(async move {
-                    let result = decide(&flow, &candidate, ends, &states).await;
-                    (candidate, result)
-                });
+                let one = candidate.clone();
+                let task = tasks.spawn(async move { decide(&flow, &one, ends, &states).await });
+                running.insert(task.id(), candidate);
             }
             Err(trouble) => results.push((candidate, Err(trouble))),
         }
     }
-    while let Some(done) = tasks.join_next().await {
-        match done {
-            Ok(result) => results.push(result),
-            // A panic in here is a defect of ours; the supervisor's watchdog opens it again.
-            Err(error) => tracing::error!(%error, "a partition's opening failed"),
+    while let Some(done) = tasks.join_next_with_id().await {
+        let (id, result) = match done {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
+        };
+        if let Some(candidate) = running.remove(&id) {
+            results.push((candidate, result));
         }
     }
     results
@@ -231,7 +233,9 @@ async fn decide(
         // A burn that was cut off between its last batch and the trim.
         prefix::trim(flow, one, origin).await?;
     }
-    let fetch_offset = check_source(flow, one, position.source, &ends).await?;
+    // Where the prefix is left to fillers, the position is still below the origin: not a gap.
+    let next = position.source.max(origin);
+    let fetch_offset = check_source(flow, one, next, &ends).await?;
     Ok(Resume {
         position,
         fetch_offset,

@@ -27,6 +27,8 @@ use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
 const LANES_PER_BROKER: u16 = 2;
+/// Batches of openings at a time. More than one, since burning a prefix takes its time.
+const RESUMING_MAX: usize = 4;
 /// The first pause before a partition is opened again. What a broken connection left in a
 /// broker's queue is appended well within it, before the log end is read.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -54,6 +56,7 @@ enum Status {
 
 enum Event {
     Reopen(PartitionKey),
+    /// One batch of openings is through.
     Resumed(Vec<(Candidate, Result<Resume, Trouble>)>),
 }
 
@@ -64,6 +67,9 @@ pub struct Supervisor {
     tracker: TaskTracker,
     cancel: CancellationToken,
     entries: HashMap<PartitionKey, Entry>,
+    /// Batches of openings under way, and what waits for one of them to end.
+    resuming: usize,
+    waiting: Vec<Candidate>,
     sessions: HashMap<i32, mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
@@ -90,6 +96,8 @@ impl Supervisor {
             tracker,
             cancel: cancel.clone(),
             entries: HashMap::new(),
+            resuming: 0,
+            waiting: Vec::new(),
             sessions: HashMap::new(),
             session_count: Arc::new(AtomicUsize::new(0)),
             lanes: HashMap::new(),
@@ -280,6 +288,8 @@ impl Supervisor {
                 }
             }
             Event::Resumed(results) => {
+                self.resuming -= 1;
+                reopen.append(&mut self.waiting);
                 for (candidate, result) in results {
                     self.take_resumed(&candidate, result);
                 }
@@ -287,10 +297,17 @@ impl Supervisor {
         }
     }
 
-    fn resume(&self, candidates: Vec<Candidate>, refresh: bool) {
+    /// Opens partitions in one batch. When a broker goes, its partitions come back one by one: a
+    /// few batches at a time ask the clusters about many of them at once.
+    fn resume(&mut self, mut candidates: Vec<Candidate>, refresh: bool) {
         if candidates.is_empty() {
             return;
         }
+        if self.resuming >= RESUMING_MAX {
+            self.waiting.append(&mut candidates);
+            return;
+        }
+        self.resuming += 1;
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let work = async {
