@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::error::Trouble;
 use super::position::{Position, Witness, witness};
@@ -39,10 +40,13 @@ pub struct Resume {
     pub map: Option<OffsetMap>,
     /// Up to here the target has everything already; only the map has to learn it.
     pub absorb_until: i64,
+    /// When the log's end was asked for.
+    pub read_at: Instant,
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
 struct Facts {
+    read_at: Instant,
     source_start: HashMap<TopicPartition, Result<i64, WireError>>,
     source_end: HashMap<TopicPartition, Result<i64, WireError>>,
     target_start: HashMap<TopicPartition, Result<i64, WireError>>,
@@ -52,6 +56,7 @@ struct Facts {
 
 /// One partition's facts.
 struct Ends {
+    read_at: Instant,
     source_start: i64,
     source_end: i64,
     target_start: i64,
@@ -71,6 +76,7 @@ pub async fn resume(
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    let read_at = Instant::now();
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -81,6 +87,7 @@ pub async fn resume(
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let producers = wire::describe_producers(&flow.target, &target).await;
     let mut facts = Facts {
+        read_at,
         source_start,
         source_end,
         target_start,
@@ -118,6 +125,7 @@ impl Facts {
             one.topic.target(one.partition),
         );
         let ends = Ends {
+            read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
             target_start: take_offset(&mut self.target_start, &target, flow.target.name())?,
@@ -193,6 +201,7 @@ async fn decide(
         data_known,
         map: None,
         absorb_until: 0,
+        read_at: ends.read_at,
     })
 }
 
@@ -246,6 +255,7 @@ fn resume_mapped(
         data_known,
         map: Some(map),
         absorb_until: ends.target_end,
+        read_at: ends.read_at,
     })
 }
 

@@ -163,6 +163,11 @@ impl Lane {
             }
         };
         for (items, markers) in [(batches, false), (fills, true)] {
+            let items = if markers {
+                self.without_stale(items)
+            } else {
+                items
+            };
             if items.is_empty() {
                 continue;
             }
@@ -181,6 +186,20 @@ impl Lane {
                 Err(error) => fail_all(items, &error),
             }
         }
+    }
+
+    /// Closes the partitions whose position was read while an older process could still fill:
+    /// they are opened again when it no longer can.
+    fn without_stale(&self, items: Vec<Item>) -> Vec<Item> {
+        let not_before = self.fence.not_before();
+        let (current, stale): (Vec<Item>, Vec<Item>) = items
+            .into_iter()
+            .partition(|item| item.partition.read_at >= not_before);
+        for item in stale {
+            item.partition.answered();
+            item.partition.fail(Trouble::TakingOver);
+        }
+        current
     }
 
     fn start_markers(
