@@ -53,6 +53,9 @@ pub enum Trouble {
         /// What the producer state says was written.
         written: i64,
     },
+    /// Another process may have filled holes since the position was read.
+    #[error("another Twinlog ran this flow until just now; its last fillers are waited for")]
+    TakingOver,
     /// The source's retention removed records before they were copied.
     #[error("source offsets {from}..{to} were deleted before they were copied")]
     Gap {
@@ -137,6 +140,7 @@ impl Trouble {
             Self::Wire(_)
             | Self::LeaderMoved { .. }
             | Self::TargetBehind { .. }
+            | Self::TakingOver
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -144,9 +148,10 @@ impl Trouble {
                 | E::MessageTooLarge
                 | E::UnsupportedCompressionType
                 | E::UnsupportedForMessageFormat
-                | E::TransactionCoordinatorFenced
                 | E::PolicyViolation => Policy::StopPartition,
-                // Rights can be granted and replicas come back while we wait.
+                // Rights can be granted and replicas come back while we wait. A fenced filler
+                // (TransactionCoordinatorFenced) was not appended: its number was already taken
+                // by what a dead connection left in the broker, and the log says by how many.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -182,6 +187,7 @@ impl Trouble {
             Self::Batch(_) => "unreadable_batch",
             Self::ForeignWrite { .. } => "foreign_write",
             Self::TargetBehind { .. } => "target_behind",
+            Self::TakingOver => "taking_over",
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceRecreated => "source_recreated",

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::budget::Meter;
 use super::error::Trouble;
@@ -38,6 +39,8 @@ pub struct Partition {
     pub rules: IntakeRules,
     /// Target offsets below this one are there already; see [`PartitionParts`].
     pub absorb_until: i64,
+    /// When its position was read from the target's log.
+    pub read_at: Instant,
     queue: Mutex<VecDeque<Work>>,
     scheduled: AtomicBool,
     closed: AtomicBool,
@@ -73,6 +76,8 @@ pub struct PartitionParts {
     /// Target offsets below this one are there already (a crash came before the map was stored):
     /// their batches are noted in the map and not sent again.
     pub absorb_until: i64,
+    /// When the position was read: no later than the first question about it.
+    pub read_at: Instant,
     /// The sink lane that writes it.
     pub ready: mpsc::UnboundedSender<Arc<Partition>>,
     /// The supervisor.
@@ -90,6 +95,7 @@ impl Partition {
             meter: parts.meter,
             rules: parts.rules,
             absorb_until: parts.absorb_until,
+            read_at: parts.read_at,
             queue: Mutex::new(VecDeque::new()),
             scheduled: AtomicBool::new(false),
             closed: AtomicBool::new(false),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::error::Trouble;
 use super::position::{Position, Witness, witness};
@@ -38,10 +39,13 @@ pub struct Resume {
     pub map: Option<OffsetMap>,
     /// Up to here the target has everything already; only the map has to learn it.
     pub absorb_until: i64,
+    /// When the log's end was asked for.
+    pub read_at: Instant,
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
 struct Facts {
+    read_at: Instant,
     source_start: HashMap<TopicPartition, Result<i64, WireError>>,
     source_end: HashMap<TopicPartition, Result<i64, WireError>>,
     target_start: HashMap<TopicPartition, Result<i64, WireError>>,
@@ -76,6 +80,7 @@ fn seen(flow: &Flow, one: &Candidate) -> Option<(i32, i64)> {
 struct Ends {
     /// Where the source's log ends in the last epoch that was seen there, or -1.
     epoch_end: i64,
+    read_at: Instant,
     source_start: i64,
     source_end: i64,
     target_start: i64,
@@ -95,6 +100,7 @@ pub async fn resume(
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    let read_at = Instant::now();
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -112,6 +118,7 @@ pub async fn resume(
     };
     let mut facts = Facts {
         epoch_ends,
+        read_at,
         source_start,
         source_end,
         target_start,
@@ -157,6 +164,7 @@ impl Facts {
         };
         let ends = Ends {
             epoch_end,
+            read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
             target_start: take_offset(&mut self.target_start, &target, flow.target.name())?,
@@ -242,6 +250,7 @@ async fn decide(
         data_known,
         map: None,
         absorb_until: 0,
+        read_at: ends.read_at,
     })
 }
 
@@ -291,6 +300,7 @@ async fn resume_mapped(
         data_known,
         map: Some(map),
         absorb_until: ends.target_end,
+        read_at: ends.read_at,
     })
 }
 

@@ -257,8 +257,12 @@ impl Supervisor {
             return;
         }
         entry.status = Status::Pausing;
-        let pause = pause(entry.attempt);
-        entry.attempt = entry.attempt.saturating_add(1);
+        let mut until = Instant::now() + pause(entry.attempt);
+        if matches!(trouble, Trouble::TakingOver) {
+            until = self.fence.not_before();
+        } else {
+            entry.attempt = entry.attempt.saturating_add(1);
+        }
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let rested = async {
@@ -266,7 +270,7 @@ impl Supervisor {
                     // While a request is on its way the target's log doesn't say where to resume.
                     closed.drained().await;
                 }
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(until).await;
             };
             if cancel.run_until_cancelled(rested).await.is_some() {
                 let _ = events.send(Event::Reopen(key));
@@ -394,6 +398,7 @@ impl Supervisor {
             data_known: resume.data_known,
             map: resume.map,
             absorb_until: resume.absorb_until,
+            read_at: resume.read_at,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
         }));

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble, note_batch};
 use super::claim::Fence;
+use super::error::Trouble;
 use super::partition::Partition;
 use super::position::Producers;
 use super::work::{FillWork, Work};
@@ -150,7 +151,7 @@ impl Lane {
                 return;
             }
         };
-        for (items, markers) in [(batches, false), (fills, true)] {
+        for (items, markers) in [(batches, false), (self.without_stale(fills), true)] {
             if items.is_empty() {
                 continue;
             }
@@ -169,6 +170,20 @@ impl Lane {
                 Err(error) => fail_all(items, &error),
             }
         }
+    }
+
+    /// Closes the partitions whose position was read while an older process could still fill:
+    /// they are opened again when it no longer can.
+    fn without_stale(&self, items: Vec<Item>) -> Vec<Item> {
+        let not_before = self.fence.not_before();
+        let (current, stale): (Vec<Item>, Vec<Item>) = items
+            .into_iter()
+            .partition(|item| item.partition.read_at >= not_before);
+        for item in stale {
+            item.partition.answered();
+            item.partition.fail(Trouble::TakingOver);
+        }
+        current
     }
 
     async fn settle(&self, items: Vec<Item>, answer: Result<Answered, WireError>) {
