@@ -53,6 +53,14 @@ pub enum Trouble {
         /// What the producer state says was written.
         written: i64,
     },
+    /// Records arrived that don't begin where the copy stands: a defect of ours, caught here.
+    #[error("the copy stands at source offset {position}, but records from {fetched_from} arrived")]
+    Discontinuous {
+        /// The next source offset.
+        position: i64,
+        /// The offset that was fetched.
+        fetched_from: i64,
+    },
     /// Another process may have filled holes since the position was read.
     #[error("another Twinlog ran this flow until just now; its last fillers are waited for")]
     TakingOver,
@@ -140,6 +148,7 @@ impl Trouble {
             Self::Wire(_)
             | Self::LeaderMoved { .. }
             | Self::TargetBehind { .. }
+            | Self::Discontinuous { .. }
             | Self::TakingOver
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
@@ -188,6 +197,7 @@ impl Trouble {
             Self::ForeignWrite { .. } => "foreign_write",
             Self::TargetBehind { .. } => "target_behind",
             Self::TakingOver => "taking_over",
+            Self::Discontinuous { .. } => "discontinuous",
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceRecreated => "source_recreated",

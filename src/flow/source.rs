@@ -90,6 +90,8 @@ struct Slot {
     position: Position,
     /// Where the next fetch begins; ahead of the intake by one answer at most.
     fetch_offset: i64,
+    /// Where the first fetch began: up to here nothing is fetched (a recorded gap).
+    gap_until: i64,
     leader_epoch: i32,
     last_epoch: i32,
     wanted_bytes: u64,
@@ -110,6 +112,11 @@ struct SessionState {
 /// A fetch answer's records that still have to go through the intake.
 struct Fetched {
     key: (Uuid, i32),
+    /// Who it was fetched for. The same key may have been closed and opened again meanwhile, at
+    /// an earlier position: to that one, these records would come after a hole.
+    partition: Arc<Partition>,
+    /// The offset that was asked for.
+    from: i64,
     records: Bytes,
     aborted: Vec<(i64, i64)>,
     high_watermark: i64,
@@ -391,6 +398,7 @@ impl Session {
                 .min(self.budget.partition_limit() / 2)
                 .max(1);
         }
+        let from = slot.fetch_offset;
         slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
         slot.last_epoch = scan.last_epoch;
         slot.partition.note_source_epoch(scan.last_epoch);
@@ -404,6 +412,8 @@ impl Session {
         fetched.push(Fetched {
             _hold,
             key,
+            partition: slot.partition.clone(),
+            from,
             records,
             aborted,
             high_watermark: data.high_watermark,
@@ -443,6 +453,7 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
         key,
         Slot {
             fetch_offset: opening.fetch_offset.max(opening.position.source),
+            gap_until: opening.fetch_offset,
             position: opening.position,
             leader_epoch: opening.leader_epoch,
             last_epoch: opening.last_epoch,
@@ -513,9 +524,14 @@ fn note_ends(partition: &Partition, data: &PartitionData) {
 }
 
 /// Takes the answers through the intake and queues what comes out.
+///
+/// The intake makes a hole of every offset that it isn't shown, so it may only be shown what
+/// begins where it stands.
 fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
     for Fetched {
         key,
+        partition: fetched_for,
+        from,
         records,
         aborted,
         high_watermark,
@@ -526,6 +542,16 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
             continue;
         };
         let partition = &slot.partition;
+        if !Arc::ptr_eq(partition, &fetched_for) || partition.is_closed() {
+            continue;
+        }
+        if from > slot.position.source.max(slot.gap_until) {
+            partition.fail(Trouble::Discontinuous {
+                position: slot.position.source,
+                fetched_from: from,
+            });
+            continue;
+        }
         let (work, result) = intake::take(
             &partition.rules,
             &partition.meter,
@@ -583,3 +609,6 @@ fn scan(records: &[u8]) -> Option<Scan> {
     }
     last
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What the intake may be shown.
+
+use super::*;
+use crate::batch::{self, Stamp};
+use crate::flow::budget::Meter;
+use crate::flow::intake::IntakeRules;
+use crate::flow::partition::PartitionParts;
+use crate::flow::position::Producers;
+use crate::telemetry::progress::FlowProgress;
+use crate::wire::TopicPartition;
+
+const KEY: (Uuid, i32) = (Uuid::nil(), 0);
+
+fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> {
+    let progress = Arc::new(FlowProgress::new("f", "s", "t"));
+    let name = TopicPartition {
+        topic: "t".to_owned(),
+        partition: 0,
+    };
+    Arc::new(Partition::new(PartitionParts {
+        source: name.clone(),
+        source_topic_id: Uuid::nil(),
+        target: name,
+        progress: progress.partition(&Arc::from("t"), 0),
+        meter: Arc::new(Meter::new(Arc::new(Budget::new(1_000, 1_000, progress)))),
+        rules: IntakeRules {
+            producers: Producers {
+                data_id: 1,
+                filler_id: 2,
+            },
+            max_batch_bytes: 1_000,
+            target_compacted: false,
+            source_compacted: false,
+            coalesce_below_bytes: 0,
+            coalesce_to_bytes: 0,
+            max_decompressed_bytes: 1_000,
+        },
+        data_known: true,
+        map: None,
+        absorb_until: 0,
+        read_at: tokio::time::Instant::now(),
+        ready: mpsc::unbounded_channel().0,
+        trouble: trouble.clone(),
+    }))
+}
+
+fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
+    let opening = Opening {
+        partition: partition.clone(),
+        position: Position {
+            source,
+            target: source,
+            fillers: 0,
+            mapped: false,
+        },
+        fetch_offset: source,
+        leader_epoch: 0,
+        last_epoch: -1,
+    };
+    let mut slots = Slots::new();
+    add(&mut slots, &mut SessionState::default(), opening);
+    slots
+}
+
+/// Five records from `base_offset` on.
+fn fetched(partition: &Arc<Partition>, base_offset: i64) -> Fetched {
+    let stamp = Stamp {
+        producer_id: 9,
+        producer_epoch: 0,
+        base_sequence: 0,
+    };
+    let mut records = batch::empty_records_batch(5, 0, stamp).to_vec();
+    // The base offset is outside the CRC.
+    records[..8].copy_from_slice(&base_offset.to_be_bytes());
+    Fetched {
+        key: KEY,
+        partition: partition.clone(),
+        from: base_offset,
+        _hold: partition.meter.hold(records.len() as u64),
+        records: records.into(),
+        aborted: Vec::new(),
+        high_watermark: i64::MAX,
+    }
+}
+
+#[test]
+fn what_was_fetched_for_a_closed_partition_is_dropped() {
+    let (trouble, _troubles) = mpsc::unbounded_channel();
+    let (old, new) = (partition(&trouble), partition(&trouble));
+    old.close();
+    let mut slots = slots_at(10, &new);
+    take_in(&mut slots, vec![fetched(&old, 20)]);
+    assert_eq!(slots[&KEY].position.source, 10);
+    assert!(!new.has_work() && !new.is_closed());
+    take_in(&mut slots, vec![fetched(&new, 10)]);
+    assert_eq!(slots[&KEY].position.source, 15);
+    assert!(new.has_work());
+}
+
+#[test]
+fn records_that_begin_too_late_are_no_hole() {
+    let (trouble, mut troubles) = mpsc::unbounded_channel();
+    let partition = partition(&trouble);
+    let mut slots = slots_at(10, &partition);
+    take_in(&mut slots, vec![fetched(&partition, 20)]);
+    assert!(partition.is_closed() && !partition.has_work());
+    let (_, trouble) = troubles.try_recv().expect("it was reported");
+    assert_eq!(trouble.reason(), "discontinuous");
+}
