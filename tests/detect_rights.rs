@@ -1,4 +1,4 @@
-//! A target that doesn't let Twinlog write markers: offsets are mapped, and the reason is shown.
+//! Missing rights on the target are named, and never taken for something else.
 
 mod support;
 
@@ -7,10 +7,12 @@ use std::time::Duration;
 use kafka_protocol::messages::CreateAclsRequest;
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::protocol::StrBytes;
-use support::flow::{block_on, flow_config, is_caught_up, topic_status, wire_cluster};
+use support::flow::{
+    block_on, flow_config, is_caught_up, partition_status, topic_status, wire_cluster,
+};
 use support::{
-    Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, create_topic,
-    read_all,
+    Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same,
+    create_topic, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -36,19 +38,24 @@ fn strict_cluster() -> Cluster {
     Cluster::start(KafkaVersion::V4_3, options)
 }
 
-/// Gives somebody else a right on the cluster: from then on nobody without one has any.
-fn take_cluster_rights(bootstrap: &str) {
-    const CLUSTER: i8 = 4;
+/// Kafka's numbers for resource types.
+const TOPIC: i8 = 2;
+const CLUSTER: i8 = 4;
+
+/// Allows one principal every operation on a resource. As soon as a resource has an ACL, nobody
+/// without one has any right there.
+fn allow(bootstrap: &str, resource_type: i8, name: &str, principal: &str) {
     const LITERAL: i8 = 3;
-    const ALTER_CONFIGS: i8 = 11;
+    const ALL: i8 = 2;
     const ALLOW: i8 = 3;
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
     let acl = AclCreation::default()
-        .with_resource_type(CLUSTER)
-        .with_resource_name(StrBytes::from_static_str("kafka-cluster"))
+        .with_resource_type(resource_type)
+        .with_resource_name(text(name))
         .with_resource_pattern_type(LITERAL)
-        .with_principal(StrBytes::from_static_str("User:somebody"))
-        .with_host(StrBytes::from_static_str("*"))
-        .with_operation(ALTER_CONFIGS)
+        .with_principal(text(principal))
+        .with_host(text("*"))
+        .with_operation(ALL)
         .with_permission_type(ALLOW);
     let request = CreateAclsRequest::default().with_creations(vec![acl]);
     let cluster = wire_cluster(bootstrap);
@@ -60,6 +67,31 @@ fn take_cluster_rights(bootstrap: &str) {
     let results = response.expect("an answer").results;
     assert_eq!(results.len(), 1);
     assert_eq!(results[0].error_code, 0, "{results:?}");
+}
+
+#[test]
+fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
+    let (source, _) = support::pair(KafkaVersion::V4_3);
+    let source = source.bootstrap();
+    let target = strict_cluster();
+    let target = target.bootstrap();
+    create_topic(&source, "hidden", 1, &[]);
+    Load::new("hidden", 100).produce(&source);
+    let twinlog = Twinlog::start(&flow_config("hidden", "hidden", &source, &target, ""));
+    await_same(&source, &target, "hidden", DEADLINE);
+
+    allow(&target, TOPIC, "hidden", "User:somebody");
+    let hint = "grant WRITE, READ and DESCRIBE on this topic";
+    twinlog.wait_until(DEADLINE, "the missing right is named", |status| {
+        let partition = partition_status(status, "hidden", 0);
+        partition["state"] == "retrying"
+            && partition["reason"] == "not_authorized"
+            && partition["detail"].to_string().contains(hint)
+    });
+    Load::new("hidden", 100).first(100).produce(&source);
+    allow(&target, TOPIC, "hidden", "User:ANONYMOUS");
+    await_same(&source, &target, "hidden", DEADLINE);
+    assert!(!twinlog.log().contains("copied again"), "{}", twinlog.log());
 }
 
 #[test]
@@ -87,7 +119,7 @@ fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
     );
     drop(full);
 
-    take_cluster_rights(&target);
+    allow(&target, CLUSTER, "kafka-cluster", "User:somebody");
     let auto = Twinlog::start(&flow_config("auto", "rights", &source, &target, ""));
     let status = auto.wait_until(DEADLINE, "the topic is copied", |status| {
         is_caught_up(status, "rights", 0)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +24,9 @@ use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::{self, Cluster, ClusterConfig, Metadata, WireError};
 
 /// How long a stopping flow waits for its last answers.
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(7);
+/// When a stopping flow is done, whatever hangs; service managers kill after 10 s.
+const STOP: Duration = Duration::from_secs(9);
 /// The pause between tries to begin.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Two flows that begin for the very first time at once agree on their producer ids after this.
@@ -42,7 +45,7 @@ pub fn cluster(section: &ClusterSection) -> Cluster {
 /// Runs a flow until it is cancelled or must end.
 ///
 /// A cluster that can't be reached is waited for, and shown. Cancelling stops fetching, waits for
-/// what is on its way (8 s at most), stores the maps and gives the claim back.
+/// what is on its way (7 s at most), stores the maps and gives the claim back.
 ///
 /// # Errors
 /// Only what no waiting can mend: another Twinlog took over, or both clusters are the same.
@@ -233,14 +236,18 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     };
     work.cancel();
     tracker.close();
+    let done_at = Instant::now() + STOP;
     if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
+        // What is on its way may still be written, so the claim isn't given back; the maps are
+        // learned again from the log.
         tracing::warn!(flow = %flow.config.name, "not every answer arrived in time; the target's log says what was written");
+        return result;
     }
     if result.is_ok() {
-        guard::store_progress(&flow).await;
+        let _ = tokio::time::timeout_at(done_at, guard::store_progress(&flow)).await;
         // Only now: a new owner that sees the claim released fills holes at once.
         keeping.cancel();
-        let _ = tokio::time::timeout(DRAIN, claim).await;
+        let _ = tokio::time::timeout_at(done_at, claim).await;
     }
     result
 }

@@ -94,6 +94,9 @@ pub async fn ensure(
     let mut target = found.target.filter(|topic| topic.error.is_none());
 
     if let Some(known) = &record {
+        if target.is_none() {
+            confirm_gone(flow, &known.target_topic).await?;
+        }
         if known.source_topic_id != found.source.topic_id {
             replace_recreated(flow, found.name, known, target).await?;
             (record, target) = (None, None);
@@ -131,6 +134,22 @@ fn state_trouble(error: StateError) -> Trouble {
         StateError::Wire(error) => Trouble::Wire(error),
         StateError::Batch(error) => Trouble::Batch(error),
         other => Trouble::NotIdentical(other.to_string()),
+    }
+}
+
+/// A list of all topics leaves out those that we may not describe, and a broker may not know every
+/// topic yet: only an answer about this one name says that it is gone. What we remember about a
+/// copy isn't dropped for less.
+async fn confirm_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
+    let cluster = format!("target ({})", flow.target.name());
+    let metadata = flow
+        .target
+        .metadata(Some(&[target_topic.to_owned()]))
+        .await?;
+    match metadata.topics.get(target_topic).map(|topic| topic.error) {
+        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(()),
+        Some(Some(code)) => Err(Trouble::broker(&cluster, code, None)),
+        Some(None) => Err(Trouble::LeaderMoved { cluster }),
     }
 }
 

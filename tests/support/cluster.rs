@@ -30,6 +30,9 @@ pub struct ClusterOptions {
     /// Turns the standard authorizer on. Anonymous clients stay super users, because the
     /// brokers themselves are anonymous on a plaintext listener.
     pub authorizer: bool,
+    /// Adds a listener to node 1 that is advertised as this address, where a proxy listens that
+    /// forwards to [`Cluster::behind_proxy`].
+    pub proxy: Option<String>,
 }
 
 impl Default for ClusterOptions {
@@ -39,6 +42,7 @@ impl Default for ClusterOptions {
             extra_properties: Vec::new(),
             name: "kafka".into(),
             authorizer: false,
+            proxy: None,
         }
     }
 }
@@ -74,6 +78,7 @@ pub struct Cluster {
 struct Node {
     broker: Port,
     controller: Port,
+    behind_proxy: Port,
     folder: PathBuf,
     process: Option<Process>,
 }
@@ -115,6 +120,7 @@ impl Cluster {
             .map(|id| Node {
                 broker: Port::reserve(),
                 controller: Port::reserve(),
+                behind_proxy: Port::reserve(),
                 folder: folder.join(format!("node-{id}")),
                 process: None,
             })
@@ -152,6 +158,11 @@ impl Cluster {
     /// The address of node `id` (from 1).
     pub fn node_address(&self, id: usize) -> String {
         self.nodes[id - 1].broker.address()
+    }
+
+    /// Where node 1 listens for what comes through the proxy of [`ClusterOptions::proxy`].
+    pub fn behind_proxy(&self) -> String {
+        self.nodes[0].behind_proxy.address()
     }
 
     /// The version that runs.
@@ -389,6 +400,17 @@ controlled.shutdown.max.retries=1
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 ",
+        );
+    }
+    if let (Some(proxy), 0) = (&options.proxy, index) {
+        let (broker, controller) = (node.broker.address(), node.controller.address());
+        let behind = node.behind_proxy.address();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "listeners=PLAINTEXT://{broker},PROXY://{behind},CONTROLLER://{controller}
+advertised.listeners=PLAINTEXT://{broker},PROXY://{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXY:PLAINTEXT,CONTROLLER:PLAINTEXT"
         );
     }
     for (key, value) in &options.extra_properties {

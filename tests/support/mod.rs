@@ -20,6 +20,7 @@ pub mod java;
 pub mod ports;
 pub mod process;
 pub mod produce;
+pub mod proxy;
 pub mod read;
 pub mod scratch;
 pub mod twinlog;
