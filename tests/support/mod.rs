@@ -22,7 +22,7 @@ pub mod version;
 pub mod wait;
 
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
-pub use cluster::{Cluster, ClusterOptions, pair};
+pub use cluster::{Cluster, ClusterOptions, Listener, pair};
 pub use compare::{assert_same, assert_topic_same, await_same, digest};
 pub use java::{java_produce, java_read};
 pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
