@@ -63,3 +63,73 @@ kafka_fetch() {
         fi
     ) 9>"$home/.lock"
 }
+
+# kafka_java VERSION FOLDER ARGUMENTS...: runs a class of that version in place of this shell.
+# setpriv makes the kernel end it with the script that started it, however that ends, unless
+# KAFKA_OUTLIVES=1.
+kafka_java() {
+    local version=$1 folder=$2 lib
+    shift 2
+    lib="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+    local wrapper=(setpriv --pdeathsig KILL --)
+    [ "${KAFKA_OUTLIVES:-0}" = 1 ] && wrapper=(setsid)
+    exec "${wrapper[@]}" java "-Xmx${KAFKA_HEAP:-384m}" -XX:+UseSerialGC -XX:-UsePerfData \
+        -Djava.io.tmpdir="$folder" \
+        -Dlog4j2.configurationFile="$lib/log4j2.properties" \
+        -Dlog4j.configuration="file:$lib/log4j.properties" \
+        -cp "$(kafka_libs "$version")/*" "$@"
+}
+
+# kafka_properties FOLDER PORT CONTROLLER_PORT: one node, KRaft, plaintext on 127.0.0.1, with the
+# standard authorizer. Clients on a plaintext listener are anonymous, so ANONYMOUS is a super
+# user: ACLs can be kept and copied, and nobody is locked out.
+kafka_properties() {
+    cat <<END
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
+advertised.listeners=PLAINTEXT://127.0.0.1:$2
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:$3
+log.dirs=$1/data
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=2
+group.initial.rebalance.delay.ms=0
+log.cleaner.backoff.ms=1000
+log.cleaner.dedupe.buffer.size=16777216
+END
+}
+
+# kafka_start VERSION FOLDER PORT CONTROLLER_PORT: formats FOLDER and starts a node in the
+# background; its process id is in KAFKA_PID, its log in FOLDER/broker.log.
+kafka_start() {
+    local version=$1 folder=$2 port=$3 controller_port=$4 cluster_id
+    mkdir -p "$folder"
+    kafka_properties "$folder" "$port" "$controller_port" >"$folder/server.properties"
+    cluster_id="$(head -c 16 /dev/urandom | base64 | tr '+/' 'AB' | tr -d '=')"
+    (kafka_java "$version" "$folder" kafka.tools.StorageTool format -t "$cluster_id" \
+        -c "$folder/server.properties") </dev/null >"$folder/broker.log" 2>&1 || {
+        cat "$folder/broker.log" >&2
+        return 1
+    }
+    (kafka_java "$version" "$folder" kafka.Kafka "$folder/server.properties") \
+        </dev/null >>"$folder/broker.log" 2>&1 &
+    # The exported variable is for the caller.
+    # shellcheck disable=SC2034
+    KAFKA_PID=$!
+}
+
+# port_is_free PORT: whether nobody listens there.
+port_is_free() {
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}

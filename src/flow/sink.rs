@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::write_txn_markers_request::{
     WritableTxnMarker, WritableTxnMarkerTopic,
 };
+use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, ListOffsetsResponse};
 use kafka_protocol::messages::{
     ProduceRequest, ProduceResponse, ProducerId, TopicName, WriteTxnMarkersRequest,
     WriteTxnMarkersResponse,
@@ -44,6 +46,10 @@ const MARKERS_PER_REQUEST: i64 = 2_000;
 const PRODUCE_VERSION_MAX: i16 = 11;
 /// The first flexible version, which the encoder below writes (Kafka 2.6 and later).
 const PRODUCE_VERSION_MIN: i16 = 9;
+/// The newest ListOffsets version that asks for nothing but the log end.
+const LIST_OFFSETS_VERSION_MAX: i16 = 7;
+/// The timestamp that stands for the log end (`ListOffsetsRequest.LATEST_TIMESTAMP`).
+const LATEST: i64 = -1;
 /// How long a broker may wait for its in-sync replicas, milliseconds.
 const ACKS_TIMEOUT_MS: i32 = 20_000;
 
@@ -71,12 +77,42 @@ struct Sent {
 
 enum Answer {
     Produce(Pending<ProduceResponse>),
-    Markers(Pending<WriteTxnMarkersResponse>),
+    Markers(MarkersPending),
 }
 
 enum Answered {
     Produce(ProduceResponse),
-    Markers(WriteTxnMarkersResponse),
+    Markers(WriteTxnMarkersResponse, Option<ListOffsetsResponse>),
+}
+
+/// Several markers of one partition are answered as one: the broker merges their results by
+/// producer id and partition, the last one winning (`KafkaApis.handleWriteTxnMarkersRequest`), so
+/// a failure in the middle can hide. The log end, asked for right behind them on the same
+/// connection, can't.
+struct MarkersPending {
+    markers: Pending<WriteTxnMarkersResponse>,
+    answer: Option<WriteTxnMarkersResponse>,
+    ends: Option<Pending<ListOffsetsResponse>>,
+}
+
+impl Future for MarkersPending {
+    type Output = Result<Answered, WireError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.answer.is_none() {
+            self.answer = Some(std::task::ready!(
+                Pin::new(&mut self.markers).poll(context)
+            )?);
+        }
+        let ends = match &mut self.ends {
+            Some(ends) => Some(std::task::ready!(Pin::new(ends).poll(context))?),
+            None => None,
+        };
+        Poll::Ready(Ok(Answered::Markers(
+            self.answer.take().unwrap_or_default(),
+            ends,
+        )))
+    }
 }
 
 impl Future for Answer {
@@ -85,7 +121,7 @@ impl Future for Answer {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Produce(pending) => Pin::new(pending).poll(context).map_ok(Answered::Produce),
-            Self::Markers(pending) => Pin::new(pending).poll(context).map_ok(Answered::Markers),
+            Self::Markers(pending) => Pin::new(pending).poll(context),
         }
     }
 }
@@ -187,7 +223,7 @@ impl Lane {
         &self,
         connection: &Connection,
         items: &[Item],
-    ) -> Result<Pending<WriteTxnMarkersResponse>, WireError> {
+    ) -> Result<MarkersPending, WireError> {
         let mut markers = Vec::new();
         for item in items {
             let Work::Fill(fill) = &item.work else {
@@ -210,13 +246,25 @@ impl Lane {
                 );
             }
         }
-        connection.start(&WriteTxnMarkersRequest::default().with_markers(markers), 1)
+        let markers =
+            connection.start(&WriteTxnMarkersRequest::default().with_markers(markers), 1)?;
+        let ends = match log_ends_request(items) {
+            Some(request) => Some(connection.start(&request, LIST_OFFSETS_VERSION_MAX)?),
+            None => None,
+        };
+        Ok(MarkersPending {
+            markers,
+            answer: None,
+            ends,
+        })
     }
 
     async fn settle(&self, items: Vec<Item>, answer: Result<Answered, WireError>) {
         match answer {
             Ok(Answered::Produce(response)) => settle_produce(self.cluster.name(), items, response),
-            Ok(Answered::Markers(response)) => settle_markers(self.cluster.name(), items, response),
+            Ok(Answered::Markers(response, ends)) => {
+                settle_markers(self.cluster.name(), items, response, ends);
+            }
             Err(error) => {
                 self.cluster
                     .drop_connection(self.broker, Role::Produce(self.lane))
@@ -447,40 +495,110 @@ fn check_append(
 
 fn missing_answer(cluster: &str) -> Trouble {
     Trouble::Broker {
-        cluster: format!("target ({cluster})"),
+        cluster: cluster.to_owned(),
         code: ResponseError::UnknownServerError,
         message: Some("the answer doesn't name the partition".to_owned()),
     }
 }
 
-fn settle_markers(cluster: &str, items: Vec<Item>, response: WriteTxnMarkersResponse) {
+/// Asks for the log ends of the partitions that get more than one marker.
+fn log_ends_request(items: &[Item]) -> Option<ListOffsetsRequest> {
+    let several = |item: &&Item| matches!(&item.work, Work::Fill(fill) if fill.count > 1);
+    let topics: Vec<ListOffsetsTopic> = items
+        .iter()
+        .filter(several)
+        .map(|item| {
+            let partition = ListOffsetsPartition::default()
+                .with_partition_index(item.partition.target.partition)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(LATEST);
+            ListOffsetsTopic::default()
+                .with_name(topic_name(&item.partition))
+                .with_partitions(vec![partition])
+        })
+        .collect();
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(topics);
+    (!request.topics.is_empty()).then_some(request)
+}
+
+fn settle_markers(
+    cluster: &str,
+    items: Vec<Item>,
+    response: WriteTxnMarkersResponse,
+    ends: Option<ListOffsetsResponse>,
+) {
     let mut answers: HashMap<(TopicName, i32), i16> = HashMap::with_capacity(items.len());
     for marker in response.markers {
         for topic in marker.topics {
             for partition in topic.partitions {
-                answers.insert(
-                    (topic.name.clone(), partition.partition_index),
-                    partition.error_code,
-                );
+                let code = answers
+                    .entry((topic.name.clone(), partition.partition_index))
+                    .or_default();
+                // An error stays, whichever marker it was.
+                *code = if *code == 0 {
+                    partition.error_code
+                } else {
+                    *code
+                };
             }
+        }
+    }
+    let mut log_ends: HashMap<(TopicName, i32), (i16, i64)> = HashMap::new();
+    for topic in ends.into_iter().flat_map(|ends| ends.topics) {
+        for partition in topic.partitions {
+            let end = (partition.error_code, partition.offset);
+            log_ends.insert((topic.name.clone(), partition.partition_index), end);
         }
     }
     for item in items {
         let Work::Fill(fill) = &item.work else {
             continue;
         };
-        let result =
-            match answers.remove(&(topic_name(&item.partition), item.partition.target.partition)) {
-                Some(code) => match ResponseError::try_from_code(code) {
-                    Some(code) => Err(Trouble::broker(&format!("target ({cluster})"), code, None)),
-                    None => Ok(()),
-                },
-                None => Err(missing_answer(cluster)),
-            };
+        let name = (topic_name(&item.partition), item.partition.target.partition);
+        let result = check_fill(cluster, fill, answers.remove(&name), log_ends.remove(&name));
         finish(
             &item.partition,
             result.map(|()| note_fill(&item.partition, fill)),
         );
+    }
+}
+
+fn check_fill(
+    cluster: &str,
+    fill: &FillWork,
+    answer: Option<i16>,
+    log_end: Option<(i16, i64)>,
+) -> Result<(), Trouble> {
+    let cluster = format!("target ({cluster})");
+    let refused = |code: i16| {
+        ResponseError::try_from_code(code).map(|code| Trouble::broker(&cluster, code, None))
+    };
+    if let Some(trouble) = answer.and_then(refused) {
+        return Err(trouble);
+    }
+    if answer.is_none() {
+        return Err(missing_answer(&cluster));
+    }
+    if fill.count == 1 {
+        return Ok(());
+    }
+    let expected = fill.target_base + fill.count;
+    match log_end {
+        None => Err(missing_answer(&cluster)),
+        Some((code, _)) if code != 0 => {
+            Err(refused(code).unwrap_or_else(|| missing_answer(&cluster)))
+        }
+        Some((_, end)) if end == expected => Ok(()),
+        Some((_, end)) if end > expected => Err(Trouble::ForeignWrite {
+            expected,
+            found: end,
+        }),
+        Some((_, end)) => Err(Trouble::TargetBehind {
+            high_watermark: end,
+            written: expected,
+        }),
     }
 }
 

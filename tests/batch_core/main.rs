@@ -3,6 +3,7 @@
 mod aborted;
 mod coalesce;
 mod generate;
+mod java;
 mod legacy;
 mod robustness;
 mod round_trip;

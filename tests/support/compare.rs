@@ -1,5 +1,6 @@
 //! Whether two topics hold the same records.
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -9,28 +10,63 @@ use super::wait::eventually;
 
 /// Asserts that both sides saw the same records at the same offsets.
 ///
-/// The timestamp is compared, whether the broker set it is not: a mirror keeps the time and
-/// may have to call it the producer's.
-///
 /// # Panics
 /// At the first difference, with what surrounds it.
 pub fn assert_same(source: &[Seen], target: &[Seen]) {
-    for (index, (source_record, target_record)) in source.iter().zip(target).enumerate() {
-        assert!(
-            same(source_record, target_record),
-            "record {index} differs ({} on the source, {} on the target):\n  source {source_record:?}\n  target {target_record:?}\n  before {:?}",
-            source.len(),
-            target.len(),
-            index.checked_sub(1).map(|before| &source[before]),
-        );
+    if let Some(difference) = first_difference(source, target) {
+        panic!("{difference}");
+    }
+}
+
+/// What differs first, in words; `None` when both hold the same records at the same offsets.
+///
+/// The timestamp is compared, whether the broker set it is not: a mirror keeps the time and
+/// may have to call it the producer's.
+pub fn first_difference(source: &[Seen], target: &[Seen]) -> Option<String> {
+    let counts = format!(
+        "{} records on the source, {} on the target",
+        source.len(),
+        target.len()
+    );
+    let pairs = source.iter().zip(target);
+    if let Some((index, (source_record, target_record))) = pairs
+        .enumerate()
+        .find(|(_, (source_record, target_record))| !same(source_record, target_record))
+    {
+        let before = index.checked_sub(1).map(|before| &source[before]);
+        return Some(format!(
+            "record {index} differs ({counts}):\n  source {source_record:?}\n  \
+             target {target_record:?}\n  before {before:?}"
+        ));
     }
     let shared = source.len().min(target.len());
-    assert_eq!(
-        source.len(),
-        target.len(),
-        "one side has more records (source left, target right); the first extra one: {:?}",
-        source.get(shared).or_else(|| target.get(shared)),
-    );
+    let extra = source.get(shared).or_else(|| target.get(shared))?;
+    Some(format!("{counts}; the first that only one has: {extra:?}"))
+}
+
+/// The same for compacted topics, which each cluster compacts at moments of its own: what both
+/// still hold is the same at the same offsets, and so is the last record of every key.
+pub fn first_compacted_difference(source: &[Seen], target: &[Seen]) -> Option<String> {
+    let at = |records: &[Seen]| -> BTreeMap<(i32, i64), Seen> {
+        let place = |record: &Seen| ((record.partition, record.offset), record.clone());
+        records.iter().map(place).collect()
+    };
+    let (source_at, target_at) = (at(source), at(target));
+    let both = |records: &BTreeMap<(i32, i64), Seen>, others: &BTreeMap<(i32, i64), Seen>| {
+        let shared = records
+            .iter()
+            .filter(|(place, _)| others.contains_key(place));
+        shared.map(|(_, record)| record.clone()).collect::<Vec<_>>()
+    };
+    first_difference(&both(&source_at, &target_at), &both(&target_at, &source_at)).or_else(|| {
+        let last = |records: &[Seen]| -> Vec<Seen> {
+            let by_key = |record: &Seen| ((record.partition, record.key.clone()), record.clone());
+            let last: BTreeMap<_, _> = records.iter().map(by_key).collect();
+            last.into_values().collect()
+        };
+        first_difference(&last(source), &last(target))
+            .map(|difference| format!("the last records of the keys differ: {difference}"))
+    })
 }
 
 fn same(source: &Seen, target: &Seen) -> bool {

@@ -23,7 +23,10 @@ pub mod wait;
 
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
 pub use cluster::{Cluster, ClusterOptions, Listener, pair};
-pub use compare::{assert_same, assert_topic_same, await_same, digest};
+pub use compare::{
+    assert_same, assert_topic_same, await_same, digest, first_compacted_difference,
+    first_difference,
+};
 pub use java::{java_produce, java_read};
 pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
 pub use read::{Isolation, Seen, read_all};

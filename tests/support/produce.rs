@@ -211,7 +211,7 @@ impl Load {
     /// Queues record `number`, waiting while the queue is full.
     fn send(&self, producer: &BaseProducer<Deliveries>, number: u64, partitions: u64) {
         let key = (self.keys > 0).then(|| format!("key-{}", number % self.keys));
-        let tombstone = self.tombstone_every > 0 && number % self.tombstone_every == 0;
+        let tombstone = self.tombstone_every > 0 && number.is_multiple_of(self.tombstone_every);
         let value = (!tombstone).then(|| self.value(number));
         let partition = self
             .partition

@@ -1,0 +1,16 @@
+# The twinlog binary on a small Debian.
+FROM rust:1-bookworm AS build
+WORKDIR /twinlog
+COPY . .
+RUN cargo build --locked --release --bin twinlog
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends zlib1g ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --no-create-home twinlog
+COPY --from=build /twinlog/target/release/twinlog /usr/local/bin/twinlog
+USER twinlog
+EXPOSE 8088
+ENTRYPOINT ["twinlog"]
+CMD ["run", "-c", "/etc/twinlog/twinlog.yaml"]
