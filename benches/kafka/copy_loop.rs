@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -111,28 +111,17 @@ fn assign(consumer: &BaseConsumer, target: &str, prefix: &str) {
     let mut list = consumer
         .committed_offsets(list, TIMEOUT)
         .expect("the source answers");
-    list.set_all_offsets_where_unset();
-    consumer.assign(&list).expect("partitions of the source");
-}
-
-/// Partitions without a committed offset begin at their beginning.
-trait WhereUnset {
-    fn set_all_offsets_where_unset(&mut self);
-}
-
-impl WhereUnset for TopicPartitionList {
-    fn set_all_offsets_where_unset(&mut self) {
-        let unset: Vec<(String, i32)> = self
-            .elements()
-            .iter()
-            .filter(|element| element.offset() == Offset::Invalid)
-            .map(|element| (element.topic().to_owned(), element.partition()))
-            .collect();
-        for (topic, partition) in unset {
-            self.set_partition_offset(&topic, partition, Offset::Beginning)
-                .expect("a valid offset");
-        }
+    let unset: Vec<(String, i32)> = list
+        .elements()
+        .iter()
+        .filter(|element| element.offset() == Offset::Invalid)
+        .map(|element| (element.topic().to_owned(), element.partition()))
+        .collect();
+    for (topic, partition) in unset {
+        list.set_partition_offset(&topic, partition, Offset::Beginning)
+            .expect("a valid offset");
     }
+    consumer.assign(&list).expect("partitions of the source");
 }
 
 fn send(producer: &BaseProducer<Acknowledged>, message: &BorrowedMessage<'_>) {
@@ -141,10 +130,7 @@ fn send(producer: &BaseProducer<Acknowledged>, message: &BorrowedMessage<'_>) {
     record.key = message.key();
     record.payload = message.payload();
     record.timestamp = message.timestamp().to_millis();
-    record.headers = message
-        .headers()
-        .map(rdkafka::message::BorrowedHeaders::detach)
-        .map(|headers: OwnedHeaders| headers);
+    record.headers = message.headers().map(BorrowedHeaders::detach);
     while let Err((error, returned)) = producer.send::<[u8], [u8]>(record) {
         if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
             eprintln!("{error}");

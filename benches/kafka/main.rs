@@ -9,6 +9,7 @@ mod contestant;
 mod copy_loop;
 mod load;
 mod options;
+mod proxy;
 mod report;
 mod scenarios;
 mod usage;

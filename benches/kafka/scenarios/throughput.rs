@@ -7,8 +7,8 @@ use crate::contestant::Contestant;
 use crate::load::Load;
 use crate::options::Options;
 use crate::report::{Bar, Metric, Number, Numbers, Outcome};
-use crate::scenarios::PREFIX;
-use crate::support::{create_topic, eventually};
+use crate::scenarios::{PREFIX, await_topic};
+use crate::support::create_topic;
 use crate::usage;
 use crate::watch::{self, Watch};
 
@@ -142,9 +142,7 @@ fn copy(
     let mut watch = Watch::new(&target.bootstrap(), topic, ends.to_vec());
     let target_before = usage::of(target.process_id(1));
     let running = contestant.start(source, &target.bootstrap(), PREFIX);
-    eventually(DEADLINE, "the topic is on the target", || {
-        watch.exists().then_some(()).ok_or_else(|| running.log_tail())
-    });
+    await_topic(&watch, &running);
     let mut before = (usage::of(running.id()), 0);
     let started = Instant::now();
     while !watch.is_complete() {
