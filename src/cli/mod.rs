@@ -14,6 +14,7 @@ mod run;
 mod shutdown;
 mod status;
 mod status_table;
+mod translate;
 
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,8 @@ enum Command {
     Plan,
     /// Show what the running process is doing.
     Status(status::StatusArgs),
+    /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
+    Translate(translate::TranslateArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -138,6 +141,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Check => check::run(&config, json).await,
         Command::Plan => plan::run(&config, json).await,
         Command::Status(args) => status::run(&config, path, args, json).await,
+        Command::Translate(args) => translate::run(&config, args, json).await,
     }
 }
 

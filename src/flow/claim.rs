@@ -33,6 +33,12 @@ pub struct Fence {
 }
 
 impl Fence {
+    /// From here on no other process fills. A position that was read earlier says nothing about
+    /// the next filler: the old owner may have filled that hole since.
+    pub fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
     /// Resolves when a filler may be sent.
     pub async fn may_fill(&mut self) {
         tokio::time::sleep_until(self.not_before).await;

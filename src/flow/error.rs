@@ -53,6 +53,9 @@ pub enum Trouble {
         /// What the producer state says was written.
         written: i64,
     },
+    /// Another process may have filled holes since the position was read.
+    #[error("another Twinlog ran this flow until just now; its last fillers are waited for")]
+    TakingOver,
     /// The source's retention removed records before they were copied.
     #[error("source offsets {from}..{to} were deleted before they were copied")]
     Gap {
@@ -91,6 +94,9 @@ pub enum Trouble {
     /// `offsets: identical` was asked for and can't be had.
     #[error("identical offsets can't be had: {0}")]
     NotIdentical(String),
+    /// A task of ours ended by a panic.
+    #[error("a defect in Twinlog: {0}")]
+    Defect(String),
     /// The map of a `mapped` partition doesn't agree with the target's log.
     #[error("the stored offset map ends at target offset {map_end}, the log at {log_end}")]
     MapMismatch {
@@ -131,16 +137,21 @@ impl Trouble {
     pub fn policy(&self) -> Policy {
         use kafka_protocol::ResponseError as E;
         match self {
-            Self::Wire(_) | Self::LeaderMoved { .. } | Self::TargetBehind { .. } => Policy::Reopen,
+            Self::Wire(_)
+            | Self::LeaderMoved { .. }
+            | Self::TargetBehind { .. }
+            | Self::TakingOver
+            | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
                 | E::InvalidTimestamp
                 | E::MessageTooLarge
                 | E::UnsupportedCompressionType
                 | E::UnsupportedForMessageFormat
-                | E::TransactionCoordinatorFenced
                 | E::PolicyViolation => Policy::StopPartition,
-                // Rights can be granted and replicas come back while we wait.
+                // Rights can be granted and replicas come back while we wait. A fenced filler
+                // (TransactionCoordinatorFenced) was not appended: its number was already taken
+                // by what a dead connection left in the broker, and the log says by how many.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -176,6 +187,7 @@ impl Trouble {
             Self::Batch(_) => "unreadable_batch",
             Self::ForeignWrite { .. } => "foreign_write",
             Self::TargetBehind { .. } => "target_behind",
+            Self::TakingOver => "taking_over",
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceRecreated => "source_recreated",
@@ -183,6 +195,7 @@ impl Trouble {
             Self::TargetNotEmpty => "target_not_empty",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::NotIdentical(_) => "not_identical",
+            Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
     }

@@ -1,9 +1,10 @@
-//! Tasks that look after a running flow: strangers' writes in quiet partitions, offset maps.
+//! Tasks that look after a running flow: strangers' writes in quiet partitions, stored
+//! offset maps, how far the source was copied.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,13 +12,17 @@ use super::error::Trouble;
 use super::partition::Partition;
 use super::shared::Flow;
 use crate::offsets::TargetOffset;
-use crate::state::MapRecord;
+use crate::state::{MapRecord, SeenRecord};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often the log ends of the target are compared with what was written.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How often changed offset maps are stored: after a crash this much is read again, not copied.
 const STORE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is stored how far the source was copied. What the source loses and overwrites
+/// within this time, while Twinlog is down, isn't found.
+const SEEN_EVERY: Duration = Duration::from_secs(30);
 
 /// Compares quiet partitions' log ends with our own count. Busy ones are checked by every answer.
 pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
@@ -80,39 +85,112 @@ fn is_quiet(partition: &Partition) -> bool {
     !partition.is_closed() && partition.unanswered() == 0 && !partition.has_work()
 }
 
-/// Stores changed offset maps now and then, until cancelled.
-pub async fn keep_maps(flow: Arc<Flow>, cancel: CancellationToken) {
-    let mut stored = HashMap::new();
+/// What the state topic holds of the partitions' progress, as far as this process stored it.
+#[derive(Default)]
+pub struct Stored {
+    maps: HashMap<TopicPartition, TargetOffset>,
+    seen: HashMap<String, SeenRecord>,
+}
+
+/// Stores changed offset maps, and less often what was seen of the source, until cancelled.
+pub async fn keep_progress(flow: Arc<Flow>, cancel: CancellationToken) {
+    let mut stored = Stored::default();
+    let mut seen_at = Instant::now();
     while cancel
         .run_until_cancelled(tokio::time::sleep(STORE_EVERY))
         .await
         .is_some()
     {
         store_maps(&flow, &mut stored).await;
+        if seen_at.elapsed() >= SEEN_EVERY {
+            store_seen(&flow, &mut stored).await;
+            seen_at = Instant::now();
+        }
     }
 }
 
-/// Stores the maps that changed since they were stored last.
-pub async fn store_maps(flow: &Flow, stored: &mut HashMap<TopicPartition, TargetOffset>) {
-    let open: Vec<Arc<Partition>> = flow
-        .open
-        .iter()
-        .map(|entry| entry.value().clone())
-        .collect();
-    for partition in open {
+/// Stores all that changed, when the flow ends in order.
+pub async fn store_progress(flow: &Flow) {
+    let mut stored = Stored::default();
+    store_maps(flow, &mut stored).await;
+    store_seen(flow, &mut stored).await;
+}
+
+async fn store_maps(flow: &Flow, stored: &mut Stored) {
+    for partition in open_partitions(flow) {
         let Some(map) = partition.map() else { continue };
         let end = map.target_end();
-        if stored.get(&partition.source) == Some(&end) {
+        if stored.maps.get(&partition.source) == Some(&end) {
             continue;
         }
         let key = flow.map_key(&partition.source.topic, partition.source.partition);
         match flow.store.put(&key, &MapRecord { v: 1, map }).await {
             Ok(()) => {
-                stored.insert(partition.source.clone(), end);
+                stored.maps.insert(partition.source.clone(), end);
             }
-            Err(error) => {
-                tracing::warn!(partition = %partition.source, %error, "the offset map could not be stored")
-            }
+            Err(error) => tracing::warn!(
+                partition = %partition.source,
+                %error,
+                "the offset map could not be stored"
+            ),
         }
     }
+}
+
+async fn store_seen(flow: &Flow, stored: &mut Stored) {
+    let mut topics: HashMap<String, Vec<Arc<Partition>>> = HashMap::new();
+    for partition in open_partitions(flow) {
+        topics
+            .entry(partition.source.topic.clone())
+            .or_default()
+            .push(partition);
+    }
+    for (topic, partitions) in topics {
+        let key = flow.seen_key(&topic);
+        let before = match stored.seen.get(&topic) {
+            Some(seen) => seen.clone(),
+            None => flow.store.get(&key).ok().flatten().unwrap_or_default(),
+        };
+        let seen = with_progress(&before, &partitions);
+        if seen == before {
+            continue;
+        }
+        match flow.store.put(&key, &seen).await {
+            Ok(()) => {
+                stored.seen.insert(topic, seen);
+            }
+            Err(error) => tracing::debug!(topic, %error, "progress could not be stored"),
+        }
+    }
+}
+
+fn with_progress(before: &SeenRecord, partitions: &[Arc<Partition>]) -> SeenRecord {
+    let mut seen = SeenRecord {
+        v: 1,
+        ..before.clone()
+    };
+    for partition in partitions {
+        let Ok(index) = usize::try_from(partition.source.partition) else {
+            continue;
+        };
+        // Without a batch fetched since the opening, what is stored still holds.
+        let epoch = partition.source_epoch();
+        if epoch < 0 {
+            continue;
+        }
+        if seen.epochs.len() <= index {
+            seen.epochs.resize(index + 1, -1);
+            seen.positions.resize(index + 1, 0);
+        }
+        seen.epochs[index] = epoch;
+        seen.positions[index] = partition.progress.source_position.load(Ordering::Relaxed);
+    }
+    seen
+}
+
+fn open_partitions(flow: &Flow) -> Vec<Arc<Partition>> {
+    flow.open
+        .iter()
+        .map(|entry| entry.value().clone())
+        .collect()
 }

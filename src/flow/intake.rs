@@ -45,7 +45,19 @@ pub struct Intake<'a> {
     out: Vec<Work>,
 }
 
-/// Turns `records` into work. The position moves past everything that the answer settles.
+/// The part of a fetch answer that the intake works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// The record set.
+    pub records: &'a Bytes,
+    /// Producer id and first offset of the aborted transactions in it.
+    pub aborted: &'a [(i64, i64)],
+    /// The partition's high watermark in the same answer. A base offset isn't covered by the CRC:
+    /// a batch beyond this end is damaged, and its "hole" must not be filled.
+    pub high_watermark: i64,
+}
+
+/// Turns an answer's records into work. The position moves past everything that the answer settles.
 ///
 /// # Errors
 /// A batch that can't be trusted. The work before it is returned all the same: `position` is
@@ -55,8 +67,7 @@ pub fn take(
     meter: &Arc<Meter>,
     position: &mut Position,
     absorb_until: i64,
-    records: Bytes,
-    aborted: &[(i64, i64)],
+    answer: Answer<'_>,
 ) -> (Vec<Work>, Result<(), BatchError>) {
     let mut intake = Intake {
         rules,
@@ -67,17 +78,49 @@ pub fn take(
         run_bytes: 0,
         out: Vec::new(),
     };
-    let result = intake.take_all(records, aborted);
+    let result = intake.take_all(answer);
     let flushed = intake.flush();
     *position = intake.position;
     (intake.out, result.and(flushed))
 }
 
+/// Passes what source retention took before it was copied: everything up to `source_next`.
+pub fn pass_gap(position: &mut Position, source_next: i64) -> Vec<Work> {
+    hole(position, source_next).into_iter().collect()
+}
+
+/// The work that moves past everything up to `source_next`, if that is ahead.
+fn hole(position: &mut Position, source_next: i64) -> Option<Work> {
+    let count = source_next - position.source;
+    if count <= 0 {
+        return None;
+    }
+    let before = *position;
+    position.passed_hole(count);
+    Some(if before.mapped {
+        Work::Skip { source_next }
+    } else {
+        Work::Fill(FillWork {
+            target_base: before.target,
+            count,
+            fillers_before: before.fillers,
+            source_next,
+        })
+    })
+}
+
 impl Intake<'_> {
-    fn take_all(&mut self, records: Bytes, aborted: &[(i64, i64)]) -> Result<(), BatchError> {
-        let mut filter = AbortedFilter::new(aborted.iter().copied());
-        for batch in batch::split(records) {
-            self.take_one(batch?, &mut filter)?;
+    fn take_all(&mut self, answer: Answer<'_>) -> Result<(), BatchError> {
+        let mut filter = AbortedFilter::new(answer.aborted.iter().copied());
+        for batch in batch::split(answer.records.clone()) {
+            let batch = batch?;
+            if batch.header.next_offset() > answer.high_watermark {
+                return Err(BatchError::Malformed {
+                    what: "a batch beyond the high watermark",
+                    offset: batch.header.base_offset,
+                });
+            }
+            self.take_one(batch, &mut filter)?;
         }
         Ok(())
     }
@@ -142,25 +185,14 @@ impl Intake<'_> {
     }
 
     fn hole_until(&mut self, source_next: i64) {
-        let count = source_next - self.position.source;
-        if count <= 0 {
-            return;
-        }
-        let before = self.position;
-        self.position.passed_hole(count);
-        if let Some(Work::Fill(last)) = self.out.last_mut() {
+        match (hole(&mut self.position, source_next), self.out.last_mut()) {
             // Adjacent holes are one: a marker after an aborted batch, for example.
-            last.count += count;
-            last.source_next = source_next;
-        } else if before.mapped {
-            self.out.push(Work::Skip { source_next });
-        } else {
-            self.out.push(Work::Fill(FillWork {
-                target_base: before.target,
-                count,
-                fillers_before: before.fillers,
-                source_next,
-            }));
+            (Some(Work::Fill(hole)), Some(Work::Fill(last))) => {
+                last.count += hole.count;
+                last.source_next = source_next;
+            }
+            (Some(work), _) => self.out.push(work),
+            (None, _) => {}
         }
     }
 
@@ -320,3 +352,6 @@ fn pieces(records: &[Record], max_batch_bytes: usize) -> Vec<&[Record]> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,11 +26,14 @@ mod shared;
 mod sink;
 mod source;
 mod supervisor;
+mod tail;
 mod throttle;
 mod topic_config;
 mod topics;
+mod translate;
 mod work;
 
 pub use check::{check, plan};
 pub use error::{FlowError, Policy, Trouble};
 pub use run::{cluster, run_flow};
+pub use translate::{PositionMap, TranslateError, Translated, position_map};

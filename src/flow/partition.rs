@@ -5,10 +5,11 @@
 //! log says. That is the whole of crash recovery, and the same code runs after `kill -9`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::budget::Meter;
 use super::error::Trouble;
@@ -38,11 +39,14 @@ pub struct Partition {
     pub rules: IntakeRules,
     /// Target offsets below this one are there already; see [`PartitionParts`].
     pub absorb_until: i64,
+    /// When its position was read from the target's log.
+    pub read_at: Instant,
     queue: Mutex<VecDeque<Work>>,
     scheduled: AtomicBool,
     closed: AtomicBool,
     sent: AtomicU32,
     barrier: AtomicBool,
+    source_epoch: AtomicI32,
     map: Option<Mutex<OffsetMap>>,
     drained: Notify,
     ready: mpsc::UnboundedSender<Arc<Partition>>,
@@ -72,6 +76,8 @@ pub struct PartitionParts {
     /// Target offsets below this one are there already (a crash came before the map was stored):
     /// their batches are noted in the map and not sent again.
     pub absorb_until: i64,
+    /// When the position was read: no later than the first question about it.
+    pub read_at: Instant,
     /// The sink lane that writes it.
     pub ready: mpsc::UnboundedSender<Arc<Partition>>,
     /// The supervisor.
@@ -89,11 +95,13 @@ impl Partition {
             meter: parts.meter,
             rules: parts.rules,
             absorb_until: parts.absorb_until,
+            read_at: parts.read_at,
             queue: Mutex::new(VecDeque::new()),
             scheduled: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             sent: AtomicU32::new(0),
             barrier: AtomicBool::new(!parts.data_known),
+            source_epoch: AtomicI32::new(-1),
             map: parts.map.map(Mutex::new),
             drained: Notify::new(),
             ready: parts.ready,
@@ -101,12 +109,28 @@ impl Partition {
         }
     }
 
+    /// Notes the source leader's epoch of the newest batch fetched.
+    pub fn note_source_epoch(&self, epoch: i32) {
+        self.source_epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// The source leader's epoch of the newest batch fetched, or -1.
+    pub fn source_epoch(&self) -> i32 {
+        self.source_epoch.load(Ordering::Relaxed)
+    }
+
     /// Queues work and wakes the sink lane.
     pub fn push(self: &Arc<Self>, work: Vec<Work>) {
-        if work.is_empty() || self.is_closed() {
+        if work.is_empty() {
             return;
         }
-        self.queue().extend(work);
+        {
+            let mut queue = self.queue();
+            if self.is_closed() {
+                return;
+            }
+            queue.extend(work);
+        }
         self.schedule();
     }
 
@@ -131,6 +155,11 @@ impl Partition {
     /// marker is sent when everything before it is answered, and nothing is sent until it is.
     pub fn take_sendable(&self) -> Option<Work> {
         let mut queue = self.queue();
+        // Closing happens under this lock too: what is taken counts as sent before `drained` can
+        // look, and after the closing nothing is taken, whatever a late `push` left here.
+        if self.is_closed() {
+            return None;
+        }
         let idle = self.unanswered() == 0;
         let may_send = match queue.front()? {
             Work::Batch(_) => idle || !self.barrier.load(Ordering::Acquire),
@@ -149,8 +178,9 @@ impl Partition {
 
     /// Puts the rest of a piece of work back to the front.
     pub fn push_front(&self, work: Work) {
+        let mut queue = self.queue();
         if !self.is_closed() {
-            self.queue().push_front(work);
+            queue.push_front(work);
         }
     }
 
@@ -189,14 +219,19 @@ impl Partition {
 
     /// Closes the partition and drops what it holds.
     pub fn close(&self) {
+        let mut queue = self.queue();
         self.closed.store(true, Ordering::Release);
-        self.queue().clear();
+        queue.clear();
     }
 
     /// Closes the partition and reports why, once.
     pub fn fail(self: &Arc<Self>, trouble: Trouble) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            self.queue().clear();
+        let was_closed = {
+            let mut queue = self.queue();
+            queue.clear();
+            self.closed.swap(true, Ordering::AcqRel)
+        };
+        if !was_closed {
             let _ = self.trouble.send((self.clone(), trouble));
         }
     }

@@ -107,6 +107,12 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
             fillers: 0,
             data_known: false,
         },
+        // Fillers alone already outnumber what readers can see.
+        (None, Some(filler)) if signed_difference(end, i64::from(filler.coordinator_epoch)) < 0 => {
+            Witness::Behind {
+                written: end - signed_difference(end, i64::from(filler.coordinator_epoch)),
+            }
+        }
         // Without data of ours still known, the filler's count fixes the sequence.
         (None, Some(filler)) => Witness::Unknown {
             fillers: i64::from(filler.coordinator_epoch),
@@ -202,6 +208,21 @@ mod tests {
         assert_eq!(
             witness(&[data(9), filler(5)], PRODUCERS, 12),
             Witness::Behind { written: 15 }
+        );
+    }
+
+    #[test]
+    fn a_log_of_fillers_alone_can_lag_too() {
+        assert_eq!(
+            witness(&[filler(5)], PRODUCERS, 3),
+            Witness::Behind { written: 5 }
+        );
+        assert_eq!(
+            witness(&[filler(5)], PRODUCERS, 5),
+            Witness::Unknown {
+                fillers: 5,
+                data_known: false
+            }
         );
     }
 

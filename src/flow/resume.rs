@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kafka_protocol::ResponseError;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::error::Trouble;
 use super::position::{Position, Witness, witness};
 use super::prefix;
 use super::shared::Flow;
+use super::tail;
 use super::topics::{TopicContext, take_offset};
-use crate::batch::{self, BatchHeader};
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, MapRecord};
+use crate::state::{GapRecord, MapRecord, SeenRecord};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
@@ -39,19 +39,48 @@ pub struct Resume {
     pub map: Option<OffsetMap>,
     /// Up to here the target has everything already; only the map has to learn it.
     pub absorb_until: i64,
+    /// When the log's end was asked for.
+    pub read_at: Instant,
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
 struct Facts {
+    read_at: Instant,
     source_start: HashMap<TopicPartition, Result<i64, WireError>>,
     source_end: HashMap<TopicPartition, Result<i64, WireError>>,
     target_start: HashMap<TopicPartition, Result<i64, WireError>>,
     target_end: HashMap<TopicPartition, Result<i64, WireError>>,
     producers: HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>>,
+    epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
+}
+
+/// The partitions of which a source epoch was stored, with it.
+fn seen_epochs(flow: &Flow, candidates: &[Candidate]) -> Vec<(TopicPartition, i32)> {
+    candidates
+        .iter()
+        .filter_map(|one| {
+            let (epoch, _) = seen(flow, one)?;
+            (epoch >= 0).then(|| (one.topic.source(one.partition), epoch))
+        })
+        .collect()
+}
+
+/// The stored epoch and position of a partition.
+fn seen(flow: &Flow, one: &Candidate) -> Option<(i32, i64)> {
+    let record: SeenRecord = flow
+        .store
+        .get(&flow.seen_key(&one.topic.source_topic))
+        .ok()
+        .flatten()?;
+    let index = usize::try_from(one.partition).ok()?;
+    Some((*record.epochs.get(index)?, *record.positions.get(index)?))
 }
 
 /// One partition's facts.
 struct Ends {
+    /// Where the source's log ends in the last epoch that was seen there, or -1.
+    epoch_end: i64,
+    read_at: Instant,
     source_start: i64,
     source_end: i64,
     target_start: i64,
@@ -71,6 +100,7 @@ pub async fn resume(
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    let read_at = Instant::now();
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -80,7 +110,15 @@ pub async fn resume(
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let producers = wire::describe_producers(&flow.target, &target).await;
+    let asked = seen_epochs(flow, &candidates);
+    let epoch_ends = if asked.is_empty() {
+        HashMap::new()
+    } else {
+        wire::offset_for_leader_epoch(&flow.source, &asked).await
+    };
     let mut facts = Facts {
+        epoch_ends,
+        read_at,
         source_start,
         source_end,
         target_start,
@@ -88,24 +126,26 @@ pub async fn resume(
         producers,
     };
     let mut tasks = JoinSet::new();
+    let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
     let mut results = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         match facts.of(flow, &candidate) {
             Ok((ends, states)) => {
                 let flow = flow.clone();
-                tasks.spawn(async move {
-                    let result = decide(&flow, &candidate, ends, &states).await;
-                    (candidate, result)
-                });
+                let one = candidate.clone();
+                let task = tasks.spawn(async move { decide(&flow, &one, ends, &states).await });
+                running.insert(task.id(), candidate);
             }
             Err(trouble) => results.push((candidate, Err(trouble))),
         }
     }
-    while let Some(done) = tasks.join_next().await {
-        match done {
-            Ok(result) => results.push(result),
-            // A panic in here is a defect of ours; the supervisor's watchdog opens it again.
-            Err(error) => tracing::error!(%error, "a partition's opening failed"),
+    while let Some(done) = tasks.join_next_with_id().await {
+        let (id, result) = match done {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
+        };
+        if let Some(candidate) = running.remove(&id) {
+            results.push((candidate, result));
         }
     }
     results
@@ -117,7 +157,14 @@ impl Facts {
             one.topic.source(one.partition),
             one.topic.target(one.partition),
         );
+        // An error here only means that the broker can't tell; the other checks stand.
+        let epoch_end = match self.epoch_ends.remove(&source) {
+            Some(Ok((epoch, end))) if epoch >= 0 => end,
+            _ => -1,
+        };
         let ends = Ends {
+            epoch_end,
+            read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
             target_start: take_offset(&mut self.target_start, &target, flow.target.name())?,
@@ -162,12 +209,20 @@ async fn decide(
             fillers,
             data_known,
         } => {
-            check_tail(flow, one, &ends).await?;
+            if one.topic.record.mapped && fillers > 0 {
+                // A mapped partition has no fillers: every offset beyond our count is a stranger's.
+                return Err(Trouble::ForeignWrite {
+                    expected: ends.target_end - fillers,
+                    found: ends.target_end,
+                });
+            }
+            let target = one.topic.target(one.partition);
+            tail::check(flow, &target, ends.target_start, ends.target_end).await?;
             (fillers, data_known)
         }
     };
     if one.topic.record.mapped {
-        return resume_mapped(flow, one, &ends, data_known);
+        return resume_mapped(flow, one, &ends, data_known).await;
     }
     let origin = usize::try_from(one.partition)
         .ok()
@@ -186,17 +241,20 @@ async fn decide(
         // A burn that was cut off between its last batch and the trim.
         prefix::trim(flow, one, origin).await?;
     }
-    let fetch_offset = check_source(flow, one, position.source, &ends).await?;
+    // Where the prefix is left to fillers, the position is still below the origin: not a gap.
+    let next = position.source.max(origin);
+    let fetch_offset = check_source(flow, one, next, &ends).await?;
     Ok(Resume {
         position,
         fetch_offset,
         data_known,
         map: None,
         absorb_until: 0,
+        read_at: ends.read_at,
     })
 }
 
-fn resume_mapped(
+async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
@@ -223,18 +281,14 @@ fn resume_mapped(
             log_end: ends.target_end,
         });
     }
-    if source > ends.source_end {
-        return Err(Trouble::SourceTruncated {
-            source_end: ends.source_end,
-            copied_end: source,
+    if source < ends.source_start && target < ends.target_end {
+        // What the map still has to learn about the target's last records is gone on the source.
+        return Err(Trouble::MapMismatch {
+            map_end: target,
+            log_end: ends.target_end,
         });
     }
-    if source < ends.source_start {
-        return Err(Trouble::Gap {
-            from: source,
-            to: ends.source_start,
-        });
-    }
+    let fetch_offset = check_source(flow, one, source, ends).await?;
     Ok(Resume {
         position: Position {
             source,
@@ -242,10 +296,11 @@ fn resume_mapped(
             fillers: 0,
             mapped: true,
         },
-        fetch_offset: source,
+        fetch_offset,
         data_known,
         map: Some(map),
         absorb_until: ends.target_end,
+        read_at: ends.read_at,
     })
 }
 
@@ -256,6 +311,16 @@ async fn check_source(
     next: i64,
     ends: &Ends,
 ) -> Result<i64, Trouble> {
+    // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
+    // leader election, KIP-101), whatever its end is now.
+    if let Some((_, position)) = seen(flow, one)
+        && (0..position.min(next)).contains(&ends.epoch_end)
+    {
+        return Err(Trouble::SourceTruncated {
+            source_end: ends.epoch_end,
+            copied_end: next,
+        });
+    }
     if next > ends.source_end {
         return Err(Trouble::SourceTruncated {
             source_end: ends.source_end,
@@ -301,44 +366,4 @@ async fn check_source(
         .gap_offsets
         .fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
     Ok(ends.source_start)
-}
-
-/// The last batch of the target's log must be ours. Only asked where the broker no longer knows
-/// the counts: a new partition (empty), or one that was idle for a day.
-async fn check_tail(flow: &Flow, one: &Candidate, ends: &Ends) -> Result<(), Trouble> {
-    if ends.target_end <= ends.target_start {
-        return Ok(());
-    }
-    let target = one.topic.target(one.partition);
-    let fetched =
-        match wire::fetch_one(&flow.target, &target, ends.target_end - 1, 1024 * 1024).await {
-            // What is asked for was trimmed in between; the next try sees the new start.
-            Err(WireError::Server {
-                code: ResponseError::OffsetOutOfRange,
-                ..
-            }) => {
-                return Err(Trouble::LeaderMoved {
-                    cluster: flow.target.name().to_owned(),
-                });
-            }
-            other => other?,
-        };
-    let mut last: Option<BatchHeader> = None;
-    for batch in batch::split(fetched.records) {
-        last = Some(batch?.header);
-    }
-    match last {
-        Some(header)
-            if [flow.producers.data_id, flow.producers.filler_id].contains(&header.producer_id) =>
-        {
-            Ok(())
-        }
-        Some(header) => Err(Trouble::ForeignWrite {
-            expected: header.base_offset,
-            found: ends.target_end,
-        }),
-        None => Err(Trouble::LeaderMoved {
-            cluster: flow.target.name().to_owned(),
-        }),
-    }
 }

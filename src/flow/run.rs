@@ -1,6 +1,5 @@
 //! The life of a flow: connect, claim, run, stop in order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -216,7 +215,7 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     let fence = held.fence.clone();
     tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
-    tracker.spawn(guard::keep_maps(flow.clone(), work.clone()));
+    tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));
     let supervising = Supervisor::run(
         flow.clone(),
         fence,
@@ -238,7 +237,7 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
         tracing::warn!(flow = %flow.config.name, "not every answer arrived in time; the target's log says what was written");
     }
     if result.is_ok() {
-        guard::store_maps(&flow, &mut HashMap::new()).await;
+        guard::store_progress(&flow).await;
         // Only now: a new owner that sees the claim released fills holes at once.
         keeping.cancel();
         let _ = tokio::time::timeout(DRAIN, claim).await;

@@ -48,6 +48,11 @@ impl Flow {
         format!("map/{}/{source_topic}/{partition}", self.config.name)
     }
 
+    /// The state key of what was seen of a topic.
+    pub fn seen_key(&self, source_topic: &str) -> String {
+        format!("seen/{}/{source_topic}", self.config.name)
+    }
+
     /// Closes every open partition of a topic and waits until nothing of it is on its way.
     pub async fn close_topic(&self, source_topic: &str) {
         let open: Vec<Arc<Partition>> = self

@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::budget::{Budget, Reservation};
+use super::budget::{Budget, Hold, Reservation};
 use super::error::Trouble;
-use super::intake;
+use super::intake::{self, Answer};
 use super::partition::Partition;
 use super::position::Position;
 use super::throttle::Throttle;
@@ -112,6 +112,9 @@ struct Fetched {
     key: (Uuid, i32),
     records: Bytes,
     aborted: Vec<(i64, i64)>,
+    high_watermark: i64,
+    /// In flight from its arrival on; the work that comes out holds its own share.
+    _hold: Hold,
 }
 
 struct Sent {
@@ -390,16 +393,20 @@ impl Session {
         }
         slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
         slot.last_epoch = scan.last_epoch;
+        slot.partition.note_source_epoch(scan.last_epoch);
         let aborted = data
             .aborted_transactions
             .unwrap_or_default()
             .into_iter()
             .map(|transaction| (transaction.producer_id.0, transaction.first_offset))
             .collect();
+        let _hold = slot.partition.meter.hold(size);
         fetched.push(Fetched {
+            _hold,
             key,
             records,
             aborted,
+            high_watermark: data.high_watermark,
         });
         size
     }
@@ -500,16 +507,9 @@ fn note_ends(partition: &Partition, data: &PartitionData) {
     progress
         .source_log_start
         .store(data.log_start_offset, Ordering::Relaxed);
-    let lag = progress.lag_offsets();
-    if lag == 0 {
+    if progress.lag_offsets() == 0 {
         progress.caught_up_at_ms.store(now_ms(), Ordering::Relaxed);
     }
-    let records = progress.records.load(Ordering::Relaxed).max(1);
-    let mean_bytes = progress.bytes.load(Ordering::Relaxed) / records;
-    let lag_bytes = lag
-        .max(0)
-        .saturating_mul(i64::try_from(mean_bytes).unwrap_or(0));
-    progress.lag_bytes.store(lag_bytes, Ordering::Relaxed);
 }
 
 /// Takes the answers through the intake and queues what comes out.
@@ -518,6 +518,8 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         key,
         records,
         aborted,
+        high_watermark,
+        _hold,
     } in fetched
     {
         let Some(slot) = slots.get_mut(&key) else {
@@ -529,8 +531,11 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
             &partition.meter,
             &mut slot.position,
             partition.absorb_until,
-            records,
-            &aborted,
+            Answer {
+                records: &records,
+                aborted: &aborted,
+                high_watermark,
+            },
         );
         partition.push(work);
         if let Err(error) = result {

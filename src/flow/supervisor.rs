@@ -16,6 +16,7 @@ use super::budget::Meter;
 use super::claim::Fence;
 use super::discovery::Discovered;
 use super::error::{Policy, Trouble};
+use super::intake;
 use super::partition::{Partition, PartitionParts};
 use super::resume::{self, Candidate, Resume};
 use super::shared::Flow;
@@ -26,6 +27,8 @@ use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
 const LANES_PER_BROKER: u16 = 2;
+/// Batches of openings at a time. More than one, since burning a prefix takes its time.
+const RESUMING_MAX: usize = 4;
 /// The first pause before a partition is opened again. What a broken connection left in a
 /// broker's queue is appended well within it, before the log end is read.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -53,6 +56,7 @@ enum Status {
 
 enum Event {
     Reopen(PartitionKey),
+    /// One batch of openings is through.
     Resumed(Vec<(Candidate, Result<Resume, Trouble>)>),
 }
 
@@ -63,6 +67,9 @@ pub struct Supervisor {
     tracker: TaskTracker,
     cancel: CancellationToken,
     entries: HashMap<PartitionKey, Entry>,
+    /// Batches of openings under way, and what waits for one of them to end.
+    resuming: usize,
+    waiting: Vec<Candidate>,
     sessions: HashMap<i32, mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
@@ -89,6 +96,8 @@ impl Supervisor {
             tracker,
             cancel: cancel.clone(),
             entries: HashMap::new(),
+            resuming: 0,
+            waiting: Vec::new(),
             sessions: HashMap::new(),
             session_count: Arc::new(AtomicUsize::new(0)),
             lanes: HashMap::new(),
@@ -248,8 +257,12 @@ impl Supervisor {
             return;
         }
         entry.status = Status::Pausing;
-        let pause = pause(entry.attempt);
-        entry.attempt = entry.attempt.saturating_add(1);
+        let mut until = Instant::now() + pause(entry.attempt);
+        if matches!(trouble, Trouble::TakingOver) {
+            until = self.fence.not_before();
+        } else {
+            entry.attempt = entry.attempt.saturating_add(1);
+        }
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let rested = async {
@@ -257,7 +270,7 @@ impl Supervisor {
                     // While a request is on its way the target's log doesn't say where to resume.
                     closed.drained().await;
                 }
-                tokio::time::sleep(pause).await;
+                tokio::time::sleep_until(until).await;
             };
             if cancel.run_until_cancelled(rested).await.is_some() {
                 let _ = events.send(Event::Reopen(key));
@@ -279,6 +292,8 @@ impl Supervisor {
                 }
             }
             Event::Resumed(results) => {
+                self.resuming -= 1;
+                reopen.append(&mut self.waiting);
                 for (candidate, result) in results {
                     self.take_resumed(&candidate, result);
                 }
@@ -286,10 +301,17 @@ impl Supervisor {
         }
     }
 
-    fn resume(&self, candidates: Vec<Candidate>, refresh: bool) {
+    /// Opens partitions in one batch. When a broker goes, its partitions come back one by one: a
+    /// few batches at a time ask the clusters about many of them at once.
+    fn resume(&mut self, mut candidates: Vec<Candidate>, refresh: bool) {
         if candidates.is_empty() {
             return;
         }
+        if self.resuming >= RESUMING_MAX {
+            self.waiting.append(&mut candidates);
+            return;
+        }
+        self.resuming += 1;
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let work = async {
@@ -376,14 +398,18 @@ impl Supervisor {
             data_known: resume.data_known,
             map: resume.map,
             absorb_until: resume.absorb_until,
+            read_at: resume.read_at,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
         }));
+        let mut position = resume.position;
+        // A batch that begins inside a gap still holds records that the source has deleted.
+        partition.push(intake::pass_gap(&mut position, resume.fetch_offset));
         self.fetch_from(
             source_broker,
             Opening {
                 partition: partition.clone(),
-                position: resume.position,
+                position,
                 fetch_offset: resume.fetch_offset,
                 leader_epoch,
                 last_epoch: -1,

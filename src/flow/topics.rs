@@ -189,6 +189,10 @@ async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trou
         }
     }
     flow.store
+        .remove(&flow.seen_key(name))
+        .await
+        .map_err(state_trouble)?;
+    flow.store
         .remove(&flow.topic_key(name))
         .await
         .map_err(state_trouble)

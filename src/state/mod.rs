@@ -8,5 +8,5 @@
 mod records;
 mod store;
 
-pub use records::{Claim, FlowRecord, GapRecord, MapRecord, TopicRecord};
+pub use records::{Claim, FlowRecord, GapRecord, MapRecord, SeenRecord, TopicRecord};
 pub use store::{STATE_TOPIC, StateError, StateStore};

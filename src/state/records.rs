@@ -46,6 +46,18 @@ pub struct MapRecord {
     pub map: crate::offsets::OffsetMap,
 }
 
+/// `seen/<flow>/<source topic>`: how far each partition was copied, and the source leader's epoch
+/// there. Stored now and then; it finds a source that lost records while nobody was looking.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Per partition, the leader epoch of the newest batch seen, or -1.
+    pub epochs: Vec<i32>,
+    /// Per partition, the first source offset not yet copied then.
+    pub positions: Vec<i64>,
+}
+
 /// `gap/<flow>/<source topic>/<partition>/<from>`: source records that retention took first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GapRecord {

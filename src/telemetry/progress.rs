@@ -170,8 +170,6 @@ pub struct PartitionProgress {
     pub holes_filled: AtomicU64,
     /// Source offsets that retention took before they were copied (`on_gap: record`).
     pub gap_offsets: AtomicU64,
-    /// Bytes of source log not yet copied, estimated from the mean record size.
-    pub lag_bytes: AtomicI64,
 }
 
 /// A partition's state with its times.
@@ -287,7 +285,6 @@ impl Default for PartitionProgress {
             batches_opened: AtomicU64::new(0),
             holes_filled: AtomicU64::new(0),
             gap_offsets: AtomicU64::new(0),
-            lag_bytes: AtomicI64::new(0),
         }
     }
 }
@@ -364,6 +361,14 @@ impl PartitionProgress {
             holes_filled: get(&self.holes_filled),
             gap_offsets: get(&self.gap_offsets),
         }
+    }
+
+    /// Bytes of source log not yet copied, estimated from the mean size of what was.
+    pub fn lag_bytes(&self) -> i64 {
+        let records = self.records.load(Ordering::Relaxed).max(1);
+        let mean_bytes = self.bytes.load(Ordering::Relaxed) / records;
+        let mean_bytes = i64::try_from(mean_bytes).unwrap_or(i64::MAX);
+        self.lag_offsets().max(0).saturating_mul(mean_bytes)
     }
 
     /// Source offsets between the position and the stable end; -1 while unknown.

@@ -322,7 +322,7 @@ impl PartitionStatus {
             target_position: known(&progress.target_position),
             last_timestamp_ms: known(&progress.last_timestamp_ms),
             lag_records,
-            lag_bytes: progress.lag_bytes.load(Ordering::Relaxed).max(0),
+            lag_bytes: progress.lag_bytes(),
             lag_seconds,
             records_per_second: rates.records_per_second,
             bytes_per_second: rates.bytes_per_second,

@@ -205,6 +205,13 @@ impl Cluster {
         self.nodes[id - 1].process = None;
     }
 
+    /// Sends node `id` (from 1) a signal by name: `STOP` freezes it, `CONT` thaws it.
+    pub fn signal(&mut self, id: usize, name: &str) {
+        if let Some(process) = &mut self.nodes[id - 1].process {
+            process.signal(name);
+        }
+    }
+
     /// Starts node `id` (from 1) on the same ports and data, and waits until it answers.
     pub fn restart(&mut self, id: usize) {
         self.kill(id);
@@ -397,6 +404,8 @@ log.retention.ms=-1
 log.retention.check.interval.ms=500
 log.initial.task.delay.ms=500
 file.delete.delay.ms=1000
+broker.session.timeout.ms=5000
+broker.heartbeat.interval.ms=500
 controlled.shutdown.max.retries=1
 ",
         broker = node.broker.address(),

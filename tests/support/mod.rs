@@ -8,8 +8,13 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod admin;
+pub mod background;
 pub mod cluster;
+pub mod compacted;
 pub mod compare;
+pub mod crash;
+pub mod ends;
+pub mod flow;
 pub mod http;
 pub mod java;
 pub mod ports;
@@ -22,11 +27,15 @@ pub mod version;
 pub mod wait;
 
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
+pub use background::Background;
 pub use cluster::{Cluster, ClusterOptions, Listener, pair};
+pub use compacted::await_compacted_same;
 pub use compare::{
     assert_same, assert_topic_same, await_same, digest, first_compacted_difference,
     first_difference,
 };
+pub use crash::{Dice, await_all_same, await_caught_up, two_clusters};
+pub use ends::Ends;
 pub use java::{java_produce, java_read};
 pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
 pub use read::{Isolation, Seen, read_all};

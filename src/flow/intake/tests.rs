@@ -1,0 +1,341 @@
+//! The laws of the intake, on generated source logs: nothing lost, nothing doubled, no offset
+//! without its work, and every sequence where the broker expects it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::super::budget::{Budget, Meter};
+use super::super::position::{Position, Producers};
+use super::super::work::Work;
+use super::{Answer, IntakeRules, take};
+use crate::batch::{self, Codec, Record, Stamp};
+use crate::telemetry::progress::FlowProgress;
+
+const ABORTED_PRODUCER: i64 = 900;
+const COMMITTED_PRODUCER: i64 = 901;
+
+/// A piece of a source log.
+#[derive(Clone, Debug)]
+enum Piece {
+    /// Records of a committed (or no) transaction, of so many bytes each.
+    Data {
+        records: usize,
+        value_bytes: usize,
+        codec: Codec,
+    },
+    /// Records of an aborted transaction.
+    Aborted { records: usize },
+    /// A commit marker.
+    Marker,
+    /// Offsets that the cleaner removed with their batches.
+    Removed { offsets: i64 },
+}
+
+fn any_piece() -> impl Strategy<Value = Piece> {
+    let codec = prop::sample::select(vec![Codec::None, Codec::Lz4, Codec::Zstd]);
+    prop_oneof![
+        6 => (1_usize..20, 0_usize..200, codec)
+            .prop_map(|(records, value_bytes, codec)| Piece::Data { records, value_bytes, codec }),
+        1 => (1_usize..20).prop_map(|records| Piece::Aborted { records }),
+        2 => Just(Piece::Marker),
+        1 => (1_i64..50).prop_map(|offsets| Piece::Removed { offsets }),
+    ]
+}
+
+/// A source log and what of it must arrive.
+#[derive(Clone, Debug)]
+struct Log {
+    batches: Vec<Bytes>,
+    visible: Vec<(i64, Bytes)>,
+    aborted: Vec<(i64, i64)>,
+    next: i64,
+}
+
+impl Log {
+    fn of(start: i64, pieces: &[Piece]) -> Self {
+        let mut log = Self {
+            batches: Vec::new(),
+            visible: Vec::new(),
+            aborted: Vec::new(),
+            next: start,
+        };
+        for piece in pieces {
+            match piece {
+                Piece::Data {
+                    records,
+                    value_bytes,
+                    codec,
+                } => {
+                    let records = records_at(log.next, *records, *value_bytes);
+                    log.visible.extend(
+                        records
+                            .iter()
+                            .map(|one| (one.offset, one.value.clone().unwrap_or_default())),
+                    );
+                    log.append(&records, *codec, 0, COMMITTED_PRODUCER);
+                }
+                Piece::Aborted { records } => {
+                    log.aborted.push((ABORTED_PRODUCER, log.next));
+                    let records = records_at(log.next, *records, 10);
+                    log.append(&records, Codec::None, 0x10, ABORTED_PRODUCER);
+                    log.marker(ABORTED_PRODUCER, 0);
+                }
+                Piece::Marker => log.marker(COMMITTED_PRODUCER, 1),
+                Piece::Removed { offsets } => log.next += offsets,
+            }
+        }
+        log
+    }
+
+    fn append(&mut self, records: &[Record], codec: Codec, attributes: u8, producer_id: i64) {
+        let stamp = Stamp {
+            producer_id,
+            producer_epoch: 0,
+            base_sequence: 0,
+        };
+        let batch = batch::encode(records, codec, stamp).expect("the records are consecutive");
+        self.batches.push(placed(&batch, self.next, attributes));
+        self.next += i64::try_from(records.len()).expect("a short list");
+    }
+
+    /// An end marker: one control record whose key says commit (1) or abort (0).
+    fn marker(&mut self, producer_id: i64, kind: u8) {
+        let mut record = records_at(self.next, 1, 6);
+        record[0].key = Some(Bytes::copy_from_slice(&[0, 0, 0, kind]));
+        self.append(&record, Codec::None, 0x30, producer_id);
+    }
+
+    fn answer<'a>(&'a self, records: &'a Bytes) -> Answer<'a> {
+        Answer {
+            records,
+            aborted: &self.aborted,
+            high_watermark: self.next,
+        }
+    }
+
+    fn bytes(&self) -> Bytes {
+        self.batches.concat().into()
+    }
+}
+
+fn records_at(first: i64, count: usize, value_bytes: usize) -> Vec<Record> {
+    (first..)
+        .take(count)
+        .map(|offset| Record {
+            offset,
+            timestamp: 1_700_000_000_000 + offset,
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(Bytes::from(format!("{offset:0value_bytes$}"))),
+            header_count: 0,
+            headers: Bytes::new(),
+        })
+        .collect()
+}
+
+/// Gives a batch its offset and attribute bits, and the CRC that goes with them.
+fn placed(batch: &Bytes, base_offset: i64, attributes: u8) -> Bytes {
+    let mut bytes = BytesMut::from(&batch[..]);
+    bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
+    bytes[22] |= attributes;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.freeze()
+}
+
+fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
+    IntakeRules {
+        producers: Producers {
+            data_id: 7,
+            filler_id: 8,
+        },
+        max_batch_bytes,
+        target_compacted: false,
+        source_compacted: false,
+        coalesce_below_bytes,
+        coalesce_to_bytes: 4 * coalesce_below_bytes,
+        max_decompressed_bytes: 1 << 24,
+    }
+}
+
+fn meter() -> Arc<Meter> {
+    let progress = Arc::new(FlowProgress::new("flow", "source", "target"));
+    Arc::new(Meter::new(Arc::new(Budget::new(
+        1 << 30,
+        1 << 30,
+        progress,
+    ))))
+}
+
+/// What a target that follows the broker's rules ends up with, offset by offset.
+fn apply(work: Vec<Work>, target: &mut i64, fillers: &mut i64, seen: &mut Vec<(i64, Bytes)>) {
+    for one in work {
+        match one {
+            Work::Batch(one) => {
+                assert_eq!(one.target_base, *target, "every offset has its work");
+                let bytes: Bytes = [one.head, one.body].concat().into();
+                let batch = batch::split(bytes).next().expect("a batch").expect("whole");
+                batch::verify_crc(&batch).expect("the CRC is right");
+                assert_eq!(batch.header.base_offset, 0);
+                assert_eq!(
+                    batch.header.attributes & !0x7,
+                    0,
+                    "no bit of the source's passes"
+                );
+                assert_eq!(i64::from(batch.header.base_sequence), *target - *fillers);
+                assert_eq!(i64::from(batch.header.count), one.count);
+                for record in batch::open(&batch, 1 << 24).expect("readable") {
+                    seen.push((*target + record.offset, record.value.unwrap_or_default()));
+                }
+                *target += one.count;
+            }
+            Work::Fill(one) => {
+                assert_eq!((one.target_base, one.fillers_before), (*target, *fillers));
+                *target += one.count;
+                *fillers += one.count;
+            }
+            Work::Skip { .. } => panic!("nothing is skipped where offsets are identical"),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_visible_record_arrives_once_at_its_offset(
+        pieces in prop::collection::vec(any_piece(), 1..40),
+        start in 0_i64..1000,
+        coalesce_below_bytes in prop::sample::select(vec![0_usize, 200, 2_000, 100_000]),
+        cut in 0_usize..40,
+    ) {
+        let log = Log::of(start, &pieces);
+        let (rules, meter) = (rules(coalesce_below_bytes, 1_000_000), meter());
+        let mut position = Position { source: start, target: start, fillers: 0, mapped: false };
+        let (mut target, mut fillers, mut seen) = (start, 0, Vec::new());
+        // Two answers: the second one begins at a batch that the first one ended with, as it does
+        // when an answer was cut off in the middle of a batch.
+        let cut = cut.min(log.batches.len());
+        for part in [&log.batches[..cut], &log.batches[cut.saturating_sub(1)..]] {
+            let (work, result) = take(&rules, &meter, &mut position, 0, log.answer(&part.concat().into()));
+            result.expect("the log is sound");
+            apply(work, &mut target, &mut fillers, &mut seen);
+        }
+        prop_assert_eq!(seen, log.visible);
+        let removed_at_end = pieces.iter().rev().map_while(|piece| match piece {
+            Piece::Removed { offsets } => Some(*offsets),
+            _ => None,
+        }).sum::<i64>();
+        prop_assert_eq!(position.source, log.next - removed_at_end);
+        prop_assert_eq!(target, position.target);
+        prop_assert_eq!(position.source, position.target);
+    }
+
+    #[test]
+    fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
+        let log = Log::of(0, &pieces);
+        let mut position = Position { source: 0, target: 0, fillers: 0, mapped: true };
+        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&log.bytes()));
+        result.expect("the log is sound");
+        let mut target = 0;
+        for one in work {
+            match one {
+                Work::Batch(one) => {
+                    prop_assert_eq!(one.target_base, target);
+                    target += one.count;
+                }
+                Work::Fill(fill) => prop_assert!(false, "nothing is filled: {fill:?}"),
+                Work::Skip { .. } => {}
+            }
+        }
+        prop_assert_eq!(usize::try_from(target).expect("positive"), log.visible.len());
+        prop_assert_eq!(position.target, target);
+    }
+
+    #[test]
+    fn damage_never_panics_and_never_moves_past_itself(
+        pieces in prop::collection::vec(any_piece(), 1..10),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+    ) {
+        let log = Log::of(0, &pieces);
+        let mut bytes = BytesMut::from(&log.bytes()[..]);
+        prop_assume!(!bytes.is_empty());
+        for (index, value) in flips {
+            let index = index.index(bytes.len());
+            bytes[index] = value;
+        }
+        let mut position = Position { source: 0, target: 0, fillers: 0, mapped: false };
+        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&bytes.freeze()));
+        let settled: i64 = work.iter().map(|one| match one {
+            Work::Batch(one) => one.count,
+            Work::Fill(one) => one.count,
+            Work::Skip { .. } => 0,
+        }).sum();
+        prop_assert_eq!(settled, position.target);
+        prop_assert!(position.source <= log.next, "nothing is settled beyond the source's end");
+    }
+}
+
+#[test]
+fn a_batch_that_is_too_large_for_the_target_is_split() {
+    let log = Log::of(
+        0,
+        &[Piece::Data {
+            records: 50,
+            value_bytes: 1_000,
+            codec: Codec::None,
+        }],
+    );
+    let mut position = Position {
+        source: 0,
+        target: 0,
+        fillers: 0,
+        mapped: false,
+    };
+    let (work, result) = take(
+        &rules(0, 10_000),
+        &meter(),
+        &mut position,
+        0,
+        log.answer(&log.bytes()),
+    );
+    result.expect("the log is sound");
+    assert!(work.len() > 4, "{} pieces", work.len());
+    for one in &work {
+        let Work::Batch(one) = one else {
+            panic!("only batches")
+        };
+        assert!(one.size_bytes() <= 10_000, "{} bytes", one.size_bytes());
+    }
+    let (mut target, mut fillers, mut seen) = (0, 0, Vec::new());
+    apply(work, &mut target, &mut fillers, &mut seen);
+    assert_eq!(seen, log.visible);
+}
+
+#[test]
+fn a_batch_that_begins_before_the_position_loses_its_head() {
+    let log = Log::of(
+        0,
+        &[Piece::Data {
+            records: 10,
+            value_bytes: 20,
+            codec: Codec::Lz4,
+        }],
+    );
+    let mut position = Position {
+        source: 4,
+        target: 4,
+        fillers: 0,
+        mapped: false,
+    };
+    let (work, result) = take(
+        &rules(0, 10_000),
+        &meter(),
+        &mut position,
+        0,
+        log.answer(&log.bytes()),
+    );
+    result.expect("the log is sound");
+    let (mut target, mut fillers, mut seen) = (4, 0, Vec::new());
+    apply(work, &mut target, &mut fillers, &mut seen);
+    assert_eq!(seen, log.visible[4..]);
+}

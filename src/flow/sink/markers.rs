@@ -1,0 +1,199 @@
+//! Marker requests: the fillers of holes, and how their answers are judged.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::write_txn_markers_request::{
+    WritableTxnMarker, WritableTxnMarkerTopic,
+};
+use kafka_protocol::messages::{
+    BrokerId, ListOffsetsRequest, ListOffsetsResponse, ProducerId, TopicName,
+    WriteTxnMarkersRequest, WriteTxnMarkersResponse,
+};
+
+use super::outcome::{finish, missing_answer, note_fill, topic_name};
+use super::{Answered, Item};
+use crate::flow::error::Trouble;
+use crate::flow::position::Producers;
+use crate::flow::work::{FillWork, Work};
+use crate::wire::{Connection, Pending, WireError};
+
+/// The newest ListOffsets version that asks for nothing but the log end.
+const LIST_OFFSETS_VERSION_MAX: i16 = 7;
+
+/// The timestamp that stands for the log end (`ListOffsetsRequest.LATEST_TIMESTAMP`).
+const LATEST: i64 = -1;
+
+/// Several markers of one partition are answered as one: the broker merges their results by
+/// producer id and partition, the last one winning (`KafkaApis.handleWriteTxnMarkersRequest`), so
+/// a failure in the middle can hide. The log end, asked for right behind them on the same
+/// connection, can't.
+pub(super) struct MarkersPending {
+    markers: Pending<WriteTxnMarkersResponse>,
+    answer: Option<WriteTxnMarkersResponse>,
+    ends: Option<Pending<ListOffsetsResponse>>,
+}
+
+impl Future for MarkersPending {
+    type Output = Result<Answered, WireError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.answer.is_none() {
+            self.answer = Some(std::task::ready!(
+                Pin::new(&mut self.markers).poll(context)
+            )?);
+        }
+        let ends = match &mut self.ends {
+            Some(ends) => Some(std::task::ready!(Pin::new(ends).poll(context))?),
+            None => None,
+        };
+        Poll::Ready(Ok(Answered::Markers(
+            self.answer.take().unwrap_or_default(),
+            ends,
+        )))
+    }
+}
+
+/// Sends the markers of several partitions.
+pub(super) fn start(
+    producers: Producers,
+    connection: &Connection,
+    items: &[Item],
+) -> Result<MarkersPending, WireError> {
+    let mut markers = Vec::new();
+    for item in items {
+        let Work::Fill(fill) = &item.work else {
+            continue;
+        };
+        let topic = WritableTxnMarkerTopic::default()
+            .with_name(topic_name(&item.partition))
+            .with_partition_indexes(vec![item.partition.target.partition]);
+        for number in 1..=fill.count {
+            // The running number of the filler: a later filler refuses an earlier one that
+            // was left behind in a dead connection, and a restart reads it back.
+            let running = (fill.fillers_before + number) & 0x7fff_ffff;
+            markers.push(
+                WritableTxnMarker::default()
+                    .with_producer_id(ProducerId(producers.filler_id))
+                    .with_producer_epoch(0)
+                    .with_transaction_result(false)
+                    .with_coordinator_epoch(running as i32)
+                    .with_topics(vec![topic.clone()]),
+            );
+        }
+    }
+    let markers = connection.start(&WriteTxnMarkersRequest::default().with_markers(markers), 1)?;
+    let ends = match log_ends_request(items) {
+        Some(request) => Some(connection.start(&request, LIST_OFFSETS_VERSION_MAX)?),
+        None => None,
+    };
+    Ok(MarkersPending {
+        markers,
+        answer: None,
+        ends,
+    })
+}
+
+/// Asks for the log ends of the partitions that get more than one marker.
+pub(super) fn log_ends_request(items: &[Item]) -> Option<ListOffsetsRequest> {
+    let several = |item: &&Item| matches!(&item.work, Work::Fill(fill) if fill.count > 1);
+    let topics: Vec<ListOffsetsTopic> = items
+        .iter()
+        .filter(several)
+        .map(|item| {
+            let partition = ListOffsetsPartition::default()
+                .with_partition_index(item.partition.target.partition)
+                .with_current_leader_epoch(-1)
+                .with_timestamp(LATEST);
+            ListOffsetsTopic::default()
+                .with_name(topic_name(&item.partition))
+                .with_partitions(vec![partition])
+        })
+        .collect();
+    let request = ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_topics(topics);
+    (!request.topics.is_empty()).then_some(request)
+}
+
+pub(super) fn settle(
+    cluster: &str,
+    items: Vec<Item>,
+    response: WriteTxnMarkersResponse,
+    ends: Option<ListOffsetsResponse>,
+) {
+    let mut answers: HashMap<(TopicName, i32), i16> = HashMap::with_capacity(items.len());
+    for marker in response.markers {
+        for topic in marker.topics {
+            for partition in topic.partitions {
+                let code = answers
+                    .entry((topic.name.clone(), partition.partition_index))
+                    .or_default();
+                // An error stays, whichever marker it was.
+                *code = if *code == 0 {
+                    partition.error_code
+                } else {
+                    *code
+                };
+            }
+        }
+    }
+    let mut log_ends: HashMap<(TopicName, i32), (i16, i64)> = HashMap::new();
+    for topic in ends.into_iter().flat_map(|ends| ends.topics) {
+        for partition in topic.partitions {
+            let end = (partition.error_code, partition.offset);
+            log_ends.insert((topic.name.clone(), partition.partition_index), end);
+        }
+    }
+    for item in items {
+        let Work::Fill(fill) = &item.work else {
+            continue;
+        };
+        let name = (topic_name(&item.partition), item.partition.target.partition);
+        let result = check_fill(cluster, fill, answers.remove(&name), log_ends.remove(&name));
+        finish(
+            &item.partition,
+            result.map(|()| note_fill(&item.partition, fill)),
+        );
+    }
+}
+
+pub(super) fn check_fill(
+    cluster: &str,
+    fill: &FillWork,
+    answer: Option<i16>,
+    log_end: Option<(i16, i64)>,
+) -> Result<(), Trouble> {
+    let cluster = format!("target ({cluster})");
+    let refused = |code: i16| {
+        ResponseError::try_from_code(code).map(|code| Trouble::broker(&cluster, code, None))
+    };
+    if let Some(trouble) = answer.and_then(refused) {
+        return Err(trouble);
+    }
+    if answer.is_none() {
+        return Err(missing_answer(&cluster));
+    }
+    if fill.count == 1 {
+        return Ok(());
+    }
+    let expected = fill.target_base + fill.count;
+    match log_end {
+        None => Err(missing_answer(&cluster)),
+        Some((code, _)) if code != 0 => {
+            Err(refused(code).unwrap_or_else(|| missing_answer(&cluster)))
+        }
+        Some((_, end)) if end == expected => Ok(()),
+        Some((_, end)) if end > expected => Err(Trouble::ForeignWrite {
+            expected,
+            found: end,
+        }),
+        Some((_, end)) => Err(Trouble::TargetBehind {
+            high_watermark: end,
+            written: expected,
+        }),
+    }
+}

@@ -1,0 +1,153 @@
+//! Produce requests: written by hand so that payloads aren't copied, and their answers.
+
+use std::collections::HashMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+
+use super::Item;
+use super::outcome::{finish, missing_answer, note_batch, topic_name};
+use crate::flow::error::Trouble;
+use crate::flow::work::{BatchWork, Work};
+use crate::wire::{Connection, Pending, WireError};
+
+/// The newest Produce version without topic ids; 12 and 13 only concern transactions and ids.
+const PRODUCE_VERSION_MAX: i16 = 11;
+
+/// The first flexible version, which the encoder below writes (Kafka 2.6 and later).
+const PRODUCE_VERSION_MIN: i16 = 9;
+
+/// How long a broker may wait for its in-sync replicas, milliseconds.
+const ACKS_TIMEOUT_MS: i32 = 20_000;
+
+/// Writes the produce request by hand, so that the payload isn't copied: the body is a list of
+/// slices that go to the socket as they are.
+pub(super) fn start(
+    connection: &Connection,
+    items: &[Item],
+) -> Result<Pending<ProduceResponse>, WireError> {
+    let version =
+        connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
+    connection.start_raw::<ProduceRequest>(version, encode_produce(items))
+}
+
+pub(super) fn encode_produce(items: &[Item]) -> Vec<Bytes> {
+    let mut order: Vec<&Item> = items.iter().collect();
+    order.sort_by(|left, right| {
+        left.partition
+            .target
+            .topic
+            .cmp(&right.partition.target.topic)
+    });
+    let topics: Vec<&[&Item]> = order
+        .chunk_by(|left, right| left.partition.target.topic == right.partition.target.topic)
+        .collect();
+    let mut segments = Vec::with_capacity(2 * items.len() + 2);
+    let mut head = BytesMut::with_capacity(64);
+    head.put_u8(0); // transactional_id: null
+    head.put_i16(-1); // acks: all
+    head.put_i32(ACKS_TIMEOUT_MS);
+    put_count(&mut head, topics.len());
+    for topic in topics {
+        let name = topic[0].partition.target.topic.as_bytes();
+        put_count(&mut head, name.len());
+        head.put_slice(name);
+        put_count(&mut head, topic.len());
+        for item in topic {
+            let Work::Batch(batch) = &item.work else {
+                continue;
+            };
+            head.put_i32(item.partition.target.partition);
+            put_count(&mut head, batch.size_bytes());
+            segments.push(head.split().freeze());
+            segments.push(batch.head.clone());
+            if !batch.body.is_empty() {
+                segments.push(batch.body.clone());
+            }
+            head.put_u8(0); // partition's tagged fields
+        }
+        head.put_u8(0); // topic's tagged fields
+    }
+    head.put_u8(0); // request's tagged fields
+    segments.push(head.freeze());
+    segments
+}
+
+/// A compact length: unsigned varint of `count + 1` (KIP-482).
+pub(super) fn put_count(out: &mut BytesMut, count: usize) {
+    let mut rest = count as u64 + 1;
+    while rest >= 0x80 {
+        out.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+}
+
+pub(super) fn settle(cluster: &str, items: Vec<Item>, response: ProduceResponse) {
+    let mut answers: HashMap<(TopicName, i32), PartitionProduceResponse> =
+        HashMap::with_capacity(items.len());
+    for topic in response.responses {
+        for partition in topic.partition_responses {
+            answers.insert((topic.name.clone(), partition.index), partition);
+        }
+    }
+    for item in items {
+        let Work::Batch(batch) = &item.work else {
+            continue;
+        };
+        let answer =
+            answers.remove(&(topic_name(&item.partition), item.partition.target.partition));
+        let result = match answer {
+            Some(answer) => check_append(cluster, batch, answer),
+            None => Err(missing_answer(cluster)),
+        };
+        finish(
+            &item.partition,
+            result.map(|()| note_batch(&item.partition, batch)),
+        );
+    }
+}
+
+pub(super) fn check_append(
+    cluster: &str,
+    batch: &BatchWork,
+    answer: PartitionProduceResponse,
+) -> Result<(), Trouble> {
+    if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+        let message = answer.error_message.map(|message| message.to_string());
+        return Err(Trouble::broker(
+            &format!("target ({cluster})"),
+            code,
+            message,
+        ));
+    }
+    if answer.base_offset == batch.target_base {
+        Ok(())
+    } else {
+        Err(Trouble::ForeignWrite {
+            expected: batch.target_base,
+            found: answer.base_offset,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_lengths_follow_kip_482() {
+        for (count, expected) in [
+            (0_usize, vec![1_u8]),
+            (126, vec![127]),
+            (127, vec![0x80, 1]),
+            (300, vec![0xad, 2]),
+        ] {
+            let mut out = BytesMut::new();
+            put_count(&mut out, count);
+            assert_eq!(out.to_vec(), expected, "count {count}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The end of a target log whose producer states don't tell enough: are its last batches ours?
+//!
+//! Asked where the broker no longer knows the counts (a new partition, or one that was idle for a
+//! day), and where it knows of no fillers but the log is longer than our records. That the very
+//! last batch is ours proves nothing: when a stranger wrote under load, the batches that were on
+//! their way behind him are ours again. So the walk goes back further than those can reach.
+
+use kafka_protocol::ResponseError;
+
+use super::error::Trouble;
+use super::shared::Flow;
+use crate::batch::{self, BatchHeader};
+use crate::wire::{self, TopicPartition, WireError};
+
+/// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
+/// that a lane keeps on the way; this is twice that.
+const BATCHES: usize = 64;
+/// A fetch of one byte is answered with one whole batch (KIP-74).
+const ONE_BATCH_BYTES: i32 = 1;
+
+/// Walks back from the log end.
+///
+/// # Errors
+/// [`Trouble::ForeignWrite`] at the first batch that isn't ours.
+pub(super) async fn check(
+    flow: &Flow,
+    target: &TopicPartition,
+    start: i64,
+    end: i64,
+) -> Result<(), Trouble> {
+    let ours = [flow.producers.data_id, flow.producers.filler_id];
+    let mut next = end;
+    for _ in 0..BATCHES {
+        if next <= start {
+            break;
+        }
+        let header = batch_at(flow, target, next - 1).await?;
+        if !ours.contains(&header.producer_id) {
+            return Err(Trouble::ForeignWrite {
+                expected: header.base_offset,
+                found: end,
+            });
+        }
+        // Where compaction made a hole, the batch that follows it is answered.
+        next = header.base_offset.min(next - 1);
+    }
+    Ok(())
+}
+
+async fn batch_at(
+    flow: &Flow,
+    target: &TopicPartition,
+    offset: i64,
+) -> Result<BatchHeader, Trouble> {
+    let moved = || Trouble::LeaderMoved {
+        cluster: flow.target.name().to_owned(),
+    };
+    let fetched = match wire::fetch_one(&flow.target, target, offset, ONE_BATCH_BYTES).await {
+        // What is asked for was trimmed in between; the next try sees the new start.
+        Err(WireError::Server {
+            code: ResponseError::OffsetOutOfRange,
+            ..
+        }) => return Err(moved()),
+        other => other?,
+    };
+    match batch::split(fetched.records).next() {
+        Some(batch) => Ok(batch?.header),
+        None => Err(moved()),
+    }
+}
