@@ -78,7 +78,10 @@ pub struct Outcome {
 
 impl Outcome {
     fn number(&self, contestant: Contestant, key: &str) -> Option<&Number> {
-        let (_, numbers) = self.numbers.iter().find(|(found, _)| *found == contestant)?;
+        let (_, numbers) = self
+            .numbers
+            .iter()
+            .find(|(found, _)| *found == contestant)?;
         numbers.get(key)
     }
 

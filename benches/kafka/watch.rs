@@ -65,7 +65,10 @@ impl Watch {
 
     /// Whether every partition has reached what was wanted.
     pub fn is_complete(&self) -> bool {
-        self.ends.iter().zip(&self.wanted).all(|(end, wanted)| end >= wanted)
+        self.ends
+            .iter()
+            .zip(&self.wanted)
+            .all(|(end, wanted)| end >= wanted)
     }
 }
 

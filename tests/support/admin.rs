@@ -114,7 +114,10 @@ pub fn topic_names(bootstrap: &str) -> Vec<String> {
     let consumer: BaseConsumer = client(bootstrap).create().expect("valid settings");
     eventually(DEADLINE, "the cluster answers", || {
         let metadata = consumer.fetch_metadata(None, Duration::from_secs(5))?;
-        let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+        let names = metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned());
         Ok::<_, rdkafka::error::KafkaError>(names.collect())
     })
 }

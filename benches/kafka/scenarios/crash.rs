@@ -101,7 +101,10 @@ fn measure(contestant: Contestant, quick: bool) -> Numbers {
     let mut worst = Number::Is(0.0);
     for _ in 0..kills {
         let seconds = kill_once(&mut running, &mut watch, patience);
-        eprintln!("   {}: copies again after {seconds:?} s", contestant.title());
+        eprintln!(
+            "   {}: copies again after {seconds:?} s",
+            contestant.title()
+        );
         match seconds {
             Some(seconds) if matches!(worst, Number::Is(so_far) if seconds > so_far) => {
                 worst = Number::Is(seconds);
@@ -127,11 +130,16 @@ fn measure(contestant: Contestant, quick: bool) -> Numbers {
         let copy = read(&target.bootstrap(), &topic, produced);
         let both = || original.iter().zip(&copy);
         let count = |which: &dyn Fn(&Seen, &Seen) -> u64| {
-            Number::Is(both().map(|(original, copy)| which(original, copy)).sum::<u64>() as f64)
+            Number::Is(
+                both()
+                    .map(|(original, copy)| which(original, copy))
+                    .sum::<u64>() as f64,
+            )
         };
         let lost = count(&|_, copy| u64::from(copy.times == 0));
         let doubled = count(&|_, copy| copy.times.saturating_sub(1));
-        let moved = count(&|original, copy| u64::from(copy.times > 0 && copy.first != original.first));
+        let moved =
+            count(&|original, copy| u64::from(copy.times > 0 && copy.first != original.first));
         eprintln!("   of {produced}: lost {lost:?}, doubled {doubled:?}, moved {moved:?}");
         numbers.extend([("lost", lost), ("doubled", doubled), ("moved", moved)]);
     }

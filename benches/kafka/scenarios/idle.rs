@@ -84,7 +84,11 @@ fn measure(contestant: Contestant, source: &str, settle: u64, window: u64) -> Nu
     let after = usage::of(running.id());
     let seconds = (after.at - before.at).as_secs_f64();
     let cores = (after.cpu_seconds - before.cpu_seconds) / seconds;
-    eprintln!("   {}: {cores:.4} cores, {:.0} MB", contestant.title(), after.memory_mb);
+    eprintln!(
+        "   {}: {cores:.4} cores, {:.0} MB",
+        contestant.title(),
+        after.memory_mb
+    );
     Numbers::from([
         ("cores", Number::Is(cores)),
         ("memory_mb", Number::Is(after.memory_mb)),

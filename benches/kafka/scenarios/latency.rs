@@ -106,7 +106,9 @@ fn measure(contestant: Contestant, seconds: u64) -> Numbers {
     let on_target = on_target.join().expect("the reader ends");
 
     let pick = |from: &[f64], to: &[f64]| -> Vec<f64> {
-        let mut delays: Vec<f64> = (warm_up..records).map(|number| to[number] - from[number]).collect();
+        let mut delays: Vec<f64> = (warm_up..records)
+            .map(|number| to[number] - from[number])
+            .collect();
         assert!(
             delays.iter().all(|delay| delay.is_finite()),
             "{}: records are missing:\n{}",

@@ -83,12 +83,16 @@ impl Scenario {
 
 /// Waits until the contestant has made the topic on the target.
 fn await_topic(watch: &Watch, running: &Running) {
-    eventually(Duration::from_secs(120), "the topic is on the target", || {
-        watch
-            .exists()
-            .then_some(())
-            .ok_or_else(|| running.log_tail())
-    });
+    eventually(
+        Duration::from_secs(120),
+        "the topic is on the target",
+        || {
+            watch
+                .exists()
+                .then_some(())
+                .ok_or_else(|| running.log_tail())
+        },
+    );
 }
 
 /// The middle of sorted numbers.

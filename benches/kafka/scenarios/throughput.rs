@@ -59,32 +59,42 @@ const SMALL: [Metric; 6] = metrics(2.0, 1.0 / 6.0, Bar::None);
 /// 1 KiB JSON records, lz4.
 pub fn large(options: &Options) -> Outcome {
     let records = options.records;
-    run(options, &LARGE, "throughput", Case {
-        description: format!(
-            "{records} JSON records of 1 KiB in lz4 batches of up to 128 KiB (before \
+    run(
+        options,
+        &LARGE,
+        "throughput",
+        Case {
+            description: format!(
+                "{records} JSON records of 1 KiB in lz4 batches of up to 128 KiB (before \
              compression), {PARTITIONS} partitions"
-        ),
-        records,
-        value_bytes: 1_024,
-        settings: &[
-            ("compression.type", "lz4"),
-            ("linger.ms", "50"),
-            ("batch.size", "131072"),
-        ],
-    })
+            ),
+            records,
+            value_bytes: 1_024,
+            settings: &[
+                ("compression.type", "lz4"),
+                ("linger.ms", "50"),
+                ("batch.size", "131072"),
+            ],
+        },
+    )
 }
 
 /// 100 B records in batches of five.
 pub fn small(options: &Options) -> Outcome {
     let records = options.records * 3 / 8;
-    run(options, &SMALL, "small", Case {
-        description: format!(
-            "{records} JSON records of 100 B in batches of 5, uncompressed, {PARTITIONS} partitions"
-        ),
-        records,
-        value_bytes: 100,
-        settings: &[("linger.ms", "1"), ("batch.num.messages", "5")],
-    })
+    run(
+        options,
+        &SMALL,
+        "small",
+        Case {
+            description: format!(
+                "{records} JSON records of 100 B in batches of 5, uncompressed, {PARTITIONS} partitions"
+            ),
+            records,
+            value_bytes: 100,
+            settings: &[("linger.ms", "1"), ("batch.num.messages", "5")],
+        },
+    )
 }
 
 struct Case {
@@ -119,7 +129,12 @@ fn run(options: &Options, metrics: &'static [Metric], name: &'static str, case: 
     let numbers = options
         .contestants
         .iter()
-        .map(|contestant| (*contestant, copy(*contestant, &case, &source.bootstrap(), &topic, &ends)))
+        .map(|contestant| {
+            (
+                *contestant,
+                copy(*contestant, &case, &source.bootstrap(), &topic, &ends),
+            )
+        })
         .collect();
     Outcome {
         scenario: name,
@@ -129,13 +144,7 @@ fn run(options: &Options, metrics: &'static [Metric], name: &'static str, case: 
     }
 }
 
-fn copy(
-    contestant: Contestant,
-    case: &Case,
-    source: &str,
-    topic: &str,
-    ends: &[i64],
-) -> Numbers {
+fn copy(contestant: Contestant, case: &Case, source: &str, topic: &str, ends: &[i64]) -> Numbers {
     let target = brokers::start("target");
     let warm_up = WARM_UP_RECORDS.min(case.records);
     case.produce(&target.bootstrap(), "warm-up", warm_up);
