@@ -48,12 +48,16 @@ impl Budget {
         self.limit
     }
 
+    /// Bytes that have arrived and are not acknowledged.
+    pub fn held(&self) -> u64 {
+        self.progress.in_flight_bytes.load(Ordering::Relaxed)
+    }
+
     /// Reserves up to `wanted` bytes, at least `least`; `None` when not even that is free.
     pub fn reserve(self: &Arc<Self>, wanted: u64, least: u64) -> Option<Reservation> {
         let mut reserved = self.reserved.load(Ordering::Relaxed);
         loop {
-            let held = self.progress.in_flight_bytes.load(Ordering::Relaxed);
-            let free = self.limit.saturating_sub(held + reserved);
+            let free = self.limit.saturating_sub(self.held() + reserved);
             if free < least {
                 return None;
             }

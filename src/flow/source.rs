@@ -38,9 +38,13 @@ const LONG_POLL: Duration = Duration::from_millis(500);
 const SHORT_POLL: Duration = Duration::from_millis(10);
 /// What a partition is asked for at first.
 const PARTITION_BYTES_FIRST: u64 = 1024 * 1024;
-/// What one fetch may bring at most.
+/// What one fetch may bring at first. An answer's memory is held until its last batch is
+/// acknowledged, so large answers cost memory; between close brokers they gain nothing.
+const FETCH_BYTES_FIRST: u64 = 4 * 1024 * 1024;
+/// What one fetch may bring at most: 160 MB/s over a line with 100 ms there and back.
 const FETCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// An answer that is full and took longer than this makes the next one larger.
+/// An answer that is full, took longer than this and found the target with nothing left to do
+/// makes the next one larger.
 const SLOW_ANSWER: Duration = Duration::from_millis(20);
 
 /// A partition to be fetched, from where.
@@ -109,6 +113,14 @@ struct SessionState {
     forgotten: Vec<(Uuid, i32, String)>,
 }
 
+/// How much to ask for: more, while the line is what everything waits for.
+struct Pace {
+    /// What the next fetch may bring, bytes.
+    fetch_bytes: u64,
+    /// Whether the last answer came late and found the target with nothing left to do.
+    starved: bool,
+}
+
 /// A fetch answer's records that still have to go through the intake.
 struct Fetched {
     key: (Uuid, i32),
@@ -135,6 +147,10 @@ impl Session {
     pub async fn run(self, mut commands: mpsc::UnboundedReceiver<Opening>) {
         let mut slots = Slots::new();
         let mut state = SessionState::default();
+        let mut pace = Pace {
+            fetch_bytes: FETCH_BYTES_FIRST,
+            starved: false,
+        };
         let mut fetched: Vec<Fetched> = Vec::new();
         loop {
             while let Ok(opening) = commands.try_recv() {
@@ -154,7 +170,7 @@ impl Session {
             let freed = self.budget.freed();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            let sent = match self.send(&mut slots, &mut state).await {
+            let sent = match self.send(&mut slots, &mut state, &pace).await {
                 Ok(sent) => sent,
                 Err(error) => {
                     self.lose(&mut slots, &mut state, &error).await;
@@ -178,7 +194,12 @@ impl Session {
             };
             match answer {
                 Ok(response) => {
-                    let bytes = self.read(&mut slots, &mut state, response, sent.at, &mut fetched);
+                    pace.starved = sent.at.elapsed() >= SLOW_ANSWER
+                        && self.budget.held() < self.budget.limit() / 8;
+                    let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
+                    if pace.starved && bytes * 4 >= pace.fetch_bytes * 3 {
+                        pace.fetch_bytes = (pace.fetch_bytes * 2).min(FETCH_BYTES_MAX);
+                    }
                     tokio::select! {
                         () = self.cancel.cancelled() => return,
                         () = self.throttle.take(bytes) => {}
@@ -194,9 +215,11 @@ impl Session {
         &self,
         slots: &mut Slots,
         state: &mut SessionState,
+        pace: &Pace,
     ) -> Result<Option<Sent>, WireError> {
         let sessions = self.sessions.load(Ordering::Relaxed).max(1) as u64;
-        let wanted = FETCH_BYTES_MAX
+        let wanted = pace
+            .fetch_bytes
             .min(self.budget.limit() / (2 * sessions))
             .max(1);
         let Some(reservation) = self.budget.reserve(wanted, (wanted / 4).max(1)) else {
@@ -297,7 +320,7 @@ impl Session {
         slots: &mut Slots,
         state: &mut SessionState,
         response: FetchResponse,
-        sent_at: Instant,
+        pace: &Pace,
         fetched: &mut Vec<Fetched>,
     ) -> u64 {
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
@@ -321,7 +344,6 @@ impl Session {
         } else {
             next_epoch(state.epoch)
         };
-        let slow = sent_at.elapsed() >= SLOW_ANSWER;
         let mut bytes = 0;
         for topic in response.responses {
             for data in topic.partitions {
@@ -336,7 +358,7 @@ impl Session {
                     self.hand_over(slots, state, key, broker);
                     continue;
                 }
-                bytes += self.read_partition(slot, key, data, slow, fetched);
+                bytes += self.read_partition(slot, key, data, pace, fetched);
             }
         }
         bytes
@@ -374,7 +396,7 @@ impl Session {
         slot: &mut Slot,
         key: (Uuid, i32),
         data: PartitionData,
-        slow: bool,
+        pace: &Pace,
         fetched: &mut Vec<Fetched>,
     ) -> u64 {
         if let Some(code) = ResponseError::try_from_code(data.error_code) {
@@ -393,7 +415,7 @@ impl Session {
         let records = data.records.unwrap_or_default();
         let Some(scan) = scan(&records) else { return 0 };
         let size = records.len() as u64;
-        if slow && size * 4 >= slot.wanted_bytes * 3 {
+        if pace.starved && size * 4 >= slot.wanted_bytes * 3 {
             slot.wanted_bytes = (slot.wanted_bytes * 2)
                 .min(self.budget.partition_limit() / 2)
                 .max(1);

@@ -109,6 +109,19 @@ pub fn partition_count(bootstrap: &str, topic: &str) -> i32 {
     })
 }
 
+/// The names of all topics.
+pub fn topic_names(bootstrap: &str) -> Vec<String> {
+    let consumer: BaseConsumer = client(bootstrap).create().expect("valid settings");
+    eventually(DEADLINE, "the cluster answers", || {
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(5))?;
+        let names = metadata
+            .topics()
+            .iter()
+            .map(|topic| topic.name().to_owned());
+        Ok::<_, rdkafka::error::KafkaError>(names.collect())
+    })
+}
+
 /// Waits until every partition is known and has a leader.
 pub fn await_partitions(bootstrap: &str, topic: &str, partitions: i32) {
     let consumer: BaseConsumer = client(bootstrap).create().expect("valid settings");

@@ -33,6 +33,21 @@ pub struct ClusterOptions {
     /// Adds a listener to node 1 that is advertised as this address, where a proxy listens that
     /// forwards to [`Cluster::behind_proxy`].
     pub proxy: Option<String>,
+    /// JVM arguments after ours; the last one counts.
+    pub jvm_arguments: Vec<String>,
+    /// More plaintext listeners of a one-node cluster.
+    pub listeners: Vec<Listener>,
+}
+
+/// One more listener, for clients that shall come by another way, such as through a proxy.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Its name: capital letters.
+    pub name: String,
+    /// Where the broker listens.
+    pub address: String,
+    /// What it tells clients to connect to.
+    pub advertised: String,
 }
 
 impl Default for ClusterOptions {
@@ -43,6 +58,8 @@ impl Default for ClusterOptions {
             name: "kafka".into(),
             authorizer: false,
             proxy: None,
+            jvm_arguments: Vec::new(),
+            listeners: Vec::new(),
         }
     }
 }
@@ -70,6 +87,7 @@ pub struct Cluster {
     version: KafkaVersion,
     name: String,
     folder: PathBuf,
+    jvm_arguments: Vec<String>,
     nodes: Vec<Node>,
 }
 
@@ -137,6 +155,7 @@ impl Cluster {
             version,
             name: options.name,
             folder,
+            jvm_arguments: options.jvm_arguments,
             nodes,
         };
         for id in 1..=cluster.nodes.len() {
@@ -163,6 +182,15 @@ impl Cluster {
     /// Where node 1 listens for what comes through the proxy of [`ClusterOptions::proxy`].
     pub fn behind_proxy(&self) -> String {
         self.nodes[0].behind_proxy.address()
+    }
+
+    /// The process id of node `id` (from 1).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process_id(&self, id: usize) -> u32 {
+        let process = self.nodes[id - 1].process.as_ref();
+        process.expect("the node is running").id()
     }
 
     /// The version that runs.
@@ -252,6 +280,7 @@ impl Cluster {
         });
         let arguments = java_arguments(self.version, &node.folder)
             .into_iter()
+            .chain(self.jvm_arguments.iter().cloned())
             .chain(["kafka.Kafka".into()])
             .chain([node.folder.join("server.properties").display().to_string()]);
         let log = node.folder.join("broker.log");
@@ -413,9 +442,37 @@ advertised.listeners=PLAINTEXT://{broker},PROXY://{proxy}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXY:PLAINTEXT,CONTROLLER:PLAINTEXT"
         );
     }
+    if !options.listeners.is_empty() {
+        text.push_str(&more_listeners(options, node));
+    }
     for (key, value) in &options.extra_properties {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{key}={value}");
     }
     text
+}
+
+/// The listener properties again, with the additional ones.
+fn more_listeners(options: &ClusterOptions, node: &Node) -> String {
+    let broker = node.broker.address();
+    let mut listeners = format!(
+        "PLAINTEXT://{broker},CONTROLLER://{}",
+        node.controller.address()
+    );
+    let mut advertised = format!("PLAINTEXT://{broker}");
+    let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
+    for listener in &options.listeners {
+        let Listener { name, address, .. } = listener;
+        // Writing to a String cannot fail.
+        let _ = write!(listeners, ",{name}://{address}");
+        let _ = write!(advertised, ",{name}://{}", listener.advertised);
+        let _ = write!(protocols, ",{name}:PLAINTEXT");
+    }
+    format!(
+        "listeners={listeners}
+advertised.listeners={advertised}
+listener.security.protocol.map={protocols}
+inter.broker.listener.name=PLAINTEXT
+"
+    )
 }

@@ -29,7 +29,7 @@ pub mod wait;
 
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
 pub use background::Background;
-pub use cluster::{Cluster, ClusterOptions, pair};
+pub use cluster::{Cluster, ClusterOptions, Listener, pair};
 pub use compacted::await_compacted_same;
 pub use compare::{
     assert_same, assert_topic_same, await_same, digest, first_compacted_difference,

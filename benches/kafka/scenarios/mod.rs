@@ -1,0 +1,101 @@
+//! One file per scenario.
+
+mod crash;
+mod idle;
+mod latency;
+mod longline;
+mod start;
+mod throughput;
+
+use std::time::Duration;
+
+use crate::contestant::Running;
+use crate::options::Options;
+use crate::report::Outcome;
+use crate::support::eventually;
+use crate::watch::Watch;
+
+/// The names of all copied topics begin like this.
+pub const PREFIX: &str = "bench-";
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// 1 KiB JSON records in large lz4 batches.
+    Throughput,
+    /// 100 B records in batches of a few.
+    Small,
+    /// Delay under a steady load.
+    Latency,
+    /// Process start to first record.
+    Start,
+    /// kill -9 under load.
+    Crash,
+    /// Many partitions without traffic.
+    Idle,
+    /// The source 50 ms away.
+    Longline,
+}
+
+impl Scenario {
+    /// In the order in which they run.
+    pub const ALL: [Self; 7] = [
+        Self::Throughput,
+        Self::Small,
+        Self::Latency,
+        Self::Start,
+        Self::Crash,
+        Self::Idle,
+        Self::Longline,
+    ];
+
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Throughput => "throughput",
+            Self::Small => "small",
+            Self::Latency => "latency",
+            Self::Start => "start",
+            Self::Crash => "crash",
+            Self::Idle => "idle",
+            Self::Longline => "longline",
+        }
+    }
+
+    /// The reverse of [`Self::name`].
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|found| found.name() == name)
+    }
+
+    /// Runs it for every contestant.
+    pub fn run(self, options: &Options) -> Outcome {
+        match self {
+            Self::Throughput => throughput::large(options),
+            Self::Small => throughput::small(options),
+            Self::Latency => latency::run(options),
+            Self::Start => start::run(options),
+            Self::Crash => crash::run(options),
+            Self::Idle => idle::run(options),
+            Self::Longline => longline::run(options),
+        }
+    }
+}
+
+/// Waits until the contestant has made the topic on the target.
+fn await_topic(watch: &Watch, running: &Running) {
+    eventually(
+        Duration::from_secs(120),
+        "the topic is on the target",
+        || {
+            watch
+                .exists()
+                .then_some(())
+                .ok_or_else(|| running.log_tail())
+        },
+    );
+}
+
+/// The middle of sorted numbers.
+fn median(sorted: &[f64]) -> f64 {
+    sorted[sorted.len() / 2]
+}
