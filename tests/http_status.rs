@@ -124,6 +124,7 @@ fn the_json_has_the_documented_shape() {
             "source_log_start",
             "source_stable_end",
             "source_high_watermark",
+            "source_broker",
             "source_position",
             "target_position",
             "last_timestamp_ms",

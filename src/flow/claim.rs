@@ -158,10 +158,14 @@ fn host() -> String {
             .trim()
             .to_owned()
     };
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    // Containers that share a host's name have process ids of their own.
+    let processes = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!(
-        "{}/{}",
+        "{}/{}/{}",
         read("/proc/sys/kernel/hostname"),
-        read("/proc/sys/kernel/random/boot_id")
+        read("/proc/sys/kernel/random/boot_id"),
+        processes.display()
     )
 }
 

@@ -102,6 +102,14 @@ pub enum Trouble {
     /// `offsets: identical` was asked for and can't be had.
     #[error("identical offsets can't be had: {0}")]
     NotIdentical(String),
+    /// The target's log end moved without us; opening the partition again finds out why.
+    #[error("the target log should end at {expected} and ends at {found}")]
+    LogEndDiffers {
+        /// What was written.
+        expected: i64,
+        /// The end now.
+        found: i64,
+    },
     /// A task of ours ended by a panic.
     #[error("a defect in Twinlog: {0}")]
     Defect(String),
@@ -150,6 +158,7 @@ impl Trouble {
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
+            | Self::LogEndDiffers { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -205,6 +214,7 @@ impl Trouble {
             Self::TargetNotEmpty => "target_not_empty",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::NotIdentical(_) => "not_identical",
+            Self::LogEndDiffers { .. } => "log_end_differs",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }

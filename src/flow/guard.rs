@@ -66,17 +66,12 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
             if now != before || !is_quiet(&partition) || end == now {
                 continue;
             }
-            if end > now {
-                partition.fail(Trouble::ForeignWrite {
-                    expected: now,
-                    found: end,
-                });
-            } else {
-                // The target lost what it had acknowledged: it is copied again from there.
-                partition.fail(Trouble::LeaderMoved {
-                    cluster: format!("target ({})", flow.target.name()),
-                });
-            }
+            // A stranger, a second Twinlog, or a target that lost what it had acknowledged: the
+            // opening tells them apart by the counts that the brokers keep.
+            partition.fail(Trouble::LogEndDiffers {
+                expected: now,
+                found: end,
+            });
         }
     }
 }

@@ -424,6 +424,10 @@ impl Supervisor {
     }
 
     fn fetch_from(&mut self, broker: i32, opening: Opening) {
+        let progress = &opening.partition.progress;
+        progress
+            .source_broker
+            .store(i64::from(broker), Ordering::Relaxed);
         let session = self.session(broker);
         if let Err(mpsc::error::SendError(opening)) = session.send(opening) {
             // The session ended with the flow.

@@ -5,16 +5,20 @@
 //! last batch is ours proves nothing: when a stranger wrote under load, the batches that were on
 //! their way behind him are ours again. So the walk goes back further than those can reach.
 
+use std::time::Duration;
+
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
 use super::shared::Flow;
 use crate::batch::{self, BatchHeader};
-use crate::wire::{self, TopicPartition, WireError};
+use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
 
 /// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
 /// that a lane keeps on the way; this is twice that.
 const BATCHES: usize = 64;
+/// The pause between two looks at a log end that nothing else vouches for.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// A fetch of one byte is answered with one whole batch (KIP-74).
 const ONE_BATCH_BYTES: i32 = 1;
 
@@ -44,7 +48,28 @@ pub(super) async fn check(
         // Where compaction made a hole, the batch that follows it is answered.
         next = header.base_offset.min(next - 1);
     }
-    Ok(())
+    settled(flow, target, end).await
+}
+
+/// Without counts nothing tells whether replicas lag behind what was written before a crash (the
+/// end that is read is the high watermark). A lag ends within moments; a second look sees it.
+async fn settled(flow: &Flow, target: &TopicPartition, end: i64) -> Result<(), Trouble> {
+    if end == 0 {
+        return Ok(());
+    }
+    tokio::time::sleep(SETTLED_AFTER).await;
+    let asked = [target.clone()];
+    let mut ends = wire::list_offsets(&flow.target, &asked, OffsetSpec::Latest).await;
+    match ends.remove(target).transpose()? {
+        Some(now) if now == end => Ok(()),
+        Some(now) => Err(Trouble::LogEndDiffers {
+            expected: end,
+            found: now,
+        }),
+        None => Err(Trouble::LeaderMoved {
+            cluster: flow.target.name().to_owned(),
+        }),
+    }
 }
 
 async fn batch_at(

@@ -78,7 +78,7 @@ pub struct Claim {
     pub v: u32,
     /// Random, one per process and start.
     pub owner: uuid::Uuid,
-    /// The machine, as `boot id` where the system has one.
+    /// The machine: host name, boot id and process id namespace.
     pub host: String,
     /// The process id there.
     pub pid: u32,

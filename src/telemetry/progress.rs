@@ -144,6 +144,8 @@ pub struct PartitionProgress {
     pub source_stable_end: AtomicI64,
     /// The source's high watermark.
     pub source_high_watermark: AtomicI64,
+    /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
+    pub source_broker: AtomicI64,
     /// The next source offset to be acknowledged on the target.
     pub source_position: AtomicI64,
     /// The target offset that `source_position` will get.
@@ -272,6 +274,7 @@ impl Default for PartitionProgress {
             source_log_start: unknown(),
             source_stable_end: unknown(),
             source_high_watermark: unknown(),
+            source_broker: unknown(),
             source_position: unknown(),
             target_position: unknown(),
             first_position: unknown(),

@@ -137,6 +137,9 @@ pub struct PartitionStatus {
     pub source_stable_end: Option<i64>,
     /// The source's high watermark.
     pub source_high_watermark: Option<i64>,
+    /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
+    #[serde(default)]
+    pub source_broker: Option<i64>,
     /// The next source offset to be acknowledged on the target.
     pub source_position: Option<i64>,
     /// The target offset that `source_position` will get.
@@ -318,6 +321,7 @@ impl PartitionStatus {
             source_log_start: known(&progress.source_log_start),
             source_stable_end: known(&progress.source_stable_end),
             source_high_watermark: known(&progress.source_high_watermark),
+            source_broker: known(&progress.source_broker),
             source_position: known(&progress.source_position),
             target_position: known(&progress.target_position),
             last_timestamp_ms: known(&progress.last_timestamp_ms),
