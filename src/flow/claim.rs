@@ -158,7 +158,6 @@ fn host() -> String {
             .trim()
             .to_owned()
     };
-    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     // Containers that share a host's name have process ids of their own.
     let processes = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!(
