@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::run::cluster;
-use crate::config::{Config, FlowConfig, OffsetsMode, is_internal_topic};
-use crate::state::{StateStore, TopicRecord};
+use super::sink::PRODUCE_VERSION_MIN;
+use super::source::FETCH_VERSION_MIN;
+use super::topics;
+use crate::config::{Config, FlowConfig, OffsetsMode};
+use crate::state::{StateStore, TopicRecord, keys};
 use crate::telemetry::finding::{Finding, Level, PlannedChange};
 use crate::wire::{self, Cluster, Metadata, WireError};
 
@@ -83,12 +86,12 @@ async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>
     use kafka_protocol::messages::{FetchRequest, ProduceRequest};
     let fetch = connection.version::<FetchRequest>(i16::MAX).unwrap_or(-1);
     let produce = connection.version::<ProduceRequest>(i16::MAX).unwrap_or(-1);
-    if fetch < 13 || produce < 9 {
+    if fetch < FETCH_VERSION_MIN || produce < PRODUCE_VERSION_MIN {
         findings.push(finding(
             Level::Error,
             subject,
             format!(
-                "speaks Fetch {fetch} and Produce {produce}; Fetch 13 and Produce 9 are needed"
+                "speaks Fetch {fetch} and Produce {produce}; Fetch {FETCH_VERSION_MIN} and Produce {PRODUCE_VERSION_MIN} are needed"
             ),
             Some("Kafka 3.1 or later is needed"),
         ));
@@ -109,7 +112,7 @@ async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &
         ));
         return;
     }
-    let topics: Vec<&String> = selected(flow, &source.1);
+    let topics = topics::selected(flow, &source.1);
     let (level, hint) = if topics.is_empty() {
         (
             Level::Warning,
@@ -153,20 +156,6 @@ async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &
     }
 }
 
-fn selected<'a>(flow: &FlowConfig, metadata: &'a Metadata) -> Vec<&'a String> {
-    metadata
-        .topics
-        .iter()
-        .filter(|(name, topic)| {
-            !topic.internal
-                && topic.error.is_none()
-                && !is_internal_topic(name)
-                && flow.topics.matches(name)
-        })
-        .map(|(name, _)| name)
-        .collect()
-}
-
 /// What `run` would create or change on the targets, by flow.
 ///
 /// # Errors
@@ -183,13 +172,10 @@ pub async fn plan(config: &Config) -> Result<Vec<PlannedChange>, WireError> {
         let (source, target) = (cluster(source), cluster(target));
         let (from, to) = (source.metadata(None).await?, target.metadata(None).await?);
         let store = StateStore::open_existing(&target).await.ok().flatten();
-        for name in selected(flow, &from) {
-            let known: Option<TopicRecord> = store.as_ref().and_then(|store| {
-                store
-                    .get(&format!("topic/{}/{name}", flow.name))
-                    .ok()
-                    .flatten()
-            });
+        for (name, _) in topics::selected(flow, &from) {
+            let known: Option<TopicRecord> = store
+                .as_ref()
+                .and_then(|store| store.get(&keys::topic(&flow.name, name)).ok().flatten());
             if let Some(change) = plan_topic(flow, name, &from, &to, known.as_ref()) {
                 changes.push(change);
             }

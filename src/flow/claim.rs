@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::FlowError;
-use crate::state::{Claim, StateError, StateStore};
+use crate::state::{Claim, StateError, StateStore, keys};
 use crate::telemetry::progress::now_ms;
 
 /// How old the last look at the claim may be when a filler is sent.
@@ -69,7 +69,7 @@ pub struct Held {
 /// # Errors
 /// When the claim can't be written.
 pub async fn claim(store: &StateStore, flow: &str) -> Result<Held, StateError> {
-    let key = format!("claim/{flow}");
+    let key = keys::claim(flow);
     let previous: Option<Claim> = store.get(&key)?;
     let claim = Claim {
         v: 1,

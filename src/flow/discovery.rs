@@ -143,7 +143,7 @@ fn changed(
     source: &Metadata,
     target: &Metadata,
 ) -> Vec<String> {
-    topics::selected(flow, source)
+    topics::selected(&flow.config, source)
         .into_iter()
         .filter(|(name, topic)| match known.get(*name) {
             None => true,

@@ -14,7 +14,7 @@ use super::tail;
 use super::topics::{TopicContext, take_offset};
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, MapRecord, SeenRecord};
+use crate::state::{GapRecord, MapRecord, SeenRecord, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
@@ -52,17 +52,8 @@ struct Facts {
     target_end: HashMap<TopicPartition, Result<i64, WireError>>,
     producers: HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>>,
     epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
-}
-
-/// The partitions of which a source epoch was stored, with it.
-fn seen_epochs(flow: &Flow, candidates: &[Candidate]) -> Vec<(TopicPartition, i32)> {
-    candidates
-        .iter()
-        .filter_map(|one| {
-            let (epoch, _) = seen(flow, one)?;
-            (epoch >= 0).then(|| (one.topic.source(one.partition), epoch))
-        })
-        .collect()
+    /// By source partition: the position that was stored with the epoch asked about.
+    seen: HashMap<TopicPartition, i64>,
 }
 
 /// The stored epoch and position of a partition.
@@ -80,6 +71,8 @@ fn seen(flow: &Flow, one: &Candidate) -> Option<(i32, i64)> {
 struct Ends {
     /// Where the source's log ends in the last epoch that was seen there, or -1.
     epoch_end: i64,
+    /// The source position that was stored with that epoch, or -1.
+    seen_position: i64,
     read_at: Instant,
     source_start: i64,
     source_end: i64,
@@ -100,24 +93,27 @@ pub async fn resume(
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    let (mut asked, mut seen_positions) = (Vec::new(), HashMap::new());
+    for (one, name) in candidates.iter().zip(&source) {
+        if let Some((epoch, position)) = seen(flow, one).filter(|(epoch, _)| *epoch >= 0) {
+            asked.push((name.clone(), epoch));
+            seen_positions.insert(name.clone(), position);
+        }
+    }
     let read_at = Instant::now();
-    let (source_start, source_end, target_start, target_end) = tokio::join!(
+    let (source_start, source_end, target_start, target_end, epoch_ends) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
         wire::list_offsets(&flow.target, &target, OffsetSpec::Earliest),
         wire::list_offsets(&flow.target, &target, OffsetSpec::Latest),
+        wire::offset_for_leader_epoch(&flow.source, &asked),
     );
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let producers = wire::describe_producers(&flow.target, &target).await;
-    let asked = seen_epochs(flow, &candidates);
-    let epoch_ends = if asked.is_empty() {
-        HashMap::new()
-    } else {
-        wire::offset_for_leader_epoch(&flow.source, &asked).await
-    };
     let mut facts = Facts {
         epoch_ends,
+        seen: seen_positions,
         read_at,
         source_start,
         source_end,
@@ -164,6 +160,7 @@ impl Facts {
         };
         let ends = Ends {
             epoch_end,
+            seen_position: self.seen.remove(&source).unwrap_or(-1),
             read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
@@ -313,9 +310,7 @@ async fn check_source(
 ) -> Result<i64, Trouble> {
     // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
     // leader election, KIP-101), whatever its end is now.
-    if let Some((_, position)) = seen(flow, one)
-        && (0..position.min(next)).contains(&ends.epoch_end)
-    {
+    if (0..ends.seen_position.min(next)).contains(&ends.epoch_end) {
         return Err(Trouble::SourceTruncated {
             source_end: ends.epoch_end,
             copied_end: next,
@@ -338,9 +333,11 @@ async fn check_source(
     if flow.config.on_gap == OnGap::Stop || lost > flow.config.burn_limit {
         return Err(gap);
     }
-    let key = format!(
-        "gap/{}/{}/{}/{next}",
-        flow.config.name, one.topic.source_topic, one.partition
+    let key = keys::gap(
+        &flow.config.name,
+        &one.topic.source_topic,
+        one.partition,
+        next,
     );
     let record = GapRecord {
         v: 1,

@@ -19,7 +19,7 @@ use super::shared::Flow;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode};
-use crate::state::{FlowRecord, StateError, StateStore};
+use crate::state::{FlowRecord, StateError, StateStore, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::{self, Cluster, ClusterConfig, Metadata, WireError};
 
@@ -165,7 +165,7 @@ async fn producers(
     flow: &str,
     source_cluster_id: Option<String>,
 ) -> Result<Producers, Failure> {
-    let key = format!("flow/{flow}");
+    let key = keys::flow(flow);
     if store
         .get::<FlowRecord>(&key)
         .map_err(target_failure)?

@@ -9,7 +9,7 @@ use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
 use crate::config::FlowConfig;
-use crate::state::StateStore;
+use crate::state::{StateStore, keys};
 use crate::telemetry::progress::{FlowProgress, PartitionKey};
 use crate::wire::Cluster;
 
@@ -40,17 +40,17 @@ pub struct Flow {
 impl Flow {
     /// The state key of a topic's record.
     pub fn topic_key(&self, source_topic: &str) -> String {
-        format!("topic/{}/{source_topic}", self.config.name)
+        keys::topic(&self.config.name, source_topic)
     }
 
     /// The state key of a partition's offset map.
     pub fn map_key(&self, source_topic: &str, partition: i32) -> String {
-        format!("map/{}/{source_topic}/{partition}", self.config.name)
+        keys::map(&self.config.name, source_topic, partition)
     }
 
     /// The state key of what was seen of a topic.
     pub fn seen_key(&self, source_topic: &str) -> String {
-        format!("seen/{}/{source_topic}", self.config.name)
+        keys::seen(&self.config.name, source_topic)
     }
 
     /// Closes every open partition of a topic and waits until nothing of it is on its way.

@@ -29,7 +29,7 @@ use crate::telemetry::progress::now_ms;
 use crate::wire::{Cluster, Pending, Role, WireError};
 
 /// Fetches by topic id from here on (KIP-516, Kafka 3.1): a recreated topic can't be mistaken.
-const FETCH_VERSION_MIN: i16 = 13;
+pub(super) const FETCH_VERSION_MIN: i16 = 13;
 /// The newest version that adds nothing but what brokers need among themselves.
 const FETCH_VERSION_MAX: i16 = 16;
 /// How long an idle fetch waits at the broker.
@@ -51,11 +51,8 @@ const SLOW_ANSWER: Duration = Duration::from_millis(20);
 pub struct Opening {
     /// The open partition.
     pub partition: Arc<Partition>,
-    /// Where to go on.
+    /// Where to go on, and where the first fetch begins.
     pub position: Position,
-    /// Where the first fetch begins: later than the position when retention made a gap, which
-    /// the intake then sees as a hole.
-    pub fetch_offset: i64,
     /// The source leader's epoch, which the broker checks (KIP-320).
     pub leader_epoch: i32,
     /// The epoch of the last record copied, or -1: the broker tells when the logs diverge there.
@@ -94,8 +91,6 @@ struct Slot {
     position: Position,
     /// Where the next fetch begins; ahead of the intake by one answer at most.
     fetch_offset: i64,
-    /// Where the first fetch began: up to here nothing is fetched (a recorded gap).
-    gap_until: i64,
     leader_epoch: i32,
     last_epoch: i32,
     wanted_bytes: u64,
@@ -110,7 +105,7 @@ type Slots = BTreeMap<(Uuid, i32), Slot>;
 struct SessionState {
     id: i32,
     epoch: i32,
-    forgotten: Vec<(Uuid, i32, String)>,
+    forgotten: Vec<(Uuid, i32)>,
 }
 
 /// How much to ask for: more, while the line is what everything waits for.
@@ -253,9 +248,7 @@ impl Session {
             if free < least {
                 out_of_room += 1;
                 if slot.in_session.take().is_some() {
-                    state
-                        .forgotten
-                        .push((*topic_id, *index, slot.partition.source.topic.clone()));
+                    state.forgotten.push((*topic_id, *index));
                 }
                 continue;
             }
@@ -377,12 +370,9 @@ impl Session {
         broker: i32,
     ) {
         if let Some(slot) = slots.remove(&key) {
-            state
-                .forgotten
-                .push((key.0, key.1, slot.partition.source.topic.clone()));
+            state.forgotten.push(key);
             let opening = Opening {
                 position: slot.position,
-                fetch_offset: slot.fetch_offset,
                 leader_epoch: slot.leader_epoch,
                 last_epoch: slot.last_epoch,
                 partition: slot.partition,
@@ -466,16 +456,16 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
         opening.partition.source.partition,
     );
     // A partition that was closed and opened again keeps no trace in the broker's session.
-    if let Some(old) = slots.remove(&key).filter(|old| old.in_session.is_some()) {
-        state
-            .forgotten
-            .push((key.0, key.1, old.partition.source.topic.clone()));
+    if slots
+        .remove(&key)
+        .is_some_and(|old| old.in_session.is_some())
+    {
+        state.forgotten.push(key);
     }
     slots.insert(
         key,
         Slot {
-            fetch_offset: opening.fetch_offset.max(opening.position.source),
-            gap_until: opening.fetch_offset,
+            fetch_offset: opening.position.source,
             position: opening.position,
             leader_epoch: opening.leader_epoch,
             last_epoch: opening.last_epoch,
@@ -490,9 +480,7 @@ fn forget_closed(slots: &mut Slots, state: &mut SessionState) {
     slots.retain(|(topic_id, index), slot| {
         let closed = slot.partition.is_closed();
         if closed && slot.in_session.is_some() {
-            state
-                .forgotten
-                .push((*topic_id, *index, slot.partition.source.topic.clone()));
+            state.forgotten.push((*topic_id, *index));
         }
         !closed
     });
@@ -502,7 +490,7 @@ fn forget_closed(slots: &mut Slots, state: &mut SessionState) {
 /// are updated by being named.
 fn forgotten_topics(state: &mut SessionState, slots: &Slots) -> Vec<ForgottenTopic> {
     let mut topics: BTreeMap<Uuid, ForgottenTopic> = BTreeMap::new();
-    for (topic_id, index, _) in state.forgotten.drain(..) {
+    for (topic_id, index) in state.forgotten.drain(..) {
         if slots
             .get(&(topic_id, index))
             .is_some_and(|slot| slot.in_session.is_some())
@@ -567,7 +555,7 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         if !Arc::ptr_eq(partition, &fetched_for) || partition.is_closed() {
             continue;
         }
-        if from > slot.position.source.max(slot.gap_until) {
+        if from > slot.position.source {
             partition.fail(Trouble::Discontinuous {
                 position: slot.position.source,
                 fetched_from: from,

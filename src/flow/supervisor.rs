@@ -335,16 +335,14 @@ impl Supervisor {
         let Some(entry) = self.entries.get(&key) else {
             return;
         };
-        // The topic was replaced meanwhile: its new shape has its own opening.
-        if !matches!(entry.status, Status::Opening) || !Arc::ptr_eq(&entry.topic, &candidate.topic)
-        {
-            if matches!(entry.status, Status::Opening) {
-                let again = Candidate {
-                    topic: entry.topic.clone(),
-                    partition: key.1,
-                };
-                self.resume(vec![again], true);
-            }
+        if !matches!(entry.status, Status::Opening) {
+            return;
+        }
+        if !Arc::ptr_eq(&entry.topic, &candidate.topic) {
+            // The topic took another shape meanwhile: what was read belongs to the old one.
+            let topic = entry.topic.clone();
+            let partition = key.1;
+            self.resume(vec![Candidate { topic, partition }], true);
             return;
         }
         let opened = result.and_then(|resume| self.open(candidate, resume));
@@ -410,7 +408,6 @@ impl Supervisor {
             Opening {
                 partition: partition.clone(),
                 position,
-                fetch_offset: resume.fetch_offset,
                 leader_epoch,
                 last_epoch: -1,
             },

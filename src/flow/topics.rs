@@ -9,7 +9,7 @@ use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{OffsetsMode, OnRecreate, Start, is_internal_topic};
+use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, StateError, TopicRecord};
 use crate::telemetry::progress::TopicNote;
@@ -52,7 +52,10 @@ impl TopicContext {
 }
 
 /// The source topics that a flow copies.
-pub fn selected<'a>(flow: &Flow, metadata: &'a Metadata) -> Vec<(&'a String, &'a TopicMetadata)> {
+pub fn selected<'a>(
+    flow: &FlowConfig,
+    metadata: &'a Metadata,
+) -> Vec<(&'a String, &'a TopicMetadata)> {
     metadata
         .topics
         .iter()
@@ -61,7 +64,7 @@ pub fn selected<'a>(flow: &Flow, metadata: &'a Metadata) -> Vec<(&'a String, &'a
                 && topic.error.is_none()
                 && !topic.partitions.is_empty()
                 && !is_internal_topic(name)
-                && flow.config.topics.matches(name)
+                && flow.topics.matches(name)
         })
         .collect()
 }
@@ -110,7 +113,7 @@ pub async fn ensure(
         }
     }
     let record = match (record, target) {
-        (Some(record), Some(target)) => grow(flow, &key, record, found.source, target).await?,
+        (Some(record), Some(target)) => grow(flow, &key, record, &found, target).await?,
         (_, target) => begin(flow, &key, &found, target_topic, target, configs).await?,
     };
     let rules = rules(flow, found.name, &record.target_topic, configs).await?;
@@ -222,18 +225,18 @@ async fn grow(
     flow: &Flow,
     key: &str,
     mut record: TopicRecord,
-    source: &TopicMetadata,
+    found: &Found<'_>,
     target: &TopicMetadata,
 ) -> Result<TopicRecord, Trouble> {
     if record.target_topic_id != target.topic_id {
         return Err(Trouble::TargetRecreated);
     }
-    let wanted = source.partitions.len();
+    let wanted = found.source.partitions.len();
     match_partitions(flow, &record.target_topic, wanted, target).await?;
     if record.origins.len() < wanted {
         // Added partitions are copied from their first record, whatever `start` says.
         record.origins.resize(wanted, 0);
-        write_maps(flow, key, &record, source).await?;
+        write_maps(flow, found.name, &record, found.source).await?;
         flow.store.put(key, &record).await.map_err(state_trouble)?;
     }
     Ok(record)
@@ -301,7 +304,7 @@ async fn begin(
         reason,
         origins,
     };
-    write_maps(flow, key, &record, found.source).await?;
+    write_maps(flow, found.name, &record, found.source).await?;
     flow.store.put(key, &record).await.map_err(state_trouble)?;
     Ok(record)
 }
@@ -309,14 +312,13 @@ async fn begin(
 /// A mapped partition has a map from its first moment on: it can't be derived from the log.
 async fn write_maps(
     flow: &Flow,
-    key: &str,
+    name: &str,
     record: &TopicRecord,
     source: &TopicMetadata,
 ) -> Result<(), Trouble> {
     if !record.mapped {
         return Ok(());
     }
-    let name = key.rsplit_once('/').map_or(key, |(_, name)| name);
     for (partition, origin) in source.partitions.iter().zip(&record.origins) {
         let key = flow.map_key(name, partition.index);
         if flow

@@ -5,7 +5,7 @@ use kafka_protocol::ResponseError;
 use super::run::cluster;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
-use crate::state::{MapRecord, StateError, StateStore, TopicRecord};
+use crate::state::{MapRecord, StateError, StateStore, TopicRecord, keys};
 use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
 
 /// Why a partition's offsets can't be translated.
@@ -101,12 +101,13 @@ pub async fn position_map(
     let store = StateStore::open_existing(&cluster)
         .await?
         .ok_or(TranslateError::NoState)?;
-    let record: TopicRecord = store
-        .get(&format!("topic/{}/{topic}", flow.name))?
-        .ok_or_else(|| TranslateError::NoTopic {
-            flow: flow.name.clone(),
-            topic: topic.to_owned(),
-        })?;
+    let record: TopicRecord =
+        store
+            .get(&keys::topic(&flow.name, topic))?
+            .ok_or_else(|| TranslateError::NoTopic {
+                flow: flow.name.clone(),
+                topic: topic.to_owned(),
+            })?;
     let origin = usize::try_from(partition)
         .ok()
         .and_then(|index| record.origins.get(index).copied())
@@ -117,7 +118,7 @@ pub async fn position_map(
         })?;
     let place = TopicPartition::new(&*record.target_topic, partition);
     if record.mapped {
-        let key = format!("map/{}/{topic}/{partition}", flow.name);
+        let key = keys::map(&flow.name, topic, partition);
         let stored: Option<MapRecord> = store.get(&key)?;
         let map = stored.ok_or(TranslateError::NoMap(place))?.map;
         return Ok(PositionMap { map, mapped: true });

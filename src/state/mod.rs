@@ -5,6 +5,7 @@
 //! a version; keys are paths such as `topic/dr/orders`. The topic is read whole at start and kept
 //! in memory; records of other processes are picked up by [`StateStore::refresh`].
 
+pub mod keys;
 mod records;
 mod store;
 

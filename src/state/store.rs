@@ -58,14 +58,10 @@ impl StateStore {
     /// # Errors
     /// When the target can't be reached, refuses the topic, or the state can't be read.
     pub async fn open(cluster: &Cluster) -> Result<Self, StateError> {
-        let metadata = cluster.metadata(Some(&[STATE_TOPIC.to_owned()])).await?;
-        let exists = metadata
-            .topics
-            .get(STATE_TOPIC)
-            .is_some_and(|topic| topic.error.is_none());
-        if !exists {
-            create(cluster, metadata.brokers.len()).await?;
+        if let Some(store) = Self::open_existing(cluster).await? {
+            return Ok(store);
         }
+        create(cluster, cluster.cached().brokers.len()).await?;
         let store = Self::at(cluster);
         store.refresh().await?;
         Ok(store)

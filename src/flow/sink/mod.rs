@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble, note_batch};
+pub(super) use self::produce::PRODUCE_VERSION_MIN;
 use super::claim::Fence;
 use super::error::Trouble;
 use super::partition::Partition;

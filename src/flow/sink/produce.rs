@@ -17,7 +17,7 @@ use crate::wire::{Connection, Pending, WireError};
 const PRODUCE_VERSION_MAX: i16 = 11;
 
 /// The first flexible version, which the encoder below writes (Kafka 2.6 and later).
-const PRODUCE_VERSION_MIN: i16 = 9;
+pub(in crate::flow) const PRODUCE_VERSION_MIN: i16 = 9;
 
 /// How long a broker may wait for its in-sync replicas, milliseconds.
 const ACKS_TIMEOUT_MS: i32 = 20_000;

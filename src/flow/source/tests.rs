@@ -53,7 +53,6 @@ fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
             fillers: 0,
             mapped: false,
         },
-        fetch_offset: source,
         leader_epoch: 0,
         last_epoch: -1,
     };

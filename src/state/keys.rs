@@ -1,0 +1,31 @@
+//! The keys of the state topic. Topics are named as on the source.
+
+/// A [`FlowRecord`](super::FlowRecord).
+pub fn flow(flow: &str) -> String {
+    format!("flow/{flow}")
+}
+
+/// A [`Claim`](super::Claim).
+pub fn claim(flow: &str) -> String {
+    format!("claim/{flow}")
+}
+
+/// A [`TopicRecord`](super::TopicRecord).
+pub fn topic(flow: &str, topic: &str) -> String {
+    format!("topic/{flow}/{topic}")
+}
+
+/// A [`MapRecord`](super::MapRecord).
+pub fn map(flow: &str, topic: &str, partition: i32) -> String {
+    format!("map/{flow}/{topic}/{partition}")
+}
+
+/// A [`SeenRecord`](super::SeenRecord).
+pub fn seen(flow: &str, topic: &str) -> String {
+    format!("seen/{flow}/{topic}")
+}
+
+/// A [`GapRecord`](super::GapRecord) that begins at a source offset.
+pub fn gap(flow: &str, topic: &str, partition: i32, from: i64) -> String {
+    format!("gap/{flow}/{topic}/{partition}/{from}")
+}
