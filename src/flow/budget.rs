@@ -4,20 +4,35 @@
 //! Before a fetch is sent its largest possible answer is *reserved*, so that several fetch
 //! sessions together can't overrun the limit; the unused part is given back with the answer.
 //! The only overrun possible is a single batch larger than what was asked for (KIP-74).
+//!
+//! Of the limit only a *window* is used at first. Between close clusters the slower one decides
+//! the rate, and more bytes in flight are only a longer queue in our memory. A cluster that is far
+//! away needs them: whoever notices that widens the window.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::telemetry::progress::FlowProgress;
 
+/// The window at first: 320 MB/s where an answer takes 50 ms.
+const WINDOW_FIRST: u64 = 16 * 1024 * 1024;
+/// A target whose answers take longer, asked with nothing else on its way, is far away.
+const FAR: Duration = Duration::from_millis(20);
+/// That many slow answers without a quick one make it sure: the first ones find a cold broker.
+const FAR_ANSWERS: u32 = 3;
+
 /// A flow's byte budget.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
     partition_limit: u64,
+    window: AtomicU64,
+    /// Slow answers of the target since the last quick one.
+    slow_answers: AtomicU32,
     reserved: AtomicU64,
     progress: Arc<FlowProgress>,
     freed: Notify,
@@ -32,6 +47,8 @@ impl Budget {
         Self {
             limit,
             partition_limit,
+            window: AtomicU64::new(WINDOW_FIRST.min(limit)),
+            slow_answers: AtomicU32::new(0),
             reserved: AtomicU64::new(0),
             progress,
             freed: Notify::new(),
@@ -43,9 +60,27 @@ impl Budget {
         self.partition_limit
     }
 
-    /// The bound for the flow, bytes.
-    pub fn limit(&self) -> u64 {
-        self.limit
+    /// How much of the flow's bound is used for now, bytes.
+    pub fn window(&self) -> u64 {
+        self.window.load(Ordering::Relaxed)
+    }
+
+    /// Doubles the window, up to the flow's bound.
+    pub fn widen(&self) {
+        let wider = self.window().saturating_mul(2).min(self.limit);
+        self.window.fetch_max(wider, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// Notes how long the target took for a request that had nothing before it on its connection:
+    /// the way there and back, without our own queue.
+    pub fn note_target_answer(&self, took: Duration) {
+        if took < FAR {
+            self.slow_answers.store(0, Ordering::Relaxed);
+        } else if self.slow_answers.fetch_add(1, Ordering::Relaxed) + 1 >= FAR_ANSWERS {
+            self.slow_answers.store(0, Ordering::Relaxed);
+            self.widen();
+        }
     }
 
     /// Bytes that have arrived and are not acknowledged.
@@ -57,7 +92,7 @@ impl Budget {
     pub fn reserve(self: &Arc<Self>, wanted: u64, least: u64) -> Option<Reservation> {
         let mut reserved = self.reserved.load(Ordering::Relaxed);
         loop {
-            let free = self.limit.saturating_sub(self.held() + reserved);
+            let free = self.window().saturating_sub(self.held() + reserved);
             if free < least {
                 return None;
             }
@@ -178,5 +213,22 @@ mod tests {
         assert_eq!(budget.reserve(80, 10).expect("50 are free again").bytes, 50);
         drop(reservation);
         assert_eq!(progress.in_flight_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_window_widens_for_a_target_that_is_far_away_up_to_the_limit() {
+        let progress = Arc::new(FlowProgress::new("f", "s", "t"));
+        let budget = Arc::new(Budget::new(40 << 20, 16 << 20, progress));
+        assert_eq!(budget.window(), WINDOW_FIRST);
+        let slow = FAR * 2;
+        for took in [slow, slow, FAR / 2, slow, slow] {
+            budget.note_target_answer(took);
+        }
+        assert_eq!(budget.window(), WINDOW_FIRST, "a quick answer begins anew");
+        budget.note_target_answer(slow);
+        assert_eq!(budget.window(), 2 * WINDOW_FIRST);
+        (0..9).for_each(|_| budget.note_target_answer(slow));
+        assert_eq!(budget.window(), 40 << 20);
+        assert!(budget.reserve(64 << 20, 40 << 20).is_some());
     }
 }

@@ -190,10 +190,13 @@ impl Session {
             match answer {
                 Ok(response) => {
                     pace.starved = sent.at.elapsed() >= SLOW_ANSWER
-                        && self.budget.held() < self.budget.limit() / 8;
+                        && self.budget.held() < self.budget.window() / 8;
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
                     if pace.starved && bytes * 4 >= pace.fetch_bytes * 3 {
                         pace.fetch_bytes = (pace.fetch_bytes * 2).min(FETCH_BYTES_MAX);
+                        if pace.fetch_bytes * 4 > self.budget.window() {
+                            self.budget.widen();
+                        }
                     }
                     tokio::select! {
                         () = self.cancel.cancelled() => return,
@@ -215,7 +218,7 @@ impl Session {
         let sessions = self.sessions.load(Ordering::Relaxed).max(1) as u64;
         let wanted = pace
             .fetch_bytes
-            .min(self.budget.limit() / (2 * sessions))
+            .min(self.budget.window() / (2 * sessions))
             .max(1);
         let Some(reservation) = self.budget.reserve(wanted, (wanted / 4).max(1)) else {
             return Ok(None);

@@ -471,6 +471,7 @@ impl Supervisor {
             lane,
             producers: self.flow.producers,
             fence: self.fence.clone(),
+            budget: self.flow.budget.clone(),
             cancel: self.cancel.clone(),
         };
         self.tracker.spawn(task.run(receiver));

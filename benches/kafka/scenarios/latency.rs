@@ -145,6 +145,9 @@ fn produce(bootstrap: &str, topic: &str, records: usize, clock: Instant) -> Vec<
     let producer: BaseProducer = admin::client(bootstrap)
         .set("acks", "all")
         .set("linger.ms", "0")
+        // Without a cap a slow moment piles up requests of one record each, and the load measures
+        // its own queue for seconds.
+        .set("max.in.flight.requests.per.connection", "5")
         .create()
         .expect("valid settings");
     let started = Instant::now();

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use kafka_protocol::messages::{ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse};
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble, note_batch};
 pub(super) use self::produce::PRODUCE_VERSION_MIN;
+use super::budget::Budget;
 use super::claim::Fence;
 use super::error::Trouble;
 use super::partition::Partition;
@@ -49,6 +51,8 @@ pub struct Lane {
     pub producers: Producers,
     /// The right to write fillers.
     pub fence: Fence,
+    /// The flow's bytes in flight.
+    pub budget: Arc<Budget>,
     /// Ends the lane.
     pub cancel: CancellationToken,
 }
@@ -57,6 +61,8 @@ pub struct Lane {
 struct Sent {
     answer: Answer,
     items: Vec<Item>,
+    /// When it was sent, if nothing was on its way then.
+    alone_at: Option<Instant>,
 }
 
 enum Answer {
@@ -104,6 +110,9 @@ impl Lane {
                 biased;
                 answer = front(&mut in_flight) => {
                     let Some(sent) = in_flight.pop_front() else { continue };
+                    if let Some(at) = sent.alone_at {
+                        self.budget.note_target_answer(at.elapsed());
+                    }
                     self.settle(sent.items, answer).await;
                 }
                 partition = ready.recv() => match partition {
@@ -166,8 +175,13 @@ impl Lane {
             } else {
                 produce::start(&connection, &items).map(Answer::Produce)
             };
+            let alone_at = in_flight.is_empty().then(Instant::now);
             match started {
-                Ok(answer) => in_flight.push_back(Sent { answer, items }),
+                Ok(answer) => in_flight.push_back(Sent {
+                    answer,
+                    items,
+                    alone_at,
+                }),
                 Err(error) => fail_all(items, &error),
             }
         }
