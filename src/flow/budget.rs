@@ -22,8 +22,11 @@ use crate::telemetry::progress::FlowProgress;
 const WINDOW_FIRST: u64 = 16 * 1024 * 1024;
 /// A target whose answers take longer, asked with nothing else on its way, is far away.
 const FAR: Duration = Duration::from_millis(20);
-/// That many slow answers without a quick one make it sure: the first ones find a cold broker.
-const FAR_ANSWERS: u32 = 3;
+/// That many slow answers without a quick one make it sure: the first ones find a cold broker. One
+/// quick answer settles it the other way, since a near broker is slow when it is busy.
+const FAR_ANSWERS: u32 = 8;
+/// In place of a count: the target is near.
+const NEAR: u32 = u32::MAX;
 
 /// A flow's byte budget.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub struct Budget {
     limit: u64,
     partition_limit: u64,
     window: AtomicU64,
-    /// Slow answers of the target since the last quick one.
+    /// Slow answers of the target so far, or [`NEAR`].
     slow_answers: AtomicU32,
     reserved: AtomicU64,
     progress: Arc<FlowProgress>,
@@ -76,9 +79,14 @@ impl Budget {
     /// the way there and back, without our own queue.
     pub fn note_target_answer(&self, took: Duration) {
         if took < FAR {
-            self.slow_answers.store(0, Ordering::Relaxed);
-        } else if self.slow_answers.fetch_add(1, Ordering::Relaxed) + 1 >= FAR_ANSWERS {
-            self.slow_answers.store(0, Ordering::Relaxed);
+            self.slow_answers.store(NEAR, Ordering::Relaxed);
+        }
+        let counted =
+            self.slow_answers
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |slow| {
+                    (slow != NEAR).then(|| (slow + 1) % FAR_ANSWERS)
+                });
+        if counted == Ok(FAR_ANSWERS - 1) {
             self.widen();
         }
     }
@@ -221,14 +229,21 @@ mod tests {
         let budget = Arc::new(Budget::new(40 << 20, 16 << 20, progress));
         assert_eq!(budget.window(), WINDOW_FIRST);
         let slow = FAR * 2;
-        for took in [slow, slow, FAR / 2, slow, slow] {
-            budget.note_target_answer(took);
-        }
-        assert_eq!(budget.window(), WINDOW_FIRST, "a quick answer begins anew");
+        (1..FAR_ANSWERS).for_each(|_| budget.note_target_answer(slow));
+        assert_eq!(budget.window(), WINDOW_FIRST);
         budget.note_target_answer(slow);
         assert_eq!(budget.window(), 2 * WINDOW_FIRST);
-        (0..9).for_each(|_| budget.note_target_answer(slow));
+        (0..FAR_ANSWERS).for_each(|_| budget.note_target_answer(slow));
         assert_eq!(budget.window(), 40 << 20);
         assert!(budget.reserve(64 << 20, 40 << 20).is_some());
+    }
+
+    #[test]
+    fn one_quick_answer_tells_that_the_target_is_near() {
+        let progress = Arc::new(FlowProgress::new("f", "s", "t"));
+        let budget = Budget::new(64 << 20, 16 << 20, progress);
+        budget.note_target_answer(FAR / 2);
+        (0..9 * FAR_ANSWERS).for_each(|_| budget.note_target_answer(FAR * 2));
+        assert_eq!(budget.window(), WINDOW_FIRST);
     }
 }

@@ -194,7 +194,7 @@ impl Session {
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
                     if pace.starved && bytes * 4 >= pace.fetch_bytes * 3 {
                         pace.fetch_bytes = (pace.fetch_bytes * 2).min(FETCH_BYTES_MAX);
-                        if pace.fetch_bytes * 4 > self.budget.window() {
+                        if pace.fetch_bytes >= self.budget.window() {
                             self.budget.widen();
                         }
                     }
