@@ -19,6 +19,8 @@ pub struct FlowConfig {
     pub topics: Selector,
     /// Which consumer groups. Default all but `console-consumer-.*`.
     pub groups: Selector,
+    /// How they are followed.
+    pub group_rules: GroupRules,
     /// What a topic is called on the target. Default the same.
     pub rename: Rename,
     /// Whether target offsets are to be the source's. Default auto.
@@ -39,6 +41,25 @@ pub struct FlowConfig {
     /// Replicas of topics made on the target; `None` (`auto`, the default) takes the source's,
     /// lowered to the number of target brokers.
     pub replication_factor: Option<i16>,
+}
+
+/// How groups are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupRules {
+    /// `groups.delete`: a group that is deleted on the source is deleted on the target. Default
+    /// false.
+    pub delete: bool,
+    /// `groups.on_diverged`. Default keep.
+    pub on_diverged: OnDiverged,
+}
+
+/// What to do about a position that somebody else committed on the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDiverged {
+    /// Keep it and say so.
+    Keep,
+    /// Put the source's in its place.
+    Follow,
 }
 
 /// Whether target offsets are to be the source's.
@@ -105,6 +126,7 @@ pub(super) const KEYS: [&str; 12] = [
     "replication_factor",
 ];
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
+pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
 pub(super) const OFFSETS_KEYS: [&str; 2] = ["mode", "burn_limit"];
 pub(super) const LIMITS_KEYS: [&str; 3] = ["bytes_per_second", "in_flight", "partition_in_flight"];
 
@@ -137,12 +159,14 @@ pub(super) fn read(
         None => ends(reader, table, clusters),
     };
     let (offsets, burn_limit) = offsets(reader, table);
+    let groups = reader.inner(table, "groups", &GROUPS_KEYS);
     FlowConfig {
         name: name.to_owned(),
         source,
         target,
         topics: topics(reader, table),
-        groups: select(reader, table, "groups", &["console-consumer-.*"]),
+        groups: select(reader, &groups, &["console-consumer-.*"]),
+        group_rules: group_rules(reader, &groups),
         rename: reader
             .value(table, "rename", Rename::new)
             .unwrap_or_else(|| Rename::new("{topic}").expect("the identity is a template")),
@@ -204,7 +228,8 @@ fn ends(reader: &mut Reader, table: &Table, clusters: &[&str]) -> (String, Strin
 }
 
 fn topics(reader: &mut Reader, table: &Table) -> Selector {
-    let selector = select(reader, table, "topics", &[]);
+    let inner = reader.inner(table, "topics", &SELECTOR_KEYS);
+    let selector = select(reader, &inner, &[]);
     if selector.include().is_empty()
         && let Some(node) = table.get("topics")
     {
@@ -215,13 +240,26 @@ fn topics(reader: &mut Reader, table: &Table) -> Selector {
     selector
 }
 
-fn select(reader: &mut Reader, table: &Table, key: &str, exclude: &[&str]) -> Selector {
-    let inner = reader.inner(table, key, &SELECTOR_KEYS);
-    let include = patterns(reader, &inner, "include", &[".*"]);
-    let exclude = patterns(reader, &inner, "exclude", exclude);
+fn group_rules(reader: &mut Reader, table: &Table) -> GroupRules {
+    let delete = reader.value(table, "delete", |text| {
+        values::choice(text, &[("true", true), ("false", false)])
+    });
+    let on_diverged = reader.value(table, "on_diverged", |text| {
+        let choices = [("keep", OnDiverged::Keep), ("follow", OnDiverged::Follow)];
+        values::choice(text, &choices)
+    });
+    GroupRules {
+        delete: delete.unwrap_or(false),
+        on_diverged: on_diverged.unwrap_or(OnDiverged::Keep),
+    }
+}
+
+fn select(reader: &mut Reader, table: &Table, exclude: &[&str]) -> Selector {
+    let include = patterns(reader, table, "include", &[".*"]);
+    let exclude = patterns(reader, table, "exclude", exclude);
     Selector::new(&include, &exclude).unwrap_or_else(|message| {
         // Each pattern alone is right by now: together they are too large.
-        reader.problem(&inner.place, &inner.path, message);
+        reader.problem(&table.place, &table.path, message);
         Selector::new::<&str>(&[], &[]).expect("no pattern is no error")
     })
 }

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use cluster::ClusterSection;
-pub use flow::{FlowConfig, Limits, OffsetsMode, OnGap, OnRecreate, Start};
+pub use flow::{FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnGap, OnRecreate, Start};
 pub use http::HttpConfig;
 pub use internal::is_internal_topic;
 pub use problem::{Problem, Problems};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::Trouble;
 use super::partition::Partition;
 use super::shared::Flow;
-use crate::offsets::TargetOffset;
+use crate::offsets::{SourceOffset, TargetOffset};
 use crate::state::{MapRecord, SeenRecord};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
@@ -19,6 +19,11 @@ use crate::wire::{self, OffsetSpec, TopicPartition};
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
 /// How often changed offset maps are stored: after a crash this much is read again, not copied.
 const STORE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the target's log starts are asked for, and how soon at first.
+const LOG_STARTS_EVERY: Duration = Duration::from_secs(30);
+/// See [`LOG_STARTS_EVERY`].
+const LOG_STARTS_FIRST: Duration = Duration::from_secs(1);
 
 /// How often it is stored how far the source was copied. What the source loses and overwrites
 /// within this time, while Twinlog is down, isn't found.
@@ -72,6 +77,38 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
                 expected: now,
                 found: end,
             });
+        }
+    }
+}
+
+/// Learns where the target's logs begin, so that no group is sent before it, and forgets in the
+/// maps what both logs have forgotten.
+pub async fn watch_log_starts(flow: Arc<Flow>, cancel: CancellationToken) {
+    let mut pause = LOG_STARTS_FIRST;
+    while cancel
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
+        pause = LOG_STARTS_EVERY;
+        let open = open_partitions(&flow);
+        let names: Vec<TopicPartition> = open.iter().map(|one| one.target.clone()).collect();
+        if names.is_empty() {
+            pause = LOG_STARTS_FIRST;
+            continue;
+        }
+        let asked = wire::list_offsets(&flow.target, &names, OffsetSpec::Earliest);
+        let Some(mut starts) = cancel.run_until_cancelled(asked).await else {
+            return;
+        };
+        for partition in open {
+            let Some(Ok(start)) = starts.remove(&partition.target) else {
+                continue;
+            };
+            let progress = &partition.progress;
+            progress.target_log_start.store(start, Ordering::Relaxed);
+            let source_start = progress.source_log_start.load(Ordering::Relaxed);
+            partition.trim_map(SourceOffset(source_start), TargetOffset(start));
         }
     }
 }

@@ -19,6 +19,7 @@ mod guard;
 mod intake;
 mod partition;
 mod position;
+mod positions;
 mod prefix;
 mod resume;
 mod run;

@@ -15,7 +15,7 @@ use super::budget::Meter;
 use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::work::Work;
-use crate::offsets::{MapError, OffsetMap};
+use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset};
 use crate::telemetry::progress::PartitionProgress;
 use crate::wire::TopicPartition;
 
@@ -205,6 +205,21 @@ impl Partition {
         self.map
             .as_ref()
             .map(|map| map.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Looks into the map, where there is one.
+    pub fn look_into_map<T>(&self, look: impl FnOnce(&OffsetMap) -> T) -> Option<T> {
+        self.map
+            .as_ref()
+            .map(|map| look(&map.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Forgets what both logs have forgotten.
+    pub fn trim_map(&self, source_log_start: SourceOffset, target_log_start: TargetOffset) {
+        if let Some(map) = &self.map {
+            let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+            map.trim(source_log_start, target_log_start);
+        }
     }
 
     /// Whether work is waiting.

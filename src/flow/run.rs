@@ -18,7 +18,8 @@ use super::position::Producers;
 use super::shared::Flow;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
-use crate::config::{ClusterSection, FlowConfig, OffsetsMode};
+use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
+use crate::groups::{self, Follow, View};
 use crate::state::{FlowRecord, StateError, StateStore, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::{self, Cluster, ClusterConfig, Metadata, WireError};
@@ -136,13 +137,15 @@ async fn begin(
     let flow = Flow {
         source: source.clone(),
         target: target.clone(),
-        store,
+        store: Arc::new(store),
         producers,
         may_fill,
         progress: progress.clone(),
         budget: Arc::new(budget),
         throttle: Arc::new(Throttle::new(config.limits.bytes_per_second)),
         open: DashMap::new(),
+        topics: DashMap::new(),
+        sources: DashMap::new(),
         config: config.clone(),
     };
     Ok((Arc::new(flow), held))
@@ -211,6 +214,27 @@ async fn producers(
     })
 }
 
+/// Follows the flow's groups. Their trouble is theirs: the copy goes on.
+async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: CancellationToken) {
+    let view = Arc::new(View::new(flow.config.name.clone(), flow.clone()));
+    flow.progress.set_groups(Some(view.clone()));
+    let follow = Follow {
+        flow: flow.config.name.clone(),
+        groups: flow.config.groups.clone(),
+        overwrite: flow.config.group_rules.on_diverged == OnDiverged::Follow,
+        delete: flow.config.group_rules.delete,
+        source: flow.source.clone(),
+        target: flow.target.clone(),
+        store: flow.store.clone(),
+        positions: flow.clone(),
+    };
+    if let Err(error) = groups::follow(follow, view, &tracker, cancel).await {
+        tracing::error!(flow = %flow.config.name, %error, "groups can't be followed");
+    }
+    // The view knows the flow and the flow's progress knows the view: neither would ever end.
+    flow.progress.set_groups(None);
+}
+
 async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(), FlowError> {
     let (work, keeping) = (cancel.child_token(), CancellationToken::new());
     let tracker = TaskTracker::new();
@@ -218,7 +242,11 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     let fence = held.fence.clone();
     tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
+    tracker.spawn(guard::watch_log_starts(flow.clone(), work.clone()));
     tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));
+    if !flow.config.groups.include().is_empty() {
+        tracker.spawn(follow_groups(flow.clone(), tracker.clone(), work.clone()));
+    }
     let supervising = Supervisor::run(
         flow.clone(),
         fence,

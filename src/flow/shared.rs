@@ -8,6 +8,7 @@ use super::budget::Budget;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
+use super::topics::TopicContext;
 use crate::config::FlowConfig;
 use crate::state::{StateStore, keys};
 use crate::telemetry::progress::{FlowProgress, PartitionKey};
@@ -22,7 +23,7 @@ pub struct Flow {
     /// Where they go.
     pub target: Cluster,
     /// What is remembered on the target.
-    pub store: StateStore,
+    pub store: Arc<StateStore>,
     /// The flow's producer ids.
     pub producers: Producers,
     /// Whether the target lets us fill holes (CLUSTER_ACTION or ALTER on the cluster).
@@ -35,9 +36,21 @@ pub struct Flow {
     pub throttle: Arc<Throttle>,
     /// Partitions that are open now.
     pub open: DashMap<PartitionKey, Arc<Partition>>,
+    /// The topics that are copied, by their names on the source.
+    pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
+    /// The source topic of each target topic.
+    pub sources: DashMap<String, Arc<str>>,
 }
 
 impl Flow {
+    /// Notes a topic that is copied, or its new shape.
+    pub fn note_topic(&self, context: &Arc<TopicContext>) {
+        let name = &context.source_topic;
+        let target = context.record.target_topic.clone();
+        self.topics.insert(name.clone(), context.clone());
+        self.sources.insert(target, name.clone());
+    }
+
     /// The state key of a topic's record.
     pub fn topic_key(&self, source_topic: &str) -> String {
         keys::topic(&self.config.name, source_topic)

@@ -131,7 +131,10 @@ impl Supervisor {
 
     fn take_discovered(&mut self, found: Discovered) -> Vec<Candidate> {
         match found {
-            Discovered::Ready(topic) => self.take_topic(&topic),
+            Discovered::Ready(topic) => {
+                self.flow.note_topic(&topic);
+                self.take_topic(&topic)
+            }
             Discovered::Trouble {
                 topic,
                 partitions,

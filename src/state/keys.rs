@@ -29,3 +29,13 @@ pub fn seen(flow: &str, topic: &str) -> String {
 pub fn gap(flow: &str, topic: &str, partition: i32, from: i64) -> String {
     format!("gap/{flow}/{topic}/{partition}/{from}")
 }
+
+/// A [`GroupPositions`](super::GroupPositions).
+pub fn group(flow: &str, group: &str) -> String {
+    format!("{}{group}", groups(flow))
+}
+
+/// What the keys of a flow's groups begin with.
+pub fn groups(flow: &str) -> String {
+    format!("group/{flow}/")
+}

@@ -9,5 +9,7 @@ pub mod keys;
 mod records;
 mod store;
 
-pub use records::{Claim, FlowRecord, GapRecord, MapRecord, SeenRecord, TopicRecord};
+pub use records::{
+    Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, TopicRecord,
+};
 pub use store::{STATE_TOPIC, StateError, StateStore};

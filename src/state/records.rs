@@ -71,6 +71,19 @@ pub struct GapRecord {
     pub noticed_at_ms: i64,
 }
 
+/// `group/<flow>/<group>`: what was committed for a consumer group on the target. It tells our own
+/// commits from those of others after a restart, and where groups were when the source is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPositions {
+    /// Format version, 1.
+    pub v: u32,
+    /// The newest commit time that the target's coordinators had shown when this was stored,
+    /// milliseconds since the epoch by their clocks; 0 if none.
+    pub seen_until_ms: i64,
+    /// By source topic: partition, position on the source, position on the target.
+    pub topics: std::collections::BTreeMap<String, Vec<(i32, i64, i64)>>,
+}
+
 /// `claim/<flow>`: the process that runs the flow. The newest claim wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

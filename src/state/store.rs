@@ -15,6 +15,8 @@ use crate::wire::{self, Cluster, OffsetSpec, TopicPartition, WireError};
 pub const STATE_TOPIC: &str = "__twinlog_state";
 /// The state is small; a value that unpacks to more than this isn't ours.
 const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// A batch of many values is closed at this size.
+const BATCH_BYTES: usize = 512 * 1024;
 const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 
 /// Why the state can't be used.
@@ -220,12 +222,45 @@ impl StateStore {
     /// # Errors
     /// When the value wasn't (or may not have been) written.
     pub async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(value).map_err(|error| StateError::Value {
-            key: key.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let bytes = encode(key, value)?;
         self.append(key, Some(&bytes)).await?;
         self.keep(key.to_owned(), Some(bytes));
+        Ok(())
+    }
+
+    /// Writes many values, as many in one batch as fit; returns when all in-sync replicas have
+    /// them.
+    ///
+    /// # Errors
+    /// When not all of them were written (some may have been).
+    pub async fn put_all<T: Serialize>(&self, values: &[(String, T)]) -> Result<(), StateError> {
+        let mut batch: Vec<(&String, Vec<u8>)> = Vec::new();
+        let mut bytes = 0;
+        for (key, value) in values {
+            let value = encode(key, value)?;
+            bytes += key.len() + value.len();
+            batch.push((key, value));
+            if bytes >= BATCH_BYTES {
+                self.append_all(&mut batch).await?;
+                bytes = 0;
+            }
+        }
+        self.append_all(&mut batch).await
+    }
+
+    async fn append_all(&self, batch: &mut Vec<(&String, Vec<u8>)>) -> Result<(), StateError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<batch::KeyValue<'_>> = batch
+            .iter()
+            .map(|(key, value)| (Some(key.as_bytes()), Some(value.as_slice())))
+            .collect();
+        let encoded = batch::encode_simple(&records, now_ms());
+        wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
+        for (key, value) in batch.drain(..) {
+            self.keep(key.clone(), Some(value));
+        }
         Ok(())
     }
 
@@ -248,6 +283,13 @@ impl StateStore {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(value).map_err(|error| StateError::Value {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 fn parse<T: DeserializeOwned>(key: &str, bytes: Option<Vec<u8>>) -> Result<Option<T>, StateError> {

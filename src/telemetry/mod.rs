@@ -6,6 +6,7 @@
 //! feeds all of them, so they cannot disagree.
 
 pub mod finding;
+pub mod groups;
 pub mod logging;
 pub mod metrics;
 pub mod names;

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dashmap::DashMap;
 use serde::Serialize;
 
+use super::groups::GroupReporter;
 use super::rates::{Counters, RateMeter, Rates};
 
 /// All flows of this process.
@@ -70,6 +71,8 @@ pub struct FlowProgress {
     pub errors: DashMap<&'static str, u64>,
     /// What removed partitions had counted, so that the flow's counters never fall.
     retired: Mutex<Counters>,
+    /// Who knows about the flow's groups, once they are followed.
+    groups: Mutex<Option<Arc<dyn GroupReporter>>>,
 }
 
 /// What the whole flow is doing.
@@ -150,6 +153,8 @@ pub struct PartitionProgress {
     pub source_position: AtomicI64,
     /// The target offset that `source_position` will get.
     pub target_position: AtomicI64,
+    /// The target's log start offset.
+    pub target_log_start: AtomicI64,
     /// Where the first copy began, for the progress bar.
     pub first_position: AtomicI64,
     /// The largest record timestamp copied, milliseconds since the epoch.
@@ -210,7 +215,18 @@ impl FlowProgress {
             discovered: AtomicBool::new(false),
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
+            groups: Mutex::new(None),
         }
+    }
+
+    /// Who knows about the flow's groups; `None` while (or where) groups aren't followed.
+    pub fn groups(&self) -> Option<Arc<dyn GroupReporter>> {
+        lock(&self.groups).clone()
+    }
+
+    /// Sets who knows about the flow's groups.
+    pub fn set_groups(&self, reporter: Option<Arc<dyn GroupReporter>>) {
+        *lock(&self.groups) = reporter;
     }
 
     /// When this entry was made, milliseconds since the epoch.
@@ -277,6 +293,7 @@ impl Default for PartitionProgress {
             source_broker: unknown(),
             source_position: unknown(),
             target_position: unknown(),
+            target_log_start: unknown(),
             first_position: unknown(),
             last_timestamp_ms: unknown(),
             caught_up_at_ms: unknown(),

@@ -27,6 +27,10 @@ pub enum Role {
     Fetch(u16),
     /// Produce and marker requests.
     Produce(u16),
+    /// Questions to groups' coordinators, many at once.
+    Coordinator,
+    /// Fetches of the coordinators' log that wait for news.
+    Tail,
 }
 
 /// Version 4 is the first that can ask without creating topics; 13 is the last we know.
@@ -46,6 +50,8 @@ struct Inner {
     slots: Mutex<HashMap<(i32, Role), Slot>>,
     /// By broker, not by connection: one that refuses is left alone by all of them.
     backoff: Mutex<HashMap<i32, Refused>>,
+    /// Who coordinates which group, as far as it was asked.
+    coordinators: Mutex<HashMap<String, i32>>,
 }
 
 /// The place of one connection. Its lock is held while connecting, so that those who come
@@ -67,6 +73,7 @@ impl Cluster {
                 metadata: RwLock::new(Arc::new(Metadata::empty())),
                 slots: Mutex::default(),
                 backoff: Mutex::default(),
+                coordinators: Mutex::default(),
             }),
         }
     }
@@ -158,6 +165,28 @@ impl Cluster {
         } else {
             self.any_connection().await
         }
+    }
+
+    /// The broker that coordinates a group, as far as is known.
+    pub(super) fn coordinator(&self, group: &str) -> Option<i32> {
+        self.coordinators().get(group).copied()
+    }
+
+    /// Notes who coordinates a group.
+    pub(super) fn set_coordinator(&self, group: &str, broker: i32) {
+        self.coordinators().insert(group.to_owned(), broker);
+    }
+
+    /// Somebody else coordinates the group now.
+    pub(super) fn forget_coordinator(&self, group: &str) {
+        self.coordinators().remove(group);
+    }
+
+    fn coordinators(&self) -> std::sync::MutexGuard<'_, HashMap<String, i32>> {
+        self.inner
+            .coordinators
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes a connection for everyone who has it.

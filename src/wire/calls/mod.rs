@@ -7,7 +7,9 @@
 
 mod by_leader;
 mod configs;
+mod groups;
 mod list_offsets;
+mod many;
 mod markers;
 mod offset_for_leader_epoch;
 mod one;
@@ -20,7 +22,11 @@ mod topics;
 pub use configs::{
     ConfigValue, describe_broker_config, describe_topic_configs, incremental_alter_topic_configs,
 };
+pub use groups::{
+    GroupOffset, ListedGroup, commit_group_offsets, delete_groups, fetch_group_offsets, list_groups,
+};
 pub use list_offsets::{OffsetSpec, list_offsets};
+pub use many::{FetchFrom, fetch_many};
 pub use markers::{Filler, probe_marker_right, write_markers_request};
 pub use offset_for_leader_epoch::offset_for_leader_epoch;
 pub use one::{FetchOne, fetch_one, produce_one};

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{BrokerId, FetchRequest, ProduceRequest};
 
@@ -15,7 +16,7 @@ use crate::wire::{Cluster, ErrorContext, ResponseError, Role, WireError};
 /// The last version that names topics instead of using their ids.
 const PRODUCE_VERSION_MAX: i16 = 12;
 /// As above.
-const FETCH_VERSION_MAX: i16 = 12;
+pub(super) const FETCH_VERSION_MAX: i16 = 12;
 
 /// Appends one batch and returns the offset of its first record. `acks` is -1 (all in-sync
 /// replicas) or 1.
@@ -159,6 +160,19 @@ pub struct FetchOne {
     pub log_start: i64,
 }
 
+impl FetchOne {
+    pub(super) fn outcome(data: PartitionData) -> Result<Self, (i16, Option<String>)> {
+        if data.error_code != 0 {
+            return Err((data.error_code, None));
+        }
+        Ok(Self {
+            records: data.records.unwrap_or_default(),
+            high_watermark: data.high_watermark,
+            log_start: data.log_start_offset,
+        })
+    }
+}
+
 /// Reads what is there at `offset`, without waiting for more, transactions open or not.
 ///
 /// # Errors
@@ -207,16 +221,7 @@ pub async fn fetch_one(
             for topic in response.responses {
                 for p in topic.partitions {
                     let key = TopicPartition::new(topic.topic.to_string(), p.partition_index);
-                    let outcome = if p.error_code == 0 {
-                        Ok(FetchOne {
-                            records: p.records.unwrap_or_default(),
-                            high_watermark: p.high_watermark,
-                            log_start: p.log_start_offset,
-                        })
-                    } else {
-                        Err((p.error_code, None))
-                    };
-                    answers.push((key, outcome));
+                    answers.push((key, FetchOne::outcome(p)));
                 }
             }
             answers

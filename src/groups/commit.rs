@@ -1,0 +1,194 @@
+//! Commits positions on the target, and says what became of each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+
+use super::decide::Blocked;
+use super::follow::Follow;
+use super::table::Key;
+use crate::state::GroupPositions;
+use crate::wire::{self, GroupOffset, TopicPartition, WireError};
+
+/// One position on its way to the target.
+#[derive(Debug)]
+pub struct Sent {
+    /// The source partition.
+    pub key: Key,
+    /// The target partition.
+    pub target: TopicPartition,
+    /// The position there.
+    pub offset: i64,
+    /// What the group wrote beside it.
+    pub metadata: Arc<str>,
+    /// The position on the source.
+    pub source_offset: i64,
+    /// When the source's coordinator took it, milliseconds since the epoch; -1 if unknown.
+    pub committed_at_ms: i64,
+    /// It puts back what a real client committed on the target.
+    pub restores: bool,
+}
+
+/// The positions of one group that are committed in one request.
+#[derive(Debug)]
+pub struct GroupCommit {
+    /// The group.
+    pub group: Arc<str>,
+    /// Its positions.
+    pub sent: Vec<Sent>,
+    /// What is remembered before this group's very first commit.
+    pub first: Option<(String, GroupPositions)>,
+}
+
+/// Why a position wasn't committed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What stands in the way.
+    pub blocked: Blocked,
+    /// The request may have been carried out all the same.
+    pub was_sent: bool,
+}
+
+/// What became of one [`GroupCommit`].
+#[derive(Debug)]
+pub struct Attempt {
+    /// The group.
+    pub group: Arc<str>,
+    /// Whether the group is remembered by now.
+    pub is_stored: bool,
+    /// Each position's fate.
+    pub results: Vec<(Sent, Result<(), Failure>)>,
+}
+
+/// Commits. Always answers for every group that it was given.
+pub async fn send(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
+    let firsts: Vec<(String, GroupPositions)> = commits
+        .iter()
+        .filter_map(|commit| commit.first.clone())
+        .collect();
+    if let Err(error) = context.store.put_all(&firsts).await {
+        let failure = Failure {
+            blocked: Blocked::Failed {
+                reason: error.to_string().into(),
+            },
+            was_sent: false,
+        };
+        return commits
+            .into_iter()
+            .map(|commit| Attempt {
+                is_stored: commit.first.is_none(),
+                results: fail_all(commit.sent, &failure),
+                group: commit.group,
+            })
+            .collect();
+    }
+    let asked: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = commits
+        .iter()
+        .map(|commit| (commit.group.to_string(), offsets(&commit.sent)))
+        .collect();
+    let mut answers = wire::commit_group_offsets(&context.target, &asked).await;
+    commits
+        .into_iter()
+        .map(|commit| {
+            let mut answers = answers.remove(&*commit.group).unwrap_or_default();
+            let results = commit.sent.into_iter().map(|sent| {
+                let result = match answers.remove(&sent.target) {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(error)) => Err(failure(&error)),
+                    None => Err(Failure {
+                        blocked: Blocked::Failed {
+                            reason: "the answer doesn't mention it".into(),
+                        },
+                        was_sent: true,
+                    }),
+                };
+                (sent, result)
+            });
+            Attempt {
+                is_stored: true,
+                results: results.collect(),
+                group: commit.group,
+            }
+        })
+        .collect()
+}
+
+/// Leader epoch -1: the epoch of one cluster means nothing on another, and a consumer that is
+/// given one checks it (KIP-320).
+fn offsets(sent: &[Sent]) -> BTreeMap<TopicPartition, GroupOffset> {
+    sent.iter()
+        .map(|sent| {
+            let offset = GroupOffset {
+                offset: sent.offset,
+                leader_epoch: -1,
+                metadata: sent.metadata.to_string(),
+            };
+            (sent.target.clone(), offset)
+        })
+        .collect()
+}
+
+fn fail_all(sent: Vec<Sent>, failure: &Failure) -> Vec<(Sent, Result<(), Failure>)> {
+    sent.into_iter()
+        .map(|sent| (sent, Err(failure.clone())))
+        .collect()
+}
+
+/// A group with members refuses commits that come from none of them: the coordinator itself keeps
+/// us from moving it (`ClassicGroup.validateOffsetCommit`, `ConsumerGroup.validateOffsetCommit`).
+fn failure(error: &WireError) -> Failure {
+    let blocked = match error.server_code() {
+        Some(
+            ResponseError::UnknownMemberId
+            | ResponseError::IllegalGeneration
+            | ResponseError::RebalanceInProgress
+            | ResponseError::FencedInstanceId
+            | ResponseError::StaleMemberEpoch
+            | ResponseError::FencedMemberEpoch,
+        ) => Blocked::ActiveOnTarget,
+        _ => Blocked::Failed {
+            reason: error.to_string().into(),
+        },
+    };
+    Failure {
+        blocked,
+        was_sent: error.server_code().is_none(),
+    }
+}
+
+/// Says once that a position can't be committed.
+pub fn log_failure(group: &str, sent: &Sent, blocked: &Blocked) {
+    match blocked {
+        Blocked::Failed { reason } => {
+            tracing::warn!(group, partition = %sent.target, %reason, "a group's position can't be committed on the target; it is tried again");
+        }
+        _ => {
+            tracing::info!(group, partition = %sent.target, reason = blocked.word(), "a group's position waits");
+        }
+    }
+}
+
+/// Deletes groups on the target; returns those that are gone. One with members stays.
+pub async fn delete(context: &Follow, groups: &[Arc<str>]) -> Vec<Arc<str>> {
+    if groups.is_empty() {
+        return Vec::new();
+    }
+    let names: Vec<String> = groups.iter().map(|group| group.to_string()).collect();
+    let mut gone = Vec::new();
+    for (name, result) in wire::delete_groups(&context.target, &names).await {
+        let key = crate::state::keys::group(&context.flow, &name);
+        let removed = match result {
+            Ok(()) => context.store.remove(&key).await.map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match removed {
+            Ok(()) => {
+                tracing::info!(group = name, "deleted on the target, as on the source");
+                gone.push(name.into());
+            }
+            Err(error) => tracing::warn!(group = name, %error, "can't be deleted on the target"),
+        }
+    }
+    gone
+}

@@ -1,0 +1,565 @@
+//! Follows the groups of one flow: what the source says, what the target has, what is committed.
+//!
+//! One task decides everything. Observers tell it what both clusters' groups do; it asks the copy
+//! where a position is, commits what can be committed, and keeps what must wait until the copy
+//! gets there. A group has one commit on its way at a time, so its positions arrive in order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
+use super::decide::{Blocked, Commit, Situation, Verdict, decide};
+use super::ledger::{self, Remembered};
+use super::observe::{Seen, Way, observe};
+use super::positions::{Place, Positions};
+use super::report::{Health, View};
+use super::table::{Key, Table, UNCONFIRMED_MAX};
+use crate::config::Selector;
+use crate::offsets::SourceOffset;
+use crate::state::{StateError, StateStore, keys};
+use crate::telemetry::progress::now_ms;
+use crate::wire::Cluster;
+
+/// How often it is looked whether waiting positions can be applied: the longest that one waits
+/// after its record landed.
+const TICK: Duration = Duration::from_millis(50);
+/// How often changed positions are remembered.
+const STORE_EVERY: Duration = Duration::from_secs(5);
+/// Messages of an observer that wait to be taken.
+const OBSERVED_MAX: usize = 16;
+/// Groups committed in one go, and such goes at the same time.
+const GROUPS_PER_SEND: usize = 256;
+/// See [`GROUPS_PER_SEND`].
+const SENDS_MAX: usize = 4;
+/// How long a stopping follower waits for its last commits.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What a follower needs.
+pub struct Follow {
+    /// The flow's name.
+    pub flow: String,
+    /// Which groups.
+    pub groups: Selector,
+    /// Whether positions of others on the target are overwritten.
+    pub overwrite: bool,
+    /// Whether a group that is deleted on the source is deleted on the target.
+    pub delete: bool,
+    /// Where groups are followed.
+    pub source: Cluster,
+    /// Where they are to be ready.
+    pub target: Cluster,
+    /// What is remembered.
+    pub store: Arc<StateStore>,
+    /// The copy.
+    pub positions: Arc<dyn Positions>,
+}
+
+type RowName = (Arc<str>, Key);
+
+struct Follower {
+    context: Arc<Follow>,
+    view: Arc<View>,
+    remembered: HashMap<Arc<str>, Remembered>,
+    source_ready: bool,
+    target_ready: bool,
+    target_way: Way,
+    dirty: HashMap<Arc<str>, HashSet<Key>>,
+    /// Positions past the copy's end, by source partition and offset.
+    waiting: HashMap<Key, BTreeSet<(i64, Arc<str>)>>,
+    due: BTreeMap<Instant, Vec<RowName>>,
+    sends: JoinSet<Vec<Attempt>>,
+    unstored: HashSet<Arc<str>>,
+    /// Groups that the source has no position of any more, to be deleted on the target.
+    emptied: HashSet<Arc<str>>,
+    began_at_ms: i64,
+}
+
+/// Follows until cancelled. What is found is seen through `view` from outside.
+///
+/// # Errors
+/// When what was remembered can't be read.
+pub async fn follow(
+    context: Follow,
+    view: Arc<View>,
+    tracker: &TaskTracker,
+    cancel: CancellationToken,
+) -> Result<(), StateError> {
+    let context = Arc::new(context);
+    let (from_source, mut source) = mpsc::channel(OBSERVED_MAX);
+    let (from_target, mut target) = mpsc::channel(OBSERVED_MAX);
+    for (cluster, found) in [
+        (&context.source, from_source),
+        (&context.target, from_target),
+    ] {
+        let (cluster, groups) = (cluster.clone(), context.groups.clone());
+        tracker.spawn(observe(cluster, groups, found, cancel.clone()));
+    }
+    let remembered = ledger::read(&context.store, &context.flow, &mut view.table())?;
+    let mut follower = Follower {
+        context,
+        view,
+        remembered: remembered.into_iter().collect(),
+        source_ready: false,
+        target_ready: false,
+        target_way: Way::Tail,
+        dirty: HashMap::new(),
+        waiting: HashMap::new(),
+        due: BTreeMap::new(),
+        sends: JoinSet::new(),
+        unstored: HashSet::new(),
+        emptied: HashSet::new(),
+        began_at_ms: now_ms(),
+    };
+    follower.recall();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut stored_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            seen = source.recv() => match seen {
+                Some(seen) => follower.take_source(seen),
+                None => break,
+            },
+            seen = target.recv() => match seen {
+                Some(seen) => follower.take_target(seen),
+                None => break,
+            },
+            Some(done) = follower.sends.join_next() => {
+                follower.take_done(done.unwrap_or_default());
+            }
+            _ = tick.tick() => follower.wake(),
+        }
+        follower.evaluate();
+        if stored_at.elapsed() >= STORE_EVERY {
+            follower.remember().await;
+            stored_at = Instant::now();
+        }
+    }
+    let drained = async {
+        while let Some(done) = follower.sends.join_next().await {
+            follower.take_done(done.unwrap_or_default());
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN, drained).await;
+    let _ = tokio::time::timeout(DRAIN, follower.remember()).await;
+    Ok(())
+}
+
+impl Follower {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.view.table()
+    }
+
+    /// Puts what was remembered into the table.
+    fn recall(&mut self) {
+        let mut table = self.view.table();
+        for (name, remembered) in &self.remembered {
+            let group = table.groups.entry(name.clone()).or_default();
+            group.is_stored = true;
+            for (key, (source, target)) in &remembered.positions {
+                let row = group.rows.entry(key.clone()).or_default();
+                row.applied = Some(*target);
+                row.applied_source = *source;
+            }
+        }
+    }
+
+    fn take_source(&mut self, seen: Seen) {
+        match seen {
+            Seen::Begins(way) => {
+                self.source_ready = false;
+                self.table().source_begins();
+                self.view.set_source(Health::Reading(way));
+            }
+            Seen::Records(records) => {
+                let mut changed = Vec::new();
+                {
+                    let mut table = self.view.table();
+                    for record in records {
+                        if self.context.groups.matches(record.group()) {
+                            changed.extend(table.take_source(record));
+                        }
+                    }
+                }
+                changed.into_iter().for_each(|row| self.touch(row));
+            }
+            Seen::CaughtUp => {
+                self.source_ready = true;
+                let gone = self.table().source_caught_up();
+                gone.into_iter().for_each(|row| self.touch(row));
+                self.view.source_is_ready();
+            }
+            Seen::Failing(reason) => self.view.set_source(Health::Failing(reason)),
+        }
+    }
+
+    fn take_target(&mut self, seen: Seen) {
+        match seen {
+            Seen::Begins(way) => {
+                self.target_ready = false;
+                self.target_way = way;
+                self.table().target_begins();
+                self.view.set_target(Health::Reading(way));
+            }
+            Seen::Records(records) => {
+                for record in records {
+                    if self.context.groups.matches(record.group()) {
+                        self.take_target_record(record);
+                    }
+                }
+            }
+            Seen::CaughtUp => {
+                self.target_ready = true;
+                self.view.target_is_ready();
+            }
+            Seen::Failing(reason) => self.view.set_target(Health::Failing(reason)),
+        }
+    }
+
+    fn take_target_record(&mut self, record: super::record::GroupRecord) {
+        let mut table = self.view.table();
+        let Some((group, (topic, partition), commit)) = table.take_target(record) else {
+            return;
+        };
+        // Before the target's log was read to its end it shows what is long past.
+        if !self.target_ready {
+            return;
+        }
+        let Some(topic) = self.context.positions.source_topic(&topic) else {
+            return;
+        };
+        let key = (topic, partition);
+        let row = table
+            .groups
+            .get_mut(&group)
+            .and_then(|group| group.rows.get_mut(&key));
+        let Some(row) = row else { return };
+        match &commit {
+            Some(commit) => row.note_on_target(commit),
+            // Expired or deleted there: nothing is left to be kept.
+            None => row.foreign = None,
+        }
+        drop(table);
+        self.touch((group, key));
+    }
+
+    fn touch(&mut self, (group, key): RowName) {
+        self.dirty.entry(group).or_default().insert(key);
+    }
+
+    /// Brings back what has waited long enough, and what the copy has reached.
+    fn wake(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.due.first_entry() {
+            if *entry.key() > now {
+                break;
+            }
+            entry.remove().into_iter().for_each(|row| self.touch(row));
+        }
+        let mut reached = Vec::new();
+        self.waiting.retain(|key, waiting| {
+            while let Some((offset, _)) = waiting.first() {
+                let place = self
+                    .context
+                    .positions
+                    .place(&key.0, key.1, SourceOffset(*offset));
+                if is_not_yet_copied(&place) {
+                    break;
+                }
+                if let Some((_, group)) = waiting.pop_first() {
+                    reached.push((group, key.clone()));
+                }
+            }
+            !waiting.is_empty()
+        });
+        reached.into_iter().for_each(|row| self.touch(row));
+    }
+
+    /// Decides about everything that changed, and sends what is to be committed.
+    fn evaluate(&mut self) {
+        if !self.source_ready || !self.target_ready {
+            return;
+        }
+        while self.sends.len() < SENDS_MAX {
+            let ready: Vec<Arc<str>> = {
+                let table = self.view.table();
+                let free = |name: &&Arc<str>| {
+                    table
+                        .groups
+                        .get(*name)
+                        .is_none_or(|group| !group.is_sending)
+                };
+                let names = self.dirty.keys().filter(free);
+                names.take(GROUPS_PER_SEND).cloned().collect()
+            };
+            if ready.is_empty() {
+                return;
+            }
+            let commits: Vec<GroupCommit> = ready
+                .into_iter()
+                .filter_map(|group| {
+                    let keys = self.dirty.remove(&group)?;
+                    self.decide_group(group, keys)
+                })
+                .collect();
+            if !commits.is_empty() {
+                self.sends
+                    .spawn(commit::send(self.context.clone(), commits));
+            }
+        }
+    }
+
+    fn decide_group(&mut self, name: Arc<str>, keys: HashSet<Key>) -> Option<GroupCommit> {
+        let mut sent = Vec::new();
+        for key in keys {
+            sent.extend(self.decide_row(&name, key));
+        }
+        let mut table = self.view.table();
+        let seen_until_ms = table.target_newest_ms;
+        let group = table.groups.get_mut(&name)?;
+        if sent.is_empty() {
+            return None;
+        }
+        group.is_sending = true;
+        let first = (!group.is_stored).then(|| {
+            let record = ledger::record(
+                group,
+                if seen_until_ms > 0 {
+                    seen_until_ms
+                } else {
+                    now_ms()
+                },
+            );
+            (keys::group(&self.context.flow, &name), record)
+        });
+        Some(GroupCommit {
+            group: name,
+            sent,
+            first,
+        })
+    }
+
+    fn decide_row(&mut self, name: &Arc<str>, key: Key) -> Option<Sent> {
+        let now = now_ms();
+        let view = self.view.clone();
+        let mut table = view.table();
+        let row = table.groups.get(name)?.rows.get(&key)?;
+        let Some(source) = row.source.clone() else {
+            drop(table);
+            self.note_given_up(name);
+            return None;
+        };
+        if row.unconfirmed.len() >= UNCONFIRMED_MAX && self.target_way == Way::Tail {
+            drop(table);
+            self.later(TICK * 2, name, key);
+            return None;
+        }
+        let place = self
+            .context
+            .positions
+            .place(&key.0, key.1, SourceOffset(source.offset));
+        let on_target = match &place {
+            Place::Known { target, .. } => table.on_target(name, &target.topic, target.partition),
+            _ => None,
+        };
+        let is_ours = |commit: &Commit| {
+            row.is_ours(commit.offset) || (row.foreign.is_none() && self.may_be_ours(name, commit))
+        };
+        let verdict = decide(&Situation {
+            source: &source,
+            place: &place,
+            target: on_target,
+            is_ours: on_target.is_some_and(is_ours),
+            foreign: row.foreign.as_ref().map(|commit| commit.offset),
+            overwrite: self.context.overwrite,
+        });
+        let on_target_offset = on_target.map(|commit| commit.offset);
+        let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
+        match verdict {
+            Verdict::Current => {
+                row.set_blocked(None, now);
+                row.foreign = None;
+                if row.applied != on_target_offset || row.applied_source != source.offset {
+                    row.applied = on_target_offset;
+                    row.applied_source = source.offset;
+                    self.unstored.insert(name.clone());
+                }
+                None
+            }
+            Verdict::Commit {
+                target,
+                offset,
+                from_start,
+                restores,
+            } => {
+                if row.unconfirmed.len() >= UNCONFIRMED_MAX {
+                    // Polling sees only the last of many.
+                    row.unconfirmed.pop_front();
+                }
+                row.unconfirmed.push_back(offset);
+                row.from_start = from_start;
+                let metadata = match row.foreign.as_ref().filter(|_| restores) {
+                    Some(foreign) => foreign.metadata.clone(),
+                    None => source.metadata.clone(),
+                };
+                Some(Sent {
+                    key,
+                    target,
+                    offset,
+                    metadata,
+                    source_offset: source.offset,
+                    committed_at_ms: source.committed_at_ms,
+                    restores,
+                })
+            }
+            Verdict::Blocked(blocked) => {
+                row.set_blocked(Some(blocked.clone()), now);
+                drop(table);
+                self.wait_for(&blocked, name, key, source.offset);
+                None
+            }
+        }
+    }
+
+    /// A commit that came too late before a crash to be remembered.
+    fn may_be_ours(&self, name: &Arc<str>, commit: &Commit) -> bool {
+        self.remembered.get(name).is_some_and(|remembered| {
+            remembered.may_be_ours(commit.leader_epoch, commit.committed_at_ms)
+        })
+    }
+
+    fn wait_for(&mut self, blocked: &Blocked, name: &Arc<str>, key: Key, offset: i64) {
+        match blocked {
+            Blocked::NotYetCopied { .. } => {
+                let waiting = self.waiting.entry(key).or_default();
+                waiting.insert((offset, name.clone()));
+            }
+            Blocked::NotCopied => self.later(Duration::from_secs(2), name, key),
+            Blocked::CopyNotOpen => self.later(Duration::from_millis(250), name, key),
+            Blocked::ActiveOnTarget => self.later(Duration::from_secs(1), name, key),
+            Blocked::Failed { .. } => self.later(Duration::from_secs(5), name, key),
+            // The source's or the target's next word about it brings it back.
+            Blocked::Diverged { .. } => {}
+        }
+    }
+
+    fn later(&mut self, pause: Duration, name: &Arc<str>, key: Key) {
+        let row = (name.clone(), key);
+        self.due
+            .entry(Instant::now() + pause)
+            .or_default()
+            .push(row);
+    }
+
+    /// The source gave a position up. With the last one the group is gone there.
+    fn note_given_up(&mut self, name: &Arc<str>) {
+        if !self.context.delete {
+            return;
+        }
+        let table = self.view.table();
+        let Some(group) = table.groups.get(name) else {
+            return;
+        };
+        let rows = || group.rows.values();
+        let is_ours = rows().any(|row| row.applied.is_some());
+        if is_ours && rows().all(|row| row.source.is_none() && row.foreign.is_none()) {
+            drop(table);
+            self.emptied.insert(name.clone());
+        }
+    }
+
+    fn take_done(&mut self, attempts: Vec<Attempt>) {
+        let now = now_ms();
+        for attempt in attempts {
+            let mut again = Vec::new();
+            {
+                let mut table = self.view.table();
+                let Some(group) = table.groups.get_mut(&attempt.group) else {
+                    continue;
+                };
+                group.is_sending = false;
+                group.is_stored |= attempt.is_stored;
+                for (sent, result) in attempt.results {
+                    let Some(row) = group.rows.get_mut(&sent.key) else {
+                        continue;
+                    };
+                    match result {
+                        Ok(()) => {
+                            row.applied = (!sent.restores).then_some(sent.offset);
+                            row.applied_source = sent.source_offset;
+                            row.set_blocked(None, now);
+                            group.followed_at_ms = now;
+                            if !sent.restores && sent.committed_at_ms >= self.began_at_ms {
+                                let delay_ms = (now - sent.committed_at_ms).max(0);
+                                group.delay_ms = Some(delay_ms);
+                                self.view.delays.note(delay_ms);
+                            }
+                            self.view.count_committed();
+                        }
+                        Err(Failure { blocked, was_sent }) => {
+                            if !was_sent {
+                                row.unconfirmed.retain(|offset| *offset != sent.offset);
+                            }
+                            if row.set_blocked(Some(blocked.clone()), now) {
+                                commit::log_failure(&attempt.group, &sent, &blocked);
+                            }
+                            again.push((blocked, sent.key, sent.source_offset));
+                        }
+                    }
+                }
+            }
+            self.unstored.insert(attempt.group.clone());
+            for (blocked, key, offset) in again {
+                self.wait_for(&blocked, &attempt.group, key, offset);
+            }
+        }
+    }
+
+    /// Stores what changed. What can't be stored now is stored the next time.
+    async fn remember(&mut self) {
+        self.delete_emptied().await;
+        let names: Vec<Arc<str>> = self.unstored.drain().collect();
+        let records: Vec<(String, crate::state::GroupPositions)> = {
+            let table = self.view.table();
+            let seen_until_ms = table.target_newest_ms;
+            names
+                .iter()
+                .filter_map(|name| {
+                    let record = ledger::record(table.groups.get(name)?, seen_until_ms);
+                    Some((keys::group(&self.context.flow, name), record))
+                })
+                .collect()
+        };
+        if let Err(error) = self.context.store.put_all(&records).await {
+            tracing::warn!(flow = %self.context.flow, %error, "group positions could not be stored; tried again");
+            self.unstored.extend(names);
+        }
+    }
+
+    async fn delete_emptied(&mut self) {
+        let names: Vec<Arc<str>> = self.emptied.drain().collect();
+        for name in commit::delete(&self.context, &names).await {
+            self.table().groups.remove(&name);
+            self.unstored.remove(&name);
+        }
+    }
+}
+
+fn is_not_yet_copied(place: &Place) -> bool {
+    matches!(
+        place,
+        Place::Unknown
+            | Place::Known {
+                answer: crate::offsets::Translation::NotYetCopied { .. },
+                ..
+            }
+    )
+}

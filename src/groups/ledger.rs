@@ -1,0 +1,97 @@
+//! What we committed for each group, remembered in the state topic.
+//!
+//! After a restart the target's positions must be told apart: ours may be moved, others' must not.
+//! What we committed is stored every few seconds, so the last commits before a crash are missing
+//! there. They are known by their time: no later than a little after the newest commit that was
+//! seen when the record was stored. A group's first commit waits until its record is stored, so a
+//! group without a record was never touched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::table::{Group, Key, Table};
+use crate::state::{GroupPositions, StateError, StateStore, keys};
+
+/// Commits this much later than what a record has seen may still be ours: records are stored every
+/// five seconds while groups move.
+const UNSTORED_MS: i64 = 15_000;
+
+/// What the state topic remembers of one group.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// The position on the source and on the target, by source topic and partition.
+    pub positions: BTreeMap<Key, (i64, i64)>,
+    seen_until_ms: i64,
+}
+
+impl Remembered {
+    /// Whether a commit on the target, with its leader epoch and time, may be one of ours that
+    /// wasn't stored any more. Ordinary clients commit with the epoch that they read with.
+    pub fn may_be_ours(&self, leader_epoch: i32, committed_at_ms: i64) -> bool {
+        leader_epoch < 0 && committed_at_ms <= self.seen_until_ms.saturating_add(UNSTORED_MS)
+    }
+}
+
+/// Reads what is remembered of all groups of a flow.
+///
+/// # Errors
+/// When a record can't be read.
+pub fn read(
+    store: &StateStore,
+    flow: &str,
+    table: &mut Table,
+) -> Result<Vec<(Arc<str>, Remembered)>, StateError> {
+    let prefix = keys::groups(flow);
+    let mut all = Vec::new();
+    for key in store.keys(&prefix) {
+        let Some(record) = store.get::<GroupPositions>(&key)? else {
+            continue;
+        };
+        let group = table.name(&key[prefix.len()..]);
+        let mut remembered = Remembered {
+            seen_until_ms: record.seen_until_ms,
+            ..Remembered::default()
+        };
+        for (topic, positions) in record.topics {
+            let topic = table.name(&topic);
+            for (partition, source, target) in positions {
+                let key = (topic.clone(), partition);
+                remembered.positions.insert(key, (source, target));
+            }
+        }
+        all.push((group, remembered));
+    }
+    Ok(all)
+}
+
+/// A group's record as it is now.
+pub fn record(group: &Group, seen_until_ms: i64) -> GroupPositions {
+    let mut topics: BTreeMap<String, Vec<(i32, i64, i64)>> = BTreeMap::new();
+    for ((topic, partition), row) in &group.rows {
+        if let Some(target) = row.applied {
+            let positions = topics.entry(topic.to_string()).or_default();
+            positions.push((*partition, row.applied_source, target));
+        }
+    }
+    GroupPositions {
+        v: 1,
+        seen_until_ms,
+        topics,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_commit_without_epoch_and_near_in_time_may_be_ours() {
+        let remembered = Remembered {
+            seen_until_ms: 100_000,
+            ..Remembered::default()
+        };
+        assert!(remembered.may_be_ours(-1, 100_000 + UNSTORED_MS));
+        assert!(!remembered.may_be_ours(-1, 100_001 + UNSTORED_MS));
+        assert!(!remembered.may_be_ours(0, 100_000));
+    }
+}

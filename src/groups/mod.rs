@@ -1,0 +1,30 @@
+//! Consumer groups: followed on the source, translated, committed on the target.
+//!
+//! ```text
+//! source: __consumer_offsets ── observe ──┐            ┌── commit ──> target's coordinators
+//!                                         v            │
+//!                                      follow: decide ─┘ <── positions of the copy
+//!                                         ^
+//! target: __consumer_offsets ── observe ──┘
+//! ```
+//!
+//! The target's log is read as well: it tells our own commits from those of real clients, which
+//! are never overwritten, and shows the moment when a position there expires or is deleted.
+
+mod assemble;
+mod commit;
+mod decide;
+mod follow;
+mod ledger;
+mod observe;
+mod poll;
+mod positions;
+mod record;
+mod report;
+mod table;
+mod tail;
+
+pub use follow::{Follow, follow};
+pub use positions::{Place, Positions};
+pub use record::{GroupRecord, RecordError, StoredOffset, parse as parse_record};
+pub use report::View;

@@ -1,0 +1,95 @@
+//! Watches all groups of one cluster: through the coordinators' log where that may be read, else by
+//! asking again and again.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::poll;
+use super::record::GroupRecord;
+use super::tail::{Tail, TailError};
+use crate::config::Selector;
+use crate::wire::Cluster;
+
+/// How often it is looked whether the first group has committed.
+const NO_GROUPS_YET: Duration = Duration::from_millis(250);
+/// The pauses between tries after a failure.
+const AGAIN_FIRST: Duration = Duration::from_millis(200);
+/// See [`AGAIN_FIRST`].
+const AGAIN_LAST: Duration = Duration::from_secs(5);
+
+/// How groups are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Every commit is read from `__consumer_offsets`.
+    Tail,
+    /// `__consumer_offsets` may not be read: the groups are asked for, at an interval.
+    Poll,
+}
+
+/// What an observer sees.
+#[derive(Debug)]
+pub enum Seen {
+    /// Begins from nothing: what isn't told again until [`Seen::CaughtUp`] is no longer there.
+    Begins(Way),
+    /// Commits and deletions, in order.
+    Records(Vec<GroupRecord>),
+    /// All that was there at the beginning has been told.
+    CaughtUp,
+    /// The cluster can't be asked now; it is tried again.
+    Failing(String),
+}
+
+/// Watches until cancelled or until nobody listens.
+pub async fn observe(
+    cluster: Cluster,
+    groups: Selector,
+    found: mpsc::Sender<Seen>,
+    cancel: CancellationToken,
+) {
+    let watching = watch(&cluster, &groups, &found);
+    let _ = cancel.run_until_cancelled(watching).await;
+}
+
+async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>) {
+    let mut pause = AGAIN_FIRST;
+    let mut had_none = false;
+    loop {
+        let error = match Tail::open(cluster, found).await {
+            Ok(Some(tail)) => {
+                if found.send(Seen::Begins(Way::Tail)).await.is_err() {
+                    return;
+                }
+                pause = AGAIN_FIRST;
+                tail.run().await
+            }
+            Ok(None) => {
+                if !had_none {
+                    had_none = true;
+                    for seen in [Seen::Begins(Way::Tail), Seen::CaughtUp] {
+                        if found.send(seen).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                tokio::time::sleep(NO_GROUPS_YET).await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        let error = match error {
+            TailError::Closed => return,
+            TailError::NotAllowed => match poll::poll(cluster, groups, found).await {
+                Some(error) => error,
+                None => return,
+            },
+            TailError::Wire(error) => error,
+        };
+        if found.send(Seen::Failing(error.to_string())).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN_LAST);
+    }
+}

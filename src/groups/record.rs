@@ -1,0 +1,268 @@
+//! The records of `__consumer_offsets`, as far as following groups needs them.
+//!
+//! Layouts: `group-coordinator/src/main/resources/common/message/*.json` in Kafka's source. A key
+//! begins with its type: 0 and 1 an offset, 2 a classic group, 3 a KIP-848 consumer group; others
+//! are passed over. Pure.
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupRecord {
+    /// A group's position on a partition.
+    Offset {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// What was committed; `None` when it expired or was deleted.
+        commit: Option<StoredOffset>,
+    },
+    /// A group came or changed, or is gone.
+    Group {
+        /// The group.
+        group: String,
+        /// Whether it is there.
+        exists: bool,
+    },
+    /// Something else: members, assignments, share groups.
+    Other,
+}
+
+impl GroupRecord {
+    /// The group that it is about; empty where that isn't known.
+    pub fn group(&self) -> &str {
+        match self {
+            Self::Offset { group, .. } | Self::Group { group, .. } => group,
+            Self::Other => "",
+        }
+    }
+}
+
+/// A committed position as the coordinator keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredOffset {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the last record read, or -1.
+    pub leader_epoch: i32,
+    /// What the group wrote beside it; empty for none.
+    pub metadata: String,
+    /// The coordinator's time of the commit, milliseconds since the epoch.
+    pub committed_at_ms: i64,
+}
+
+/// Why a record can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It ends too early, or a length in it is wrong.
+    #[error("the record ends in the middle of {0}")]
+    CutOff(&'static str),
+    /// A text isn't UTF-8.
+    #[error("{0} isn't UTF-8")]
+    NotText(&'static str),
+    /// A newer coordinator wrote it.
+    #[error("an offset of version {0}, which isn't known")]
+    UnknownVersion(i16),
+}
+
+/// Reads one record.
+///
+/// # Errors
+/// When its bytes aren't what its type says. Types that aren't known are [`GroupRecord::Other`].
+pub fn parse(key: &[u8], value: Option<&[u8]>) -> Result<GroupRecord, RecordError> {
+    let mut key = Reader(key);
+    Ok(match key.i16("the key's type")? {
+        0 | 1 => GroupRecord::Offset {
+            group: key.text("the group")?,
+            topic: key.text("the topic")?,
+            partition: key.i32("the partition")?,
+            commit: value.map(parse_offset).transpose()?,
+        },
+        2 | 3 => GroupRecord::Group {
+            group: key.text("the group")?,
+            exists: value.is_some(),
+        },
+        _ => GroupRecord::Other,
+    })
+}
+
+fn parse_offset(value: &[u8]) -> Result<StoredOffset, RecordError> {
+    let mut value = Reader(value);
+    let version = value.i16("the version")?;
+    if !(0..=4).contains(&version) {
+        return Err(RecordError::UnknownVersion(version));
+    }
+    let offset = value.i64("the offset")?;
+    let leader_epoch = if version >= 3 {
+        value.i32("the leader epoch")?
+    } else {
+        -1
+    };
+    let metadata = if version >= 4 {
+        value.compact_text("the metadata")?
+    } else {
+        value.text("the metadata")?
+    };
+    Ok(StoredOffset {
+        offset,
+        leader_epoch,
+        metadata,
+        committed_at_ms: value.i64("the time")?,
+    })
+}
+
+/// What is left of a record.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], RecordError> {
+        let (first, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(RecordError::CutOff(what))?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn i16(&mut self, what: &'static str) -> Result<i16, RecordError> {
+        self.take(what).map(i16::from_be_bytes)
+    }
+
+    fn i32(&mut self, what: &'static str) -> Result<i32, RecordError> {
+        self.take(what).map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self, what: &'static str) -> Result<i64, RecordError> {
+        self.take(what).map(i64::from_be_bytes)
+    }
+
+    fn text(&mut self, what: &'static str) -> Result<String, RecordError> {
+        let length = self.i16(what)?;
+        let length = usize::try_from(length).map_err(|_| RecordError::CutOff(what))?;
+        self.text_of(length, what)
+    }
+
+    /// Length + 1 as an unsigned varint (KIP-482).
+    fn compact_text(&mut self, what: &'static str) -> Result<String, RecordError> {
+        let mut length: u64 = 0;
+        for shift in (0..35).step_by(7) {
+            let [byte] = self.take(what)?;
+            length |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                let length = length.checked_sub(1).ok_or(RecordError::CutOff(what))?;
+                let length = usize::try_from(length).map_err(|_| RecordError::CutOff(what))?;
+                return self.text_of(length, what);
+            }
+        }
+        Err(RecordError::CutOff(what))
+    }
+
+    fn text_of(&mut self, length: usize, what: &'static str) -> Result<String, RecordError> {
+        let (text, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(RecordError::CutOff(what))?;
+        self.0 = rest;
+        std::str::from_utf8(text)
+            .map(str::to_owned)
+            .map_err(|_| RecordError::NotText(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(out: &mut Vec<u8>, text: &str) {
+        out.extend((text.len() as i16).to_be_bytes());
+        out.extend(text.as_bytes());
+    }
+
+    fn key() -> Vec<u8> {
+        let mut key = 1_i16.to_be_bytes().to_vec();
+        text(&mut key, "g");
+        text(&mut key, "orders");
+        key.extend(3_i32.to_be_bytes());
+        key
+    }
+
+    fn value(version: i16) -> Vec<u8> {
+        let mut value = version.to_be_bytes().to_vec();
+        value.extend(42_i64.to_be_bytes());
+        if version >= 3 {
+            value.extend(7_i32.to_be_bytes());
+        }
+        if version >= 4 {
+            value.push(3);
+            value.extend(b"ab");
+        } else {
+            text(&mut value, "ab");
+        }
+        value.extend(1_000_i64.to_be_bytes());
+        if version == 1 {
+            value.extend(2_000_i64.to_be_bytes());
+        }
+        if version >= 4 {
+            value.push(0);
+        }
+        value
+    }
+
+    #[test]
+    fn offsets_of_every_version_are_read() {
+        for version in 0..=4 {
+            let read = parse(&key(), Some(&value(version))).expect("a whole record");
+            let expected = GroupRecord::Offset {
+                group: "g".to_owned(),
+                topic: "orders".to_owned(),
+                partition: 3,
+                commit: Some(StoredOffset {
+                    offset: 42,
+                    leader_epoch: if version >= 3 { 7 } else { -1 },
+                    metadata: "ab".to_owned(),
+                    committed_at_ms: 1_000,
+                }),
+            };
+            assert_eq!(read, expected, "version {version}");
+        }
+        assert_eq!(
+            parse(&key(), Some(&5_i16.to_be_bytes())),
+            Err(RecordError::UnknownVersion(5))
+        );
+    }
+
+    #[test]
+    fn tombstones_and_groups_are_told_apart() {
+        assert!(matches!(
+            parse(&key(), None),
+            Ok(GroupRecord::Offset { commit: None, .. })
+        ));
+        for kind in [2_i16, 3] {
+            let mut key = kind.to_be_bytes().to_vec();
+            text(&mut key, "g");
+            for (value, exists) in [(None, false), (Some(&b"x"[..]), true)] {
+                let group = "g".to_owned();
+                let expected = GroupRecord::Group { group, exists };
+                assert_eq!(parse(&key, value), Ok(expected));
+            }
+        }
+        assert_eq!(parse(&9_i16.to_be_bytes(), None), Ok(GroupRecord::Other));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(key in any::<Vec<u8>>(), value in any::<Option<Vec<u8>>>()) {
+            let _ = parse(&key, value.as_deref());
+        }
+
+        #[test]
+        fn a_cut_off_value_is_an_error(version in 0_i16..=3, cut in 1_usize..12) {
+            let value = value(version);
+            let cut = if version == 1 { cut + 8 } else { cut };
+            let kept = &value[..value.len().saturating_sub(cut)];
+            prop_assert!(parse(&key(), Some(kept)).is_err());
+        }
+    }
+}

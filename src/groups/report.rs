@@ -1,0 +1,296 @@
+//! A follower as it is seen from outside.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::decide::Blocked;
+use super::observe::Way;
+use super::positions::{Place, Positions};
+use super::table::{Group, Key, Row, Table};
+use crate::offsets::{SourceOffset, TargetOffset, Translation};
+use crate::telemetry::groups::{
+    DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, PositionExplained,
+    Watching,
+};
+
+/// How watching a cluster's groups goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// What is there already is being read.
+    Reading(Way),
+    /// All of it is known, and every change is seen.
+    Following(Way),
+    /// It can't be read now.
+    Failing(String),
+}
+
+/// What a follower knows, shared with those who look.
+pub struct View {
+    flow: String,
+    positions: Arc<dyn Positions>,
+    table: Mutex<Table>,
+    source: Mutex<Health>,
+    target: Mutex<Health>,
+    commits: AtomicU64,
+    /// From commit to commit.
+    pub delays: DelayHistogram,
+}
+
+impl View {
+    /// Nothing is known yet.
+    pub fn new(flow: String, positions: Arc<dyn Positions>) -> Self {
+        Self {
+            flow,
+            positions,
+            table: Mutex::default(),
+            source: Mutex::new(Health::Reading(Way::Tail)),
+            target: Mutex::new(Health::Reading(Way::Tail)),
+            commits: AtomicU64::new(0),
+            delays: DelayHistogram::default(),
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count_committed(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_source(&self, health: Health) {
+        set(&self.source, health);
+    }
+
+    pub(super) fn set_target(&self, health: Health) {
+        set(&self.target, health);
+    }
+
+    pub(super) fn source_is_ready(&self) {
+        follow_on(&self.source);
+    }
+
+    pub(super) fn target_is_ready(&self) {
+        follow_on(&self.target);
+    }
+
+    fn status(&self, table: &Table, name: &str, group: &Group) -> GroupStatus {
+        let mut status = GroupStatus {
+            group: name.to_owned(),
+            followed_at_ms: (group.followed_at_ms > 0).then_some(group.followed_at_ms),
+            delay_ms: group.delay_ms,
+            ..GroupStatus::default()
+        };
+        let mut worst = None;
+        for (key, row) in &group.rows {
+            let Some(source) = &row.source else { continue };
+            status.partitions += 1;
+            status.source_position = status.source_position.saturating_add(source.offset);
+            let newest = status.committed_at_ms.max(Some(source.committed_at_ms));
+            status.committed_at_ms = newest.filter(|at| *at >= 0);
+            if let Some(end) = self.positions.source_end(&key.0, key.1) {
+                let behind = (end - source.offset).max(0);
+                status.behind_records = status.behind_records.saturating_add(behind);
+            }
+            if let Some(blocked) = &row.blocked {
+                *status.waiting.entry(blocked.word().to_owned()).or_insert(0) += 1;
+                worst = worst.max(Some((attention(blocked), blocked.word())));
+            }
+            let on_target = self.on_target(table, name, key, row);
+            match on_target {
+                Some(offset) => {
+                    status.target_position = status.target_position.saturating_add(offset);
+                    let reread = self.reread(key, row, offset).unwrap_or(0);
+                    status.reread_records = status.reread_records.saturating_add(reread);
+                }
+                None => status.unplaced_partitions += 1,
+            }
+        }
+        status.state = match worst {
+            Some((_, word)) => word.to_owned(),
+            None if status.partitions == 0 => "gone_on_source".to_owned(),
+            None => "followed".to_owned(),
+        };
+        status
+    }
+
+    /// The group's position on the target, as its log shows it, else as we last wrote it.
+    fn on_target(&self, table: &Table, name: &str, key: &Key, row: &Row) -> Option<i64> {
+        let target_topic = self.positions.target_topic(&key.0)?;
+        let shown = table.on_target(name, &target_topic, key.1);
+        shown.map(|commit| commit.offset).or(row.applied)
+    }
+
+    /// How many offsets lie between where the group would go on and where it is.
+    fn reread(&self, key: &Key, row: &Row, on_target: i64) -> Option<i64> {
+        let source = row.source.as_ref()?;
+        if row.blocked.is_none() && row.applied == Some(on_target) {
+            return Some(0);
+        }
+        let back = self
+            .positions
+            .back(&key.0, key.1, TargetOffset(on_target))?;
+        Some((source.offset - back.0).max(0))
+    }
+
+    fn explain_row(&self, table: &Table, name: &str, key: &Key, row: &Row) -> PositionExplained {
+        let on_target = self.on_target(table, name, key, row);
+        let mut explained = PositionExplained {
+            topic: key.0.to_string(),
+            partition: key.1,
+            since_ms: row.since_ms,
+            source_offset: row.source.as_ref().map(|source| source.offset),
+            target_topic: self.positions.target_topic(&key.0).map(|t| t.to_string()),
+            target_offset: on_target,
+            reread_records: on_target.and_then(|offset| self.reread(key, row, offset)),
+            ..PositionExplained::default()
+        };
+        explained.state = match (&row.source, &row.blocked) {
+            (None, _) => "gone_on_source",
+            (_, Some(blocked)) => blocked.word(),
+            (_, None) => "followed",
+        }
+        .to_owned();
+        self.add_steps(&mut explained, row, key);
+        explained
+    }
+
+    fn add_steps(&self, explained: &mut PositionExplained, row: &Row, key: &Key) {
+        let steps = &mut explained.steps;
+        let Some(source) = &row.source else {
+            steps.push("the source has no position of the group here any more".to_owned());
+            return;
+        };
+        steps.push(format!(
+            "the group committed {} on the source",
+            source.offset
+        ));
+        let place = self
+            .positions
+            .place(&key.0, key.1, SourceOffset(source.offset));
+        match &place {
+            Place::NotCopied => steps.push("the flow doesn't copy this topic".to_owned()),
+            Place::Unknown => steps.push(
+                "this partition's copy isn't open now, so its positions aren't known".to_owned(),
+            ),
+            Place::Known { answer, first, .. } => match answer {
+                Translation::Exact(offset) if offset >= first => {
+                    explained.wanted_offset = Some(offset.0);
+                    steps.push(format!("the map: that record is at {offset} on the target"));
+                }
+                Translation::Exact(_) | Translation::BeforeStart { .. } => {
+                    explained.wanted_offset = Some(first.0);
+                    steps.push(format!(
+                        "that is before the first record of the copy, so the group goes on there: at {first}"
+                    ));
+                }
+                Translation::NotYetCopied { copied_end } => steps.push(format!(
+                    "the copy has only reached {copied_end} of the source: the position waits for it"
+                )),
+            },
+        }
+        steps.push(last_step(row, explained.target_offset));
+    }
+}
+
+fn last_step(row: &Row, on_target: Option<i64>) -> String {
+    match (&row.blocked, on_target) {
+        (None, Some(offset)) => format!("{offset} is committed on the target"),
+        (None, None) => "nothing is committed on the target yet".to_owned(),
+        (Some(Blocked::Diverged { offset }), _) => format!(
+            "somebody else committed {offset} on the target, which is kept; delete the group's \
+             offsets there (kafka-consumer-groups --delete-offsets) to follow the source again"
+        ),
+        (Some(Blocked::ActiveOnTarget), _) => "the group has members on the target, so it isn't \
+             moved; the position is applied when they are gone"
+            .to_owned(),
+        (Some(Blocked::Failed { reason }), _) => format!("the target refused: {reason}"),
+        (Some(_), Some(offset)) => format!("until then the target keeps {offset}"),
+        (Some(_), None) => "until then the target has no position of the group".to_owned(),
+    }
+}
+
+/// What a person should look at first.
+fn attention(blocked: &Blocked) -> u8 {
+    match blocked {
+        Blocked::Failed { .. } => 6,
+        Blocked::Diverged { .. } => 5,
+        Blocked::ActiveOnTarget => 4,
+        Blocked::CopyNotOpen => 3,
+        Blocked::NotYetCopied { .. } => 2,
+        Blocked::NotCopied => 1,
+    }
+}
+
+impl GroupReporter for View {
+    fn report(&self) -> FlowGroups {
+        let table = self.table();
+        let mut groups: Vec<GroupStatus> = table
+            .groups
+            .iter()
+            .map(|(name, group)| self.status(&table, name, group))
+            .collect();
+        groups.sort_by(|left, right| left.group.cmp(&right.group));
+        FlowGroups {
+            flow: self.flow.clone(),
+            source: watching(&self.source),
+            target: watching(&self.target),
+            commits: self.commits.load(Ordering::Relaxed),
+            groups,
+        }
+    }
+
+    fn explain(&self, name: &str) -> Option<GroupExplained> {
+        let table = self.table();
+        let group = table.groups.get(name)?;
+        Some(GroupExplained {
+            flow: self.flow.clone(),
+            status: self.status(&table, name, group),
+            partitions: group
+                .rows
+                .iter()
+                .map(|(key, row)| self.explain_row(&table, name, key, row))
+                .collect(),
+        })
+    }
+
+    fn delays(&self) -> &DelayHistogram {
+        &self.delays
+    }
+}
+
+fn set(health: &Mutex<Health>, now: Health) {
+    *health.lock().unwrap_or_else(PoisonError::into_inner) = now;
+}
+
+fn follow_on(health: &Mutex<Health>) {
+    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Health::Reading(way) = *health {
+        *health = Health::Following(way);
+    }
+}
+
+fn watching(health: &Mutex<Health>) -> Watching {
+    let health = health.lock().unwrap_or_else(PoisonError::into_inner);
+    let word = |way: &Way| match way {
+        Way::Tail => "tail".to_owned(),
+        Way::Poll => "poll".to_owned(),
+    };
+    match &*health {
+        Health::Reading(way) => Watching {
+            way: word(way),
+            state: "reading".to_owned(),
+            detail: None,
+        },
+        Health::Following(way) => Watching {
+            way: word(way),
+            state: "following".to_owned(),
+            detail: None,
+        },
+        Health::Failing(reason) => Watching {
+            way: String::new(),
+            state: "failing".to_owned(),
+            detail: Some(reason.clone()),
+        },
+    }
+}

@@ -1,0 +1,289 @@
+//! What is known of every group's positions on both clusters. No I/O.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::decide::{Blocked, Commit};
+use super::record::{GroupRecord, StoredOffset};
+
+/// A partition, by its topic's name on one of the clusters.
+pub type Key = (Arc<str>, i32);
+
+/// Commits of ours that the target's log hasn't shown yet. With so many, a row waits.
+pub const UNCONFIRMED_MAX: usize = 16;
+
+/// One position of one group: what the source says, and what became of it.
+#[derive(Debug, Default)]
+pub struct Row {
+    /// The position on the source; `None` when the group gave it up there.
+    pub source: Option<Commit>,
+    /// What we committed on the target last, by its offset there.
+    pub applied: Option<i64>,
+    /// The source position that `applied` stands for.
+    pub applied_source: i64,
+    /// What we sent and haven't seen in the target's log, oldest first.
+    pub unconfirmed: VecDeque<i64>,
+    /// What somebody else committed on the target, while it counts.
+    pub foreign: Option<Commit>,
+    /// Why the position isn't followed now.
+    pub blocked: Option<Blocked>,
+    /// When `blocked` changed, milliseconds since the epoch.
+    pub since_ms: i64,
+    /// The position was before the copy's start.
+    pub from_start: bool,
+    /// The reading of the source's log that showed it last.
+    generation: u32,
+}
+
+impl Row {
+    /// Whether a position on the target is one that we wrote.
+    pub fn is_ours(&self, offset: i64) -> bool {
+        self.applied == Some(offset) || self.unconfirmed.contains(&offset)
+    }
+
+    /// A position showed up in the target's log. Ours arrive in the order in which they were sent;
+    /// what isn't ours is somebody else's, and counts from now on.
+    pub fn note_on_target(&mut self, commit: &Commit) {
+        let offset = commit.offset;
+        if let Some(at) = self.unconfirmed.iter().position(|sent| *sent == offset) {
+            self.unconfirmed.drain(..=at);
+        } else if self.applied != Some(offset) {
+            self.foreign = Some(commit.clone());
+        }
+    }
+
+    /// Sets why the position isn't followed; `None` when it is. True when that is news.
+    pub fn set_blocked(&mut self, blocked: Option<Blocked>, now_ms: i64) -> bool {
+        let word = |blocked: &Option<Blocked>| blocked.as_ref().map(Blocked::word);
+        let changed = word(&self.blocked) != word(&blocked) || self.since_ms == 0;
+        if changed {
+            self.since_ms = now_ms;
+        }
+        self.blocked = blocked;
+        changed
+    }
+}
+
+/// One group that the source knows, or knew.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// Positions by source topic and partition.
+    pub rows: BTreeMap<Key, Row>,
+    /// When a commit of it was last made on the target, milliseconds since the epoch.
+    pub followed_at_ms: i64,
+    /// From the source's commit to ours, the last time, milliseconds.
+    pub delay_ms: Option<i64>,
+    /// Whether the state topic knows that this group is followed.
+    pub is_stored: bool,
+    /// A commit of this group is on its way.
+    pub is_sending: bool,
+}
+
+/// All groups.
+#[derive(Debug, Default)]
+pub struct Table {
+    /// By name.
+    pub groups: HashMap<Arc<str>, Group>,
+    /// Positions on the target, by the target topic's name.
+    on_target: HashMap<Arc<str>, HashMap<Key, Commit>>,
+    /// The newest commit time in the target's log, by its broker's clock.
+    pub target_newest_ms: i64,
+    names: HashSet<Arc<str>>,
+    source_generation: u32,
+}
+
+impl Table {
+    /// One shared copy of a name.
+    pub fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return known.clone();
+        }
+        let shared: Arc<str> = name.into();
+        self.names.insert(shared.clone());
+        shared
+    }
+
+    /// A group's position on the target.
+    pub fn on_target(&self, group: &str, topic: &str, partition: i32) -> Option<&Commit> {
+        self.on_target
+            .get(group)?
+            .get(&(Arc::from(topic), partition))
+    }
+
+    /// The source is read from its beginning again.
+    pub fn source_begins(&mut self) {
+        self.source_generation += 1;
+    }
+
+    /// All that the source has was told: what wasn't is gone. Returns those rows.
+    pub fn source_caught_up(&mut self) -> Vec<(Arc<str>, Key)> {
+        let mut gone = Vec::new();
+        for (name, group) in &mut self.groups {
+            for (key, row) in &mut group.rows {
+                if row.generation != self.source_generation {
+                    row.source = None;
+                    gone.push((name.clone(), key.clone()));
+                }
+            }
+        }
+        gone
+    }
+
+    /// Takes a record of the source. Returns the row that it changed.
+    pub fn take_source(&mut self, record: GroupRecord) -> Option<(Arc<str>, Key)> {
+        let GroupRecord::Offset {
+            group,
+            topic,
+            partition,
+            commit,
+        } = record
+        else {
+            return None;
+        };
+        let (group, topic) = (self.name(&group), self.name(&topic));
+        let commit = commit.map(|stored| self.commit(stored));
+        let generation = self.source_generation;
+        let key = (topic, partition);
+        if commit.is_none() && !self.has_row(&group, &key) {
+            return None;
+        }
+        let rows = &mut self.groups.entry(group.clone()).or_default().rows;
+        let row = rows.entry(key.clone()).or_default();
+        row.generation = generation;
+        // A commit of the same position is news all the same: the group is alive.
+        row.source = commit;
+        Some((group, key))
+    }
+
+    fn has_row(&self, group: &str, key: &Key) -> bool {
+        self.groups
+            .get(group)
+            .is_some_and(|group| group.rows.contains_key(key))
+    }
+
+    /// The target is read from its beginning again.
+    pub fn target_begins(&mut self) {
+        self.on_target.clear();
+    }
+
+    /// Takes a record of the target. Returns the position that it changed, by the target's names.
+    pub fn take_target(&mut self, record: GroupRecord) -> Option<(Arc<str>, Key, Option<Commit>)> {
+        let GroupRecord::Offset {
+            group,
+            topic,
+            partition,
+            commit,
+        } = record
+        else {
+            return None;
+        };
+        let (group, key) = (self.name(&group), (self.name(&topic), partition));
+        let positions = self.on_target.entry(group.clone()).or_default();
+        match commit {
+            None => {
+                positions.remove(&key);
+                Some((group, key, None))
+            }
+            Some(stored) => {
+                self.target_newest_ms = self.target_newest_ms.max(stored.committed_at_ms);
+                let commit = self.commit(stored);
+                if let Some(positions) = self.on_target.get_mut(&group) {
+                    positions.insert(key.clone(), commit.clone());
+                }
+                Some((group, key, Some(commit)))
+            }
+        }
+    }
+
+    fn commit(&mut self, stored: StoredOffset) -> Commit {
+        Commit {
+            offset: stored.offset,
+            leader_epoch: stored.leader_epoch,
+            // Most groups write nothing, and the others rarely the same twice.
+            metadata: if stored.metadata.is_empty() {
+                self.name("")
+            } else {
+                stored.metadata.into()
+            },
+            committed_at_ms: stored.committed_at_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(offset: Option<i64>) -> GroupRecord {
+        GroupRecord::Offset {
+            group: "g".to_owned(),
+            topic: "t".to_owned(),
+            partition: 0,
+            commit: offset.map(|offset| StoredOffset {
+                offset,
+                leader_epoch: -1,
+                metadata: String::new(),
+                committed_at_ms: 7,
+            }),
+        }
+    }
+
+    #[test]
+    fn our_commits_are_known_by_their_order_and_a_stranger_s_is_not() {
+        let mut row = Row::default();
+        let at = |offset| Commit {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at_ms: 0,
+        };
+        row.unconfirmed.extend([5, 6, 7]);
+        row.note_on_target(&at(6));
+        assert_eq!(row.unconfirmed, [7], "5 came before 6, or never");
+        assert_eq!(row.foreign, None);
+        row.applied = Some(7);
+        row.note_on_target(&at(3));
+        assert_eq!(row.foreign, Some(at(3)));
+        row.note_on_target(&at(7));
+        assert!(row.is_ours(7) && row.unconfirmed.is_empty());
+        assert_eq!(
+            row.foreign,
+            Some(at(3)),
+            "ours came after it: it has to come back"
+        );
+    }
+
+    #[test]
+    fn a_new_reading_of_the_source_forgets_what_it_does_not_tell_again() {
+        let mut table = Table::default();
+        table.source_begins();
+        assert!(table.take_source(committed(Some(1))).is_some());
+        assert!(table.source_caught_up().is_empty());
+        table.source_begins();
+        let gone = table.source_caught_up();
+        assert_eq!(gone.len(), 1);
+        assert_eq!(table.groups["g"].rows[&gone[0].1].source, None);
+    }
+
+    #[test]
+    fn a_tombstone_of_an_unknown_position_leaves_no_trace() {
+        let mut table = Table::default();
+        assert!(table.take_source(committed(None)).is_none());
+        assert!(table.groups.is_empty());
+    }
+
+    #[test]
+    fn the_target_s_position_is_the_last_one_told() {
+        let mut table = Table::default();
+        for offset in [Some(4), Some(5)] {
+            table.take_target(committed(offset));
+        }
+        assert_eq!(
+            table.on_target("g", "t", 0).map(|commit| commit.offset),
+            Some(5)
+        );
+        assert_eq!(table.target_newest_ms, 7);
+        table.take_target(committed(None));
+        assert_eq!(table.on_target("g", "t", 0), None);
+    }
+}

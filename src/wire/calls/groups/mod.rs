@@ -1,0 +1,23 @@
+//! Calls about consumer groups, each sent to the group's coordinator.
+
+mod commit;
+mod coordinator;
+mod delete;
+mod list;
+mod offsets;
+
+pub use commit::commit_group_offsets;
+pub use delete::delete_groups;
+pub use list::{ListedGroup, list_groups};
+pub use offsets::fetch_group_offsets;
+
+/// A position of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupOffset {
+    /// The next offset to read.
+    pub offset: i64,
+    /// The leader epoch of the last record read, or -1.
+    pub leader_epoch: i32,
+    /// What the group wrote beside it; empty for none.
+    pub metadata: String,
+}
