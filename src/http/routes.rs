@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::page;
+use crate::telemetry::groups::{GROUPS_VERSION, GroupExplained, GroupReporter, GroupsReport};
 use crate::telemetry::metrics;
 use crate::telemetry::progress::{Registry, now_ms};
 use crate::telemetry::status::StatusReport;
@@ -18,6 +19,9 @@ use crate::telemetry::status::StatusReport;
 /// The path of the status report. `?partitions=troubled` leaves out partitions that
 /// nobody needs to look at.
 pub const STATUS_PATH: &str = "/api/v1/status";
+/// The path of the report on consumer groups; with a name behind it, of that group in every
+/// detail, once for each flow that follows it.
+pub const GROUPS_PATH: &str = "/api/v1/groups";
 
 /// All routes over one registry.
 pub fn router(registry: Arc<Registry>) -> Router {
@@ -27,11 +31,14 @@ pub fn router(registry: Arc<Registry>) -> Router {
         .route("/healthz", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route(STATUS_PATH, get(status))
+        .route(GROUPS_PATH, get(groups))
+        .route("/api/v1/groups/{*group}", get(explain_group))
         .fallback(async |uri: Uri| {
             (
                 StatusCode::NOT_FOUND,
                 format!(
-                    "nothing at {}; there are /, /metrics, /healthz, /readyz and {STATUS_PATH}\n",
+                    "nothing at {}; there are /, /metrics, /healthz, /readyz, {STATUS_PATH} and \
+                     {GROUPS_PATH}\n",
                     uri.path()
                 ),
             )
@@ -68,4 +75,42 @@ async fn status(State(registry): State<Arc<Registry>>, uri: Uri) -> Response {
         report.keep_troubled_partitions();
     }
     ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+}
+
+async fn groups(State(registry): State<Arc<Registry>>) -> Response {
+    let mut report = GroupsReport {
+        version: GROUPS_VERSION,
+        now_ms: now_ms(),
+        flows: reporters(&registry)
+            .iter()
+            .map(|reporter| reporter.report())
+            .collect(),
+    };
+    report
+        .flows
+        .sort_by(|left, right| left.flow.cmp(&right.flow));
+    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+}
+
+async fn explain_group(
+    State(registry): State<Arc<Registry>>,
+    Path(group): Path<String>,
+) -> Response {
+    let explained: Vec<GroupExplained> = reporters(&registry)
+        .iter()
+        .filter_map(|reporter| reporter.explain(&group))
+        .collect();
+    if explained.is_empty() {
+        let message = format!("no flow follows a group {group}\n");
+        return (StatusCode::NOT_FOUND, message).into_response();
+    }
+    ([(header::CACHE_CONTROL, "no-store")], Json(explained)).into_response()
+}
+
+fn reporters(registry: &Registry) -> Vec<Arc<dyn GroupReporter>> {
+    registry
+        .flows
+        .iter()
+        .filter_map(|flow| flow.groups())
+        .collect()
 }

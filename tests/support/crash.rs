@@ -27,6 +27,11 @@ impl Dice {
         Self(StdRng::seed_from_u64(seed))
     }
 
+    /// A number from `least` to `most`.
+    pub fn number(&mut self, least: i64, most: i64) -> i64 {
+        self.0.random_range(least..=most)
+    }
+
     /// Sleeps for a random time. The one sleep of these tests: a crash has no condition.
     pub fn wait(&mut self, least_ms: u64, most_ms: u64) {
         let pause_ms = self.0.random_range(least_ms..=most_ms);

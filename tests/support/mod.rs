@@ -15,6 +15,7 @@ pub mod compare;
 pub mod crash;
 pub mod ends;
 pub mod flow;
+pub mod groups;
 pub mod http;
 pub mod java;
 pub mod ports;

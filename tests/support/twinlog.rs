@@ -182,6 +182,35 @@ flows:
         })
     }
 
+    /// `/api/v1/groups`, of the first flow.
+    ///
+    /// # Panics
+    /// When there is no answer within 10 s.
+    pub fn groups(&self) -> Value {
+        eventually(Duration::from_secs(10), "twinlog answers", || {
+            let (_, body) = self.get("/api/v1/groups").map_err(|e| e.to_string())?;
+            let report: Value = serde_json::from_str(&body).map_err(|e| e.to_string())?;
+            Ok::<_, String>(report["flows"][0].clone())
+        })
+    }
+
+    /// Waits until a group is in a state.
+    ///
+    /// # Panics
+    /// At the deadline, with what was said of the group last.
+    pub fn await_group(&self, group: &str, state: &str, deadline: Duration) -> Value {
+        eventually(deadline, &format!("group {group} is {state}"), || {
+            let report = self.groups();
+            let found = report["groups"]
+                .as_array()
+                .and_then(|groups| groups.iter().find(|found| found["group"] == group));
+            match found {
+                Some(found) if found["state"] == state => Ok(found.clone()),
+                found => Err(format!("{:#}", found.unwrap_or(&report))),
+            }
+        })
+    }
+
     /// What it has logged so far, all runs.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
