@@ -12,7 +12,7 @@ use support::flow::{
 };
 use support::{
     Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same,
-    create_topic, read_all,
+    create_topic, eventually, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -148,4 +148,39 @@ fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
     let said = String::from_utf8_lossy(&check.stdout);
     assert!(said.contains("CLUSTER_ACTION"), "{said}");
     assert_eq!(check.status.code(), Some(1), "{said}");
+}
+
+#[test]
+fn groups_are_polled_where_the_coordinators_log_may_not_be_read() {
+    let source = strict_cluster();
+    let source = source.bootstrap();
+    let (_, target) = support::pair(KafkaVersion::V4_3);
+    let target = target.bootstrap();
+    create_topic(&source, "polled", 2, &[]);
+    Load::new("polled", 100).produce(&source);
+    support::groups::commit(&source, "polled", &[("polled", 0, 7)]);
+    allow(&source, TOPIC, "__consumer_offsets", "User:somebody");
+    let lines = "groups: { include: [\"polled\"] }";
+    let config = flow_config("polled", "polled", &source, &target, lines);
+    let twinlog = Twinlog::start(&config);
+    let await_on_target = |wanted: [Option<i64>; 2]| {
+        eventually(
+            DEADLINE,
+            "the positions are followed",
+            || match support::groups::committed(&target, "polled", "polled", 2) {
+                found if found == wanted => Ok(()),
+                found => Err(found),
+            },
+        );
+    };
+    await_on_target([Some(7), None]);
+    assert_eq!(twinlog.groups()["source"]["way"], "poll");
+    support::groups::commit(&source, "polled", &[("polled", 0, 3), ("polled", 1, 9)]);
+    await_on_target([Some(3), Some(9)]);
+    let checked = twinlog.command("check", &[]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(
+        said.contains("READ and DESCRIBE on topic __consumer_offsets"),
+        "{said}"
+    );
 }

@@ -47,8 +47,23 @@ impl Contestant {
 
     /// Starts it on the topics whose names begin with `prefix`.
     pub fn start(self, source: &str, target: &str, prefix: &str) -> Running {
+        self.start_as(source, target, prefix, "")
+    }
+
+    /// The same with consumer groups followed. MirrorMaker 2 doesn't by default; it is told to, and
+    /// to look every 5 s instead of every 60 (positions) and 600 (groups).
+    pub fn start_with_groups(self, source: &str, target: &str, prefix: &str) -> Running {
+        let lines = "sync.group.offsets.enabled=true
+sync.group.offsets.interval.seconds=5
+emit.checkpoints.interval.seconds=5
+refresh.groups.interval.seconds=5
+";
+        self.start_as(source, target, prefix, lines)
+    }
+
+    fn start_as(self, source: &str, target: &str, prefix: &str, lines: &str) -> Running {
         match self {
-            Self::MirrorMaker2 => Running::Process(mirror_maker(source, target, prefix)),
+            Self::MirrorMaker2 => Running::Process(mirror_maker(source, target, prefix, lines)),
             Self::Librdkafka => Running::Process(librdkafka_loop(source, target, prefix)),
             Self::Twinlog => {
                 let lines = format!("topics: {{ include: [\"{prefix}.*\"] }}");
@@ -155,7 +170,7 @@ fn librdkafka_loop(source: &str, target: &str, prefix: &str) -> Restartable {
 /// MirrorMaker 2 with the settings that its users arrive at; everything else is its default.
 ///
 /// Heartbeats of the reverse direction are off: they would cost a second Connect worker.
-fn mirror_maker(source: &str, target: &str, prefix: &str) -> Restartable {
+fn mirror_maker(source: &str, target: &str, prefix: &str, lines: &str) -> Restartable {
     let folder = scratch::folder("mirrormaker2");
     let properties = format!(
         "clusters=source,target
@@ -179,7 +194,7 @@ target.producer.compression.type=lz4
 target.producer.batch.size=131072
 target.producer.linger.ms=20
 source.consumer.auto.offset.reset=earliest
-"
+{lines}"
     );
     let file = folder.join("mm2.properties");
     std::fs::write(&file, properties).expect("our folder is writable");

@@ -7,10 +7,13 @@ mod check;
 mod exit;
 mod first_copy;
 mod format;
+mod groups;
+mod groups_table;
 mod http_get;
 mod output;
 mod plan;
 mod run;
+mod running;
 mod shutdown;
 mod status;
 mod status_table;
@@ -75,6 +78,8 @@ enum Command {
     Plan,
     /// Show what the running process is doing.
     Status(status::StatusArgs),
+    /// Show every consumer group: where it is on both clusters, and what it would read again.
+    Groups(groups::GroupsArgs),
     /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
     Translate(translate::TranslateArgs),
 }
@@ -141,6 +146,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Check => check::run(&config, json).await,
         Command::Plan => plan::run(&config, json).await,
         Command::Status(args) => status::run(&config, path, args, json).await,
+        Command::Groups(args) => groups::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
     }
 }

@@ -1,7 +1,7 @@
 //! `twinlog status`: what the running process is doing, asked over HTTP.
 
 use std::io::IsTerminal;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
 use super::status_table::{self, TableOptions};
-use super::{Exit, http_get, output};
+use super::{Exit, http_get, output, running};
 use crate::config::Config;
 use crate::http::STATUS_PATH;
 use crate::telemetry::status::{STATUS_VERSION, StatusReport};
@@ -35,21 +35,10 @@ pub(super) struct StatusArgs {
 
 /// Asks once, or every second with `--watch`.
 pub(super) async fn run(config: &Config, path: &Path, args: &StatusArgs, json: bool) -> Exit {
-    let Some(listen) = config.http.listen else {
-        let problem = format!(
-            "http is off in {}: set http.listen, such as 127.0.0.1:8088, and restart `twinlog \
-             run`; status asks there",
-            path.display()
-        );
-        return output::fail(Exit::Usage, &problem);
+    let address = match running::address(config, path, "status") {
+        Ok(address) => address,
+        Err(exit) => return exit,
     };
-    if listen.port() == 0 {
-        return output::fail(
-            Exit::Usage,
-            &"http.listen has port 0, any free one, so status can't know where to ask: set a port",
-        );
-    }
-    let address = reachable(listen);
     if args.watch {
         return watch(address, args, json).await;
     }
@@ -125,27 +114,4 @@ async fn ask(address: SocketAddr, args: &StatusArgs, json: bool) -> Result<Strin
 #[derive(Deserialize)]
 struct Version {
     version: u32,
-}
-
-/// A process that listens on every address is asked on the loopback one.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_address_means_the_loopback_one() {
-        let ask = |listen: &str| reachable(listen.parse().expect("an address")).to_string();
-        assert_eq!(ask("0.0.0.0:8088"), "127.0.0.1:8088");
-        assert_eq!(ask("[::]:8088"), "[::1]:8088");
-        assert_eq!(ask("10.1.2.3:80"), "10.1.2.3:80");
-    }
 }

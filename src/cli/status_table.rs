@@ -121,7 +121,7 @@ fn render_topics(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
         });
     }
     let mut table = table(
-        options,
+        options.width,
         &[
             "TOPIC", "PARTS", "STATE", "OFFSETS", "LAG", "BEHIND", "RATE/S",
         ],
@@ -159,7 +159,7 @@ fn render_topics(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
 fn render_partitions(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
     let offset = |value: Option<i64>| value.map_or_else(|| "?".to_owned(), count);
     let mut table = table(
-        options,
+        options.width,
         &[
             "PARTITION",
             "STATE",
@@ -260,12 +260,13 @@ fn lag_records(totals: &Totals) -> String {
     format!("{}{more}", count(totals.lag_records))
 }
 
-fn table(options: &TableOptions, head: &[&str], numbers: &[usize]) -> Table {
+/// An empty table; the columns in `numbers` hold numbers.
+pub(super) fn table(width: u16, head: &[&str], numbers: &[usize]) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(options.width)
+        .set_width(width)
         .set_header(head.iter().copied());
     for index in numbers {
         if let Some(column) = table.column_mut(*index) {

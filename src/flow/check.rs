@@ -8,6 +8,7 @@ use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
 use super::topics;
 use crate::config::{Config, FlowConfig, OffsetsMode};
+use crate::groups::{self, Way};
 use crate::state::{StateStore, TopicRecord, keys};
 use crate::telemetry::finding::{Finding, Level, PlannedChange};
 use crate::wire::{self, Cluster, Metadata, WireError};
@@ -153,6 +154,36 @@ async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &
             ));
         }
         Err(error) => findings.push(finding(Level::Error, &subject, error.to_string(), None)),
+    }
+    if !flow.groups.include().is_empty() {
+        for (cluster, side) in [(&source.0, "source"), (&target.0, "target")] {
+            findings.push(check_groups(&subject, cluster, side).await);
+        }
+    }
+}
+
+/// How the groups of one cluster would be watched.
+async fn check_groups(subject: &str, cluster: &Cluster, side: &str) -> Finding {
+    match groups::way(cluster).await {
+        Ok(Way::Tail) => finding(
+            Level::Ok,
+            subject,
+            format!("groups on the {side} are followed as they commit"),
+            None,
+        ),
+        Ok(Way::Poll) => finding(
+            Level::Warning,
+            subject,
+            format!(
+                "groups on the {side} ({}) are asked for every 0.25 to 5 s, since \
+                 __consumer_offsets may not be read: commits take longer to be seen",
+                cluster.name()
+            ),
+            Some(
+                "grant READ and DESCRIBE on topic __consumer_offsets to Twinlog's principal there",
+            ),
+        ),
+        Err(error) => finding(Level::Error, subject, error.to_string(), None),
     }
 }
 

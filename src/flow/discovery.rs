@@ -19,6 +19,8 @@ use crate::wire::{self, Metadata, TopicMetadata, WireError};
 
 /// Topics that are prepared at the same time.
 const AT_ONCE: usize = 16;
+/// How often all of the target's topics are looked at while the source's don't change.
+const TARGET_EVERY: Duration = Duration::from_secs(5);
 /// How long a topic that can't be prepared rests before it is tried again.
 const REST: Duration = Duration::from_secs(3);
 
@@ -61,8 +63,9 @@ pub async fn run(
 ) {
     let mut known: HashMap<String, Known> = HashMap::new();
     let mut first_look = true;
+    let mut target_seen = None;
     loop {
-        match look(&flow, &mut known, first_look, &found).await {
+        match look(&flow, &mut known, first_look, &mut target_seen, &found).await {
             Ok(()) => {
                 first_look = false;
                 flow.progress.discovered.store(true, Ordering::Relaxed);
@@ -92,12 +95,22 @@ async fn look(
     flow: &Arc<Flow>,
     known: &mut HashMap<String, Known>,
     first_look: bool,
+    target_seen: &mut Option<Instant>,
     found: &mpsc::UnboundedSender<Discovered>,
 ) -> Result<(), (&'static str, WireError)> {
-    let (source, target) = tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
+    let source = flow.source.metadata(None).await;
     let source = source.map_err(|error| ("source_unreachable", error))?;
-    let target = target.map_err(|error| ("target_unreachable", error))?;
-    let changed = changed(flow, known, &source, &target);
+    let mut target = flow.target.cached();
+    let mut changed = changed(flow, known, &source, &target);
+    // Nobody but us makes topics there, so while the source stands still the target is looked at
+    // less often: on idle clusters these two answers are most of the work.
+    if !changed.is_empty() || target_seen.is_none_or(|seen| seen.elapsed() >= TARGET_EVERY) {
+        let seen = Instant::now();
+        let answer = flow.target.metadata(None).await;
+        target = answer.map_err(|error| ("target_unreachable", error))?;
+        *target_seen = Some(seen);
+        changed = self::changed(flow, known, &source, &target);
+    }
     report_gone(flow, known, &source, found);
     if changed.is_empty() {
         return Ok(());

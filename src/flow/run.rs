@@ -228,8 +228,10 @@ async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: Cancellati
         store: flow.store.clone(),
         positions: flow.clone(),
     };
-    if let Err(error) = groups::follow(follow, view, &tracker, cancel).await {
+    if let Err(error) = groups::follow(follow, view.clone(), &tracker, cancel.clone()).await {
         tracing::error!(flow = %flow.config.name, %error, "groups can't be followed");
+        view.set_failed(&error.to_string());
+        cancel.cancelled().await;
     }
     // The view knows the flow and the flow's progress knows the view: neither would ever end.
     flow.progress.set_groups(None);

@@ -153,7 +153,10 @@ fn failure(error: &WireError) -> Failure {
     };
     Failure {
         blocked,
-        was_sent: error.server_code().is_none(),
+        was_sent: !matches!(
+            error,
+            WireError::Server { .. } | WireError::NoBroker { .. } | WireError::Unreachable { .. }
+        ),
     }
 }
 

@@ -70,9 +70,6 @@ pub enum Verdict {
         target: TopicPartition,
         /// The position.
         offset: i64,
-        /// The source position lies before everything that was copied, so the copy's first
-        /// record is where the group goes on.
-        from_start: bool,
         /// A commit of ours landed behind one of a real client, and this puts theirs back.
         restores: bool,
     },
@@ -103,7 +100,7 @@ pub struct Situation<'a> {
 ///    on its way has covered it; unless it is where the group would go anyway.
 /// 3. Otherwise the group goes on where the map says.
 pub fn decide(situation: &Situation<'_>) -> Verdict {
-    let (target, wanted, from_start) = match situation.place {
+    let (target, wanted) = match situation.place {
         Place::NotCopied => return Verdict::Blocked(Blocked::NotCopied),
         Place::Unknown => return Verdict::Blocked(Blocked::CopyNotOpen),
         Place::Known {
@@ -111,8 +108,9 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
             answer,
             first,
         } => match answer {
-            Translation::Exact(offset) if offset >= first => (target, offset.0, false),
-            Translation::Exact(_) | Translation::BeforeStart { .. } => (target, first.0, true),
+            Translation::Exact(offset) if offset >= first => (target, offset.0),
+            // Before everything that can be read there: the first record is the next one.
+            Translation::Exact(_) | Translation::BeforeStart { .. } => (target, first.0),
             Translation::NotYetCopied { copied_end } => {
                 return Verdict::Blocked(Blocked::NotYetCopied {
                     copied_end: copied_end.0,
@@ -123,7 +121,6 @@ pub fn decide(situation: &Situation<'_>) -> Verdict {
     let commit = |offset, restores| Verdict::Commit {
         target: target.clone(),
         offset,
-        from_start,
         restores,
     };
     let Some(on_target) = situation.target else {
@@ -205,21 +202,17 @@ mod tests {
         })
     }
 
-    fn commit(offset: i64, from_start: bool, restores: bool) -> Verdict {
+    fn commit(offset: i64, restores: bool) -> Verdict {
         Verdict::Commit {
             target: TopicPartition::new("t", 0),
             offset,
-            from_start,
             restores,
         }
     }
 
     #[test]
     fn a_position_that_the_target_lacks_is_committed_and_one_it_has_is_not() {
-        assert_eq!(
-            judge(&exact(50), None, false, None),
-            commit(50, false, false)
-        );
+        assert_eq!(judge(&exact(50), None, false, None), commit(50, false));
         assert_eq!(
             judge(&exact(50), Some(at(50)), true, None),
             Verdict::Current
@@ -234,7 +227,7 @@ mod tests {
     fn our_own_position_is_moved_forward_and_back() {
         for before in [40, 60] {
             let verdict = judge(&exact(50), Some(at(before)), true, None);
-            assert_eq!(verdict, commit(50, false, false));
+            assert_eq!(verdict, commit(50, false));
         }
     }
 
@@ -248,7 +241,7 @@ mod tests {
     #[test]
     fn a_client_s_commit_that_ours_has_covered_comes_back() {
         let verdict = judge(&exact(50), Some(at(45)), true, Some(40));
-        assert_eq!(verdict, commit(40, false, true));
+        assert_eq!(verdict, commit(40, true));
     }
 
     #[test]
@@ -258,16 +251,16 @@ mod tests {
             Verdict::Current
         );
         let verdict = judge(&exact(50), Some(at(45)), true, Some(50));
-        assert_eq!(verdict, commit(50, false, false));
+        assert_eq!(verdict, commit(50, false));
     }
 
     #[test]
     fn before_the_copy_s_start_the_group_goes_on_at_its_first_record() {
         let first = SourceOffset(10);
         let before = place(Translation::BeforeStart { first });
-        assert_eq!(judge(&before, None, false, None), commit(10, true, false));
+        assert_eq!(judge(&before, None, false, None), commit(10, false));
         // The target's own retention went on.
-        assert_eq!(judge(&exact(5), None, false, None), commit(10, true, false));
+        assert_eq!(judge(&exact(5), None, false, None), commit(10, false));
     }
 
     #[test]

@@ -17,10 +17,10 @@ use tokio_util::task::TaskTracker;
 use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
 use super::decide::{Blocked, Commit, Situation, Verdict, decide};
 use super::ledger::{self, Remembered};
-use super::observe::{Seen, Way, observe};
+use super::observe::{Seen, observe};
 use super::positions::{Place, Positions};
 use super::report::{Health, View};
-use super::table::{Key, Table, UNCONFIRMED_MAX};
+use super::table::{Group, Key, Table};
 use crate::config::Selector;
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, StateStore, keys};
@@ -69,11 +69,12 @@ struct Follower {
     remembered: HashMap<Arc<str>, Remembered>,
     source_ready: bool,
     target_ready: bool,
-    target_way: Way,
     dirty: HashMap<Arc<str>, HashSet<Key>>,
     /// Positions past the copy's end, by source partition and offset.
     waiting: HashMap<Key, BTreeSet<(i64, Arc<str>)>>,
     due: BTreeMap<Instant, Vec<RowName>>,
+    /// What is in `due`.
+    scheduled: HashSet<RowName>,
     sends: JoinSet<Vec<Attempt>>,
     unstored: HashSet<Arc<str>>,
     /// Groups that the source has no position of any more, to be deleted on the target.
@@ -108,10 +109,10 @@ pub async fn follow(
         remembered: remembered.into_iter().collect(),
         source_ready: false,
         target_ready: false,
-        target_way: Way::Tail,
         dirty: HashMap::new(),
         waiting: HashMap::new(),
         due: BTreeMap::new(),
+        scheduled: HashSet::new(),
         sends: JoinSet::new(),
         unstored: HashSet::new(),
         emptied: HashSet::new(),
@@ -180,16 +181,20 @@ impl Follower {
                 self.view.set_source(Health::Reading(way));
             }
             Seen::Records(records) => {
-                let mut changed = Vec::new();
-                {
-                    let mut table = self.view.table();
-                    for record in records {
-                        if self.context.groups.matches(record.group()) {
-                            changed.extend(table.take_source(record));
-                        }
+                for record in records {
+                    if !self.context.groups.matches(record.group()) {
+                        continue;
                     }
+                    let is_tombstone = record.is_tombstone();
+                    let changed = self.table().take_source(record);
+                    let Some(row) = changed else { continue };
+                    // Only by the source's own word, never because something isn't found: a source
+                    // that comes back empty must not empty the standby.
+                    if is_tombstone {
+                        self.note_given_up(&row.0);
+                    }
+                    self.touch(row);
                 }
-                changed.into_iter().for_each(|row| self.touch(row));
             }
             Seen::CaughtUp => {
                 self.source_ready = true;
@@ -205,7 +210,6 @@ impl Follower {
         match seen {
             Seen::Begins(way) => {
                 self.target_ready = false;
-                self.target_way = way;
                 self.table().target_begins();
                 self.view.set_target(Health::Reading(way));
             }
@@ -218,6 +222,7 @@ impl Follower {
             }
             Seen::CaughtUp => {
                 self.target_ready = true;
+                self.table().target_caught_up();
                 self.view.target_is_ready();
             }
             Seen::Failing(reason) => self.view.set_target(Health::Failing(reason)),
@@ -262,7 +267,10 @@ impl Follower {
             if *entry.key() > now {
                 break;
             }
-            entry.remove().into_iter().for_each(|row| self.touch(row));
+            for row in entry.remove() {
+                self.scheduled.remove(&row);
+                self.touch(row);
+            }
         }
         let mut reached = Vec::new();
         self.waiting.retain(|key, waiting| {
@@ -352,16 +360,7 @@ impl Follower {
         let view = self.view.clone();
         let mut table = view.table();
         let row = table.groups.get(name)?.rows.get(&key)?;
-        let Some(source) = row.source.clone() else {
-            drop(table);
-            self.note_given_up(name);
-            return None;
-        };
-        if row.unconfirmed.len() >= UNCONFIRMED_MAX && self.target_way == Way::Tail {
-            drop(table);
-            self.later(TICK * 2, name, key);
-            return None;
-        }
+        let source = row.source.clone()?;
         let place = self
             .context
             .positions
@@ -397,15 +396,9 @@ impl Follower {
             Verdict::Commit {
                 target,
                 offset,
-                from_start,
                 restores,
             } => {
-                if row.unconfirmed.len() >= UNCONFIRMED_MAX {
-                    // Polling sees only the last of many.
-                    row.unconfirmed.pop_front();
-                }
-                row.unconfirmed.push_back(offset);
-                row.from_start = from_start;
+                row.note_sent(offset);
                 let metadata = match row.foreign.as_ref().filter(|_| restores) {
                     Some(foreign) => foreign.metadata.clone(),
                     None => source.metadata.clone(),
@@ -438,12 +431,9 @@ impl Follower {
 
     fn wait_for(&mut self, blocked: &Blocked, name: &Arc<str>, key: Key, offset: i64) {
         match blocked {
-            Blocked::NotYetCopied { .. } => {
-                let waiting = self.waiting.entry(key).or_default();
-                waiting.insert((offset, name.clone()));
-            }
+            Blocked::NotYetCopied { .. } => self.wait_for_copy(name, key, offset),
             Blocked::NotCopied => self.later(Duration::from_secs(2), name, key),
-            Blocked::CopyNotOpen => self.later(Duration::from_millis(250), name, key),
+            Blocked::CopyNotOpen => self.later(Duration::from_millis(500), name, key),
             Blocked::ActiveOnTarget => self.later(Duration::from_secs(1), name, key),
             Blocked::Failed { .. } => self.later(Duration::from_secs(5), name, key),
             // The source's or the target's next word about it brings it back.
@@ -451,12 +441,28 @@ impl Follower {
         }
     }
 
+    fn wait_for_copy(&mut self, name: &Arc<str>, key: Key, offset: i64) {
+        let before = {
+            let mut table = self.view.table();
+            let rows = table.groups.get_mut(name).map(|group| &mut group.rows);
+            let row = rows.and_then(|rows| rows.get_mut(&key));
+            row.and_then(|row| row.waiting_at.replace(offset))
+        };
+        let waiting = self.waiting.entry(key).or_default();
+        if let Some(before) = before {
+            waiting.remove(&(before, name.clone()));
+        }
+        waiting.insert((offset, name.clone()));
+    }
+
+    /// Decides again after a pause. Once for each row, however often it is asked for: a group that
+    /// commits all the time would otherwise pile up.
     fn later(&mut self, pause: Duration, name: &Arc<str>, key: Key) {
         let row = (name.clone(), key);
-        self.due
-            .entry(Instant::now() + pause)
-            .or_default()
-            .push(row);
+        if self.scheduled.insert(row.clone()) {
+            let due = self.due.entry(Instant::now() + pause).or_default();
+            due.push(row);
+        }
     }
 
     /// The source gave a position up. With the last one the group is gone there.
@@ -464,14 +470,8 @@ impl Follower {
         if !self.context.delete {
             return;
         }
-        let table = self.view.table();
-        let Some(group) = table.groups.get(name) else {
-            return;
-        };
-        let rows = || group.rows.values();
-        let is_ours = rows().any(|row| row.applied.is_some());
-        if is_ours && rows().all(|row| row.source.is_none() && row.foreign.is_none()) {
-            drop(table);
+        let is_emptied = self.table().groups.get(name).is_some_and(Group::is_emptied);
+        if is_emptied {
             self.emptied.insert(name.clone());
         }
     }
@@ -545,7 +545,12 @@ impl Follower {
     }
 
     async fn delete_emptied(&mut self) {
-        let names: Vec<Arc<str>> = self.emptied.drain().collect();
+        let mut names: Vec<Arc<str>> = self.emptied.drain().collect();
+        {
+            // It may have come back meanwhile.
+            let table = self.view.table();
+            names.retain(|name| table.groups.get(name).is_some_and(Group::is_emptied));
+        }
         for name in commit::delete(&self.context, &names).await {
             self.table().groups.remove(&name);
             self.unstored.remove(&name);

@@ -6,11 +6,11 @@
 //! seen when the record was stored. A group's first commit waits until its record is stored, so a
 //! group without a record was never touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::table::{Group, Key, Table};
-use crate::state::{GroupPositions, StateError, StateStore, keys};
+use crate::state::{GroupPositions, StateError, StateStore, TopicRecord, keys};
 
 /// Commits this much later than what a record has seen may still be ours: records are stored every
 /// five seconds while groups move.
@@ -62,6 +62,24 @@ pub fn read(
         all.push((group, remembered));
     }
     Ok(all)
+}
+
+/// What each source topic of a flow is called on the target.
+///
+/// # Errors
+/// When a record can't be read.
+pub fn target_topics(
+    store: &StateStore,
+    flow: &str,
+) -> Result<HashMap<String, String>, StateError> {
+    let prefix = keys::topic(flow, "");
+    let mut topics = HashMap::new();
+    for key in store.keys(&prefix) {
+        if let Some(record) = store.get::<TopicRecord>(&key)? {
+            topics.insert(key[prefix.len()..].to_owned(), record.target_topic);
+        }
+    }
+    Ok(topics)
 }
 
 /// A group's record as it is now.

@@ -20,11 +20,14 @@ mod observe;
 mod poll;
 mod positions;
 mod record;
+mod remembered;
 mod report;
 mod table;
 mod tail;
 
 pub use follow::{Follow, follow};
+pub use observe::{Way, way};
 pub use positions::{Place, Positions};
 pub use record::{GroupRecord, RecordError, StoredOffset, parse as parse_record};
+pub use remembered::{RememberedGroup, RememberedPosition, remembered};
 pub use report::View;

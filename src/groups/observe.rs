@@ -10,10 +10,10 @@ use super::poll;
 use super::record::GroupRecord;
 use super::tail::{Tail, TailError};
 use crate::config::Selector;
-use crate::wire::Cluster;
+use crate::wire::{Cluster, WireError};
 
 /// How often it is looked whether the first group has committed.
-const NO_GROUPS_YET: Duration = Duration::from_millis(250);
+const NO_GROUPS_YET: Duration = Duration::from_millis(500);
 /// The pauses between tries after a failure.
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 /// See [`AGAIN_FIRST`].
@@ -39,6 +39,25 @@ pub enum Seen {
     CaughtUp,
     /// The cluster can't be asked now; it is tried again.
     Failing(String),
+}
+
+/// How a cluster's groups can be watched with our rights. Where no group has ever committed,
+/// `__consumer_offsets` isn't there to be tried: then a tail is expected.
+///
+/// # Errors
+/// When the cluster can't be asked.
+pub async fn way(cluster: &Cluster) -> Result<Way, WireError> {
+    let (found, _listening) = mpsc::channel(1);
+    match Tail::open(cluster, &found).await {
+        Ok(Some(tail)) => match tail.try_read().await {
+            Err(TailError::NotAllowed) => Ok(Way::Poll),
+            Err(TailError::Wire(error)) => Err(error),
+            Ok(()) | Err(TailError::Closed) => Ok(Way::Tail),
+        },
+        Ok(None) | Err(TailError::Closed) => Ok(Way::Tail),
+        Err(TailError::NotAllowed) => Ok(Way::Poll),
+        Err(TailError::Wire(error)) => Err(error),
+    }
 }
 
 /// Watches until cancelled or until nobody listens.

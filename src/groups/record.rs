@@ -37,6 +37,15 @@ impl GroupRecord {
             Self::Other => "",
         }
     }
+
+    /// Whether it takes something back.
+    pub fn is_tombstone(&self) -> bool {
+        match self {
+            Self::Offset { commit, .. } => commit.is_none(),
+            Self::Group { exists, .. } => !exists,
+            Self::Other => false,
+        }
+    }
 }
 
 /// A committed position as the coordinator keeps it.

@@ -50,6 +50,11 @@ impl View {
         }
     }
 
+    /// Groups can't be followed at all.
+    pub fn set_failed(&self, reason: &str) {
+        self.set_target(Health::Failing(reason.to_owned()));
+    }
+
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -9,8 +9,9 @@ use super::record::{GroupRecord, StoredOffset};
 /// A partition, by its topic's name on one of the clusters.
 pub type Key = (Arc<str>, i32);
 
-/// Commits of ours that the target's log hasn't shown yet. With so many, a row waits.
-pub const UNCONFIRMED_MAX: usize = 16;
+/// So many commits of ours are remembered until the target's log shows them. It shows them within
+/// milliseconds; more pile up only while it can't be read, and then it is read anew.
+const UNCONFIRMED_MAX: usize = 1_024;
 
 /// One position of one group: what the source says, and what became of it.
 #[derive(Debug, Default)]
@@ -29,8 +30,8 @@ pub struct Row {
     pub blocked: Option<Blocked>,
     /// When `blocked` changed, milliseconds since the epoch.
     pub since_ms: i64,
-    /// The position was before the copy's start.
-    pub from_start: bool,
+    /// The source position that waits for the copy.
+    pub waiting_at: Option<i64>,
     /// The reading of the source's log that showed it last.
     generation: u32,
 }
@@ -39,6 +40,17 @@ impl Row {
     /// Whether a position on the target is one that we wrote.
     pub fn is_ours(&self, offset: i64) -> bool {
         self.applied == Some(offset) || self.unconfirmed.contains(&offset)
+    }
+
+    /// A position is on its way to the target.
+    pub fn note_sent(&mut self, offset: i64) {
+        if self.unconfirmed.back() == Some(&offset) {
+            return;
+        }
+        if self.unconfirmed.len() >= UNCONFIRMED_MAX {
+            self.unconfirmed.pop_front();
+        }
+        self.unconfirmed.push_back(offset);
     }
 
     /// A position showed up in the target's log. Ours arrive in the order in which they were sent;
@@ -77,6 +89,15 @@ pub struct Group {
     pub is_stored: bool,
     /// A commit of this group is on its way.
     pub is_sending: bool,
+}
+
+impl Group {
+    /// Whether the source has given up every position and the target has ours only.
+    pub fn is_emptied(&self) -> bool {
+        let mut rows = self.rows.values();
+        rows.clone().any(|row| row.applied.is_some())
+            && rows.all(|row| row.source.is_none() && row.foreign.is_none())
+    }
 }
 
 /// All groups.
@@ -164,6 +185,16 @@ impl Table {
     /// The target is read from its beginning again.
     pub fn target_begins(&mut self) {
         self.on_target.clear();
+    }
+
+    /// All that the target has was told: what was sent before and didn't show up never will.
+    pub fn target_caught_up(&mut self) {
+        let groups = self.groups.values_mut();
+        for group in groups.filter(|group| !group.is_sending) {
+            for row in group.rows.values_mut() {
+                row.unconfirmed.clear();
+            }
+        }
     }
 
     /// Takes a record of the target. Returns the position that it changed, by the target's names.

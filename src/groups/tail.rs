@@ -166,6 +166,15 @@ impl<'a> Tail<'a> {
         }
     }
 
+    /// Reads a little of one partition, to see whether that is allowed.
+    pub async fn try_read(&self) -> Result<(), TailError> {
+        let Some((partition, position)) = self.positions.iter().next() else {
+            return Ok(());
+        };
+        wire::fetch_one(self.cluster, partition, position.next, 1).await?;
+        Ok(())
+    }
+
     /// While the beginning is read there is always more; afterwards the next commit is waited for.
     fn wait(&self) -> Duration {
         if self.caught_up {

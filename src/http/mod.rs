@@ -4,5 +4,5 @@ mod page;
 mod routes;
 mod server;
 
-pub use routes::STATUS_PATH;
+pub use routes::{GROUPS_PATH, STATUS_PATH};
 pub use server::{bind, serve, serve_on};

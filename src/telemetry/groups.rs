@@ -36,6 +36,52 @@ pub struct FlowGroups {
     pub groups: Vec<GroupStatus>,
 }
 
+/// The groups of one flow in sum, as in the status report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupTotals {
+    /// How both clusters' groups are watched.
+    pub source: Watching,
+    /// See `source`.
+    pub target: Watching,
+    /// How many groups are in each state, see [`GroupStatus::state`].
+    pub groups: BTreeMap<String, u64>,
+    /// How many positions wait, by reason.
+    pub waiting: BTreeMap<String, u64>,
+    /// Records that would be read again if the failover happened now, at most.
+    pub reread_records: i64,
+    /// Commits made on the target since the process started.
+    pub commits: u64,
+    /// How many of them were within each of [`DELAY_BOUNDS_MS`], from the source's commit on,
+    /// then all that were counted: those of groups that committed while they were followed.
+    pub delay_buckets: Vec<u64>,
+    /// The sum of their delays, milliseconds.
+    pub delay_sum_ms: u64,
+}
+
+impl GroupTotals {
+    /// The sums over a flow's groups.
+    pub fn new(reporter: &dyn GroupReporter) -> Self {
+        let report = reporter.report();
+        let (buckets, delay_sum_ms) = reporter.delays().cumulative();
+        let mut totals = Self {
+            source: report.source,
+            target: report.target,
+            commits: report.commits,
+            delay_buckets: buckets.to_vec(),
+            delay_sum_ms,
+            ..Self::default()
+        };
+        for group in report.groups {
+            *totals.groups.entry(group.state).or_insert(0) += 1;
+            for (reason, positions) in group.waiting {
+                *totals.waiting.entry(reason).or_insert(0) += positions;
+            }
+            totals.reread_records = totals.reread_records.saturating_add(group.reread_records);
+        }
+        totals
+    }
+}
+
 /// How one cluster's groups are watched.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watching {

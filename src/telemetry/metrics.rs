@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
+use super::groups::{DELAY_BOUNDS_MS, GroupTotals};
 use super::names::{self, Kind, Metric};
 use super::rates::Counters;
 use super::readiness;
@@ -111,6 +112,40 @@ fn record_flow(flow: &FlowStatus) {
         None => flag(flow.discovered),
     };
     set(&n::FLOW_FIRST_COPY_RATIO, &[name], first_copy);
+    if let Some(groups) = &flow.groups {
+        record_groups(name, groups);
+    }
+}
+
+fn record_groups(flow: &str, groups: &GroupTotals) {
+    for (cluster, watching) in [("source", &groups.source), ("target", &groups.target)] {
+        let labels = [flow, cluster, &watching.way, &watching.state];
+        set(&n::GROUPS_WATCHED, &labels, 1.0);
+    }
+    for (state, number) in &groups.groups {
+        set(&n::GROUPS, &[flow, state], *number as f64);
+    }
+    for (reason, positions) in &groups.waiting {
+        set(
+            &n::GROUP_POSITIONS_WAITING,
+            &[flow, reason],
+            *positions as f64,
+        );
+    }
+    set(
+        &n::GROUP_REREAD_RECORDS,
+        &[flow],
+        groups.reread_records as f64,
+    );
+    count(&n::GROUP_COMMITS, &[flow], groups.commits);
+    let bounds = DELAY_BOUNDS_MS.iter().map(ToString::to_string);
+    let bounds = bounds.chain(["+Inf".to_owned()]);
+    for (bound, number) in bounds.zip(&groups.delay_buckets) {
+        count(&n::GROUP_DELAY_BUCKET, &[flow, &bound], *number);
+    }
+    count(&n::GROUP_DELAY_SUM, &[flow], groups.delay_sum_ms);
+    let total = groups.delay_buckets.last().copied().unwrap_or(0);
+    count(&n::GROUP_DELAY_COUNT, &[flow], total);
 }
 
 fn record_partition(flow: &str, topic: &str, partition: &PartitionStatus) {

@@ -86,6 +86,23 @@ metrics! {
     FLOW_FIRST_COPY_RATIO = Gauge "twinlog_flow_first_copy_ratio" ["flow"]
         "How much of the first copy is done, 0 to 1; 1 once every partition has been caught up.";
 
+    GROUPS = Gauge "twinlog_groups" ["flow", "state"]
+        "Consumer groups by state (followed, gone_on_source, or the reason of the position that needs most attention).";
+    GROUP_POSITIONS_WAITING = Gauge "twinlog_group_positions_waiting" ["flow", "reason"]
+        "Positions of groups that are not on the target yet, by reason.";
+    GROUP_REREAD_RECORDS = Gauge "twinlog_group_reread_records" ["flow"]
+        "Records that groups would read again if the failover happened now, at most.";
+    GROUPS_WATCHED = Gauge "twinlog_groups_watched" ["flow", "cluster", "way", "state"]
+        "1 for the way in which the groups of the source and the target are watched (tail, poll) and its state (reading, following, failing).";
+    GROUP_COMMITS = Counter "twinlog_group_commits_total" ["flow"]
+        "Positions committed on the target.";
+    GROUP_DELAY_BUCKET = Counter "twinlog_group_commit_delay_milliseconds_bucket" ["flow", "le"]
+        "Positions by the time from the commit on the source to the one on the target, as the buckets of a histogram.";
+    GROUP_DELAY_SUM = Counter "twinlog_group_commit_delay_milliseconds_sum" ["flow"]
+        "The sum of these times.";
+    GROUP_DELAY_COUNT = Counter "twinlog_group_commit_delay_milliseconds_count" ["flow"]
+        "How many times were taken.";
+
     PARTITION_LAG_RECORDS = Gauge "twinlog_partition_lag_records" ["flow", "topic", "partition"]
         "Source offsets not yet on the target; absent while unknown.";
     PARTITION_LAG_BYTES = Gauge "twinlog_partition_lag_bytes" ["flow", "topic", "partition"]

@@ -45,6 +45,20 @@ fn flow_problems(flow: &FlowStatus) -> Vec<String> {
             flow.name
         ));
     }
+    if let Some(groups) = &flow.groups {
+        for (cluster, watching) in [
+            (&flow.source, &groups.source),
+            (&flow.target, &groups.target),
+        ] {
+            if watching.state != "following" {
+                problems.push(format!(
+                    "flow {}: the groups of {cluster} aren't followed{}",
+                    flow.name,
+                    because(Some(&watching.state), watching.detail.as_deref())
+                ));
+            }
+        }
+    }
     for topic in &flow.topics {
         for partition in &topic.partitions {
             if let Some(problem) = partition_problem(partition) {

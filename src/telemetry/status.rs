@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::groups::GroupTotals;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
 use super::rates::Counters;
 use super::readiness;
@@ -61,6 +62,9 @@ pub struct FlowStatus {
     pub totals: Totals,
     /// The first copy's progress; absent once every partition has been caught up.
     pub first_copy: Option<FirstCopy>,
+    /// The consumer groups in sum; absent where none are followed.
+    #[serde(default)]
+    pub groups: Option<GroupTotals>,
     /// The topics by name.
     pub topics: Vec<TopicStatus>,
 }
@@ -264,6 +268,7 @@ impl FlowStatus {
                 .collect(),
             totals,
             first_copy: first_copy.finish(),
+            groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
             topics,
         }
     }

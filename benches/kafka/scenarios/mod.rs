@@ -1,6 +1,7 @@
 //! One file per scenario.
 
 mod crash;
+mod groups;
 mod idle;
 mod latency;
 mod longline;
@@ -35,11 +36,13 @@ pub enum Scenario {
     Idle,
     /// The source 50 ms away.
     Longline,
+    /// Consumer groups' positions.
+    Groups,
 }
 
 impl Scenario {
     /// In the order in which they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Throughput,
         Self::Small,
         Self::Latency,
@@ -47,6 +50,7 @@ impl Scenario {
         Self::Crash,
         Self::Idle,
         Self::Longline,
+        Self::Groups,
     ];
 
     /// As on the command line.
@@ -59,6 +63,7 @@ impl Scenario {
             Self::Crash => "crash",
             Self::Idle => "idle",
             Self::Longline => "longline",
+            Self::Groups => "groups",
         }
     }
 
@@ -77,6 +82,7 @@ impl Scenario {
             Self::Crash => crash::run(options),
             Self::Idle => idle::run(options),
             Self::Longline => longline::run(options),
+            Self::Groups => groups::run(options),
         }
     }
 }
