@@ -204,9 +204,9 @@ fn a_consumer_that_read_on_the_target_while_twinlog_was_down_is_not_moved() {
     consumer
         .store_offset("meanwhile", 0, 50)
         .expect("it is stored");
-    consumer
-        .commit_consumer_state(CommitMode::Sync)
-        .expect("it is committed");
+    eventually(DEADLINE, "the consumer commits", || {
+        consumer.commit_consumer_state(CommitMode::Sync)
+    });
     case.commit_on_source(90);
     case.twinlog.launch();
     case.await_seen(90, "diverged");

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use twinlog::telemetry::groups::{
+    DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
+};
 use twinlog::telemetry::metrics;
 use twinlog::telemetry::names::{self, Kind};
 use twinlog::telemetry::progress::{
@@ -364,9 +367,48 @@ fn only_troubled_partitions_can_be_asked_for_and_sums_stay() {
 }
 
 /// A registry in which every metric has a value.
+/// A flow's groups, made up: one is followed, one diverged.
+struct Groups(DelayHistogram);
+
+impl GroupReporter for Groups {
+    fn report(&self) -> FlowGroups {
+        let watching = |way: &str, state: &str| Watching {
+            way: way.to_owned(),
+            state: state.to_owned(),
+            detail: None,
+        };
+        let group = |name: &str, state: &str, reread_records| GroupStatus {
+            group: name.to_owned(),
+            state: state.to_owned(),
+            reread_records,
+            ..GroupStatus::default()
+        };
+        let mut diverged = group("billing", "diverged", 7);
+        diverged.waiting.insert("diverged".to_owned(), 2);
+        FlowGroups {
+            flow: "dr".to_owned(),
+            source: watching("poll", "following"),
+            target: watching("tail", "reading"),
+            commits: 12,
+            groups: vec![group("audit", "followed", 0), diverged],
+        }
+    }
+
+    fn explain(&self, _group: &str) -> Option<GroupExplained> {
+        None
+    }
+
+    fn delays(&self) -> &DelayHistogram {
+        &self.0
+    }
+}
+
 fn everything() -> Registry {
     let registry = Registry::default();
     let flow = running(&registry);
+    let delays = DelayHistogram::default();
+    [3, 700].into_iter().for_each(|delay| delays.note(delay));
+    flow.set_groups(Some(Arc::new(Groups(delays))));
     flow.count_error("leader_moved");
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.records.store(40, Relaxed);
@@ -388,6 +430,14 @@ fn metrics_say_what_the_report_says() {
         "twinlog_flow_records_total{flow=\"dr\"} 40",
         "twinlog_flow_batches_total{flow=\"dr\",kind=\"passed\"} 3",
         "twinlog_flow_errors_total{flow=\"dr\",kind=\"leader_moved\"} 1",
+        "twinlog_groups{flow=\"dr\",state=\"diverged\"} 1",
+        "twinlog_groups_watched{flow=\"dr\",cluster=\"source\",way=\"poll\",state=\"following\"} 1",
+        "twinlog_group_positions_waiting{flow=\"dr\",reason=\"diverged\"} 2",
+        "twinlog_group_reread_records{flow=\"dr\"} 7",
+        "twinlog_group_commits_total{flow=\"dr\"} 12",
+        "twinlog_group_commit_delay_milliseconds_bucket{flow=\"dr\",le=\"500\"} 1",
+        "twinlog_group_commit_delay_milliseconds_bucket{flow=\"dr\",le=\"+Inf\"} 2",
+        "twinlog_group_commit_delay_milliseconds_sum{flow=\"dr\"} 703",
         "twinlog_partition_lag_records{flow=\"dr\",topic=\"orders \\\"x\\\"\\\\\",partition=\"0\"} 60",
         "twinlog_partition_source_position_offset{flow=\"dr\",topic=\"orders\",partition=\"1\"} 1",
     ] {
@@ -467,4 +517,20 @@ fn partition_series_are_capped_and_the_sums_are_not() {
         .filter(|l| l.starts_with("twinlog_partition_lag_records{"))
         .count();
     assert_eq!(series, metrics::PARTITION_SERIES_MAX);
+}
+
+#[test]
+fn groups_that_are_not_followed_are_not_ready() {
+    let registry = Registry::default();
+    let flow = running(&registry);
+    let before = StatusReport::build(&registry, now_ms());
+    assert!(before.ready, "{:?}", before.not_ready);
+    flow.set_groups(Some(Arc::new(Groups(DelayHistogram::default()))));
+    let report = StatusReport::build(&registry, now_ms());
+    assert_eq!(report.not_ready.len(), 1, "{:?}", report.not_ready);
+    assert!(
+        report.not_ready[0].contains("groups of standby"),
+        "{:?}",
+        report.not_ready
+    );
 }

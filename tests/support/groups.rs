@@ -10,6 +10,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::client;
+use super::wait::eventually;
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -33,9 +34,11 @@ pub fn commit(bootstrap: &str, group: &str, positions: &[(&str, i32, i64)]) {
         list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
             .expect("a valid offset");
     }
-    group_client(bootstrap, group)
-        .commit(&list, CommitMode::Sync)
-        .unwrap_or_else(|error| panic!("group {group} commits: {error}"));
+    let client = group_client(bootstrap, group);
+    // A coordinator that was only just found may not have loaded its groups yet.
+    eventually(ANSWER, &format!("group {group} commits"), || {
+        client.commit(&list, CommitMode::Sync)
+    });
 }
 
 /// A group's position on each partition of a topic; `None` where it has none.
@@ -44,9 +47,10 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> 
     for partition in 0..partitions {
         list.add_partition(topic, partition);
     }
-    let found = group_client(bootstrap, group)
-        .committed_offsets(list, ANSWER)
-        .unwrap_or_else(|error| panic!("positions of {group}: {error}"));
+    let client = group_client(bootstrap, group);
+    let found = eventually(ANSWER, &format!("positions of {group}"), || {
+        client.committed_offsets(list.clone(), ANSWER)
+    });
     (0..partitions)
         .map(|partition| {
             let element = found.find_partition(topic, partition)?;

@@ -23,7 +23,8 @@ const FIND_AT_ONCE: usize = 1_000;
 pub(super) type Answers<T> = Vec<(String, Result<T, i16>)>;
 
 /// Reads an answer, given the groups that were asked about.
-type ReadAnswer<R, T> = dyn Fn(&[String], <R as Request>::Response) -> Answers<T> + Send + Sync;
+type ReadAnswer<'a, R, T> =
+    dyn Fn(&[String], <R as Request>::Response) -> Answers<T> + Send + Sync + 'a;
 
 /// One question about many groups.
 pub(super) struct Question<'a, R: Request, T> {
@@ -33,7 +34,7 @@ pub(super) struct Question<'a, R: Request, T> {
     pub(super) at_once: usize,
     pub(super) version_max: i16,
     pub(super) request: &'a (dyn Fn(&[String]) -> R + Send + Sync),
-    pub(super) answers: &'a ReadAnswer<R, T>,
+    pub(super) answers: &'a ReadAnswer<'a, R, T>,
     /// Whether it may be asked again after a broken connection, when it may have been answered.
     pub(super) may_repeat: bool,
 }
