@@ -8,6 +8,7 @@ pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod flow;
+pub mod groups;
 pub mod http;
 pub mod offsets;
 pub mod state;

@@ -1,0 +1,3 @@
+//! Consumer groups: what of them is carried to the standby.
+
+pub mod mirrormaker;
