@@ -182,7 +182,11 @@ impl Heartbeat {
         let target = key.string("target alias")?;
         let mut value = Reader(value);
         value.version()?;
-        Self::new(source, target, i64::from_be_bytes(value.bytes("timestamp")?))
+        Self::new(
+            source,
+            target,
+            i64::from_be_bytes(value.bytes("timestamp")?),
+        )
     }
 }
 

@@ -130,10 +130,7 @@ impl CompatWriter {
         let mut ticks = ticks();
         let mut created = false;
         loop {
-            let last = cancel
-                .run_until_cancelled(ticks.tick())
-                .await
-                .is_none();
+            let last = cancel.run_until_cancelled(ticks.tick()).await.is_none();
             let outcome = self.flush(&mut created).await;
             condition.is_now(&outcome);
             created &= !is_topic_gone(&outcome);

@@ -89,7 +89,10 @@ fn what_is_broken_is_named() {
     let read = Checkpoint::decode(&key, &value);
     assert_eq!(read, Err(FormatError::NotUtf8 { field: "metadata" }));
     value[1] = 1;
-    assert_eq!(Checkpoint::decode(&key, &value), Err(FormatError::Version(1)));
+    assert_eq!(
+        Checkpoint::decode(&key, &value),
+        Err(FormatError::Version(1))
+    );
     let field = "source alias";
     let read = Heartbeat::decode(&[0xff, 0xff], &[]);
     assert_eq!(read, Err(FormatError::Negative { field, value: -1 }));
