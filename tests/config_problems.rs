@@ -291,6 +291,7 @@ fn bad_values_have_a_reason() {
         ),
         ("offsets: { burn_limit: -3 }", "`-3` is not a whole number"),
         ("on_recreate: record", "expected `stop` or `recreate`"),
+        ("mirrormaker_compat: yes", "expected `true` or `false`"),
     ] {
         let text = format!(
             "clusters:

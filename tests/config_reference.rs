@@ -45,6 +45,7 @@ fn the_reference_has_every_key() {
         "on_recreate",
         "discovery_interval",
         "replication_factor",
+        "mirrormaker_compat",
         "listen",
     ];
     for key in keys {
@@ -85,6 +86,7 @@ fn defaults_are_right_for_a_hot_standby() {
     assert_eq!(flow.on_recreate, OnRecreate::Stop);
     assert_eq!(flow.discovery_interval, Duration::from_secs(1));
     assert_eq!(flow.replication_factor, None);
+    assert!(!flow.mirrormaker_compat);
 }
 
 /// rdkafka judges the names and values: what we hand over must make a client.

@@ -30,7 +30,7 @@ fn every_flow_key_has_its_effect() {
         "rename: '{source}.{topic}', offsets: { mode: mapped, burn_limit: 5 }, start: latest, \
          limits: { bytes_per_second: 10MiB, in_flight: 8 MB, partition_in_flight: 2097152 }, \
          on_gap: record, on_recreate: recreate, discovery_interval: 250ms, replication_factor: 3, \
-         topics: { include: [a.*, b], exclude: [ab] }",
+         mirrormaker_compat: true, topics: { include: [a.*, b], exclude: [ab] }",
     );
     assert_eq!(flow.rename.apply("a", "t"), "a.t");
     assert_eq!((flow.offsets, flow.burn_limit), (OffsetsMode::Mapped, 5));
@@ -42,6 +42,7 @@ fn every_flow_key_has_its_effect() {
     assert_eq!(flow.on_recreate, OnRecreate::Recreate);
     assert_eq!(flow.discovery_interval, Duration::from_millis(250));
     assert_eq!(flow.replication_factor, Some(3));
+    assert!(flow.mirrormaker_compat);
     assert!(flow.topics.matches("ac") && !flow.topics.matches("ab"));
     // Not written, so still the default.
     assert!(!flow.groups.matches("console-consumer-1"));

@@ -41,6 +41,9 @@ pub struct FlowConfig {
     /// Replicas of topics made on the target; `None` (`auto`, the default) takes the source's,
     /// lowered to the number of target brokers.
     pub replication_factor: Option<i16>,
+    /// Whether MirrorMaker 2's checkpoints and heartbeats are written to the target too, for tools
+    /// that read them (`RemoteClusterUtils`, `MirrorClient`). Default false.
+    pub mirrormaker_compat: bool,
 }
 
 /// How groups are followed.
@@ -111,7 +114,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 12] = [
+pub(super) const KEYS: [&str; 13] = [
     "source",
     "target",
     "topics",
@@ -124,6 +127,7 @@ pub(super) const KEYS: [&str; 12] = [
     "on_recreate",
     "discovery_interval",
     "replication_factor",
+    "mirrormaker_compat",
 ];
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
 pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
@@ -205,6 +209,11 @@ pub(super) fn read(
         replication_factor: reader
             .value(table, "replication_factor", replication_factor)
             .flatten(),
+        mirrormaker_compat: reader
+            .value(table, "mirrormaker_compat", |text| {
+                values::choice(text, &[("true", true), ("false", false)])
+            })
+            .unwrap_or(false),
     }
 }
 

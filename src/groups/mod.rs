@@ -16,6 +16,7 @@ mod commit;
 mod decide;
 mod follow;
 mod ledger;
+pub mod mirrormaker;
 mod observe;
 mod poll;
 mod positions;

@@ -69,7 +69,7 @@ fn judge(version: KafkaVersion, arguments: &[&str]) -> Output {
 }
 
 /// The logging settings of scripts and tests: warnings, to standard error.
-fn logging() -> [String; 2] {
+pub(super) fn logging() -> [String; 2] {
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib");
     [
         format!("-Dlog4j2.configurationFile={scripts}/log4j2.properties"),

@@ -18,6 +18,7 @@ pub mod flow;
 pub mod groups;
 pub mod http;
 pub mod java;
+pub mod mirror_tools;
 pub mod ports;
 pub mod process;
 pub mod produce;
@@ -39,6 +40,7 @@ pub use compare::{
 pub use crash::{Dice, await_all_same, await_caught_up, two_clusters};
 pub use ends::Ends;
 pub use java::{java_produce, java_read};
+pub use mirror_tools::mirror_tools;
 pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
 pub use read::{Isolation, Seen, read_all};
 pub use twinlog::Twinlog;
