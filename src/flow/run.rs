@@ -19,6 +19,7 @@ use super::shared::Flow;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
+use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View};
 use crate::state::{FlowRecord, StateError, StateStore, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
@@ -218,7 +219,16 @@ async fn producers(
 async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: CancellationToken) {
     let view = Arc::new(View::new(flow.config.name.clone(), flow.clone()));
     flow.progress.set_groups(Some(view.clone()));
+    let mirrormaker = flow.config.mirrormaker_compat.then(|| {
+        let (source, target) = (flow.config.source.clone(), flow.config.target.clone());
+        Arc::new(CompatWriter::new(flow.target.clone(), source, target))
+    });
+    if let Some(writer) = mirrormaker.clone() {
+        let cancel = cancel.clone();
+        tracker.spawn(async move { writer.run(cancel).await });
+    }
     let follow = Follow {
+        mirrormaker,
         flow: flow.config.name.clone(),
         groups: flow.config.groups.clone(),
         overwrite: flow.config.group_rules.on_diverged == OnDiverged::Follow,

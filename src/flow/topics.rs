@@ -10,6 +10,7 @@ use super::intake::IntakeRules;
 use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
 use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
+use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, StateError, TopicRecord};
 use crate::telemetry::progress::TopicNote;
@@ -56,11 +57,21 @@ pub fn selected<'a>(
     flow: &FlowConfig,
     metadata: &'a Metadata,
 ) -> Vec<(&'a String, &'a TopicMetadata)> {
+    let compat = flow
+        .mirrormaker_compat
+        .then(|| CompatTopics::new(&flow.source));
+    let is_ours = |name: &str| {
+        let target = flow.rename.apply(&flow.source, name);
+        compat
+            .as_ref()
+            .is_some_and(|topics| topics.contains(&target))
+    };
     metadata
         .topics
         .iter()
         .filter(|(name, topic)| {
             !topic.internal
+                && !is_ours(name)
                 && topic.error.is_none()
                 && !topic.partitions.is_empty()
                 && !is_internal_topic(name)

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
 use super::decide::{Blocked, Commit, Situation, Verdict, decide};
 use super::ledger::{self, Remembered};
+use super::mirrormaker::{Checkpoint, CompatWriter};
 use super::observe::{Seen, observe};
 use super::positions::{Place, Positions};
 use super::report::{Health, View};
@@ -25,7 +26,7 @@ use crate::config::Selector;
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, StateStore, keys};
 use crate::telemetry::progress::now_ms;
-use crate::wire::Cluster;
+use crate::wire::{Cluster, TopicPartition};
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
 /// after its record landed.
@@ -59,6 +60,37 @@ pub struct Follow {
     pub store: Arc<StateStore>,
     /// The copy.
     pub positions: Arc<dyn Positions>,
+    /// MirrorMaker 2's topics, where its tools are to keep working.
+    pub mirrormaker: Option<Arc<CompatWriter>>,
+}
+
+impl Follow {
+    /// Tells MirrorMaker 2's tools where a group is.
+    fn note_checkpoint(
+        &self,
+        group: &str,
+        target: &TopicPartition,
+        source: &Commit,
+        target_offset: i64,
+    ) {
+        let Some(writer) = &self.mirrormaker else {
+            return;
+        };
+        let checkpoint = Checkpoint::new(
+            group,
+            target.topic.as_str(),
+            target.partition,
+            source.offset,
+            target_offset,
+            &*source.metadata,
+        );
+        match checkpoint {
+            Ok(checkpoint) => writer.note(checkpoint),
+            Err(error) => {
+                tracing::debug!(group, partition = %target, %error, "no checkpoint for MirrorMaker 2's tools");
+            }
+        }
+    }
 }
 
 type RowName = (Arc<str>, Key);
@@ -381,6 +413,11 @@ impl Follower {
             overwrite: self.context.overwrite,
         });
         let on_target_offset = on_target.map(|commit| commit.offset);
+        if let (Verdict::Current, Place::Known { target, .. }, Some(offset)) =
+            (&verdict, &place, on_target_offset)
+        {
+            self.context.note_checkpoint(name, target, &source, offset);
+        }
         let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
         match verdict {
             Verdict::Current => {
@@ -493,6 +530,12 @@ impl Follower {
                     };
                     match result {
                         Ok(()) => {
+                            if let Some(source) = row.source.as_ref().filter(|source| {
+                                !sent.restores && source.offset == sent.source_offset
+                            }) {
+                                let (to, at) = (&sent.target, sent.offset);
+                                self.context.note_checkpoint(&attempt.group, to, source, at);
+                            }
                             row.applied = (!sent.restores).then_some(sent.offset);
                             row.applied_source = sent.source_offset;
                             row.set_blocked(None, now);
