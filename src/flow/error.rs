@@ -1,6 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
 use crate::batch::BatchError;
+use crate::state::StateError;
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -121,6 +122,18 @@ pub enum Trouble {
         /// The log's end.
         log_end: i64,
     },
+}
+
+/// Only a value that can't be read needs an operator: a broker that was away or a batch that was
+/// damaged on its way is asked for again.
+impl From<StateError> for Trouble {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Wire(error) => Self::Wire(error),
+            StateError::Batch(error) => Self::Batch(error),
+            StateError::Value { .. } => Self::NotIdentical(error.to_string()),
+        }
+    }
 }
 
 impl Trouble {
@@ -294,4 +307,23 @@ pub enum FlowError {
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ErrorContext;
+
+    #[test]
+    fn only_state_that_cannot_be_read_stops_a_partition() {
+        let context = ErrorContext::cluster("standby");
+        let busy = kafka_protocol::ResponseError::NotEnoughReplicas;
+        let away = StateError::Wire(WireError::server(context, busy, None));
+        assert_eq!(Trouble::from(away).policy(), Policy::Reopen);
+        let value = StateError::Value {
+            key: "key".to_owned(),
+            reason: "not JSON".to_owned(),
+        };
+        assert_eq!(Trouble::from(value).policy(), Policy::StopPartition);
+    }
 }

@@ -258,10 +258,7 @@ async fn resume_mapped(
     data_known: bool,
 ) -> Result<Resume, Trouble> {
     let key = flow.map_key(&one.topic.source_topic, one.partition);
-    let stored = flow
-        .store
-        .get::<MapRecord>(&key)
-        .map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    let stored = flow.store.get::<MapRecord>(&key)?;
     let map = match stored {
         Some(stored) => stored.map,
         None => {
@@ -345,10 +342,7 @@ async fn check_source(
         to: ends.source_start,
         noticed_at_ms: now_ms(),
     };
-    flow.store
-        .put(&key, &record)
-        .await
-        .map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    flow.store.put(&key, &record).await?;
     tracing::warn!(
         topic = &*one.topic.source_topic,
         partition = one.partition,

@@ -11,7 +11,7 @@ use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
 use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{MapRecord, StateError, TopicRecord};
+use crate::state::{MapRecord, TopicRecord};
 use crate::telemetry::progress::TopicNote;
 use crate::wire::{self, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
@@ -93,7 +93,7 @@ pub async fn ensure(
 ) -> Result<TopicContext, Trouble> {
     let key = flow.topic_key(found.name);
     let target_topic = flow.config.rename.apply(&flow.config.source, found.name);
-    let mut record: Option<TopicRecord> = flow.store.get(&key).map_err(state_trouble)?;
+    let mut record: Option<TopicRecord> = flow.store.get(&key)?;
     let mut target = found.target.filter(|topic| topic.error.is_none());
 
     if let Some(known) = &record {
@@ -130,14 +130,6 @@ pub async fn ensure(
         record,
         rules,
     })
-}
-
-fn state_trouble(error: StateError) -> Trouble {
-    match error {
-        StateError::Wire(error) => Trouble::Wire(error),
-        StateError::Batch(error) => Trouble::Batch(error),
-        other => Trouble::NotIdentical(other.to_string()),
-    }
 }
 
 /// A list of all topics leaves out those that we may not describe, and a broker may not know every
@@ -207,17 +199,12 @@ async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trou
     for partition in 0..known.origins.len() {
         if known.mapped {
             let key = flow.map_key(name, i32::try_from(partition).unwrap_or(i32::MAX));
-            flow.store.remove(&key).await.map_err(state_trouble)?;
+            flow.store.remove(&key).await?;
         }
     }
-    flow.store
-        .remove(&flow.seen_key(name))
-        .await
-        .map_err(state_trouble)?;
-    flow.store
-        .remove(&flow.topic_key(name))
-        .await
-        .map_err(state_trouble)
+    flow.store.remove(&flow.seen_key(name)).await?;
+    flow.store.remove(&flow.topic_key(name)).await?;
+    Ok(())
 }
 
 /// A known topic: its counterpart must still be the one that we filled, with as many partitions.
@@ -237,7 +224,7 @@ async fn grow(
         // Added partitions are copied from their first record, whatever `start` says.
         record.origins.resize(wanted, 0);
         write_maps(flow, found.name, &record, found.source).await?;
-        flow.store.put(key, &record).await.map_err(state_trouble)?;
+        flow.store.put(key, &record).await?;
     }
     Ok(record)
 }
@@ -305,7 +292,7 @@ async fn begin(
         origins,
     };
     write_maps(flow, found.name, &record, found.source).await?;
-    flow.store.put(key, &record).await.map_err(state_trouble)?;
+    flow.store.put(key, &record).await?;
     Ok(record)
 }
 
@@ -321,17 +308,9 @@ async fn write_maps(
     }
     for (partition, origin) in source.partitions.iter().zip(&record.origins) {
         let key = flow.map_key(name, partition.index);
-        if flow
-            .store
-            .get::<MapRecord>(&key)
-            .map_err(state_trouble)?
-            .is_none()
-        {
+        if flow.store.get::<MapRecord>(&key)?.is_none() {
             let map = OffsetMap::starting_at(SourceOffset(*origin), TargetOffset(0));
-            flow.store
-                .put(&key, &MapRecord { v: 1, map })
-                .await
-                .map_err(state_trouble)?;
+            flow.store.put(&key, &MapRecord { v: 1, map }).await?;
         }
     }
     Ok(())
