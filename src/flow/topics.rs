@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
@@ -21,6 +22,9 @@ const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 const COALESCE_BELOW_BYTES: usize = 16 * 1024;
 /// Merged batches grow to about this many source bytes.
 const COALESCE_TO_BYTES: usize = 128 * 1024;
+/// Looks at a topic that was just deleted, and the pause between two of them: 5 s in all.
+const DELETED_LOOKS: u32 = 100;
+const GONE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic that is being copied.
 #[derive(Debug)]
@@ -98,7 +102,7 @@ pub async fn ensure(
 
     if let Some(known) = &record {
         if target.is_none() {
-            confirm_gone(flow, &known.target_topic).await?;
+            await_gone(flow, &known.target_topic, 1).await?;
         }
         if known.source_topic_id != found.source.topic_id {
             replace_recreated(flow, found.name, known, target).await?;
@@ -132,20 +136,34 @@ pub async fn ensure(
     })
 }
 
-/// A list of all topics leaves out those that we may not describe, and a broker may not know every
-/// topic yet: only an answer about this one name says that it is gone. What we remember about a
-/// copy isn't dropped for less.
-async fn confirm_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
-    let cluster = format!("target ({})", flow.target.name());
-    let metadata = flow
-        .target
-        .metadata(Some(&[target_topic.to_owned()]))
-        .await?;
-    match metadata.topics.get(target_topic).map(|topic| topic.error) {
-        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(()),
-        Some(Some(code)) => Err(Trouble::broker(&cluster, code, None)),
-        Some(None) => Err(Trouble::LeaderMoved { cluster }),
+/// Whether a topic is gone, from an answer about its name. A list of all topics leaves out those
+/// that we may not describe, and a broker may not know every topic yet; asked for by name, a topic
+/// that is hidden from us is TOPIC_AUTHORIZATION_FAILED (`KafkaApis.handleTopicMetadataRequest`).
+///
+/// # Errors
+/// When the broker may not or can't say.
+pub(super) fn is_gone(metadata: &Metadata, cluster: &str, topic: &str) -> Result<bool, Trouble> {
+    match metadata.topics.get(topic).map(|topic| topic.error) {
+        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(true),
+        Some(None) => Ok(false),
+        Some(Some(code)) => Err(Trouble::broker(cluster, code, None)),
     }
+}
+
+/// What we remember about a copy isn't dropped before the target says that it is gone.
+async fn await_gone(flow: &Flow, target_topic: &str, looks: u32) -> Result<(), Trouble> {
+    let cluster = format!("target ({})", flow.target.name());
+    let name = [target_topic.to_owned()];
+    for look in 1..=looks {
+        let metadata = flow.target.metadata(Some(&name)).await?;
+        if is_gone(&metadata, &cluster, target_topic)? {
+            return Ok(());
+        }
+        if look < looks {
+            tokio::time::sleep(GONE_PAUSE).await;
+        }
+    }
+    Err(Trouble::LeaderMoved { cluster })
 }
 
 async fn replace_recreated(
@@ -168,30 +186,10 @@ async fn replace_recreated(
     flow.close_topic(name).await;
     if target.is_some() {
         wire::delete_topic(&flow.target, &known.target_topic).await?;
-        wait_gone(flow, &known.target_topic).await?;
+        // Deletion is asynchronous in the brokers; a create right behind it would be refused.
+        await_gone(flow, &known.target_topic, DELETED_LOOKS).await?;
     }
     forget(flow, name, known).await
-}
-
-/// Deletion is asynchronous in the brokers; a create right behind it would be refused.
-async fn wait_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
-    for _ in 0..100 {
-        let metadata = flow
-            .target
-            .metadata(Some(&[target_topic.to_owned()]))
-            .await?;
-        if metadata
-            .topics
-            .get(target_topic)
-            .is_none_or(|topic| topic.error.is_some())
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    Err(Trouble::LeaderMoved {
-        cluster: format!("target ({})", flow.target.name()),
-    })
 }
 
 async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
