@@ -259,12 +259,21 @@ impl Trouble {
             Self::Broker {
                 code: E::MessageTooLarge,
                 ..
-            } => "raise max.message.bytes of the target topic to the source's",
+            } => {
+                "raise max.message.bytes of the target topic to the source's, then restart Twinlog"
+            }
+            Self::Broker {
+                code: E::InvalidRecord,
+                ..
+            } => {
+                "most often a record without a key for a compacted target topic: set its cleanup.policy to delete \
+                 or exclude the topic, then restart Twinlog; else the target broker's log says why"
+            }
             Self::Broker {
                 code: E::InvalidTimestamp,
                 ..
             } => {
-                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807"
+                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807, then restart Twinlog"
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
@@ -287,6 +296,9 @@ impl Trouble {
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
             Self::MapMismatch { .. } => "delete the target topic so that it is copied again",
+            _ if self.policy() == Policy::StopPartition => {
+                "remove what the target broker complains about, then restart Twinlog"
+            }
             _ => "it is tried again by itself",
         }
     }
@@ -313,6 +325,17 @@ pub enum FlowError {
 mod tests {
     use super::*;
     use crate::wire::ErrorContext;
+
+    #[test]
+    fn a_stopped_partition_never_claims_to_be_tried_again() {
+        use kafka_protocol::ResponseError as E;
+        for code in [E::InvalidRecord, E::PolicyViolation, E::NotEnoughReplicas] {
+            let trouble = Trouble::broker("target (standby)", code, None);
+            let stopped = trouble.policy() == Policy::StopPartition;
+            let again = trouble.hint().contains("tried again");
+            assert_ne!(stopped, again, "{code}: {}", trouble.hint());
+        }
+    }
 
     #[test]
     fn only_state_that_cannot_be_read_stops_a_partition() {
