@@ -397,6 +397,7 @@ impl Supervisor {
             map: resume.map,
             absorb_until: resume.absorb_until,
             read_at: resume.read_at,
+            newest_filler: resume.newest_filler,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
         }));
