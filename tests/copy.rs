@@ -65,7 +65,7 @@ fn everything_is_copied(version: KafkaVersion) {
         .with("message.max.bytes", 6_000_000)
         .produce(&source);
 
-    let twinlog = Twinlog::between(&source, &target);
+    let mut twinlog = Twinlog::between(&source, &target);
     for topic in ["codecs", "transactions", "append-time", "shifted", "large"] {
         await_same(&source, &target, topic, DEADLINE);
     }
@@ -88,6 +88,8 @@ fn everything_is_copied(version: KafkaVersion) {
         status["flows"][0]["totals"]["lag_records"] == 0
     });
     assert_eq!(status["flows"][0]["state"], "running", "{status:#}");
+    assert!(twinlog.terminate().success());
+    twinlog.assert_quiet(&[]);
 }
 
 /// Topics and partitions are being copied within 2 s of their creation. The best of three counts,
