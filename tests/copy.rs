@@ -2,11 +2,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use support::admin::partition_count;
 use support::{
     Codec, HeaderStyle, Isolation, KafkaVersion, Load, Transactions, Twinlog, add_partitions,
-    assert_same, await_same, create_topic, delete_records, java_produce, java_read, pair, read_all,
+    assert_same, await_same, create_topic, delete_records, end_offset, eventually, java_produce,
+    java_read, pair, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -63,7 +65,7 @@ fn everything_is_copied(version: KafkaVersion) {
         .with("message.max.bytes", 6_000_000)
         .produce(&source);
 
-    let twinlog = Twinlog::between(&source, &target);
+    let mut twinlog = Twinlog::between(&source, &target);
     for topic in ["codecs", "transactions", "append-time", "shifted", "large"] {
         await_same(&source, &target, topic, DEADLINE);
     }
@@ -80,11 +82,66 @@ fn everything_is_copied(version: KafkaVersion) {
     add_partitions(&source, "later", 3);
     Load::new("later", 300).first(100).produce(&source);
     await_same(&source, &target, "later", DEADLINE);
+    new_ones_are_copied_at_once(&source, &target);
 
     let status = twinlog.wait_until(DEADLINE, "everything is caught up", |status| {
         status["flows"][0]["totals"]["lag_records"] == 0
     });
     assert_eq!(status["flows"][0]["state"], "running", "{status:#}");
+    assert!(twinlog.terminate().success());
+    twinlog.assert_quiet(&[]);
+}
+
+/// Topics and partitions are being copied within 2 s of their creation. The best of three counts,
+/// since this machine may be busy with something else.
+fn new_ones_are_copied_at_once(source: &str, target: &str) {
+    let topics = (1..=3).map(|number| {
+        let topic = format!("prompt-{number}");
+        let create = || create_topic(source, &topic, 1, &[]);
+        first_arrival(source, target, &topic, 0, create)
+    });
+    assert_prompt("a topic", topics);
+    create_topic(source, "growing", 1, &[]);
+    let partitions = (1..=3).map(|number| {
+        let total = usize::try_from(number + 1).expect("small");
+        let create = || add_partitions(source, "growing", total);
+        first_arrival(source, target, "growing", number, create)
+    });
+    assert_prompt("a partition", partitions);
+}
+
+/// The time from before the creation to the first record's arrival on the target.
+fn first_arrival(
+    source: &str,
+    target: &str,
+    topic: &str,
+    partition: i32,
+    create: impl FnOnce(),
+) -> Duration {
+    let began = Instant::now();
+    create();
+    Load::new(topic, 1).partition(partition).produce(source);
+    let what = format!("{topic}-{partition} has its first record");
+    eventually(DEADLINE, &what, || {
+        match partition_count(target, topic) > partition && end_offset(target, topic, partition) > 0
+        {
+            true => Ok(()),
+            false => Err(began.elapsed()),
+        }
+    });
+    began.elapsed()
+}
+
+fn assert_prompt(what: &str, arrivals: impl Iterator<Item = Duration>) {
+    let mut seen = Vec::new();
+    for arrival in arrivals {
+        seen.push(arrival);
+        if arrival <= Duration::from_secs(2) {
+            println!("{what} is copied after {seen:?}");
+            return;
+        }
+    }
+    panic!("{what} is copied only after {seen:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use support::{
@@ -86,7 +87,17 @@ fn await_gaps(source: &str) {
     });
 }
 
+/// Two pairs of clusters under load at once would only measure the machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn killed_again_and_again_on_4_3() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     killed_again_and_again(KafkaVersion::V4_3);
+}
+
+#[test]
+fn killed_again_and_again_on_3_9() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    killed_again_and_again(KafkaVersion::V3_9);
 }

@@ -1,4 +1,4 @@
-//! Missing rights on the target are named, and never taken for something else.
+//! Missing rights are named, and never taken for something else.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::flow::{
 };
 use support::{
     Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same,
-    create_topic, eventually, read_all,
+    create_topic, delete_topic, eventually, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -92,6 +92,52 @@ fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
     allow(&target, TOPIC, "hidden", "User:ANONYMOUS");
     await_same(&source, &target, "hidden", DEADLINE);
     assert!(!twinlog.log().contains("copied again"), "{}", twinlog.log());
+}
+
+#[test]
+fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
+    let source = strict_cluster();
+    let source = source.bootstrap();
+    let (_, target) = support::pair(KafkaVersion::V4_3);
+    let target = target.bootstrap();
+    for topic in ["veiled", "veiled.deleted"] {
+        create_topic(&source, topic, 2, &[]);
+        Load::new(topic, 100).produce(&source);
+    }
+    let config = flow_config("veiled", "veiled.*", &source, &target, "");
+    let mut twinlog = Twinlog::start(&config);
+    for topic in ["veiled", "veiled.deleted"] {
+        await_same(&source, &target, topic, DEADLINE);
+    }
+
+    allow(&source, TOPIC, "veiled", "User:somebody");
+    let hint = "grant READ and DESCRIBE on this topic to Twinlog's principal on the source";
+    let is_named = |status: &serde_json::Value| {
+        (0..2).all(|number| {
+            let partition = partition_status(status, "veiled", number);
+            partition["state"] == "retrying"
+                && partition["reason"] == "not_authorized"
+                && partition["detail"].to_string().contains(hint)
+        })
+    };
+    // A fetch that is refused says the same at once; a topic that really is gone leaves the
+    // status in a later look, so by then the list without `veiled` has been judged too.
+    twinlog.wait_until(DEADLINE, "the missing right is named", is_named);
+    delete_topic(&source, "veiled.deleted");
+    let status = twinlog.wait_until(DEADLINE, "the deleted topic is gone", |status| {
+        topic_status(status, "veiled.deleted").is_null()
+    });
+    assert!(is_named(&status), "{status:#}");
+    let gone = |log: &str| log.matches("the source topic is gone").count();
+    assert_eq!(gone(&twinlog.log()), 1, "{}", twinlog.log());
+
+    // Also to a Twinlog that never saw it.
+    assert!(twinlog.terminate().success());
+    twinlog.launch();
+    twinlog.wait_until(DEADLINE, "the missing right is named again", is_named);
+    allow(&source, TOPIC, "veiled", "User:ANONYMOUS");
+    Load::new("veiled", 100).first(100).produce(&source);
+    await_same(&source, &target, "veiled", DEADLINE);
 }
 
 #[test]

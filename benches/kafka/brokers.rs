@@ -18,6 +18,11 @@ pub fn options(name: &str) -> ClusterOptions {
         "-Xmx512m".into(),
         "-XX:TieredStopAtLevel=4".into(),
     ];
+    // More arguments, such as -XX:StartFlightRecording, to see what a broker's time goes to.
+    if let Ok(more) = std::env::var("BENCH_BROKER_JVM_ARGUMENTS") {
+        let more = more.split_whitespace().map(str::to_owned);
+        options.jvm_arguments.extend(more);
+    }
     options
 }
 

@@ -14,6 +14,7 @@ use super::error::Trouble;
 use super::shared::Flow;
 use super::topic_config::TopicConfigs;
 use super::topics::{self, Found, TopicContext};
+use crate::state::TopicRecord;
 use crate::telemetry::progress::FlowState;
 use crate::wire::{self, Metadata, TopicMetadata, WireError};
 
@@ -52,7 +53,24 @@ struct Shape {
 
 enum Known {
     Ready(Shape),
-    Resting(Instant),
+    Resting {
+        until: Instant,
+        /// As last seen on the source.
+        partitions: usize,
+    },
+}
+
+impl Known {
+    fn partitions(&self) -> usize {
+        match self {
+            Self::Ready(shape) => shape.partitions,
+            Self::Resting { partitions, .. } => *partitions,
+        }
+    }
+
+    fn rests(&self) -> bool {
+        matches!(self, Self::Resting { until, .. } if Instant::now() < *until)
+    }
 }
 
 /// Runs until cancelled.
@@ -61,7 +79,7 @@ pub async fn run(
     found: mpsc::UnboundedSender<Discovered>,
     cancel: CancellationToken,
 ) {
-    let mut known: HashMap<String, Known> = HashMap::new();
+    let mut known = remembered(&flow);
     let mut first_look = true;
     let mut target_seen = None;
     loop {
@@ -111,7 +129,9 @@ async fn look(
         *target_seen = Some(seen);
         changed = self::changed(flow, known, &source, &target);
     }
-    report_gone(flow, known, &source, found);
+    report_missing(flow, known, first_look, &source, found)
+        .await
+        .map_err(|error| ("source_unreachable", error))?;
     if changed.is_empty() {
         return Ok(());
     }
@@ -160,7 +180,7 @@ fn changed(
         .into_iter()
         .filter(|(name, topic)| match known.get(*name) {
             None => true,
-            Some(Known::Resting(until)) => Instant::now() >= *until,
+            Some(resting @ Known::Resting { .. }) => !resting.rests(),
             Some(Known::Ready(shape)) => {
                 let target_name = flow.config.rename.apply(&flow.config.source, name);
                 *shape != shape_of(topic, target.topics.get(&target_name), shape)
@@ -186,19 +206,78 @@ fn shape_of(source: &TopicMetadata, target: Option<&TopicMetadata>, known: &Shap
     }
 }
 
-fn report_gone(
+/// The topics that an earlier run copied: one of them that is hidden from us now isn't forgotten.
+fn remembered(flow: &Flow) -> HashMap<String, Known> {
+    let prefix = flow.topic_key("");
+    let mut known = HashMap::new();
+    for key in flow.store.keys(&prefix) {
+        let record: Option<TopicRecord> = flow.store.get(&key).ok().flatten();
+        let name = key.strip_prefix(&prefix).unwrap_or_default();
+        if let (Some(record), true) = (record, flow.config.topics.matches(name)) {
+            let resting = Known::Resting {
+                until: Instant::now(),
+                partitions: record.origins.len(),
+            };
+            known.insert(name.to_owned(), resting);
+        }
+    }
+    known
+}
+
+/// Known topics that the source doesn't list: deleted, or hidden by a lost right.
+async fn report_missing(
     flow: &Flow,
     known: &mut HashMap<String, Known>,
+    first_look: bool,
     source: &Metadata,
     found: &mpsc::UnboundedSender<Discovered>,
-) {
-    known.retain(|name, _| {
-        let there = source.topics.contains_key(name);
-        if !there {
-            tracing::warn!(flow = %flow.config.name, topic = %name, "the source topic is gone; its copy is kept");
-            let _ = found.send(Discovered::Gone(Arc::from(name.as_str())));
+) -> Result<(), WireError> {
+    let missing: Vec<String> = known
+        .iter()
+        .filter(|(name, known)| !source.topics.contains_key(*name) && !known.rests())
+        .map(|(name, _)| name.clone())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let by_name = flow.source.metadata(Some(&missing)).await?;
+    let cluster = format!("source ({})", flow.source.name());
+    for name in missing {
+        match topics::is_gone(&by_name, &cluster, &name) {
+            Ok(false) => {}
+            Ok(true) => {
+                // Once is enough: what an earlier run knew may be gone for long.
+                if !first_look {
+                    tracing::warn!(flow = %flow.config.name, topic = %name, "the source topic is gone; its copy is kept");
+                }
+                known.remove(&name);
+                let _ = found.send(Discovered::Gone(Arc::from(name.as_str())));
+            }
+            Err(trouble) => {
+                let partitions = known.get(&name).map_or(0, Known::partitions);
+                rest(flow, known, found, &name, partitions, trouble);
+            }
         }
-        there
+    }
+    Ok(())
+}
+
+/// Reports a topic that can't be copied now, and lets it rest.
+fn rest(
+    flow: &Flow,
+    known: &mut HashMap<String, Known>,
+    found: &mpsc::UnboundedSender<Discovered>,
+    name: &str,
+    partitions: usize,
+    trouble: Trouble,
+) {
+    flow.progress.count_error(trouble.reason());
+    let until = Instant::now() + REST;
+    known.insert(name.to_owned(), Known::Resting { until, partitions });
+    let _ = found.send(Discovered::Trouble {
+        topic: Arc::from(name),
+        partitions,
+        trouble,
     });
 }
 
@@ -252,13 +331,7 @@ async fn settle(
             let _ = found.send(Discovered::Ready(Arc::new(context)));
         }
         Err(trouble) => {
-            flow.progress.count_error(trouble.reason());
-            known.insert(name.clone(), Known::Resting(Instant::now() + REST));
-            let _ = found.send(Discovered::Trouble {
-                topic: Arc::from(name.as_str()),
-                partitions,
-                trouble,
-            });
+            rest(flow, known, found, &name, partitions, trouble);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
 use crate::batch::BatchError;
+use crate::state::StateError;
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -121,6 +122,18 @@ pub enum Trouble {
         /// The log's end.
         log_end: i64,
     },
+}
+
+/// Only a value that can't be read needs an operator: a broker that was away or a batch that was
+/// damaged on its way is asked for again.
+impl From<StateError> for Trouble {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Wire(error) => Self::Wire(error),
+            StateError::Batch(error) => Self::Batch(error),
+            StateError::Value { .. } => Self::NotIdentical(error.to_string()),
+        }
+    }
 }
 
 impl Trouble {
@@ -246,12 +259,21 @@ impl Trouble {
             Self::Broker {
                 code: E::MessageTooLarge,
                 ..
-            } => "raise max.message.bytes of the target topic to the source's",
+            } => {
+                "raise max.message.bytes of the target topic to the source's, then restart Twinlog"
+            }
+            Self::Broker {
+                code: E::InvalidRecord,
+                ..
+            } => {
+                "most often a record without a key for a compacted target topic: set its cleanup.policy to delete \
+                 or exclude the topic, then restart Twinlog; else the target broker's log says why"
+            }
             Self::Broker {
                 code: E::InvalidTimestamp,
                 ..
             } => {
-                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807"
+                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807, then restart Twinlog"
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
@@ -274,6 +296,9 @@ impl Trouble {
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
             Self::MapMismatch { .. } => "delete the target topic so that it is copied again",
+            _ if self.policy() == Policy::StopPartition => {
+                "remove what the target broker complains about, then restart Twinlog"
+            }
             _ => "it is tried again by itself",
         }
     }
@@ -294,4 +319,34 @@ pub enum FlowError {
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ErrorContext;
+
+    #[test]
+    fn a_stopped_partition_never_claims_to_be_tried_again() {
+        use kafka_protocol::ResponseError as E;
+        for code in [E::InvalidRecord, E::PolicyViolation, E::NotEnoughReplicas] {
+            let trouble = Trouble::broker("target (standby)", code, None);
+            let stopped = trouble.policy() == Policy::StopPartition;
+            let again = trouble.hint().contains("tried again");
+            assert_ne!(stopped, again, "{code}: {}", trouble.hint());
+        }
+    }
+
+    #[test]
+    fn only_state_that_cannot_be_read_stops_a_partition() {
+        let context = ErrorContext::cluster("standby");
+        let busy = kafka_protocol::ResponseError::NotEnoughReplicas;
+        let away = StateError::Wire(WireError::server(context, busy, None));
+        assert_eq!(Trouble::from(away).policy(), Policy::Reopen);
+        let value = StateError::Value {
+            key: "key".to_owned(),
+            reason: "not JSON".to_owned(),
+        };
+        assert_eq!(Trouble::from(value).policy(), Policy::StopPartition);
+    }
 }

@@ -17,6 +17,7 @@ mod discovery;
 mod error;
 mod guard;
 mod intake;
+mod lost;
 mod partition;
 mod position;
 mod positions;

@@ -41,6 +41,9 @@ pub struct Partition {
     pub absorb_until: i64,
     /// When its position was read from the target's log.
     pub read_at: Instant,
+    /// See [`PartitionParts`].
+    pub newest_filler: Option<i32>,
+    rechecked: AtomicBool,
     queue: Mutex<VecDeque<Work>>,
     scheduled: AtomicBool,
     closed: AtomicBool,
@@ -78,6 +81,8 @@ pub struct PartitionParts {
     pub absorb_until: i64,
     /// When the position was read: no later than the first question about it.
     pub read_at: Instant,
+    /// The running number of the newest filler that the target's leader knew then.
+    pub newest_filler: Option<i32>,
     /// The sink lane that writes it.
     pub ready: mpsc::UnboundedSender<Arc<Partition>>,
     /// The supervisor.
@@ -96,6 +101,8 @@ impl Partition {
             rules: parts.rules,
             absorb_until: parts.absorb_until,
             read_at: parts.read_at,
+            newest_filler: parts.newest_filler,
+            rechecked: AtomicBool::new(false),
             queue: Mutex::new(VecDeque::new()),
             scheduled: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -187,6 +194,16 @@ impl Partition {
     /// Lifts the barrier: the last marker, or the first batch, was appended.
     pub fn lift_barrier(&self) {
         self.barrier.store(false, Ordering::Release);
+    }
+
+    /// Whether it is known that no filler but ours followed the newest one.
+    pub fn is_rechecked(&self) -> bool {
+        self.rechecked.load(Ordering::Acquire)
+    }
+
+    /// See [`Self::is_rechecked`].
+    pub fn note_rechecked(&self) {
+        self.rechecked.store(true, Ordering::Release);
     }
 
     /// Notes appended records (or skipped offsets) in the map, where there is one.

@@ -60,6 +60,19 @@ impl Position {
     }
 }
 
+/// The running number of the newest filler that the leader knows.
+pub fn newest_filler(states: &[ProducerState], producers: Producers) -> Option<i32> {
+    let filler = |state: &&ProducerState| state.producer_id == producers.filler_id;
+    states.iter().find(filler).map(|it| it.coordinator_epoch)
+}
+
+/// Whether the leader knows the data producer's sequence.
+pub fn knows_data(states: &[ProducerState], producers: Producers) -> bool {
+    states
+        .iter()
+        .any(|state| state.producer_id == producers.data_id && state.last_sequence >= 0)
+}
+
 fn sequence(target: i64, fillers: i64) -> i32 {
     // The mask leaves 31 bits, which always fit.
     ((target - fillers) & SEQUENCE_MASK) as i32

@@ -7,7 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::error::Trouble;
-use super::position::{Position, Witness, witness};
+use super::lost::{self, Counted};
+use super::position::{self, Position, Witness, witness};
 use super::prefix;
 use super::shared::Flow;
 use super::tail;
@@ -41,6 +42,8 @@ pub struct Resume {
     pub absorb_until: i64,
     /// When the log's end was asked for.
     pub read_at: Instant,
+    /// The running number of the newest filler that the target's leader knows.
+    pub newest_filler: Option<i32>,
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
@@ -191,10 +194,21 @@ async fn decide(
             data_known,
         } => (fillers, data_known),
         Witness::Behind { written } => {
-            return Err(Trouble::TargetBehind {
-                high_watermark: ends.target_end,
+            let target = one.topic.target(one.partition);
+            let counted = Counted {
+                states,
+                end: ends.target_end,
                 written,
-            });
+            };
+            match lost::fillers(flow, &target, counted).await? {
+                Some(fillers) => (fillers, position::knows_data(states, flow.producers)),
+                None => {
+                    return Err(Trouble::TargetBehind {
+                        high_watermark: ends.target_end,
+                        written,
+                    });
+                }
+            }
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
@@ -248,6 +262,7 @@ async fn decide(
         map: None,
         absorb_until: 0,
         read_at: ends.read_at,
+        newest_filler: position::newest_filler(states, flow.producers),
     })
 }
 
@@ -258,10 +273,7 @@ async fn resume_mapped(
     data_known: bool,
 ) -> Result<Resume, Trouble> {
     let key = flow.map_key(&one.topic.source_topic, one.partition);
-    let stored = flow
-        .store
-        .get::<MapRecord>(&key)
-        .map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    let stored = flow.store.get::<MapRecord>(&key)?;
     let map = match stored {
         Some(stored) => stored.map,
         None => {
@@ -298,6 +310,7 @@ async fn resume_mapped(
         map: Some(map),
         absorb_until: ends.target_end,
         read_at: ends.read_at,
+        newest_filler: None,
     })
 }
 
@@ -345,10 +358,7 @@ async fn check_source(
         to: ends.source_start,
         noticed_at_ms: now_ms(),
     };
-    flow.store
-        .put(&key, &record)
-        .await
-        .map_err(|error| Trouble::NotIdentical(error.to_string()))?;
+    flow.store.put(&key, &record).await?;
     tracing::warn!(
         topic = &*one.topic.source_topic,
         partition = one.partition,

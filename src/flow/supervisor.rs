@@ -67,6 +67,8 @@ pub struct Supervisor {
     tracker: TaskTracker,
     cancel: CancellationToken,
     entries: HashMap<PartitionKey, Entry>,
+    /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
+    closing: HashMap<PartitionKey, Arc<Partition>>,
     /// Batches of openings under way, and what waits for one of them to end.
     resuming: usize,
     waiting: Vec<Candidate>,
@@ -96,6 +98,7 @@ impl Supervisor {
             tracker,
             cancel: cancel.clone(),
             entries: HashMap::new(),
+            closing: HashMap::new(),
             resuming: 0,
             waiting: Vec::new(),
             sessions: HashMap::new(),
@@ -170,8 +173,17 @@ impl Supervisor {
         }) = self.entries.remove(key)
         {
             partition.close();
+            self.note_closing(key, &partition);
         }
         self.flow.open.remove(key);
+    }
+
+    /// While a request is on its way the target's log doesn't say where to resume.
+    fn note_closing(&mut self, key: &PartitionKey, closed: &Arc<Partition>) {
+        self.closing.retain(|_, closed| closed.unanswered() > 0);
+        if closed.unanswered() > 0 {
+            self.closing.insert(key.clone(), closed.clone());
+        }
     }
 
     fn take_topic(&mut self, topic: &Arc<TopicContext>) -> Vec<Candidate> {
@@ -187,14 +199,24 @@ impl Supervisor {
                 }
                 self.drop_entry(&key);
             }
+            let closing = self.closing.get(&key).filter(|it| it.unanswered() > 0);
+            let closing = closing.cloned();
+            let status = match closing {
+                Some(_) => Status::Pausing,
+                None => Status::Opening,
+            };
             self.entries.insert(
-                key,
+                key.clone(),
                 Entry {
                     topic: topic.clone(),
-                    status: Status::Opening,
+                    status,
                     attempt: 0,
                 },
             );
+            if closing.is_some() {
+                self.reopen(key, closing, Instant::now());
+                continue;
+            }
             candidates.push(Candidate {
                 topic: topic.clone(),
                 partition,
@@ -252,6 +274,9 @@ impl Supervisor {
         if progress.set_state(state_of(trouble)) {
             log_trouble(&key.0, key.1, trouble);
         }
+        if let Some(closed) = &closed {
+            self.note_closing(&key, closed);
+        }
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
@@ -266,11 +291,15 @@ impl Supervisor {
         } else {
             entry.attempt = entry.attempt.saturating_add(1);
         }
+        self.reopen(key, closed, until);
+    }
+
+    /// Opens a partition again at that time, when nothing of the closed one is on its way any more.
+    fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let rested = async {
                 if let Some(closed) = closed {
-                    // While a request is on its way the target's log doesn't say where to resume.
                     closed.drained().await;
                 }
                 tokio::time::sleep_until(until).await;
@@ -400,6 +429,7 @@ impl Supervisor {
             map: resume.map,
             absorb_until: resume.absorb_until,
             read_at: resume.read_at,
+            newest_filler: resume.newest_filler,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
         }));

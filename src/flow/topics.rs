@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
@@ -12,7 +13,7 @@ use super::topic_config::{self, TopicConfigs};
 use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{MapRecord, StateError, TopicRecord};
+use crate::state::{MapRecord, TopicRecord};
 use crate::telemetry::progress::TopicNote;
 use crate::wire::{self, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
@@ -22,6 +23,9 @@ const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 const COALESCE_BELOW_BYTES: usize = 16 * 1024;
 /// Merged batches grow to about this many source bytes.
 const COALESCE_TO_BYTES: usize = 128 * 1024;
+/// Looks at a topic that was just deleted, and the pause between two of them: 5 s in all.
+const DELETED_LOOKS: u32 = 100;
+const GONE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic that is being copied.
 #[derive(Debug)]
@@ -104,12 +108,12 @@ pub async fn ensure(
 ) -> Result<TopicContext, Trouble> {
     let key = flow.topic_key(found.name);
     let target_topic = flow.config.rename.apply(&flow.config.source, found.name);
-    let mut record: Option<TopicRecord> = flow.store.get(&key).map_err(state_trouble)?;
+    let mut record: Option<TopicRecord> = flow.store.get(&key)?;
     let mut target = found.target.filter(|topic| topic.error.is_none());
 
     if let Some(known) = &record {
         if target.is_none() {
-            confirm_gone(flow, &known.target_topic).await?;
+            await_gone(flow, &known.target_topic, 1).await?;
         }
         if known.source_topic_id != found.source.topic_id {
             replace_recreated(flow, found.name, known, target).await?;
@@ -143,28 +147,34 @@ pub async fn ensure(
     })
 }
 
-fn state_trouble(error: StateError) -> Trouble {
-    match error {
-        StateError::Wire(error) => Trouble::Wire(error),
-        StateError::Batch(error) => Trouble::Batch(error),
-        other => Trouble::NotIdentical(other.to_string()),
+/// Whether a topic is gone, from an answer about its name. A list of all topics leaves out those
+/// that we may not describe, and a broker may not know every topic yet; asked for by name, a topic
+/// that is hidden from us is TOPIC_AUTHORIZATION_FAILED (`KafkaApis.handleTopicMetadataRequest`).
+///
+/// # Errors
+/// When the broker may not or can't say.
+pub(super) fn is_gone(metadata: &Metadata, cluster: &str, topic: &str) -> Result<bool, Trouble> {
+    match metadata.topics.get(topic).map(|topic| topic.error) {
+        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(true),
+        Some(None) => Ok(false),
+        Some(Some(code)) => Err(Trouble::broker(cluster, code, None)),
     }
 }
 
-/// A list of all topics leaves out those that we may not describe, and a broker may not know every
-/// topic yet: only an answer about this one name says that it is gone. What we remember about a
-/// copy isn't dropped for less.
-async fn confirm_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
+/// What we remember about a copy isn't dropped before the target says that it is gone.
+async fn await_gone(flow: &Flow, target_topic: &str, looks: u32) -> Result<(), Trouble> {
     let cluster = format!("target ({})", flow.target.name());
-    let metadata = flow
-        .target
-        .metadata(Some(&[target_topic.to_owned()]))
-        .await?;
-    match metadata.topics.get(target_topic).map(|topic| topic.error) {
-        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(()),
-        Some(Some(code)) => Err(Trouble::broker(&cluster, code, None)),
-        Some(None) => Err(Trouble::LeaderMoved { cluster }),
+    let name = [target_topic.to_owned()];
+    for look in 1..=looks {
+        let metadata = flow.target.metadata(Some(&name)).await?;
+        if is_gone(&metadata, &cluster, target_topic)? {
+            return Ok(());
+        }
+        if look < looks {
+            tokio::time::sleep(GONE_PAUSE).await;
+        }
     }
+    Err(Trouble::LeaderMoved { cluster })
 }
 
 async fn replace_recreated(
@@ -187,30 +197,10 @@ async fn replace_recreated(
     flow.close_topic(name).await;
     if target.is_some() {
         wire::delete_topic(&flow.target, &known.target_topic).await?;
-        wait_gone(flow, &known.target_topic).await?;
+        // Deletion is asynchronous in the brokers; a create right behind it would be refused.
+        await_gone(flow, &known.target_topic, DELETED_LOOKS).await?;
     }
     forget(flow, name, known).await
-}
-
-/// Deletion is asynchronous in the brokers; a create right behind it would be refused.
-async fn wait_gone(flow: &Flow, target_topic: &str) -> Result<(), Trouble> {
-    for _ in 0..100 {
-        let metadata = flow
-            .target
-            .metadata(Some(&[target_topic.to_owned()]))
-            .await?;
-        if metadata
-            .topics
-            .get(target_topic)
-            .is_none_or(|topic| topic.error.is_some())
-        {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    Err(Trouble::LeaderMoved {
-        cluster: format!("target ({})", flow.target.name()),
-    })
 }
 
 async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
@@ -218,17 +208,12 @@ async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trou
     for partition in 0..known.origins.len() {
         if known.mapped {
             let key = flow.map_key(name, i32::try_from(partition).unwrap_or(i32::MAX));
-            flow.store.remove(&key).await.map_err(state_trouble)?;
+            flow.store.remove(&key).await?;
         }
     }
-    flow.store
-        .remove(&flow.seen_key(name))
-        .await
-        .map_err(state_trouble)?;
-    flow.store
-        .remove(&flow.topic_key(name))
-        .await
-        .map_err(state_trouble)
+    flow.store.remove(&flow.seen_key(name)).await?;
+    flow.store.remove(&flow.topic_key(name)).await?;
+    Ok(())
 }
 
 /// A known topic: its counterpart must still be the one that we filled, with as many partitions.
@@ -248,7 +233,7 @@ async fn grow(
         // Added partitions are copied from their first record, whatever `start` says.
         record.origins.resize(wanted, 0);
         write_maps(flow, found.name, &record, found.source).await?;
-        flow.store.put(key, &record).await.map_err(state_trouble)?;
+        flow.store.put(key, &record).await?;
     }
     Ok(record)
 }
@@ -316,7 +301,7 @@ async fn begin(
         origins,
     };
     write_maps(flow, found.name, &record, found.source).await?;
-    flow.store.put(key, &record).await.map_err(state_trouble)?;
+    flow.store.put(key, &record).await?;
     Ok(record)
 }
 
@@ -332,17 +317,9 @@ async fn write_maps(
     }
     for (partition, origin) in source.partitions.iter().zip(&record.origins) {
         let key = flow.map_key(name, partition.index);
-        if flow
-            .store
-            .get::<MapRecord>(&key)
-            .map_err(state_trouble)?
-            .is_none()
-        {
+        if flow.store.get::<MapRecord>(&key)?.is_none() {
             let map = OffsetMap::starting_at(SourceOffset(*origin), TargetOffset(0));
-            flow.store
-                .put(&key, &MapRecord { v: 1, map })
-                .await
-                .map_err(state_trouble)?;
+            flow.store.put(&key, &MapRecord { v: 1, map }).await?;
         }
     }
     Ok(())

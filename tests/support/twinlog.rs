@@ -216,6 +216,29 @@ flows:
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// Asserts that it has complained about nothing: no WARN, no ERROR, no panic in the log, except
+    /// lines that hold one of the `allowed` phrases.
+    ///
+    /// # Panics
+    /// With the lines that nobody expected.
+    pub fn assert_quiet(&self, allowed: &[&str]) {
+        let log = self.log();
+        assert!(log.contains(" INFO "), "this is no log to judge:\n{log}");
+        let complaints: Vec<&str> = log
+            .lines()
+            .filter(|line| {
+                let level = line.split_whitespace().nth(1);
+                matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked at")
+            })
+            .filter(|line| !allowed.iter().any(|phrase| line.contains(phrase)))
+            .collect();
+        assert!(
+            complaints.is_empty(),
+            "unexpected in the log:\n{}",
+            complaints.join("\n")
+        );
+    }
+
     /// The config file.
     pub fn config_file(&self) -> &Path {
         &self.config

@@ -74,7 +74,10 @@ pub(super) fn start(
         for number in 1..=fill.count {
             // The running number of the filler: a later filler refuses an earlier one that
             // was left behind in a dead connection, and a restart reads it back.
-            let running = (fill.fillers_before + number) & 0x7fff_ffff;
+            // Never below the newest one, which would be refused: after a marker was lost
+            // among its neighbours, the number is ahead of the count.
+            let newest = i64::from(item.partition.newest_filler.unwrap_or(0));
+            let running = (fill.fillers_before + number).max(newest) & 0x7fff_ffff;
             markers.push(
                 WritableTxnMarker::default()
                     .with_producer_id(ProducerId(producers.filler_id))

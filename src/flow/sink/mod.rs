@@ -8,6 +8,7 @@
 mod markers;
 mod outcome;
 mod produce;
+mod recheck;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,7 +17,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use kafka_protocol::messages::{ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse};
+use kafka_protocol::messages::{
+    DescribeProducersResponse, ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +40,7 @@ const REQUEST_BYTES: usize = 1024 * 1024;
 /// Requests on the way per lane. What they may hold is bounded by the flow's byte budget.
 const REQUESTS_IN_FLIGHT: usize = 32;
 /// Markers per request and partition: 2,000 filled 100,000 offsets a second in the experiment.
-const MARKERS_PER_REQUEST: i64 = 2_000;
+pub(super) const MARKERS_PER_REQUEST: i64 = 2_000;
 
 /// What a lane needs.
 pub struct Lane {
@@ -68,11 +71,20 @@ struct Sent {
 enum Answer {
     Produce(Pending<ProduceResponse>),
     Markers(MarkersPending),
+    Recheck(Pending<DescribeProducersResponse>),
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Produce,
+    Recheck,
+    Markers,
 }
 
 enum Answered {
     Produce(ProduceResponse),
     Markers(WriteTxnMarkersResponse, Option<ListOffsetsResponse>),
+    Recheck(DescribeProducersResponse),
 }
 
 impl Future for Answer {
@@ -82,6 +94,7 @@ impl Future for Answer {
         match self.get_mut() {
             Self::Produce(pending) => Pin::new(pending).poll(context).map_ok(Answered::Produce),
             Self::Markers(pending) => Pin::new(pending).poll(context),
+            Self::Recheck(pending) => Pin::new(pending).poll(context).map_ok(Answered::Recheck),
         }
     }
 }
@@ -140,7 +153,7 @@ impl Lane {
         }
     }
 
-    /// Sends at most one produce and one marker request with what the waiting partitions have.
+    /// Sends at most one request of each kind with what the waiting partitions have.
     async fn send_next(
         &mut self,
         waiting: &mut VecDeque<Arc<Partition>>,
@@ -161,19 +174,29 @@ impl Lane {
                 return;
             }
         };
-        for (items, markers) in [(batches, false), (self.without_stale(fills), true)] {
+        let (fills, unchecked): (Vec<Item>, Vec<Item>) = self
+            .without_stale(fills)
+            .into_iter()
+            .partition(|item| item.partition.is_rechecked());
+        for (items, kind) in [
+            (batches, Kind::Produce),
+            (unchecked, Kind::Recheck),
+            (fills, Kind::Markers),
+        ] {
             if items.is_empty() {
                 continue;
             }
-            let started = if markers {
-                let may_fill = self.fence.may_fill();
-                if self.cancel.run_until_cancelled(may_fill).await.is_none() {
-                    items.iter().for_each(|item| item.partition.answered());
-                    continue;
+            let started = match kind {
+                Kind::Produce => produce::start(&connection, &items).map(Answer::Produce),
+                Kind::Recheck => recheck::start(&connection, &items).map(Answer::Recheck),
+                Kind::Markers => {
+                    let may_fill = self.fence.may_fill();
+                    if self.cancel.run_until_cancelled(may_fill).await.is_none() {
+                        items.iter().for_each(|item| item.partition.answered());
+                        continue;
+                    }
+                    markers::start(self.producers, &connection, &items).map(Answer::Markers)
                 }
-                markers::start(self.producers, &connection, &items).map(Answer::Markers)
-            } else {
-                produce::start(&connection, &items).map(Answer::Produce)
             };
             let alone_at = in_flight.is_empty().then(Instant::now);
             match started {
@@ -208,6 +231,9 @@ impl Lane {
             }
             Ok(Answered::Markers(response, ends)) => {
                 markers::settle(self.cluster.name(), items, response, ends);
+            }
+            Ok(Answered::Recheck(response)) => {
+                recheck::settle(self.cluster.name(), self.producers, items, response);
             }
             Err(error) => {
                 self.cluster

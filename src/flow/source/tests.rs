@@ -39,6 +39,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         map: None,
         absorb_until: 0,
         read_at: tokio::time::Instant::now(),
+        newest_filler: None,
         ready: mpsc::unbounded_channel().0,
         trouble: trouble.clone(),
     }))
