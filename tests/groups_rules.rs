@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use support::flow::{block_on, flow_config, wire_cluster};
 use support::groups::{commit, committed, group_client, next_records};
+use support::mirror_tools;
 use support::{KafkaVersion, Load, Twinlog, admin, create_topic, end_offset, eventually, pair};
 use twinlog::wire::{self, TopicPartition};
 
@@ -324,4 +325,59 @@ fn a_kip_848_group_goes_on_as_one() {
         }
     });
     assert!(message.offset() >= 64, "{}", message.offset());
+}
+
+/// The whole way: a flow with `mirrormaker_compat`, read by MirrorMaker 2's own Java client.
+#[test]
+fn mirrormaker_s_own_tools_translate_a_followed_group() {
+    let case = Case::new("mm2-tools", "mirrormaker_compat: true", "");
+    // Ours has the topic's name on the target: a flow must not copy another into it.
+    create_topic(&case.source, "heartbeats", 1, &[]);
+    case.commit_on_source(40);
+    case.await_on_target(40);
+    case.commit_on_source(71);
+    case.await_on_target(71);
+    let wanted = "offset mm2-tools mm2-tools 0 71";
+    eventually(DEADLINE, "the tools translate the group", || {
+        let said = mirror_tools(
+            KafkaVersion::V4_3,
+            &case.target,
+            "identity",
+            "primary",
+            &["mm2-tools"],
+        );
+        let has = |line: &str| said.iter().any(|said| said.starts_with(line));
+        if has(wanted) && has("upstream primary") {
+            Ok(())
+        } else {
+            Err(said)
+        }
+    });
+}
+
+#[test]
+fn a_group_on_an_empty_partition_and_one_at_the_end_have_their_place() {
+    let case = Case::new("edges", "", "");
+    create_topic(&case.source, "edges-empty", 1, &[]);
+    let config = flow_config(
+        "edges-empty",
+        "edges-empty",
+        &case.source,
+        &case.target,
+        "groups: { include: [\"edges-empty\"] }",
+    );
+    let _twinlog = Twinlog::start(&config);
+    commit(&case.source, "edges-empty", &[("edges-empty", 0, 0)]);
+    eventually(
+        DEADLINE,
+        "the empty partition's position arrives",
+        || match committed(&case.target, "edges-empty", "edges-empty", 1)[0] {
+            Some(0) => Ok(()),
+            found => Err(found),
+        },
+    );
+    case.commit_on_source(100);
+    case.await_on_target(100);
+    let next = next_records(&case.target, "edges", "edges", 1);
+    assert_eq!(next[&0], None, "nothing is left to read");
 }

@@ -15,7 +15,7 @@ use super::budget::Meter;
 use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::work::Work;
-use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset};
+use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::PartitionProgress;
 use crate::wire::TopicPartition;
 
@@ -231,12 +231,15 @@ impl Partition {
             .map(|map| look(&map.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Forgets what both logs have forgotten.
+    /// Forgets what both logs have forgotten. What one of them still has is kept: a group that lags
+    /// behind the source's retention finds its records on the target.
     pub fn trim_map(&self, source_log_start: SourceOffset, target_log_start: TargetOffset) {
-        if let Some(map) = &self.map {
-            let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
-            map.trim(source_log_start, target_log_start);
-        }
+        let Some(map) = &self.map else { return };
+        let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+        let Translation::Exact(kept_by_target) = map.reverse(target_log_start) else {
+            return;
+        };
+        map.trim(source_log_start.min(kept_by_target), TargetOffset(0));
     }
 
     /// Whether work is waiting.

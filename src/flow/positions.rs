@@ -33,8 +33,14 @@ impl Flow {
             .map(|progress| progress.clone())
     }
 
-    /// An identical partition's ends; they stay known while it isn't open.
+    /// An identical partition's ends. They stay known while it isn't open, unless the topic is
+    /// another one meanwhile (`on_recreate`): then they are the old copy's.
     fn identical(&self, context: &TopicContext, partition: i32) -> Option<Identical> {
+        let key = (context.source_topic.clone(), partition);
+        let opened = *self.opened.get(&key)?;
+        if opened != context.record.target_topic_id {
+            return None;
+        }
         let origin = *context
             .record
             .origins

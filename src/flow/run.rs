@@ -145,6 +145,7 @@ async fn begin(
         budget: Arc::new(budget),
         throttle: Arc::new(Throttle::new(config.limits.bytes_per_second)),
         open: DashMap::new(),
+        opened: DashMap::new(),
         topics: DashMap::new(),
         sources: DashMap::new(),
         config: config.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use uuid::Uuid;
 
 use super::budget::Budget;
 use super::partition::Partition;
@@ -36,6 +37,8 @@ pub struct Flow {
     pub throttle: Arc<Throttle>,
     /// Partitions that are open now.
     pub open: DashMap<PartitionKey, Arc<Partition>>,
+    /// Which target topic's positions the registry shows: that of the last opening.
+    pub opened: DashMap<PartitionKey, Uuid>,
     /// The topics that are copied, by their names on the source.
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.

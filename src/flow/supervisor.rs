@@ -380,6 +380,8 @@ impl Supervisor {
         let opened = result.and_then(|resume| self.open(candidate, resume));
         match opened {
             Ok(partition) => {
+                let target_id = candidate.topic.record.target_topic_id;
+                self.flow.opened.insert(key.clone(), target_id);
                 self.flow.open.insert(key.clone(), partition.clone());
                 if let Some(entry) = self.entries.get_mut(&key) {
                     entry.status = Status::Open {

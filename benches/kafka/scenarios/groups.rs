@@ -1,6 +1,7 @@
 //! Consumer groups: how exact their positions are on the target, how soon, and how many.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -18,7 +19,7 @@ use crate::load::Load;
 use crate::options::Options;
 use crate::report::{Bar, Metric, Number, Numbers, Outcome};
 use crate::scenarios::{PREFIX, await_topic};
-use crate::support::flow::{block_on, wire_cluster};
+use crate::support::flow::wire_cluster;
 use crate::support::{admin, create_topic};
 use crate::usage;
 use crate::watch::Watch;
@@ -161,6 +162,20 @@ fn positions(contestant: Contestant, seconds: u64) -> Numbers {
     ));
     drop(running);
     numbers
+}
+
+/// Runs calls of our wire client to their end. One runtime for all: a connection lives and dies with
+/// the runtime that opened it.
+fn block_on<F: Future>(future: F) -> F::Output {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime starts")
+    });
+    runtime.block_on(future)
 }
 
 type Positions = BTreeMap<String, BTreeMap<TopicPartition, i64>>;
