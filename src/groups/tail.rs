@@ -65,6 +65,7 @@ pub struct Tail<'a> {
     found: &'a mpsc::Sender<Seen>,
     positions: HashMap<TopicPartition, Position>,
     caught_up: bool,
+    rounds: usize,
 }
 
 impl<'a> Tail<'a> {
@@ -114,6 +115,7 @@ impl<'a> Tail<'a> {
             found,
             positions,
             caught_up: false,
+            rounds: 0,
         }))
     }
 
@@ -196,7 +198,9 @@ impl<'a> Tail<'a> {
         }
     }
 
-    fn by_leader(&self) -> HashMap<i32, Vec<(TopicPartition, i64, i32)>> {
+    /// What to ask of each broker. Only the first partition with data is sure to get a whole batch,
+    /// however large (KIP-74), so that each is the first in its turn.
+    fn by_leader(&mut self) -> HashMap<i32, Vec<(TopicPartition, i64, i32)>> {
         let metadata = self.cluster.cached();
         let mut asked: HashMap<i32, Vec<_>> = HashMap::new();
         for (partition, position) in &self.positions {
@@ -205,6 +209,11 @@ impl<'a> Tail<'a> {
                 let one = (partition.clone(), position.next, epoch);
                 asked.entry(broker).or_default().push(one);
             }
+        }
+        self.rounds = self.rounds.wrapping_add(1);
+        for partitions in asked.values_mut() {
+            let first = self.rounds % partitions.len();
+            partitions.rotate_left(first);
         }
         asked
     }
