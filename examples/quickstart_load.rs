@@ -5,6 +5,7 @@
 //! quickstart_load load BOOTSTRAP               topics, data and consumer groups
 //! quickstart_load live BOOTSTRAP STOP_FILE     goes on writing until that file exists
 //! quickstart_load compare SOURCE TARGET        record by record, offsets included
+//! quickstart_load groups SOURCE TARGET         what each group reads next on either side
 //! ```
 //!
 //! All of it is librdkafka: nothing here shares a line with Twinlog's own Kafka code.
@@ -16,6 +17,8 @@
 mod admin;
 #[path = "../tests/support/compare.rs"]
 mod compare;
+#[path = "../tests/support/groups.rs"]
+mod groups;
 #[path = "../tests/support/produce.rs"]
 mod produce;
 #[path = "../tests/support/read.rs"]
@@ -81,6 +84,13 @@ const TOPICS: [Topic; 5] = [
     },
 ];
 
+/// Groups, their topics, and how many records each has read.
+const GROUPS: [(&str, &str, usize); 3] = [
+    ("billing", "orders", 25_000),
+    ("dashboard", "clicks", 90_000),
+    ("ledger", "payments", 2_000),
+];
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -89,10 +99,11 @@ fn main() -> ExitCode {
         ["load", bootstrap] => load(bootstrap),
         ["live", bootstrap, stop_file] => live(bootstrap, Path::new(stop_file)),
         ["compare", source, target] => return compare_all(source, target),
+        ["groups", source, target] => return compare_groups(source, target),
         _ => {
             eprintln!(
                 "usage: quickstart_load ready|load BOOTSTRAP | live BOOTSTRAP STOP_FILE | \
-                 compare SOURCE TARGET"
+                 compare|groups SOURCE TARGET"
             );
             return ExitCode::from(2);
         }
@@ -148,11 +159,7 @@ fn load(bootstrap: &str) {
             topic.name, topic.partitions, topic.note
         );
     }
-    for (group, topic, records) in [
-        ("billing", "orders", 25_000),
-        ("dashboard", "clicks", 90_000),
-        ("ledger", "payments", 2_000),
-    ] {
+    for (group, topic, records) in GROUPS {
         consume(bootstrap, group, topic, records);
         println!("  group {group} has read {records} records of {topic}");
     }
@@ -266,4 +273,46 @@ fn compare_one(source: &str, target: &str, topic: &Topic) -> (Vec<Seen>, Option<
         first_difference(&on_source, &on_target)
     };
     (on_source, difference)
+}
+
+/// Lets every group read on for one record per partition, on both clusters.
+fn compare_groups(source: &str, target: &str) -> ExitCode {
+    println!(
+        "  {:<10} {:<12} {:>10} {:>10}  the next record",
+        "group", "partition", "primary", "standby"
+    );
+    let mut failed = false;
+    for (group, topic, _) in GROUPS {
+        let partitions = admin::partition_count(source, topic);
+        let on_source = groups::next_records(source, group, topic, partitions);
+        let on_target = groups::next_records(target, group, topic, partitions);
+        for (partition, next) in &on_source {
+            let there = on_target.get(partition);
+            let same = there == Some(next);
+            failed |= !same;
+            let offset = |next: Option<&Option<(i64, Vec<u8>)>>| match next {
+                Some(Some((offset, _))) => offset.to_string(),
+                Some(None) => "end".to_owned(),
+                None => "nowhere".to_owned(),
+            };
+            let name = next.as_ref().map_or_else(String::new, |(_, value)| {
+                let name = value.split(|byte| *byte == b' ').next();
+                String::from_utf8_lossy(name.unwrap_or_default()).into_owned()
+            });
+            println!(
+                "  {group:<10} {:<12} {:>10} {:>10}  {name} {}",
+                format!("{topic}-{partition}"),
+                offset(Some(next)),
+                offset(there),
+                if same { "on both" } else { "DIFFERENT" },
+            );
+        }
+    }
+    if failed {
+        return ExitCode::FAILURE;
+    }
+    let (group, topic, _) = GROUPS[0];
+    consume(target, group, topic, 100);
+    println!("  a consumer of {group} on the standby has read the next 100 records of {topic}");
+    ExitCode::SUCCESS
 }
