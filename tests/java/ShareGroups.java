@@ -22,9 +22,11 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  *     a group that is new to a partition begins at its first record (by default: at its end)
  * ShareGroups read BOOTSTRAP GROUP TOPIC COUNT
  *     joins, accepts COUNT records, gives the others back, and leaves;
- *     prints a line for each that it accepted: partition offset value
+ *     prints a line for each that it accepted: partition offset value (as text)
  * ShareGroups hold BOOTSTRAP GROUP TOPIC
- *     joins, prints "joined", and stays a member until its input ends; takes no records
+ *     joins, prints "joined", and stays a member until something is written to its input, for a
+ *     minute at most; TOPIC is to be empty, since records that are given back too often are
+ *     archived
  * ShareGroups offsets BOOTSTRAP GROUP
  *     prints a line for each start offset, sorted: topic partition offset
  * ShareGroups alter BOOTSTRAP GROUP TOPIC PARTITION OFFSET
@@ -105,8 +107,8 @@ public final class ShareGroups {
             long deadline = System.currentTimeMillis() + STALL_MS;
             boolean joined = false;
             while (System.in.available() == 0 && System.currentTimeMillis() < deadline) {
-                for (var record : consumer.poll(Duration.ofMillis(200))) {
-                    consumer.acknowledge(record, AcknowledgeType.RELEASE);
+                if (!consumer.poll(Duration.ofMillis(200)).isEmpty()) {
+                    throw new IllegalStateException(topic + " has records");
                 }
                 if (!joined) {
                     var described = admin.describeShareGroups(List.of(group)).all().get();
