@@ -6,7 +6,7 @@ use super::format::{clean, count, plural, seconds};
 use super::status_table::{table, terminal_width};
 use crate::groups::RememberedGroup;
 use crate::telemetry::groups::{
-    FlowGroups, GroupExplained, GroupStatus, GroupsReport, PositionExplained, Watching,
+    FlowGroups, GroupExplained, GroupKind, GroupStatus, GroupsReport, PositionExplained, Watching,
 };
 
 /// Nine columns don't fit 80 characters: on a narrow terminal lines are broken by it.
@@ -67,7 +67,7 @@ fn row(group: &GroupStatus, now_ms: i64) -> Vec<String> {
     };
     let ago = |at_ms: i64| seconds((now_ms - at_ms).max(0) as f64 / 1_000.0) + " ago";
     vec![
-        clean(&group.group),
+        named(&group.group, group.kind),
         group.state.clone(),
         group.partitions.to_string(),
         count(group.source_position),
@@ -79,6 +79,14 @@ fn row(group: &GroupStatus, now_ms: i64) -> Vec<String> {
             .delay_ms
             .map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms")),
     ]
+}
+
+/// A group's name, with its kind where that isn't the usual one.
+fn named(group: &str, kind: GroupKind) -> String {
+    match kind {
+        GroupKind::Consumer => clean(group),
+        GroupKind::Share => format!("{} (share)", clean(group)),
+    }
 }
 
 fn watching(watching: &Watching) -> String {
@@ -94,7 +102,7 @@ pub(super) fn explained(group: &GroupExplained) -> String {
     let status = &group.status;
     let mut text = format!(
         "group {} in flow {}: {}, {}, would read {} records again\n",
-        clean(&status.group),
+        named(&status.group, status.kind),
         clean(&group.flow),
         status.state,
         plural(status.partitions, "partition"),
@@ -150,7 +158,7 @@ pub(super) fn remembered(groups: &[RememberedGroup]) -> String {
             let now = position.on_target;
             table.add_row([
                 clean(&group.flow),
-                clean(&group.group),
+                named(&group.group, group.kind),
                 format!("{}-{}", clean(&position.topic), position.partition),
                 count(position.source_offset),
                 count(position.target_offset),

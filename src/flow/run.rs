@@ -20,8 +20,9 @@ use super::supervisor::Supervisor;
 use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
 use crate::groups::mirrormaker::CompatWriter;
-use crate::groups::{self, Follow, View};
+use crate::groups::{self, Follow, View, Views};
 use crate::state::{FlowRecord, StateError, StateStore, keys};
+use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::{self, Cluster, ClusterConfig, Metadata, WireError};
 
@@ -218,8 +219,10 @@ async fn producers(
 
 /// Follows the flow's groups. Their trouble is theirs: the copy goes on.
 async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: CancellationToken) {
-    let view = Arc::new(View::new(flow.config.name.clone(), flow.clone()));
-    flow.progress.set_groups(Some(view.clone()));
+    let view = |kind| Arc::new(View::new(kind, flow.config.name.clone(), flow.clone()));
+    let (view, shares) = (view(GroupKind::Consumer), view(GroupKind::Share));
+    let views = Views::new(view.clone(), shares.clone());
+    flow.progress.set_groups(Some(Arc::new(views)));
     let mirrormaker = flow.config.mirrormaker_compat.then(|| {
         let (source, target) = (flow.config.source.clone(), flow.config.target.clone());
         Arc::new(CompatWriter::new(flow.target.clone(), source, target))
@@ -239,6 +242,7 @@ async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: Cancellati
         store: flow.store.clone(),
         positions: flow.clone(),
     };
+    tracker.spawn(follow_share_groups(follow.clone(), shares, cancel.clone()));
     if let Err(error) = groups::follow(follow, view.clone(), &tracker, cancel.clone()).await {
         tracing::error!(flow = %flow.config.name, %error, "groups can't be followed");
         view.set_failed(&error.to_string());
@@ -246,6 +250,14 @@ async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: Cancellati
     }
     // The view knows the flow and the flow's progress knows the view: neither would ever end.
     flow.progress.set_groups(None);
+}
+
+async fn follow_share_groups(follow: Follow, view: Arc<View>, cancel: CancellationToken) {
+    let flow = follow.flow.clone();
+    if let Err(error) = groups::follow_share_groups(follow, view.clone(), cancel).await {
+        tracing::error!(flow, %error, "share groups can't be followed");
+        view.set_failed(&error.to_string());
+    }
 }
 
 async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(), FlowError> {

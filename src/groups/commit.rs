@@ -50,6 +50,32 @@ pub struct Failure {
     pub was_sent: bool,
 }
 
+impl Failure {
+    /// A failed request.
+    pub fn new(blocked: Blocked, error: &WireError) -> Self {
+        Self {
+            blocked,
+            was_sent: !matches!(
+                error,
+                WireError::Server { .. }
+                    | WireError::NoBroker { .. }
+                    | WireError::Unreachable { .. }
+                    | WireError::UnsupportedVersion { .. }
+            ),
+        }
+    }
+
+    /// An answer that leaves out what was asked.
+    pub fn unmentioned() -> Self {
+        Self {
+            blocked: Blocked::Failed {
+                reason: "the answer doesn't mention it".into(),
+            },
+            was_sent: true,
+        }
+    }
+}
+
 /// What became of one [`GroupCommit`].
 #[derive(Debug)]
 pub struct Attempt {
@@ -96,12 +122,7 @@ pub async fn send(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attemp
                 let result = match answers.remove(&sent.target) {
                     Some(Ok(())) => Ok(()),
                     Some(Err(error)) => Err(failure(&error)),
-                    None => Err(Failure {
-                        blocked: Blocked::Failed {
-                            reason: "the answer doesn't mention it".into(),
-                        },
-                        was_sent: true,
-                    }),
+                    None => Err(Failure::unmentioned()),
                 };
                 (sent, result)
             });
@@ -151,23 +172,17 @@ fn failure(error: &WireError) -> Failure {
             reason: error.to_string().into(),
         },
     };
-    Failure {
-        blocked,
-        was_sent: !matches!(
-            error,
-            WireError::Server { .. } | WireError::NoBroker { .. } | WireError::Unreachable { .. }
-        ),
-    }
+    Failure::new(blocked, error)
 }
 
 /// Says once that a position can't be committed.
-pub fn log_failure(group: &str, sent: &Sent, blocked: &Blocked) {
+pub fn log_failure(group: &str, partition: &TopicPartition, blocked: &Blocked) {
     match blocked {
         Blocked::Failed { reason } => {
-            tracing::warn!(group, partition = %sent.target, %reason, "a group's position can't be committed on the target; it is tried again");
+            tracing::warn!(group, %partition, %reason, "a group's position can't be committed on the target; it is tried again");
         }
         _ => {
-            tracing::info!(group, partition = %sent.target, reason = blocked.word(), "a group's position waits");
+            tracing::info!(group, %partition, reason = blocked.word(), "a group's position waits");
         }
     }
 }

@@ -38,6 +38,8 @@ pub enum Blocked {
         /// What they committed.
         offset: i64,
     },
+    /// The target doesn't have groups of this kind.
+    NotSupported,
     /// The target refused, or couldn't be asked.
     Failed {
         /// Why, in the broker's words.
@@ -54,6 +56,7 @@ impl Blocked {
             Self::CopyNotOpen => "copy_not_open",
             Self::ActiveOnTarget => "active_on_target",
             Self::Diverged { .. } => "diverged",
+            Self::NotSupported => "not_supported",
             Self::Failed { .. } => "failed",
         }
     }

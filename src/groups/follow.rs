@@ -43,6 +43,7 @@ const SENDS_MAX: usize = 4;
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a follower needs.
+#[derive(Clone)]
 pub struct Follow {
     /// The flow's name.
     pub flow: String,
@@ -472,7 +473,9 @@ impl Follower {
             Blocked::NotCopied => self.later(Duration::from_secs(2), name, key),
             Blocked::CopyNotOpen => self.later(Duration::from_millis(500), name, key),
             Blocked::ActiveOnTarget => self.later(Duration::from_secs(1), name, key),
-            Blocked::Failed { .. } => self.later(Duration::from_secs(5), name, key),
+            Blocked::Failed { .. } | Blocked::NotSupported => {
+                self.later(Duration::from_secs(5), name, key)
+            }
             // The source's or the target's next word about it brings it back.
             Blocked::Diverged { .. } => {}
         }
@@ -552,7 +555,7 @@ impl Follower {
                                 row.unconfirmed.retain(|offset| *offset != sent.offset);
                             }
                             if row.set_blocked(Some(blocked.clone()), now) {
-                                commit::log_failure(&attempt.group, &sent, &blocked);
+                                commit::log_failure(&attempt.group, &sent.target, &blocked);
                             }
                             again.push((blocked, sent.key, sent.source_offset));
                         }

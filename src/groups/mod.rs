@@ -1,4 +1,4 @@
-//! Consumer groups: followed on the source, translated, committed on the target.
+//! Groups: followed on the source, translated, committed on the target.
 //!
 //! ```text
 //! source: __consumer_offsets ── observe ──┐            ┌── commit ──> target's coordinators
@@ -8,6 +8,9 @@
 //! target: __consumer_offsets ── observe ──┘
 //! ```
 //!
+//! That is so for consumer groups, classic ones and those of KIP-848. Share groups have start offsets
+//! in place of positions, which no log shows: see [`share`].
+//!
 //! The target's log is read as well: it tells our own commits from those of real clients, which
 //! are never overwritten, and shows the moment when a position there expires or is deleted.
 
@@ -15,6 +18,7 @@ mod assemble;
 mod commit;
 mod decide;
 mod follow;
+mod kinds;
 mod ledger;
 pub mod mirrormaker;
 mod observe;
@@ -23,12 +27,15 @@ mod positions;
 mod record;
 mod remembered;
 mod report;
+mod share;
 mod table;
 mod tail;
 
 pub use follow::{Follow, follow};
+pub use kinds::Views;
 pub use observe::{Way, way};
 pub use positions::{Place, Positions};
 pub use record::{GroupRecord, RecordError, StoredOffset, parse as parse_record};
 pub use remembered::{RememberedGroup, RememberedPosition, remembered};
 pub use report::View;
+pub use share::follow_share_groups;

@@ -1,14 +1,14 @@
 //! What the target alone tells about groups, for when nothing else answers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::ledger::{self, Remembered};
 use super::table::Table;
+use super::{ledger, share};
 use crate::state::{StateError, StateStore};
-use crate::wire::{self, Cluster, GroupOffset, TopicPartition};
+use crate::telemetry::groups::GroupKind;
+use crate::wire::{self, Cluster, TopicPartition};
 
 /// One group, as the target remembers it.
 #[derive(Clone, Debug, Serialize)]
@@ -17,7 +17,9 @@ pub struct RememberedGroup {
     pub flow: String,
     /// The group.
     pub group: String,
-    /// Its positions.
+    /// `consumer` or `share`.
+    pub kind: GroupKind,
+    /// Its positions; a share group's are its start offsets.
     pub positions: Vec<RememberedPosition>,
 }
 
@@ -45,48 +47,90 @@ pub async fn remembered(flow: &str, target: &Cluster) -> Result<Vec<RememberedGr
     let Some(store) = StateStore::open_existing(target).await? else {
         return Ok(Vec::new());
     };
-    let groups = ledger::read(&store, flow, &mut Table::default())?;
-    let names: Vec<String> = groups.iter().map(|(name, _)| name.to_string()).collect();
-    let on_target: HashMap<String, HashMap<TopicPartition, GroupOffset>> =
-        wire::fetch_group_offsets(target, &names)
-            .await
-            .into_iter()
-            .filter_map(|(group, offsets)| Some((group, offsets.ok()?)))
-            .collect();
     let topics = ledger::target_topics(&store, flow)?;
-    let mut all: Vec<RememberedGroup> = groups
-        .into_iter()
-        .map(|(name, remembered)| {
-            let offsets = on_target.get(&*name);
-            one(flow, &name, &remembered, offsets, &topics)
-        })
-        .collect();
+    let mut all = consumer_groups(&store, flow, target, &topics).await?;
+    all.extend(share_groups(&store, flow, target, &topics).await?);
     all.sort_by(|left, right| left.group.cmp(&right.group));
     Ok(all)
 }
 
-fn one(
+/// What each source topic is called on the target.
+type Topics = HashMap<String, String>;
+
+async fn consumer_groups(
+    store: &StateStore,
     flow: &str,
-    name: &Arc<str>,
-    remembered: &Remembered,
-    on_target: Option<&HashMap<TopicPartition, GroupOffset>>,
-    topics: &HashMap<String, String>,
-) -> RememberedGroup {
-    let positions = remembered.positions.iter();
-    let positions = positions.map(|((topic, partition), (source, target))| {
-        let target_topic = topics.get(&**topic).map_or(&**topic, String::as_str);
-        let at = TopicPartition::new(target_topic, *partition);
-        RememberedPosition {
-            topic: topic.to_string(),
-            partition: *partition,
-            source_offset: *source,
-            target_offset: *target,
-            on_target: on_target.and_then(|offsets| Some(offsets.get(&at)?.offset)),
+    target: &Cluster,
+    topics: &Topics,
+) -> Result<Vec<RememberedGroup>, StateError> {
+    let groups = ledger::read(store, flow, &mut Table::default())?;
+    let names: Vec<String> = groups.iter().map(|(name, _)| name.to_string()).collect();
+    let on_target = wire::fetch_group_offsets(target, &names).await;
+    let all = groups.into_iter().map(|(name, remembered)| {
+        let offsets = on_target
+            .get(&*name)
+            .and_then(|offsets| offsets.as_ref().ok());
+        let positions = remembered.positions.iter();
+        let positions = positions.map(|((topic, partition), (source, target))| {
+            let at = target_partition(topics, topic, *partition);
+            RememberedPosition {
+                topic: topic.to_string(),
+                partition: *partition,
+                source_offset: *source,
+                target_offset: *target,
+                on_target: offsets.and_then(|offsets| Some(offsets.get(&at)?.offset)),
+            }
+        });
+        RememberedGroup {
+            flow: flow.to_owned(),
+            group: name.to_string(),
+            kind: GroupKind::Consumer,
+            positions: positions.collect(),
         }
     });
-    RememberedGroup {
-        flow: flow.to_owned(),
-        group: name.to_string(),
-        positions: positions.collect(),
-    }
+    Ok(all.collect())
+}
+
+async fn share_groups(
+    store: &StateStore,
+    flow: &str,
+    target: &Cluster,
+    topics: &Topics,
+) -> Result<Vec<RememberedGroup>, StateError> {
+    let groups = share::remembered(store, flow)?;
+    let names: Vec<String> = groups.iter().map(|(name, _)| name.clone()).collect();
+    let on_target = wire::describe_share_group_offsets(target, &names).await;
+    let all = groups.into_iter().map(|(group, remembered)| {
+        let offsets = on_target
+            .get(&group)
+            .and_then(|offsets| offsets.as_ref().ok());
+        let mut positions = Vec::new();
+        for (topic, partitions) in remembered.topics {
+            for set in partitions {
+                let at = target_partition(topics, &topic, set.partition);
+                let Some(target_offset) = set.target.or(set.sending) else {
+                    continue;
+                };
+                positions.push(RememberedPosition {
+                    topic: topic.clone(),
+                    partition: set.partition,
+                    source_offset: set.source,
+                    target_offset,
+                    on_target: offsets.and_then(|offsets| offsets.get(&at).copied()),
+                });
+            }
+        }
+        RememberedGroup {
+            flow: flow.to_owned(),
+            group,
+            kind: GroupKind::Share,
+            positions,
+        }
+    });
+    Ok(all.collect())
+}
+
+fn target_partition(topics: &Topics, topic: &str, partition: i32) -> TopicPartition {
+    let name = topics.get(topic).map_or(topic, String::as_str);
+    TopicPartition::new(name, partition)
 }

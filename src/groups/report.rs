@@ -9,8 +9,8 @@ use super::positions::{Place, Positions};
 use super::table::{Group, Key, Row, Table};
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::telemetry::groups::{
-    DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, PositionExplained,
-    Watching,
+    DelayHistogram, FlowGroups, GroupExplained, GroupKind, GroupReporter, GroupStatus,
+    PositionExplained, Watching,
 };
 
 /// How watching a cluster's groups goes.
@@ -26,6 +26,7 @@ pub enum Health {
 
 /// What a follower knows, shared with those who look.
 pub struct View {
+    kind: GroupKind,
     flow: String,
     positions: Arc<dyn Positions>,
     table: Mutex<Table>,
@@ -38,8 +39,9 @@ pub struct View {
 
 impl View {
     /// Nothing is known yet.
-    pub fn new(flow: String, positions: Arc<dyn Positions>) -> Self {
+    pub fn new(kind: GroupKind, flow: String, positions: Arc<dyn Positions>) -> Self {
         Self {
+            kind,
             flow,
             positions,
             table: Mutex::default(),
@@ -82,6 +84,7 @@ impl View {
     fn status(&self, table: &Table, name: &str, group: &Group) -> GroupStatus {
         let mut status = GroupStatus {
             group: name.to_owned(),
+            kind: self.kind,
             followed_at_ms: (group.followed_at_ms > 0).then_some(group.followed_at_ms),
             delay_ms: group.delay_ms,
             ..GroupStatus::default()
@@ -166,10 +169,10 @@ impl View {
             steps.push("the source has no position of the group here any more".to_owned());
             return;
         };
-        steps.push(format!(
-            "the group committed {} on the source",
-            source.offset
-        ));
+        steps.push(match self.kind {
+            GroupKind::Consumer => format!("the group committed {} on the source", source.offset),
+            GroupKind::Share => format!("the group starts at {} on the source", source.offset),
+        });
         let place = self
             .positions
             .place(&key.0, key.1, SourceOffset(source.offset));
@@ -194,18 +197,25 @@ impl View {
                 )),
             },
         }
-        steps.push(last_step(row, explained.target_offset));
+        steps.push(last_step(self.kind, row, explained.target_offset));
     }
 }
 
-fn last_step(row: &Row, on_target: Option<i64>) -> String {
+fn last_step(kind: GroupKind, row: &Row, on_target: Option<i64>) -> String {
+    let (done, tool) = match kind {
+        GroupKind::Consumer => ("committed", "kafka-consumer-groups"),
+        GroupKind::Share => ("set", "kafka-share-groups"),
+    };
     match (&row.blocked, on_target) {
-        (None, Some(offset)) => format!("{offset} is committed on the target"),
-        (None, None) => "nothing is committed on the target yet".to_owned(),
+        (None, Some(offset)) => format!("{offset} is {done} on the target"),
+        (None, None) => format!("nothing is {done} on the target yet"),
         (Some(Blocked::Diverged { offset }), _) => format!(
-            "somebody else committed {offset} on the target, which is kept; delete the group's \
-             offsets there (kafka-consumer-groups --delete-offsets) to follow the source again"
+            "somebody else {done} {offset} on the target, which is kept; delete the group's \
+             offsets there ({tool} --delete-offsets) to follow the source again"
         ),
+        (Some(Blocked::NotSupported), _) => {
+            "the target doesn't have share groups (Kafka 4.1 with share.version=1)".to_owned()
+        }
         (Some(Blocked::ActiveOnTarget), _) => "the group has members on the target, so it isn't \
              moved; the position is applied when they are gone"
             .to_owned(),
@@ -224,6 +234,7 @@ fn attention(blocked: &Blocked) -> u8 {
         Blocked::CopyNotOpen => 3,
         Blocked::NotYetCopied { .. } => 2,
         Blocked::NotCopied => 1,
+        Blocked::NotSupported => 0,
     }
 }
 

@@ -39,3 +39,13 @@ pub fn group(flow: &str, group: &str) -> String {
 pub fn groups(flow: &str) -> String {
     format!("group/{flow}/")
 }
+
+/// A [`ShareOffsets`](super::ShareOffsets).
+pub fn share(flow: &str, group: &str) -> String {
+    format!("{}{group}", shares(flow))
+}
+
+/// What the keys of a flow's share groups begin with.
+pub fn shares(flow: &str) -> String {
+    format!("share/{flow}/")
+}

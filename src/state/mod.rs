@@ -10,6 +10,7 @@ mod records;
 mod store;
 
 pub use records::{
-    Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, TopicRecord,
+    Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, ShareOffset, ShareOffsets,
+    TopicRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateStore};

@@ -84,6 +84,29 @@ pub struct GroupPositions {
     pub topics: std::collections::BTreeMap<String, Vec<(i32, i64, i64)>>,
 }
 
+/// `share/<flow>/<group>`: where a share group was set to begin on the target. It tells our own
+/// start offsets from those of others after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareOffsets {
+    /// Format version, 1.
+    pub v: u32,
+    /// By source topic.
+    pub topics: std::collections::BTreeMap<String, Vec<ShareOffset>>,
+}
+
+/// One partition of [`ShareOffsets`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareOffset {
+    /// The partition.
+    pub partition: i32,
+    /// The start offset on the source.
+    pub source: i64,
+    /// What was set for it on the target; absent before the first time.
+    pub target: Option<i64>,
+    /// What was being set when this was stored: it may or may not have arrived.
+    pub sending: Option<i64>,
+}
+
 /// `claim/<flow>`: the process that runs the flow. The newest claim wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

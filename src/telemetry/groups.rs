@@ -94,14 +94,29 @@ pub struct Watching {
     pub detail: Option<String>,
 }
 
+/// What kind of group it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupKind {
+    /// A consumer group, whose positions are what it committed.
+    #[default]
+    Consumer,
+    /// A share group (KIP-932), whose positions are its start offsets.
+    Share,
+}
+
 /// One group.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GroupStatus {
     /// Its name.
     pub group: String,
+    /// `consumer` or `share`.
+    #[serde(default)]
+    pub kind: GroupKind,
     /// `followed`, or the reason of the position that needs most attention: `diverged`, `failed`,
-    /// `active_on_target`, `copy_not_open`, `not_yet_copied`, `not_copied`; `gone_on_source` when
-    /// the source has no position of it any more.
+    /// `active_on_target`, `copy_not_open`, `not_yet_copied`, `not_copied`, `not_supported` (a share
+    /// group, and the target has none); `gone_on_source` when the source has no position of it any
+    /// more.
     pub state: String,
     /// How many positions it has on the source.
     pub partitions: u64,

@@ -25,6 +25,7 @@ pub mod produce;
 pub mod proxy;
 pub mod read;
 pub mod scratch;
+pub mod share;
 pub mod twinlog;
 pub mod version;
 pub mod wait;

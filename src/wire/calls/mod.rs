@@ -23,7 +23,8 @@ pub use configs::{
     ConfigValue, describe_broker_config, describe_topic_configs, incremental_alter_topic_configs,
 };
 pub use groups::{
-    GroupOffset, ListedGroup, commit_group_offsets, delete_groups, fetch_group_offsets, list_groups,
+    GroupOffset, ListedGroup, StartOffsets, alter_share_group_offsets, commit_group_offsets,
+    delete_groups, describe_share_group_offsets, fetch_group_offsets, is_unsupported, list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets};
 pub use many::{FetchFrom, fetch_many};

@@ -1,15 +1,19 @@
-//! Calls about consumer groups, each sent to the group's coordinator.
+//! Calls about groups, each sent to the group's coordinator.
 
 mod commit;
 mod coordinator;
 mod delete;
 mod list;
 mod offsets;
+mod share;
 
 pub use commit::commit_group_offsets;
 pub use delete::delete_groups;
 pub use list::{ListedGroup, list_groups};
 pub use offsets::fetch_group_offsets;
+pub use share::{
+    StartOffsets, alter_share_group_offsets, describe_share_group_offsets, is_unsupported,
+};
 
 /// A position of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,105 @@
+//! Looks at the start offsets of one cluster, and tells what changed since the last look.
+
+use std::collections::HashMap;
+
+use crate::groups::record::{GroupRecord, StoredOffset};
+use crate::wire::{self, Cluster, StartOffsets, TopicPartition, WireError};
+
+/// One cluster, and what it had when it was looked at last.
+pub(super) struct Side {
+    cluster: Cluster,
+    known: HashMap<String, StartOffsets>,
+}
+
+impl Side {
+    pub(super) fn new(cluster: Cluster) -> Self {
+        Self {
+            cluster,
+            known: HashMap::new(),
+        }
+    }
+
+    /// Asks for the start offsets of these groups. Other groups that were known have none any
+    /// more.
+    pub(super) async fn look(&mut self, groups: &[String]) -> Result<Vec<GroupRecord>, WireError> {
+        let mut records = Vec::new();
+        let gone: Vec<String> = self
+            .known
+            .keys()
+            .filter(|group| !groups.contains(group))
+            .cloned()
+            .collect();
+        for group in gone {
+            let before = self.known.remove(&group).unwrap_or_default();
+            records.extend(differences(&group, &before, &StartOffsets::new()));
+        }
+        for (group, offsets) in wire::describe_share_group_offsets(&self.cluster, groups).await {
+            let offsets = match offsets {
+                Ok(offsets) => offsets,
+                Err(error) if error.is_retriable() || wire::is_unsupported(&error) => {
+                    return Err(error);
+                }
+                // One group that may not be seen is no reason to leave the others.
+                Err(error) => {
+                    tracing::debug!(group, %error, "a share group's start offsets can't be read");
+                    continue;
+                }
+            };
+            let before = self.known.insert(group.clone(), offsets.clone());
+            records.extend(differences(&group, &before.unwrap_or_default(), &offsets));
+        }
+        Ok(records)
+    }
+
+    /// Notes what was set meanwhile, as a look would tell it.
+    pub(super) fn note(&mut self, group: &str, at: &TopicPartition, offset: i64) -> GroupRecord {
+        let known = self.known.entry(group.to_owned()).or_default();
+        known.insert(at.clone(), offset);
+        record(group, at, Some(offset))
+    }
+}
+
+fn differences(group: &str, before: &StartOffsets, now: &StartOffsets) -> Vec<GroupRecord> {
+    let changed = now
+        .iter()
+        .filter(|(at, offset)| before.get(at) != Some(offset))
+        .map(|(at, offset)| record(group, at, Some(*offset)));
+    let gone = before
+        .keys()
+        .filter(|at| !now.contains_key(at))
+        .map(|at| record(group, at, None));
+    changed.chain(gone).collect()
+}
+
+/// A start offset in the shape of a consumer group's position, without what it doesn't have.
+fn record(group: &str, at: &TopicPartition, offset: Option<i64>) -> GroupRecord {
+    GroupRecord::Offset {
+        group: group.to_owned(),
+        topic: at.topic.clone(),
+        partition: at.partition,
+        commit: offset.map(|offset| StoredOffset {
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+            committed_at_ms: -1,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_changed_is_told() {
+        let at = |partition| TopicPartition::new("t", partition);
+        let before = StartOffsets::from([(at(0), 5), (at(1), 5), (at(2), 5)]);
+        let now = StartOffsets::from([(at(0), 5), (at(1), 6), (at(3), 0)]);
+        let expected = [
+            record("g", &at(1), Some(6)),
+            record("g", &at(3), Some(0)),
+            record("g", &at(2), None),
+        ];
+        assert_eq!(differences("g", &before, &now), expected);
+    }
+}
