@@ -41,7 +41,7 @@ pub fn java_produce(version: KafkaVersion, bootstrap: &str, topic: &str, argumen
 }
 
 fn judge(version: KafkaVersion, arguments: &[&str]) -> Output {
-    let classes = compiled(version);
+    let classes = compiled(version, "Judge", SOURCE);
     let output = Command::new("java")
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args(logging())
@@ -77,22 +77,24 @@ pub(super) fn logging() -> [String; 2] {
     ]
 }
 
-/// The folder with the compiled judge, kept in the cache under the hash of its source.
-fn compiled(version: KafkaVersion) -> PathBuf {
+/// The folder with the compiled `tests/java/CLASS.java`, kept in the cache under the hash of its
+/// source.
+pub(super) fn compiled(version: KafkaVersion, class: &str, text: &str) -> PathBuf {
     static COMPILING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut hasher = DefaultHasher::new();
-    SOURCE.hash(&mut hasher);
+    text.hash(&mut hasher);
+    let name = class.to_lowercase();
     let folder = version
         .cache()
-        .join(format!("judge-{:016x}", hasher.finish()));
+        .join(format!("{name}-{:016x}", hasher.finish()));
     if folder.exists() {
         return folder;
     }
     let fresh = version
         .cache()
-        .join(format!("judge-new-{}", std::process::id()));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/Judge.java");
+        .join(format!("{name}-new-{}", std::process::id()));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/java/{class}.java"));
     let output = Command::new("javac")
         .args(["-proc:none", "-d"])
         .arg(&fresh)
@@ -103,7 +105,7 @@ fn compiled(version: KafkaVersion) -> PathBuf {
         .expect("javac is installed");
     assert!(
         output.status.success(),
-        "compiling the judge failed:\n{}",
+        "compiling {class} failed:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     // Another test process may have been first: then its folder is as good.

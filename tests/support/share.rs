@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::java::logging;
+use super::java::{compiled, logging};
 use super::version::KafkaVersion;
+
+const SOURCE: &str = include_str!("../java/ShareGroups.java");
 
 /// Lets a group that is new to a partition begin at its first record.
 pub fn begin_at_earliest(bootstrap: &str, group: &str) {
@@ -98,16 +99,17 @@ impl Drop for ShareMember {
 
 /// Only 4.3's clients know share groups in all that is asked here.
 fn java(arguments: &[&str]) -> Command {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/ShareGroups.java");
-    let libs = KafkaVersion::V4_3.libs().display();
+    let version = KafkaVersion::V4_3;
+    let classes = compiled(version, "ShareGroups", SOURCE);
+    let (classes, libs) = (classes.display(), version.libs().display());
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "--", "java"])
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args(logging())
         .arg("-cp")
-        .arg(format!("{libs}/*"))
-        .arg(source)
+        .arg(format!("{classes}:{libs}/*"))
+        .arg("ShareGroups")
         .args(arguments);
     command
 }

@@ -132,8 +132,7 @@ impl Follower {
         let target = self.look_at_target(&names).await.map_err(Trouble::Target)?;
         self.view.set_target(Health::Following(Way::Poll));
         let (changes, waits) = self.decide_all(&target);
-        let changed = !changes.is_empty();
-        self.apply(changes).await.map_err(Trouble::State)?;
+        let changed = self.apply(changes).await.map_err(Trouble::State)?;
         Ok(source_moved || changed || waits)
     }
 
@@ -274,8 +273,8 @@ impl Follower {
     }
 
     /// Sets start offsets on the target: stored before they are sent, and again when they are
-    /// answered.
-    async fn apply(&mut self, changes: Changes) -> Result<(), StateError> {
+    /// answered. True when one was set.
+    async fn apply(&mut self, changes: Changes) -> Result<bool, StateError> {
         for (name, changes) in &changes {
             let mut table = self.view.table();
             let Some(group) = table.groups.get_mut(name) else {
@@ -288,12 +287,15 @@ impl Follower {
         }
         self.store().await?;
         if changes.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        let mut is_set = false;
         for attempt in change::send(&self.context.target, changes).await {
+            is_set |= attempt.result.is_ok();
             self.note_answer(attempt);
         }
-        self.store().await
+        self.store().await?;
+        Ok(is_set)
     }
 
     fn note_answer(&mut self, attempt: Attempt) {
