@@ -9,7 +9,7 @@
 //! ```
 //!
 //! That is so for consumer groups, classic ones and those of KIP-848. Share groups have start offsets
-//! in place of positions, which no log shows: see [`share`].
+//! in place of positions, which no log shows: see `share`.
 //!
 //! The target's log is read as well: it tells our own commits from those of real clients, which
 //! are never overwritten, and shows the moment when a position there expires or is deleted.
