@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::flow::{flow_config, topic_status, with_state};
+use support::flow::{flow_config, topic_status};
+use support::mapped::{assert_map_is_exact, assert_same_sequence, stored_map, translate};
 use support::{
-    Cluster, ClusterOptions, HeaderStyle, Isolation, KafkaVersion, Load, Seen, Transactions,
-    Twinlog, await_same, create_topic, delete_records, read_all,
+    Cluster, ClusterOptions, HeaderStyle, Isolation, KafkaVersion, Load, Transactions, Twinlog,
+    await_same, create_topic, delete_records, read_all,
 };
-use twinlog::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
-use twinlog::state::MapRecord;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const TOPIC: &str = "mapped";
@@ -89,7 +88,9 @@ fn a_mapped_topic_survives_crashes_and_its_map_is_exact() {
         "the offsets are the same: nothing was tested"
     );
     for partition in 0..3 {
-        assert_map_is_exact(&to, partition, &records, &copies);
+        let (map, _) = stored_map(&to, TOPIC, partition);
+        let count = assert_map_is_exact(&map, partition, &records, &copies);
+        assert!(count > 50, "partition {partition} has {count} records");
     }
 
     await_same(&from, &to, "same", DEADLINE);
@@ -149,63 +150,4 @@ fn await_caught_up(twinlog: &Twinlog) {
             && totals["lag_unknown_partitions"] == 0
             && status["flows"][0]["in_flight_bytes"] == 0
     });
-}
-
-/// Everything but the offset is the same.
-fn assert_same_sequence(records: &[Seen], copies: &[Seen]) {
-    let content = |seen: &Seen| Seen {
-        offset: 0,
-        log_append_time: false,
-        ..seen.clone()
-    };
-    for (index, (record, copy)) in records.iter().zip(copies).enumerate() {
-        assert_eq!(content(record), content(copy), "record {index}");
-    }
-    assert_eq!(records.len(), copies.len(), "lost or doubled");
-}
-
-fn assert_map_is_exact(target: &str, partition: i32, records: &[Seen], copies: &[Seen]) {
-    let key = format!("map/dr/{TOPIC}/{partition}");
-    let stored: Option<MapRecord> = with_state(target, |state| state.get(&key).expect("a map"));
-    let map: OffsetMap = stored.expect("the map is in the state topic").map;
-    let pairs = records.iter().zip(copies);
-    let mut count = 0;
-    for (record, copy) in pairs.filter(|(record, _)| record.partition == partition) {
-        let (source, target) = (SourceOffset(record.offset), TargetOffset(copy.offset));
-        assert_eq!(
-            map.translate(source),
-            Translation::Exact(target),
-            "partition {partition}"
-        );
-        assert_eq!(
-            map.reverse(target),
-            Translation::Exact(source),
-            "partition {partition}"
-        );
-        count += 1;
-    }
-    assert!(count > 50, "partition {partition} has {count} records");
-    let mapped: u64 = map.runs().iter().map(|run| run.len).sum();
-    assert_eq!(
-        mapped, count,
-        "the map of partition {partition} has offsets without a record"
-    );
-}
-
-fn translate(twinlog: &Twinlog, topic: &str, partition: i32, offset: i64, more: &[&str]) -> Value {
-    let (partition, offset) = (partition.to_string(), offset.to_string());
-    let mut arguments = vec!["--json", "--topic", topic];
-    arguments.extend(["--partition", &partition, "--offset", &offset]);
-    arguments.extend(more);
-    let output = twinlog.command("translate", &arguments);
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let answer: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| {
-        panic!(
-            "{error}: {stdout}{}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-    });
-    let code = if answer["answer"] == "exact" { 0 } else { 1 };
-    assert_eq!(output.status.code(), Some(code), "{answer}");
-    answer
 }

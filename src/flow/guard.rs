@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::error::Trouble;
 use super::partition::Partition;
 use super::shared::Flow;
-use crate::offsets::{SourceOffset, TargetOffset};
-use crate::state::{MapRecord, SeenRecord};
+use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
+use crate::state::{SeenRecord, maps};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often the log ends of the target are compared with what was written.
@@ -67,14 +67,16 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
                 continue;
             };
             let now = partition.progress.target_position.load(Ordering::Relaxed);
+            // What is there already is yet to be noted in the map.
+            let expected = now.max(partition.absorb_until);
             // Only a partition that was quiet all the time can be judged.
-            if now != before || !is_quiet(&partition) || end == now {
+            if now != before || !is_quiet(&partition) || end == expected {
                 continue;
             }
             // A stranger, a second Twinlog, or a target that lost what it had acknowledged: the
             // opening tells them apart by the counts that the brokers keep.
             partition.fail(Trouble::LogEndDiffers {
-                expected: now,
+                expected,
                 found: end,
             });
         }
@@ -117,10 +119,13 @@ fn is_quiet(partition: &Partition) -> bool {
     !partition.is_closed() && partition.unanswered() == 0 && !partition.has_work()
 }
 
+/// Where a map begins and ends. Whatever changes in a map moves one of these.
+type Bounds = (SourceOffset, TargetOffset, SourceOffset, TargetOffset);
+
 /// What the state topic holds of the partitions' progress, as far as this process stored it.
 #[derive(Default)]
 pub struct Stored {
-    maps: HashMap<TopicPartition, TargetOffset>,
+    maps: HashMap<TopicPartition, Bounds>,
     seen: HashMap<String, SeenRecord>,
 }
 
@@ -150,23 +155,42 @@ pub async fn store_progress(flow: &Flow) {
 
 async fn store_maps(flow: &Flow, stored: &mut Stored) {
     for partition in open_partitions(flow) {
-        let Some(map) = partition.map() else { continue };
-        let end = map.target_end();
-        if stored.maps.get(&partition.source) == Some(&end) {
+        let source = &partition.source;
+        let Some(bounds) = partition.look_into_map(bounds_of) else {
+            continue;
+        };
+        if stored.maps.get(source) == Some(&bounds) {
             continue;
         }
-        let key = flow.map_key(&partition.source.topic, partition.source.partition);
-        match flow.store.put(&key, &MapRecord { v: 1, map }).await {
+        let keys = flow.map_keys(&source.topic, source.partition);
+        let look = |map: &OffsetMap| (bounds_of(map), maps::changes(&*flow.store, &keys, map));
+        let Some((bounds, changes)) = partition.look_into_map(look) else {
+            continue;
+        };
+        let saved = match changes {
+            Ok(changes) => flow.store.write_all(changes).await,
+            Err(error) => Err(error),
+        };
+        match saved {
             Ok(()) => {
-                stored.maps.insert(partition.source.clone(), end);
+                stored.maps.insert(source.clone(), bounds);
             }
             Err(error) => tracing::warn!(
-                partition = %partition.source,
+                partition = %source,
                 %error,
                 "the offset map could not be stored"
             ),
         }
     }
+}
+
+fn bounds_of(map: &OffsetMap) -> Bounds {
+    (
+        map.source_start(),
+        map.target_start(),
+        map.source_end(),
+        map.target_end(),
+    )
 }
 
 async fn store_seen(flow: &Flow, stored: &mut Stored) {

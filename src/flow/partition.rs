@@ -217,13 +217,6 @@ impl Partition {
         }
     }
 
-    /// The map as it is now, where there is one.
-    pub fn map(&self) -> Option<OffsetMap> {
-        self.map
-            .as_ref()
-            .map(|map| map.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
     /// Looks into the map, where there is one.
     pub fn look_into_map<T>(&self, look: impl FnOnce(&OffsetMap) -> T) -> Option<T> {
         self.map

@@ -15,7 +15,7 @@ use super::tail;
 use super::topics::{TopicContext, take_offset};
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, MapRecord, SeenRecord, keys};
+use crate::state::{GapRecord, SeenRecord, keys, maps};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
@@ -272,16 +272,12 @@ async fn resume_mapped(
     ends: &Ends,
     data_known: bool,
 ) -> Result<Resume, Trouble> {
-    let key = flow.map_key(&one.topic.source_topic, one.partition);
-    let stored = flow.store.get::<MapRecord>(&key)?;
-    let map = match stored {
-        Some(stored) => stored.map,
-        None => {
-            return Err(Trouble::MapMismatch {
-                map_end: -1,
-                log_end: ends.target_end,
-            });
-        }
+    let keys = flow.map_keys(&one.topic.source_topic, one.partition);
+    let Some(map) = maps::load(&*flow.store, &keys)? else {
+        return Err(Trouble::MapMismatch {
+            map_end: -1,
+            log_end: ends.target_end,
+        });
     };
     let (source, target) = (map.source_end().0, map.target_end().0);
     if target > ends.target_end {

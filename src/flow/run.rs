@@ -116,8 +116,10 @@ async fn begin(
     let from = from.map_err(|error| ("source_unreachable", FlowError::Wire(error)))?;
     let to = to.map_err(|error| ("target_unreachable", FlowError::Wire(error)))?;
     refuse_same_cluster(&from, &to)?;
-    let (store, may_fill) =
-        tokio::join!(StateStore::open(target), wire::probe_marker_right(target));
+    let (store, may_fill) = tokio::join!(
+        StateStore::open(target, &config.name),
+        wire::probe_marker_right(target)
+    );
     let store = store.map_err(target_failure)?;
     let may_fill =
         may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;

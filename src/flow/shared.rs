@@ -11,7 +11,8 @@ use super::position::Producers;
 use super::throttle::Throttle;
 use super::topics::TopicContext;
 use crate::config::FlowConfig;
-use crate::state::{StateStore, keys};
+use crate::state::StateStore;
+use crate::state::keys::{self, MapKeys};
 use crate::telemetry::progress::{FlowProgress, PartitionKey};
 use crate::wire::Cluster;
 
@@ -59,9 +60,9 @@ impl Flow {
         keys::topic(&self.config.name, source_topic)
     }
 
-    /// The state key of a partition's offset map.
-    pub fn map_key(&self, source_topic: &str, partition: i32) -> String {
-        keys::map(&self.config.name, source_topic, partition)
+    /// The state keys of a partition's offset map.
+    pub fn map_keys(&self, source_topic: &str, partition: i32) -> MapKeys {
+        MapKeys::new(&self.config.name, source_topic, partition)
     }
 
     /// The state key of what was seen of a topic.

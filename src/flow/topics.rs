@@ -13,7 +13,7 @@ use super::topic_config::{self, TopicConfigs};
 use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{MapRecord, TopicRecord};
+use crate::state::{MapRecord, TopicRecord, maps};
 use crate::telemetry::progress::TopicNote;
 use crate::wire::{self, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
@@ -207,8 +207,8 @@ async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trou
     flow.close_topic(name).await;
     for partition in 0..known.origins.len() {
         if known.mapped {
-            let key = flow.map_key(name, i32::try_from(partition).unwrap_or(i32::MAX));
-            flow.store.remove(&key).await?;
+            let keys = flow.map_keys(name, i32::try_from(partition).unwrap_or(i32::MAX));
+            maps::remove(&flow.store, &keys).await?;
         }
     }
     flow.store.remove(&flow.seen_key(name)).await?;
@@ -316,10 +316,10 @@ async fn write_maps(
         return Ok(());
     }
     for (partition, origin) in source.partitions.iter().zip(&record.origins) {
-        let key = flow.map_key(name, partition.index);
-        if flow.store.get::<MapRecord>(&key)?.is_none() {
+        let keys = flow.map_keys(name, partition.index);
+        if flow.store.get::<MapRecord>(keys.head())?.is_none() {
             let map = OffsetMap::starting_at(SourceOffset(*origin), TargetOffset(0));
-            flow.store.put(&key, &MapRecord { v: 1, map }).await?;
+            maps::save(&flow.store, &keys, &map).await?;
         }
     }
     Ok(())

@@ -5,7 +5,8 @@ use kafka_protocol::ResponseError;
 use super::run::cluster;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
-use crate::state::{MapRecord, StateError, StateStore, TopicRecord, keys};
+use crate::state::keys::{self, MapKeys};
+use crate::state::{StateError, StateStore, TopicRecord, maps};
 use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
 
 /// Why a partition's offsets can't be translated.
@@ -98,7 +99,8 @@ pub async fn position_map(
     partition: i32,
 ) -> Result<PositionMap, TranslateError> {
     let cluster = cluster(target);
-    let store = StateStore::open_existing(&cluster)
+    let map_keys = MapKeys::new(&flow.name, topic, partition);
+    let store = StateStore::open_with_map(&cluster, &map_keys)
         .await?
         .ok_or(TranslateError::NoState)?;
     let record: TopicRecord =
@@ -118,9 +120,7 @@ pub async fn position_map(
         })?;
     let place = TopicPartition::new(&*record.target_topic, partition);
     if record.mapped {
-        let key = keys::map(&flow.name, topic, partition);
-        let stored: Option<MapRecord> = store.get(&key)?;
-        let map = stored.ok_or(TranslateError::NoMap(place))?.map;
+        let map = maps::load(&store, &map_keys)?.ok_or(TranslateError::NoMap(place))?;
         return Ok(PositionMap { map, mapped: true });
     }
     let asked = [place.clone()];

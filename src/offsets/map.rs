@@ -22,100 +22,56 @@
 //! 3. *Nothing skipped, nothing repeated*: `translate(c)` is the target offset of the first mapped
 //!    source offset `>= c`, or the target end if there is none yet.
 //! 4. *Bounded*: an exact answer is within `[target_start, target_end]`.
+//!
+//! # In memory
+//!
+//! The newest runs are plain; when there are [`DEFAULT_SEGMENT_RUNS`] of them they are closed into
+//! an encoded segment, which is never changed again. A lookup finds the segment by its ends
+//! and decodes it. Segments are numbered, so that each is stored once: [`MapHead`] is the rest.
 
-use super::{DecodeError, SourceOffset, TargetOffset, codec};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
 
-/// `len` consecutive source offsets at `len` consecutive target offsets. 24 bytes in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The first source offset of the run.
-    pub source_start: SourceOffset,
-    /// Where that offset is on the target.
-    pub target_start: TargetOffset,
-    /// How many offsets the run covers; never 0.
-    pub len: u64,
-}
+use super::builder::Builder;
+use super::document::{Document, MapHead};
+use super::run::{Pair, split};
+use super::segment::Segment;
+use super::{DecodeError, MapError, Run, SourceOffset, TargetOffset, Translation, codec};
 
-const _: () = assert!(size_of::<Run>() == 24, "the memory bound in the docs");
-
-impl Run {
-    /// The source offset just past the run.
-    pub fn source_end(&self) -> SourceOffset {
-        SourceOffset(self.source_start.0 + self.len as i64)
-    }
-
-    /// The target offset just past the run.
-    pub fn target_end(&self) -> TargetOffset {
-        TargetOffset(self.target_start.0 + self.len as i64)
-    }
-
-    /// Target offset minus source offset, the same for every offset of the run.
-    pub fn shift(&self) -> i64 {
-        self.target_start.0 - self.source_start.0
-    }
-}
-
-/// What the map says about a position. `Asked` is the side asked about, `Answer` the other one:
-/// plain `Translation` is source to target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Translation<Asked = SourceOffset, Answer = TargetOffset> {
-    /// The position on the other side: reading on from here meets every record that reading on
-    /// from the asked position would have met, and no earlier one.
-    Exact(Answer),
-    /// The position lies past what has been copied: no answer exists yet.
-    NotYetCopied {
-        /// The end of what has been copied, on the side asked about.
-        copied_end: Asked,
-    },
-    /// The position lies before what the map knows (never copied, or trimmed away).
-    BeforeStart {
-        /// The first position that the map can answer for, on the side asked about.
-        first: Asked,
-    },
-}
-
-/// Why a push was refused. The map is unchanged then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MapError {
-    /// The source offset was accounted for already.
-    #[error("source offset {given} is before the map's source end {end}")]
-    SourceNotMonotone {
-        /// The offset that was pushed.
-        given: SourceOffset,
-        /// The lowest offset that could have been pushed.
-        end: SourceOffset,
-    },
-    /// The target offset was taken already.
-    #[error("target offset {given} is before the map's target end {end}")]
-    TargetNotMonotone {
-        /// The offset that was pushed.
-        given: TargetOffset,
-        /// The lowest offset that could have been pushed.
-        end: TargetOffset,
-    },
-    /// The run would go past the largest offset that Kafka has.
-    #[error("{len} offsets from {start} on exceed the largest offset")]
-    TooLong {
-        /// The first offset, on either side.
-        start: i64,
-        /// The length pushed.
-        len: u64,
-    },
-}
+/// How many runs a segment has. More would make lookups and the head longer, fewer would make more
+/// records in the state topic.
+pub(super) const DEFAULT_SEGMENT_RUNS: usize = 1_024;
 
 /// The run-length, monotone map between the offsets of one partition on two clusters.
 ///
-/// Identity over `[a, inf)` is one run that grows in place; memory is 24 bytes a run, and
-/// [`trim`](Self::trim) drops what both logs have forgotten.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(try_from = "codec::Document", into = "codec::Document")]
+/// Identity over `[a, inf)` is one run that grows in place. A hole is about two bytes of memory
+/// where transactions are short (at most 24 while it is new), and [`trim`](Self::trim) drops what
+/// both logs have forgotten. A clone shares the closed segments.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "Document", into = "Document")]
 pub struct OffsetMap {
     pub(super) source_start: SourceOffset,
     pub(super) target_start: TargetOffset,
     pub(super) source_end: SourceOffset,
     pub(super) target_end: TargetOffset,
-    pub(super) runs: Vec<Run>,
+    /// The number of the first closed segment, or of the next one to be closed.
+    pub(super) first_segment: u64,
+    /// The oldest one may begin before the map's start: what lies there isn't seen any more.
+    pub(super) closed: VecDeque<Segment>,
+    /// Never empty behind closed segments: the last run may still grow.
+    pub(super) open: Vec<Run>,
+    pub(super) segment_runs: usize,
 }
+
+impl PartialEq for OffsetMap {
+    /// The same ends and runs, wherever segments end.
+    fn eq(&self, other: &Self) -> bool {
+        self.start() == other.start() && self.end() == other.end() && self.runs().eq(other.runs())
+    }
+}
+
+impl Eq for OffsetMap {}
 
 impl OffsetMap {
     /// An empty map whose first copied offset is to be the same on both sides.
@@ -138,8 +94,18 @@ impl OffsetMap {
             target_start: target,
             source_end: source,
             target_end: target,
-            runs: Vec::new(),
+            first_segment: 0,
+            closed: VecDeque::new(),
+            open: Vec::new(),
+            segment_runs: DEFAULT_SEGMENT_RUNS,
         }
+    }
+
+    /// Closes segments at `runs` runs from now on (at least one), for tests.
+    #[doc(hidden)]
+    pub fn with_segment_runs(mut self, runs: usize) -> Self {
+        self.segment_runs = runs.max(1);
+        self
     }
 
     /// The first source offset that the map can answer for.
@@ -163,8 +129,69 @@ impl OffsetMap {
     }
 
     /// The runs, oldest first.
-    pub fn runs(&self) -> &[Run] {
-        &self.runs
+    pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        let start = self.start();
+        self.stored_runs()
+            .skip_while(move |run| run.before(start) == run.len)
+            .map(move |run| run.without(run.before(start)))
+    }
+
+    /// The runs, those too that the oldest segment has before the map's start.
+    fn stored_runs(&self) -> impl Iterator<Item = Run> + '_ {
+        let closed = self.closed.iter().flat_map(Segment::runs);
+        closed.chain(self.open.iter().copied())
+    }
+
+    /// The runs that belong to no segment yet.
+    pub(super) fn open_runs(&self) -> &[Run] {
+        &self.open
+    }
+
+    pub(super) fn start(&self) -> Pair {
+        (self.source_start, self.target_start)
+    }
+
+    fn end(&self) -> Pair {
+        (self.source_end, self.target_end)
+    }
+
+    /// Where the last closed segment ends; without one, where the map begins.
+    pub(super) fn closed_end(&self) -> Pair {
+        self.closed.back().map_or(self.start(), Segment::ends)
+    }
+
+    /// The part that changes, to be stored behind the segments that it names.
+    pub fn head(&self) -> MapHead {
+        MapHead::of(self)
+    }
+
+    /// The numbers of the closed segments.
+    pub fn segment_numbers(&self) -> Range<u64> {
+        self.first_segment..self.first_segment + self.closed.len() as u64
+    }
+
+    /// The closed segments and their numbers, newest first. A segment that has a number keeps its
+    /// bytes. Format: see the source of `segment`.
+    pub fn segments_newest_first(&self) -> impl Iterator<Item = (u64, &Arc<[u8]>)> {
+        let newest_first = self.closed.iter().rev().map(Segment::bytes);
+        self.segment_numbers().rev().zip(newest_first)
+    }
+
+    /// The map of a head and all the segments that it names, in order.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if they aren't those segments, or anything in them breaks a promise.
+    pub fn assemble(head: MapHead, segments: Vec<Arc<[u8]>>) -> Result<Self, DecodeError> {
+        head.assemble(segments)
+    }
+
+    /// Bytes that the map holds on the heap, as far as it knows: the allocator's own aren't
+    /// counted, and segments that are shared are.
+    pub fn heap_bytes(&self) -> usize {
+        let segments: usize = self.closed.iter().map(Segment::heap_bytes).sum();
+        segments
+            + self.closed.capacity() * size_of::<Segment>()
+            + self.open.capacity() * size_of::<Run>()
     }
 
     /// Adds `len` offsets at the two ends: the usual step of a copy without holes.
@@ -200,11 +227,9 @@ impl OffsetMap {
         if len == 0 {
             return Ok(());
         }
-        match self.runs.last_mut() {
-            Some(last) if last.source_end() == source && last.target_end() == target => {
-                last.len += len;
-            }
-            _ => self.runs.push(Run {
+        match self.open.last_mut() {
+            Some(last) if last.ends() == (source, target) => last.len += len,
+            _ => self.append(Run {
                 source_start: source,
                 target_start: target,
                 len,
@@ -212,9 +237,18 @@ impl OffsetMap {
         }
         self.source_end = source_end;
         self.target_end = target_end;
-        debug_assert_eq!(self.runs.last().map(Run::source_end), Some(source_end));
-        debug_assert_eq!(self.runs.last().map(Run::target_end), Some(target_end));
+        debug_assert_eq!(self.open.last().map(Run::ends), Some(self.end()));
         Ok(())
+    }
+
+    /// Adds a run that can't be merged: none before it grows any more.
+    pub(super) fn append(&mut self, run: Run) {
+        if self.open.len() >= self.segment_runs {
+            let segment = Segment::close(self.closed_end(), &self.open);
+            self.closed.push_back(segment);
+            self.open.clear();
+        }
+        self.open.push(run);
     }
 
     /// Says that source offsets up to `source + len` have no place on the target. `len` 0 changes
@@ -253,16 +287,28 @@ impl OffsetMap {
             let copied_end = self.source_end;
             return Translation::NotYetCopied { copied_end };
         }
-        let next = self
-            .runs
-            .partition_point(|run| run.source_end() <= committed);
-        Translation::Exact(match self.runs.get(next) {
+        let next = self.first_run(|(source_end, _)| source_end <= committed);
+        Translation::Exact(match next {
             // `max`: inside the run its place, in the hole before it the run's start.
             Some(run) => {
                 TargetOffset(run.target_start.0 + (committed.0 - run.source_start.0).max(0))
             }
             None => self.target_end,
         })
+    }
+
+    /// The first run that isn't over yet by this measure of its ends.
+    fn first_run(&self, is_over: impl Fn(Pair) -> bool) -> Option<Run> {
+        let segment = self
+            .closed
+            .partition_point(|segment| is_over(segment.ends()));
+        match self.closed.get(segment) {
+            Some(segment) => segment.runs().find(|run| !is_over(run.ends())),
+            None => {
+                let next = self.open.partition_point(|run| is_over(run.ends()));
+                self.open.get(next).copied()
+            }
+        }
     }
 
     /// Where a reader goes on on the source that would read `target` next on the target: the way
@@ -276,8 +322,8 @@ impl OffsetMap {
             let copied_end = self.target_end;
             return Translation::NotYetCopied { copied_end };
         }
-        let next = self.runs.partition_point(|run| run.target_end() <= target);
-        Translation::Exact(match self.runs.get(next) {
+        let next = self.first_run(|(_, target_end)| target_end <= target);
+        Translation::Exact(match next {
             Some(run) => SourceOffset(run.source_start.0 + (target.0 - run.target_start.0).max(0)),
             None => self.source_end,
         })
@@ -286,35 +332,53 @@ impl OffsetMap {
     /// Forgets what lies before the log start on either side, so that every later answer is within
     /// both logs. Offsets past the ends are taken as the ends; going back changes nothing.
     pub fn trim(&mut self, source_log_start: SourceOffset, target_log_start: TargetOffset) {
-        let mut source_start = self.source_start.max(source_log_start.min(self.source_end));
-        let mut target_start = self.target_start.max(target_log_start.min(self.target_end));
-        let dropped = self
-            .runs
-            .iter()
-            .take_while(|run| run.source_end() <= source_start || run.target_end() <= target_start)
-            .count();
+        let mut start = (
+            self.source_start.max(source_log_start.min(self.source_end)),
+            self.target_start.max(target_log_start.min(self.target_end)),
+        );
+        if start == self.start() {
+            return;
+        }
+        let is_gone = |ends: Pair| ends.0 <= start.0 || ends.1 <= start.1;
+        let segments = self
+            .closed
+            .partition_point(|segment| is_gone(segment.ends()));
+        let mut last_gone = segments.checked_sub(1).map(|last| self.closed[last].ends());
+        self.closed.drain(..segments);
+        self.first_segment += segments as u64;
+        let first_left = match self.closed.front() {
+            // A segment stays as it is until all of it is gone.
+            Some(segment) => {
+                let (gone, left) = split(segment.runs(), is_gone);
+                last_gone = gone.or(last_gone);
+                left
+            }
+            None => {
+                let runs = self.open.partition_point(|run| is_gone(run.ends()));
+                last_gone = self.open[..runs].last().map(Run::ends).or(last_gone);
+                self.open.drain(..runs);
+                self.open.first().copied()
+            }
+        };
         // A record gone from one side is gone from the map on both: its offset on the other side
         // has no counterpart any more.
-        if let Some(last) = self.runs[..dropped].last() {
-            source_start = source_start.max(last.source_end());
-            target_start = target_start.max(last.target_end());
+        if let Some((source_end, target_end)) = last_gone {
+            start = (start.0.max(source_end), start.1.max(target_end));
         }
-        self.runs.drain(..dropped);
-        if let Some(first) = self.runs.first_mut() {
-            let cut = (source_start.0 - first.source_start.0)
-                .max(target_start.0 - first.target_start.0)
-                .max(0);
-            debug_assert!((cut as u64) < first.len, "else it was dropped above");
-            first.source_start.0 += cut;
-            first.target_start.0 += cut;
-            first.len -= cut as u64;
+        if let Some(run) = first_left {
+            let cut = run.before(start);
+            debug_assert!(cut < run.len, "else it was dropped above");
+            let rest = run.without(cut);
             if cut > 0 {
-                source_start = first.source_start;
-                target_start = first.target_start;
+                start = (rest.source_start, rest.target_start);
+            }
+            if self.closed.is_empty()
+                && let Some(first) = self.open.first_mut()
+            {
+                *first = rest;
             }
         }
-        self.source_start = source_start;
-        self.target_start = target_start;
+        (self.source_start, self.target_start) = start;
         debug_assert_eq!(self.check(), Ok(()));
     }
 
@@ -327,13 +391,12 @@ impl OffsetMap {
     /// included. A map with a hole or a gap has none.
     pub fn constant_shift(&self) -> Option<i64> {
         let shift = self.target_end.0 - self.source_end.0;
-        let whole = match self.runs.as_slice() {
-            [] => self.source_start == self.source_end && self.target_start == self.target_end,
+        // Behind a closed segment there is another run.
+        let whole = match self.open.as_slice() {
+            _ if !self.closed.is_empty() => false,
+            [] => self.start() == self.end(),
             [run] => {
-                run.source_start == self.source_start
-                    && run.target_start == self.target_start
-                    && run.source_end() == self.source_end
-                    && run.target_end() == self.target_end
+                (run.source_start, run.target_start) == self.start() && run.ends() == self.end()
             }
             _ => false,
         };
@@ -355,29 +418,17 @@ impl OffsetMap {
         codec::decode(bytes)
     }
 
-    /// Checks all that the type promises, without trusting any field.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
-        if self.source_start.0 < 0 || self.target_start.0 < 0 {
-            return Err("an offset is negative");
+    /// Checks all that the type promises, without trusting any field but a segment's bytes.
+    fn check(&self) -> Result<(), &'static str> {
+        let mut map = Builder::new(self.start(), self.segment_runs);
+        map.close(self.first_segment, self.closed.clone())?;
+        if self.open.is_empty() && !self.closed.is_empty() {
+            return Err("there are segments and no open run");
         }
-        let (mut source, mut target) = (self.source_start.0, self.target_start.0);
-        for (index, run) in self.runs.iter().enumerate() {
-            if run.len == 0 {
-                return Err("a run is empty");
-            }
-            if run.source_start.0 < source || run.target_start.0 < target {
-                return Err("runs are not monotone");
-            }
-            if index > 0 && run.source_start.0 == source && run.target_start.0 == target {
-                return Err("two runs should be one");
-            }
-            source = end_of(run.source_start.0, run.len).map_err(|_| "a run is too long")?;
-            target = end_of(run.target_start.0, run.len).map_err(|_| "a run is too long")?;
+        for run in &self.open {
+            map.push(*run)?;
         }
-        if self.source_end.0 < source || self.target_end.0 < target {
-            return Err("the end is before the last run");
-        }
-        Ok(())
+        map.finish(self.end()).map(|_| ())
     }
 }
 

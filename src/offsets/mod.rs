@@ -3,13 +3,22 @@
 //! Pure: no I/O, no async, nothing else of this crate. [`OffsetMap`] is the only place that knows
 //! where a source record went; whoever needs a position asks it and never assumes identity.
 
+mod answer;
+mod builder;
 mod codec;
+mod document;
 mod map;
+mod run;
+mod segment;
+mod varint;
 
 use std::fmt;
 
+pub use answer::{MapError, Translation};
 pub use codec::DecodeError;
-pub use map::{MapError, OffsetMap, Run, Translation};
+pub use document::MapHead;
+pub use map::OffsetMap;
+pub use run::Run;
 
 /// An offset in the source cluster's partition.
 #[derive(

@@ -1,5 +1,7 @@
 //! The keys of the state topic. Topics are named as on the source.
 
+const SEGMENTS: &str = "segment/";
+
 /// A [`FlowRecord`](super::FlowRecord).
 pub fn flow(flow: &str) -> String {
     format!("flow/{flow}")
@@ -15,9 +17,52 @@ pub fn topic(flow: &str, topic: &str) -> String {
     format!("topic/{flow}/{topic}")
 }
 
-/// A [`MapRecord`](super::MapRecord).
-pub fn map(flow: &str, topic: &str, partition: i32) -> String {
-    format!("map/{flow}/{topic}/{partition}")
+/// The keys of one partition's offset map: a [`MapRecord`](super::MapRecord), and its segments,
+/// whose values are bytes.
+#[derive(Clone, Debug)]
+pub struct MapKeys {
+    head: String,
+    segments: String,
+}
+
+impl MapKeys {
+    /// Of this partition.
+    pub fn new(flow: &str, topic: &str, partition: i32) -> Self {
+        Self {
+            head: format!("map/{flow}/{topic}/{partition}"),
+            segments: format!("{}{topic}/{partition}/", segments_of_flow(flow)),
+        }
+    }
+
+    /// The key of the record that names the segments.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// The key of a segment; keys are in the order of the numbers.
+    pub fn segment(&self, number: u64) -> String {
+        format!("{}{number:020}", self.segments)
+    }
+
+    /// What the segments' keys begin with.
+    pub fn segments(&self) -> &str {
+        &self.segments
+    }
+}
+
+/// What the keys of all segments of a flow's maps begin with.
+pub fn segments_of_flow(flow: &str) -> String {
+    format!("{SEGMENTS}{flow}/")
+}
+
+/// Whether this is a map segment's key, of any flow.
+pub(super) fn is_segment(key: &str) -> bool {
+    key.starts_with(SEGMENTS)
+}
+
+/// Whether this is a [`FlowRecord`](super::FlowRecord)'s key.
+pub(super) fn is_flow(key: &str) -> bool {
+    key.starts_with("flow/")
 }
 
 /// A [`SeenRecord`](super::SeenRecord).

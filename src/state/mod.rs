@@ -2,10 +2,11 @@
 //!
 //! Everything that is needed when the source is gone lies here: which topic is a copy of which,
 //! the flow's producer ids, offset maps, gaps, and who is running the flow. Values are JSON with
-//! a version; keys are paths such as `topic/dr/orders`. The topic is read whole at start and kept
-//! in memory; records of other processes are picked up by [`StateStore::refresh`].
+//! a version, except an offset map's closed segments, which are bytes with a version; keys are
+//! paths such as `topic/dr/orders`. The topic is read whole at start and kept in memory; records of other processes are picked up by [`StateStore::refresh`].
 
 pub mod keys;
+pub mod maps;
 mod records;
 mod store;
 
@@ -13,4 +14,4 @@ pub use records::{
     Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, ShareOffset, ShareOffsets,
     TopicRecord,
 };
-pub use store::{STATE_TOPIC, StateError, StateStore};
+pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -37,13 +37,15 @@ pub struct TopicRecord {
     pub origins: Vec<i64>,
 }
 
-/// `map/<flow>/<source topic>/<partition>`: the offset map of a mapped partition.
+/// `map/<flow>/<source topic>/<partition>`: the offset map of a mapped partition, without its
+/// closed segments. Those are `segment/<flow>/<source topic>/<partition>/<number>`, written before
+/// the head that names them and never changed. [`maps`](super::maps) puts them together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MapRecord {
     /// Format version, 1.
     pub v: u32,
-    /// The map, as `OffsetMap` serializes.
-    pub map: crate::offsets::OffsetMap,
+    /// The map's ends, open runs and the numbers of its segments.
+    pub map: crate::offsets::MapHead,
 }
 
 /// `seen/<flow>/<source topic>`: how far each partition was copied, and the source leader's epoch

@@ -1,12 +1,14 @@
 //! The state topic's reader and writer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kafka_protocol::ResponseError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::keys;
 use crate::batch;
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition, WireError};
@@ -38,42 +40,75 @@ pub enum StateError {
     },
 }
 
+/// A key and its value; `None` removes it.
+pub type StateRecord = (String, Option<Arc<[u8]>>);
+
 /// The state topic, read and kept in memory.
 #[derive(Debug)]
 pub struct StateStore {
     cluster: Cluster,
     partition: TopicPartition,
+    /// Of the offset maps' segments, only those with such keys are kept.
+    segments: Option<String>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     next_offset: i64,
-    last: HashMap<String, Vec<u8>>,
-    /// The first value of each key since the last compaction: who was first, when two raced.
-    first: HashMap<String, Vec<u8>>,
+    last: BTreeMap<String, Entry>,
+    /// The first value of each flow's own key since the last compaction: who was first, when two
+    /// raced.
+    first: HashMap<String, Arc<[u8]>>,
+}
+
+/// The newest record of a key.
+#[derive(Debug)]
+struct Entry {
+    offset: i64,
+    /// `None`: we removed it, and the log wasn't read up to there yet.
+    value: Option<Arc<[u8]>>,
 }
 
 impl StateStore {
-    /// Opens the state topic, making it if it isn't there, and reads all of it.
+    /// Opens the state topic for a flow, making it if it isn't there, and reads all of it.
     ///
     /// # Errors
     /// When the target can't be reached, refuses the topic, or the state can't be read.
-    pub async fn open(cluster: &Cluster) -> Result<Self, StateError> {
-        if let Some(store) = Self::open_existing(cluster).await? {
+    pub async fn open(cluster: &Cluster, flow: &str) -> Result<Self, StateError> {
+        let segments = Some(keys::segments_of_flow(flow));
+        if let Some(store) = Self::read_existing(cluster, segments.clone()).await? {
             return Ok(store);
         }
         create(cluster, cluster.cached().brokers.len()).await?;
-        let store = Self::at(cluster);
+        let store = Self::at(cluster, segments);
         store.refresh().await?;
         Ok(store)
     }
 
-    /// Opens the state topic for reading only: `None` when there is none.
+    /// Opens the state topic for reading only, without offset maps: `None` when there is none.
     ///
     /// # Errors
     /// As [`StateStore::open`].
     pub async fn open_existing(cluster: &Cluster) -> Result<Option<Self>, StateError> {
+        Self::read_existing(cluster, None).await
+    }
+
+    /// As [`StateStore::open_existing`], with what belongs to one partition's offset map.
+    ///
+    /// # Errors
+    /// As [`StateStore::open`].
+    pub async fn open_with_map(
+        cluster: &Cluster,
+        map: &keys::MapKeys,
+    ) -> Result<Option<Self>, StateError> {
+        Self::read_existing(cluster, Some(map.segments().to_owned())).await
+    }
+
+    async fn read_existing(
+        cluster: &Cluster,
+        segments: Option<String>,
+    ) -> Result<Option<Self>, StateError> {
         let metadata = cluster.metadata(Some(&[STATE_TOPIC.to_owned()])).await?;
         if metadata
             .topics
@@ -82,13 +117,14 @@ impl StateStore {
         {
             return Ok(None);
         }
-        let store = Self::at(cluster);
+        let store = Self::at(cluster, segments);
         store.refresh().await?;
         Ok(Some(store))
     }
 
-    fn at(cluster: &Cluster) -> Self {
+    fn at(cluster: &Cluster, segments: Option<String>) -> Self {
         Self {
+            segments,
             cluster: cluster.clone(),
             partition: TopicPartition {
                 topic: STATE_TOPIC.to_owned(),
@@ -162,28 +198,66 @@ impl StateStore {
                 else {
                     continue;
                 };
-                self.keep(key, record.value.map(|value| value.to_vec()));
+                let value = record.value.map(|value| Arc::from(&value[..]));
+                self.take_in_record(key, value, record.offset);
             }
         }
         self.inner().next_offset = next;
         Ok(())
     }
 
-    fn keep(&self, key: String, value: Option<Vec<u8>>) {
+    /// Notes a record that was read: also what we wrote ourselves comes by here, later.
+    fn take_in_record(&self, key: String, value: Option<Arc<[u8]>>, offset: i64) {
+        if !self.is_kept(&key) {
+            return;
+        }
         let mut inner = self.inner();
-        match value {
-            Some(value) => {
-                inner
-                    .first
-                    .entry(key.clone())
-                    .or_insert_with(|| value.clone());
-                inner.last.insert(key, value);
-            }
-            None => {
-                inner.first.remove(&key);
-                inner.last.remove(&key);
+        if keys::is_flow(&key) {
+            match &value {
+                Some(value) => {
+                    let first = inner.first.entry(key.clone());
+                    first.or_insert_with(|| value.clone());
+                }
+                None => {
+                    inner.first.remove(&key);
+                }
             }
         }
+        // A segment that we wrote shares its bytes with its map: those stay.
+        let is_known = |known: &Entry| {
+            known.offset > offset || (known.offset == offset && known.value.is_some())
+        };
+        if inner.last.get(&key).is_some_and(is_known) {
+            return;
+        }
+        if value.is_some() {
+            inner.last.insert(key, Entry { offset, value });
+        } else {
+            inner.last.remove(&key);
+        }
+    }
+
+    /// Notes a record that was written.
+    fn keep(&self, key: String, value: Option<Arc<[u8]>>, offset: i64) {
+        if !self.is_kept(&key) {
+            return;
+        }
+        let mut inner = self.inner();
+        let is_newer = |known: &Entry| known.offset > offset;
+        if inner.last.get(&key).is_some_and(is_newer) {
+            return;
+        }
+        if value.is_none() && inner.next_offset > offset {
+            // It was read back already; nothing else would forget the key.
+            inner.last.remove(&key);
+        } else {
+            inner.last.insert(key, Entry { offset, value });
+        }
+    }
+
+    fn is_kept(&self, key: &str) -> bool {
+        let kept = self.segments.as_deref();
+        !keys::is_segment(key) || kept.is_some_and(|kept| key.starts_with(kept))
     }
 
     /// The newest value of a key.
@@ -191,30 +265,34 @@ impl StateStore {
     /// # Errors
     /// When the value can't be read as `T`.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
-        let bytes = self.inner().last.get(key).cloned();
-        parse(key, bytes)
+        parse(key, self.bytes(key).as_deref())
     }
 
-    /// The oldest value of a key that is still in the log.
+    /// A value as it is.
+    pub fn bytes(&self, key: &str) -> Option<Arc<[u8]>> {
+        self.inner().last.get(key)?.value.clone()
+    }
+
+    /// The oldest value of a [`FlowRecord`](super::FlowRecord)'s key that is still in the log.
     ///
     /// # Errors
     /// When the value can't be read as `T`.
     pub fn first<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
         let bytes = self.inner().first.get(key).cloned();
-        parse(key, bytes)
+        parse(key, bytes.as_deref())
     }
 
-    /// The keys that begin with `prefix`.
+    /// The keys that begin with `prefix`, in order.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        let mut keys: Vec<String> = self
-            .inner()
-            .last
-            .keys()
-            .filter(|key| key.starts_with(prefix))
-            .cloned()
-            .collect();
-        keys.sort();
-        keys
+        let inner = self.inner();
+        let from = inner.last.range(prefix.to_owned()..);
+        let found = from.take_while(|(key, _)| key.starts_with(prefix));
+        present(found)
+    }
+
+    /// The keys in a range, in order.
+    pub fn keys_in(&self, range: Range<String>) -> Vec<String> {
+        present(self.inner().last.range(range))
     }
 
     /// Writes a value and returns when all in-sync replicas have it.
@@ -222,10 +300,8 @@ impl StateStore {
     /// # Errors
     /// When the value wasn't (or may not have been) written.
     pub async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), StateError> {
-        let bytes = encode(key, value)?;
-        self.append(key, Some(&bytes)).await?;
-        self.keep(key.to_owned(), Some(bytes));
-        Ok(())
+        let value = encode(key, value)?;
+        self.append_all(vec![(key.to_owned(), Some(value))]).await
     }
 
     /// Writes many values, as many in one batch as fit; returns when all in-sync replicas have
@@ -234,34 +310,19 @@ impl StateStore {
     /// # Errors
     /// When not all of them were written (some may have been).
     pub async fn put_all<T: Serialize>(&self, values: &[(String, T)]) -> Result<(), StateError> {
-        let mut batch: Vec<(&String, Vec<u8>)> = Vec::new();
-        let mut bytes = 0;
-        for (key, value) in values {
-            let value = encode(key, value)?;
-            bytes += key.len() + value.len();
-            batch.push((key, value));
-            if bytes >= BATCH_BYTES {
-                self.append_all(&mut batch).await?;
-                bytes = 0;
-            }
-        }
-        self.append_all(&mut batch).await
+        let values = values
+            .iter()
+            .map(|(key, value)| Ok((key.clone(), Some(encode(key, value)?))));
+        self.append_batches(values).await
     }
 
-    async fn append_all(&self, batch: &mut Vec<(&String, Vec<u8>)>) -> Result<(), StateError> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let records: Vec<batch::KeyValue<'_>> = batch
-            .iter()
-            .map(|(key, value)| (Some(key.as_bytes()), Some(value.as_slice())))
-            .collect();
-        let encoded = batch::encode_simple(&records, now_ms());
-        wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
-        for (key, value) in batch.drain(..) {
-            self.keep(key.clone(), Some(value));
-        }
-        Ok(())
+    /// Writes and removes many values in this order, as many in one batch as fit. A value is shared
+    /// with what is remembered here, not copied.
+    ///
+    /// # Errors
+    /// As [`StateStore::put_all`].
+    pub async fn write_all(&self, records: Vec<StateRecord>) -> Result<(), StateError> {
+        self.append_batches(records.into_iter().map(Ok)).await
     }
 
     /// Removes a key.
@@ -269,14 +330,40 @@ impl StateStore {
     /// # Errors
     /// When the tombstone wasn't (or may not have been) written.
     pub async fn remove(&self, key: &str) -> Result<(), StateError> {
-        self.append(key, None).await?;
-        self.keep(key.to_owned(), None);
-        Ok(())
+        self.append_all(vec![(key.to_owned(), None)]).await
     }
 
-    async fn append(&self, key: &str, value: Option<&[u8]>) -> Result<(), StateError> {
-        let batch = batch::encode_simple(&[(Some(key.as_bytes()), value)], now_ms());
-        wire::produce_one(&self.cluster, &self.partition, batch, -1).await?;
+    async fn append_batches(
+        &self,
+        records: impl Iterator<Item = Result<StateRecord, StateError>>,
+    ) -> Result<(), StateError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for record in records {
+            let (key, value) = record?;
+            bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
+            batch.push((key, value));
+            if bytes >= BATCH_BYTES {
+                self.append_all(std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+        }
+        self.append_all(batch).await
+    }
+
+    async fn append_all(&self, batch: Vec<StateRecord>) -> Result<(), StateError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<batch::KeyValue<'_>> = batch
+            .iter()
+            .map(|(key, value)| (Some(key.as_bytes()), value.as_deref()))
+            .collect();
+        let encoded = batch::encode_simple(&records, now_ms());
+        let first = wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
+        for (offset, (key, value)) in (first..).zip(batch) {
+            self.keep(key, value, offset);
+        }
         Ok(())
     }
 
@@ -285,16 +372,27 @@ impl StateStore {
     }
 }
 
-fn encode<T: Serialize>(key: &str, value: &T) -> Result<Vec<u8>, StateError> {
-    serde_json::to_vec(value).map_err(|error| StateError::Value {
-        key: key.to_owned(),
-        reason: error.to_string(),
-    })
+fn present<'a>(entries: impl Iterator<Item = (&'a String, &'a Entry)>) -> Vec<String> {
+    entries
+        .filter(|(_, entry)| entry.value.is_some())
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
-fn parse<T: DeserializeOwned>(key: &str, bytes: Option<Vec<u8>>) -> Result<Option<T>, StateError> {
+pub(super) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Arc<[u8]>, StateError> {
+    let bytes = serde_json::to_vec(value).map_err(|error| StateError::Value {
+        key: key.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(bytes.into())
+}
+
+pub(super) fn parse<T: DeserializeOwned>(
+    key: &str,
+    bytes: Option<&[u8]>,
+) -> Result<Option<T>, StateError> {
     bytes
-        .map(|bytes| serde_json::from_slice(&bytes))
+        .map(serde_json::from_slice)
         .transpose()
         .map_err(|error| StateError::Value {
             key: key.to_owned(),

@@ -18,6 +18,7 @@ pub mod flow;
 pub mod groups;
 pub mod http;
 pub mod java;
+pub mod mapped;
 pub mod mirror_tools;
 pub mod ports;
 pub mod process;

@@ -78,6 +78,9 @@ pub struct Load {
     pub value_bytes: usize,
     /// How many different keys; 0 writes null keys.
     pub keys: u64,
+    /// Every so many records one has the key `shared`, whatever `keys` says; 0 for none. Compaction
+    /// then leaves a gap at each of them.
+    pub shared_key_every: u64,
     /// Every so many records one is a tombstone; 0 for none.
     pub tombstone_every: u64,
     /// The create time of record N is this plus N; `None` leaves it to the client's clock.
@@ -98,6 +101,7 @@ impl Load {
             headers: HeaderStyle::None,
             value_bytes: 0,
             keys: 100,
+            shared_key_every: 0,
             tombstone_every: 0,
             first_timestamp_ms: None,
             properties: Vec::new(),
@@ -143,6 +147,13 @@ impl Load {
     #[must_use]
     pub fn keys(mut self, keys: u64) -> Self {
         self.keys = keys;
+        self
+    }
+
+    /// Gives every `every`-th record the same key.
+    #[must_use]
+    pub fn shared_key_every(mut self, every: u64) -> Self {
+        self.shared_key_every = every;
         self
     }
 
@@ -210,7 +221,11 @@ impl Load {
 
     /// Queues record `number`, waiting while the queue is full.
     fn send(&self, producer: &BaseProducer<Deliveries>, number: u64, partitions: u64) {
-        let key = (self.keys > 0).then(|| format!("key-{}", number % self.keys));
+        let shared = self.shared_key_every > 0 && number.is_multiple_of(self.shared_key_every);
+        let key = match shared {
+            true => Some("shared".to_owned()),
+            false => (self.keys > 0).then(|| format!("key-{}", number % self.keys)),
+        };
         let tombstone = self.tombstone_every > 0 && number.is_multiple_of(self.tombstone_every);
         let value = (!tombstone).then(|| self.value(number));
         let partition = self

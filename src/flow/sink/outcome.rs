@@ -25,7 +25,9 @@ pub(super) fn missing_answer(cluster: &str) -> Trouble {
 
 pub(super) fn map_trouble(partition: &Partition) -> Trouble {
     Trouble::MapMismatch {
-        map_end: partition.map().map_or(-1, |map| map.target_end().0),
+        map_end: partition
+            .look_into_map(|map| map.target_end().0)
+            .unwrap_or(-1),
         log_end: partition.progress.target_position.load(Ordering::Relaxed),
     }
 }
