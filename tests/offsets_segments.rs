@@ -203,8 +203,8 @@ fn segments_that_do_not_join_are_refused() {
     let (head, segments) = parts(&map);
     assert_eq!(segments.len(), 6);
     assert_eq!(OffsetMap::assemble(head.clone(), segments.clone()), Ok(map));
-    type Change = dyn Fn(&mut Vec<Arc<[u8]>>);
-    let refused = |change: &Change| {
+    type Change<'a> = dyn Fn(&mut Vec<Arc<[u8]>>) + 'a;
+    let refused = |change: &Change<'_>| {
         let mut segments = segments.clone();
         change(&mut segments);
         OffsetMap::assemble(head.clone(), segments).unwrap_err()
