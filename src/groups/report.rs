@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::decide::Blocked;
-use super::observe::Way;
 use super::positions::{Place, Positions};
+use super::seen::Way;
 use super::table::{Group, Key, Row, Table};
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::telemetry::groups::{
