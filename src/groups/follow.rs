@@ -494,9 +494,14 @@ impl Follower {
     async fn delete_emptied(&mut self) {
         let mut names: Vec<Arc<str>> = self.emptied.drain().collect();
         {
-            // It may have come back meanwhile.
+            // It may have come back meanwhile, or have positions on the target that aren't ours:
+            // those of other flows, or of clients there.
             let table = self.view.table();
-            names.retain(|name| table.groups.get(name).is_some_and(Group::is_emptied));
+            let source_topic = |topic: &str| self.context.positions.source_topic(topic);
+            names.retain(|name| {
+                table.groups.get(name).is_some_and(Group::is_emptied)
+                    && table.is_all_ours(name, source_topic)
+            });
         }
         for name in commit::delete(&self.context, &names).await {
             self.table().groups.remove(&name);
