@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
+use super::context::Follow;
 use super::decide::Blocked;
-use super::follow::Follow;
 use super::table::Key;
 use crate::state::GroupPositions;
 use crate::wire::{self, GroupOffset, TopicPartition, WireError};

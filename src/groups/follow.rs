@@ -4,7 +4,7 @@
 //! where a position is, commits what can be committed, and keeps what must wait until the copy
 //! gets there. A group has one commit on its way at a time, so its positions arrive in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
+use super::context::Follow;
 use super::decide::{Blocked, Commit, Situation, Verdict, decide};
 use super::ledger::{self, Remembered};
-use super::mirrormaker::{Checkpoint, CompatWriter};
-use super::observe::{Seen, observe};
-use super::positions::{Place, Positions};
+use super::observe::observe;
+use super::positions::Place;
 use super::report::{Health, View};
+use super::seen::Seen;
 use super::table::{Group, Key, Table};
-use crate::config::Selector;
+use super::waiting::{RowName, Waiting};
 use crate::offsets::SourceOffset;
-use crate::state::{StateError, StateStore, keys};
+use crate::state::{StateError, keys};
 use crate::telemetry::progress::now_ms;
-use crate::wire::{Cluster, TopicPartition};
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
 /// after its record landed.
@@ -42,60 +42,6 @@ const SENDS_MAX: usize = 4;
 /// How long a stopping follower waits for its last commits.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// What a follower needs.
-#[derive(Clone)]
-pub struct Follow {
-    /// The flow's name.
-    pub flow: String,
-    /// Which groups.
-    pub groups: Selector,
-    /// Whether positions of others on the target are overwritten.
-    pub overwrite: bool,
-    /// Whether a group that is deleted on the source is deleted on the target.
-    pub delete: bool,
-    /// Where groups are followed.
-    pub source: Cluster,
-    /// Where they are to be ready.
-    pub target: Cluster,
-    /// What is remembered.
-    pub store: Arc<StateStore>,
-    /// The copy.
-    pub positions: Arc<dyn Positions>,
-    /// MirrorMaker 2's topics, where its tools are to keep working.
-    pub mirrormaker: Option<Arc<CompatWriter>>,
-}
-
-impl Follow {
-    /// Tells MirrorMaker 2's tools where a group is.
-    fn note_checkpoint(
-        &self,
-        group: &str,
-        target: &TopicPartition,
-        source: &Commit,
-        target_offset: i64,
-    ) {
-        let Some(writer) = &self.mirrormaker else {
-            return;
-        };
-        let checkpoint = Checkpoint::new(
-            group,
-            target.topic.as_str(),
-            target.partition,
-            source.offset,
-            target_offset,
-            &*source.metadata,
-        );
-        match checkpoint {
-            Ok(checkpoint) => writer.note(checkpoint),
-            Err(error) => {
-                tracing::debug!(group, partition = %target, %error, "no checkpoint for MirrorMaker 2's tools");
-            }
-        }
-    }
-}
-
-type RowName = (Arc<str>, Key);
-
 struct Follower {
     context: Arc<Follow>,
     view: Arc<View>,
@@ -103,11 +49,7 @@ struct Follower {
     source_ready: bool,
     target_ready: bool,
     dirty: HashMap<Arc<str>, HashSet<Key>>,
-    /// Positions past the copy's end, by source partition and offset.
-    waiting: HashMap<Key, BTreeSet<(i64, Arc<str>)>>,
-    due: BTreeMap<Instant, Vec<RowName>>,
-    /// What is in `due`.
-    scheduled: HashSet<RowName>,
+    waiting: Waiting,
     sends: JoinSet<Vec<Attempt>>,
     unstored: HashSet<Arc<str>>,
     /// Groups that the source has no position of any more, to be deleted on the target.
@@ -143,9 +85,7 @@ pub async fn follow(
         source_ready: false,
         target_ready: false,
         dirty: HashMap::new(),
-        waiting: HashMap::new(),
-        due: BTreeMap::new(),
-        scheduled: HashSet::new(),
+        waiting: Waiting::default(),
         sends: JoinSet::new(),
         unstored: HashSet::new(),
         emptied: HashSet::new(),
@@ -295,33 +235,8 @@ impl Follower {
 
     /// Brings back what has waited long enough, and what the copy has reached.
     fn wake(&mut self) {
-        let now = Instant::now();
-        while let Some(entry) = self.due.first_entry() {
-            if *entry.key() > now {
-                break;
-            }
-            for row in entry.remove() {
-                self.scheduled.remove(&row);
-                self.touch(row);
-            }
-        }
-        let mut reached = Vec::new();
-        self.waiting.retain(|key, waiting| {
-            while let Some((offset, _)) = waiting.first() {
-                let place = self
-                    .context
-                    .positions
-                    .place(&key.0, key.1, SourceOffset(*offset));
-                if is_not_yet_copied(&place) {
-                    break;
-                }
-                if let Some((_, group)) = waiting.pop_first() {
-                    reached.push((group, key.clone()));
-                }
-            }
-            !waiting.is_empty()
-        });
-        reached.into_iter().for_each(|row| self.touch(row));
+        let woken = self.waiting.wake(&*self.context.positions);
+        woken.into_iter().for_each(|row| self.touch(row));
     }
 
     /// Decides about everything that changed, and sends what is to be committed.
@@ -468,17 +383,17 @@ impl Follower {
     }
 
     fn wait_for(&mut self, blocked: &Blocked, name: &Arc<str>, key: Key, offset: i64) {
-        match blocked {
-            Blocked::NotYetCopied { .. } => self.wait_for_copy(name, key, offset),
-            Blocked::NotCopied => self.later(Duration::from_secs(2), name, key),
-            Blocked::CopyNotOpen => self.later(Duration::from_millis(500), name, key),
-            Blocked::ActiveOnTarget => self.later(Duration::from_secs(1), name, key),
-            Blocked::Failed { .. } | Blocked::NotSupported => {
-                self.later(Duration::from_secs(5), name, key)
-            }
+        let pause_ms = match blocked {
+            Blocked::NotYetCopied { .. } => return self.wait_for_copy(name, key, offset),
             // The source's or the target's next word about it brings it back.
-            Blocked::Diverged { .. } => {}
-        }
+            Blocked::Diverged { .. } => return,
+            Blocked::CopyNotOpen => 500,
+            Blocked::ActiveOnTarget => 1_000,
+            Blocked::NotCopied => 2_000,
+            Blocked::Failed { .. } | Blocked::NotSupported => 5_000,
+        };
+        let pause = Duration::from_millis(pause_ms);
+        self.waiting.for_a_while((name.clone(), key), pause);
     }
 
     fn wait_for_copy(&mut self, name: &Arc<str>, key: Key, offset: i64) {
@@ -488,21 +403,7 @@ impl Follower {
             let row = rows.and_then(|rows| rows.get_mut(&key));
             row.and_then(|row| row.waiting_at.replace(offset))
         };
-        let waiting = self.waiting.entry(key).or_default();
-        if let Some(before) = before {
-            waiting.remove(&(before, name.clone()));
-        }
-        waiting.insert((offset, name.clone()));
-    }
-
-    /// Decides again after a pause. Once for each row, however often it is asked for: a group that
-    /// commits all the time would otherwise pile up.
-    fn later(&mut self, pause: Duration, name: &Arc<str>, key: Key) {
-        let row = (name.clone(), key);
-        if self.scheduled.insert(row.clone()) {
-            let due = self.due.entry(Instant::now() + pause).or_default();
-            due.push(row);
-        }
+        self.waiting.for_copy((name.clone(), key), offset, before);
     }
 
     /// The source gave a position up. With the last one the group is gone there.
@@ -593,24 +494,18 @@ impl Follower {
     async fn delete_emptied(&mut self) {
         let mut names: Vec<Arc<str>> = self.emptied.drain().collect();
         {
-            // It may have come back meanwhile.
+            // It may have come back meanwhile, or have positions on the target that aren't ours:
+            // those of other flows, or of clients there.
             let table = self.view.table();
-            names.retain(|name| table.groups.get(name).is_some_and(Group::is_emptied));
+            let source_topic = |topic: &str| self.context.positions.source_topic(topic);
+            names.retain(|name| {
+                table.groups.get(name).is_some_and(Group::is_emptied)
+                    && table.is_all_ours(name, source_topic)
+            });
         }
         for name in commit::delete(&self.context, &names).await {
             self.table().groups.remove(&name);
             self.unstored.remove(&name);
         }
     }
-}
-
-fn is_not_yet_copied(place: &Place) -> bool {
-    matches!(
-        place,
-        Place::Unknown
-            | Place::Known {
-                answer: crate::offsets::Translation::NotYetCopied { .. },
-                ..
-            }
-    )
 }

@@ -16,6 +16,7 @@
 
 mod assemble;
 mod commit;
+mod context;
 mod decide;
 mod follow;
 mod kinds;
@@ -27,15 +28,19 @@ mod positions;
 mod record;
 mod remembered;
 mod report;
+mod seen;
 mod share;
 mod table;
 mod tail;
+mod waiting;
 
-pub use follow::{Follow, follow};
+pub use context::Follow;
+pub use follow::follow;
 pub use kinds::Views;
-pub use observe::{Way, way};
+pub use observe::way;
 pub use positions::{Place, Positions};
 pub use record::{GroupRecord, RecordError, StoredOffset, parse as parse_record};
 pub use remembered::{RememberedGroup, RememberedPosition, remembered};
 pub use report::View;
+pub use seen::Way;
 pub use share::follow_share_groups;

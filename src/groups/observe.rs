@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::poll;
-use super::record::GroupRecord;
+use super::seen::{Seen, Way};
 use super::tail::{Tail, TailError};
 use crate::config::Selector;
 use crate::wire::{Cluster, WireError};
@@ -18,28 +18,6 @@ const NO_GROUPS_YET: Duration = Duration::from_millis(500);
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 /// See [`AGAIN_FIRST`].
 const AGAIN_LAST: Duration = Duration::from_secs(5);
-
-/// How groups are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Every commit is read from `__consumer_offsets`.
-    Tail,
-    /// `__consumer_offsets` may not be read: the groups are asked for, at an interval.
-    Poll,
-}
-
-/// What an observer sees.
-#[derive(Debug)]
-pub enum Seen {
-    /// Begins from nothing: what isn't told again until [`Seen::CaughtUp`] is no longer there.
-    Begins(Way),
-    /// Commits and deletions, in order.
-    Records(Vec<GroupRecord>),
-    /// All that was there at the beginning has been told.
-    CaughtUp,
-    /// The cluster can't be asked now; it is tried again.
-    Failing(String),
-}
 
 /// How a cluster's groups can be watched with our rights. Where no group has ever committed,
 /// `__consumer_offsets` isn't there to be tried: then a tail is expected.

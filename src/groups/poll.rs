@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::observe::{Seen, Way};
 use super::record::{GroupRecord, StoredOffset};
+use super::seen::{Seen, Way};
 use crate::config::Selector;
 use crate::wire::{self, Cluster, GroupOffset, TopicPartition, WireError};
 

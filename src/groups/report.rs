@@ -1,11 +1,12 @@
 //! A follower as it is seen from outside.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::decide::Blocked;
-use super::observe::Way;
 use super::positions::{Place, Positions};
+use super::seen::Way;
 use super::table::{Group, Key, Row, Table};
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::telemetry::groups::{
@@ -23,6 +24,8 @@ pub enum Health {
     /// It can't be read now.
     Failing(String),
 }
+
+type Ends = HashMap<Key, Option<i64>>;
 
 /// What a follower knows, shared with those who look.
 pub struct View {
@@ -81,7 +84,8 @@ impl View {
         follow_on(&self.target);
     }
 
-    fn status(&self, table: &Table, name: &str, group: &Group) -> GroupStatus {
+    /// `ends` keeps the source's ends that were asked for: many groups share few partitions.
+    fn status(&self, table: &Table, name: &str, group: &Group, ends: &mut Ends) -> GroupStatus {
         let mut status = GroupStatus {
             group: name.to_owned(),
             kind: self.kind,
@@ -96,7 +100,10 @@ impl View {
             status.source_position = status.source_position.saturating_add(source.offset);
             let newest = status.committed_at_ms.max(Some(source.committed_at_ms));
             status.committed_at_ms = newest.filter(|at| *at >= 0);
-            if let Some(end) = self.positions.source_end(&key.0, key.1) {
+            let end = ends
+                .entry(key.clone())
+                .or_insert_with(|| self.positions.source_end(&key.0, key.1));
+            if let Some(end) = *end {
                 let behind = (end - source.offset).max(0);
                 status.behind_records = status.behind_records.saturating_add(behind);
             }
@@ -104,7 +111,11 @@ impl View {
                 *status.waiting.entry(blocked.word().to_owned()).or_insert(0) += 1;
                 worst = worst.max(Some((attention(blocked), blocked.word())));
             }
-            let on_target = self.on_target(table, name, key, row);
+            // What is followed is where we wrote it; looking it up costs more, for every position.
+            let on_target = match &row.blocked {
+                None => row.applied,
+                Some(_) => self.on_target(table, name, key, row),
+            };
             match on_target {
                 Some(offset) => {
                     status.target_position = status.target_position.saturating_add(offset);
@@ -241,10 +252,11 @@ fn attention(blocked: &Blocked) -> u8 {
 impl GroupReporter for View {
     fn report(&self) -> FlowGroups {
         let table = self.table();
+        let mut ends = Ends::new();
         let mut groups: Vec<GroupStatus> = table
             .groups
             .iter()
-            .map(|(name, group)| self.status(&table, name, group))
+            .map(|(name, group)| self.status(&table, name, group, &mut ends))
             .collect();
         groups.sort_by(|left, right| left.group.cmp(&right.group));
         FlowGroups {
@@ -261,7 +273,7 @@ impl GroupReporter for View {
         let group = table.groups.get(name)?;
         Some(GroupExplained {
             flow: self.flow.clone(),
-            status: self.status(&table, name, group),
+            status: self.status(&table, name, group, &mut Ends::new()),
             partitions: group
                 .rows
                 .iter()

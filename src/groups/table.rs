@@ -24,6 +24,9 @@ pub struct Row {
     pub applied_source: i64,
     /// What we sent and haven't seen in the target's log, oldest first.
     pub unconfirmed: VecDeque<i64>,
+    /// The last of ours that was sent and passed over: its connection broke, and it may still be
+    /// carried out late.
+    passed_over: Option<i64>,
     /// What somebody else committed on the target, while it counts.
     pub foreign: Option<Commit>,
     /// Why the position isn't followed now.
@@ -39,7 +42,9 @@ pub struct Row {
 impl Row {
     /// Whether a position on the target is one that we wrote.
     pub fn is_ours(&self, offset: i64) -> bool {
-        self.applied == Some(offset) || self.unconfirmed.contains(&offset)
+        self.applied == Some(offset)
+            || self.passed_over == Some(offset)
+            || self.unconfirmed.contains(&offset)
     }
 
     /// A position is on its way to the target.
@@ -58,8 +63,9 @@ impl Row {
     pub fn note_on_target(&mut self, commit: &Commit) {
         let offset = commit.offset;
         if let Some(at) = self.unconfirmed.iter().position(|sent| *sent == offset) {
-            self.unconfirmed.drain(..=at);
-        } else if self.applied != Some(offset) {
+            let shown = self.unconfirmed.drain(..=at);
+            self.passed_over = shown.rev().nth(1).or(self.passed_over);
+        } else if !self.is_ours(offset) {
             self.foreign = Some(commit.clone());
         }
     }
@@ -182,6 +188,22 @@ impl Table {
             .is_some_and(|group| group.rows.contains_key(key))
     }
 
+    /// Whether all that a group has on the target is what we committed; `source_topic` names the
+    /// source of a target topic.
+    pub fn is_all_ours(
+        &self,
+        group: &str,
+        source_topic: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> bool {
+        let rows = self.groups.get(group).map(|group| &group.rows);
+        let mut positions = self.on_target.get(group).into_iter().flatten();
+        positions.all(|((topic, partition), commit)| {
+            let key = source_topic(topic).map(|topic| (topic, *partition));
+            let row = rows.zip(key).and_then(|(rows, key)| rows.get(&key));
+            row.is_some_and(|row| row.is_ours(commit.offset))
+        })
+    }
+
     /// The target is read from its beginning again.
     pub fn target_begins(&mut self) {
         self.on_target.clear();
@@ -270,7 +292,9 @@ mod tests {
         };
         row.unconfirmed.extend([5, 6, 7]);
         row.note_on_target(&at(6));
-        assert_eq!(row.unconfirmed, [7], "5 came before 6, or never");
+        row.note_on_target(&at(5));
+        assert_eq!(row.foreign, None, "5 was only late");
+        assert_eq!(row.unconfirmed, [7], "5 was passed over");
         assert_eq!(row.foreign, None);
         row.applied = Some(7);
         row.note_on_target(&at(3));
@@ -301,6 +325,23 @@ mod tests {
         let mut table = Table::default();
         assert!(table.take_source(committed(None)).is_none());
         assert!(table.groups.is_empty());
+    }
+
+    #[test]
+    fn a_group_with_a_position_that_is_not_ours_is_not_all_ours() {
+        let mut table = Table::default();
+        let (group, key) = table.take_source(committed(Some(1))).expect("a new row");
+        table.take_target(committed(Some(1)));
+        let same = |topic: &str| Some(Arc::from(topic));
+        assert!(!table.is_all_ours("g", same), "nothing was committed by us");
+        let rows = table.groups.get_mut(&group).map(|group| &mut group.rows);
+        let row = rows.and_then(|rows| rows.get_mut(&key)).expect("the row");
+        row.applied = Some(1);
+        assert!(table.is_all_ours("g", same));
+        assert!(
+            !table.is_all_ours("g", |_| None),
+            "a topic of somebody else"
+        );
     }
 
     #[test]

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::assemble::Assembler;
-use super::observe::Seen;
 use super::record::GroupRecord;
+use super::seen::Seen;
 use crate::batch;
 use crate::wire::{self, Cluster, FetchOne, OffsetSpec, TopicPartition, WireError};
 

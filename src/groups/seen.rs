@@ -1,0 +1,25 @@
+//! What an observer tells.
+
+use super::record::GroupRecord;
+
+/// How groups are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Every commit is read from `__consumer_offsets`.
+    Tail,
+    /// `__consumer_offsets` may not be read: the groups are asked for, at an interval.
+    Poll,
+}
+
+/// What an observer sees.
+#[derive(Debug)]
+pub enum Seen {
+    /// Begins from nothing: what isn't told again until [`Seen::CaughtUp`] is no longer there.
+    Begins(Way),
+    /// Commits and deletions, in order.
+    Records(Vec<GroupRecord>),
+    /// All that was there at the beginning has been told.
+    CaughtUp,
+    /// The cluster can't be asked now; it is tried again.
+    Failing(String),
+}
