@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use proptest::sample::Index;
 use twinlog::offsets::{DecodeError, MapHead, OffsetMap, SourceOffset as S, TargetOffset as T};
 use twinlog::state::keys::MapKeys;
 use twinlog::state::{StateRecord, maps};
@@ -39,6 +40,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// The state topic, as far as maps are concerned.
 type Target = BTreeMap<String, Arc<[u8]>>;
+
+type Segments = Vec<Arc<[u8]>>;
 
 fn write(target: &mut Target, changes: impl IntoIterator<Item = StateRecord>) {
     for (key, value) in changes {
@@ -86,7 +89,9 @@ fn load(target: &Target, runs: usize) -> OffsetMap {
 proptest! {
     /// The segmented map and the plain one go through the same, crashes included, and stay equal.
     #[test]
-    fn segments_and_crashes_change_nothing(steps in steps(), runs in 1usize..6, start in (0i64..9, 0i64..9)) {
+    fn segments_and_crashes_change_nothing(
+        steps in steps(), runs in 1usize..6, start in (0i64..9, 0i64..9)
+    ) {
         let new = || OffsetMap::starting_at(S(start.0), T(start.1));
         let mut plain = new().with_segment_runs(usize::MAX);
         let mut map = new().with_segment_runs(runs);
@@ -107,7 +112,9 @@ proptest! {
                     Pushed::apply(&mut plain, (source, None, len));
                 }
                 Step::Trim { source: s, target: t } => {
-                    let part = |from: i64, to: i64, percent: i64| from + (to - from) * percent / 100;
+                    let part = |from: i64, to: i64, percent: i64| {
+                        from + (to - from) * percent / 100
+                    };
                     forgotten = (
                         S(part(plain.source_start().0, source, s)),
                         T(part(plain.target_start().0, on_target, t)),
@@ -122,7 +129,8 @@ proptest! {
                     let stored = load(&target, runs);
                     if crash_after.is_none() {
                         prop_assert_eq!(&stored, &map);
-                        prop_assert!(maps::changes(&target, &keys(), &map).unwrap().len() == 1, "only the head again");
+                        let again = maps::changes(&target, &keys(), &map).unwrap();
+                        prop_assert_eq!(again.len(), 1, "only the head again");
                     }
                     map = stored;
                     pushed.repeat(&mut map);
@@ -140,12 +148,15 @@ proptest! {
         }
         let changes = maps::changes(&target, &keys(), &map).unwrap();
         write(&mut target, changes);
-        prop_assert_eq!(target.len() as u64, 1 + map.segment_numbers().count() as u64, "something was left behind");
+        let named = map.segment_numbers().count();
+        prop_assert_eq!(target.len(), 1 + named, "something was left behind");
     }
 
     /// Changed segments, and bytes that are none, are refused; none panics.
     #[test]
-    fn damaged_segments_are_refused(at in any::<prop::sample::Index>(), which in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<bool>()) {
+    fn damaged_segments_are_refused(
+        at in any::<Index>(), which in any::<Index>(), flip in 1u8.., cut in any::<bool>()
+    ) {
         let (head, mut segments) = parts(&sample(20, 3));
         let damaged = &mut segments[which.index(6)];
         let mut bytes = damaged.to_vec();
@@ -160,7 +171,9 @@ proptest! {
 
     /// With a right checksum the body is still not trusted.
     #[test]
-    fn no_segment_bytes_panic(body in prop::collection::vec(prop_oneof![8 => 0u8..4, 1 => any::<u8>()], 0..12)) {
+    fn no_segment_bytes_panic(
+        body in prop::collection::vec(prop_oneof![8 => 0u8..4, 1 => any::<u8>()], 0..12)
+    ) {
         let head: MapHead = serde_json::from_str(
             r#"{"version":1,"source_start":0,"target_start":0,"source_end":9223372036854775807,
                 "target_end":9223372036854775807,"segments":{"first":0,"count":1,"source_end":3,
@@ -187,8 +200,8 @@ fn sample(runs: i64, segment_runs: usize) -> OffsetMap {
     map
 }
 
-fn parts(map: &OffsetMap) -> (MapHead, Vec<Arc<[u8]>>) {
-    let mut segments: Vec<Arc<[u8]>> = map
+fn parts(map: &OffsetMap) -> (MapHead, Segments) {
+    let mut segments: Segments = map
         .segments_newest_first()
         .map(|(_, bytes)| bytes.clone())
         .collect();
@@ -203,8 +216,7 @@ fn segments_that_do_not_join_are_refused() {
     let (head, segments) = parts(&map);
     assert_eq!(segments.len(), 6);
     assert_eq!(OffsetMap::assemble(head.clone(), segments.clone()), Ok(map));
-    type Change<'a> = dyn Fn(&mut Vec<Arc<[u8]>>) + 'a;
-    let refused = |change: &Change<'_>| {
+    let refused = |change: &dyn Fn(&mut Segments)| {
         let mut segments = segments.clone();
         change(&mut segments);
         OffsetMap::assemble(head.clone(), segments).unwrap_err()
@@ -250,7 +262,11 @@ fn the_formats_are_these() {
     assert_eq!(body, [1, 0xac, 0x02, 0, 0, 10, 2 * 2 + 1, 1, 1]);
     assert_eq!(
         serde_json::to_string(&head).unwrap(),
-        r#"{"version":1,"source_start":300,"target_start":0,"source_end":319,"target_end":17,"segments":{"first":0,"count":1,"source_end":313,"target_end":12},"runs":[[314,12,5]]}"#
+        concat!(
+            r#"{"version":1,"source_start":300,"target_start":0,"source_end":319,"target_end":17,"#,
+            r#""segments":{"first":0,"count":1,"source_end":313,"target_end":12},"#,
+            r#""runs":[[314,12,5]]}"#
+        )
     );
     assert!(
         serde_json::from_value::<OffsetMap>(serde_json::to_value(&head).unwrap()).is_err(),

@@ -3,7 +3,8 @@
 //! Everything that is needed when the source is gone lies here: which topic is a copy of which,
 //! the flow's producer ids, offset maps, gaps, and who is running the flow. Values are JSON with
 //! a version, except an offset map's closed segments, which are bytes with a version; keys are
-//! paths such as `topic/dr/orders`. The topic is read whole at start and kept in memory; records of other processes are picked up by [`StateStore::refresh`].
+//! paths such as `topic/dr/orders`. The topic is read whole at start and kept in memory, without
+//! other flows' segments; records of other processes are picked up by [`StateStore::refresh`].
 
 pub mod keys;
 pub mod maps;
