@@ -1,7 +1,7 @@
 //! Twinlog: an offset-identical hot standby for Apache Kafka.
 //!
 //! Dependencies point downward:
-//! `cli -> flow/http -> groups -> state -> wire -> batch/offsets`.
+//! `cli -> flow/http -> groups/metadata -> state -> wire -> batch/offsets`.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
@@ -10,6 +10,7 @@ pub mod config;
 pub mod flow;
 pub mod groups;
 pub mod http;
+pub mod metadata;
 pub mod offsets;
 pub mod state;
 pub mod telemetry;

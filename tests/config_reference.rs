@@ -46,6 +46,17 @@ fn the_reference_has_every_key() {
         "discovery_interval",
         "replication_factor",
         "mirrormaker_compat",
+        "metadata_interval",
+        "configs",
+        "enabled",
+        "follow",
+        "ignore",
+        "fixed",
+        "acls",
+        "principal",
+        "quotas",
+        "on_delete",
+        "grace",
         "listen",
     ];
     for key in keys {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::metadata::{self, MetadataRules};
 use super::reader::{Reader, Table};
 use super::tree::{Kind, Place};
 use super::{Rename, Selector, selector, values};
@@ -44,6 +45,8 @@ pub struct FlowConfig {
     /// Whether MirrorMaker 2's checkpoints and heartbeats are written to the target too, for tools
     /// that read them (`RemoteClusterUtils`, `MirrorClient`). Default false.
     pub mirrormaker_compat: bool,
+    /// What follows besides records and groups.
+    pub metadata: MetadataRules,
 }
 
 /// How groups are followed.
@@ -114,7 +117,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 13] = [
+pub(super) const KEYS: [&str; 18] = [
     "source",
     "target",
     "topics",
@@ -128,6 +131,11 @@ pub(super) const KEYS: [&str; 13] = [
     "discovery_interval",
     "replication_factor",
     "mirrormaker_compat",
+    "metadata_interval",
+    "configs",
+    "acls",
+    "quotas",
+    "on_delete",
 ];
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
 pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
@@ -214,6 +222,7 @@ pub(super) fn read(
                 values::choice(text, &[("true", true), ("false", false)])
             })
             .unwrap_or(false),
+        metadata: metadata::read(reader, table),
     }
 }
 
@@ -274,7 +283,12 @@ fn select(reader: &mut Reader, table: &Table, exclude: &[&str]) -> Selector {
 }
 
 /// A list of patterns, the wrong ones reported and left out.
-fn patterns(reader: &mut Reader, table: &Table, key: &str, default: &[&str]) -> Vec<String> {
+pub(super) fn patterns(
+    reader: &mut Reader,
+    table: &Table,
+    key: &str,
+    default: &[&str],
+) -> Vec<String> {
     let Some(node) = table.get(key) else {
         return default.iter().map(|&pattern| pattern.to_owned()).collect();
     };

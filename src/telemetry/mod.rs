@@ -8,6 +8,7 @@
 pub mod finding;
 pub mod groups;
 pub mod logging;
+pub mod metadata;
 pub mod metrics;
 pub mod names;
 pub mod process;

@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use serde::Serialize;
 
 use super::groups::GroupReporter;
+use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
 
 /// All flows of this process.
@@ -73,6 +74,8 @@ pub struct FlowProgress {
     retired: Mutex<Counters>,
     /// Who knows about the flow's groups, once they are followed.
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
+    /// What the last comparison of the clusters' metadata found.
+    metadata: Mutex<Option<Arc<MetadataReport>>>,
 }
 
 /// What the whole flow is doing.
@@ -216,6 +219,7 @@ impl FlowProgress {
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
             groups: Mutex::new(None),
+            metadata: Mutex::new(None),
         }
     }
 
@@ -227,6 +231,16 @@ impl FlowProgress {
     /// Sets who knows about the flow's groups.
     pub fn set_groups(&self, reporter: Option<Arc<dyn GroupReporter>>) {
         *lock(&self.groups) = reporter;
+    }
+
+    /// What the last comparison of the clusters' metadata found; `None` before the first one.
+    pub fn metadata(&self) -> Option<Arc<MetadataReport>> {
+        lock(&self.metadata).clone()
+    }
+
+    /// Publishes what a comparison found.
+    pub fn set_metadata(&self, report: Arc<MetadataReport>) {
+        *lock(&self.metadata) = Some(report);
     }
 
     /// When this entry was made, milliseconds since the epoch.

@@ -1,0 +1,64 @@
+//! What following metadata needs: both clusters, what is remembered, the copied topics, the rules.
+
+use std::sync::Arc;
+
+use crate::config::{MetadataRules, Rename, Selector};
+use crate::state::StateStore;
+use crate::wire::Cluster;
+
+/// A topic that is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirroredTopic {
+    /// Its name on the source.
+    pub source_topic: String,
+    /// Its name on the target.
+    pub target_topic: String,
+    /// The smallest number of replicas that a partition has on the target.
+    pub target_replicas: usize,
+}
+
+/// The copy, as metadata sees it. Answers come from memory; nothing here waits.
+pub trait Topics: Send + Sync {
+    /// The topics whose counterparts exist.
+    fn mirrored(&self) -> Vec<MirroredTopic>;
+
+    /// Configs of these source topics' copies were changed: what was derived from them is stale.
+    fn configs_changed(&self, source_topics: &[String]);
+}
+
+/// What every aspect needs.
+#[derive(Clone)]
+pub struct Context {
+    /// The flow's name.
+    pub flow: String,
+    /// The source cluster's name in the config, for renaming.
+    pub source_name: String,
+    /// Where things are followed.
+    pub source: Cluster,
+    /// Where they are applied.
+    pub target: Cluster,
+    /// What is remembered on the target; `None` only where nothing is applied (`plan`) and there
+    /// is none yet.
+    pub store: Option<Arc<StateStore>>,
+    /// Which topics are copied.
+    pub selected: Selector,
+    /// What they are called on the target.
+    pub rename: Rename,
+    /// The copied topics.
+    pub topics: Arc<dyn Topics>,
+    /// The rules.
+    pub rules: MetadataRules,
+    /// Whom the target's brokers take Twinlog for, if that is known.
+    pub own_principal: Option<String>,
+    /// The client id that Twinlog sends to the target.
+    pub own_client_id: String,
+    /// Whether differences are applied, or only shown.
+    pub apply: bool,
+}
+
+impl Context {
+    /// A source topic's name on the target.
+    pub fn target_topic(&self, source_topic: &str) -> String {
+        self.rename.apply(&self.source_name, source_topic)
+    }
+}

@@ -1,0 +1,165 @@
+//! What differs between the clusters besides records and groups: configs, ACLs, quotas, users.
+//!
+//! One shape for everything, so that `plan`, `status`, the API and the metrics tell the same story.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of [`MetadataReport`]'s shape.
+pub const METADATA_VERSION: u32 = 1;
+
+/// What kind of thing differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftKind {
+    /// A topic is missing, has too few partitions, or is gone on the source.
+    Topic,
+    /// A topic's config.
+    TopicConfig,
+    /// An ACL.
+    Acl,
+    /// A quota of a user or a client id.
+    Quota,
+    /// A user that can log in (SCRAM).
+    User,
+}
+
+impl DriftKind {
+    /// All kinds, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [
+        Self::Topic,
+        Self::TopicConfig,
+        Self::Acl,
+        Self::Quota,
+        Self::User,
+    ];
+
+    /// The word for labels and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::TopicConfig => "topic_config",
+            Self::Acl => "acl",
+            Self::Quota => "quota",
+            Self::User => "user",
+        }
+    }
+}
+
+/// What is done about a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftAction {
+    /// Made on the target.
+    Add,
+    /// Set to another value on the target.
+    Change,
+    /// Removed on the target.
+    Remove,
+    /// Kept ready on the target and applied by the failover.
+    Hold,
+    /// Nothing, by rule; an operator should know.
+    Leave,
+    /// Twinlog can't: an operator must.
+    Operator,
+}
+
+impl DriftAction {
+    /// Whether Twinlog does it by itself.
+    pub fn is_applied(self) -> bool {
+        matches!(self, Self::Add | Self::Change | Self::Remove)
+    }
+
+    /// The word for labels and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Change => "change",
+            Self::Remove => "remove",
+            Self::Hold => "hold",
+            Self::Leave => "leave",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// One thing on the target that isn't as the source has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// What kind of thing.
+    pub kind: DriftKind,
+    /// What is done about it.
+    pub action: DriftAction,
+    /// What it is a property of, by its name on the target: `topic orders`, `group billing`,
+    /// `user alice`.
+    pub subject: String,
+    /// Which property, in one line: a config key, an ACL (`ALLOW WRITE User:bob from *`), a quota
+    /// key; empty when the subject itself is meant.
+    pub detail: String,
+    /// What the source has, if it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What the target has, if it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Why the action is what it is, in one line, where that isn't obvious; for `operator`, what
+    /// to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Why applying it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<DriftFailure>,
+}
+
+/// Why a change couldn't be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftFailure {
+    /// A short, stable word for metrics, such as `not_authorized` or `invalid_config`.
+    pub reason: String,
+    /// The broker's words.
+    pub message: String,
+    /// What to do about it; for a missing right, the ACL to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Since when, milliseconds since the epoch.
+    pub since_ms: i64,
+}
+
+/// Something that keeps a whole kind of thing from being compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// What can't be compared.
+    pub kind: DriftKind,
+    /// `source` or `target`.
+    pub cluster: String,
+    /// A short, stable word for metrics.
+    pub reason: String,
+    /// One line for a person.
+    pub message: String,
+    /// What to do about it; for a missing right, the ACL to add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Whether the flow counts as impaired by it. `false` where there is nothing to follow, such as
+    /// a cluster without an authorizer.
+    pub is_problem: bool,
+}
+
+/// What a comparison of one flow's clusters found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataReport {
+    /// The flow.
+    pub flow: String,
+    /// When it was made, milliseconds since the epoch.
+    pub compared_at_ms: i64,
+    /// How long comparing and applying took, milliseconds.
+    pub took_ms: u64,
+    /// Everything that differs now, after what could be applied was.
+    pub drift: Vec<Drift>,
+    /// What couldn't be compared.
+    pub obstacles: Vec<Obstacle>,
+    /// Changes applied since the process started, by kind.
+    pub applied: BTreeMap<DriftKind, u64>,
+    /// Failed applications since the process started, by kind and reason.
+    pub failed: BTreeMap<DriftKind, BTreeMap<String, u64>>,
+}
