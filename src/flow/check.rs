@@ -1,4 +1,4 @@
-//! `check` and `plan`: what stands in the way, and what `run` would do. Both only read.
+//! `check`: what stands in the way. It only reads.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,8 @@ use super::source::FETCH_VERSION_MIN;
 use super::topics;
 use crate::config::{Config, FlowConfig, OffsetsMode};
 use crate::groups::{self, Way};
-use crate::state::{StateStore, TopicRecord, keys};
-use crate::telemetry::finding::{Finding, Level, PlannedChange};
-use crate::wire::{self, Cluster, Metadata, WireError};
+use crate::telemetry::finding::{Finding, Level};
+use crate::wire::{self, Cluster, Metadata};
 
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -184,79 +183,5 @@ async fn check_groups(subject: &str, cluster: &Cluster, side: &str) -> Finding {
             ),
         ),
         Err(error) => finding(Level::Error, subject, error.to_string(), None),
-    }
-}
-
-/// What `run` would create or change on the targets, by flow.
-///
-/// # Errors
-/// When a cluster can't be reached or the state can't be read.
-pub async fn plan(config: &Config) -> Result<Vec<PlannedChange>, WireError> {
-    let mut changes = Vec::new();
-    for flow in config.flows.values() {
-        let (Some(source), Some(target)) = (
-            config.clusters.get(&flow.source),
-            config.clusters.get(&flow.target),
-        ) else {
-            continue;
-        };
-        let (source, target) = (cluster(source), cluster(target));
-        let (from, to) = (source.metadata(None).await?, target.metadata(None).await?);
-        let store = StateStore::open_existing(&target).await.ok().flatten();
-        for (name, _) in topics::selected(flow, &from) {
-            let known: Option<TopicRecord> = store
-                .as_ref()
-                .and_then(|store| store.get(&keys::topic(&flow.name, name)).ok().flatten());
-            if let Some(change) = plan_topic(flow, name, &from, &to, known.as_ref()) {
-                changes.push(change);
-            }
-        }
-    }
-    Ok(changes)
-}
-
-fn plan_topic(
-    flow: &FlowConfig,
-    name: &str,
-    from: &Metadata,
-    to: &Metadata,
-    known: Option<&TopicRecord>,
-) -> Option<PlannedChange> {
-    let source = from.topics.get(name)?;
-    let target_name = flow.rename.apply(&flow.source, name);
-    let change = |action: &str, detail: String| {
-        Some(PlannedChange {
-            flow: flow.name.clone(),
-            action: action.to_owned(),
-            subject: format!("topic {target_name}"),
-            detail,
-        })
-    };
-    let wanted = source.partitions.len();
-    match (to.topics.get(&target_name), known) {
-        (None, _) => change(
-            "create",
-            format!("{wanted} partition(s), then copy from the source"),
-        ),
-        (Some(_), Some(known)) if known.source_topic_id != source.topic_id => change(
-            "refuse",
-            "the source topic was created again; see on_recreate".to_owned(),
-        ),
-        (Some(target), Some(known)) if known.target_topic_id != target.topic_id => change(
-            "refuse",
-            "the target topic was created again by someone else".to_owned(),
-        ),
-        (Some(target), _) if target.partitions.len() < wanted => change(
-            "grow",
-            format!("{} -> {wanted} partitions", target.partitions.len()),
-        ),
-        (Some(target), None) => change(
-            "adopt",
-            format!(
-                "exists with {} partition(s); used only if it is empty",
-                target.partitions.len()
-            ),
-        ),
-        _ => None,
     }
 }

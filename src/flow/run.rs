@@ -14,6 +14,7 @@ use super::claim::{self, Held};
 use super::discovery;
 use super::error::FlowError;
 use super::guard;
+use super::metadata::{context, own_principal};
 use super::position::Producers;
 use super::shared::Flow;
 use super::supervisor::Supervisor;
@@ -21,6 +22,7 @@ use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
+use crate::metadata;
 use crate::state::{FlowRecord, StateError, StateStore, keys};
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
@@ -59,9 +61,10 @@ pub async fn run_flow(
     progress: Arc<FlowProgress>,
     cancel: CancellationToken,
 ) -> Result<(), FlowError> {
+    let own_principal = own_principal(&config, &target);
     let (source, target) = (cluster(&source), cluster(&target));
     loop {
-        let begun = begin(&config, &source, &target, &progress);
+        let begun = begin(&config, &source, &target, own_principal.clone(), &progress);
         let Some(begun) = cancel.run_until_cancelled(begun).await else {
             return Ok(());
         };
@@ -110,6 +113,7 @@ async fn begin(
     config: &FlowConfig,
     source: &Cluster,
     target: &Cluster,
+    own_principal: Option<String>,
     progress: &Arc<FlowProgress>,
 ) -> Result<(Arc<Flow>, Held), Failure> {
     let (from, to) = tokio::join!(source.metadata(None), target.metadata(None));
@@ -143,6 +147,7 @@ async fn begin(
         target: target.clone(),
         store: Arc::new(store),
         producers,
+        own_principal,
         may_fill,
         progress: progress.clone(),
         budget: Arc::new(budget),
@@ -274,6 +279,8 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     if !flow.config.groups.include().is_empty() {
         tracker.spawn(follow_groups(flow.clone(), tracker.clone(), work.clone()));
     }
+    let following = metadata::follow(context(&flow), flow.progress.clone(), work.clone());
+    tracker.spawn(following);
     let supervising = Supervisor::run(
         flow.clone(),
         fence,

@@ -28,6 +28,8 @@ pub struct Flow {
     pub store: Arc<StateStore>,
     /// The flow's producer ids.
     pub producers: Producers,
+    /// Whom the target's brokers take us for, if that is known.
+    pub own_principal: Option<String>,
     /// Whether the target lets us fill holes (CLUSTER_ACTION or ALTER on the cluster).
     pub may_fill: bool,
     /// Where the flow is seen from outside.

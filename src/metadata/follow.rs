@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,16 +15,11 @@ use super::users::Users;
 use crate::telemetry::metadata::{DriftKind, MetadataReport};
 use crate::telemetry::progress::{FlowProgress, now_ms};
 
-/// Keeps the target like the source until cancelled. Each pass is published in `progress`;
+/// Keeps the target like the source until cancelled. Each pass is published in `progress`, whose
 /// `look_now` brings the next one forward.
 ///
 /// Cancelling doesn't interrupt a call that is on its way: the next pass finds out what it did.
-pub async fn follow(
-    context: Context,
-    progress: Arc<FlowProgress>,
-    look_now: Arc<Notify>,
-    cancel: CancellationToken,
-) {
+pub async fn follow(context: Context, progress: Arc<FlowProgress>, cancel: CancellationToken) {
     let mut aspects = Aspects::default();
     let mut report = MetadataReport::default();
     loop {
@@ -36,7 +30,7 @@ pub async fn follow(
         progress.set_metadata(Arc::new(report.clone()));
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = look_now.notified() => {}
+            () = progress.look_now.notified() => {}
             () = tokio::time::sleep(context.rules.interval) => {}
         }
     }

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::metadata::{Drift, DriftKind, Obstacle};
+
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,15 +64,83 @@ impl Finding {
     }
 }
 
-/// One thing that `twinlog run` would change on a cluster.
+/// One thing on a target that isn't as the source has it, and what `twinlog run` would do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedChange {
     /// The flow that would change it.
     pub flow: String,
-    /// What would be done, such as `create topic`.
+    /// What kind of thing; absent in answers of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DriftKind>,
+    /// What would be done: `create`, `grow`, `adopt` or `refuse` for topics; else a
+    /// [`DriftAction`](super::metadata::DriftAction), or `not_compared` where looking failed.
     pub action: String,
-    /// What it would be done to, such as the topic's name.
+    /// What it would be done to, such as `topic orders`.
     pub subject: String,
     /// How, in one line.
     pub detail: String,
+    /// What the source has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What the target has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Why, where that isn't obvious, and what an operator must do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether somebody should act, or `run` would: what is only held or left alone isn't.
+    #[serde(default)]
+    pub counts: bool,
+}
+
+impl PlannedChange {
+    /// A change to a topic as a whole.
+    pub fn topic(flow: &str, action: &str, target_topic: &str, detail: String) -> Self {
+        Self {
+            flow: flow.to_owned(),
+            kind: Some(DriftKind::Topic),
+            action: action.to_owned(),
+            subject: format!("topic {target_topic}"),
+            detail,
+            source: None,
+            target: None,
+            why: None,
+            counts: true,
+        }
+    }
+
+    /// What a comparison found.
+    pub fn drift(flow: &str, drift: Drift) -> Self {
+        let counts = drift.needs_attention();
+        let why = match (drift.why, drift.failure) {
+            (why, None) => why,
+            (_, Some(failure)) => Some(failure.in_words()),
+        };
+        Self {
+            flow: flow.to_owned(),
+            kind: Some(drift.kind),
+            action: drift.action.word().to_owned(),
+            subject: drift.subject,
+            detail: drift.detail,
+            source: drift.source,
+            target: drift.target,
+            why,
+            counts,
+        }
+    }
+
+    /// What couldn't be compared.
+    pub fn obstacle(flow: &str, obstacle: Obstacle) -> Self {
+        Self {
+            flow: flow.to_owned(),
+            kind: Some(obstacle.kind),
+            action: "not_compared".to_owned(),
+            subject: format!("{} of the {}", obstacle.kind.plural(), obstacle.cluster),
+            detail: obstacle.message,
+            source: None,
+            target: None,
+            why: obstacle.hint,
+            counts: obstacle.is_problem,
+        }
+    }
 }

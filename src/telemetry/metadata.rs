@@ -45,6 +45,17 @@ impl DriftKind {
             Self::User => "user",
         }
     }
+
+    /// What a person calls several of them.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Topic => "topics",
+            Self::TopicConfig => "topic configs",
+            Self::Acl => "ACLs",
+            Self::Quota => "quotas",
+            Self::User => "users",
+        }
+    }
 }
 
 /// What is done about a difference.
@@ -112,6 +123,13 @@ pub struct Drift {
     pub failure: Option<DriftFailure>,
 }
 
+impl Drift {
+    /// Whether somebody should act, or Twinlog would: what is only held or left alone isn't.
+    pub fn needs_attention(&self) -> bool {
+        self.action.is_applied() || self.action == DriftAction::Operator || self.failure.is_some()
+    }
+}
+
 /// Why a change couldn't be applied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriftFailure {
@@ -124,6 +142,15 @@ pub struct DriftFailure {
     pub hint: Option<String>,
     /// Since when, milliseconds since the epoch.
     pub since_ms: i64,
+}
+
+impl DriftFailure {
+    /// In one line, with what to do.
+    pub fn in_words(&self) -> String {
+        let hint = self.hint.as_deref();
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        format!("failed ({}): {}{hint}", self.reason, self.message)
+    }
 }
 
 /// Something that keeps a whole kind of thing from being compared.
@@ -162,4 +189,68 @@ pub struct MetadataReport {
     pub applied: BTreeMap<DriftKind, u64>,
     /// Failed applications since the process started, by kind and reason.
     pub failed: BTreeMap<DriftKind, BTreeMap<String, u64>>,
+}
+
+/// How many entries of a list are in a summary.
+const LISTED_MAX: usize = 100;
+
+/// A flow's [`MetadataReport`] in sum.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetadataSummary {
+    /// When the clusters were compared last, milliseconds since the epoch.
+    pub compared_at_ms: i64,
+    /// How long comparing and applying took, milliseconds.
+    pub took_ms: u64,
+    /// How many things differ, by kind and what is done about them.
+    pub drift: BTreeMap<DriftKind, BTreeMap<DriftAction, u64>>,
+    /// How many changes can't be applied, by kind and reason.
+    pub failing: BTreeMap<DriftKind, BTreeMap<String, u64>>,
+    /// What somebody should look at: failures and what only an operator can do, the first 100.
+    pub attention: Vec<Drift>,
+    /// What is kept ready for the failover, the first 100.
+    pub held: Vec<Drift>,
+    /// What couldn't be compared.
+    pub obstacles: Vec<Obstacle>,
+    /// Changes applied since the process started, by kind.
+    pub applied: BTreeMap<DriftKind, u64>,
+    /// Failed applications since the process started, by kind and reason.
+    pub failed: BTreeMap<DriftKind, BTreeMap<String, u64>>,
+}
+
+impl MetadataSummary {
+    /// The sums of a report.
+    pub fn new(report: &MetadataReport) -> Self {
+        let mut summary = Self {
+            compared_at_ms: report.compared_at_ms,
+            took_ms: report.took_ms,
+            obstacles: report.obstacles.clone(),
+            applied: report.applied.clone(),
+            failed: report.failed.clone(),
+            ..Self::default()
+        };
+        for drift in &report.drift {
+            let by_action = summary.drift.entry(drift.kind).or_default();
+            *by_action.entry(drift.action).or_default() += 1;
+            if let Some(failure) = &drift.failure {
+                let by_reason = summary.failing.entry(drift.kind).or_default();
+                *by_reason.entry(failure.reason.clone()).or_default() += 1;
+            }
+            let needs_operator = drift.action == DriftAction::Operator || drift.failure.is_some();
+            if needs_operator && summary.attention.len() < LISTED_MAX {
+                summary.attention.push(drift.clone());
+            }
+            if drift.action == DriftAction::Hold && summary.held.len() < LISTED_MAX {
+                summary.held.push(drift.clone());
+            }
+        }
+        summary
+    }
+
+    /// How many things have this action, over all kinds.
+    pub fn count(&self, action: DriftAction) -> u64 {
+        let by_action = self.drift.values();
+        by_action
+            .filter_map(|by_action| by_action.get(&action))
+            .sum()
+    }
 }

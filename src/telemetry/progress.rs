@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
@@ -76,6 +77,8 @@ pub struct FlowProgress {
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
+    /// Brings the next comparison of the clusters' metadata forward.
+    pub look_now: Notify,
 }
 
 /// What the whole flow is doing.
@@ -220,6 +223,7 @@ impl FlowProgress {
             retired: Mutex::new(Counters::default()),
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
+            look_now: Notify::new(),
         }
     }
 

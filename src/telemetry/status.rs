@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::groups::GroupTotals;
+use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
 use super::rates::Counters;
 use super::readiness;
@@ -65,6 +66,9 @@ pub struct FlowStatus {
     /// The consumer groups in sum; absent where none are followed.
     #[serde(default)]
     pub groups: Option<GroupTotals>,
+    /// Configs, ACLs, quotas and users in sum; absent before they were compared.
+    #[serde(default)]
+    pub metadata: Option<MetadataSummary>,
     /// The topics by name.
     pub topics: Vec<TopicStatus>,
 }
@@ -269,6 +273,7 @@ impl FlowStatus {
             totals,
             first_copy: first_copy.finish(),
             groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
+            metadata: flow.metadata().map(|report| MetadataSummary::new(&report)),
             topics,
         }
     }

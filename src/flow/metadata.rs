@@ -1,0 +1,101 @@
+//! The copy as the metadata follower sees it, and what it needs to know of a flow.
+
+use std::sync::Arc;
+
+use super::shared::Flow;
+use crate::config::{ClusterSection, FlowConfig};
+use crate::metadata::{Context, MirroredTopic, Topics};
+use crate::state::StateStore;
+use crate::wire::{Cluster, Metadata};
+
+/// What following a running flow's metadata needs.
+pub(super) fn context(flow: &Arc<Flow>) -> Context {
+    Context {
+        flow: flow.config.name.clone(),
+        source_name: flow.config.source.clone(),
+        source: flow.source.clone(),
+        target: flow.target.clone(),
+        store: Some(flow.store.clone()),
+        selected: flow.config.topics.clone(),
+        rename: flow.config.rename.clone(),
+        topics: flow.clone(),
+        rules: flow.config.metadata.clone(),
+        own_principal: flow.own_principal.clone(),
+        own_client_id: flow.target.config().client_id.clone(),
+        apply: true,
+    }
+}
+
+/// What comparing a flow's metadata needs while nothing runs: what is remembered says which topics
+/// are copied. Nothing is applied.
+pub(super) fn context_for_plan(
+    config: &FlowConfig,
+    target_section: &ClusterSection,
+    (source, target): (&Cluster, &Cluster),
+    store: Option<Arc<StateStore>>,
+    mirrored: Vec<MirroredTopic>,
+) -> Context {
+    Context {
+        flow: config.name.clone(),
+        source_name: config.source.clone(),
+        source: source.clone(),
+        target: target.clone(),
+        store,
+        selected: config.topics.clone(),
+        rename: config.rename.clone(),
+        topics: Arc::new(Remembered(mirrored)),
+        rules: config.metadata.clone(),
+        own_principal: own_principal(config, target_section),
+        own_client_id: target_section.client_id.clone(),
+        apply: false,
+    }
+}
+
+/// Whom the target's brokers take us for, as far as the config tells: with SASL the user name, on a
+/// plaintext listener nobody. The name that a broker makes of a certificate is its own business
+/// (`ssl.principal.mapping.rules`).
+pub(super) fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Option<String> {
+    let written = config.metadata.acls.principal.clone();
+    written.or_else(|| target.principal())
+}
+
+/// The smallest number of replicas that a partition of the topic has; 1 where it isn't known.
+pub(super) fn replicas(metadata: &Metadata, topic: &str) -> usize {
+    let partitions = metadata.topics.get(topic).map(|topic| &topic.partitions);
+    let replicas = partitions.into_iter().flatten();
+    replicas
+        .map(|partition| partition.replicas.len())
+        .min()
+        .unwrap_or(1)
+        .max(1)
+}
+
+impl Topics for Flow {
+    fn mirrored(&self) -> Vec<MirroredTopic> {
+        let target = self.target.cached();
+        let topics = self.topics.iter();
+        topics
+            .map(|topic| {
+                let target_topic = topic.record.target_topic.clone();
+                MirroredTopic {
+                    source_topic: topic.source_topic.to_string(),
+                    target_replicas: replicas(&target, &target_topic),
+                    target_topic,
+                }
+            })
+            .collect()
+    }
+
+    fn configs_changed(&self, _source_topics: &[String]) {}
+}
+
+/// The copied topics as the state topic remembers them.
+struct Remembered(Vec<MirroredTopic>);
+
+impl Topics for Remembered {
+    fn mirrored(&self) -> Vec<MirroredTopic> {
+        self.0.clone()
+    }
+
+    fn configs_changed(&self, _source_topics: &[String]) {}
+}

@@ -1,0 +1,117 @@
+//! `plan`: what differs on the targets, and what `run` would do about it. It only reads.
+
+use std::sync::Arc;
+
+use super::metadata::{context_for_plan, replicas};
+use super::run::cluster;
+use super::topics;
+use crate::config::{ClusterSection, Config, FlowConfig};
+use crate::metadata::{self, MirroredTopic};
+use crate::state::{StateError, StateStore, TopicRecord, keys};
+use crate::telemetry::finding::PlannedChange;
+use crate::wire::Metadata;
+
+/// What differs on the targets, by flow.
+///
+/// # Errors
+/// When a cluster can't be reached or the state can't be read.
+pub async fn plan(config: &Config) -> Result<Vec<PlannedChange>, StateError> {
+    let mut changes = Vec::new();
+    for flow in config.flows.values() {
+        let sections = (
+            config.clusters.get(&flow.source),
+            config.clusters.get(&flow.target),
+        );
+        if let (Some(source), Some(target)) = sections {
+            changes.extend(plan_flow(flow, source, target).await?);
+        }
+    }
+    Ok(changes)
+}
+
+async fn plan_flow(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+) -> Result<Vec<PlannedChange>, StateError> {
+    let (source, target) = (cluster(source_section), cluster(target_section));
+    let (from, to) = tokio::try_join!(source.metadata(None), target.metadata(None))?;
+    let store = StateStore::open_existing(&target).await?.map(Arc::new);
+    let mut changes = Vec::new();
+    let mut mirrored = Vec::new();
+    for (name, topic) in topics::selected(flow, &from) {
+        let known: Option<TopicRecord> = match &store {
+            Some(store) => store.get(&keys::topic(&flow.name, name))?,
+            None => None,
+        };
+        changes.extend(plan_topic(flow, name, &from, &to, known.as_ref()));
+        let is_copied =
+            |known: &TopicRecord| known.source_topic_id == topic.topic_id && is_there(known, &to);
+        if let Some(known) = known.filter(is_copied) {
+            mirrored.push(MirroredTopic {
+                source_topic: name.clone(),
+                target_replicas: replicas(&to, &known.target_topic),
+                target_topic: known.target_topic,
+            });
+        }
+    }
+    let context = context_for_plan(flow, target_section, (&source, &target), store, mirrored);
+    let report = metadata::look_once(&context).await;
+    let name = &flow.name;
+    let drift = report.drift.into_iter();
+    changes.extend(drift.map(|drift| PlannedChange::drift(name, drift)));
+    let obstacles = report.obstacles.into_iter();
+    changes.extend(obstacles.map(|obstacle| PlannedChange::obstacle(name, obstacle)));
+    Ok(changes)
+}
+
+fn is_there(known: &TopicRecord, target: &Metadata) -> bool {
+    let topic = target.topics.get(&known.target_topic);
+    topic.is_some_and(|topic| topic.topic_id == known.target_topic_id)
+}
+
+fn plan_topic(
+    flow: &FlowConfig,
+    name: &str,
+    from: &Metadata,
+    to: &Metadata,
+    known: Option<&TopicRecord>,
+) -> Option<PlannedChange> {
+    let source = from.topics.get(name)?;
+    let target_name = flow.rename.apply(&flow.source, name);
+    let change = |action: &str, detail: String| {
+        Some(PlannedChange::topic(
+            &flow.name,
+            action,
+            &target_name,
+            detail,
+        ))
+    };
+    let wanted = source.partitions.len();
+    match (to.topics.get(&target_name), known) {
+        (None, _) => change(
+            "create",
+            format!("{wanted} partition(s), then copy from the source"),
+        ),
+        (Some(_), Some(known)) if known.source_topic_id != source.topic_id => change(
+            "refuse",
+            "the source topic was created again; see on_recreate".to_owned(),
+        ),
+        (Some(target), Some(known)) if known.target_topic_id != target.topic_id => change(
+            "refuse",
+            "the target topic was created again by someone else".to_owned(),
+        ),
+        (Some(target), _) if target.partitions.len() < wanted => change(
+            "grow",
+            format!("{} -> {wanted} partitions", target.partitions.len()),
+        ),
+        (Some(target), None) => change(
+            "adopt",
+            format!(
+                "exists with {} partition(s); used only if it is empty",
+                target.partitions.len()
+            ),
+        ),
+        _ => None,
+    }
+}
