@@ -18,7 +18,7 @@ mod configs;
 mod context;
 mod follow;
 mod pass;
-mod quotas;
+pub mod quotas;
 mod users;
 
 pub use context::{Context, MirroredTopic, Topics};

@@ -94,3 +94,13 @@ pub fn share(flow: &str, group: &str) -> String {
 pub fn shares(flow: &str) -> String {
     format!("share/{flow}/")
 }
+
+/// A [`QuotaRecord`](super::QuotaRecord), by an entity's text without `/` in its names.
+pub fn quota(flow: &str, entity: &str) -> String {
+    format!("{}{entity}", quotas(flow))
+}
+
+/// What the keys of a flow's quotas begin with.
+pub fn quotas(flow: &str) -> String {
+    format!("quota/{flow}/")
+}

@@ -15,8 +15,10 @@ mod offset_for_leader_epoch;
 mod one;
 mod partition;
 mod producers;
+mod quotas;
 mod records;
 mod retry;
+mod scram;
 mod topics;
 
 pub use configs::{
@@ -33,5 +35,9 @@ pub use offset_for_leader_epoch::offset_for_leader_epoch;
 pub use one::{FetchOne, fetch_one, produce_one};
 pub use partition::TopicPartition;
 pub use producers::{ProducerState, describe_producers, init_producer_id};
+pub use quotas::{
+    ClientQuotas, QuotaChange, QuotaEntity, alter_client_quotas, describe_client_quotas,
+};
 pub use records::delete_records;
+pub use scram::{ScramMechanism, ScramUsers, describe_scram_users};
 pub use topics::{create_partitions, create_topic, delete_topic};
