@@ -1,11 +1,14 @@
 //! The status report, the readiness rules and the metrics, from a registry filled by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use twinlog::telemetry::groups::{
     DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
+};
+use twinlog::telemetry::metadata::{
+    Drift, DriftAction, DriftFailure, DriftKind, MetadataReport, Obstacle,
 };
 use twinlog::telemetry::metrics;
 use twinlog::telemetry::names::{self, Kind};
@@ -409,12 +412,71 @@ fn everything() -> Registry {
     let delays = DelayHistogram::default();
     [3, 700].into_iter().for_each(|delay| delays.note(delay));
     flow.set_groups(Some(Arc::new(Groups(delays))));
+    flow.set_metadata(Arc::new(differing()));
     flow.count_error("leader_moved");
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.records.store(40, Relaxed);
     partition.batches_passed.store(3, Relaxed);
     copying(&flow, "orders", 1, 1, 1).set_state(stopped());
     registry
+}
+
+/// A comparison that found one of each: held, refused, not comparable.
+fn differing() -> MetadataReport {
+    let failure = DriftFailure {
+        reason: "not_authorized".to_owned(),
+        message: "no".to_owned(),
+        hint: None,
+        since_ms: now_ms(),
+    };
+    let drift = |action, failure| Drift {
+        kind: DriftKind::Acl,
+        action,
+        subject: "topic orders".to_owned(),
+        detail: "ALLOW WRITE User:bob".to_owned(),
+        source: None,
+        target: None,
+        why: None,
+        failure,
+    };
+    let count = |number| BTreeMap::from([(DriftKind::Acl, number)]);
+    MetadataReport {
+        flow: "dr".to_owned(),
+        compared_at_ms: now_ms() - 100_000,
+        took_ms: 1_500,
+        drift: vec![
+            drift(DriftAction::Hold, None),
+            drift(DriftAction::Add, Some(failure)),
+        ],
+        obstacles: vec![Obstacle {
+            kind: DriftKind::Quota,
+            cluster: "source".to_owned(),
+            reason: "not_authorized".to_owned(),
+            message: "no".to_owned(),
+            hint: None,
+            is_problem: true,
+        }],
+        applied: count(7),
+        failed: BTreeMap::from([(
+            DriftKind::Acl,
+            BTreeMap::from([("not_authorized".to_owned(), 2)]),
+        )]),
+    }
+}
+
+#[test]
+fn a_comparison_that_is_long_ago_is_a_problem() {
+    let registry = Registry::default();
+    let flow = running(&registry);
+    copying(&flow, "orders", 0, 1, 1);
+    assert_ready(&registry, now_ms());
+    flow.set_metadata(Arc::new(differing()));
+    let report = StatusReport::build(&registry, now_ms());
+    assert!(
+        report.not_ready[0].contains("haven't been compared for 100 s"),
+        "{:?}",
+        report.not_ready
+    );
 }
 
 #[test]
@@ -438,6 +500,12 @@ fn metrics_say_what_the_report_says() {
         "twinlog_group_commit_delay_milliseconds_bucket{flow=\"dr\",le=\"500\"} 1",
         "twinlog_group_commit_delay_milliseconds_bucket{flow=\"dr\",le=\"+Inf\"} 2",
         "twinlog_group_commit_delay_milliseconds_sum{flow=\"dr\"} 703",
+        "twinlog_drift{flow=\"dr\",kind=\"acl\",action=\"hold\"} 1",
+        "twinlog_drift_failing{flow=\"dr\",kind=\"acl\",reason=\"not_authorized\"} 1",
+        "twinlog_metadata_obstacles{flow=\"dr\",kind=\"quota\",cluster=\"source\",reason=\"not_authorized\"} 1",
+        "twinlog_metadata_applied_total{flow=\"dr\",kind=\"acl\"} 7",
+        "twinlog_metadata_failed_total{flow=\"dr\",kind=\"acl\",reason=\"not_authorized\"} 2",
+        "twinlog_metadata_compare_seconds{flow=\"dr\"} 1.5",
         "twinlog_partition_lag_records{flow=\"dr\",topic=\"orders \\\"x\\\"\\\\\",partition=\"0\"} 60",
         "twinlog_partition_source_position_offset{flow=\"dr\",topic=\"orders\",partition=\"1\"} 1",
     ] {

@@ -10,6 +10,7 @@ mod format;
 mod groups;
 mod groups_table;
 mod http_get;
+mod metadata_lines;
 mod output;
 mod plan;
 mod run;

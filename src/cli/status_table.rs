@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, pr
 
 use super::first_copy;
 use super::format::{bytes, clean, count, plural, seconds, short};
+use super::metadata_lines;
 use crate::telemetry::readiness;
 use crate::telemetry::status::{FlowStatus, PartitionStatus, StatusReport, TopicStatus, Totals};
 
@@ -95,6 +96,11 @@ fn render_flow(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
     line(text, options, &sums);
     if flow.first_copy.is_some() {
         line(text, options, &format!("  {}", first_copy::line(flow)));
+    }
+    if let Some(metadata) = &flow.metadata {
+        for content in metadata_lines::lines(metadata) {
+            line(text, options, &content);
+        }
     }
     if !flow.topics.is_empty() {
         render_topics(text, flow, options);

@@ -12,6 +12,7 @@ use axum::routing::get;
 
 use super::page;
 use crate::telemetry::groups::{GROUPS_VERSION, GroupExplained, GroupReporter, GroupsReport};
+use crate::telemetry::metadata::{METADATA_VERSION, MetadataReport};
 use crate::telemetry::metrics;
 use crate::telemetry::progress::{Registry, now_ms};
 use crate::telemetry::status::StatusReport;
@@ -23,6 +24,9 @@ pub const STATUS_PATH: &str = "/api/v1/status";
 /// detail, once for each flow that follows it.
 pub const GROUPS_PATH: &str = "/api/v1/groups";
 
+/// The path of everything that differs between the clusters' configs, ACLs, quotas and users.
+pub const METADATA_PATH: &str = "/api/v1/metadata";
+
 /// All routes over one registry.
 pub fn router(registry: Arc<Registry>) -> Router {
     Router::new()
@@ -32,13 +36,14 @@ pub fn router(registry: Arc<Registry>) -> Router {
         .route("/readyz", get(ready))
         .route(STATUS_PATH, get(status))
         .route(GROUPS_PATH, get(groups))
+        .route(METADATA_PATH, get(metadata))
         .route("/api/v1/groups/{*group}", get(explain_group))
         .fallback(async |uri: Uri| {
             (
                 StatusCode::NOT_FOUND,
                 format!(
-                    "nothing at {}; there are /, /metrics, /healthz, /readyz, {STATUS_PATH} and \
-                     {GROUPS_PATH}\n",
+                    "nothing at {}; there are /, /metrics, /healthz, /readyz, {STATUS_PATH}, \
+                     {GROUPS_PATH} and {METADATA_PATH}\n",
                     uri.path()
                 ),
             )
@@ -90,6 +95,20 @@ async fn groups(State(registry): State<Arc<Registry>>) -> Response {
         .flows
         .sort_by(|left, right| left.flow.cmp(&right.flow));
     ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+}
+
+/// Each flow's report, by the flow's name; flows that weren't compared yet are left out.
+async fn metadata(State(registry): State<Arc<Registry>>) -> Response {
+    let reports = registry.flows.iter().filter_map(|flow| flow.metadata());
+    let mut reports: Vec<Arc<MetadataReport>> = reports.collect();
+    reports.sort_by(|left, right| left.flow.cmp(&right.flow));
+    let flows: Vec<&MetadataReport> = reports.iter().map(AsRef::as_ref).collect();
+    let answer = serde_json::json!({
+        "version": METADATA_VERSION,
+        "now_ms": now_ms(),
+        "flows": flows,
+    });
+    ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
 }
 
 async fn explain_group(

@@ -46,6 +46,17 @@ impl DriftKind {
         }
     }
 
+    /// What a person calls one of them.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::TopicConfig => "topic config",
+            Self::Acl => "ACL",
+            Self::Quota => "quota",
+            Self::User => "user",
+        }
+    }
+
     /// What a person calls several of them.
     pub fn plural(self) -> &'static str {
         match self {
@@ -244,6 +255,12 @@ impl MetadataSummary {
             }
         }
         summary
+    }
+
+    /// How many things differ that Twinlog changes by itself.
+    pub fn count_to_follow(&self) -> u64 {
+        let actions = [DriftAction::Add, DriftAction::Change, DriftAction::Remove];
+        actions.iter().map(|action| self.count(*action)).sum()
     }
 
     /// How many things have this action, over all kinds.

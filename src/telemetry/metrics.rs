@@ -10,6 +10,7 @@ use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_loca
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::groups::{DELAY_BOUNDS_MS, GroupTotals};
+use super::metadata::{DriftKind, MetadataSummary};
 use super::names::{self, Kind, Metric};
 use super::rates::Counters;
 use super::readiness;
@@ -36,7 +37,7 @@ pub fn render(report: &StatusReport) -> String {
         let mut series_left = PARTITION_SERIES_MAX;
         let mut omitted = 0;
         for flow in &report.flows {
-            record_flow(flow);
+            record_flow(flow, report.now_ms);
             for topic in &flow.topics {
                 for partition in &topic.partitions {
                     if series_left == 0 {
@@ -64,7 +65,7 @@ fn record_process(report: &StatusReport) {
     }
 }
 
-fn record_flow(flow: &FlowStatus) {
+fn record_flow(flow: &FlowStatus, now_ms: i64) {
     let name = flow.name.as_str();
     let reason = flow.reason.as_deref().unwrap_or_default();
     set(&n::FLOW_STATE, &[name, &flow.state, reason], 1.0);
@@ -115,6 +116,42 @@ fn record_flow(flow: &FlowStatus) {
     if let Some(groups) = &flow.groups {
         record_groups(name, groups);
     }
+    if let Some(metadata) = &flow.metadata {
+        record_metadata(name, metadata, now_ms);
+    }
+}
+
+fn record_metadata(flow: &str, metadata: &MetadataSummary, now_ms: i64) {
+    for (kind, by_action) in &metadata.drift {
+        for (action, number) in by_action {
+            let labels = [flow, kind.word(), action.word()];
+            set(&n::DRIFT, &labels, *number as f64);
+        }
+    }
+    for (kind, by_reason) in &metadata.failing {
+        for (reason, number) in by_reason {
+            let labels = [flow, kind.word(), reason];
+            set(&n::DRIFT_FAILING, &labels, *number as f64);
+        }
+    }
+    for obstacle in &metadata.obstacles {
+        let (kind, cluster) = (obstacle.kind.word(), obstacle.cluster.as_str());
+        let labels = [flow, kind, cluster, &obstacle.reason];
+        set(&n::METADATA_OBSTACLES, &labels, 1.0);
+    }
+    for kind in DriftKind::ALL {
+        let applied = metadata.applied.get(&kind).copied().unwrap_or(0);
+        count(&n::METADATA_APPLIED, &[flow, kind.word()], applied);
+    }
+    for (kind, by_reason) in &metadata.failed {
+        for (reason, number) in by_reason {
+            count(&n::METADATA_FAILED, &[flow, kind.word(), reason], *number);
+        }
+    }
+    let age_ms = (now_ms - metadata.compared_at_ms).max(0);
+    set(&n::METADATA_AGE, &[flow], age_ms as f64 / 1_000.0);
+    let took_seconds = metadata.took_ms as f64 / 1_000.0;
+    set(&n::METADATA_COMPARE, &[flow], took_seconds);
 }
 
 fn record_groups(flow: &str, groups: &GroupTotals) {

@@ -103,6 +103,21 @@ metrics! {
     GROUP_DELAY_COUNT = Counter "twinlog_group_commit_delay_milliseconds_count" ["flow"]
         "How many times were taken.";
 
+    DRIFT = Gauge "twinlog_drift" ["flow", "kind", "action"]
+        "Things on the target that differ from the source, by kind (topic, topic_config, acl, quota, user) and what is done about them (add, change, remove, hold, leave, operator).";
+    DRIFT_FAILING = Gauge "twinlog_drift_failing" ["flow", "kind", "reason"]
+        "Differences that Twinlog would remove and can't, by kind and reason.";
+    METADATA_OBSTACLES = Gauge "twinlog_metadata_obstacles" ["flow", "kind", "cluster", "reason"]
+        "1 for each kind of thing that can't be compared, with the cluster (source, target) and the reason.";
+    METADATA_APPLIED = Counter "twinlog_metadata_applied_total" ["flow", "kind"]
+        "Changes applied to the target, by kind.";
+    METADATA_FAILED = Counter "twinlog_metadata_failed_total" ["flow", "kind", "reason"]
+        "Changes that the target refused, by kind and reason, tries included.";
+    METADATA_AGE = Gauge "twinlog_metadata_age_seconds" ["flow"]
+        "Time since configs, ACLs, quotas and users of both clusters were last compared.";
+    METADATA_COMPARE = Gauge "twinlog_metadata_compare_seconds" ["flow"]
+        "How long the last comparison took, applying included.";
+
     PARTITION_LAG_RECORDS = Gauge "twinlog_partition_lag_records" ["flow", "topic", "partition"]
         "Source offsets not yet on the target; absent while unknown.";
     PARTITION_LAG_BYTES = Gauge "twinlog_partition_lag_bytes" ["flow", "topic", "partition"]

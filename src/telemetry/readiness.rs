@@ -8,15 +8,20 @@ use super::status::{FlowStatus, PartitionStatus};
 pub const UNHEALTHY_SECONDS_MAX: f64 = 30.0;
 /// A partition may be behind without moving this long before it counts as stuck.
 pub const NO_PROGRESS_SECONDS_MAX: f64 = 60.0;
+/// Configs, ACLs and quotas may be uncompared this long before it counts.
+pub const METADATA_AGE_SECONDS_MAX: i64 = 60;
 /// More reasons than this are counted instead of listed.
 const LISTED_MAX: usize = 50;
 
 /// Why the process isn't ready, a line each; empty when it is.
-pub fn problems(flows: &[FlowStatus]) -> Vec<String> {
+pub fn problems(flows: &[FlowStatus], now_ms: i64) -> Vec<String> {
     if flows.is_empty() {
         return vec!["no flow has started".to_owned()];
     }
-    let mut problems: Vec<String> = flows.iter().flat_map(flow_problems).collect();
+    let mut problems: Vec<String> = flows
+        .iter()
+        .flat_map(|flow| flow_problems(flow, now_ms))
+        .collect();
     if problems.len() > LISTED_MAX {
         let more = problems.len() - LISTED_MAX;
         problems.truncate(LISTED_MAX);
@@ -30,7 +35,7 @@ pub fn is_stuck(partition: &PartitionStatus) -> bool {
     partition.no_progress_seconds > NO_PROGRESS_SECONDS_MAX
 }
 
-fn flow_problems(flow: &FlowStatus) -> Vec<String> {
+fn flow_problems(flow: &FlowStatus, now_ms: i64) -> Vec<String> {
     let mut problems = Vec::new();
     if flow.state != "running" {
         problems.push(format!(
@@ -57,6 +62,15 @@ fn flow_problems(flow: &FlowStatus) -> Vec<String> {
                     because(Some(&watching.state), watching.detail.as_deref())
                 ));
             }
+        }
+    }
+    if let Some(metadata) = &flow.metadata {
+        let age_seconds = (now_ms - metadata.compared_at_ms) / 1_000;
+        if age_seconds > METADATA_AGE_SECONDS_MAX {
+            problems.push(format!(
+                "flow {}: configs, ACLs and quotas haven't been compared for {age_seconds} s",
+                flow.name
+            ));
         }
     }
     for topic in &flow.topics {

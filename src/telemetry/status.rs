@@ -195,7 +195,7 @@ impl StatusReport {
             .map(|flow| FlowStatus::build(&flow, now_ms))
             .collect();
         flows.sort_by(|a, b| a.name.cmp(&b.name));
-        let not_ready = readiness::problems(&flows);
+        let not_ready = readiness::problems(&flows, now_ms);
         Self {
             version: STATUS_VERSION,
             twinlog: env!("CARGO_PKG_VERSION").to_owned(),
