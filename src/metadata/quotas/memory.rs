@@ -1,6 +1,6 @@
 //! What is remembered of quotas in the state topic: what we set, and what is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::state::{MadeQuota, QuotaRecord, StateError, StateRecord, StateStore, keys};
@@ -29,19 +29,21 @@ impl Made {
     }
 }
 
-impl PartialEq for Made {
-    fn eq(&self, other: &Self) -> bool {
-        record_of(self) == record_of(other)
-    }
-}
-
 type ByKey<T> = BTreeMap<QuotaEntity, BTreeMap<String, T>>;
 
 /// Everything that is remembered of a flow's quotas.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     made: ByKey<Made>,
     held: ByKey<f64>,
+}
+
+/// Equal when the same would be written.
+impl PartialEq for Memory {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = |entity| self.record(entity) == other.record(entity);
+        self.entities().chain(other.entities()).all(is_same)
+    }
 }
 
 impl Memory {
@@ -92,7 +94,7 @@ impl Memory {
                     .into_iter()
                     .flat_map(BTreeMap::keys),
             );
-        let entities: std::collections::BTreeSet<_> = entities.collect();
+        let entities: BTreeSet<_> = entities.collect();
         let mut changes = Vec::new();
         for entity in entities {
             let record = next.record(entity);
@@ -112,6 +114,10 @@ impl Memory {
             changes.push((key, value));
         }
         Ok(changes)
+    }
+
+    fn entities(&self) -> impl Iterator<Item = &QuotaEntity> {
+        self.made.keys().chain(self.held.keys())
     }
 
     fn record(&self, entity: &QuotaEntity) -> Option<QuotaRecord> {
@@ -262,7 +268,7 @@ mod tests {
             QuotaEntity::new([("user", Some("%3C"))]),
             QuotaEntity::new([("user", Some("<"))]),
         ];
-        let paths: std::collections::BTreeSet<_> = entities.iter().map(path).collect();
+        let paths: BTreeSet<_> = entities.iter().map(path).collect();
         assert_eq!(paths.len(), entities.len(), "{paths:?}");
         assert_eq!(path(&entities[3]), "user/a/client-id/b");
     }
