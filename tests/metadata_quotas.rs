@@ -83,7 +83,7 @@ fn await_drift(
     let mut seen = Value::Null;
     eventually(DEADLINE, &format!("{subject} {detail}: {action}"), || {
         seen = find(twinlog, kind, subject, detail).unwrap_or_default();
-        match &seen["action"] == action {
+        match seen["action"] == *action {
             true => Ok(()),
             false => Err(drift(twinlog)),
         }

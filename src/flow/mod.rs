@@ -25,6 +25,7 @@ mod position;
 mod positions;
 mod prefix;
 mod resume;
+mod rights;
 mod run;
 mod shared;
 mod sink;

@@ -18,6 +18,7 @@ mod producers;
 mod quotas;
 mod records;
 mod retry;
+mod rights;
 mod scram;
 mod topics;
 
@@ -26,7 +27,8 @@ pub use configs::{
 };
 pub use groups::{
     GroupOffset, ListedGroup, StartOffsets, alter_share_group_offsets, commit_group_offsets,
-    delete_groups, describe_share_group_offsets, fetch_group_offsets, is_unsupported, list_groups,
+    delete_groups, describe_share_group_offsets, fetch_group_offsets, group_rights, is_unsupported,
+    list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets};
 pub use many::{FetchFrom, fetch_many};
@@ -39,5 +41,6 @@ pub use quotas::{
     ClientQuotas, QuotaChange, QuotaEntity, alter_client_quotas, describe_client_quotas,
 };
 pub use records::delete_records;
+pub use rights::{Operation, Rights, cluster_rights, topic_rights};
 pub use scram::{ScramMechanism, ScramUsers, describe_scram_users};
 pub use topics::{create_partitions, create_topic, delete_topic};
