@@ -14,6 +14,7 @@ mod overrides;
 mod problem;
 mod reader;
 mod rename;
+mod secret;
 mod selector;
 mod tree;
 mod values;
@@ -23,10 +24,11 @@ use std::path::Path;
 
 pub use cluster::ClusterSection;
 pub use flow::{FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnGap, OnRecreate, Start};
-pub use http::HttpConfig;
+pub use http::{HttpConfig, HttpTls};
 pub use internal::is_internal_topic;
 pub use problem::{Problem, Problems};
 pub use rename::Rename;
+pub use secret::Secret;
 pub use selector::Selector;
 
 use reader::{Reader, Table};

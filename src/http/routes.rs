@@ -7,10 +7,12 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
-use super::page;
+use super::access::{self, Access};
+use super::{changes, page};
 use crate::telemetry::groups::{GROUPS_VERSION, GroupExplained, GroupReporter, GroupsReport};
 use crate::telemetry::metrics;
 use crate::telemetry::progress::{Registry, now_ms};
@@ -23,8 +25,8 @@ pub const STATUS_PATH: &str = "/api/v1/status";
 /// detail, once for each flow that follows it.
 pub const GROUPS_PATH: &str = "/api/v1/groups";
 
-/// All routes over one registry.
-pub fn router(registry: Arc<Registry>) -> Router {
+/// All routes over one registry, behind the tokens.
+pub(super) fn router(registry: Arc<Registry>, access: Access) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/metrics", get(metrics_text))
@@ -33,6 +35,7 @@ pub fn router(registry: Arc<Registry>) -> Router {
         .route(STATUS_PATH, get(status))
         .route(GROUPS_PATH, get(groups))
         .route("/api/v1/groups/{*group}", get(explain_group))
+        .route(changes::LOOK_ROUTE, post(changes::look))
         .fallback(async |uri: Uri| {
             (
                 StatusCode::NOT_FOUND,
@@ -43,6 +46,7 @@ pub fn router(registry: Arc<Registry>) -> Router {
                 ),
             )
         })
+        .layer(from_fn_with_state(Arc::new(access), access::guard))
         .with_state(registry)
 }
 
@@ -74,7 +78,7 @@ async fn status(State(registry): State<Arc<Registry>>, uri: Uri) -> Response {
     if parameters.any(|parameter| parameter == "partitions=troubled") {
         report.keep_troubled_partitions();
     }
-    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+    Json(report).into_response()
 }
 
 async fn groups(State(registry): State<Arc<Registry>>) -> Response {
@@ -89,7 +93,7 @@ async fn groups(State(registry): State<Arc<Registry>>) -> Response {
     report
         .flows
         .sort_by(|left, right| left.flow.cmp(&right.flow));
-    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+    Json(report).into_response()
 }
 
 async fn explain_group(
@@ -104,7 +108,7 @@ async fn explain_group(
         let message = format!("no flow follows a group {group}\n");
         return (StatusCode::NOT_FOUND, message).into_response();
     }
-    ([(header::CACHE_CONTROL, "no-store")], Json(explained)).into_response()
+    Json(explained).into_response()
 }
 
 fn reporters(registry: &Registry) -> Vec<Arc<dyn GroupReporter>> {

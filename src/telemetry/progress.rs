@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::groups::GroupReporter;
 use super::rates::{Counters, RateMeter, Rates};
@@ -71,6 +72,9 @@ pub struct FlowProgress {
     pub errors: DashMap<&'static str, u64>,
     /// What removed partitions had counted, so that the flow's counters never fall.
     retired: Mutex<Counters>,
+    /// Asked (by the API) to compare the clusters' metadata now instead of at the next
+    /// interval. `notify_one` keeps one request until the one who compares waits for it.
+    pub look_now: Notify,
     /// Who knows about the flow's groups, once they are followed.
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
 }
@@ -215,6 +219,7 @@ impl FlowProgress {
             discovered: AtomicBool::new(false),
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
+            look_now: Notify::new(),
             groups: Mutex::new(None),
         }
     }
