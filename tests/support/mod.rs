@@ -17,6 +17,7 @@ pub mod ends;
 pub mod flow;
 pub mod groups;
 pub mod http;
+pub mod https;
 pub mod java;
 pub mod mapped;
 pub mod mirror_tools;
