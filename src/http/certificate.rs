@@ -270,7 +270,14 @@ mod tests {
         let made = issued();
         let der = made.signing_key.serialize_der();
         let key = pkcs8::PrivateKeyInfoRef::try_from(&*der).expect("PKCS#8");
-        let encrypted = key.encrypt("right-password").expect("encrypts");
+        let method = pkcs8::pkcs5::pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(
+            1_000,
+            b"some salt",
+            [7; 16],
+        );
+        let encrypted = key
+            .encrypt_with_params(method.expect("a method"), "right-password")
+            .expect("encrypts");
         let pem = encrypted
             .to_pem(ENCRYPTED_LABEL, pkcs8::LineEnding::LF)
             .expect("PEM");
