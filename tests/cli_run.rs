@@ -259,10 +259,13 @@ fn a_command_says_when_only_one_side_speaks_tls() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_ends_run_with_2() {
+fn a_certificate_that_cannot_be_used_ends_run_with_2_and_check_finds_it() {
     let authority = Authority::new();
     let setup = tls_setup(&authority.issue(), "");
     std::fs::write(setup.folder.path().join("tls.key"), "nothing").expect("writes");
+    let output = command(&setup, &["check"]).output().expect("starts");
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(found.contains("http: http.tls.key"), "{found}");
     let output = command(&setup, &["run"]).output().expect("starts");
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");

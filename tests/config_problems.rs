@@ -353,6 +353,11 @@ fn http_problems_have_a_reason() {
             "has a space",
         ),
         (
+            "token: hunter2hunter2hun, read_token: hunter2hunter2hun",
+            "4:47: http.read_token:",
+            "is the same as `token`",
+        ),
+        (
             "token: 'file:/nowhere/token'",
             "4:16: http.token:",
             "cannot read /nowhere/token",
@@ -372,6 +377,36 @@ fn http_problems_have_a_reason() {
             !found[0].contains("hunter2"),
             "a secret is shown: {found:?}"
         );
+    }
+}
+
+#[test]
+fn a_broken_file_shows_no_secret() {
+    const SECRET: &str = "hunter2hunter2hunter2";
+    for rest in [
+        "token: \"@",
+        "token: '@\n",
+        "token: @ : x",
+        "token: [@",
+        "token: {@: 1}",
+        "token: !!int @",
+        "token: !!bool \"@\"",
+        "token: *@",
+        "token: |\n@",
+        "token: \"@\\q\"",
+        "token: [@]",
+        "token: \"${@\"",
+        "token: '@ @'",
+        "tls: @",
+        "tls: { key_password: [@], certificate: /c, key: /k }",
+    ] {
+        let rest = rest.replace('@', SECRET);
+        let text = format!(
+            "clusters:\n  primary: {{ bootstrap.servers: 'h:1' }}\n  standby: {{ bootstrap.servers: 'h:2' }}\nhttp:\n  {rest}\n"
+        );
+        let found = problems(&text).join("\n");
+        assert!(!found.is_empty(), "{rest} was taken");
+        assert!(!found.contains(SECRET), "{rest}: {found}");
     }
 }
 

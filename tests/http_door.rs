@@ -319,3 +319,28 @@ fn silent_connections_keep_nobody_out() {
         assert!(closed, "{read:?}");
     }
 }
+
+#[test]
+fn a_connection_in_use_survives_the_silent_ones() {
+    let server = start(&config());
+    let mut used = client::connect(&server.address).expect("connects");
+    let mut ask = || {
+        used.write_all(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n")?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0; 1];
+            io::Read::read_exact(&mut used, &mut byte)?;
+            answer.push(byte[0]);
+        }
+        Ok::<_, io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let mut silent = Vec::new();
+    for number in 0..2 * http::CONNECTIONS_MAX {
+        silent.push(TcpStream::connect(&server.address).expect("connects"));
+        if number % 50 == 0 {
+            let answer = ask().expect("it is kept open");
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    }
+    ask().expect("it is kept open");
+}

@@ -67,6 +67,12 @@ pub(super) fn read(reader: &mut Reader, table: &Table) -> HttpConfig {
         );
         reader.problem(&node.place, &table.path_of("listen"), message);
     }
+    if let (Some(_), Some(node)) = (&config.token, table.get("read_token"))
+        && config.token == config.read_token
+    {
+        let message = "is the same as `token`; then whoever may read could change too";
+        reader.problem(&node.place, &table.path_of("read_token"), message);
+    }
     config
 }
 
