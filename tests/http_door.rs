@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use support::eventually;
 use support::http::{self as client, Answer};
 use support::https::{Authority, Pair};
+use support::ports::Port;
+use support::{Twinlog, eventually};
 use tokio_util::sync::CancellationToken;
 use twinlog::config::{HttpConfig, HttpTls, Secret};
 use twinlog::http;
@@ -129,41 +130,64 @@ fn tls_is_for_those_who_trust_the_certificate() {
 
 #[test]
 fn a_new_certificate_is_taken_and_a_broken_one_is_not() {
-    let authority = Authority::new();
+    let (authority, other) = (Authority::new(), Authority::new());
     let folder = tempfile::TempDir::new().expect("a folder");
-    let server = start(&with_tls(folder.path(), &authority.issue_expired()));
-    let ask = || authority.call(&server.address, "GET /healthz", &[]);
-    let error = ask().expect_err("expired");
-    assert!(error.to_string().contains("xpired"), "{error}");
+    write(folder.path(), &authority.issue_expired());
+    let port = Port::reserve();
+    let address = port.address();
+    // Nobody is there to be copied from, which doesn't matter to HTTP.
+    let flow = Twinlog::config("127.0.0.1:1", "127.0.0.1:1", "");
+    let twinlog = Twinlog::start(&format!(
+        "{flow}http:\n  listen: \"{address}\"\n  tls: {{ certificate: \"{0}/tls.crt\", key: \"{0}/tls.key\" }}\n",
+        folder.path().display()
+    ));
+    let ask = |authority: &Authority| {
+        let answer = authority.call(&address, "GET /healthz", &[]);
+        answer.map_err(|error| error.to_string())
+    };
+    eventually(DEADLINE, "an expired one is shown as it is", || {
+        match ask(&authority) {
+            Err(error) if error.contains("xpired") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
 
     write(folder.path(), &authority.issue());
-    let in_use = eventually(DEADLINE, "the new certificate is taken", || {
-        ask().map(|answer| answer.status)
-    });
-    assert_eq!(in_use, 200);
+    eventually(DEADLINE, "the new one is taken", || ask(&authority));
 
     // A key that isn't the certificate's, then one that is gone: what works stays.
+    let complaints = || twinlog.log().matches("keeps its certificate").count();
     std::fs::write(folder.path().join("tls.key"), authority.issue().key).expect("writes");
-    still_serves(&ask);
-    std::fs::remove_file(folder.path().join("tls.key")).expect("removes");
-    still_serves(&ask);
-
-    let stranger = Authority::new();
-    write(folder.path(), &stranger.issue());
-    eventually(DEADLINE, "it looks at the files after all that", || {
-        stranger
-            .call(&server.address, "GET /healthz", &[])
-            .map(|_| ())
+    eventually(DEADLINE, "the wrong key is noticed", || {
+        match complaints() {
+            1 => Ok(()),
+            other => Err(other),
+        }
     });
-}
-
-/// Longer than two looks at the files take.
-fn still_serves(ask: &impl Fn() -> io::Result<Answer>) {
-    let end = std::time::Instant::now() + Duration::from_secs(4);
-    while std::time::Instant::now() < end {
-        ask().expect("the certificate in use is kept");
-        std::thread::sleep(Duration::from_millis(100));
+    ask(&authority).expect("the one in use is kept");
+    std::fs::remove_file(folder.path().join("tls.key")).expect("removes");
+    eventually(
+        DEADLINE,
+        "the missing key is noticed",
+        || match complaints() {
+            2 => Ok(()),
+            other => Err(other),
+        },
+    );
+    ask(&authority).expect("the one in use is kept");
+    let log = twinlog.log();
+    for what in ["is not the one of the first certificate", "cannot read"] {
+        assert!(log.contains(what), "{what} isn't in the log");
     }
+
+    write(folder.path(), &other.issue());
+    eventually(DEADLINE, "after all that it still looks", || ask(&other));
+    assert_eq!(
+        complaints(),
+        2,
+        "each problem is said once:\n{}",
+        twinlog.log()
+    );
 }
 
 #[test]
