@@ -58,11 +58,22 @@ fn the_reference_has_every_key() {
         "on_delete",
         "grace",
         "listen",
+        "insecure",
+        "tls",
+        "certificate",
+        "key",
+        "key_password",
+        "token",
+        "read_token",
     ];
     for key in keys {
         let written = text
             .lines()
-            .any(|line| line.trim_start().starts_with(&format!("{key}:")));
+            // What has no default is there as a comment.
+            .any(|line| {
+                line.trim_start_matches(['#', ' '])
+                    .starts_with(&format!("{key}:"))
+            });
         assert!(written, "{key} is not in the reference");
     }
 }
@@ -71,6 +82,9 @@ fn the_reference_has_every_key() {
 fn defaults_are_right_for_a_hot_standby() {
     let config = shipped("minimal.yaml");
     assert_eq!(config.http.listen, Some("127.0.0.1:8088".parse().unwrap()));
+    assert!(!config.http.insecure);
+    assert_eq!((config.http.tls, config.http.token), (None, None));
+    assert_eq!(config.http.read_token, None);
     let primary = &config.clusters["primary"];
     assert_eq!(primary.bootstrap, ["127.0.0.1:19092"]);
     assert_eq!(primary.client_id, "twinlog");

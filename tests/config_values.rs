@@ -89,6 +89,62 @@ http: { listen: off }
     assert_eq!(config.http.listen, None);
 }
 
+fn http(text: &str, variables: &[(&str, &str)]) -> config::HttpConfig {
+    let text = format!("{CLUSTERS}flows:\n  f: {{ source: a, target: b }}\nhttp: {text}\n");
+    let config = parse_in(&text, variables).unwrap_or_else(|problems| panic!("{problems}"));
+    config.http
+}
+
+#[test]
+fn http_keys_have_their_effect() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "from-a-file-0123\n").unwrap();
+    let text = format!(
+        "{{ listen: '10.0.0.1:8443', tls: {{ certificate: /c, key: /k, key_password: \"${{PW}}\" }}, \
+         token: \"${{TOKEN}}\", read_token: 'file:{}' }}",
+        file.display()
+    );
+    let http = http(&text, &[("PW", "pw"), ("TOKEN", "from-the-environment")]);
+    let tls = http.tls.as_ref().unwrap();
+    assert_eq!(
+        (tls.certificate.to_str(), tls.key.to_str()),
+        (Some("/c"), Some("/k"))
+    );
+    assert_eq!(tls.key_password.as_ref().unwrap().expose(), "pw");
+    assert_eq!(
+        http.token.as_ref().unwrap().expose(),
+        "from-the-environment"
+    );
+    assert_eq!(
+        http.read_token.as_ref().unwrap().expose(),
+        "from-a-file-0123"
+    );
+    let printed = format!("{http:?}");
+    for secret in ["\"pw\"", "from-the", "from-a-file"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+#[test]
+fn other_addresses_are_served_with_tls_or_on_purpose() {
+    let address: std::net::SocketAddr = "0.0.0.0:8088".parse().unwrap();
+    for text in [
+        "{ listen: '0.0.0.0:8088', insecure: true }",
+        "{ listen: '0.0.0.0:8088', tls: { certificate: /c, key: /k } }",
+    ] {
+        assert_eq!(http(text, &[]).listen, Some(address), "{text}");
+    }
+    for text in [
+        "{ listen: '127.0.0.1:1' }",
+        "{ listen: '[::1]:1' }",
+        "{ listen: '127.0.0.1:1', insecure: true }",
+        "{ listen: '[::ffff:127.0.0.1]:1' }",
+    ] {
+        assert!(http(text, &[]).listen.is_some(), "{text}");
+    }
+}
+
 #[test]
 fn selectors_match_whole_names_and_exclude_wins() {
     let selector = Selector::new(&["orders|pay.*", "x"], &["payroll", ".*-tmp"]).unwrap();

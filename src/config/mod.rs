@@ -15,6 +15,7 @@ mod overrides;
 mod problem;
 mod reader;
 mod rename;
+mod secret;
 mod selector;
 mod tree;
 mod values;
@@ -24,11 +25,12 @@ use std::path::Path;
 
 pub use cluster::ClusterSection;
 pub use flow::{FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnGap, OnRecreate, Start};
-pub use http::HttpConfig;
+pub use http::{HttpConfig, HttpTls};
 pub use internal::is_internal_topic;
 pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;
+pub use secret::Secret;
 pub use selector::Selector;
 
 use reader::{Reader, Table};

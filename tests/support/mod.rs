@@ -18,6 +18,7 @@ pub mod ends;
 pub mod flow;
 pub mod groups;
 pub mod http;
+pub mod https;
 pub mod java;
 pub mod listeners;
 pub mod logins;
