@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{Exit, groups_table, http_get, output, running};
 use crate::config::Config;
-use crate::flow;
+use crate::connect;
 use crate::groups::{RememberedGroup, remembered};
 use crate::http::GROUPS_PATH;
 use crate::telemetry::groups::{GroupExplained, GroupsReport};
@@ -110,7 +110,7 @@ async fn from_target(config: &Config, json: bool) -> Exit {
         let Some(target) = config.clusters.get(&flow.target) else {
             continue;
         };
-        match remembered(&flow.name, &flow::cluster(target)).await {
+        match remembered(&flow.name, &connect::cluster(target)).await {
             Ok(groups) => all.extend(groups),
             Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
         }

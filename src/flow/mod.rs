@@ -37,5 +37,5 @@ mod work;
 
 pub use check::{check, plan};
 pub use error::{FlowError, Policy, Trouble};
-pub use run::{cluster, run_flow};
+pub use run::run_flow;
 pub use translate::{PositionMap, TranslateError, Translated, position_map};

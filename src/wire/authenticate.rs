@@ -52,9 +52,13 @@ pub(super) async fn authenticate(
         }
         let ms = u64::try_from(answer.session_lifetime_ms).unwrap_or_default();
         lifetime = (ms > 0).then(|| Duration::from_millis(ms));
-        step = exchange.step(Some(&answer.auth_bytes)).map_err(nothing_to_do)?;
+        step = exchange
+            .step(Some(&answer.auth_bytes))
+            .map_err(nothing_to_do)?;
     }
-    Err(nothing_to_do("the broker doesn't come to an end".to_owned()))
+    Err(nothing_to_do(
+        "the broker doesn't come to an end".to_owned(),
+    ))
 }
 
 async fn shake_hands(

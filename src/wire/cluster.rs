@@ -307,14 +307,18 @@ impl Cluster {
     ) -> Result<Connection, WireError> {
         let config = &self.inner.config;
         let security = &config.security;
-        let halves = match &security.tls {
-            None => transport::plain(stream),
+        let (halves, facts) = match &security.tls {
+            None => (transport::plain(stream), None),
             Some(settings) => {
                 let timeout = config.connect_timeout;
-                tls::secure(stream, settings.as_ref(), address, timeout, &context).await?
+                let securing = tls::secure(stream, settings.as_ref(), address, timeout, &context);
+                let (halves, facts) = securing.await?;
+                (halves, Some(facts))
             }
         };
-        let opening = Connection::open(halves, context, &config.client_id, config.request_timeout);
+        let mut opening =
+            Connection::open(halves, context, &config.client_id, config.request_timeout);
+        opening.set_tls(facts);
         handshake(opening, security).await
     }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::codec;
 use super::error::{ErrorContext, WireError};
 use super::io_tasks::{read_answers, write_requests};
+use super::tls::TlsFacts;
 use super::transport::{ReadHalf, WriteHalf};
 use super::versions::{VersionTable, api_name};
 
@@ -36,6 +37,7 @@ struct Inner {
     broker: i32,
     versions: VersionTable,
     shared: Arc<Shared>,
+    tls: Option<TlsFacts>,
     /// The reader, the writer and perhaps one that proves again who we are; dropping the set ends
     /// them, which closes the socket.
     tasks: JoinSet<()>,
@@ -109,7 +111,9 @@ impl Shared {
             state.poison = Some(error.clone());
             let held = state.held.take().unwrap_or_default();
             let waiters = std::mem::take(&mut state.waiters);
-            waiters.into_iter().chain(held.into_iter().map(|(waiter, _)| waiter))
+            waiters
+                .into_iter()
+                .chain(held.into_iter().map(|(waiter, _)| waiter))
         };
         self.closed.cancel();
         for waiter in waiters {
@@ -270,6 +274,7 @@ impl Connection {
             broker,
             versions: VersionTable::default(),
             shared,
+            tls: None,
             tasks,
         })
     }
@@ -282,6 +287,11 @@ impl Connection {
     /// `host:port` of the broker.
     pub fn address(&self) -> &str {
         self.inner.shared.context.address.as_deref().unwrap_or("")
+    }
+
+    /// What TLS it has, if any.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.inner.tls.as_ref()
     }
 
     /// Whether the connection failed or was closed.
@@ -395,6 +405,10 @@ impl Opening {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
+    }
+
+    pub(super) fn set_tls(&mut self, facts: Option<TlsFacts>) {
+        self.0.tls = facts;
     }
 
     /// Runs a task as long as the connection is there.

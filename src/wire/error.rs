@@ -149,7 +149,10 @@ pub enum WireError {
         detail: String,
     },
     /// The broker doesn't take us for who we say we are, or can't prove who it is.
-    #[error("{context}: authentication with {mechanism} failed: {message}{}", hint_text(hint))]
+    #[error(
+        "{context}: authentication with {mechanism} failed: {message}{}",
+        hint_text(hint)
+    )]
     Authentication {
         /// Where.
         context: Arc<ErrorContext>,

@@ -27,7 +27,10 @@ pub(super) async fn handshake(
     security: &Security,
 ) -> Result<Connection, WireError> {
     let versions = ask_versions(&opening).await.map_err(|error| {
-        let closed = security.tls.is_some().then(|| tls::closed_after_handshake(&error));
+        let closed = security
+            .tls
+            .is_some()
+            .then(|| tls::closed_after_handshake(&error));
         closed.flatten().unwrap_or(error)
     })?;
     if let Some(sasl) = security.sasl.clone() {

@@ -37,3 +37,4 @@ pub use error::{ErrorContext, TlsProblem, WireError};
 pub use kafka_protocol::ResponseError;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
 pub use security::{Lack, Sasl, ScramHash, Security, TlsSettings, Token, TokenFuture, TokenSource};
+pub use tls::TlsFacts;

@@ -36,7 +36,11 @@ struct Refused {
 impl Refusals {
     /// One after the other through the gate.
     pub(super) fn gate(&self, address: &str) -> Arc<tokio::sync::Mutex<()>> {
-        self.lock().entry(address.to_owned()).or_default().gate.clone()
+        self.lock()
+            .entry(address.to_owned())
+            .or_default()
+            .gate
+            .clone()
     }
 
     /// The last error, as long as it is too early to try again.

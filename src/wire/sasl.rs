@@ -73,13 +73,14 @@ impl Exchange {
     /// Gets a token, if one is needed, and begins.
     pub(super) async fn begin(sasl: &Sasl) -> Result<Self, Lack> {
         let answers = match sasl {
-            Sasl::Plain { username, password } | Sasl::Scram { username, password, .. } => {
-                Answers {
-                    username: Some(username.clone()),
-                    secret: password.clone(),
-                    extensions: Vec::new(),
-                }
-            }
+            Sasl::Plain { username, password }
+            | Sasl::Scram {
+                username, password, ..
+            } => Answers {
+                username: Some(username.clone()),
+                secret: password.clone(),
+                extensions: Vec::new(),
+            },
             Sasl::OauthBearer { tokens, extensions } => Answers {
                 username: None,
                 secret: tokens.token().await?.value,
@@ -91,7 +92,9 @@ impl Exchange {
             hint: String::new(),
         };
         let config: Arc<SASLConfig> = SASLConfig::builder()
-            .with_registry(Registry::with_mechanisms(std::slice::from_ref(mechanism(sasl))))
+            .with_registry(Registry::with_mechanisms(std::slice::from_ref(mechanism(
+                sasl,
+            ))))
             .with_callback(answers)
             .map_err(|error| unusable(&error))?;
         let session = SASLClient::new(config)

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, CertificateError};
+use rustls::{AlertDescription, CertificateError, ProtocolVersion};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,6 +18,15 @@ const PLAINTEXT_HINT: &str =
 const CERTIFICATE_HINT: &str =
     "the broker may want a certificate: check ssl.certificate.location and ssl.key.location";
 
+/// What a TLS connection turned out to be.
+#[derive(Clone, Debug)]
+pub struct TlsFacts {
+    /// For example `TLS 1.3`.
+    pub version: &'static str,
+    /// The broker's own certificate, in DER.
+    pub certificate: Option<Vec<u8>>,
+}
+
 /// Makes a TLS connection of a TCP connection to `address` (`host:port`) within `timeout`.
 pub(super) async fn secure(
     stream: TcpStream,
@@ -25,7 +34,7 @@ pub(super) async fn secure(
     address: &str,
     timeout: Duration,
     context: &ErrorContext,
-) -> Result<(ReadHalf, WriteHalf), WireError> {
+) -> Result<((ReadHalf, WriteHalf), TlsFacts), WireError> {
     let config = settings.current().map_err(|lack| WireError::Tls {
         context: Arc::new(context.clone()),
         problem: TlsProblem::Local,
@@ -42,8 +51,9 @@ pub(super) async fn secure(
     let connecting = TlsConnector::from(config).connect(name, stream);
     match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => {
+            let facts = facts(stream.get_ref().1);
             let (reader, writer) = tokio::io::split(stream);
-            Ok((Box::new(reader), Box::new(writer)))
+            Ok(((Box::new(reader), Box::new(writer)), facts))
         }
         Ok(Err(error)) => Err(of_handshake(&error, context)),
         Err(_) => Err(WireError::Tls {
@@ -52,6 +62,18 @@ pub(super) async fn secure(
             message: format!("the handshake took longer than {timeout:?}"),
             hint: PLAINTEXT_HINT.to_owned(),
         }),
+    }
+}
+
+fn facts(session: &rustls::ClientConnection) -> TlsFacts {
+    let certificates = session.peer_certificates().unwrap_or_default();
+    TlsFacts {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS",
+        },
+        certificate: certificates.first().map(|certificate| certificate.to_vec()),
     }
 }
 
@@ -95,7 +117,10 @@ pub(super) fn closed_after_handshake(error: &WireError) -> Option<WireError> {
     Some(WireError::Tls {
         context,
         problem: TlsProblem::Refused,
-        message: format!("the broker closed the connection after the handshake ({})", error.kind()),
+        message: format!(
+            "the broker closed the connection after the handshake ({})",
+            error.kind()
+        ),
         hint: CERTIFICATE_HINT.to_owned(),
     })
 }
