@@ -120,6 +120,6 @@ fn properties_make_an_rdkafka_client() {
     use rdkafka::config::FromClientConfig;
     let config = shipped("minimal.yaml");
     let mut client = rdkafka::ClientConfig::new();
-    client.extend(config.clusters["primary"].properties.clone());
+    client.extend(config.clusters["primary"].properties.expose());
     rdkafka::consumer::BaseConsumer::from_config(client.set("group.id", "check")).unwrap();
 }

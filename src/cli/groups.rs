@@ -11,7 +11,7 @@ use super::http_get::{self, GetError};
 use super::running::{self, Running};
 use super::{Exit, groups_table, output};
 use crate::config::Config;
-use crate::flow;
+use crate::connect;
 use crate::groups::{RememberedGroup, remembered};
 use crate::http::GROUPS_PATH;
 use crate::telemetry::groups::{GroupExplained, GroupsReport};
@@ -116,7 +116,7 @@ async fn from_target(config: &Config, json: bool) -> Exit {
         let Some(target) = config.clusters.get(&flow.target) else {
             continue;
         };
-        match remembered(&flow.name, &flow::cluster(target)).await {
+        match remembered(&flow.name, &connect::cluster(target)).await {
             Ok(groups) => all.extend(groups),
             Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
         }

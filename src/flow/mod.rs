@@ -40,5 +40,5 @@ mod work;
 pub use check::check;
 pub use error::{FlowError, Policy, Trouble};
 pub use plan::plan;
-pub use run::{cluster, run_flow};
+pub use run::run_flow;
 pub use translate::{PositionMap, TranslateError, Translated, position_map};
