@@ -291,7 +291,7 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
         wire::describe_topic_configs(&flow.source, names),
         wire::describe_topic_configs(&flow.target, &targets),
     );
-    let keep = |answers: HashMap<String, Result<super::topic_config::Values, WireError>>| {
+    let keep = |answers: HashMap<String, Result<wire::ConfigValues, WireError>>| {
         answers
             .into_iter()
             .filter_map(|(name, values)| Some((name, values.ok()?)))

@@ -429,7 +429,7 @@ async fn rules(
     let max_batch_bytes = topic_config::value(&target, "max.message.bytes")
         .and_then(|bytes| bytes.parse().ok())
         .unwrap_or(1_048_588);
-    let compacted = |configs: &topic_config::Values| {
+    let compacted = |configs: &wire::ConfigValues| {
         topic_config::value(configs, "cleanup.policy")
             .is_some_and(|policy| policy.contains("compact"))
     };

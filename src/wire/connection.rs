@@ -241,6 +241,30 @@ impl Connection {
         self.inner.start_raw::<R>(version, body)
     }
 
+    /// Like [`start`](Connection::start); the answer is handed out as it came, for callers that may
+    /// not have to decode it.
+    pub fn start_undecoded<R: Request>(
+        &self,
+        request: &R,
+        max: i16,
+    ) -> Result<Pending<RawAnswer>, WireError> {
+        let version = self.version::<R>(max)?;
+        let body = self.inner.encode::<R>(version, request)?;
+        self.inner
+            .enqueue::<R, RawAnswer>(version, vec![body], raw_answer)
+    }
+
+    /// Decodes what [`start_undecoded`](Connection::start_undecoded) gave.
+    ///
+    /// # Errors
+    /// When it isn't an answer to such a request.
+    pub fn decode<R: Request>(&self, answer: RawAnswer) -> Result<R::Response, WireError> {
+        codec::decode_body(answer.body, answer.version).map_err(|detail| WireError::Decode {
+            context: self.inner.context::<R>(),
+            detail,
+        })
+    }
+
     /// Closes the connection for everyone.
     pub(super) fn close(&self) {
         let shared = &self.inner.shared;
@@ -273,7 +297,7 @@ impl Opening {
         let body = self.0.encode::<R>(version, request)?;
         // The answer's version isn't known before it is seen: hand out the bytes.
         self.0
-            .enqueue::<R, RawAnswer>(version, vec![body], |body, _| Ok(RawAnswer(body)))
+            .enqueue::<R, RawAnswer>(version, vec![body], raw_answer)
     }
 
     pub(super) fn context<R: Request>(&self) -> Arc<ErrorContext> {
@@ -288,8 +312,18 @@ impl Opening {
     }
 }
 
-/// The body of an answer as it came.
-pub(super) struct RawAnswer(pub(super) Bytes);
+/// The body of an answer as it came, and the version in which it is written.
+#[derive(Debug)]
+pub struct RawAnswer {
+    /// What comes after the header.
+    pub body: Bytes,
+    /// The request's version.
+    pub version: i16,
+}
+
+fn raw_answer(body: Bytes, version: i16) -> Result<RawAnswer, String> {
+    Ok(RawAnswer { body, version })
+}
 
 impl Inner {
     fn context<R: Request>(&self) -> Arc<ErrorContext> {
