@@ -13,6 +13,7 @@
 mod budget;
 mod check;
 mod claim;
+mod deleted;
 mod discovery;
 mod error;
 mod guard;
@@ -36,6 +37,7 @@ mod translate;
 mod work;
 
 pub use check::{check, plan};
+pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};
 pub use run::{cluster, run_flow};
 pub use translate::{PositionMap, TranslateError, Translated, position_map};
