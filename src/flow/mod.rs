@@ -13,6 +13,7 @@
 mod budget;
 mod check;
 mod claim;
+mod deleted;
 mod discovery;
 mod error;
 mod guard;

@@ -1,6 +1,6 @@
 //! The life of a flow: connect, claim, run, stop in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::claim::{self, Held};
+use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
 use super::guard;
@@ -147,6 +148,8 @@ async fn begin(
         opened: DashMap::new(),
         topics: DashMap::new(),
         sources: DashMap::new(),
+        stale: Mutex::default(),
+        undeleted: Undeleted::default(),
         config: config.clone(),
     };
     Ok((Arc::new(flow), held))

@@ -21,5 +21,6 @@ mod pass;
 mod quotas;
 mod users;
 
+pub use configs::configs_at_creation;
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};

@@ -94,3 +94,18 @@ pub fn share(flow: &str, group: &str) -> String {
 pub fn shares(flow: &str) -> String {
     format!("share/{flow}/")
 }
+
+/// A [`HeldConfigs`](super::HeldConfigs).
+pub fn held_configs(flow: &str, topic: &str) -> String {
+    format!("config/{flow}/{topic}")
+}
+
+/// A [`GoneRecord`](super::GoneRecord).
+pub fn gone(flow: &str, topic: &str) -> String {
+    format!("{}{topic}", all_gone(flow))
+}
+
+/// What the keys of a flow's gone topics begin with.
+pub fn all_gone(flow: &str) -> String {
+    format!("gone/{flow}/")
+}

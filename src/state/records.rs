@@ -125,3 +125,22 @@ pub struct Claim {
     /// True when the owner ended in order.
     pub released: bool,
 }
+
+/// `config/<flow>/<source topic>`: what the source has of the configs that a mirror must have
+/// otherwise while it is one. The failover sets them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldConfigs {
+    /// Format version, 1.
+    pub v: u32,
+    /// By key: the value to set, or `None` to remove the override.
+    pub values: std::collections::BTreeMap<String, Option<String>>,
+}
+
+/// `gone/<flow>/<source topic>`: a copied topic that is no longer on the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// When it was first missed, milliseconds since the epoch, by Twinlog's clock.
+    pub since_ms: i64,
+}

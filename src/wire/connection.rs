@@ -363,6 +363,30 @@ impl Connection {
         self.inner.start_raw::<R>(version, body)
     }
 
+    /// Like [`start`](Connection::start); the answer is handed out as it came, for callers that may
+    /// not have to decode it.
+    pub fn start_undecoded<R: Request>(
+        &self,
+        request: &R,
+        max: i16,
+    ) -> Result<Pending<RawAnswer>, WireError> {
+        let version = self.version::<R>(max)?;
+        let shared = &self.inner.shared;
+        let body = shared.encode::<R>(version, request)?;
+        shared.enqueue::<R, RawAnswer>(Lane::Ordinary, version, vec![body], raw_answer)
+    }
+
+    /// Decodes what [`start_undecoded`](Connection::start_undecoded) gave.
+    ///
+    /// # Errors
+    /// When it isn't an answer to such a request.
+    pub fn decode<R: Request>(&self, answer: RawAnswer) -> Result<R::Response, WireError> {
+        codec::decode_body(answer.body, answer.version).map_err(|detail| WireError::Decode {
+            context: self.inner.shared.context_of::<R>(),
+            detail,
+        })
+    }
+
     /// Closes the connection for everyone.
     pub(super) fn close(&self) {
         let shared = &self.inner.shared;
@@ -395,8 +419,7 @@ impl Opening {
         let shared = &self.0.shared;
         let body = shared.encode::<R>(version, request)?;
         // The answer's version isn't known before it is seen: hand out the bytes.
-        let decode = |body, _| Ok(RawAnswer(body));
-        shared.enqueue::<R, RawAnswer>(Lane::Ordinary, version, vec![body], decode)
+        shared.enqueue::<R, RawAnswer>(Lane::Ordinary, version, vec![body], raw_answer)
     }
 
     pub(super) fn context<R: Request>(&self) -> Arc<ErrorContext> {
@@ -424,8 +447,18 @@ impl Opening {
     }
 }
 
-/// The body of an answer as it came.
-pub(super) struct RawAnswer(pub(super) Bytes);
+/// The body of an answer as it came, and the version in which it is written.
+#[derive(Debug)]
+pub struct RawAnswer {
+    /// What comes after the header.
+    pub body: Bytes,
+    /// The request's version.
+    pub version: i16,
+}
+
+fn raw_answer(body: Bytes, version: i16) -> Result<RawAnswer, String> {
+    Ok(RawAnswer { body, version })
+}
 
 impl Inner {
     fn start<R: Request>(

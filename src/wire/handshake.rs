@@ -47,9 +47,9 @@ async fn ask_versions(opening: &Opening) -> Result<VersionTable, WireError> {
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("twinlog"))
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-    let RawAnswer(body) = opening.start(FIRST_VERSION, &request)?.await?;
+    let RawAnswer { body, .. } = opening.start(FIRST_VERSION, &request)?.await?;
     let response = if error_code(&body) == Some(ResponseError::UnsupportedVersion.code()) {
-        let RawAnswer(body) = opening.start(0, &ApiVersionsRequest::default())?.await?;
+        let RawAnswer { body, .. } = opening.start(0, &ApiVersionsRequest::default())?.await?;
         decode(opening, body, 0)?
     } else {
         decode(opening, body, FIRST_VERSION)?

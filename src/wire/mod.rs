@@ -32,7 +32,7 @@ mod versions;
 pub use calls::*;
 pub use cluster::{Cluster, Role};
 pub use config::ClusterConfig;
-pub use connection::{Connection, Pending};
+pub use connection::{Connection, Pending, RawAnswer};
 pub use error::{ErrorContext, TlsProblem, WireError};
 pub use kafka_protocol::ResponseError;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};

@@ -20,7 +20,8 @@ mod retry;
 mod topics;
 
 pub use configs::{
-    ConfigValue, describe_broker_config, describe_topic_configs, incremental_alter_topic_configs,
+    ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
+    describe_broker_config, describe_topic_configs, describe_topic_configs_at,
 };
 pub use groups::{
     GroupOffset, ListedGroup, StartOffsets, alter_share_group_offsets, commit_group_offsets,
