@@ -32,6 +32,7 @@ mod sink;
 mod source;
 mod supervisor;
 mod tail;
+mod temporary;
 mod throttle;
 mod topic_config;
 mod topics;
