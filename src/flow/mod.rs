@@ -32,7 +32,6 @@ mod sink;
 mod source;
 mod supervisor;
 mod tail;
-mod temporary;
 mod throttle;
 mod topic_config;
 mod topics;
@@ -40,6 +39,7 @@ mod translate;
 mod work;
 
 pub use check::check;
+pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};
 pub use plan::plan;
 pub use run::run_flow;

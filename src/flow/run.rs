@@ -269,7 +269,6 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
     tracker.spawn(guard::watch_log_starts(flow.clone(), work.clone()));
-    tracker.spawn(super::temporary::follow(flow.clone(), work.clone()));
     tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));
     if !flow.config.groups.include().is_empty() {
         tracker.spawn(follow_groups(flow.clone(), tracker.clone(), work.clone()));
