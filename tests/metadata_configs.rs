@@ -6,18 +6,26 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigSource, ResourceSpecifier};
+use kafka_protocol::messages::CreateAclsRequest;
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::protocol::StrBytes;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 use support::admin::client;
-use support::flow::{block_on, wire_cluster, with_state};
-use support::{Cluster, ClusterOptions, KafkaVersion, Twinlog, create_topic, eventually, pair};
+use support::flow::{block_on, flow_config, is_caught_up, wire_cluster, with_state};
+use support::{
+    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, eventually,
+    pair,
+};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use twinlog::config;
 use twinlog::metadata::{self, Context, MirroredTopic, Topics};
 use twinlog::state::{HeldConfigs, StateStore, keys};
-use twinlog::telemetry::metadata::{DriftAction, DriftKind, MetadataReport};
+use twinlog::telemetry::metadata::{Drift, DriftAction, DriftKind, MetadataReport};
 use twinlog::telemetry::progress::FlowProgress;
 use twinlog::wire::{self, TopicChanges};
 
@@ -85,9 +93,12 @@ impl Following {
             .build()
             .expect("a runtime starts");
         let (source, target) = (wire_cluster(source), wire_cluster(target));
-        let store = runtime
-            .block_on(StateStore::open(&target, flow))
-            .expect("the state topic is made");
+        // A broker that was just given a thousand topics takes its time.
+        let store = eventually(DEADLINE, "the state topic is made", || {
+            runtime
+                .block_on(StateStore::open(&target, flow))
+                .map_err(|error| error.to_string())
+        });
         let progress = Arc::new(FlowProgress::new(flow, "primary", "standby"));
         let context = Context {
             flow: flow.to_owned(),
@@ -515,4 +526,292 @@ fn a_key_that_the_target_refuses_blocks_no_other() {
     if started.elapsed() < Duration::from_secs(3) {
         assert_eq!(refusals(&later), first);
     }
+}
+
+/// A batch that only the new limit allows, right behind the change.
+#[test]
+fn a_batch_right_behind_a_raised_limit_goes_through() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let topic = "raised";
+    create_topic(&source, topic, 1, &[("max.message.bytes", "100000")]);
+    Load::new(topic, 10).produce(&source);
+    let config = flow_config("raised", "raised", &source, &target, "");
+    let twinlog = Twinlog::start(&config);
+    await_same(&source, &target, topic, DEADLINE);
+    for (limit, first) in [(3_000_000, 10), (6_000_000, 11)] {
+        alter(
+            &source,
+            topic,
+            &[("max.message.bytes", Some(&limit.to_string()))],
+        );
+        let mut big = Load::new(topic, 1).first(first);
+        big.value_bytes = limit - 500_000;
+        let sizes = ["message.max.bytes", "queue.buffering.max.kbytes"];
+        big.properties = sizes
+            .map(|key| (key.to_owned(), "10000000".to_owned()))
+            .to_vec();
+        big.produce(&source);
+        await_same(&source, &target, topic, DEADLINE);
+        await_override(
+            &target,
+            topic,
+            "max.message.bytes",
+            Some(&limit.to_string()),
+            PROMISED,
+        );
+    }
+    twinlog.wait_until(DEADLINE, "it goes on", |status| {
+        is_caught_up(status, topic, 0)
+    });
+    let log = twinlog.log();
+    assert!(!log.contains("partition stopped"), "{log}");
+}
+
+#[test]
+fn a_new_copy_is_made_as_it_shall_be() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let topic = "made";
+    let on_source = [
+        ("cleanup.policy", "compact,delete"),
+        ("min.insync.replicas", "2"),
+        ("segment.ms", "1000000"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("unclean.leader.election.enable", "true"),
+    ];
+    create_topic(&source, topic, 1, &on_source);
+    let lines = "metadata_interval: 200ms\nconfigs: { fixed: { segment.bytes: 3000000 } }";
+    let config = flow_config("made", "made", &source, &target, lines);
+    let twinlog = Twinlog::start(&config);
+    await_override(&target, topic, "segment.ms", Some("1000000"), DEADLINE);
+    let found = configs(&target, topic);
+    for (key, value) in [
+        ("cleanup.policy", "compact,delete"),
+        ("min.insync.replicas", "1"),
+        ("message.timestamp.type", "CreateTime"),
+        ("segment.bytes", "3000000"),
+    ] {
+        assert_eq!(found[key], (value.to_owned(), true), "{key}");
+    }
+    assert!(!found["unclean.leader.election.enable"].1);
+    // The first change that follows is the one that is made now.
+    await_held(&target, "made", topic);
+    alter(&source, topic, &[("segment.ms", Some("2000000"))]);
+    await_override(&target, topic, "segment.ms", Some("2000000"), PROMISED);
+    let followed = |log: &str| -> Vec<String> {
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("topic configs followed"));
+        lines.map(str::to_owned).collect()
+    };
+    let lines = eventually(DEADLINE, "it is logged", || {
+        let lines = followed(&twinlog.log());
+        if lines.is_empty() {
+            Err(twinlog.log())
+        } else {
+            Ok(lines)
+        }
+    });
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("changes=1"), "{lines:#?}");
+}
+
+/// A cluster whose brokers are somebody, so that anonymous clients aren't. A topic without any ACL
+/// is everybody's.
+fn strict_cluster() -> Cluster {
+    let login = "org.apache.kafka.common.security.plain.PlainLoginModule required \
+                 username=\"broker\" password=\"only-here\" user_broker=\"only-here\";";
+    let options = ClusterOptions {
+        authorizer: true,
+        ..ClusterOptions::named("strict")
+    }
+    .with("super.users", "User:broker")
+    .with("allow.everyone.if.no.acl.found", true)
+    .with(
+        "listener.security.protocol.map",
+        "PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+    )
+    .with("sasl.mechanism.controller.protocol", "PLAIN")
+    .with("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
+    .with("listener.name.controller.plain.sasl.jaas.config", login);
+    Cluster::start(KafkaVersion::V4_3, options)
+}
+
+const DESCRIBE: i8 = 8;
+const DESCRIBE_CONFIGS: i8 = 10;
+const ALTER_CONFIGS: i8 = 11;
+
+/// Allows anonymous clients an operation on a topic, and with the first one nothing else.
+fn allow(bootstrap: &str, topic: &str, operation: i8) {
+    const TOPIC: i8 = 2;
+    const LITERAL: i8 = 3;
+    const ALLOW: i8 = 3;
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let acl = AclCreation::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(topic))
+        .with_resource_pattern_type(LITERAL)
+        .with_principal(text("User:ANONYMOUS"))
+        .with_host(text("*"))
+        .with_operation(operation)
+        .with_permission_type(ALLOW);
+    let request = CreateAclsRequest::default().with_creations(vec![acl]);
+    let cluster = wire_cluster(bootstrap);
+    let response = block_on(async {
+        let connection = cluster.any_connection().await.expect("a broker answers");
+        connection.call(request, 3).await
+    });
+    assert_eq!(response.expect("an answer").results[0].error_code, 0);
+}
+
+#[test]
+fn a_missing_right_is_named_and_blocks_no_other_topic() {
+    let strict = strict_cluster();
+    let target = strict.bootstrap();
+    let source = pair(KafkaVersion::V4_3).0.bootstrap();
+    let topics = ["rights.closed", "rights.hidden", "rights.open"];
+    for topic in topics {
+        create_topic(&source, topic, 1, &[("segment.ms", "1000000")]);
+        create_topic(&target, topic, 1, &[]);
+    }
+    allow(&target, "rights.hidden", DESCRIBE);
+    allow(&target, "rights.closed", DESCRIBE_CONFIGS);
+    let following = Following::start("rights", &source, &target, "", &topics);
+    await_override(
+        &target,
+        "rights.open",
+        "segment.ms",
+        Some("1000000"),
+        PROMISED,
+    );
+    let report = following.await_drift("both missing rights are named", |report| {
+        !report.obstacles.is_empty() && report.drift.iter().any(|drift| drift.failure.is_some())
+    });
+    let [hidden] = &report.obstacles[..] else {
+        panic!("{report:#?}");
+    };
+    assert_eq!(
+        (&*hidden.reason, &*hidden.cluster),
+        ("not_authorized", "target")
+    );
+    let grant = "ALLOW DESCRIBE_CONFIGS on topic rights.hidden (or on all topics)";
+    assert!(
+        hidden
+            .hint
+            .as_ref()
+            .is_some_and(|hint| hint.starts_with(grant)),
+        "{hidden:#?}"
+    );
+    for drift in &report.drift {
+        assert_eq!(drift.subject, "topic rights.closed");
+        let failure = drift.failure.as_ref().expect("it was refused");
+        assert_eq!(failure.reason, "not_authorized");
+        let grant = "ALLOW ALTER_CONFIGS on topic rights.closed (or on all topics)";
+        assert!(
+            failure
+                .hint
+                .as_ref()
+                .is_some_and(|hint| hint.starts_with(grant)),
+            "{drift:#?}"
+        );
+    }
+    // Once they are granted, it goes on by itself.
+    for topic in ["rights.hidden", "rights.closed"] {
+        allow(&target, topic, ALTER_CONFIGS);
+        allow(&target, topic, DESCRIBE_CONFIGS);
+        await_override(&target, topic, "segment.ms", Some("1000000"), DEADLINE);
+    }
+    following.await_drift("nothing is left", |report| {
+        report.obstacles.is_empty() && report.drift.is_empty()
+    });
+}
+
+/// The same number of topics on both clusters, in requests of a hundred.
+fn create_many(bootstrap: &str, topics: &[String], configs: &[(&str, &str)]) {
+    let admin: AdminClient<DefaultClientContext> =
+        client(bootstrap).create().expect("valid settings");
+    for some in topics.chunks(100) {
+        let new = some.iter().map(|topic| {
+            let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
+            configs
+                .iter()
+                .fold(new, |new, (key, value)| new.set(key, value))
+        });
+        let new: Vec<_> = new.collect();
+        let results = block_on(admin.create_topics(&new, &AdminOptions::new()));
+        for result in results.expect("an answer") {
+            result.expect("created");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_topics_are_compared_in_a_moment_and_then_left_alone() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let topics: Vec<String> = (0..1_000).map(|number| format!("many.{number}")).collect();
+    let set: [(&str, &str); 20] = [
+        ("cleanup.policy", "compact"),
+        ("compression.type", "zstd"),
+        ("delete.retention.ms", "1000"),
+        ("file.delete.delay.ms", "1000"),
+        ("flush.messages", "1000000"),
+        ("flush.ms", "1000000"),
+        ("index.interval.bytes", "1000"),
+        ("max.compaction.lag.ms", "1000000"),
+        ("max.message.bytes", "2000000"),
+        ("min.cleanable.dirty.ratio", "0.25"),
+        ("min.compaction.lag.ms", "1000"),
+        ("min.insync.replicas", "1"),
+        ("retention.bytes", "1000000000"),
+        ("retention.ms", "1000000000"),
+        ("segment.bytes", "10000000"),
+        ("segment.index.bytes", "1000000"),
+        ("segment.jitter.ms", "1"),
+        ("segment.ms", "1000000"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("unclean.leader.election.enable", "true"),
+    ];
+    create_many(&source, &topics, &set);
+    create_many(&target, &topics, &[]);
+    let copied = Arc::new(Copied::default());
+    for topic in &topics {
+        copied.add(topic, 1);
+    }
+    let lines = "metadata_interval: 500ms";
+    let following = Following::with("many", &source, &target, lines, copied);
+    for topic in [&topics[0], &topics[999]] {
+        await_override(&target, topic, "segment.ms", Some("1000000"), DEADLINE);
+    }
+    let before = following.await_drift("all of it is taken in", |report| {
+        let held = |drift: &Drift| drift.action == DriftAction::Hold;
+        report.applied.contains_key(&DriftKind::TopicConfig) && report.drift.iter().all(held)
+    });
+    let applied = following.applied();
+    // 18 follow; of the enforced ones, the target's defaults already have all but one.
+    assert_eq!(applied, 19_000);
+    let after = following.await_next_pass();
+    eprintln!("comparing again took {} ms", after.took_ms);
+    assert!(after.took_ms < 5_000, "{} ms", after.took_ms);
+    assert_eq!(
+        (following.applied(), &after.drift),
+        (applied, &before.drift)
+    );
+    assert!(
+        after
+            .drift
+            .iter()
+            .all(|drift| drift.action == DriftAction::Hold)
+    );
+    assert_eq!(after.drift.len(), 1_000);
+    // One change among all of them.
+    alter(&source, &topics[500], &[("segment.ms", Some("2000000"))]);
+    await_override(
+        &target,
+        &topics[500],
+        "segment.ms",
+        Some("2000000"),
+        PROMISED,
+    );
 }

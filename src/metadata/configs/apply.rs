@@ -1,9 +1,10 @@
 //! Changes the target: many topics in one request, each judged alone, and key by key where a topic
 //! is refused, so that one bad key blocks no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use kafka_protocol::ResponseError;
+use tokio::time::{Duration, Instant};
 
 use super::decide::Change;
 use crate::metadata::context::{Context, MirroredTopic};
@@ -13,6 +14,9 @@ use crate::wire::{TopicChanges, WireError, alter_topic_configs};
 
 /// Topics changed in one request.
 const TOPICS: usize = 100;
+
+/// How long a change that was accepted may take until the brokers show it.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// What the copy derives its rules from.
 const DERIVED_FROM: [&str; 3] = ["max.message.bytes", "cleanup.policy", "compression.type"];
@@ -39,7 +43,31 @@ pub(super) struct Applied {
     pub ended_by: Option<WireError>,
 }
 
-/// The text by which a refused change is known.
+/// What a change may not be tried for.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    /// It was refused a moment ago.
+    refused: Refused,
+    /// It was accepted a moment ago: the controller has it, and the brokers take it in one after
+    /// the other. With thousands of changes that takes seconds; asking for all of them again
+    /// would only make it longer.
+    accepted: HashMap<String, Instant>,
+}
+
+impl Tried {
+    /// Forgets all changes but those that are still wanted.
+    pub(super) fn keep(&mut self, wanted: &HashSet<String>) {
+        self.refused.keep(|change| wanted.contains(change));
+        self.accepted.retain(|change, _| wanted.contains(change));
+    }
+
+    fn settles(&self, change: &str) -> bool {
+        let accepted = self.accepted.get(change);
+        accepted.is_some_and(|at| at.elapsed() < SETTLE)
+    }
+}
+
+/// The text by which a change that was tried is known.
 pub(super) fn name_of(topic: &MirroredTopic, change: &Change) -> String {
     let (topic, key) = (&topic.target_topic, &change.key);
     match &change.value {
@@ -48,17 +76,17 @@ pub(super) fn name_of(topic: &MirroredTopic, change: &Change) -> String {
     }
 }
 
-/// Applies all changes but those that were refused a moment ago.
-pub(super) async fn apply(
-    context: &Context,
-    work: Vec<Work<'_>>,
-    refused: &mut Refused,
-) -> Applied {
+/// Applies all changes but those that were tried a moment ago.
+pub(super) async fn apply(context: &Context, work: Vec<Work<'_>>, tried: &mut Tried) -> Applied {
     let mut applied = Applied::default();
     let mut todo = Vec::new();
     for mut work in work {
         work.changes.retain(|change| {
-            let Some(failure) = refused.resting(&name_of(work.topic, change)) else {
+            let name = name_of(work.topic, change);
+            if tried.settles(&name) {
+                return false;
+            }
+            let Some(failure) = tried.refused.resting(&name) else {
                 return true;
             };
             let drift = super::drift(work.topic, change, Some(failure));
@@ -74,7 +102,7 @@ pub(super) async fn apply(
         let some: Vec<Work<'_>> = todo.by_ref().take(TOPICS).collect();
         let mut applying = Applying {
             context,
-            refused: &mut *refused,
+            tried: &mut *tried,
             applied: &mut applied,
         };
         if let Err(error) = applying.send(some).await {
@@ -95,7 +123,7 @@ pub(super) async fn apply(
 
 struct Applying<'a> {
     context: &'a Context,
-    refused: &'a mut Refused,
+    tried: &'a mut Tried,
     applied: &'a mut Applied,
 }
 
@@ -166,6 +194,8 @@ impl Applying<'_> {
                 for change in &work.changes {
                     let (key, value) = (&change.key, &change.value);
                     tracing::debug!(topic = topic.target_topic, key, ?value, "config changed");
+                    let name = name_of(topic, change);
+                    self.tried.accepted.insert(name, Instant::now());
                 }
                 let is_derived_from = |change: &Change| DERIVED_FROM.contains(&&*change.key);
                 if work.changes.iter().any(is_derived_from)
@@ -197,7 +227,7 @@ impl Applying<'_> {
             "the target refused a topic config: {words}"
         );
         let name = name_of(topic, change);
-        let failure = self.refused.note(&name, reason, words, hint);
+        let failure = self.tried.refused.note(&name, reason, words, hint);
         self.applied.failed.push(reason.to_owned());
         self.applied
             .drift

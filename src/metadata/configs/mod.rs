@@ -15,12 +15,12 @@ mod tests;
 
 use std::collections::{BTreeMap, HashSet};
 
-use self::apply::Work;
+use self::apply::{Tried, Work};
 use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
 use super::context::{Context, MirroredTopic};
-use super::pass::{Pass, Refused};
+use super::pass::Pass;
 use crate::config::ConfigRules;
 use crate::telemetry::metadata::{Drift, DriftAction, DriftFailure, DriftKind};
 use crate::wire::{ConfigValues, WireError};
@@ -32,7 +32,7 @@ pub(super) struct Configs {
     topics: Vec<MirroredTopic>,
     chunks: Vec<Chunk>,
     defaults: TargetDefaults,
-    refused: Refused,
+    tried: Tried,
 }
 
 impl Configs {
@@ -87,9 +87,9 @@ impl Configs {
                 let changes = found.decision.changes.iter();
                 wanted.extend(changes.map(|change| apply::name_of(found.topic, change)));
             }
-            settle(context, chunk, found, &mut self.refused, pass).await?;
+            settle(context, chunk, found, &mut self.tried, pass).await?;
         }
-        self.refused.keep(|change| wanted.contains(change));
+        self.tried.keep(&wanted);
         Ok(())
     }
 }
@@ -99,7 +99,7 @@ async fn settle(
     context: &Context,
     chunk: &mut Chunk,
     found: Vec<Found<'_>>,
-    refused: &mut Refused,
+    tried: &mut Tried,
     pass: &mut Pass,
 ) -> Result<(), (&'static str, WireError)> {
     chunk.drift = held::drift(&found);
@@ -129,7 +129,7 @@ async fn settle(
     }
     // What was just changed is looked at again, and what wasn't is tried again.
     chunk.forget();
-    let applied = apply::apply(context, work, refused).await;
+    let applied = apply::apply(context, work, tried).await;
     chunk.drift.extend(applied.drift);
     pass.applied += applied.changes;
     pass.failed.extend(applied.failed);
