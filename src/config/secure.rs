@@ -110,6 +110,10 @@ impl Section<'_, '_, '_, '_> {
         let certificate = self.pem("ssl.certificate", Visibility::Open);
         let key = self.pem("ssl.key", Visibility::Secret);
         let key_password = self.secret("ssl.key.password");
+        if let Some(password) = &key_password {
+            self.properties
+                .set_secret("ssl.key.password", password.clone());
+        }
         if key.is_none() && self.given("ssl.key.password") {
             self.problem(
                 "ssl.key.password",
