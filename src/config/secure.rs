@@ -178,9 +178,7 @@ impl Section<'_, '_, '_, '_> {
         } else {
             "sasl.mechanism"
         };
-        let Some(name) = self.required(key, "SCRAM-SHA-512") else {
-            return None;
-        };
+        let name = self.required(key, "SCRAM-SHA-512")?;
         let password = match name.as_str() {
             "PLAIN" => Some(PasswordMechanism::Plain),
             "SCRAM-SHA-256" => Some(PasswordMechanism::ScramSha256),

@@ -9,12 +9,17 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use rdkafka::client::ClientContext;
+use rustls::version::TLS13;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use super::broker::{self, Broker};
-use super::{section, soon};
-use crate::config::ClusterSection;
+use super::certificates::{Authority, acceptor};
+use super::{section, soon, write};
+use crate::config::{ClusterSection, SaslSection};
 use crate::connect;
+use crate::connect::oidc::Tokens;
 use crate::wire::{Role, TokenSource};
 
 /// Answers with a status and a text; counts, and notes what it was asked.
@@ -117,8 +122,8 @@ async fn one_token_serves_all_connections_of_both_clients() {
 #[tokio::test]
 async fn a_token_is_renewed_before_it_ends() {
     let (endpoint, url, _tasks) = serve(200, r#"{"access_token":"good","expires_in":1}"#).await;
-    let tokens = connect::oidc::Tokens::new(match bearer("h:1", &url).security.sasl {
-        Some(crate::config::SaslSection::Oidc(oidc)) => oidc,
+    let tokens = Tokens::new(match bearer("h:1", &url).security.sasl {
+        Some(SaslSection::Oidc(oidc)) => oidc,
         other => panic!("{other:?}"),
     });
     soon(async {
@@ -202,4 +207,60 @@ async fn an_endpoint_that_refuses_is_quoted_and_not_flooded() {
             .contains("http://127.0.0.1:1/token can't be reached"),
         "{error}"
     );
+}
+
+/// The endpoint's certificate is checked like a broker's.
+#[tokio::test]
+async fn tokens_come_over_https_from_a_server_that_is_trusted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let tls = acceptor(&ours.sign("login", &["localhost"]), None, &[&TLS13]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tls.accept(stream).await else {
+                continue;
+            };
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"client_credentials&scope=kafka.read+kafka.write") {
+                let count = stream.read_buf(&mut asked).await.expect("reads");
+                assert!(count > 0, "hung up");
+            }
+            let body = r#"{"access_token":"good.https"}"#;
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.expect("writes");
+            stream.flush().await.expect("writes");
+        }
+    });
+    for (authority, host, words) in [
+        (&ours, "localhost", ""),
+        (&ours, "127.0.0.1", "can't be reached"),
+        (&foreign, "localhost", "UnknownIssuer"),
+    ] {
+        let ca = write(folder.path(), "ca.pem", &authority.pem());
+        let mut section = bearer("h:1", &format!("https://{host}:{port}/token"));
+        let Some(SaslSection::Oidc(oidc)) = &mut section.security.sasl else {
+            panic!("tokens")
+        };
+        oidc.ca = Some(ca.into());
+        let tokens = Tokens::new(oidc.clone());
+        match soon(tokens.token()).await {
+            Ok(token) => {
+                assert_eq!(token.value.expose_secret(), "good.https");
+                assert_eq!(words, "", "{host}");
+            }
+            Err(lack) => {
+                assert!(
+                    !words.is_empty() && lack.message.contains(words),
+                    "{}",
+                    lack.message
+                );
+            }
+        }
+    }
 }
