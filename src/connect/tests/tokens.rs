@@ -240,7 +240,7 @@ async fn tokens_come_over_https_from_a_server_that_is_trusted() {
     for (authority, host, words) in [
         (&ours, "localhost", ""),
         (&ours, "127.0.0.1", "can't be reached"),
-        (&foreign, "localhost", "UnknownIssuer"),
+        (&foreign, "localhost", "invalid peer certificate"),
     ] {
         let ca = write(folder.path(), "ca.pem", &authority.pem());
         let mut section = bearer("h:1", &format!("https://{host}:{port}/token"));
