@@ -44,8 +44,8 @@ htpp: {}
 ";
     let expected = [
         "t.yaml:2:3: clusters.primary.bootstrap.servers: missing; for example `bootstrap.servers: \"127.0.0.1:9092\"`",
+        "t.yaml:2:3: clusters.primary.sasl.mechanism: missing; for example `sasl.mechanism: SCRAM-SHA-512`",
         "t.yaml:3:5: clusters.primary.bootstrap.server: unknown key; did you mean `bootstrap.servers`?",
-        "t.yaml:4:24: clusters.primary.security.protocol: `SASL_SSL`: TLS and SASL are not supported by this version; use `PLAINTEXT`",
         "t.yaml:5:33: clusters.standby.bootstrap.servers: bad port: 99999 is not between 1 and 65535",
         "t.yaml:5:64: clusters.standby.request.timeout.ms: `soon` is not a whole number",
         "t.yaml:8:13: flows.dr.source: unknown cluster `primry`; did you mean `primary`?",

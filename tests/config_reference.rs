@@ -28,6 +28,24 @@ fn the_reference_has_every_key() {
         "request.timeout.ms",
         "socket.connection.setup.timeout.ms",
         "security.protocol",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.certificate.location",
+        "ssl.certificate.pem",
+        "ssl.key.location",
+        "ssl.key.pem",
+        "ssl.key.password",
+        "ssl.endpoint.identification.algorithm",
+        "enable.ssl.certificate.verification",
+        "sasl.mechanism",
+        "sasl.username",
+        "sasl.password",
+        "sasl.oauthbearer.method",
+        "sasl.oauthbearer.token.endpoint.url",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.scope",
+        "https.ca.location",
         "source",
         "target",
         "topics",
@@ -122,4 +140,28 @@ fn properties_make_an_rdkafka_client() {
     let mut client = rdkafka::ClientConfig::new();
     client.extend(config.clusters["primary"].properties.expose());
     rdkafka::consumer::BaseConsumer::from_config(client.set("group.id", "check")).unwrap();
+}
+
+/// The same for every way to be secure, through what makes clients of a section.
+#[test]
+fn secured_properties_make_an_rdkafka_client() {
+    use rdkafka::consumer::BaseConsumer;
+    for lines in [
+        "security.protocol: SSL",
+        "security.protocol: SSL, ssl.endpoint.identification.algorithm: none",
+        "security.protocol: SSL, enable.ssl.certificate.verification: false",
+        "security.protocol: SASL_PLAINTEXT, sasl.mechanism: PLAIN, sasl.username: u, sasl.password: p",
+        "security.protocol: SASL_SSL, sasl.mechanisms: SCRAM-SHA-256, sasl.username: u, sasl.password: p",
+        "security.protocol: sasl_ssl, sasl.mechanism: SCRAM-SHA-512, sasl.username: u, sasl.password: p",
+        "security.protocol: SASL_SSL, sasl.mechanism: OAUTHBEARER, sasl.oauthbearer.method: oidc, sasl.oauthbearer.client.id: c, sasl.oauthbearer.client.secret: s, sasl.oauthbearer.token.endpoint.url: 'https://h/t'",
+    ] {
+        let text = format!(
+            "clusters:\n  primary: {{ bootstrap.servers: 'h:1', {lines} }}\n  standby: {{ bootstrap.servers: 'h:2' }}\n"
+        );
+        let config = config::parse(&text, "t.yaml").unwrap_or_else(|problems| panic!("{problems}"));
+        let (mut client, context) = twinlog::connect::librdkafka(&config.clusters["primary"]);
+        let made: Result<BaseConsumer<_>, _> =
+            client.set("group.id", "check").create_with_context(context);
+        made.unwrap_or_else(|error| panic!("{lines}: {error}"));
+    }
 }

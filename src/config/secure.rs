@@ -110,6 +110,10 @@ impl Section<'_, '_, '_, '_> {
         let certificate = self.pem("ssl.certificate", Visibility::Open);
         let key = self.pem("ssl.key", Visibility::Secret);
         let key_password = self.secret("ssl.key.password");
+        if let Some(password) = &key_password {
+            self.properties
+                .set_secret("ssl.key.password", password.clone());
+        }
         if key.is_none() && self.given("ssl.key.password") {
             self.problem(
                 "ssl.key.password",
@@ -174,9 +178,7 @@ impl Section<'_, '_, '_, '_> {
         } else {
             "sasl.mechanism"
         };
-        let Some(name) = self.required(key, "SCRAM-SHA-512") else {
-            return None;
-        };
+        let name = self.required(key, "SCRAM-SHA-512")?;
         let password = match name.as_str() {
             "PLAIN" => Some(PasswordMechanism::Plain),
             "SCRAM-SHA-256" => Some(PasswordMechanism::ScramSha256),

@@ -83,7 +83,6 @@ impl Access {
             }
             SaslSection::Oidc(_) => Some(Sasl::OauthBearer {
                 tokens: self.tokens.clone()?,
-                extensions: Vec::new(),
             }),
         }
     }

@@ -9,6 +9,8 @@ mod check;
 mod librdkafka;
 mod oidc;
 mod pem;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tls;
 mod verifiers;

@@ -157,6 +157,12 @@ impl Shared {
         }
     }
 
+    /// Whether an authentication is under way and has every answer that it asked for.
+    pub(super) fn verdict_is_due(&self) -> bool {
+        let state = self.lock();
+        state.held.is_some() && state.waiters.is_empty()
+    }
+
     /// A request of an authentication.
     pub(super) fn start_authentication<R: Request>(
         self: &Arc<Self>,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ResponseHeader;
@@ -21,6 +22,8 @@ use super::transport::{ReadHalf, WriteHalf};
 pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
+/// How long the one who authenticates may take to look at an answer.
+const VERDICT: Duration = Duration::from_secs(1);
 /// Pieces handed to the system in one write; the common limit of `writev` is 1,024.
 const SEGMENTS_PER_WRITE: usize = 64;
 /// Requests taken from the queue in one go.
@@ -32,6 +35,11 @@ pub(super) async fn read_answers(mut reader: ReadHalf, shared: Arc<Shared>) {
         () = shared.closed.cancelled() => return,
         error = read_until_broken(&mut reader, &shared) => error,
     };
+    if shared.verdict_is_due() {
+        // A broker says no and hangs up. Whoever heard the no gives up the connection for it, so
+        // that the reason isn't lost; this is for them to get their turn.
+        let _ = tokio::time::timeout(VERDICT, shared.closed.cancelled()).await;
+    }
     shared.poison(error);
 }
 

@@ -23,7 +23,7 @@ mod refusals;
 mod sasl;
 mod security;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod throttle;
 mod tls;
 mod transport;

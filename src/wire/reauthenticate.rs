@@ -39,6 +39,7 @@ pub(super) async fn keep_authenticated(
                     return;
                 }
             }
+            tracing::debug!(cluster = %shared.context.cluster, ?lifetime, "authenticated again");
             shared.let_go();
         }
     };

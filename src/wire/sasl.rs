@@ -6,7 +6,7 @@ use rsasl::callback::{Context, Request, SessionCallback, SessionData};
 use rsasl::config::SASLConfig;
 use rsasl::mechanisms::{oauthbearer, plain, scram};
 use rsasl::prelude::{Mechanism, Registry, SASLClient, Session, SessionError, State};
-use rsasl::property::{AuthId, OAuthBearerKV, OAuthBearerToken, Password};
+use rsasl::property::{AuthId, OAuthBearerToken, Password};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::security::{Lack, Sasl, ScramHash};
@@ -46,7 +46,6 @@ pub(super) enum Step {
 struct Answers {
     username: Option<String>,
     secret: SecretString,
-    extensions: Vec<(String, String)>,
 }
 
 impl SessionCallback for Answers {
@@ -60,10 +59,7 @@ impl SessionCallback for Answers {
             request.satisfy::<AuthId>(username)?;
             request.satisfy::<Password>(self.secret.expose_secret().as_bytes())?;
         } else {
-            let pairs = self.extensions.iter();
-            let pairs: Vec<(&str, &str)> = pairs.map(|(k, v)| (k.as_str(), v.as_str())).collect();
             request.satisfy::<OAuthBearerToken>(self.secret.expose_secret())?;
-            request.satisfy::<OAuthBearerKV>(&pairs)?;
         }
         Ok(())
     }
@@ -79,12 +75,10 @@ impl Exchange {
             } => Answers {
                 username: Some(username.clone()),
                 secret: password.clone(),
-                extensions: Vec::new(),
             },
-            Sasl::OauthBearer { tokens, extensions } => Answers {
+            Sasl::OauthBearer { tokens } => Answers {
                 username: None,
                 secret: tokens.token().await?.value,
-                extensions: extensions.clone(),
             },
         };
         let unusable = |error: &dyn std::fmt::Display| Lack {

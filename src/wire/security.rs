@@ -60,8 +60,6 @@ pub enum Sasl {
     OauthBearer {
         /// Where tokens come from.
         tokens: Arc<dyn TokenSource>,
-        /// SASL extensions (KIP-342), sent with the token.
-        extensions: Vec<(String, String)>,
     },
 }
 
