@@ -19,6 +19,8 @@ mod admin;
 mod compare;
 #[path = "../tests/support/groups.rs"]
 mod groups;
+#[path = "../tests/support/logins.rs"]
+mod logins;
 #[path = "../tests/support/produce.rs"]
 mod produce;
 #[path = "../tests/support/read.rs"]

@@ -3,6 +3,8 @@ import java.io.IOException;
 import java.io.OutputStreamWriter;
 import java.io.Writer;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Comparator;
@@ -50,9 +52,21 @@ public final class Judge {
         }
     }
 
-    private static void read(String bootstrap, String topic, String isolation) throws IOException {
+    /** What -Dclient.properties=FILE says a client needs to get in, if it says anything. */
+    private static Properties client(String bootstrap) throws IOException {
         Properties properties = new Properties();
+        String file = System.getProperty("client.properties");
+        if (file != null) {
+            try (var text = Files.newBufferedReader(Path.of(file))) {
+                properties.load(text);
+            }
+        }
         properties.put("bootstrap.servers", bootstrap);
+        return properties;
+    }
+
+    private static void read(String bootstrap, String topic, String isolation) throws IOException {
+        Properties properties = client(bootstrap);
         properties.put("isolation.level", isolation);
         properties.put("enable.auto.commit", "false");
         properties.put("allow.auto.create.topics", "false");
@@ -122,8 +136,7 @@ public final class Judge {
     private static void produce(String[] arguments) throws Exception {
         String topic = arguments[2];
         Map<String, String> options = new HashMap<>();
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", arguments[1]);
+        Properties properties = client(arguments[1]);
         properties.put("max.request.size", "20000000");
         for (int index = 3; index < arguments.length; index++) {
             String[] pair = arguments[index].split("=", 2);

@@ -1,10 +1,14 @@
+import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import java.util.TreeSet;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -34,8 +38,7 @@ public final class MirrorTools {
 
     public static void main(String[] arguments) throws Exception {
         String alias = arguments[2];
-        Map<String, Object> properties = new HashMap<>();
-        properties.put("bootstrap.servers", arguments[0]);
+        Map<String, Object> properties = client(arguments[0]);
         if (arguments[1].equals("identity")) {
             properties.put("replication.policy.class", POLICIES + "IdentityReplicationPolicy");
             properties.put("source.cluster.alias", alias);
@@ -63,6 +66,21 @@ public final class MirrorTools {
         FINDINGS.forEach(System.out::println);
     }
 
+    /** What -Dclient.properties=FILE says a client needs to get in, if it says anything. */
+    private static Map<String, Object> client(String bootstrap) throws IOException {
+        Properties read = new Properties();
+        String file = System.getProperty("client.properties");
+        if (file != null) {
+            try (var text = Files.newBufferedReader(Path.of(file))) {
+                read.load(text);
+            }
+        }
+        Map<String, Object> properties = new HashMap<>();
+        read.forEach((key, value) -> properties.put(key.toString(), value));
+        properties.put("bootstrap.servers", bootstrap);
+        return properties;
+    }
+
     private static void remoteTopics(Map<String, Object> properties, String alias)
             throws InterruptedException {
         MirrorClient client = new MirrorClient(properties);
@@ -74,9 +92,8 @@ public final class MirrorTools {
     }
 
     /** Kafka has a reader for heartbeats, but nothing that calls it. */
-    private static void heartbeat(String bootstrap, String topic) {
-        Map<String, Object> properties = new HashMap<>();
-        properties.put("bootstrap.servers", bootstrap);
+    private static void heartbeat(String bootstrap, String topic) throws IOException {
+        Map<String, Object> properties = client(bootstrap);
         List<TopicPartition> partitions = List.of(new TopicPartition(topic, 0));
         try (var consumer = new KafkaConsumer<>(
                 properties, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {

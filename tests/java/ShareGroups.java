@@ -1,4 +1,8 @@
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -51,8 +55,23 @@ public final class ShareGroups {
         }
     }
 
+    /** What -Dclient.properties=FILE says a client needs to get in, if it says anything. */
+    private static Properties client(String bootstrap) {
+        Properties properties = new Properties();
+        String file = System.getProperty("client.properties");
+        if (file != null) {
+            try (var text = Files.newBufferedReader(Path.of(file))) {
+                properties.load(text);
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+        }
+        properties.put("bootstrap.servers", bootstrap);
+        return properties;
+    }
+
     private static Admin admin(String bootstrap) {
-        return Admin.create(Map.of("bootstrap.servers", bootstrap));
+        return Admin.create(client(bootstrap));
     }
 
     private static void earliest(String bootstrap, String group) throws Exception {
@@ -65,8 +84,7 @@ public final class ShareGroups {
     }
 
     private static KafkaShareConsumer<byte[], byte[]> consumer(String bootstrap, String group) {
-        Properties properties = new Properties();
-        properties.put("bootstrap.servers", bootstrap);
+        Properties properties = client(bootstrap);
         properties.put("group.id", group);
         properties.put("share.acknowledgement.mode", "explicit");
         return new KafkaShareConsumer<>(

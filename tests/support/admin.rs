@@ -8,19 +8,33 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::logins::{self, Login};
 use super::wait::eventually;
 
 /// How long the cluster may take to do what was asked.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A client configuration for `bootstrap` that reconnects quickly.
+/// A client configuration for `bootstrap` that reconnects quickly and gets in where the cluster
+/// is secured.
 pub fn client(bootstrap: &str) -> ClientConfig {
+    let login = logins::find(bootstrap).map(|entry| entry.clients);
+    client_with(bootstrap, &login.unwrap_or_default())
+}
+
+/// The same with another login.
+pub fn client_with(bootstrap: &str, login: &Login) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
         .set("reconnect.backoff.ms", "20")
         .set("reconnect.backoff.max.ms", "200");
+    login.apply(&mut config);
     config
+}
+
+/// The same as a user whom the test has made.
+pub fn client_as(bootstrap: &str, user: &str) -> ClientConfig {
+    client_with(bootstrap, &logins::user(bootstrap, user))
 }
 
 /// Creates a topic with the cluster's default replication and waits until clients see it.

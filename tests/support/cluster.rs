@@ -9,9 +9,13 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::listeners::{self, Line};
+use super::logins;
 use super::ports::Port;
 use super::process::{Process, tail};
 use super::scratch;
+use super::security::{Secured, Security};
+use super::users;
 use super::version::KafkaVersion;
 use super::wait::eventually;
 
@@ -37,6 +41,10 @@ pub struct ClusterOptions {
     pub jvm_arguments: Vec<String>,
     /// More plaintext listeners of a one-node cluster.
     pub listeners: Vec<Listener>,
+    /// TLS, SASL and the authorizer; [`Cluster::bootstrap`] is then the secured listener. `None`
+    /// for what `TWINLOG_TEST_SECURITY` says, which counts where nothing here is about listeners
+    /// or rights.
+    pub security: Option<Security>,
 }
 
 /// One more listener, for clients that shall come by another way, such as through a proxy.
@@ -60,6 +68,7 @@ impl Default for ClusterOptions {
             proxy: None,
             jvm_arguments: Vec::new(),
             listeners: Vec::new(),
+            security: None,
         }
     }
 }
@@ -79,6 +88,29 @@ impl ClusterOptions {
         self.extra_properties.push((key.into(), value.to_string()));
         self
     }
+
+    /// One secured node of this name.
+    pub fn secured(name: &str, security: Security) -> Self {
+        Self {
+            security: Some(security),
+            ..Self::named(name)
+        }
+    }
+
+    /// How the cluster is secured, by these options or by the environment.
+    fn security(&self) -> Option<Security> {
+        let own_access = self.authorizer
+            || self.proxy.is_some()
+            || !self.listeners.is_empty()
+            || self
+                .extra_properties
+                .iter()
+                .any(|(key, _)| key.starts_with("listener"));
+        match &self.security {
+            None if !own_access => Security::from_environment(&self.name),
+            given => given.clone(),
+        }
+    }
 }
 
 /// A running cluster. Dropping it kills its nodes and removes its folder.
@@ -89,6 +121,7 @@ pub struct Cluster {
     folder: PathBuf,
     jvm_arguments: Vec<String>,
     nodes: Vec<Node>,
+    secured: Option<Secured>,
 }
 
 /// One node: its ports and folder outlive its process, so that it can be restarted.
@@ -97,6 +130,10 @@ struct Node {
     broker: Port,
     controller: Port,
     behind_proxy: Port,
+    /// Of a secured cluster: the brokers' own listener.
+    internal: Port,
+    /// Of a secured cluster: for clients with certificates.
+    certificates: Port,
     folder: PathBuf,
     process: Option<Process>,
 }
@@ -139,13 +176,17 @@ impl Cluster {
                 broker: Port::reserve(),
                 controller: Port::reserve(),
                 behind_proxy: Port::reserve(),
+                internal: Port::reserve(),
+                certificates: Port::reserve(),
                 folder: folder.join(format!("node-{id}")),
                 process: None,
             })
             .collect();
         let cluster_id = random_id();
+        let security = options.security();
+        let secured = security.map(|security| Secured::prepare(security, &folder));
         for (index, node) in nodes.iter().enumerate() {
-            let properties = properties(&options, &nodes, index);
+            let properties = properties(&options, secured.as_ref(), &nodes, index);
             std::fs::create_dir_all(&node.folder).expect("our folder is writable");
             std::fs::write(node.folder.join("server.properties"), properties)
                 .expect("our folder is writable");
@@ -157,21 +198,68 @@ impl Cluster {
             folder,
             jvm_arguments: options.jvm_arguments,
             nodes,
+            secured,
         };
+        cluster.register_logins();
         for id in 1..=cluster.nodes.len() {
             cluster.launch_node(id);
         }
         cluster
     }
 
-    /// Addresses of all nodes, for `bootstrap.servers`.
+    /// Addresses of all nodes, for `bootstrap.servers`. Of a secured cluster: of its SASL listener.
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> = self
-            .nodes
-            .iter()
-            .map(|node| node.broker.address())
-            .collect();
+        self.addresses(|node| &node.broker)
+    }
+
+    /// Where anybody is a super user without TLS and SASL: the brokers' own listener of a secured
+    /// cluster, [`Self::bootstrap`] of any other.
+    pub fn internal_bootstrap(&self) -> String {
+        match self.secured {
+            Some(_) => self.addresses(|node| &node.internal),
+            None => self.bootstrap(),
+        }
+    }
+
+    /// The listener for clients with certificates, see [`Security::client_certificates`].
+    ///
+    /// # Panics
+    /// When the cluster has none.
+    pub fn certificate_bootstrap(&self) -> String {
+        let secured = self.secured.as_ref();
+        assert!(
+            secured.is_some_and(Secured::takes_certificates),
+            "{} takes no certificates",
+            self.name
+        );
+        self.addresses(|node| &node.certificates)
+    }
+
+    /// The certificate of a secured cluster's authority.
+    ///
+    /// # Panics
+    /// When the cluster isn't secured.
+    pub fn ca(&self) -> &Path {
+        self.secured.as_ref().expect("a secured cluster").ca()
+    }
+
+    fn addresses(&self, port: impl Fn(&Node) -> &Port) -> String {
+        let addresses: Vec<String> = self.nodes.iter().map(|node| port(node).address()).collect();
         addresses.join(",")
+    }
+
+    /// Lets clients find how to get in by any of our addresses.
+    fn register_logins(&self) {
+        let Some(secured) = &self.secured else { return };
+        let internal = self.internal_bootstrap();
+        let (entry, certificate_entry) = (
+            secured.entry(internal.clone()),
+            secured.certificate_entry(internal),
+        );
+        for node in &self.nodes {
+            logins::register(&node.broker.address(), entry.clone());
+            logins::register(&node.certificates.address(), certificate_entry.clone());
+        }
     }
 
     /// The address of node `id` (from 1).
@@ -243,12 +331,29 @@ impl Cluster {
                 self.await_node(index, running, deadline);
             }
         }
+        let internal = self.internal_bootstrap();
+        let Some(secured) = &mut self.secured else {
+            return;
+        };
+        secured.make_users(&internal);
+        for node in &self.nodes {
+            if node.process.is_some() && secured.is_trusted() {
+                let address = node.broker.address();
+                let entry = logins::find(&address).expect("it was registered at the launch");
+                users::await_login(&address, &entry.clients);
+                users::await_login(&address, &entry.twinlog);
+            }
+        }
     }
 
     fn await_node(&mut self, index: usize, running: usize, deadline: Instant) {
         let node = &mut self.nodes[index];
+        let port = match self.secured {
+            Some(_) => &node.internal,
+            None => &node.broker,
+        };
         let consumer: BaseConsumer = ClientConfig::new()
-            .set("bootstrap.servers", node.broker.address())
+            .set("bootstrap.servers", port.address())
             .set("reconnect.backoff.ms", "20")
             .set("reconnect.backoff.max.ms", "100")
             .create()
@@ -276,7 +381,8 @@ impl Cluster {
         let node = &mut self.nodes[id - 1];
         // The port's last user may take a moment to let go of it after a SIGKILL.
         eventually(Duration::from_secs(20), "the broker's port is free", || {
-            std::net::TcpListener::bind(node.broker.address()).map(drop)
+            std::net::TcpListener::bind(node.broker.address())?;
+            std::net::TcpListener::bind(node.internal.address()).map(drop)
         });
         let arguments = java_arguments(self.version, &node.folder)
             .into_iter()
@@ -302,6 +408,8 @@ impl Drop for Cluster {
         }
         for node in &mut self.nodes {
             node.process = None;
+            logins::forget(&node.broker.address());
+            logins::forget(&node.certificates.address());
         }
         scratch::remove(&self.folder);
     }
@@ -379,7 +487,12 @@ fn format_with_tool(version: KafkaVersion, node: &Node, cluster_id: &str) {
 ///
 /// Nothing expires unless a topic says so, because tests write timestamps of their own choice;
 /// what a topic does say about retention, deletion and compaction happens within a second.
-fn properties(options: &ClusterOptions, nodes: &[Node], index: usize) -> String {
+fn properties(
+    options: &ClusterOptions,
+    secured: Option<&Secured>,
+    nodes: &[Node],
+    index: usize,
+) -> String {
     let node = &nodes[index];
     let id = index + 1;
     let voters: Vec<String> = (1..)
@@ -392,9 +505,6 @@ fn properties(options: &ClusterOptions, nodes: &[Node], index: usize) -> String 
         "process.roles=broker,controller
 node.id={id}
 broker.rack=rack-{id}
-listeners=PLAINTEXT://{broker},CONTROLLER://{controller}
-advertised.listeners=PLAINTEXT://{broker}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.voters={voters}
 log.dirs={data}
@@ -419,8 +529,6 @@ broker.session.timeout.ms=5000
 broker.heartbeat.interval.ms=500
 controlled.shutdown.max.retries=1
 ",
-        broker = node.broker.address(),
-        controller = node.controller.address(),
         voters = voters.join(","),
         data = node.folder.join("data").display(),
     );
@@ -431,20 +539,10 @@ super.users=User:ANONYMOUS
 ",
         );
     }
-    if let (Some(proxy), 0) = (&options.proxy, index) {
-        let (broker, controller) = (node.broker.address(), node.controller.address());
-        let behind = node.behind_proxy.address();
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "listeners=PLAINTEXT://{broker},PROXY://{behind},CONTROLLER://{controller}
-advertised.listeners=PLAINTEXT://{broker},PROXY://{proxy}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXY:PLAINTEXT,CONTROLLER:PLAINTEXT"
-        );
+    if let Some(secured) = secured {
+        text.push_str(&secured.properties());
     }
-    if !options.listeners.is_empty() {
-        text.push_str(&more_listeners(options, node));
-    }
+    text.push_str(&listener_properties(options, secured, node, index));
     for (key, value) in &options.extra_properties {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{key}={value}");
@@ -452,27 +550,50 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXY:PLAINTEXT,CONTROLLER:PL
     text
 }
 
-/// The listener properties again, with the additional ones.
-fn more_listeners(options: &ClusterOptions, node: &Node) -> String {
+/// The listeners: for clients first, then what else there is.
+fn listener_properties(
+    options: &ClusterOptions,
+    secured: Option<&Secured>,
+    node: &Node,
+    index: usize,
+) -> String {
     let broker = node.broker.address();
-    let mut listeners = format!(
-        "PLAINTEXT://{broker},CONTROLLER://{}",
-        node.controller.address()
-    );
-    let mut advertised = format!("PLAINTEXT://{broker}");
-    let mut protocols = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned();
-    for listener in &options.listeners {
-        let Listener { name, address, .. } = listener;
-        // Writing to a String cannot fail.
-        let _ = write!(listeners, ",{name}://{address}");
-        let _ = write!(advertised, ",{name}://{}", listener.advertised);
-        let _ = write!(protocols, ",{name}:PLAINTEXT");
+    let (mut lines, inter_broker) = match secured {
+        None => (
+            vec![Line::direct("PLAINTEXT", broker, "PLAINTEXT")],
+            "PLAINTEXT",
+        ),
+        Some(_) => {
+            let clients = Line::direct("CLIENT", broker, "SASL_SSL");
+            let internal = Line::direct("INTERNAL", node.internal.address(), "PLAINTEXT");
+            (vec![clients, internal], "INTERNAL")
+        }
+    };
+    if secured.is_some_and(Secured::takes_certificates) {
+        let address = node.certificates.address();
+        lines.push(Line::direct("CERTIFICATE", address, "SSL"));
     }
-    format!(
-        "listeners={listeners}
-advertised.listeners={advertised}
-listener.security.protocol.map={protocols}
-inter.broker.listener.name=PLAINTEXT
-"
-    )
+    lines.push(Line {
+        name: "CONTROLLER",
+        address: node.controller.address(),
+        advertised: None,
+        protocol: "PLAINTEXT",
+    });
+    if let (Some(proxy), 0) = (&options.proxy, index) {
+        lines.push(Line {
+            name: "PROXY",
+            address: node.behind_proxy.address(),
+            advertised: Some(proxy.clone()),
+            protocol: "PLAINTEXT",
+        });
+    }
+    for listener in &options.listeners {
+        lines.push(Line {
+            name: &listener.name,
+            address: listener.address.clone(),
+            advertised: Some(listener.advertised.clone()),
+            protocol: "PLAINTEXT",
+        });
+    }
+    listeners::properties(&lines, inter_broker)
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use twinlog::config::ClusterSection;
 use twinlog::state::StateStore;
 use twinlog::wire::{self, ClusterConfig};
 
+use super::logins;
 use super::twinlog::Twinlog;
 
 /// A config whose flow has this name and copies the topics that match; `lines` are more lines of
@@ -68,9 +70,24 @@ pub fn await_position(twinlog: &Twinlog, topic: &str, partition: i32, position: 
 }
 
 /// Our own wire client for a cluster, as the flows use it.
+///
+/// SEAM: a secured cluster is asked on its brokers' own plaintext listener. Once the library can
+/// build a connection from a cluster section, this is
+/// `twinlog::connect::cluster(&section(bootstrap))`, for plaintext clusters too.
 pub fn wire_cluster(bootstrap: &str) -> wire::Cluster {
-    let addresses = bootstrap.split(',').map(str::to_owned).collect();
+    let internal = logins::internal(bootstrap);
+    let addresses = internal.split(',').map(str::to_owned).collect();
     wire::Cluster::new(ClusterConfig::new("test", addresses))
+}
+
+/// The cluster's section in a config of Twinlog's, as resolved.
+///
+/// # Panics
+/// When the config refuses it.
+pub fn section(bootstrap: &str) -> ClusterSection {
+    let text = Twinlog::config(bootstrap, bootstrap, "");
+    let config = twinlog::config::parse(&text, "test.yaml").expect("a config without problems");
+    config.clusters["primary"].clone()
 }
 
 /// Runs async calls of the library to their end.

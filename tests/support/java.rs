@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
+use super::logins;
 use super::read::{Isolation, Seen};
 use super::scratch;
 use super::version::KafkaVersion;
@@ -22,7 +23,11 @@ pub fn java_read(
     topic: &str,
     isolation: Isolation,
 ) -> Vec<Seen> {
-    let output = judge(version, &["read", bootstrap, topic, isolation.name()]);
+    let output = judge(
+        version,
+        bootstrap,
+        &["read", bootstrap, topic, isolation.name()],
+    );
     let text = String::from_utf8(output.stdout).expect("the judge prints ASCII");
     text.lines()
         .map(|line| parse(line).unwrap_or_else(|| panic!("unreadable line from the judge: {line}")))
@@ -37,14 +42,15 @@ pub fn java_read(
 pub fn java_produce(version: KafkaVersion, bootstrap: &str, topic: &str, arguments: &[&str]) {
     let mut all = vec!["produce", bootstrap, topic];
     all.extend(arguments);
-    judge(version, &all);
+    judge(version, bootstrap, &all);
 }
 
-fn judge(version: KafkaVersion, arguments: &[&str]) -> Output {
+fn judge(version: KafkaVersion, bootstrap: &str, arguments: &[&str]) -> Output {
     let classes = compiled(version, "Judge", SOURCE);
     let output = Command::new("java")
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args(logging())
+        .args(logins::java_argument(bootstrap))
         // Compression libraries unpack themselves there.
         .arg(format!(
             "-Djava.io.tmpdir={}",

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::java::logging;
+use super::logins;
 use super::version::KafkaVersion;
 
 /// What MirrorMaker's tools find on a cluster, a sorted line each (see the Java source).
@@ -22,6 +23,7 @@ pub fn mirror_tools(
     let output = Command::new("java")
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args(logging())
+        .args(logins::java_argument(bootstrap))
         .arg("-cp")
         .arg(format!("{}/*", version.libs().display()))
         // Compiled in memory: it runs a few times only.

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod background;
+pub mod certificates;
 pub mod cluster;
 pub mod compacted;
 pub mod compare;
@@ -18,21 +19,27 @@ pub mod flow;
 pub mod groups;
 pub mod http;
 pub mod java;
+pub mod listeners;
+pub mod logins;
 pub mod mapped;
 pub mod mirror_tools;
+pub mod operator;
 pub mod ports;
 pub mod process;
 pub mod produce;
 pub mod proxy;
 pub mod read;
 pub mod scratch;
+pub mod security;
 pub mod share;
 pub mod twinlog;
+pub mod users;
 pub mod version;
 pub mod wait;
 
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
 pub use background::Background;
+pub use certificates::ServerCertificate;
 pub use cluster::{Cluster, ClusterOptions, Listener, pair};
 pub use compacted::await_compacted_same;
 pub use compare::{
@@ -45,6 +52,7 @@ pub use java::{java_produce, java_read};
 pub use mirror_tools::mirror_tools;
 pub use produce::{Codec, HeaderStyle, Load, Transactions, produce_numbered, produce_transactions};
 pub use read::{Isolation, Seen, read_all};
+pub use security::Security;
 pub use twinlog::Twinlog;
 pub use version::KafkaVersion;
 pub use wait::eventually;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use super::java::{compiled, logging};
+use super::logins;
 use super::version::KafkaVersion;
 
 const SOURCE: &str = include_str!("../java/ShareGroups.java");
@@ -107,6 +108,8 @@ fn java(arguments: &[&str]) -> Command {
         .args(["--pdeathsig", "KILL", "--", "java"])
         .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
         .args(logging())
+        // Every mode has the address in the second place.
+        .args(logins::java_argument(arguments[1]))
         .arg("-cp")
         .arg(format!("{classes}:{libs}/*"))
         .arg("ShareGroups")

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http;
+use super::logins;
 use super::ports::Port;
 use super::process::Process;
 use super::scratch;
@@ -65,10 +66,15 @@ impl Twinlog {
     /// A config for one flow `dr` from `primary` to `standby`; `flow_lines` are more lines of
     /// the flow, without indentation.
     pub fn config(source_bootstrap: &str, target_bootstrap: &str, flow_lines: &str) -> String {
+        // Nothing for plaintext clusters.
+        let (source_login, target_login) = (
+            logins::yaml(source_bootstrap),
+            logins::yaml(target_bootstrap),
+        );
         let mut text = format!(
             "clusters:
-  primary: {{ bootstrap.servers: \"{source_bootstrap}\" }}
-  standby: {{ bootstrap.servers: \"{target_bootstrap}\" }}
+  primary: {{ bootstrap.servers: \"{source_bootstrap}\"{source_login} }}
+  standby: {{ bootstrap.servers: \"{target_bootstrap}\"{target_login} }}
 flows:
   dr:
     source: primary
