@@ -12,7 +12,7 @@ mod records;
 mod store;
 
 pub use records::{
-    Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, ShareOffset, ShareOffsets,
-    TopicRecord,
+    AclRecord, AclState, Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, ReleaseRecord,
+    SeenRecord, ShareOffset, ShareOffsets, TopicRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

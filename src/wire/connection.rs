@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -241,6 +242,30 @@ impl Connection {
         self.inner.start_raw::<R>(version, body)
     }
 
+    /// Like [`start`](Connection::start) at a version that [`version`](Connection::version) gave;
+    /// the answer is decoded when it is asked to.
+    pub(super) fn start_undecoded<R: Request>(
+        &self,
+        version: i16,
+        request: &R,
+    ) -> Result<impl Future<Output = Result<Undecoded<R>, WireError>> + Send + use<R>, WireError>
+    {
+        let body = self.inner.encode::<R>(version, request)?;
+        let context = self.inner.context::<R>();
+        let answer = self
+            .inner
+            .enqueue::<R, RawAnswer>(version, vec![body], |body, _| Ok(RawAnswer(body)))?;
+        Ok(async move {
+            let RawAnswer(body) = answer.await?;
+            Ok(Undecoded {
+                body,
+                version,
+                context,
+                request: PhantomData,
+            })
+        })
+    }
+
     /// Closes the connection for everyone.
     pub(super) fn close(&self) {
         let shared = &self.inner.shared;
@@ -290,6 +315,35 @@ impl Opening {
 
 /// The body of an answer as it came.
 pub(super) struct RawAnswer(pub(super) Bytes);
+
+/// An answer as it came, for whom equal bytes are equal answers.
+#[derive(Debug)]
+pub(super) struct Undecoded<R> {
+    body: Bytes,
+    version: i16,
+    context: Arc<ErrorContext>,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<R: Request> Undecoded<R> {
+    /// The answer behind its header.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Where it came from.
+    pub(super) fn context(&self) -> ErrorContext {
+        ErrorContext::clone(&self.context)
+    }
+
+    /// What it says.
+    pub(super) fn decode(self) -> Result<R::Response, WireError> {
+        codec::decode_body(self.body, self.version).map_err(|detail| WireError::Decode {
+            context: self.context,
+            detail,
+        })
+    }
+}
 
 impl Inner {
     fn context<R: Request>(&self) -> Arc<ErrorContext> {
