@@ -7,6 +7,7 @@
 // Each test binary is its own crate and uses its own part of this module.
 #![allow(dead_code, unused_imports)]
 
+pub mod acls;
 pub mod admin;
 pub mod background;
 pub mod certificates;
@@ -37,6 +38,7 @@ pub mod users;
 pub mod version;
 pub mod wait;
 
+pub use acls::{acls, add_acls, await_acls, remove_acls};
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
 pub use background::Background;
 pub use certificates::ServerCertificate;

@@ -20,7 +20,7 @@ use crate::wire::{AclBinding, ResponseError, WireError};
 
 /// How many ACLs one request creates or deletes. A controller does an operation in one piece of at
 /// most 10,000 records.
-const CHUNK: usize = 200;
+const CHUNK: usize = if cfg!(test) { 3 } else { 200 };
 
 /// Where ACLs are made and remembered.
 pub(super) trait Standby: Sync {

@@ -16,10 +16,14 @@ mod binding;
 mod diff;
 mod exposure;
 mod held;
+#[cfg(test)]
+mod model;
 mod ours;
 mod release;
 mod report;
 mod standby;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use std::collections::BTreeSet;
