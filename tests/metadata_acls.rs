@@ -366,9 +366,14 @@ fn read(bootstrap: &str, login: &Login, topic: &str, group: &str) -> Result<(), 
     consumer
         .subscribe(&[topic])
         .map_err(|error| error.to_string())?;
-    let message = consumer.poll(Duration::from_secs(10));
-    let message = message.ok_or_else(|| "no record".to_owned())?;
-    message.map(drop).map_err(|error| error.to_string())
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while std::time::Instant::now() < until {
+        // Nothing also stands for a rebalance.
+        if let Some(message) = consumer.poll(Duration::from_secs(1)) {
+            return message.map(drop).map_err(|error| error.to_string());
+        }
+    }
+    Err("no record".to_owned())
 }
 
 fn is_refused(result: &Result<(), String>) -> bool {
