@@ -559,3 +559,27 @@ fn a_missing_right_is_named() {
         "{status:#}"
     );
 }
+
+/// A source that was replaced, or a wrong address, says nothing about what the standby needs.
+#[test]
+fn another_source_cluster_takes_nothing_away() {
+    let pair = Pair::start(KafkaVersion::V4_3);
+    let (source, target) = (pair.source(), pair.target());
+    create_topic(&source, "orders", 1, &[]);
+    let granted = ["ALLOW READ User:alice * topic orders"];
+    add_acls(&source, &granted);
+    let mut twinlog = pair.twinlog(OFTEN);
+    await_acls(&target, &granted, DEADLINE);
+    twinlog.terminate();
+
+    let options = ClusterOptions {
+        authorizer: true,
+        ..ClusterOptions::named("another")
+    };
+    let another = Cluster::start(KafkaVersion::V4_3, options);
+    let twinlog = Twinlog::start(&Twinlog::config(&another.bootstrap(), &target, OFTEN));
+    let status = await_looks(&twinlog, 3);
+    let obstacle = &status["flows"][0]["metadata"]["obstacles"][0];
+    assert_eq!(obstacle["reason"], "another_cluster", "{status:#}");
+    assert_eq!(acls(&target), lines(&granted));
+}

@@ -170,7 +170,7 @@ async fn change(
         result: None,
     };
     if !json {
-        output::print(&shown(&answer, change));
+        output::print(&shown(&answer, change, plan.may_shut_us_out()));
     }
     if args.yes {
         let done = plan.apply(&target, &store).await?;
@@ -197,7 +197,7 @@ async fn change(
     })
 }
 
-fn shown(answer: &Answer, change: Change) -> String {
+fn shown(answer: &Answer, change: Change, may_shut_us_out: bool) -> String {
     let mut text = String::new();
     // Writing to a string can't fail.
     for acl in &answer.create {
@@ -213,6 +213,12 @@ fn shown(answer: &Answer, change: Change) -> String {
         text.push_str(
             "warning: clients may change the copy then; a write there stops the mirrored \
              partition for good\n",
+        );
+    }
+    if may_shut_us_out {
+        text.push_str(
+            "warning: the denials are for Twinlog too, unless it is a super user of the target: \
+             then it can neither copy nor read its state\n",
         );
     }
     text

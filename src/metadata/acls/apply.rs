@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use super::binding::operation;
 use super::diff::{Changes, Note};
 use super::held::overrides;
 use super::ours::Ours;
@@ -148,101 +149,111 @@ async fn create(
     ours: &Ours,
     outcome: &mut Outcome,
 ) {
-    for (number, chunk) in wanted.chunks(CHUNK).enumerate() {
-        let notes: Vec<Note> = chunk
-            .iter()
-            .filter(|(acl, record)| ours.get(acl) != Some(record))
-            .map(|(acl, record)| (acl.clone(), Some(record.clone())))
-            .collect();
-        let acls: Vec<AclBinding> = chunk.iter().map(|(acl, _)| acl.clone()).collect();
-        if let Err(error) = standby.remember(&notes).await {
-            let failure = Failure::State(error.to_string());
-            fail_from(number, wanted.iter().map(|(acl, _)| acl), &failure, outcome);
+    // The ones that an old broker may not be able to read come last, each alone.
+    let (mut left, new): (Vec<_>, Vec<_>) = wanted
+        .iter()
+        .copied()
+        .partition(|(acl, _)| !is_new_operation(acl));
+    left.extend(new);
+    let mut left = &left[..];
+    while let Some((first, _)) = left.first() {
+        let size = if is_new_operation(first) { 1 } else { CHUNK };
+        let are_old = left.iter().take_while(|(acl, _)| !is_new_operation(acl));
+        let (chunk, rest) = left.split_at(are_old.count().clamp(1, size));
+        if let Err(failure) = create_chunk(standby, chunk, ours, outcome).await {
+            fail(left.iter().map(|(acl, _)| acl), &failure, outcome);
             return;
         }
-        match standby.create(&acls).await {
-            Ok(answers) => {
-                let mut refused = Vec::new();
-                for ((acl, record), answer) in chunk.iter().zip(answers) {
-                    let acl = acl.clone();
-                    match answer {
-                        Ok(()) => outcome.done += 1,
-                        Err(error) => {
-                            if is_surely_not_made(&error) {
-                                refused.push((acl.clone(), without_claim(record)));
-                            }
-                            outcome.failed.insert(acl, Failure::Wire(error));
-                        }
-                    }
-                }
-                // An operator may make by hand what we may not make: that is never to be ours.
-                // If this can't be stored, the next refusal does it.
-                let _ = standby.remember(&refused).await;
-            }
-            Err(error) => {
-                let failure = Failure::Wire(error);
-                fail_from(number, wanted.iter().map(|(acl, _)| acl), &failure, outcome);
-                return;
-            }
-        }
-        // It is a right to all ACLs or none.
-        let mut failed = outcome.failed.values();
-        let not_authorized = failed.find(|failure| failure.reason() == "not_authorized");
-        if let Some(failure) = not_authorized.cloned() {
-            let rest = wanted.iter().map(|(acl, _)| acl);
-            fail_from(number + 1, rest, &failure, outcome);
-            return;
-        }
+        left = rest;
     }
+}
+
+/// Creates what fits into one request. An error is one of all that follows too.
+async fn create_chunk(
+    standby: &impl Standby,
+    chunk: &[&(AclBinding, AclRecord)],
+    ours: &Ours,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let notes: Vec<Note> = chunk
+        .iter()
+        .filter(|(acl, record)| ours.get(acl) != Some(record))
+        .map(|(acl, record)| (acl.clone(), Some(record.clone())))
+        .collect();
+    let stored = standby.remember(&notes).await;
+    stored.map_err(|error| Failure::State(error.to_string()))?;
+    let acls: Vec<AclBinding> = chunk.iter().map(|(acl, _)| acl.clone()).collect();
+    let answers = standby.create(&acls).await.map_err(Failure::Wire)?;
+    let mut refused = Vec::new();
+    let mut for_all = None;
+    for ((acl, record), answer) in chunk.iter().zip(answers) {
+        let Err(error) = answer else {
+            outcome.done += 1;
+            continue;
+        };
+        if is_surely_not_made(&error) {
+            refused.push((acl.clone(), without_claim(record)));
+        }
+        let failure = Failure::Wire(error);
+        if failure.reason() == "not_authorized" {
+            // It is a right to all ACLs or none.
+            for_all = Some(failure.clone());
+        }
+        outcome.failed.insert(acl.clone(), failure);
+    }
+    // An operator may make by hand what we may not make: that is never to be ours. If this can't be
+    // stored, the next refusal does it.
+    let _ = standby.remember(&refused).await;
+    for_all.map_or(Ok(()), Err)
 }
 
 async fn delete(standby: &impl Standby, wanted: &[&Note], outcome: &mut Outcome) {
-    for (number, chunk) in wanted.chunks(CHUNK).enumerate() {
-        let acls: Vec<AclBinding> = chunk.iter().map(|(acl, _)| acl.clone()).collect();
-        let answers = match standby.delete(&acls).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                let failure = Failure::Wire(error);
-                fail_from(number, wanted.iter().map(|(acl, _)| acl), &failure, outcome);
-                return;
-            }
-        };
-        let mut gone = Vec::new();
-        for (note, answer) in chunk.iter().zip(answers) {
-            match answer {
-                Ok(()) => {
-                    outcome.done += 1;
-                    gone.push((*note).clone());
-                }
-                Err(error) => {
-                    outcome.failed.insert(note.0.clone(), Failure::Wire(error));
-                }
-            }
-        }
-        if let Err(error) = standby.remember(&gone).await {
-            // They are gone; the next look notes it.
-            let failure = Failure::State(error.to_string());
-            fail_from(
-                number + 1,
-                wanted.iter().map(|(acl, _)| acl),
-                &failure,
-                outcome,
-            );
+    let mut left = wanted;
+    while !left.is_empty() {
+        let (chunk, rest) = left.split_at(left.len().min(CHUNK));
+        if let Err(failure) = delete_chunk(standby, chunk, outcome).await {
+            fail(left.iter().map(|(acl, _)| acl), &failure, outcome);
             return;
         }
+        left = rest;
     }
 }
 
-/// The chunks from this one on fail for one reason.
-fn fail_from<'a>(
-    chunk: usize,
-    acls: impl Iterator<Item = &'a AclBinding>,
-    failure: &Failure,
+/// Deletes what fits into one request. An error is one of all that follows too.
+async fn delete_chunk(
+    standby: &impl Standby,
+    chunk: &[&Note],
     outcome: &mut Outcome,
-) {
-    for acl in acls.skip(chunk * CHUNK) {
-        outcome.failed.insert(acl.clone(), failure.clone());
+) -> Result<(), Failure> {
+    let acls: Vec<AclBinding> = chunk.iter().map(|(acl, _)| acl.clone()).collect();
+    let answers = standby.delete(&acls).await.map_err(Failure::Wire)?;
+    let mut gone = Vec::new();
+    for (note, answer) in chunk.iter().zip(answers) {
+        match answer {
+            Ok(()) => {
+                outcome.done += 1;
+                gone.push((*note).clone());
+            }
+            Err(error) => {
+                outcome.failed.insert(note.0.clone(), Failure::Wire(error));
+            }
+        }
     }
+    // If this fails they are gone nevertheless; the next look notes it.
+    let stored = standby.remember(&gone).await;
+    stored.map_err(|error| Failure::State(error.to_string()))
+}
+
+fn fail<'a>(acls: impl Iterator<Item = &'a AclBinding>, failure: &Failure, outcome: &mut Outcome) {
+    for acl in acls {
+        let failed = outcome.failed.entry(acl.clone());
+        failed.or_insert_with(|| failure.clone());
+    }
+}
+
+/// Whether a supported broker may not know the operation: it then hangs up without an answer.
+fn is_new_operation(acl: &AclBinding) -> bool {
+    acl.operation > operation::DESCRIBE_TOKENS
 }
 
 /// What a record says after a refusal: what is held is listed, nothing else is known.

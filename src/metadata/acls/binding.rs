@@ -31,6 +31,7 @@ pub(super) mod operation {
     pub const DESCRIBE: i8 = 8;
     pub const DESCRIBE_CONFIGS: i8 = 10;
     pub const ALTER_CONFIGS: i8 = 11;
+    pub const DESCRIBE_TOKENS: i8 = 14;
     /// The last one that we know the meaning of.
     pub const LAST: i8 = 15;
 }

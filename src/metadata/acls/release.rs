@@ -322,18 +322,26 @@ impl ReleasePlan {
         deleted.map(|(acl, _)| acl.to_string()).collect()
     }
 
+    /// Whether it denies something to everybody, and so to Twinlog unless it is a super user.
+    pub fn may_shut_us_out(&self) -> bool {
+        self.changes.create.iter().any(|(acl, _)| acl.is_deny())
+    }
+
     /// Makes the change. What is released is remembered first, so that a `twinlog run` beside this
     /// does the same and not the opposite.
     ///
     /// # Errors
-    /// When that couldn't be remembered. Whatever was denied and released may shut Twinlog itself
-    /// out of its state; then nothing is lost but what is remembered, and a withdrawal goes on.
+    /// When that couldn't be remembered. What was released may shut Twinlog itself out of its state:
+    /// a withdrawal goes on without, and tries to remember again at the end.
     pub async fn apply(
         &self,
         target: &Cluster,
         store: &StateStore,
     ) -> Result<ReleaseDone, ReleaseError> {
-        self.remember(store).await?;
+        let remembered = self.remember(store).await;
+        if !self.changes.create.is_empty() {
+            remembered.clone()?;
+        }
         let standby = Target {
             cluster: target,
             store,
@@ -342,6 +350,9 @@ impl ReleasePlan {
         let none = BTreeSet::new();
         let outcome = apply::apply(&standby, &self.changes, &self.ours, &none).await;
         let Outcome { done, failed, .. } = outcome;
+        if remembered.is_err() {
+            self.remember(store).await?;
+        }
         let failed = failed.iter().map(|(acl, failure)| ReleaseFailure {
             acl: acl.to_string(),
             message: failure.message(),

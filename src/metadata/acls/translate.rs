@@ -66,9 +66,10 @@ pub(super) fn translate(source: &[AclBinding], scope: &Scope<'_>) -> Translated 
         }
         // What Twinlog may do on the target is decided there.
         let is_own_grant = acl.is_allow() && Some(&*acl.principal) == scope.own_principal;
+        if is_own_grant {
+            continue;
+        }
         match acl.resource_type {
-            resource::TOPIC if is_own_grant => {}
-            resource::GROUP | resource::TRANSACTIONAL_ID if is_own_grant => {}
             resource::TOPIC => {
                 let targets = topics.targets(acl);
                 if targets.is_said_otherwise {
