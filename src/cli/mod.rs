@@ -9,6 +9,7 @@ mod first_copy;
 mod format;
 mod groups;
 mod groups_table;
+mod held;
 mod http_get;
 mod look;
 mod metadata_lines;
@@ -87,6 +88,8 @@ enum Command {
     Look(look::LookArgs),
     /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
     Translate(translate::TranslateArgs),
+    /// Show which grants wait on the target for the failover; release them, or take them back.
+    Held(held::HeldArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -154,6 +157,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Groups(args) => groups::run(&config, path, args, json).await,
         Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
+        Command::Held(args) => held::run(&config, args, json).await,
     }
 }
 

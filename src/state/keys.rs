@@ -109,3 +109,18 @@ pub fn gone(flow: &str, topic: &str) -> String {
 pub fn all_gone(flow: &str) -> String {
     format!("gone/{flow}/")
 }
+
+/// An [`AclRecord`](super::AclRecord); `acl` is the end of the key, the ACL itself.
+pub fn acl(flow: &str, acl: &str) -> String {
+    format!("{}{acl}", acls(flow))
+}
+
+/// What the keys of a flow's ACLs begin with.
+pub fn acls(flow: &str) -> String {
+    format!("acl/{flow}/")
+}
+
+/// A [`ReleaseRecord`](super::ReleaseRecord).
+pub fn release(flow: &str) -> String {
+    format!("release/{flow}")
+}

@@ -12,7 +12,7 @@ mod records;
 mod store;
 
 pub use records::{
-    Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs, MapRecord, SeenRecord,
-    ShareOffset, ShareOffsets, TopicRecord,
+    AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
+    MapRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -144,3 +144,58 @@ pub struct GoneRecord {
     /// When it was first missed, milliseconds since the epoch, by Twinlog's clock.
     pub since_ms: i64,
 }
+
+/// `acl/<flow>/<the ACL>`: an ACL that the target has because of this flow, or will have. Stored
+/// before it is created; one without a record was made by somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The ACL on the target, by the protocol's numbers.
+    pub resource_type: i8,
+    /// As above.
+    pub pattern_type: i8,
+    /// The resource's name on the target.
+    pub name: String,
+    /// Such as `User:alice`.
+    pub principal: String,
+    /// An address, or `*`.
+    pub host: String,
+    /// By the protocol's numbers.
+    pub operation: i8,
+    /// As above.
+    pub permission: i8,
+    /// The source's ACL that it comes from, in words.
+    pub source: String,
+    /// What became of it.
+    pub state: AclState,
+    /// Why it is or was held, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// For one topic out of a held pattern, which was released for that topic alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_part: bool,
+}
+
+/// What became of an ACL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AclState {
+    /// We made it on the target.
+    Applied,
+    /// It waits; if the target has it nevertheless, somebody else made it.
+    Held,
+    /// It waited, and we made it when that was released.
+    Released,
+}
+
+/// `release/<flow>`: held ACLs are to be on the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The topics by their names on the target; `None` for everything that is held.
+    pub topics: Option<std::collections::BTreeSet<String>>,
+    /// When that was last changed, milliseconds since the epoch.
+    pub released_at_ms: i64,
+}

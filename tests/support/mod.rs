@@ -7,6 +7,7 @@
 // Each test binary is its own crate and uses its own part of this module.
 #![allow(dead_code, unused_imports)]
 
+pub mod acl_lines;
 pub mod acls;
 pub mod admin;
 pub mod as_user;
@@ -42,6 +43,7 @@ pub mod users;
 pub mod version;
 pub mod wait;
 
+pub use acl_lines::{acls, add_acls, await_acls, remove_acls};
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
 pub use as_user::{try_produce_as, try_read_as};
 pub use background::Background;

@@ -5,6 +5,7 @@
 //! Calls ask again with refreshed metadata, for up to five seconds (two for a partition that the
 //! cluster doesn't know), then give the last error.
 
+mod acls;
 mod by_leader;
 mod configs;
 mod groups;
@@ -19,6 +20,7 @@ mod records;
 mod retry;
 mod topics;
 
+pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, describe_acls};
 pub use configs::{
     ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
     describe_broker_config, describe_topic_configs, describe_topic_configs_at,
