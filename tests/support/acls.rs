@@ -180,7 +180,7 @@ impl Acl {
 
     /// The same for those who come from one address.
     #[must_use]
-    pub fn from_host(mut self, host: &str) -> Self {
+    pub fn at_host(mut self, host: &str) -> Self {
         self.host = host.to_owned();
         self
     }

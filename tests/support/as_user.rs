@@ -175,7 +175,7 @@ fn try_read(mut config: ClientConfig, topic: &str, partitions: i32) -> Result<us
 fn await_visible(consumer: &BaseConsumer<Watch>, topic: &str) -> Result<(), KafkaError> {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let answer = consumer.fetch_metadata(Some(topic), Duration::from_secs(1));
+        let answer = consumer.fetch_metadata(Some(topic), Duration::from_millis(200));
         let seen = match answer {
             Ok(metadata) => match metadata.topics().first().and_then(MetadataTopic::error) {
                 None => return Ok(()),
