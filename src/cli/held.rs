@@ -87,7 +87,7 @@ async fn open(
     let Some(section) = config.clusters.get(&flow.target) else {
         return Ok(None);
     };
-    let target = flow::cluster(section);
+    let target = connect::cluster(section);
     let store = StateStore::open_existing(&target).await?;
     Ok(store.map(|store| (target, store)))
 }

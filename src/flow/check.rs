@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
 use super::topics;
-use crate::config::{Config, FlowConfig, OffsetsMode};
+use crate::config::{Config, FlowConfig};
 use crate::connect;
-use crate::groups::{self, Way};
 use crate::telemetry::finding::{Finding, Level};
-use crate::wire::{self, Cluster, Metadata};
+use crate::wire::{Cluster, Metadata};
 
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -68,7 +68,9 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     }
     for flow in config.flows.values() {
         if let (Some(source), Some(target)) = (seen.get(&flow.source), seen.get(&flow.target)) {
-            check_flow(flow, source, target, &mut findings).await;
+            check_flow(flow, source, target, &mut findings);
+            let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
+            findings.extend(rights::check(config, flow, from, to).await);
         }
     }
     findings
@@ -106,7 +108,7 @@ async fn check_connection(
 
 type Seen = (Cluster, std::sync::Arc<Metadata>);
 
-async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Vec<Finding>) {
+fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Vec<Finding>) {
     let subject = format!("flow {}", flow.name);
     if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
         let message = "source and target are the same cluster".to_owned();
@@ -135,59 +137,4 @@ async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &
         format!("{} topic(s) selected", topics.len()),
         hint,
     ));
-    match wire::probe_marker_right(&target.0).await {
-        Ok(true) => {
-            findings.push(finding(
-                Level::Ok,
-                &subject,
-                "holes can be filled: offsets can be identical".to_owned(),
-                None,
-            ));
-        }
-        Ok(false) => {
-            let level = if flow.offsets == OffsetsMode::Identical {
-                Level::Error
-            } else {
-                Level::Warning
-            };
-            findings.push(finding(
-                level,
-                &subject,
-                "holes can't be filled on the target, so offsets will be mapped, not identical"
-                    .to_owned(),
-                Some("grant CLUSTER_ACTION on the target cluster to Twinlog's principal"),
-            ));
-        }
-        Err(error) => findings.push(finding(Level::Error, &subject, error.to_string(), None)),
-    }
-    if !flow.groups.include().is_empty() {
-        for (cluster, side) in [(&source.0, "source"), (&target.0, "target")] {
-            findings.push(check_groups(&subject, cluster, side).await);
-        }
-    }
-}
-
-/// How the groups of one cluster would be watched.
-async fn check_groups(subject: &str, cluster: &Cluster, side: &str) -> Finding {
-    match groups::way(cluster).await {
-        Ok(Way::Tail) => finding(
-            Level::Ok,
-            subject,
-            format!("groups on the {side} are followed as they commit"),
-            None,
-        ),
-        Ok(Way::Poll) => finding(
-            Level::Warning,
-            subject,
-            format!(
-                "groups on the {side} ({}) are asked for every 0.25 to 5 s, since \
-                 __consumer_offsets may not be read: commits take longer to be seen",
-                cluster.name()
-            ),
-            Some(
-                "grant READ and DESCRIBE on topic __consumer_offsets to Twinlog's principal there",
-            ),
-        ),
-        Err(error) => finding(Level::Error, subject, error.to_string(), None),
-    }
 }

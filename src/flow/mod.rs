@@ -26,6 +26,7 @@ mod position;
 mod positions;
 mod prefix;
 mod resume;
+mod rights;
 mod run;
 mod shared;
 mod sink;

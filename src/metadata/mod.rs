@@ -18,7 +18,7 @@ mod configs;
 mod context;
 mod follow;
 mod pass;
-mod quotas;
+pub mod quotas;
 mod users;
 
 pub use configs::configs_at_creation;

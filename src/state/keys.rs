@@ -124,3 +124,13 @@ pub fn acls(flow: &str) -> String {
 pub fn release(flow: &str) -> String {
     format!("release/{flow}")
 }
+
+/// A [`QuotaRecord`](super::QuotaRecord), by an entity's text without `/` in its names.
+pub fn quota(flow: &str, entity: &str) -> String {
+    format!("{}{entity}", quotas(flow))
+}
+
+/// What the keys of a flow's quotas begin with.
+pub fn quotas(flow: &str) -> String {
+    format!("quota/{flow}/")
+}

@@ -13,6 +13,7 @@ mod store;
 
 pub use records::{
     AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
-    MapRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord,
+    MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
+    TopicRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -199,3 +199,33 @@ pub struct ReleaseRecord {
     /// When that was last changed, milliseconds since the epoch.
     pub released_at_ms: i64,
 }
+
+/// `quota/<flow>/<entity>`: what this flow set of a quota entity on the target, and what it keeps
+/// ready. Values are decimal text, since JSON has no number for all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Whom the quotas are for: `user` and `client-id` with their name, `null` for the default.
+    pub entity: std::collections::BTreeMap<String, Option<String>>,
+    /// By key what was set, stored before it was.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub made: std::collections::BTreeMap<String, MadeQuota>,
+    /// By key what the failover sets.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub held: std::collections::BTreeMap<String, String>,
+}
+
+/// One quota of [`QuotaRecord::made`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeQuota {
+    /// The value, and before it the one that it was to replace if that was ours too: until the
+    /// answer arrives, either may be there.
+    pub values: Vec<String>,
+    /// Set by the failover: following leaves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+    /// What the target had before the failover set it, if that wasn't ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}

@@ -16,8 +16,11 @@ mod offset_for_leader_epoch;
 mod one;
 mod partition;
 mod producers;
+mod quotas;
 mod records;
 mod retry;
+mod rights;
+mod scram;
 mod topics;
 
 pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, describe_acls};
@@ -27,7 +30,8 @@ pub use configs::{
 };
 pub use groups::{
     GroupOffset, ListedGroup, StartOffsets, alter_share_group_offsets, commit_group_offsets,
-    delete_groups, describe_share_group_offsets, fetch_group_offsets, is_unsupported, list_groups,
+    delete_groups, describe_share_group_offsets, fetch_group_offsets, group_rights, is_unsupported,
+    list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets};
 pub use many::{FetchFrom, fetch_many};
@@ -36,5 +40,10 @@ pub use offset_for_leader_epoch::offset_for_leader_epoch;
 pub use one::{FetchOne, fetch_one, produce_one};
 pub use partition::TopicPartition;
 pub use producers::{ProducerState, describe_producers, init_producer_id};
+pub use quotas::{
+    ClientQuotas, QuotaChange, QuotaEntity, alter_client_quotas, describe_client_quotas,
+};
 pub use records::delete_records;
+pub use rights::{Operation, Rights, cluster_rights, topic_rights};
+pub use scram::{ScramMechanism, ScramUsers, describe_scram_users};
 pub use topics::{create_partitions, create_topic, delete_topic};
