@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::rights;
-use super::run::cluster;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
 use super::topics;
 use crate::config::{Config, FlowConfig};
+use crate::connect;
 use crate::telemetry::finding::{Finding, Level};
 use crate::wire::{Cluster, Metadata};
 
@@ -24,11 +24,12 @@ fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> 
     }
 }
 
-async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, String> {
+/// What a cluster says, or why it says nothing and what can be done about it.
+async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, (String, Option<String>)> {
     match tokio::time::timeout(ANSWER, cluster.metadata(None)).await {
         Ok(Ok(metadata)) => Ok(metadata),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+        Ok(Err(error)) => Err((error.without_hint(), error.hint().map(str::to_owned))),
+        Err(_) => Err((format!("no answer within {} s", ANSWER.as_secs()), None)),
     }
 }
 
@@ -37,7 +38,8 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeMap::new();
     for (name, section) in &config.clusters {
-        let cluster = cluster(section);
+        let access = connect::Access::new(section);
+        let cluster = access.cluster();
         let subject = format!("cluster {name}");
         match metadata(&cluster).await {
             Ok(metadata) => {
@@ -52,18 +54,16 @@ pub async fn check(config: &Config) -> Vec<Finding> {
                     ),
                     None,
                 ));
-                check_api(&cluster, &subject, &mut findings).await;
+                check_connection(&access, &cluster, &subject, &mut findings).await;
                 seen.insert(name.clone(), (cluster, metadata));
             }
-            Err(error) => findings.push(finding(
-                Level::Error,
-                &subject,
-                format!(
-                    "can't be reached at {}: {error}",
-                    section.bootstrap.join(", ")
-                ),
-                Some("check bootstrap.servers, and that this machine may connect to it"),
-            )),
+            Err((error, hint)) => {
+                let servers = section.bootstrap.join(", ");
+                let message = format!("can't be reached at {servers}: {error}");
+                let usual = "check bootstrap.servers and security.protocol, and that this machine may connect to it";
+                let hint = hint.as_deref().unwrap_or(usual);
+                findings.push(finding(Level::Error, &subject, message, Some(hint)));
+            }
         }
     }
     for flow in config.flows.values() {
@@ -76,8 +76,13 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The oldest protocol that the data path can use.
-async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>) {
+/// How the cluster is reached, by both clients, and the oldest protocol that the data path can use.
+async fn check_connection(
+    access: &connect::Access,
+    cluster: &Cluster,
+    subject: &str,
+    findings: &mut Vec<Finding>,
+) {
     let connection = match cluster.any_connection().await {
         Ok(connection) => connection,
         Err(error) => {
@@ -85,6 +90,7 @@ async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>
             return;
         }
     };
+    findings.extend(connect::check(access, &connection).await);
     use kafka_protocol::messages::{FetchRequest, ProduceRequest};
     let fetch = connection.version::<FetchRequest>(i16::MAX).unwrap_or(-1);
     let produce = connection.version::<ProduceRequest>(i16::MAX).unwrap_or(-1);

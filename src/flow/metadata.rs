@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use super::deleted::gone_topics;
 use super::shared::Flow;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::metadata::{Context, MirroredTopic, Topics};
 use crate::state::StateStore;
+use crate::telemetry::metadata::Drift;
+use crate::telemetry::progress::now_ms;
 use crate::wire::{Cluster, Metadata};
 
 /// What following a running flow's metadata needs.
@@ -35,6 +38,11 @@ pub(super) fn context_for_plan(
     store: Option<Arc<StateStore>>,
     mirrored: Vec<MirroredTopic>,
 ) -> Context {
+    let on_delete = config.metadata.on_delete;
+    let gone = store
+        .as_deref()
+        .map(|store| gone_topics(store, &config.name, on_delete, now_ms()));
+    let gone = gone.into_iter().flatten().map(|(_, drift)| drift).collect();
     Context {
         flow: config.name.clone(),
         source_name: config.source.clone(),
@@ -43,7 +51,7 @@ pub(super) fn context_for_plan(
         store,
         selected: config.topics.clone(),
         rename: config.rename.clone(),
-        topics: Arc::new(Remembered(mirrored)),
+        topics: Arc::new(Remembered { mirrored, gone }),
         rules: config.metadata.clone(),
         own_principal: own_principal(config, target_section),
         own_client_id: target_section.client_id.clone(),
@@ -86,15 +94,28 @@ impl Topics for Flow {
             .collect()
     }
 
-    fn configs_changed(&self, _source_topics: &[String]) {}
+    fn drift(&self) -> Vec<Drift> {
+        self.gone_topics()
+    }
+
+    fn configs_changed(&self, source_topics: &[String]) {
+        self.note_stale(source_topics);
+    }
 }
 
 /// The copied topics as the state topic remembers them.
-struct Remembered(Vec<MirroredTopic>);
+struct Remembered {
+    mirrored: Vec<MirroredTopic>,
+    gone: Vec<Drift>,
+}
 
 impl Topics for Remembered {
     fn mirrored(&self) -> Vec<MirroredTopic> {
-        self.0.clone()
+        self.mirrored.clone()
+    }
+
+    fn drift(&self) -> Vec<Drift> {
+        self.gone.clone()
     }
 
     fn configs_changed(&self, _source_topics: &[String]) {}

@@ -13,6 +13,7 @@
 mod budget;
 mod check;
 mod claim;
+mod deleted;
 mod discovery;
 mod error;
 mod guard;
@@ -39,7 +40,8 @@ mod translate;
 mod work;
 
 pub use check::check;
+pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};
 pub use plan::plan;
-pub use run::{cluster, run_flow};
+pub use run::run_flow;
 pub use translate::{PositionMap, TranslateError, Translated, position_map};

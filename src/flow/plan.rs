@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::metadata::{context_for_plan, replicas};
-use super::run::cluster;
 use super::topics;
 use crate::config::{ClusterSection, Config, FlowConfig};
+use crate::connect::cluster;
 use crate::metadata::{self, MirroredTopic};
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::PlannedChange;

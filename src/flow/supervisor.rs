@@ -193,6 +193,10 @@ impl Supervisor {
             if let Some(entry) = self.entries.get_mut(&key) {
                 let same = entry.topic.record.source_topic_id == topic.record.source_topic_id
                     && entry.topic.record.target_topic_id == topic.record.target_topic_id;
+                // Rules are fixed while a partition is open.
+                let same = same
+                    && (entry.topic.rules == topic.rules
+                        || !matches!(entry.status, Status::Open { .. }));
                 if same && !matches!(entry.status, Status::Stopped) {
                     entry.topic = topic.clone();
                     continue;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::{MetadataRules, Rename, Selector};
 use crate::state::StateStore;
+use crate::telemetry::metadata::Drift;
 use crate::wire::Cluster;
 
 /// A topic that is copied.
@@ -21,6 +22,9 @@ pub struct MirroredTopic {
 pub trait Topics: Send + Sync {
     /// The topics whose counterparts exist.
     fn mirrored(&self) -> Vec<MirroredTopic>;
+
+    /// What differs about topics as a whole: copies of topics that are gone from the source.
+    fn drift(&self) -> Vec<Drift>;
 
     /// Configs of these source topics' copies were changed: what was derived from them is stale.
     fn configs_changed(&self, source_topics: &[String]);

@@ -13,7 +13,7 @@
 //! be: what we made (so that only that is ever removed) and what is held for the failover, both in
 //! the state topic. A pass that finds both clusters as the last one left them changes nothing.
 
-mod acls;
+pub mod acls;
 mod configs;
 mod context;
 mod follow;
@@ -21,5 +21,6 @@ mod pass;
 pub mod quotas;
 mod users;
 
+pub use configs::configs_at_creation;
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};

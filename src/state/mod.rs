@@ -12,7 +12,8 @@ mod records;
 mod store;
 
 pub use records::{
-    Claim, FlowRecord, GapRecord, GroupPositions, MadeQuota, MapRecord, QuotaRecord, SeenRecord,
-    ShareOffset, ShareOffsets, TopicRecord,
+    AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
+    MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
+    TopicRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -5,6 +5,7 @@ mod groups;
 mod idle;
 mod latency;
 mod longline;
+mod metadata;
 mod start;
 mod throughput;
 
@@ -38,11 +39,13 @@ pub enum Scenario {
     Longline,
     /// Consumer groups' positions.
     Groups,
+    /// Configs and ACLs.
+    Metadata,
 }
 
 impl Scenario {
     /// In the order in which they run.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Throughput,
         Self::Small,
         Self::Latency,
@@ -51,6 +54,7 @@ impl Scenario {
         Self::Idle,
         Self::Longline,
         Self::Groups,
+        Self::Metadata,
     ];
 
     /// As on the command line.
@@ -64,6 +68,7 @@ impl Scenario {
             Self::Idle => "idle",
             Self::Longline => "longline",
             Self::Groups => "groups",
+            Self::Metadata => "metadata",
         }
     }
 
@@ -83,6 +88,7 @@ impl Scenario {
             Self::Idle => idle::run(options),
             Self::Longline => longline::run(options),
             Self::Groups => groups::run(options),
+            Self::Metadata => metadata::run(options),
         }
     }
 }

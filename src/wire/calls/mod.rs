@@ -5,6 +5,7 @@
 //! Calls ask again with refreshed metadata, for up to five seconds (two for a partition that the
 //! cluster doesn't know), then give the last error.
 
+mod acls;
 mod by_leader;
 mod configs;
 mod groups;
@@ -22,8 +23,10 @@ mod rights;
 mod scram;
 mod topics;
 
+pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, describe_acls};
 pub use configs::{
-    ConfigValue, describe_broker_config, describe_topic_configs, incremental_alter_topic_configs,
+    ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
+    describe_broker_config, describe_topic_configs, describe_topic_configs_at,
 };
 pub use groups::{
     GroupOffset, ListedGroup, StartOffsets, alter_share_group_offsets, commit_group_offsets,
