@@ -5,17 +5,13 @@ mod support;
 
 use std::time::Duration;
 
-use kafka_protocol::messages::create_acls_request::AclCreation;
-use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
-use kafka_protocol::messages::{CreateAclsRequest, DeleteAclsRequest};
 use serde_json::Value;
+use support::acls::{self, Acl, Kind, Operation, Resource};
 use support::flow::{flow_config, is_caught_up, topic_status};
-use support::operator::{call, text};
 use support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Security, Transactions, Twinlog, await_same,
-    create_topic, eventually,
+    create_topic, eventually, quotas, topic_configs,
 };
-use twinlog::wire::{self, QuotaChange, QuotaEntity};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -85,57 +81,38 @@ fn documented() -> Vec<Grant> {
 }
 
 impl Grant {
-    fn numbers(&self) -> (i8, i8, i8) {
-        let kind = match self.kind.as_str() {
-            "topic" => 2,
-            "group" => 3,
-            _ => 4,
+    fn acl(&self) -> Acl {
+        use Operation::*;
+        let known = [
+            Read,
+            Write,
+            Create,
+            Delete,
+            Alter,
+            Describe,
+            ClusterAction,
+            DescribeConfigs,
+            AlterConfigs,
+        ];
+        let mut known = known.into_iter();
+        let operation = known.find(|known| format!("{known:?}") == self.operation);
+        let operation = operation.unwrap_or_else(|| panic!("{self:?}"));
+        let resource = match (self.kind.as_str(), self.prefixed) {
+            ("cluster", _) => Resource::cluster(),
+            ("topic", false) => Resource::topic(&self.name),
+            ("topic", true) => Resource::prefixed(Kind::Topic, &self.name),
+            ("group", true) => Resource::prefixed(Kind::Group, &self.name),
+            _ => panic!("{self:?}"),
         };
-        let pattern = if self.prefixed { 4 } else { 3 };
-        let operation = match self.operation.as_str() {
-            "Read" => 3,
-            "Write" => 4,
-            "Create" => 5,
-            "Delete" => 6,
-            "Alter" => 7,
-            "Describe" => 8,
-            "ClusterAction" => 9,
-            "DescribeConfigs" => 10,
-            "AlterConfigs" => 11,
-            other => panic!("{other} is no operation"),
-        };
-        (kind, pattern, operation)
-    }
-
-    fn add(&self, bootstrap: &str) {
-        let (kind, pattern, operation) = self.numbers();
-        let acl = AclCreation::default()
-            .with_resource_type(kind)
-            .with_resource_name(text(&self.name))
-            .with_resource_pattern_type(pattern)
-            .with_principal(text("User:twinlog"))
-            .with_host(text("*"))
-            .with_operation(operation)
-            .with_permission_type(3);
-        let request = CreateAclsRequest::default().with_creations(vec![acl]);
-        let results = call(bootstrap, request, 3).results;
-        assert!(results.iter().all(|r| r.error_code == 0), "{results:?}");
+        Acl::allow("User:twinlog", operation, resource)
     }
 
     fn remove(&self, bootstrap: &str) {
-        let (kind, pattern, operation) = self.numbers();
-        let filter = DeleteAclsFilter::default()
-            .with_resource_type_filter(kind)
-            .with_resource_name_filter(Some(text(&self.name)))
-            .with_pattern_type_filter(pattern)
-            .with_principal_filter(Some(text("User:twinlog")))
-            .with_host_filter(Some(text("*")))
-            .with_operation(operation)
-            .with_permission_type(3);
-        let request = DeleteAclsRequest::default().with_filters(vec![filter]);
-        let results = call(bootstrap, request, 3).filter_results;
-        assert_eq!(results[0].error_code, 0, "{results:?}");
-        assert_eq!(results[0].matching_acls.len(), 1, "{self:?}: {results:?}");
+        acls::remove(bootstrap, &self.acl());
+    }
+
+    fn add(&self, bootstrap: &str) {
+        acls::add(bootstrap, &[self.acl()]);
     }
 }
 
@@ -218,27 +195,52 @@ fn await_on_target(pair: &Pair, group: &str, topic: &str, wanted: i64) {
     );
 }
 
-fn operator(bootstrap: &str) -> wire::Cluster {
-    support::flow::wire_cluster(&support::logins::internal(bootstrap))
+fn user(name: &str) -> quotas::Entity {
+    quotas::entity(&[("user", Some(name))])
 }
 
-fn set_quota(bootstrap: &str, user: &str, value: f64) {
-    let change = QuotaChange {
-        entity: QuotaEntity::new([("user", Some(user))]),
-        key: "producer_byte_rate".to_owned(),
-        value: Some(value),
-    };
-    let cluster = operator(bootstrap);
-    let outcomes = support::flow::block_on(wire::alter_client_quotas(&cluster, &[change]));
-    assert!(outcomes.expect("an answer").iter().all(Result::is_ok));
+fn set_quota(bootstrap: &str, name: &str, value: f64) {
+    quotas::set(
+        bootstrap,
+        &user(name),
+        &[("producer_byte_rate", Some(value))],
+    );
 }
 
-fn quota(bootstrap: &str, user: &str) -> Option<f64> {
-    let cluster = operator(bootstrap);
-    let quotas = support::flow::block_on(wire::describe_client_quotas(&cluster));
-    let entity = QuotaEntity::new([("user", Some(user))]);
-    let quotas = quotas.expect("quotas");
-    quotas.get(&entity)?.get("producer_byte_rate").copied()
+fn quota(bootstrap: &str, name: &str) -> Option<f64> {
+    let all = quotas::list(bootstrap);
+    all.get(&user(name))?.get("producer_byte_rate").copied()
+}
+
+fn await_retention(bootstrap: &str, topic: &str, wanted: &str) {
+    eventually(
+        DEADLINE,
+        "the topic's retention follows",
+        || match topic_configs::own(bootstrap, topic).remove("retention.ms") {
+            Some(found) if found == wanted => Ok(()),
+            found => Err(found),
+        },
+    );
+}
+
+/// What reads and doesn't write follows at once.
+fn alice_reads() -> Acl {
+    Acl::allow(
+        "User:alice",
+        Operation::Read,
+        Resource::topic("shop.orders"),
+    )
+}
+
+fn await_acl(bootstrap: &str) {
+    eventually(DEADLINE, "the ACL follows", || {
+        let found = acls::list(bootstrap);
+        if found.contains(&alice_reads()) {
+            Ok(())
+        } else {
+            Err(found)
+        }
+    });
 }
 
 fn await_quota(bootstrap: &str, user: &str, wanted: f64) {
@@ -289,8 +291,9 @@ fn the_documented_rights_are_enough_and_each_of_them_counts() {
     Transactions::new(Load::new("shop.orders", 10), 6).produce(&pair.source);
     support::groups::commit(&pair.source, "shop.billing", &[("shop.orders", 0, 7)]);
     set_quota(&pair.source, "alice", 1024.0);
+    acls::add(&pair.source, &[alice_reads()]);
     let config = pair.config("all", "shop[.]orders", "");
-    let twinlog = Twinlog::start(&config);
+    let mut twinlog = Twinlog::start(&config);
     let status = twinlog.wait_until(DEADLINE, "the topic is copied", |status| {
         is_caught_up(status, "shop.orders", 0)
     });
@@ -299,6 +302,10 @@ fn the_documented_rights_are_enough_and_each_of_them_counts() {
     await_on_target(&pair, "shop.billing", "shop.orders", 7);
     await_ways(&twinlog, "tail");
     await_quota(&pair.target, "alice", 1024.0);
+    await_acl(&pair.target);
+    await_retention(&pair.target, "shop.orders", "123456789");
+    topic_configs::set(&pair.source, "shop.orders", "retention.ms", "987654321");
+    await_retention(&pair.target, "shop.orders", "987654321");
     let gap = |status: &Value| {
         let attention = status["flows"][0]["metadata"]["attention"]
             .as_array()
@@ -312,11 +319,18 @@ fn the_documented_rights_are_enough_and_each_of_them_counts() {
     twinlog.wait_until(DEADLINE, "the missing user is listed", gap);
     support::users::create(&pair.target, "alice");
     twinlog.wait_until(DEADLINE, "the gap is closed", |status| !gap(status));
+    // What it brings of the source's ACLs, its own among them, isn't to be waited for below.
+    assert!(twinlog.terminate().success());
     let problems = complaints(&twinlog);
     assert!(problems.is_empty(), "{problems:#?}");
 
     for grant in documented() {
         grant.remove(pair.side(&grant));
+        // The brokers take ALTER on the cluster for CLUSTER_ACTION as well.
+        let other = (grant.operation == "ClusterAction").then(|| find("Alter", "cluster"));
+        if let Some(other) = &other {
+            other.remove(&pair.target);
+        }
         eventually(DEADLINE, &format!("check notices: {grant:?}"), || {
             // Creating is asked for only where there is something to create.
             if grant.operation == "Create" {
@@ -344,6 +358,9 @@ fn the_documented_rights_are_enough_and_each_of_them_counts() {
             }
         });
         grant.add(pair.side(&grant));
+        if let Some(other) = &other {
+            other.add(&pair.target);
+        }
     }
     eventually(DEADLINE, "all rights are back", || {
         match complaints(&twinlog) {
@@ -351,6 +368,14 @@ fn the_documented_rights_are_enough_and_each_of_them_counts() {
             found => Err(found),
         }
     });
+}
+
+/// A right on the target.
+fn find(operation: &str, kind: &str) -> Grant {
+    let mut grants = documented().into_iter();
+    let is_it =
+        |grant: &Grant| !grant.on_source && grant.operation == operation && grant.kind == kind;
+    grants.find(is_it).expect("a documented right")
 }
 
 fn without(pair: &Pair, on_source: bool, operation: &str, kind: &str, name: &str) {
@@ -391,6 +416,7 @@ fn without_the_optional_rights_happens_what_is_said() {
     Transactions::new(Load::new("shop.orders", 10), 6).produce(&pair.source);
     support::groups::commit(&pair.source, "shop.billing", &[("shop.orders", 0, 3)]);
     set_quota(&pair.source, "alice", 1024.0);
+    acls::add(&pair.source, &[alice_reads()]);
     let config = pair.config("few", "shop[.]orders", "");
     let twinlog = Twinlog::start(&config);
     let status = twinlog.wait_until(DEADLINE, "the topic is copied", |status| {
@@ -417,8 +443,14 @@ fn without_the_optional_rights_happens_what_is_said() {
     for side in ["source", "target"] {
         await_obstacle(&twinlog, "quota", side, "DescribeConfigs");
         await_obstacle(&twinlog, "user", side, "Describe");
+        await_obstacle(&twinlog, "acl", side, "DESCRIBE");
     }
     assert_eq!(quota(&pair.target, "alice"), None);
+    assert!(!acls::list(&pair.target).contains(&alice_reads()));
+    assert_eq!(
+        topic_configs::own(&pair.target, "shop.orders").get("retention.ms"),
+        None
+    );
 
     // Rights that come are used without a restart.
     let grants = documented();
@@ -426,4 +458,5 @@ fn without_the_optional_rights_happens_what_is_said() {
         grant.add(pair.side(grant));
     }
     await_quota(&pair.target, "alice", 1024.0);
+    await_acl(&pair.target);
 }

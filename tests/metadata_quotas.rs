@@ -247,7 +247,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
     from.await_ready();
     to.await_ready();
     let (source, target) = (from.bootstrap(), to.bootstrap());
-    set(&source, DEFAULT_USER, "producer_byte_rate", Some(7.5));
+    set(&source, DEFAULT_USER, "producer_byte_rate", Some(7.0));
     set(&source, DEFAULT_CLIENT, "consumer_byte_rate", Some(8.0));
     set(&target, DEFAULT_CLIENT, "consumer_byte_rate", Some(80.0));
     let mut twinlog = Twinlog::start(&flow_config("held", "held", &source, &target, ""));
@@ -272,7 +272,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
         let store = open().await.expect("the state");
         let held = quotas::held(&store, "held").expect("readable");
         let values: Vec<f64> = held.iter().map(|held| held.value).collect();
-        assert_eq!(values, [8.0, 7.5], "{held:?}");
+        assert_eq!(values, [8.0, 7.0], "{held:?}");
         let done = quotas::release(&cluster, &store, "held")
             .await
             .expect("done");
@@ -280,7 +280,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
         assert!(done.iter().all(|(_, outcome)| outcome.is_ok()), "{done:?}");
     });
     eventually(FOLLOWED, "both are set", || match both() {
-        (Some(7.5), Some(8.0)) => Ok(()),
+        (Some(7.0), Some(8.0)) => Ok(()),
         found => Err(found),
     });
     // Another process goes on where the first one ended.
