@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::format::{clean, plural};
 use super::{Exit, output};
 use crate::config::{Config, FlowConfig};
-use crate::flow;
+use crate::connect;
 use crate::metadata::acls::{self, Change, HeldAcl, ReleaseDone, ReleaseError, ReleasePlan, Which};
 use crate::state::StateStore;
 use crate::wire::Cluster;
