@@ -12,6 +12,8 @@ use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
 use support::flow::{block_on, flow_config, wire_cluster};
 use support::{Cluster, ClusterOptions, KafkaVersion, Twinlog, eventually, pair};
+use twinlog::metadata::quotas;
+use twinlog::state::StateStore;
 use twinlog::wire::{self, ClientQuotas, QuotaChange, QuotaEntity};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -39,12 +41,12 @@ fn set(bootstrap: &str, components: Entity<'_>, key: &str, value: Option<f64>) {
     }
 }
 
-fn quotas(bootstrap: &str) -> ClientQuotas {
+fn quotas_of(bootstrap: &str) -> ClientQuotas {
     block_on(wire::describe_client_quotas(&wire_cluster(bootstrap))).expect("quotas")
 }
 
 fn quota(bootstrap: &str, components: Entity<'_>, key: &str) -> Option<f64> {
-    quotas(bootstrap)
+    quotas_of(bootstrap)
         .get(&entity(components))?
         .get(key)
         .copied()
@@ -150,7 +152,7 @@ fn quotas_of_every_kind_follow_and_what_would_throttle_twinlog_is_held() {
             && name("ip").is_none()
     };
     eventually(DEADLINE, "the target has the source's quotas", || {
-        let (wanted, found) = (quotas(&source), quotas(&target));
+        let (wanted, found) = (quotas_of(&source), quotas_of(&target));
         for (entity, wanted) in &wanted {
             if entity.components.contains_key("ip")
                 || entity.components.values().all(Option::is_none)
@@ -235,6 +237,74 @@ fn quotas_of_every_kind_follow_and_what_would_throttle_twinlog_is_held() {
             found => Err(found),
         },
     );
+}
+
+/// With the source gone, or not: it isn't asked.
+#[test]
+fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
+    let start = |name| Cluster::launch(KafkaVersion::V4_3, ClusterOptions::named(name));
+    let (mut from, mut to) = (start("held-source"), start("held-target"));
+    from.await_ready();
+    to.await_ready();
+    let (source, target) = (from.bootstrap(), to.bootstrap());
+    set(&source, DEFAULT_USER, "producer_byte_rate", Some(7.0));
+    set(&source, DEFAULT_CLIENT, "consumer_byte_rate", Some(8.0));
+    set(&target, DEFAULT_CLIENT, "consumer_byte_rate", Some(80.0));
+    let mut twinlog = Twinlog::start(&flow_config("held", "held", &source, &target, ""));
+    let (user, client) = (
+        ("quota", "user <default>", "producer_byte_rate"),
+        ("quota", "client-id <default>", "consumer_byte_rate"),
+    );
+    await_drift(&twinlog, user, "hold");
+    await_drift(&twinlog, client, "hold");
+    assert!(twinlog.terminate().success());
+    drop(from);
+
+    let both = || {
+        (
+            quota(&target, DEFAULT_USER, "producer_byte_rate"),
+            quota(&target, DEFAULT_CLIENT, "consumer_byte_rate"),
+        )
+    };
+    block_on(async {
+        let cluster = wire_cluster(&target);
+        let open = || StateStore::open(&cluster, "held");
+        let store = open().await.expect("the state");
+        let held = quotas::held(&store, "held").expect("readable");
+        let values: Vec<f64> = held.iter().map(|held| held.value).collect();
+        assert_eq!(values, [8.0, 7.0], "{held:?}");
+        let done = quotas::release(&cluster, &store, "held")
+            .await
+            .expect("done");
+        assert_eq!(done.len(), 2);
+        assert!(done.iter().all(|(_, outcome)| outcome.is_ok()), "{done:?}");
+    });
+    eventually(FOLLOWED, "both are set", || match both() {
+        (Some(7.0), Some(8.0)) => Ok(()),
+        found => Err(found),
+    });
+    // Another process goes on where the first one ended.
+    block_on(async {
+        let cluster = wire_cluster(&target);
+        let store = StateStore::open(&cluster, "held").await.expect("the state");
+        assert_eq!(quotas::held(&store, "held").expect("readable"), []);
+        let again = quotas::release(&cluster, &store, "held")
+            .await
+            .expect("done");
+        assert!(again.is_empty(), "{again:?}");
+        let back = quotas::withdraw(&cluster, &store, "held")
+            .await
+            .expect("done");
+        assert_eq!(back.len(), 2);
+        assert!(back.iter().all(|(_, outcome)| outcome.is_ok()), "{back:?}");
+        assert_eq!(quotas::held(&store, "held").expect("readable").len(), 2);
+    });
+    eventually(FOLLOWED, "what was there before is there", || {
+        match both() {
+            (None, Some(80.0)) => Ok(()),
+            found => Err(found),
+        }
+    });
 }
 
 fn await_quota_for(
@@ -350,7 +420,7 @@ fn a_thousand_users_follow() {
     });
     let _twinlog = Twinlog::start(&flow_config("many", "many", &source, &target, ""));
     eventually(DEADLINE, "all quotas are there", || {
-        let found = quotas(&target);
+        let found = quotas_of(&target);
         let count: usize = found
             .iter()
             .filter(|(entity, _)| entity.to_string().starts_with("user many-"))

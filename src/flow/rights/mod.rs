@@ -2,14 +2,14 @@
 
 mod table;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use self::table::{Need, On, RIGHTS, Right, Side};
 use super::metadata::own_principal;
 use super::topics;
 use crate::config::{Config, FlowConfig, OffsetsMode};
 use crate::groups::{self, Way};
-use crate::state::STATE_TOPIC;
+use crate::state::{STATE_TOPIC, StateStore, keys};
 use crate::telemetry::finding::Finding;
 use crate::wire::{self, Cluster, Metadata, Operation, Rights, WireError};
 
@@ -32,10 +32,10 @@ pub(super) async fn check(
     if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
         return Vec::new();
     }
-    let names: Vec<String> = topics::selected(flow, source.1)
-        .into_iter()
-        .map(|(name, _)| name.clone())
-        .collect();
+    let selected = topics::selected(flow, source.1).into_iter();
+    let mut names: BTreeSet<String> = selected.map(|(name, _)| name.clone()).collect();
+    names.extend(unseen(flow, source.1, target.0).await);
+    let names = Vec::from_iter(names);
     let copies = names
         .iter()
         .map(|name| flow.rename.apply(&flow.source, name));
@@ -82,6 +82,25 @@ pub(super) async fn check(
         }
     }
     findings
+}
+
+/// Topics that the flow must know of and the source doesn't show: those that were copied, and those
+/// that `topics.include` has by their names. What isn't there at all isn't missed: its rights are.
+async fn unseen(flow: &FlowConfig, source: &Metadata, target: &Cluster) -> Vec<String> {
+    let store = StateStore::open_existing(target).await.ok().flatten();
+    let prefix = keys::topic(&flow.name, "");
+    let copied = store.map(|store| store.keys(&prefix)).unwrap_or_default();
+    let copied = copied.iter().map(|key| key[prefix.len()..].to_owned());
+    let is_name = |text: &&String| {
+        let letters = text.bytes();
+        // A dot in a pattern is nearly always meant as one.
+        letters
+            .into_iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let named = flow.topics.include().iter().filter(is_name).cloned();
+    let is_unseen = |name: &String| flow.topics.matches(name) && !source.topics.contains_key(name);
+    copied.chain(named).filter(is_unseen).collect()
 }
 
 /// The groups of the flow on the source, as far as they may be seen.

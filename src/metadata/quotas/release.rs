@@ -1,11 +1,10 @@
 //! What the failover does about quotas: sets what is held, and can take it back. The source isn't
 //! asked.
 
-use super::super::context::Context;
 use super::apply;
 use super::memory::{Memory, same};
 use crate::state::{StateError, StateStore};
-use crate::wire::{self, QuotaChange, QuotaEntity, WireError};
+use crate::wire::{self, Cluster, QuotaChange, QuotaEntity, WireError};
 
 /// A quota that is kept for the failover, since it would throttle Twinlog.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,23 +41,22 @@ pub type Outcome = (QuotaChange, Result<(), WireError>);
 /// # Errors
 /// When the state or the target's quotas can't be read, or the state can't be written. Nothing was
 /// changed then.
-pub async fn release(context: &Context) -> Result<Vec<Outcome>, StateError> {
-    let Some(store) = &context.store else {
-        return Ok(Vec::new());
-    };
-    let memory = Memory::read(store, &context.flow)?;
-    let target = wire::describe_client_quotas(&context.target).await?;
+pub async fn release(
+    target: &Cluster,
+    store: &StateStore,
+    flow: &str,
+) -> Result<Vec<Outcome>, StateError> {
+    let memory = Memory::read(store, flow)?;
+    let quotas = wire::describe_client_quotas(target).await?;
     let on_target = |entity: &QuotaEntity, key: &str| {
-        let quotas = target.get(entity);
+        let quotas = quotas.get(entity);
         quotas.and_then(|quotas| quotas.get(key)).copied()
     };
     let mut next = memory.clone();
     for (entity, key, _) in memory.held() {
         next.will_release(entity, key, on_target(entity, key));
     }
-    store
-        .write_all(memory.changes(&next, &context.flow)?)
-        .await?;
+    store.write_all(memory.changes(&next, flow)?).await?;
     // Also what an earlier try noted and didn't get to.
     let wanted = next.released().filter_map(|(entity, key, made)| {
         let value = *made.values.last()?;
@@ -70,7 +68,7 @@ pub async fn release(context: &Context) -> Result<Vec<Outcome>, StateError> {
         })
     });
     let changes: Vec<_> = wanted.collect();
-    let outcomes = apply::alter(&context.target, &changes).await;
+    let outcomes = apply::alter(target, &changes).await;
     Ok(changes.into_iter().zip(outcomes).collect())
 }
 
@@ -79,16 +77,17 @@ pub async fn release(context: &Context) -> Result<Vec<Outcome>, StateError> {
 ///
 /// # Errors
 /// As [`release`]; also when the state can't be written after the change.
-pub async fn withdraw(context: &Context) -> Result<Vec<Outcome>, StateError> {
-    let Some(store) = &context.store else {
-        return Ok(Vec::new());
-    };
-    let memory = Memory::read(store, &context.flow)?;
-    let target = wire::describe_client_quotas(&context.target).await?;
+pub async fn withdraw(
+    target: &Cluster,
+    store: &StateStore,
+    flow: &str,
+) -> Result<Vec<Outcome>, StateError> {
+    let memory = Memory::read(store, flow)?;
+    let quotas = wire::describe_client_quotas(target).await?;
     let mut next = memory.clone();
     let mut changes = Vec::new();
     for (entity, key, made) in memory.released() {
-        let found = target.get(entity).and_then(|quotas| quotas.get(key));
+        let found = quotas.get(entity).and_then(|quotas| quotas.get(key));
         if found.is_some_and(|found| made.is(*found)) {
             changes.push(QuotaChange {
                 entity: entity.clone(),
@@ -99,14 +98,12 @@ pub async fn withdraw(context: &Context) -> Result<Vec<Outcome>, StateError> {
             next.withdrawn(entity, key);
         }
     }
-    let outcomes = apply::alter(&context.target, &changes).await;
+    let outcomes = apply::alter(target, &changes).await;
     for (change, outcome) in changes.iter().zip(&outcomes) {
         if outcome.is_ok() {
             next.withdrawn(&change.entity, &change.key);
         }
     }
-    store
-        .write_all(memory.changes(&next, &context.flow)?)
-        .await?;
+    store.write_all(memory.changes(&next, flow)?).await?;
     Ok(changes.into_iter().zip(outcomes).collect())
 }

@@ -53,7 +53,9 @@ pub type ScramUsers = BTreeMap<String, BTreeMap<ScramMechanism, i32>>;
 /// `UnsupportedVersion` where the brokers keep no such users (KRaft before Kafka 3.5).
 pub async fn describe_scram_users(cluster: &Cluster) -> Result<ScramUsers, WireError> {
     ask_anyone(cluster, BUDGET, |connection| async move {
-        let request = DescribeUserScramCredentialsRequest::default().with_users(None);
+        // Empty is all, as null is. But on null a broker that should refuse never answers, and with
+        // that holds up all of the connection (`getErrorResponse` walks through the list).
+        let request = DescribeUserScramCredentialsRequest::default().with_users(Some(Vec::new()));
         let response = connection.call(request, VERSION_MAX).await?;
         let api = "DescribeUserScramCredentials";
         let answer = Some((response.error_code, response.error_message, ()));
