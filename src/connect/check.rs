@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::certificates::Facts;
+use crate::config::ClusterSection;
 use crate::telemetry::finding::Finding;
 use crate::wire::Connection;
 
@@ -15,15 +16,21 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// How long it is waited between looks at the clock.
 const TURN: Duration = Duration::from_millis(200);
 
+/// What somebody should know about a section, whether or not the cluster can be reached.
+pub fn notes(section: &ClusterSection) -> Vec<Finding> {
+    let subject = format!("cluster {}", section.name);
+    let notes = section.notes.iter();
+    notes
+        .map(|note| Finding::warning(&subject, &note.message).with_hint(&note.hint))
+        .collect()
+}
+
 /// How a cluster is reached, given a connection of ours to it, and whether librdkafka gets there
 /// with the same section.
 pub async fn check(access: &Access, connection: &Connection) -> Vec<Finding> {
     let section = access.section();
     let subject = format!("cluster {}", section.name);
     let mut findings = vec![Finding::ok(&subject, how(access, connection))];
-    for note in &section.notes {
-        findings.push(Finding::warning(&subject, &note.message).with_hint(&note.hint));
-    }
     findings.extend(certificates(access, connection, &subject));
     findings.push(librdkafka(access, &subject).await);
     findings

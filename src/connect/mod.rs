@@ -19,7 +19,7 @@ use crate::config::ClusterSection;
 use crate::wire::Cluster;
 
 pub use access::Access;
-pub use check::check;
+pub use check::{check, notes};
 pub use librdkafka::Context;
 
 /// Our own client for a cluster of the config. Connects nothing yet; a certificate or key that

@@ -41,6 +41,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         let access = connect::Access::new(section);
         let cluster = access.cluster();
         let subject = format!("cluster {name}");
+        findings.extend(connect::notes(section));
         match metadata(&cluster).await {
             Ok(metadata) => {
                 findings.push(finding(

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rand::Rng;
 use tokio::time::Instant;
 
-use super::backoff;
 use super::error::WireError;
 
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -54,9 +54,9 @@ impl Refusals {
         let mut entries = self.lock();
         let entry = entries.entry(address.to_owned()).or_default();
         let failures = entry.refused.as_ref().map_or(0, |refused| refused.failures);
-        // `delay` lies between its bounds: the lower one grows here too, the jitter is on top.
         let least = WAIT_MIN.saturating_mul(1 << failures.min(16)).min(WAIT_MAX);
-        let wait = backoff::delay(0, least, least.mul_f64(1.2));
+        // A little more, so that those that were refused together don't come back together.
+        let wait = least.mul_f64(rand::rng().random_range(1.0..1.2));
         entry.refused = Some(Refused {
             failures: failures + 1,
             not_before: Instant::now() + wait,

@@ -194,6 +194,42 @@ async fn proving_it_again_under_load_loses_nothing() {
     );
 }
 
+/// What is held back goes out in the order in which it was started, behind what was on its way.
+#[tokio::test]
+async fn proving_it_again_keeps_the_order_of_the_wire() {
+    let (broker, fake) = serve(Broker {
+        mechanisms: ALL.to_vec(),
+        lifetime_ms: 500,
+        slowness: Duration::from_millis(30),
+        ..Broker::default()
+    })
+    .await;
+    let cluster = cluster(&fake, "PLAIN", "pencil");
+    let connection = soon(cluster.connection(-1, Role::Produce(0)))
+        .await
+        .expect("connects");
+    let mut started = 0;
+    let mut waiting = std::collections::VecDeque::new();
+    soon(async {
+        while broker.done.load(Ordering::SeqCst) < 4 {
+            let request = InitProducerIdRequest::default().with_producer_id(ProducerId(started));
+            waiting.push_back(connection.start(&request, 4).expect("starts"));
+            started += 1;
+            if waiting.len() == 50 {
+                let first = waiting.pop_front().expect("50 of them");
+                first.await.expect("answered");
+            }
+        }
+        for answer in waiting {
+            answer.await.expect("answered");
+        }
+    })
+    .await;
+    let marks = broker.marks.lock().expect("fine").clone();
+    assert_eq!(marks, (0..started).collect::<Vec<_>>());
+    assert_eq!(*broker.offences.lock().expect("fine"), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_proof_that_is_not_taken_any_more_ends_the_connection() {
     let (broker, fake) = serve(Broker {

@@ -69,6 +69,8 @@ pub(super) struct Broker {
     pub(super) connections: AtomicUsize,
     /// What a real broker would have closed the connection for.
     pub(super) offences: Mutex<Vec<String>>,
+    /// The marks of ordinary requests, in the order of the wire.
+    pub(super) marks: Mutex<Vec<i64>>,
     /// First messages of OAUTHBEARER.
     pub(super) tokens: Mutex<Vec<String>>,
 }
@@ -144,13 +146,13 @@ async fn serve(mut peer: Peer, broker: &Broker) {
                 if until.is_some_and(|until| Instant::now() > until) {
                     return broker.offence(format!("request {api} after the session was over"));
                 }
-                ordinary(&mut peer, &asked, port).await;
+                ordinary(&mut peer, &asked, port, broker).await;
             }
         }
     }
 }
 
-async fn ordinary(peer: &mut Peer, asked: &Asked, port: i32) {
+async fn ordinary(peer: &mut Peer, asked: &Asked, port: i32, broker: &Broker) {
     let (id, version) = (
         asked.header.correlation_id,
         asked.header.request_api_version,
@@ -164,6 +166,8 @@ async fn ordinary(peer: &mut Peer, asked: &Asked, port: i32) {
         peer.answer(id, 1, &answer, version).await;
     } else {
         let request: InitProducerIdRequest = body(asked);
+        let mark = request.producer_id.0;
+        broker.marks.lock().expect("not poisoned").push(mark);
         let answer = InitProducerIdResponse::default().with_producer_id(request.producer_id);
         peer.answer(id, 1, &answer, version).await;
     }

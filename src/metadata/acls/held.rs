@@ -109,7 +109,7 @@ pub(super) fn overrides(denial: &AclBinding, grant: &AclBinding) -> bool {
 }
 
 /// What a grant of an operation gives (`StandardAuthorizerData`).
-pub(super) fn gives(granted: i8) -> Vec<i8> {
+fn gives(granted: i8) -> Vec<i8> {
     match granted {
         operation::READ | operation::WRITE | operation::DELETE | operation::ALTER => {
             vec![granted, operation::DESCRIBE]

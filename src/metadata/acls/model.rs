@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::binding::{ANY_HOST, WILDCARD, operation, pattern, permission, resource};
-use super::held::gives;
 use crate::wire::AclBinding;
 
 /// What a client asks for.
@@ -34,11 +33,21 @@ pub(super) fn authorize<'a>(
         if acl.is_deny() && (is_all || acl.operation == request.operation) {
             return false;
         }
-        if acl.is_allow() && (is_all || gives(acl.operation).contains(&request.operation)) {
+        if acl.is_allow() && (is_all || is_implied(acl.operation, request.operation)) {
             is_allowed = true;
         }
     }
     is_allowed
+}
+
+/// Whether a grant of one operation is one of the other (`StandardAuthorizerData`).
+fn is_implied(granted: i8, asked: i8) -> bool {
+    use operation::{ALTER, ALTER_CONFIGS, DELETE, DESCRIBE, DESCRIBE_CONFIGS, READ, WRITE};
+    match asked {
+        DESCRIBE => [DESCRIBE, READ, WRITE, DELETE, ALTER].contains(&granted),
+        DESCRIBE_CONFIGS => [DESCRIBE_CONFIGS, ALTER_CONFIGS].contains(&granted),
+        _ => asked == granted,
+    }
 }
 
 /// The operations that brokers ask about.

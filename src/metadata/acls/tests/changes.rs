@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use crate::metadata::acls::apply::{Answers, Outcome, Standby, apply};
-use crate::metadata::acls::binding::{WILDCARD, resource};
+use crate::metadata::acls::apply::{Answers, Failure, Outcome, Standby, apply};
+use crate::metadata::acls::binding::{WILDCARD, operation, pattern, permission, resource};
 use crate::metadata::acls::diff::{Due, Note, diff};
 use crate::metadata::acls::model::{NAMES, acls, authorize, requests};
 use crate::metadata::acls::ours::Ours;
@@ -35,6 +35,7 @@ struct Trouble {
     is_done_anyway: bool,
     /// ACLs that are refused, by a rest of their keys' lengths.
     refused: Option<usize>,
+    refuses_denials: bool,
 }
 
 impl Inner {
@@ -51,6 +52,9 @@ impl Inner {
     }
 
     fn is_refused(&self, acl: &AclBinding) -> bool {
+        if self.trouble.refuses_denials && acl.is_deny() {
+            return true;
+        }
         let refused = self.trouble.refused;
         refused.is_some_and(|rest| (acl.key().len() + usize::from(acl.is_deny())) % 3 == rest)
     }
@@ -174,6 +178,7 @@ fn troubles() -> impl Strategy<Value = Trouble> {
             calls_left,
             is_done_anyway,
             refused,
+            refuses_denials: false,
         },
     )
 }
@@ -240,27 +245,55 @@ proptest! {
     }
 }
 
+fn acl(permission: i8, principal: &str, pattern_type: i8, name: &str) -> AclBinding {
+    AclBinding {
+        resource_type: resource::TOPIC,
+        pattern_type,
+        name: name.to_owned(),
+        principal: principal.to_owned(),
+        host: "*".to_owned(),
+        operation: operation::READ,
+        permission,
+    }
+}
+
+fn applied() -> Due {
+    Due {
+        state: AclState::Applied,
+        source: "ALLOW".to_owned(),
+        why: None,
+        is_part: false,
+    }
+}
+
+#[test]
+fn no_grant_comes_without_the_denial_that_limits_it() {
+    let fake = Fake {
+        inner: Mutex::default(),
+    };
+    let denial = acl(permission::DENY, "User:x", pattern::PREFIXED, "a");
+    let limited = acl(permission::ALLOW, "User:*", pattern::LITERAL, "ab");
+    let free = acl(permission::ALLOW, "User:*", pattern::LITERAL, "b");
+    let all = [&denial, &limited, &free].map(|acl| (acl.clone(), applied()));
+    let trouble = Trouble {
+        refuses_denials: true,
+        ..Trouble::default()
+    };
+    let outcome = fake.look(&all.clone().into(), trouble);
+    assert_eq!(fake.now().target, [free].into());
+    let reasons: Vec<&str> = outcome.failed.values().map(Failure::reason).collect();
+    assert_eq!(reasons, ["invalid_request", "waits"]);
+    fake.look(&all.into(), Trouble::default());
+    assert_eq!(fake.now().target.len(), 3);
+}
+
 #[test]
 fn what_is_refused_is_not_taken_for_ours() {
     let fake = Fake {
         inner: Mutex::default(),
     };
-    let acl = AclBinding {
-        resource_type: resource::TOPIC,
-        pattern_type: 3,
-        name: WILDCARD.to_owned(),
-        principal: "User:x".to_owned(),
-        host: "*".to_owned(),
-        operation: 3,
-        permission: 3,
-    };
-    let due = Due {
-        state: AclState::Applied,
-        source: "ALLOW".to_owned(),
-        why: None,
-        is_part: false,
-    };
-    let due = BTreeMap::from([(acl.clone(), due)]);
+    let acl = acl(3, "User:x", 3, WILDCARD);
+    let due = BTreeMap::from([(acl.clone(), applied())]);
     for refused in 0..3 {
         let refused = Some(refused);
         let trouble = Trouble {

@@ -266,19 +266,38 @@ fn a_denial_that_can_t_be_a_pattern_is_said() {
 }
 
 #[test]
+fn a_denial_is_also_about_topics_that_do_not_exist_yet() {
+    let flow = Flow::new(".*", &[], "{topic}.x", &[]);
+    let denial = acl(false, operation::READ, "User:y", pattern::PREFIXED, "fut");
+    let grant = acl(true, operation::READ, "User:y", pattern::LITERAL, "future");
+    let expected = [
+        "apply ALLOW READ User:y from * on topic future.x",
+        "apply DENY READ User:y from * on topic future.x",
+        "leave DENY READ User:y from * on topic prefix fut",
+    ];
+    assert_eq!(fates(&flow, &[denial, grant]), expected);
+}
+
+#[test]
 fn a_denial_for_everybody_waits_with_what_it_overrides() {
     let flow = Flow::new(".*", &[], "{topic}", &[]);
     let denial = acl(false, operation::READ, "User:*", pattern::PREFIXED, "a");
     let inside = acl(true, operation::READ, "User:x", pattern::LITERAL, "ab");
     let outside = acl(true, operation::READ, "User:x", pattern::LITERAL, "b");
     let own = acl(false, operation::WRITE, OWN, pattern::LITERAL, "b");
+    // What READ includes is denied, too.
+    let denied_describe = acl(false, operation::DESCRIBE, "User:*", pattern::LITERAL, "c");
+    let read = acl(true, operation::READ, "User:x", pattern::LITERAL, "c");
     let expected = [
         "apply ALLOW READ User:x from * on topic b",
         "hold ALLOW READ User:x from * on topic ab",
+        "hold ALLOW READ User:x from * on topic c",
+        "hold DENY DESCRIBE User:* from * on topic c",
         "hold DENY READ User:* from * on topic prefix a",
         "hold DENY WRITE User:twinlog from * on topic b",
     ];
-    assert_eq!(fates(&flow, &[denial, inside, outside, own]), expected);
+    let source = [denial, inside, outside, own, denied_describe, read];
+    assert_eq!(fates(&flow, &source), expected);
 }
 
 #[test]
