@@ -262,7 +262,7 @@ impl Trouble {
                 ..
             } => {
                 "it is tried again until the target topic's max.message.bytes is the source's: it follows by itself, \
-                 unless configs.ignore, configs.fixed or a missing right (`plan` names it) keeps it"
+                 unless configs.enabled, configs.ignore, configs.fixed or a missing right (`plan` names it) keeps it"
             }
             Self::Broker {
                 code: E::InvalidRecord,

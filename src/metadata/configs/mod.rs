@@ -48,7 +48,7 @@ impl Configs {
             self.chunks.iter_mut().for_each(Chunk::forget);
         }
         if let Err((cluster, error)) = self.look_at_all(context, &mut pass).await {
-            let grant = "";
+            let grant = "ALLOW DESCRIBE_CONFIGS (on the target also ALTER_CONFIGS) on the copied topics for Twinlog's principal";
             let obstacle = super::pass::obstacle(DriftKind::TopicConfig, cluster, &error, grant);
             pass.obstacles.push(obstacle);
         }

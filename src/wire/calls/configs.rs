@@ -337,3 +337,45 @@ fn default_behind(config: &DescribeConfigsResourceResult) -> Option<String> {
     }
     behind.value.as_ref().map(|value| value.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_configs_response::DescribeConfigsSynonym;
+
+    use super::*;
+
+    fn overridden(behind: &[(&str, &str, i8)]) -> DescribeConfigsResourceResult {
+        let own = ("retention.ms", "5", 1);
+        let synonyms = std::iter::once(&own)
+            .chain(behind)
+            .map(|(name, value, source)| {
+                DescribeConfigsSynonym::default()
+                    .with_name(text(name))
+                    .with_value(Some(text(value)))
+                    .with_source(*source)
+            });
+        DescribeConfigsResourceResult::default().with_synonyms(synonyms.collect())
+    }
+
+    #[test]
+    fn the_default_behind_an_override_is_the_first_in_the_same_unit() {
+        let behind = [
+            ("log.retention.ms", "7", 4),
+            ("log.retention.hours", "168", 5),
+        ];
+        assert_eq!(default_behind(&overridden(&behind)).as_deref(), Some("7"));
+        assert_eq!(default_behind(&overridden(&behind[1..])), None);
+        assert_eq!(default_behind(&overridden(&[])), None);
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let value = ConfigValue {
+            value: Some("hush".to_owned()),
+            source: ConfigSource::Topic,
+            sensitive: true,
+            default: Some("hush".to_owned()),
+        };
+        assert!(!format!("{value:?}").contains("hush"), "{value:?}");
+    }
+}
