@@ -270,7 +270,9 @@ fn as_mirror_maker_copies_acls() {
 /// `testNoBrokerAclAuthorizer` of MirrorMaker 2: said once, and the target stays as it is.
 #[test]
 fn without_an_authorizer_there_is_nothing_to_follow() {
-    let source = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("open"));
+    // Its own say about access: without an authorizer also where all others have one.
+    let open = ClusterOptions::named("open").with("super.users", "User:ANONYMOUS");
+    let source = Cluster::start(KafkaVersion::V4_3, open);
     let options = ClusterOptions {
         authorizer: true,
         ..ClusterOptions::named("target")

@@ -16,7 +16,7 @@ use crate::wire::{TopicChanges, WireError, alter_topic_configs};
 const TOPICS: usize = 100;
 
 /// How long a change that was accepted may take until the brokers show it.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// What the copy derives its rules from.
 const DERIVED_FROM: [&str; 3] = ["max.message.bytes", "cleanup.policy", "compression.type"];
