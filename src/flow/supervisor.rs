@@ -274,6 +274,10 @@ impl Supervisor {
         trouble: &Trouble,
     ) {
         self.flow.progress.count_error(trouble.reason());
+        if trouble.reason() == "too_large" {
+            // The change of `max.message.bytes` that allows it may be right here.
+            self.flow.progress.look_now.notify_one();
+        }
         let progress = self.flow.progress.partition(&key.0, key.1);
         if progress.set_state(state_of(trouble)) {
             log_trouble(&key.0, key.1, trouble);
