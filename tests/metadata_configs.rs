@@ -15,10 +15,10 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
 use support::admin::client;
-use support::flow::{block_on, flow_config, is_caught_up, wire_cluster, with_state};
+use support::flow::{await_stopped, block_on, flow_config, is_caught_up, wire_cluster, with_state};
 use support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, eventually,
-    pair,
+    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, delete_topic,
+    eventually, pair,
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use twinlog::state::{HeldConfigs, StateStore, keys};
 use twinlog::telemetry::metadata::{Drift, DriftAction, DriftKind, MetadataReport, Obstacle};
 use twinlog::telemetry::progress::FlowProgress;
 use twinlog::wire::{self, TopicChanges};
+use uuid::Uuid;
 
 /// The promise: a change on the source is on the target within this time.
 const PROMISED: Duration = Duration::from_secs(5);
@@ -44,9 +45,34 @@ impl Copied {
     fn add(&self, topic: &str, target_replicas: usize) {
         self.topics.lock().expect("no panic").push(MirroredTopic {
             source_topic: topic.to_owned(),
+            source_id: Uuid::nil(),
             target_topic: topic.to_owned(),
-            target_replicas,
+            target_id: Uuid::nil(),
+            target_replicas: Some(target_replicas),
         });
+    }
+}
+
+impl Copied {
+    /// As a flow knows them: topics that were just made may take a moment to be there.
+    async fn learn_ids(
+        &self,
+        source: &wire::Cluster,
+        target: &wire::Cluster,
+    ) -> Result<(), String> {
+        let source = source.metadata(None).await.map_err(|e| e.to_string())?;
+        let target = target.metadata(None).await.map_err(|e| e.to_string())?;
+        let id = |metadata: &wire::Metadata, name: &str| {
+            let topic = metadata.topics.get(name);
+            topic
+                .map(|topic| topic.topic_id)
+                .ok_or_else(|| format!("{name} isn't there"))
+        };
+        for topic in &mut *self.topics.lock().expect("no panic") {
+            topic.source_id = id(&source, &topic.source_topic)?;
+            topic.target_id = id(&target, &topic.target_topic)?;
+        }
+        Ok(())
     }
 }
 
@@ -98,6 +124,9 @@ impl Following {
             runtime
                 .block_on(StateStore::open(&target, flow))
                 .map_err(|error| error.to_string())
+        });
+        eventually(DEADLINE, "the topics are there", || {
+            runtime.block_on(copied.learn_ids(&source, &target))
         });
         let progress = Arc::new(FlowProgress::new(flow, "primary", "standby"));
         let context = Context {
@@ -634,6 +663,34 @@ fn a_new_copy_is_made_as_it_shall_be() {
 
 /// A cluster whose brokers are somebody, so that anonymous clients aren't. A topic without any ACL
 /// is everybody's.
+#[test]
+fn a_source_topic_that_is_made_again_changes_nothing_of_the_copy_that_is_kept() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let (again, other) = ("again.one", "again.other");
+    for topic in [again, other] {
+        create_topic(&source, topic, 1, &[("retention.ms", "604800000")]);
+        Load::new(topic, 10).produce(&source);
+    }
+    let lines = "discovery_interval: 200ms\nmetadata_interval: 200ms";
+    let config = flow_config("again", "again[.].*", &source, &target, lines);
+    let twinlog = Twinlog::start(&config);
+    twinlog.wait_until(DEADLINE, "they are copied", |status| {
+        is_caught_up(status, again, 0) && is_caught_up(status, other, 0)
+    });
+
+    delete_topic(&source, again);
+    create_topic(&source, again, 1, &[("retention.ms", "1000")]);
+    await_stopped(&twinlog, again, 0, "source_recreated");
+    // What comes behind it is there, so it was looked at.
+    for value in ["7200000", "3600000"] {
+        alter(&source, other, &[("retention.ms", Some(value))]);
+        await_override(&target, other, "retention.ms", Some(value), DEADLINE);
+    }
+    let kept = overridden(&target, again, "retention.ms");
+    assert_eq!(kept.as_deref(), Some("604800000"));
+}
+
 fn strict_cluster() -> Cluster {
     let login = "org.apache.kafka.common.security.plain.PlainLoginModule required \
                  username=\"broker\" password=\"only-here\" user_broker=\"only-here\";";
@@ -691,6 +748,7 @@ fn a_missing_right_is_named_and_blocks_no_other_topic() {
         create_topic(&target, topic, 1, &[]);
     }
     allow(&target, "rights.hidden", DESCRIBE);
+    allow(&target, "rights.closed", DESCRIBE);
     allow(&target, "rights.closed", DESCRIBE_CONFIGS);
     let following = Following::start("rights", &source, &target, "", &topics);
     await_override(

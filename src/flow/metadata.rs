@@ -6,7 +6,7 @@ use super::deleted::gone_topics;
 use super::shared::Flow;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::metadata::{Context, MirroredTopic, Topics};
-use crate::state::StateStore;
+use crate::state::{StateStore, TopicRecord};
 use crate::telemetry::metadata::Drift;
 use crate::telemetry::progress::now_ms;
 use crate::wire::{Cluster, Metadata};
@@ -67,30 +67,37 @@ pub(super) fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Opt
     written.or_else(|| target.principal())
 }
 
-/// The smallest number of replicas that a partition of the topic has; 1 where it isn't known.
-pub(super) fn replicas(metadata: &Metadata, topic: &str) -> usize {
-    let partitions = metadata.topics.get(topic).map(|topic| &topic.partitions);
-    let replicas = partitions.into_iter().flatten();
-    replicas
-        .map(|partition| partition.replicas.len())
-        .min()
-        .unwrap_or(1)
-        .max(1)
+/// A copied topic. Of one that was created again, on either side, nothing may be followed: with
+/// another `retention.ms` the copy that is kept would lose its records.
+pub(super) fn mirrored(
+    source_topic: &str,
+    record: &TopicRecord,
+    source: &Metadata,
+    target: &Metadata,
+) -> MirroredTopic {
+    let known = |metadata: &Metadata, name: &str, id| {
+        let topic = metadata.topics.get(name)?;
+        let is_same = topic.error.is_none() && topic.topic_id == id;
+        let replicas = topic.partitions.iter().map(|p| p.replicas.len());
+        is_same.then(|| replicas.min())?
+    };
+    let target_replicas = known(source, source_topic, record.source_topic_id)
+        .and_then(|_| known(target, &record.target_topic, record.target_topic_id));
+    MirroredTopic {
+        source_topic: source_topic.to_owned(),
+        source_id: record.source_topic_id,
+        target_topic: record.target_topic.clone(),
+        target_id: record.target_topic_id,
+        target_replicas,
+    }
 }
 
 impl Topics for Flow {
     fn mirrored(&self) -> Vec<MirroredTopic> {
-        let target = self.target.cached();
+        let (source, target) = (self.source.cached(), self.target.cached());
         let topics = self.topics.iter();
         topics
-            .map(|topic| {
-                let target_topic = topic.record.target_topic.clone();
-                MirroredTopic {
-                    source_topic: topic.source_topic.to_string(),
-                    target_replicas: replicas(&target, &target_topic),
-                    target_topic,
-                }
-            })
+            .map(|topic| mirrored(&topic.source_topic, &topic.record, &source, &target))
             .collect()
     }
 

@@ -10,7 +10,9 @@ use super::defaults::TargetDefaults;
 use crate::metadata::context::{Context, MirroredTopic};
 use crate::metadata::pass;
 use crate::telemetry::metadata::{Drift, DriftKind, Obstacle};
-use crate::wire::{Cluster, ConfigValues, Described, WireError, describe_topic_configs_at};
+use crate::wire::{
+    Cluster, ConfigValues, Described, Metadata, WireError, describe_topic_configs_at,
+};
 
 /// Topics asked for in one request: half a megabyte of answer.
 const TOPICS: usize = 250;
@@ -53,6 +55,37 @@ impl Seen {
 pub(super) struct Found<'a> {
     pub topic: &'a MirroredTopic,
     pub decision: Decision,
+}
+
+/// Of what was found, the topics that are those of the copy: configs are asked for by name, and a
+/// topic that was created again a moment ago has the name of the one that was copied. An id never
+/// comes back, so a topic that has it now had it when its configs were told.
+pub(super) async fn still_same<'a>(
+    context: &Context,
+    mut found: Vec<Found<'a>>,
+) -> Result<Vec<Found<'a>>, (&'static str, WireError)> {
+    let names = |name: fn(&MirroredTopic) -> &String| -> Vec<String> {
+        found
+            .iter()
+            .map(|found| name(found.topic).clone())
+            .collect()
+    };
+    let (on_source, on_target) = (names(|t| &t.source_topic), names(|t| &t.target_topic));
+    let (source, target) = tokio::join!(
+        context.source.metadata(Some(&on_source)),
+        context.target.metadata(Some(&on_target)),
+    );
+    let source = source.map_err(|error| ("source", error))?;
+    let target = target.map_err(|error| ("target", error))?;
+    let is_same = |metadata: &Metadata, name: &str, id| {
+        let topic = metadata.topics.get(name);
+        topic.is_some_and(|topic| topic.error.is_none() && topic.topic_id == id)
+    };
+    found.retain(|Found { topic, .. }| {
+        is_same(&source, &topic.source_topic, topic.source_id)
+            && is_same(&target, &topic.target_topic, topic.target_id)
+    });
+    Ok(found)
 }
 
 /// Chunks of all topics.
@@ -112,7 +145,7 @@ impl Chunk {
                 source.get(&topic.source_topic)?,
                 target.get(&topic.target_topic)?,
                 defaults.values(),
-                topic.target_replicas,
+                topic.target_replicas?,
                 &context.rules.configs,
             );
             Some(Found { topic, decision })

@@ -64,6 +64,7 @@ impl Configs {
     }
 
     fn take_topics(&mut self, mut topics: Vec<MirroredTopic>) {
+        topics.retain(|topic| topic.target_replicas.is_some());
         topics.sort_by(|one, other| one.source_topic.cmp(&other.source_topic));
         if topics != self.topics {
             self.chunks = chunk::divide(&topics);
@@ -111,6 +112,11 @@ async fn settle(
                 .extend(changes.map(|it| drift(found.topic, it, None)));
         }
         return Ok(());
+    }
+    let count = found.len();
+    let found = chunk::still_same(context, found).await?;
+    if found.len() < count {
+        chunk.forget();
     }
     if let Err(error) = held::store(context, &found).await {
         chunk.obstacles.push(held::obstacle(&error));
