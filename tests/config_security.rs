@@ -111,6 +111,7 @@ fn what_can_not_work_has_a_reason_and_a_place() {
         (tokens("client.secret", ""), "sasl.oauthbearer.client.secret: missing"),
         (tokens("url", ""), "sasl.oauthbearer.token.endpoint.url: missing"),
         (tokens("url", "sasl.oauthbearer.token.endpoint.url: ftp://h"), "`ftp://h` is not a URL"),
+        (tokens("url", "sasl.oauthbearer.token.endpoint.url: https://u:p@h/t"), "sasl.oauthbearer.token.endpoint.url: has a user or a password in it"),
         (tokens("none", "sasl.oauthbearer.extensions: a=b"), "sasl.oauthbearer.extensions: Twinlog's own client can send extensions"),
         (tokens("none", "sasl.oauthbearer.config: a=b"), "librdkafka can make unsigned tokens"),
         ("security.protocol: SSL\nssl.keystore.location: /k.p12".to_owned(), "6:5: clusters.primary.ssl.keystore.location: librdkafka can read a key store, Twinlog's own client can't"),

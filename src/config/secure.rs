@@ -245,7 +245,14 @@ impl Section<'_, '_, '_, '_> {
         let token_url = self.required(url_key, "https://login.example.com/oauth2/token");
         if let Some(url) = &token_url {
             let host = url.strip_prefix("https://").or(url.strip_prefix("http://"));
-            if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+            if has_user(url) {
+                // The URL itself stays unsaid, here and wherever it would be part of an error.
+                self.problem(
+                    url_key,
+                    "has a user or a password in it; remove them, and use \
+                     `sasl.oauthbearer.client.id` and `sasl.oauthbearer.client.secret`",
+                );
+            } else if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
                 self.problem(
                     url_key,
                     format!("`{url}` is not a URL; write `https://host/path`"),
@@ -420,6 +427,13 @@ impl Section<'_, '_, '_, '_> {
 enum Visibility {
     Open,
     Secret,
+}
+
+/// Whether there is something before an `@` in front of the host.
+fn has_user(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next();
+    authority.is_some_and(|authority| authority.contains('@'))
 }
 
 fn read_secret(path: &Path) -> Result<Secret, String> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use tokio::time::Instant;
 
 use super::access::Access;
@@ -93,7 +94,7 @@ fn ask_librdkafka(access: &Access) -> Result<usize, String> {
     config.set("group.id", "twinlog-check");
     let consumer: BaseConsumer<_> = config
         .create_with_context(context.clone())
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| without_value(&error))?;
     let until = Instant::now() + ANSWER;
     loop {
         // Polling brings tokens and errors.
@@ -105,5 +106,41 @@ fn ask_librdkafka(access: &Access) -> Result<usize, String> {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// librdkafka's words for a property that it doesn't take have the value in them, which may be
+/// secret.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, value) => {
+            let reason = if value.is_empty() {
+                reason.clone()
+            } else {
+                reason.replace(value, "...")
+            };
+            format!("it doesn't take {key}: {reason}")
+        }
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::RDKafkaConfRes;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_property_is_named_without_its_value() {
+        let error = KafkaError::ClientConfig(
+            RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "Invalid value \"pa55\" for it".to_owned(),
+            "sasl.password".to_owned(),
+            "pa55".to_owned(),
+        );
+        let text = without_value(&error);
+        assert!(text.contains("sasl.password"), "{text}");
+        assert!(!text.contains("pa55"), "{text}");
     }
 }

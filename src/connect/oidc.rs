@@ -219,7 +219,10 @@ impl Tokens {
                     Some(description) => format!("{}: {description}", denied.error),
                     None => denied.error,
                 };
-                let words: String = words.chars().take(WORDS_MAX).collect();
+                let words = words.chars().take(WORDS_MAX);
+                let words: String = words
+                    .map(|letter| if letter.is_control() { ' ' } else { letter })
+                    .collect();
                 format!("refused with {status}: {words}")
             }
             Err(_) => format!("refused with {status}"),

@@ -21,6 +21,8 @@ const HANDSHAKE_VERSION: i16 = 1;
 const AUTHENTICATE_VERSION_MAX: i16 = 2;
 /// More messages than any mechanism has: a broker can't keep us talking for ever.
 const MESSAGES_MAX: usize = 6;
+/// So many letters of a broker's reason are repeated.
+const WORDS_MAX: usize = 300;
 
 /// Authenticates, and returns how long it holds; `None` is as long as the connection.
 pub(super) async fn authenticate(
@@ -76,8 +78,9 @@ async fn shake_hands(
     let lack = match code {
         ResponseError::UnsupportedSaslMechanism => {
             let offered: Vec<&str> = answer.mechanisms.iter().map(|name| name.as_str()).collect();
+            let offered = one_line(&offered.join(", "));
             Lack {
-                message: format!("the broker doesn't offer it, but {}", offered.join(", ")),
+                message: format!("the broker doesn't offer it, but {offered}"),
                 hint: "set sasl.mechanism to one of those".to_owned(),
             }
         }
@@ -88,6 +91,7 @@ async fn shake_hands(
 
 /// What an error code means here.
 fn not_taken(code: ResponseError, said: Option<String>, sasl: &Sasl) -> Lack {
+    let said = said.map(|said| one_line(&said));
     let said = said.filter(|said| !said.is_empty());
     let (message, hint) = match code {
         ResponseError::IllegalSaslState => (
@@ -114,6 +118,15 @@ fn not_taken(code: ResponseError, said: Option<String>, sasl: &Sasl) -> Lack {
     }
 }
 
+/// What a broker says is shown on terminals and in logs: not more of it than a line, and nothing
+/// that they would obey. It isn't known yet who it is.
+fn one_line(said: &str) -> String {
+    let letters = said.trim().chars().take(WORDS_MAX);
+    letters
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .collect()
+}
+
 fn refused<R: Request>(shared: &Shared, sasl: &Sasl, lack: Lack) -> WireError {
     WireError::Authentication {
         context: shared.context_of::<R>(),
@@ -131,4 +144,15 @@ fn pick<R: Request>(shared: &Shared, versions: &VersionTable, max: i16) -> Resul
             ours: (R::VERSIONS.min, max),
             broker: versions.range(R::KEY),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_s_words_are_one_short_line() {
+        assert_eq!(one_line(" no\x1b[2J\nway "), "no [2J way");
+        assert_eq!(one_line(&"x".repeat(1_000)).len(), WORDS_MAX);
+    }
 }

@@ -118,6 +118,7 @@ impl Exchange {
                 return Ok(self.bearer_answer(received));
             }
             if self.scram {
+                check_form(received)?;
                 check_iterations(received)?;
             }
         }
@@ -161,6 +162,17 @@ fn mechanism(sasl: &Sasl) -> &'static Mechanism {
     }
 }
 
+/// Fields are a letter, `=` and a value (RFC 5802, 7). rsasl looks at the first two bytes of each
+/// without asking whether they are there.
+fn check_form(message: &[u8]) -> Result<(), String> {
+    let mut fields = message.split(|byte| *byte == b',');
+    if fields.all(|field| matches!(field, [_, b'=', ..])) {
+        Ok(())
+    } else {
+        Err("the broker's message isn't one of SCRAM".to_owned())
+    }
+}
+
 /// The iterations of a broker's first message: `r=...,s=...,i=4096`.
 fn check_iterations(message: &[u8]) -> Result<(), String> {
     let mut fields = message.split(|byte| *byte == b',');
@@ -176,5 +188,41 @@ fn check_iterations(message: &[u8]) -> Result<(), String> {
             ITERATIONS.start(),
             ITERATIONS.end()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn begun() -> Exchange {
+        let sasl = Sasl::Scram {
+            hash: ScramHash::Sha256,
+            username: "user".to_owned(),
+            password: SecretString::from("pencil"),
+        };
+        let mut exchange = Exchange::begin(&sasl).await.expect("it can begin");
+        let first = exchange.step(None).expect("it speaks first");
+        assert!(matches!(first, Step::Send(_)));
+        exchange
+    }
+
+    /// Whatever a broker sends instead of its first message is an error, never a panic.
+    #[tokio::test]
+    async fn a_broken_message_of_scram_is_an_error() {
+        for message in [
+            "",
+            ",",
+            "r",
+            "r=",
+            "r=x,",
+            "r=x,s",
+            "r=x,s=eA==,",
+            "r=x,s=eA==,i",
+            "v",
+        ] {
+            let step = begun().await.step(Some(message.as_bytes()));
+            assert!(step.is_err(), "{message}");
+        }
     }
 }
