@@ -260,6 +260,15 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
     await_drift(&twinlog, client, "hold");
     assert!(twinlog.terminate().success());
     drop(from);
+    // What waits is listed from the target alone.
+    let listed = twinlog.command("held", &[]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    for line in [
+        "held user <default>: producer_byte_rate=7000000000 (",
+        "held client-id <default>: consumer_byte_rate=8000000000 (",
+    ] {
+        assert!(listed.contains(line), "{listed}");
+    }
 
     let both = || {
         (

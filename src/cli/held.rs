@@ -12,7 +12,8 @@ use super::format::{clean, plural};
 use super::{Exit, output};
 use crate::config::{Config, FlowConfig};
 use crate::connect;
-use crate::metadata::acls::{self, Change, HeldAcl, ReleaseDone, ReleaseError, ReleasePlan, Which};
+use crate::metadata::acls::{Change, HeldAcl, ReleaseDone, ReleaseError, ReleasePlan, Which};
+use crate::metadata::{self, Held};
 use crate::state::StateStore;
 use crate::wire::Cluster;
 
@@ -103,7 +104,7 @@ async fn list(config: &Config, args: &HeldArgs, json: bool) -> Exit {
     for flow in config.flows.values().filter(asked) {
         let found = async {
             match open(config, flow).await? {
-                Some((_, store)) => Ok(acls::held(&store, &flow.name)?),
+                Some((_, store)) => Ok(metadata::held(&store, &flow.name)?),
                 None => Ok::<_, ReleaseError>(Vec::new()),
             }
         };
@@ -113,7 +114,7 @@ async fn list(config: &Config, args: &HeldArgs, json: bool) -> Exit {
         }
     }
     if !args.topics.is_empty() {
-        all.retain(|held| held.topic_is_one_of(&args.topics));
+        all.retain(|held| is_about(held, &args.topics));
     }
     if json {
         return output::print_json(&all);
@@ -121,29 +122,78 @@ async fn list(config: &Config, args: &HeldArgs, json: bool) -> Exit {
     output::print(&render(&all))
 }
 
-fn render(all: &[HeldAcl]) -> String {
+fn is_about(held: &Held, topics: &[String]) -> bool {
+    match held {
+        Held::Acl(acl) => acl.topic_is_one_of(topics),
+        Held::Quota { .. } => false,
+        Held::TopicConfig { subject, .. } => {
+            let topic = subject.strip_prefix("topic ");
+            topics.iter().any(|asked| topic == Some(asked.as_str()))
+        }
+    }
+}
+
+fn render(all: &[Held]) -> String {
     if all.is_empty() {
         return "nothing is held\n".to_owned();
     }
     let mut text = String::new();
     for held in all {
-        let state = if held.released { "released" } else { "held" };
         // Writing to a string can't fail.
+        let _ = writeln!(text, "{}", clean(&line(held)));
+    }
+    let is_acl = |held: &&Held| matches!(held, Held::Acl(_));
+    let acls = all.iter().filter(is_acl).count() as u64;
+    let others = all.len() as u64 - acls;
+    if acls > 0 {
+        let acls = plural(acls, "ACL");
         let _ = writeln!(
             text,
-            "flow {}: {state} {}: {} ({})",
-            clean(&held.flow),
-            clean(&held.subject),
-            clean(&held.acl),
-            clean(&held.why)
+            "{acls}; `twinlog held --release` puts them on the target"
         );
     }
-    let _ = writeln!(
-        text,
-        "{} in total; `twinlog held --release` puts them on the target",
-        plural(all.len() as u64, "ACL")
-    );
+    if others > 0 {
+        let _ = writeln!(
+            text,
+            "{} for the failover alone",
+            plural(others, "quota or config")
+        );
+    }
     text
+}
+
+fn line(held: &Held) -> String {
+    match held {
+        Held::Acl(held) => {
+            let state = if held.released { "released" } else { "held" };
+            let HeldAcl {
+                flow,
+                subject,
+                acl,
+                why,
+                ..
+            } = held;
+            format!("flow {flow}: {state} {subject}: {acl} ({why})")
+        }
+        Held::Quota {
+            flow,
+            subject,
+            key,
+            value,
+        } => {
+            format!("flow {flow}: held {subject}: {key}={value} (it would throttle Twinlog)")
+        }
+        Held::TopicConfig {
+            flow,
+            subject,
+            key,
+            value,
+        } => {
+            format!(
+                "flow {flow}: held {subject}: {key}={value} (a mirror keeps the source's timestamps)"
+            )
+        }
+    }
 }
 
 async fn change(
@@ -243,7 +293,7 @@ mod tests {
             released: true,
             ..held.clone()
         };
-        let text = render(&[held, released]);
+        let text = render(&[Held::Acl(held), Held::Acl(released)]);
         assert!(text.contains("held topic orders: ALLOW WRITE User:bob from * (why)"));
         assert!(text.contains("released topic orders"));
         assert_eq!(render(&[]), "nothing is held\n");

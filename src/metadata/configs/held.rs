@@ -1,5 +1,7 @@
 //! What the source has of the keys that a mirror must have otherwise: kept for the failover.
 
+use std::collections::BTreeMap;
+
 use super::chunk::Found;
 use super::decide::same;
 use super::policy::enforced;
@@ -34,21 +36,28 @@ pub(super) async fn store(context: &Context, found: &[Found<'_>]) -> Result<(), 
 /// What the failover will change, topic by topic.
 pub(super) fn drift(found: &[Found<'_>]) -> Vec<Drift> {
     let held = found.iter().flat_map(|found| {
-        enforced().filter_map(|(key, value)| {
-            let held = found.decision.held.get(key)?.as_ref()?;
-            (!same(key, held, value)).then(|| Drift {
-                kind: DriftKind::TopicConfig,
-                action: DriftAction::Hold,
-                subject: format!("topic {}", found.topic.target_topic),
-                detail: key.to_owned(),
-                source: Some(held.clone()),
-                target: Some(value.to_owned()),
-                why: Some("set by the failover: a mirror keeps the source's timestamps".to_owned()),
-                failure: None,
-            })
+        differing(&found.decision.held).map(|(key, held, value)| Drift {
+            kind: DriftKind::TopicConfig,
+            action: DriftAction::Hold,
+            subject: format!("topic {}", found.topic.target_topic),
+            detail: key.to_owned(),
+            source: Some(held.to_owned()),
+            target: Some(value.to_owned()),
+            why: Some("set by the failover: a mirror keeps the source's timestamps".to_owned()),
+            failure: None,
         })
     });
     held.collect()
+}
+
+/// Each held key whose value isn't what a mirror has anyway, with the value and the mirror's.
+pub(in crate::metadata) fn differing(
+    held: &BTreeMap<String, Option<String>>,
+) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
+    enforced().filter_map(|(key, value)| {
+        let held = held.get(key)?.as_deref()?;
+        (!same(key, held, value)).then_some((key, held, value))
+    })
 }
 
 /// What is seen when nothing can be held.

@@ -19,6 +19,7 @@ use self::apply::{Tried, Work};
 use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
+pub(super) use self::held::differing;
 use super::context::{Context, MirroredTopic};
 use super::pass::Pass;
 use crate::config::ConfigRules;
