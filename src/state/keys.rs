@@ -1,6 +1,8 @@
 //! The keys of the state topic. Topics are named as on the source.
 
 const SEGMENTS: &str = "segment/";
+/// What the keys of all flows' ACLs begin with.
+pub const ALL_ACLS: &str = "acl/";
 
 /// A [`FlowRecord`](super::FlowRecord).
 pub fn flow(flow: &str) -> String {
@@ -117,7 +119,7 @@ pub fn acl(flow: &str, acl: &str) -> String {
 
 /// What the keys of a flow's ACLs begin with.
 pub fn acls(flow: &str) -> String {
-    format!("acl/{flow}/")
+    format!("{ALL_ACLS}{flow}/")
 }
 
 /// A [`ReleaseRecord`](super::ReleaseRecord).

@@ -4,7 +4,8 @@
 //! 1. New denials.
 //! 2. Grants that go.
 //! 3. New grants, except those that a denial that couldn't be made would have limited.
-//! 4. Denials that go: only when everything before was done.
+//! 4. Denials that go: only when all of 1 and 2 was done. (A grant that isn't there lets nobody do
+//!    anything.)
 //!
 //! An ACL's record is stored before the ACL is created and removed after it is deleted, so whatever
 //! we made is known as ours.
@@ -15,7 +16,6 @@ use std::future::Future;
 use super::binding::operation;
 use super::diff::{Changes, Note};
 use super::held::overrides;
-use super::ours::Ours;
 use crate::state::{AclRecord, AclState, StateError};
 use crate::wire::{AclBinding, ResponseError, WireError};
 
@@ -72,6 +72,11 @@ impl Failure {
         }
     }
 
+    /// Whether the change may have been made nevertheless.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Wire(error) if error.server_code().is_none())
+    }
+
     /// A short, stable word.
     pub(super) fn reason(&self) -> &'static str {
         match self {
@@ -83,11 +88,10 @@ impl Failure {
     }
 }
 
-/// Makes the changes, but for those that `rest`. `ours` is what was remembered before.
+/// Makes the changes, but for those that `rest`.
 pub(super) async fn apply(
     standby: &impl Standby,
     changes: &Changes,
-    ours: &Ours,
     rest: &BTreeSet<AclBinding>,
 ) -> Outcome {
     let mut outcome = Outcome::default();
@@ -109,8 +113,12 @@ pub(super) async fn apply(
     let (old_denials, old_grants): (Vec<_>, Vec<_>) = old
         .filter(|(acl, _)| !rest.contains(acl))
         .partition(|(acl, _)| acl.is_deny());
-    create(standby, &new_denials, ours, &mut outcome).await;
+    create(standby, &new_denials, &mut outcome).await;
     delete(standby, &old_grants, &mut outcome).await;
+    let are_grants_gone = changes
+        .delete
+        .iter()
+        .all(|(acl, _)| acl.is_deny() || !outcome.failed.contains_key(acl));
     let missing: Vec<AclBinding> = changes
         .create
         .iter()
@@ -129,12 +137,14 @@ pub(super) async fn apply(
             None => allowed.push(grant),
         }
     }
-    create(standby, &allowed, ours, &mut outcome).await;
-    if outcome.failed.is_empty() {
+    create(standby, &allowed, &mut outcome).await;
+    if are_grants_gone && missing.is_empty() {
         delete(standby, &old_denials, &mut outcome).await;
     } else {
         for (denial, _) in old_denials {
-            let message = "a denial goes last, when every grant is as it shall be".to_owned();
+            let message =
+                "a denial goes last: not before all new denials are there and all old grants gone"
+                    .to_owned();
             outcome
                 .failed
                 .insert(denial.clone(), Failure::Waits(message));
@@ -146,7 +156,6 @@ pub(super) async fn apply(
 async fn create(
     standby: &impl Standby,
     wanted: &[&(AclBinding, AclRecord)],
-    ours: &Ours,
     outcome: &mut Outcome,
 ) {
     // The ones that an old broker may not be able to read come last, each alone.
@@ -160,7 +169,7 @@ async fn create(
         let size = if is_new_operation(first) { 1 } else { CHUNK };
         let are_old = left.iter().take_while(|(acl, _)| !is_new_operation(acl));
         let (chunk, rest) = left.split_at(are_old.count().clamp(1, size));
-        if let Err(failure) = create_chunk(standby, chunk, ours, outcome).await {
+        if let Err(failure) = create_chunk(standby, chunk, outcome).await {
             fail(left.iter().map(|(acl, _)| acl), &failure, outcome);
             return;
         }
@@ -172,12 +181,11 @@ async fn create(
 async fn create_chunk(
     standby: &impl Standby,
     chunk: &[&(AclBinding, AclRecord)],
-    ours: &Ours,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
+    // Also where we know it so: another process may have noted otherwise since.
     let notes: Vec<Note> = chunk
         .iter()
-        .filter(|(acl, record)| ours.get(acl) != Some(record))
         .map(|(acl, record)| (acl.clone(), Some(record.clone())))
         .collect();
     let stored = standby.remember(&notes).await;

@@ -46,6 +46,43 @@ pub(super) struct Changes {
     pub delete: Vec<Note>,
     /// Only stored.
     pub note: Vec<Note>,
+    /// Whether something of ours stays until another flow doesn't want it any more.
+    pub waits: bool,
+}
+
+/// The other flows that made an ACL on the same target, or would have. It goes when the last of
+/// them lets go: those whose names come first hand it over, so two that let go at once neither
+/// leave it nor take it from a third.
+pub(super) type Others = BTreeMap<AclBinding, BTreeSet<String>>;
+
+/// The others, and our own name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sharing<'a> {
+    pub flow: &'a str,
+    pub others: &'a Others,
+}
+
+/// What becomes of an ACL of ours that is to go.
+enum Leaving {
+    Delete,
+    /// Another flow keeps it, and deletes it some day.
+    HandOver,
+    /// Another flow wants it, and leaves deleting it to us.
+    Wait,
+}
+
+impl Sharing<'_> {
+    fn has(&self, acl: &AclBinding) -> bool {
+        self.others.contains_key(acl)
+    }
+
+    fn leaving(&self, acl: &AclBinding) -> Leaving {
+        match self.others.get(acl).and_then(BTreeSet::last) {
+            None => Leaving::Delete,
+            Some(last) if &**last > self.flow => Leaving::HandOver,
+            Some(_) => Leaving::Wait,
+        }
+    }
 }
 
 /// Compares.
@@ -53,6 +90,7 @@ pub(super) fn diff(
     due: &BTreeMap<AclBinding, Due>,
     target: &BTreeSet<AclBinding>,
     ours: &Ours,
+    sharing: Sharing<'_>,
 ) -> Changes {
     let mut changes = Changes::default();
     for (acl, due) in due {
@@ -63,6 +101,8 @@ pub(super) fn diff(
             (true, false) => changes.create.push((acl.clone(), record)),
             // Ours already, perhaps for another reason.
             (true, true) if made_by_us => changes.note(acl, known, Some(record)),
+            // Another flow's: it is ours too, so that it stays when that one lets it go.
+            (true, true) if sharing.has(acl) => changes.note(acl, known, Some(record)),
             // Somebody else's: it stays theirs. What is held is listed all the same.
             (true, true) => {
                 let is_held = due.state == AclState::Released && !due.is_part;
@@ -72,7 +112,8 @@ pub(super) fn diff(
                 };
                 changes.note(acl, known, is_held.then_some(listed));
             }
-            (false, true) if made_by_us => changes.delete.push((acl.clone(), Some(record))),
+            // Also where the target doesn't show it: a broker that lags behind doesn't yet.
+            (false, _) if made_by_us => changes.leave(acl, Some(record), sharing),
             (false, _) => changes.note(acl, known, Some(record)),
         }
     }
@@ -80,10 +121,10 @@ pub(super) fn diff(
         if due.contains_key(acl) {
             continue;
         }
-        if known.state != AclState::Held && target.contains(acl) {
-            changes.delete.push((acl.clone(), None));
-        } else {
+        if known.state == AclState::Held {
             changes.note.push((acl.clone(), None));
+        } else {
+            changes.leave(acl, None, sharing);
         }
     }
     changes
@@ -94,6 +135,16 @@ impl Changes {
     fn note(&mut self, acl: &AclBinding, known: Option<&AclRecord>, record: Option<AclRecord>) {
         if known != record.as_ref() {
             self.note.push((acl.clone(), record));
+        }
+    }
+
+    /// Takes one of ours away; `record` is what is known of it then.
+    fn leave(&mut self, acl: &AclBinding, record: Option<AclRecord>, sharing: Sharing<'_>) {
+        let note = (acl.clone(), record);
+        match sharing.leaving(acl) {
+            Leaving::Delete => self.delete.push(note),
+            Leaving::HandOver => self.note.push(note),
+            Leaving::Wait => self.waits = true,
         }
     }
 

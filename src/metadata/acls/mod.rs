@@ -29,7 +29,8 @@ mod translate;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
-use self::diff::Changes;
+use self::apply::Standby as _;
+use self::diff::{Changes, Others, Sharing};
 use self::ours::Ours;
 use self::standby::Target;
 use self::translate::{Scope, translate};
@@ -144,12 +145,24 @@ impl Acls {
         let translated = translate(&source, &scope);
         let due = release::due(&translated.wanted, &release);
         let ours = load(context)?;
-        let changes = diff::diff(&due, &target, &ours);
+        let others = load_others(context)?;
+        let sharing = Sharing {
+            flow: &context.flow,
+            others: &others,
+        };
+        let changes = diff::diff(&due, &target, &ours, sharing);
+        if context.apply && !changes.delete.is_empty() {
+            // Whoever answered may be somebody else than the one that was known until then.
+            let asked = context.source.metadata(Some(&[])).await;
+            asked.map_err(|error| cant_read(&error, SOURCE, true))?;
+            refuse_another_source(context)?;
+        }
         let mut pass = Pass::default();
-        let (failed, is_noted) = self.apply(context, &changes, &ours, &mut pass).await;
+        let (failed, is_noted) = self.apply(context, &changes, &mut pass).await;
         // After a change the target must be seen to have it: if somebody takes it back at once, the
         // target is as it was, but not as it shall be.
-        let is_settled = !context.apply || (changes.acls().next().is_none() && is_noted);
+        let is_settled =
+            !context.apply || (changes.acls().next().is_none() && is_noted && !changes.waits);
         let own = context.own_principal.as_deref();
         pass.drift = report::drift(&due, &translated.left, &changes, &failed, context.apply);
         pass.drift.extend(report::released(&release));
@@ -178,7 +191,6 @@ impl Acls {
         &mut self,
         context: &Context,
         changes: &Changes,
-        ours: &Ours,
         pass: &mut Pass,
     ) -> (report::Failed, bool) {
         let mut failed = report::Failed::new();
@@ -200,8 +212,11 @@ impl Acls {
             store,
             flow: &context.flow,
         };
-        let outcome = apply::apply(&standby, changes, ours, &rest).await;
+        let outcome = apply::apply(&standby, changes, &rest).await;
         pass.applied = outcome.done;
+        if let Err(error) = claim_again(&standby, changes, &outcome).await {
+            tracing::warn!(flow = %context.flow, "ACLs: {error}");
+        }
         for (acl, failure) in outcome.failed {
             if let Some(failure) = report::failure(&mut self.refused, &acl, &failure, pass) {
                 failed.insert(acl, failure);
@@ -288,6 +303,38 @@ fn refuse_another_source(context: &Context) -> Result<(), Stopped> {
         })),
         _ => Ok(()),
     }
+}
+
+/// What was made is ours, also where another process noted meanwhile that it isn't there: a release
+/// that was withdrawn while we followed it would leave grants that nobody takes away.
+async fn claim_again(
+    standby: &Target<'_>,
+    changes: &Changes,
+    outcome: &apply::Outcome,
+) -> Result<(), StateError> {
+    if changes.create.is_empty() {
+        return Ok(());
+    }
+    standby.store.refresh().await?;
+    let ours = ours::load(standby.store, standby.flow)?;
+    let lost = changes.create.iter().filter(|(acl, record)| {
+        let may_be_there = outcome
+            .failed
+            .get(acl)
+            .is_none_or(apply::Failure::is_unanswered);
+        may_be_there && ours.get(acl) != Some(record)
+    });
+    let notes: Vec<_> = lost
+        .map(|(acl, record)| (acl.clone(), Some(record.clone())))
+        .collect();
+    standby.remember(&notes).await
+}
+
+fn load_others(context: &Context) -> Result<Others, Stopped> {
+    let Some(store) = &context.store else {
+        return Ok(Others::new());
+    };
+    ours::load_others(store, &context.flow).map_err(|error| state(&error))
 }
 
 fn load(context: &Context) -> Result<Ours, Stopped> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::diff::Others;
 use super::release::Release;
 use crate::state::{AclRecord, AclState, ReleaseRecord, StateError, StateStore, keys};
 use crate::wire::AclBinding;
@@ -18,6 +19,28 @@ pub(super) fn load(store: &StateStore, flow: &str) -> Result<Ours, StateError> {
         }
     }
     Ok(ours)
+}
+
+/// What other flows made on the same target.
+pub(super) fn load_others(store: &StateStore, flow: &str) -> Result<Others, StateError> {
+    let own = keys::acls(flow);
+    let mut others = Others::new();
+    for key in store.keys(keys::ALL_ACLS) {
+        if key.starts_with(&own) {
+            continue;
+        }
+        let rest = key.strip_prefix(keys::ALL_ACLS).unwrap_or_default();
+        let (Some((other, _)), Some(record)) =
+            (rest.split_once('/'), store.get::<AclRecord>(&key)?)
+        else {
+            continue;
+        };
+        if record.state != AclState::Held {
+            let flows = others.entry(binding(&record)).or_default();
+            flows.insert(other.to_owned());
+        }
+    }
+    Ok(others)
 }
 
 /// What is released.

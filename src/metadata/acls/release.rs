@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::apply::{self, Outcome};
-use super::diff::{Changes, Due, diff};
-use super::ours::{self, Ours};
+use super::diff::{Changes, Due, Sharing, diff};
+use super::ours;
 use super::standby::Target;
 use super::translate::{Fate, Wanted};
 use crate::state::{AclState, ReleaseRecord, StateError, StateStore, keys};
@@ -249,7 +249,6 @@ pub enum ReleaseError {
 pub struct ReleasePlan {
     flow: String,
     release: Release,
-    ours: Ours,
     changes: Changes,
 }
 
@@ -301,11 +300,15 @@ impl ReleasePlan {
         });
         let due = released(held, &release);
         let acls = wire::describe_acls(target).await?.acls(target)?;
-        let changes = diff(&due, &acls.into_iter().collect(), &ours);
+        let others = ours::load_others(store, flow)?;
+        let sharing = Sharing {
+            flow,
+            others: &others,
+        };
+        let changes = diff(&due, &acls.into_iter().collect(), &ours, sharing);
         Ok(Self {
             flow: flow.to_owned(),
             release,
-            ours,
             changes,
         })
     }
@@ -348,7 +351,7 @@ impl ReleasePlan {
             flow: &self.flow,
         };
         let none = BTreeSet::new();
-        let outcome = apply::apply(&standby, &self.changes, &self.ours, &none).await;
+        let outcome = apply::apply(&standby, &self.changes, &none).await;
         let Outcome { done, failed, .. } = outcome;
         if remembered.is_err() {
             self.remember(store).await?;

@@ -7,11 +7,15 @@ use proptest::prelude::*;
 
 use crate::metadata::acls::apply::{Answers, Failure, Outcome, Standby, apply};
 use crate::metadata::acls::binding::{WILDCARD, operation, pattern, permission, resource};
-use crate::metadata::acls::diff::{Due, Note, diff};
+use crate::metadata::acls::diff::{Due, Note, Others, Sharing, diff};
 use crate::metadata::acls::model::{NAMES, acls, authorize, requests};
 use crate::metadata::acls::ours::Ours;
 use crate::state::{AclState, StateError};
 use crate::wire::{AclBinding, ErrorContext, ResponseError, WireError};
+
+fn alone(others: &Others) -> Sharing<'_> {
+    Sharing { flow: "dr", others }
+}
 
 /// A target in memory, where something goes wrong.
 struct Fake {
@@ -143,10 +147,10 @@ impl Fake {
             inner.history = vec![inner.target.clone()];
             (inner.records.clone(), inner.target.clone())
         };
-        let changes = diff(due, &target, &ours);
+        let changes = diff(due, &target, &ours, alone(&Others::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime");
-        runtime.block_on(apply(self, &changes, &ours, &BTreeSet::new()))
+        runtime.block_on(apply(self, &changes, &BTreeSet::new()))
     }
 
     fn now(&self) -> Inner {
@@ -210,7 +214,7 @@ proptest! {
         let now = fake.now();
         let wanted = wanted_on_target(&last);
         prop_assert_eq!(&now.target, &theirs.union(&wanted).cloned().collect::<BTreeSet<_>>());
-        let again = diff(&last, &now.target, &now.records);
+        let again = diff(&last, &now.target, &now.records, alone(&Others::new()));
         prop_assert!(again.is_empty(), "{again:#?}");
 
         fake.look(&BTreeMap::new(), Trouble::default());
@@ -280,11 +284,30 @@ fn no_grant_comes_without_the_denial_that_limits_it() {
         ..Trouble::default()
     };
     let outcome = fake.look(&all.clone().into(), trouble);
-    assert_eq!(fake.now().target, [free].into());
-    let reasons: Vec<&str> = outcome.failed.values().map(Failure::reason).collect();
-    assert_eq!(reasons, ["invalid_request", "waits"]);
+    assert_eq!(fake.now().target, [free.clone()].into());
+    let reason = |acl| outcome.failed.get(acl).map(Failure::reason);
+    assert_eq!(reason(&denial), Some("invalid_request"));
+    assert_eq!(reason(&limited), Some("waits"));
     fake.look(&all.into(), Trouble::default());
     assert_eq!(fake.now().target.len(), 3);
+}
+
+#[test]
+fn a_grant_that_is_refused_does_not_keep_an_old_denial() {
+    let fake = Fake {
+        inner: Mutex::default(),
+    };
+    let denial = acl(permission::DENY, "User:x", pattern::LITERAL, "b");
+    let grant = acl(permission::ALLOW, "User:x", pattern::LITERAL, "a");
+    let old = BTreeMap::from([(denial, applied())]);
+    fake.look(&old, Trouble::default());
+    let trouble = Trouble {
+        refused: Some(grant.key().len() % 3),
+        ..Trouble::default()
+    };
+    let outcome = fake.look(&BTreeMap::from([(grant, applied())]), trouble);
+    assert_eq!(outcome.failed.len(), 1);
+    assert!(fake.now().target.is_empty());
 }
 
 #[test]
@@ -317,4 +340,107 @@ fn what_is_refused_is_not_taken_for_ours() {
         fake.look(&BTreeMap::new(), Trouble::default());
     }
     panic!("nothing was refused");
+}
+
+/// Two flows with records of their own on one target.
+#[derive(Default)]
+struct Shared {
+    target: BTreeSet<AclBinding>,
+    flows: BTreeMap<&'static str, Ours>,
+}
+
+impl Shared {
+    fn others(&self, flow: &str) -> Others {
+        let mut others = Others::new();
+        for (other, records) in self.flows.iter().filter(|(other, _)| **other != flow) {
+            let made = records.iter().filter(|(_, r)| r.state != AclState::Held);
+            for (acl, _) in made {
+                let flows = others.entry(acl.clone()).or_default();
+                flows.insert((*other).to_owned());
+            }
+        }
+        others
+    }
+
+    /// A look with what the flow saw of the others' records.
+    fn look(&mut self, flow: &'static str, due: &BTreeMap<AclBinding, Due>, others: &Others) {
+        let records = self.flows.entry(flow).or_default();
+        let fake = Fake {
+            inner: Mutex::new(Inner {
+                records: records.clone(),
+                target: self.target.clone(),
+                ..Inner::default()
+            }),
+        };
+        let changes = diff(due, &self.target, records, Sharing { flow, others });
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        let outcome = runtime.block_on(apply(&fake, &changes, &BTreeSet::new()));
+        assert!(outcome.failed.is_empty());
+        let now = fake.now();
+        self.target = now.target;
+        *records = now.records;
+    }
+}
+
+#[test]
+fn what_two_flows_want_goes_with_the_last_of_them() {
+    let denial = acl(permission::DENY, "User:x", pattern::LITERAL, "g");
+    let want = BTreeMap::from([(denial.clone(), applied())]);
+    let nothing = BTreeMap::new();
+    for order in [["a", "b"], ["b", "a"]] {
+        for leaving in [["a", "b"], ["b", "a"]] {
+            let mut shared = Shared::default();
+            for flow in order {
+                let others = shared.others(flow);
+                shared.look(flow, &want, &others);
+            }
+            let [first, second] = leaving;
+            let others = shared.others(first);
+            shared.look(first, &nothing, &others);
+            assert!(shared.target.contains(&denial), "{second} wants it yet");
+            for _ in 0..2 {
+                for flow in [second, first] {
+                    let others = shared.others(flow);
+                    shared.look(flow, &nothing, &others);
+                }
+            }
+            assert!(shared.target.is_empty(), "{order:?} {leaving:?}");
+            assert!(shared.flows.values().all(Ours::is_empty));
+        }
+    }
+    // Both let go at once: what they saw of each other is from before.
+    let mut shared = Shared::default();
+    for flow in ["a", "b"] {
+        let others = shared.others(flow);
+        shared.look(flow, &want, &others);
+    }
+    let seen = ["a", "b"].map(|flow| (flow, shared.others(flow)));
+    for (flow, others) in seen {
+        shared.look(flow, &nothing, &others);
+    }
+    let others = shared.others("b");
+    shared.look("b", &nothing, &others);
+    assert!(shared.target.is_empty() && shared.flows.values().all(Ours::is_empty));
+}
+
+#[test]
+fn what_we_made_goes_though_a_broker_that_lags_behind_does_not_show_it() {
+    let grant = acl(permission::ALLOW, "User:x", pattern::LITERAL, "a");
+    let held = Due {
+        state: AclState::Held,
+        why: Some("why".to_owned()),
+        ..applied()
+    };
+    for due in [BTreeMap::new(), BTreeMap::from([(grant.clone(), held)])] {
+        let fake = Fake {
+            inner: Mutex::default(),
+        };
+        let want = BTreeMap::from([(grant.clone(), applied())]);
+        fake.look(&want, Trouble::default());
+        let ours = fake.now().records;
+        let changes = diff(&due, &BTreeSet::new(), &ours, alone(&Others::new()));
+        let deleted: Vec<_> = changes.delete.iter().map(|(acl, _)| acl).collect();
+        assert_eq!(deleted, [&grant]);
+    }
 }
