@@ -19,6 +19,7 @@ mod shutdown;
 mod status;
 mod status_table;
 mod translate;
+mod verify;
 
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,8 @@ enum Command {
     Groups(groups::GroupsArgs),
     /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
     Translate(translate::TranslateArgs),
+    /// Compare the target with the source, independently of what copied it. Changes nothing.
+    Verify(verify::VerifyArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -149,6 +152,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Status(args) => status::run(&config, path, args, json).await,
         Command::Groups(args) => groups::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
+        Command::Verify(args) => verify::run(&config, args, json).await,
     }
 }
 

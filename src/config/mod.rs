@@ -30,6 +30,7 @@ pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;
 pub use selector::Selector;
+pub(crate) use values::size as parse_size;
 
 use reader::{Reader, Table};
 use tree::{Node, Place};

@@ -94,3 +94,8 @@ pub fn share(flow: &str, group: &str) -> String {
 pub fn shares(flow: &str) -> String {
     format!("share/{flow}/")
 }
+
+/// A [`VerifyRecord`](super::VerifyRecord).
+pub fn verify(flow: &str) -> String {
+    format!("verify/{flow}")
+}

@@ -24,6 +24,7 @@ pub mod logins;
 pub mod mapped;
 pub mod mirror_tools;
 pub mod operator;
+pub mod planted;
 pub mod ports;
 pub mod process;
 pub mod produce;

@@ -1,0 +1,116 @@
+//! A copy with a fault, made by hand in the place of a good one.
+
+use std::time::Duration;
+
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use super::admin::{client, create_topic, delete_topic};
+use super::read::{Isolation, Seen, read_all};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What comes next in a partition.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// A record.
+    Record(Seen),
+    /// Two offsets without a record: one that was aborted, and its marker.
+    TwoHoles,
+}
+
+/// The records of a one-partition topic as pieces, with what lies between them.
+///
+/// # Panics
+/// When an odd number of offsets lies between two records.
+pub fn pieces(records: &[Seen]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut next = 0;
+    for record in records {
+        let holes = record.offset - next;
+        assert_eq!(holes % 2, 0, "holes before {record:?}");
+        pieces.extend((0..holes / 2).map(|_| Piece::TwoHoles));
+        pieces.push(Piece::Record(record.clone()));
+        next = record.offset + 1;
+    }
+    pieces
+}
+
+/// Deletes a one-partition topic and writes it anew from pieces.
+///
+/// # Panics
+/// When the broker refuses something.
+pub fn rebuild(bootstrap: &str, topic: &str, pieces: &[Piece], configs: &[(&str, &str)]) {
+    delete_topic(bootstrap, topic);
+    create_topic(bootstrap, topic, 1, configs);
+    let plain: BaseProducer = client(bootstrap)
+        .set("enable.idempotence", "true")
+        .set("message.max.bytes", "20000000")
+        .create()
+        .expect("valid settings");
+    let aborting: BaseProducer = client(bootstrap)
+        .set("transactional.id", format!("holes-{topic}"))
+        .create()
+        .expect("valid settings");
+    let has_holes = pieces.iter().any(|piece| matches!(piece, Piece::TwoHoles));
+    if has_holes {
+        aborting
+            .init_transactions(DEADLINE)
+            .expect("the coordinator answers");
+    }
+    for piece in pieces {
+        match piece {
+            Piece::Record(record) => send(&plain, topic, record),
+            Piece::TwoHoles => {
+                plain.flush(DEADLINE).expect("acknowledged");
+                aborting.begin_transaction().expect("none is open");
+                aborting
+                    .send(
+                        BaseRecord::<[u8], [u8]>::to(topic)
+                            .partition(0)
+                            .payload(b"no"),
+                    )
+                    .map_err(|(error, _)| error)
+                    .expect("queued");
+                aborting.flush(DEADLINE).expect("acknowledged");
+                aborting.abort_transaction(DEADLINE).expect("aborted");
+            }
+        }
+    }
+    plain.flush(DEADLINE).expect("acknowledged");
+}
+
+fn send(producer: &BaseProducer, topic: &str, record: &Seen) {
+    let headers = record
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header {
+                key,
+                value: value.as_deref(),
+            })
+        });
+    let mut sent: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0);
+    if let Some(key) = &record.key {
+        sent = sent.key(key);
+    }
+    if let Some(value) = &record.value {
+        sent = sent.payload(value);
+    }
+    if let Some(timestamp) = record.timestamp_ms {
+        sent = sent.timestamp(timestamp);
+    }
+    if !record.headers.is_empty() {
+        sent = sent.headers(headers);
+    }
+    producer
+        .send(sent)
+        .map_err(|(error, _)| error)
+        .expect("queued");
+    producer.poll(Duration::ZERO);
+}
+
+/// Every record of a one-partition topic as a consumer sees it.
+pub fn records(bootstrap: &str, topic: &str) -> Vec<Seen> {
+    read_all(bootstrap, topic, Isolation::ReadCommitted)
+}

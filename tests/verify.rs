@@ -1,0 +1,218 @@
+//! `twinlog verify` on real clusters: nothing wrong with a healthy copy, and every planted fault
+//! found where it was planted.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::planted::{Piece, pieces, rebuild, records};
+use support::{
+    Codec, HeaderStyle, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic,
+    delete_records, pair,
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs `verify`, and gives its exit code and report.
+fn verify(twinlog: &Twinlog, arguments: &[&str]) -> (i32, Value) {
+    let output = twinlog.command("verify", &[&["--json"], arguments].concat());
+    let code = output.status.code().expect("it ended by itself");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+        panic!("no report ({error}), exit code {code}: {errors}");
+    });
+    (code, report)
+}
+
+fn assert_same(twinlog: &Twinlog, arguments: &[&str]) -> Value {
+    let (code, report) = verify(twinlog, arguments);
+    assert_eq!(report["verdict"], "same", "{report:#}");
+    assert_eq!(report["differences"], serde_json::json!([]), "{report:#}");
+    assert_eq!(code, 0);
+    report
+}
+
+#[test]
+fn a_healthy_copy_is_the_same_in_every_mode() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "codecs", 3, &[]);
+    for (codec, first) in Codec::ALL.into_iter().zip((0..).step_by(400)) {
+        Load::new("codecs", 400)
+            .first(first)
+            .codec(codec)
+            .headers(HeaderStyle::Every)
+            .tombstone_every(7)
+            .value_bytes(300)
+            .timestamps_from(1_700_000_000_000)
+            .produce(&source);
+    }
+    create_topic(&source, "transactions", 2, &[]);
+    Transactions::new(Load::new("transactions", 10), 40).produce(&source);
+    let append = ("message.timestamp.type", "LogAppendTime");
+    create_topic(&source, "append-time", 1, &[append]);
+    Load::new("append-time", 300).produce(&source);
+    create_topic(&source, "shifted", 1, &[]);
+    Load::new("shifted", 500).produce(&source);
+    delete_records(&source, "shifted", 0, 321);
+    create_topic(&source, "empty", 2, &[]);
+
+    let mut twinlog = Twinlog::between(&source, &target);
+    for topic in ["codecs", "transactions", "append-time", "shifted", "empty"] {
+        await_same(&source, &target, topic, DEADLINE);
+    }
+    // While it runs and when it has ended.
+    for _ in 0..2 {
+        let report = assert_same(&twinlog, &["--full"]);
+        let totals = &report["totals"];
+        assert_eq!(totals["partitions"], 9, "{report:#}");
+        assert_eq!(report["coverage"]["ratio"], 1.0, "{report:#}");
+        // 280 of the 400 records in transactions were committed.
+        assert_eq!(totals["records"], 2_000 + 280 + 300 + 179, "{report:#}");
+        assert_eq!(totals["lag_offsets"], 0, "{report:#}");
+        if twinlog.ended().is_none() {
+            assert!(twinlog.terminate().success());
+        }
+    }
+    let report = assert_same(&twinlog, &[]);
+    assert_eq!(report["mode"], "quick");
+    assert_eq!(report["totals"]["records"], 0);
+    let report = assert_same(&twinlog, &["--sample", "50%", "--seed", "7"]);
+    assert_eq!(report["sample"]["seed"], 7);
+    assert!(report["totals"]["records"].as_u64() > Some(0), "{report:#}");
+}
+
+/// The one difference of a report.
+fn only_difference(report: &Value) -> &Value {
+    let differences = report["differences"].as_array().expect("a list");
+    assert_eq!(differences.len(), 1, "{report:#}");
+    &differences[0]
+}
+
+fn record(piece: &mut Piece) -> &mut support::Seen {
+    match piece {
+        Piece::Record(record) => record,
+        Piece::TwoHoles => panic!("there is no record"),
+    }
+}
+
+#[test]
+fn every_planted_fault_is_found_where_it_was_planted() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let topics = [
+        "good",
+        "changed",
+        "removed",
+        "added",
+        "swapped",
+        "header",
+        "timestamp",
+        "cut",
+        "longer",
+    ];
+    for topic in topics {
+        create_topic(&source, topic, 1, &[]);
+        let load = Load::new(topic, 400)
+            .headers(HeaderStyle::Every)
+            .timestamps_from(1_700_000_000_000);
+        load.produce(&source);
+        // Offsets 400 and 401 have no record.
+        let mut aborted = Transactions::new(Load::new(topic, 1), 1);
+        aborted.abort_percent = 100;
+        aborted.produce(&source);
+        load.first(400).produce(&source);
+    }
+    let mut twinlog = Twinlog::between(&source, &target);
+    for topic in topics {
+        await_same(&source, &target, topic, DEADLINE);
+    }
+    assert!(twinlog.terminate().success());
+    for topic in topics {
+        let mut made = pieces(&records(&source, topic));
+        // After the hole, which is one piece and two offsets, piece N is offset N + 1.
+        match topic {
+            "changed" => record(&mut made[300]).value = Some(b"other".to_vec()),
+            "removed" => drop(made.splice(10..12, [Piece::TwoHoles])),
+            "added" => {
+                let (stray, other) = (made[7].clone(), made[9].clone());
+                made.splice(400..401, [stray, other]);
+            }
+            "swapped" => made.swap(500, 777),
+            "header" => record(&mut made[299]).headers.clear(),
+            "timestamp" => *record(&mut made[799]).timestamp_ms.as_mut().expect("one") += 1,
+            "cut" => made.truncate(700),
+            "longer" => made.push(made[3].clone()),
+            _ => {}
+        }
+        rebuild(&target, topic, &made, &[]);
+    }
+    let report = |topic: &str| {
+        let (code, report) = verify(&twinlog, &["--full", "--topic", topic]);
+        assert_eq!(code, 1, "{report:#}");
+        assert_eq!(report["verdict"], "different", "{report:#}");
+        report
+    };
+    assert_same(&twinlog, &["--full", "--topic", "good"]);
+
+    let changed = report("changed");
+    let found = only_difference(&changed);
+    assert_eq!(found["kind"], "changed");
+    assert_eq!(
+        (&found["source_offset"], &found["target_offset"]),
+        (&300.into(), &300.into())
+    );
+    assert_eq!(found["parts"], serde_json::json!(["value"]));
+    assert_eq!(found["target"]["value_bytes"], 5);
+    assert!(
+        !changed.to_string().contains("other"),
+        "a record's content is shown: {changed:#}"
+    );
+
+    let offsets = |report: &Value, kind: &str| -> Vec<i64> {
+        let list = report["differences"].as_array().expect("a list").iter();
+        list.map(|found| {
+            assert_eq!(found["kind"], kind, "{report:#}");
+            found["target_offset"].as_i64().expect("an offset")
+        })
+        .collect()
+    };
+    assert_eq!(offsets(&report("removed"), "missing"), [10, 11]);
+    assert_eq!(offsets(&report("added"), "added"), [400, 401]);
+    assert_eq!(offsets(&report("swapped"), "swapped"), [501, 778]);
+    let header = report("header");
+    assert_eq!(
+        only_difference(&header)["parts"],
+        serde_json::json!(["headers"])
+    );
+    assert_eq!(offsets(&header, "changed"), [299]);
+    let timestamp = report("timestamp");
+    assert_eq!(
+        only_difference(&timestamp)["parts"],
+        serde_json::json!(["timestamp"])
+    );
+    assert_eq!(offsets(&timestamp, "changed"), [800]);
+    // It was there when Twinlog ended, which is remembered.
+    let cut = report("cut");
+    assert_eq!(cut["totals"]["differences"]["missing"], 101, "{cut:#}");
+    assert_eq!(offsets(&report("longer"), "added_at_end"), [802]);
+
+    // All together, and no more is listed than a partition's share.
+    let (code, all) = verify(&twinlog, &["--full"]);
+    assert_eq!(code, 1);
+    let counts = serde_json::json!({
+        "added": 2, "added_at_end": 1, "changed": 3, "missing": 103, "swapped": 2,
+    });
+    assert_eq!(all["totals"]["differences"], counts, "{all:#}");
+    assert_eq!(all["differences"].as_array().map(Vec::len), Some(110));
+
+    let refused = twinlog.command("verify", &["--full", "--sample", "3"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let refused = twinlog.command("verify", &["--sample", "0"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let refused = twinlog.command("verify", &["--flow", "none"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let nothing = twinlog.command("verify", &["--topic", "none"]);
+    assert_eq!(nothing.status.code(), Some(1));
+}
