@@ -57,6 +57,9 @@ fn the_reference_has_every_key() {
         "quotas",
         "on_delete",
         "grace",
+        "verify",
+        "background",
+        "interval",
         "listen",
     ];
     for key in keys {

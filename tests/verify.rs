@@ -6,7 +6,9 @@ mod support;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::planted::{Piece, pieces, rebuild, records};
+use support::flow::flow_config;
+use support::planted::{Piece, await_end, pieces, rebuild, records};
+use support::verified::{assert_verified, verify};
 use support::{
     Codec, HeaderStyle, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic,
     delete_records, pair,
@@ -14,32 +16,13 @@ use support::{
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs `verify`, and gives its exit code and report.
-fn verify(twinlog: &Twinlog, arguments: &[&str]) -> (i32, Value) {
-    let output = twinlog.command("verify", &[&["--json"], arguments].concat());
-    let code = output.status.code().expect("it ended by itself");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("no report ({error}), exit code {code}: {errors}");
-    });
-    (code, report)
-}
-
-fn assert_same(twinlog: &Twinlog, arguments: &[&str]) -> Value {
-    let (code, report) = verify(twinlog, arguments);
-    assert_eq!(report["verdict"], "same", "{report:#}");
-    assert_eq!(report["differences"], serde_json::json!([]), "{report:#}");
-    assert_eq!(code, 0);
-    report
-}
-
 #[test]
 fn a_healthy_copy_is_the_same_in_every_mode() {
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
-    create_topic(&source, "codecs", 3, &[]);
+    create_topic(&source, "h-codecs", 3, &[]);
     for (codec, first) in Codec::ALL.into_iter().zip((0..).step_by(400)) {
-        Load::new("codecs", 400)
+        Load::new("h-codecs", 400)
             .first(first)
             .codec(codec)
             .headers(HeaderStyle::Every)
@@ -48,43 +31,49 @@ fn a_healthy_copy_is_the_same_in_every_mode() {
             .timestamps_from(1_700_000_000_000)
             .produce(&source);
     }
-    create_topic(&source, "transactions", 2, &[]);
-    Transactions::new(Load::new("transactions", 10), 40).produce(&source);
+    create_topic(&source, "h-transactions", 2, &[]);
+    Transactions::new(Load::new("h-transactions", 10), 40).produce(&source);
     let append = ("message.timestamp.type", "LogAppendTime");
-    create_topic(&source, "append-time", 1, &[append]);
-    Load::new("append-time", 300).produce(&source);
-    create_topic(&source, "shifted", 1, &[]);
-    Load::new("shifted", 500).produce(&source);
-    delete_records(&source, "shifted", 0, 321);
-    create_topic(&source, "empty", 2, &[]);
+    create_topic(&source, "h-append-time", 1, &[append]);
+    Load::new("h-append-time", 300).produce(&source);
+    create_topic(&source, "h-shifted", 1, &[]);
+    Load::new("h-shifted", 500).produce(&source);
+    delete_records(&source, "h-shifted", 0, 321);
+    create_topic(&source, "h-empty", 2, &[]);
 
-    let mut twinlog = Twinlog::between(&source, &target);
-    for topic in ["codecs", "transactions", "append-time", "shifted", "empty"] {
+    let mut twinlog = Twinlog::start(&flow_config("healthy", "h-.*", &source, &target, ""));
+    for topic in [
+        "h-codecs",
+        "h-transactions",
+        "h-append-time",
+        "h-shifted",
+        "h-empty",
+    ] {
         await_same(&source, &target, topic, DEADLINE);
     }
     // While it runs and when it has ended.
-    for _ in 0..2 {
-        let report = assert_same(&twinlog, &["--full"]);
+    for is_running in [true, false] {
+        let report = assert_verified(&twinlog, &["--full"]);
         let totals = &report["totals"];
         assert_eq!(totals["partitions"], 9, "{report:#}");
         assert_eq!(report["coverage"]["ratio"], 1.0, "{report:#}");
         // 280 of the 400 records in transactions were committed.
         assert_eq!(totals["records"], 2_000 + 280 + 300 + 179, "{report:#}");
         assert_eq!(totals["lag_offsets"], 0, "{report:#}");
-        if twinlog.ended().is_none() {
+        if is_running {
             assert!(twinlog.terminate().success());
         }
     }
-    let report = assert_same(&twinlog, &[]);
+    let report = assert_verified(&twinlog, &[]);
     assert_eq!(report["mode"], "quick");
     assert_eq!(report["totals"]["records"], 0);
-    let report = assert_same(&twinlog, &["--sample", "50%", "--seed", "7"]);
+    let report = assert_verified(&twinlog, &["--sample", "50%", "--seed", "7"]);
     assert_eq!(report["sample"]["seed"], 7);
     assert!(report["totals"]["records"].as_u64() > Some(0), "{report:#}");
 }
 
 /// The one difference of a report.
-fn only_difference(report: &Value) -> &Value {
+fn only(report: &Value) -> &Value {
     let differences = report["differences"].as_array().expect("a list");
     assert_eq!(differences.len(), 1, "{report:#}");
     &differences[0]
@@ -102,15 +91,15 @@ fn every_planted_fault_is_found_where_it_was_planted() {
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topics = [
-        "good",
-        "changed",
-        "removed",
-        "added",
-        "swapped",
-        "header",
-        "timestamp",
-        "cut",
-        "longer",
+        "f-good",
+        "f-changed",
+        "f-removed",
+        "f-added",
+        "f-swapped",
+        "f-header",
+        "f-timestamp",
+        "f-cut",
+        "f-longer",
     ];
     for topic in topics {
         create_topic(&source, topic, 1, &[]);
@@ -122,9 +111,10 @@ fn every_planted_fault_is_found_where_it_was_planted() {
         let mut aborted = Transactions::new(Load::new(topic, 1), 1);
         aborted.abort_percent = 100;
         aborted.produce(&source);
+        await_end(&source, topic, 402);
         load.first(400).produce(&source);
     }
-    let mut twinlog = Twinlog::between(&source, &target);
+    let mut twinlog = Twinlog::start(&flow_config("faults", "f-.*", &source, &target, ""));
     for topic in topics {
         await_same(&source, &target, topic, DEADLINE);
     }
@@ -133,17 +123,17 @@ fn every_planted_fault_is_found_where_it_was_planted() {
         let mut made = pieces(&records(&source, topic));
         // After the hole, which is one piece and two offsets, piece N is offset N + 1.
         match topic {
-            "changed" => record(&mut made[300]).value = Some(b"other".to_vec()),
-            "removed" => drop(made.splice(10..12, [Piece::TwoHoles])),
-            "added" => {
+            "f-changed" => record(&mut made[300]).value = Some(b"other".to_vec()),
+            "f-removed" => drop(made.splice(10..12, [Piece::TwoHoles])),
+            "f-added" => {
                 let (stray, other) = (made[7].clone(), made[9].clone());
                 made.splice(400..401, [stray, other]);
             }
-            "swapped" => made.swap(500, 777),
-            "header" => record(&mut made[299]).headers.clear(),
-            "timestamp" => *record(&mut made[799]).timestamp_ms.as_mut().expect("one") += 1,
-            "cut" => made.truncate(700),
-            "longer" => made.push(made[3].clone()),
+            "f-swapped" => made.swap(500, 777),
+            "f-header" => record(&mut made[299]).headers.clear(),
+            "f-timestamp" => *record(&mut made[799]).timestamp_ms.as_mut().expect("one") += 1,
+            "f-cut" => made.truncate(700),
+            "f-longer" => made.push(made[3].clone()),
             _ => {}
         }
         rebuild(&target, topic, &made, &[]);
@@ -154,10 +144,10 @@ fn every_planted_fault_is_found_where_it_was_planted() {
         assert_eq!(report["verdict"], "different", "{report:#}");
         report
     };
-    assert_same(&twinlog, &["--full", "--topic", "good"]);
+    assert_verified(&twinlog, &["--full", "--topic", "f-good"]);
 
-    let changed = report("changed");
-    let found = only_difference(&changed);
+    let changed = report("f-changed");
+    let found = only(&changed);
     assert_eq!(found["kind"], "changed");
     assert_eq!(
         (&found["source_offset"], &found["target_offset"]),
@@ -178,25 +168,19 @@ fn every_planted_fault_is_found_where_it_was_planted() {
         })
         .collect()
     };
-    assert_eq!(offsets(&report("removed"), "missing"), [10, 11]);
-    assert_eq!(offsets(&report("added"), "added"), [400, 401]);
-    assert_eq!(offsets(&report("swapped"), "swapped"), [501, 778]);
-    let header = report("header");
-    assert_eq!(
-        only_difference(&header)["parts"],
-        serde_json::json!(["headers"])
-    );
+    assert_eq!(offsets(&report("f-removed"), "missing"), [10, 11]);
+    assert_eq!(offsets(&report("f-added"), "added"), [400, 401]);
+    assert_eq!(offsets(&report("f-swapped"), "swapped"), [501, 778]);
+    let header = report("f-header");
+    assert_eq!(only(&header)["parts"], serde_json::json!(["headers"]));
     assert_eq!(offsets(&header, "changed"), [299]);
-    let timestamp = report("timestamp");
-    assert_eq!(
-        only_difference(&timestamp)["parts"],
-        serde_json::json!(["timestamp"])
-    );
+    let timestamp = report("f-timestamp");
+    assert_eq!(only(&timestamp)["parts"], serde_json::json!(["timestamp"]));
     assert_eq!(offsets(&timestamp, "changed"), [800]);
     // It was there when Twinlog ended, which is remembered.
-    let cut = report("cut");
+    let cut = report("f-cut");
     assert_eq!(cut["totals"]["differences"]["missing"], 101, "{cut:#}");
-    assert_eq!(offsets(&report("longer"), "added_at_end"), [802]);
+    assert_eq!(offsets(&report("f-longer"), "added_at_end"), [802]);
 
     // All together, and no more is listed than a partition's share.
     let (code, all) = verify(&twinlog, &["--full"]);

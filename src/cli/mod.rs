@@ -20,6 +20,7 @@ mod status;
 mod status_table;
 mod translate;
 mod verify;
+mod verify_line;
 
 use std::path::{Path, PathBuf};
 

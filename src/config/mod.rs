@@ -18,6 +18,7 @@ mod rename;
 mod selector;
 mod tree;
 mod values;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +31,8 @@ pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;
 pub use selector::Selector;
+pub use verify::VerifyRules;
+
 pub(crate) use values::size as parse_size;
 
 use reader::{Reader, Table};

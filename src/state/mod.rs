@@ -13,6 +13,6 @@ mod store;
 
 pub use records::{
     Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, ShareOffset, ShareOffsets,
-    TopicRecord, VerifyRecord, VerifyResult,
+    TopicRecord, VerifyRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

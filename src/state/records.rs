@@ -132,24 +132,5 @@ pub struct VerifyRecord {
     /// Format version, 1.
     pub v: u32,
     /// By mode: `quick`, `sample`, `full`, `background`.
-    pub last: std::collections::BTreeMap<String, VerifyResult>,
-}
-
-/// One result in a [`VerifyRecord`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct VerifyResult {
-    /// Milliseconds since the epoch.
-    pub started_ms: i64,
-    /// Milliseconds since the epoch.
-    pub ended_ms: i64,
-    /// `same`, `different` or `incomplete`.
-    pub verdict: String,
-    /// How much of the records was compared, 0 to 1.
-    pub coverage: f64,
-    /// Source records compared.
-    pub records: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Differences by kind.
-    pub differences: std::collections::BTreeMap<String, u64>,
+    pub last: std::collections::BTreeMap<String, crate::telemetry::verify::VerifyResult>,
 }

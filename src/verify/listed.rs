@@ -10,18 +10,38 @@ use super::scope::Place;
 /// No more of a partition are listed.
 const LISTED_MAX: usize = 100;
 
+/// Records that changed places are looked for among the first so many.
+const PENDING_MAX: usize = 10_000;
+
 /// What was found in one partition.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub counts: BTreeMap<DifferenceKind, u64>,
     pub list: Vec<Difference>,
+    pending: Vec<Finding>,
 }
 
 impl Listed {
-    /// Adds findings that lie close together, so that those that changed places find each other.
-    pub(super) fn add(&mut self, place: &Place, findings: &[Finding]) {
-        let partners = swaps(findings);
-        for (finding, partner) in findings.iter().zip(partners) {
+    /// Adds findings about records, in order.
+    pub(super) fn add(&mut self, findings: Vec<Finding>) {
+        let room = PENDING_MAX.saturating_sub(self.pending.len());
+        let mut findings = findings.into_iter();
+        self.pending.extend(findings.by_ref().take(room));
+        for finding in findings {
+            let kind = match finding {
+                Finding::Changed { .. } => DifferenceKind::Changed,
+                Finding::Missing(_) => DifferenceKind::Missing,
+                Finding::Added(_) => DifferenceKind::Added,
+            };
+            *self.counts.entry(kind).or_default() += 1;
+        }
+    }
+
+    /// Puts what was added into words, once all of it is here.
+    pub(super) fn settle(&mut self, place: &Place) {
+        let mut findings = std::mem::take(&mut self.pending);
+        findings.sort_by_key(Finding::source_offset);
+        for (finding, partner) in findings.iter().zip(swaps(&findings)) {
             let partner = partner.map(|index| findings[index].source_offset());
             self.push(difference(place, finding, partner));
         }

@@ -20,6 +20,7 @@ pub mod judge;
 pub mod link;
 
 mod acls;
+mod background;
 mod board;
 mod client;
 mod configs;
@@ -43,6 +44,7 @@ mod sweep;
 mod verify;
 
 pub use acls::{acls_failed, acls_of, acls_skipped};
+pub use background::{Background, run as run_background};
 pub use board::OPEN_MAX as PARTITIONS_AT_ONCE;
 pub use error::VerifyError;
 pub use progress::{Phase, Progress};

@@ -76,13 +76,16 @@ pub(super) fn look(
             confirmed.not_comparable += (one.len() - room) as i64;
             waiting.extend_from_slice(&one[..room]);
         }
-        confirmed.listed.add(&suspect.place, &findings);
+        confirmed.listed.add(findings);
     };
     let failed = readers.read(&units, manner, &|_| Entries::default(), Box::new(compare))?;
     for (unit, reason) in failed {
         confirmed[owners[unit]].failure = Some(reason);
     }
     judge_cleaned(readers, suspects, &cleanable, &mut confirmed)?;
+    for (confirmed, suspect) in confirmed.iter_mut().zip(suspects) {
+        confirmed.listed.settle(&suspect.place);
+    }
     Ok(confirmed)
 }
 
@@ -152,7 +155,7 @@ fn judge_cleaned(
         let (cleaned, faults): (Vec<Finding>, Vec<Finding>) =
             findings.iter().copied().partition(is_cleaned);
         confirmed.compacted += cleaned.len() as u64;
-        confirmed.listed.add(&suspects[*index].place, &faults);
+        confirmed.listed.add(faults);
     }
     Ok(())
 }

@@ -35,6 +35,7 @@ pub mod security;
 pub mod share;
 pub mod twinlog;
 pub mod users;
+pub mod verified;
 pub mod version;
 pub mod wait;
 

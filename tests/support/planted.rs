@@ -5,8 +5,9 @@ use std::time::Duration;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use super::admin::{client, create_topic, delete_topic};
+use super::admin::{client, create_topic, delete_topic, end_offset};
 use super::read::{Isolation, Seen, read_all};
+use super::wait::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -36,6 +37,16 @@ pub fn pieces(records: &[Seen]) -> Vec<Piece> {
     pieces
 }
 
+/// Waits for the marker that ends a transaction: it is appended after the coordinator's answer.
+pub fn await_end(bootstrap: &str, topic: &str, end: i64) {
+    eventually(DEADLINE, "the marker is there", || {
+        match end_offset(bootstrap, topic, 0) {
+            found if found == end => Ok(()),
+            found => Err(found),
+        }
+    });
+}
+
 /// Deletes a one-partition topic and writes it anew from pieces.
 ///
 /// # Panics
@@ -58,9 +69,13 @@ pub fn rebuild(bootstrap: &str, topic: &str, pieces: &[Piece], configs: &[(&str,
             .init_transactions(DEADLINE)
             .expect("the coordinator answers");
     }
+    let mut next = 0;
     for piece in pieces {
         match piece {
-            Piece::Record(record) => send(&plain, topic, record),
+            Piece::Record(record) => {
+                send(&plain, topic, record);
+                next += 1;
+            }
             Piece::TwoHoles => {
                 plain.flush(DEADLINE).expect("acknowledged");
                 aborting.begin_transaction().expect("none is open");
@@ -74,6 +89,8 @@ pub fn rebuild(bootstrap: &str, topic: &str, pieces: &[Piece], configs: &[(&str,
                     .expect("queued");
                 aborting.flush(DEADLINE).expect("acknowledged");
                 aborting.abort_transaction(DEADLINE).expect("aborted");
+                next += 2;
+                await_end(bootstrap, topic, next);
             }
         }
     }
