@@ -86,7 +86,6 @@ fn the_json_has_the_documented_shape() {
             reason: String::new(),
         },
     );
-    flow.set_verify(Some(Arc::new(verified())));
     flow.count_error("leader_moved");
     let partition = copying(&flow, "orders", 0, 40, 100);
     partition.records.store(40, Relaxed);
@@ -415,6 +414,7 @@ fn everything() -> Registry {
     [3, 700].into_iter().for_each(|delay| delays.note(delay));
     flow.set_groups(Some(Arc::new(Groups(delays))));
     flow.set_metadata(Arc::new(differing()));
+    flow.set_verify(Some(Arc::new(verified())));
     flow.count_error("leader_moved");
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.records.store(40, Relaxed);

@@ -83,6 +83,7 @@ pub fn rebuild(bootstrap: &str, topic: &str, pieces: &[Piece], configs: &[(&str,
                     .send(
                         BaseRecord::<[u8], [u8]>::to(topic)
                             .partition(0)
+                            .key(b"no")
                             .payload(b"no"),
                     )
                     .map_err(|(error, _)| error)
