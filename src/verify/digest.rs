@@ -282,7 +282,7 @@ mod tests {
     fn the_order_counts() {
         let swapped = [(0, record(1)), (1, record(0))];
         let found = differing_leaves(HASHER, &whole(0..2), &chunk(swapped.into_iter()));
-        assert_eq!(found, [0..1]);
+        assert_eq!((found.len(), &found[0]), (1, &(0..1)));
         let headers = |keys: [&[u8]; 2]| {
             keys.iter()
                 .fold(0, |hash, key| HASHER.header(hash, Some(key), None))

@@ -36,12 +36,12 @@ mod reader;
 mod records;
 mod remember;
 mod report;
+mod run;
 mod sample;
 mod scope;
 mod second_look;
 mod span;
 mod sweep;
-mod verify;
 
 pub use acls::{acls_failed, acls_of, acls_skipped};
 pub use background::{Background, run as run_background};
@@ -53,5 +53,5 @@ pub use report::{
     Compared, Coverage, Difference, DifferenceKind, GroupsReport, Mode, PartitionReport,
     REPORT_VERSION, RecordShape, Report, SampleReport, Totals, Verdict,
 };
+pub use run::{Request, verify};
 pub use sample::Sampling;
-pub use verify::{Request, verify};

@@ -239,7 +239,7 @@ fn sweep(
             Depth::Ends => Vec::new(),
             Depth::Full if whole.is_empty() => Vec::new(),
             Depth::Full => vec![whole],
-            Depth::Sample(sampling) => sampling.draw(whole, index as u64),
+            Depth::Sample(sampling) => sampling.draw(whole, outcome.place.salt()),
         };
         for range in drawn {
             outcome.report.compared_offsets += range.end - range.start;

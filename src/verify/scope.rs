@@ -6,6 +6,7 @@ use crate::config::FlowConfig;
 use crate::state::keys::{self, MapKeys};
 use crate::state::{SeenRecord, StateError, StateStore, TopicRecord, maps};
 
+use super::digest::Hasher;
 use super::link::Link;
 
 /// One copied partition.
@@ -23,6 +24,15 @@ pub struct Place {
     pub link: Link,
     /// The first source offset that wasn't copied when that was last stored.
     pub copied_to: Option<i64>,
+}
+
+impl Place {
+    /// A number that tells partitions apart, the same in every run.
+    pub(super) fn salt(&self) -> u64 {
+        Hasher::new(0).bytes(Some(
+            format!("{}-{}", self.topic, self.partition).as_bytes(),
+        ))
+    }
 }
 
 /// The copied partitions of the selected topics. Topics that the config no longer selects aren't
