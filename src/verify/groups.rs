@@ -104,6 +104,12 @@ pub(super) fn judge(
     ))
 }
 
+/// Positions by topic and partition.
+type Committed = HashMap<(String, i32), i64>;
+
+/// Groups that are asked about at the same time.
+const ASKED_AT_ONCE: usize = 8;
+
 /// What asking for groups needs.
 pub(super) struct Ask<'a> {
     pub sections: (&'a ClusterSection, &'a ClusterSection),
@@ -133,6 +139,32 @@ impl Ask<'_> {
         &self,
         groups: &BTreeSet<String>,
     ) -> Result<(Vec<Position>, Vec<String>), VerifyError> {
+        let groups: Vec<&String> = groups.iter().collect();
+        // A client has to find its group's coordinator first, which takes a moment for each.
+        let share = groups.len().div_ceil(ASKED_AT_ONCE).max(1);
+        let answers = std::thread::scope(|scope| {
+            let asking: Vec<_> = groups
+                .chunks(share)
+                .map(|some| scope.spawn(|| self.positions_of(some)))
+                .collect();
+            let answers = asking.into_iter().map(|one| {
+                let crash = |_| Err(VerifyError::Bug("asking for groups has crashed".to_owned()));
+                one.join().unwrap_or_else(crash)
+            });
+            answers.collect::<Result<Vec<_>, _>>()
+        })?;
+        let (mut positions, mut not_compared) = (Vec::new(), Vec::new());
+        for (some, lines) in answers {
+            positions.extend(some);
+            not_compared.extend(lines);
+        }
+        Ok((positions, not_compared))
+    }
+
+    fn positions_of(
+        &self,
+        groups: &[&String],
+    ) -> Result<(Vec<Position>, Vec<String>), VerifyError> {
         let (mut positions, mut not_compared) = (Vec::new(), Vec::new());
         for group in groups {
             if self.cancelled.load(Ordering::Relaxed) {
@@ -143,21 +175,7 @@ impl Ask<'_> {
             let source = self.committed(self.sections.0, group, |place| &place.topic);
             match (source, target) {
                 (Ok(source), Ok(target)) => {
-                    for place in self.places {
-                        let at = |map: &HashMap<(String, i32), i64>, topic: &str| {
-                            map.get(&(topic.to_owned(), place.partition)).copied()
-                        };
-                        let source = at(&source, &place.topic);
-                        if source.is_some() {
-                            positions.push(Position {
-                                group: group.clone(),
-                                topic: place.topic.clone(),
-                                partition: place.partition,
-                                source,
-                                target: at(&target, &place.target_topic),
-                            });
-                        }
-                    }
+                    positions.extend(self.pair(group, &source, &target));
                 }
                 (Err(reason), _) => not_compared.push(format!("{group} on the source: {reason}")),
                 (_, Err(reason)) => not_compared.push(format!("{group} on the target: {reason}")),
@@ -166,12 +184,30 @@ impl Ask<'_> {
         Ok((positions, not_compared))
     }
 
+    /// The positions that the source has, with the target's.
+    fn pair(&self, group: &str, source: &Committed, target: &Committed) -> Vec<Position> {
+        let at = |committed: &Committed, topic: &str, partition: i32| {
+            committed.get(&(topic.to_owned(), partition)).copied()
+        };
+        let pairs = self.places.iter().filter_map(|place| {
+            let source = at(source, &place.topic, place.partition)?;
+            Some(Position {
+                group: group.to_owned(),
+                topic: place.topic.clone(),
+                partition: place.partition,
+                source: Some(source),
+                target: at(target, &place.target_topic, place.partition),
+            })
+        });
+        pairs.collect()
+    }
+
     fn committed(
         &self,
         section: &ClusterSection,
         group: &str,
         name: impl Fn(&Place) -> &str,
-    ) -> Result<HashMap<(String, i32), i64>, String> {
+    ) -> Result<Committed, String> {
         let mut asked = TopicPartitionList::with_capacity(self.places.len());
         for place in self.places {
             asked.add_partition(name(place), place.partition);
