@@ -1,7 +1,7 @@
 //! Twinlog: an offset-identical hot standby for Apache Kafka.
 //!
 //! Dependencies point downward:
-//! `cli -> flow/http -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
+//! `cli -> flow/http/verify -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
@@ -15,4 +15,5 @@ pub mod metadata;
 pub mod offsets;
 pub mod state;
 pub mod telemetry;
+pub mod verify;
 pub mod wire;

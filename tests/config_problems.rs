@@ -20,6 +20,34 @@ fn problems_in(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
+fn the_background_of_verify_has_bounds() {
+    let text = "\
+clusters: { primary: { bootstrap.servers: 'h:1' }, standby: { bootstrap.servers: 'h:2' } }
+flows:
+  dr:
+    source: primary
+    target: standby
+    verify: { background: sometimes, bytes_per_second: 1KiB, interval: 10ms, rate: 1 }
+";
+    let found = problems(text);
+    let expected = [
+        "flows.dr.verify.background: unknown value `sometimes`; expected `off` or `on`",
+        "flows.dr.verify.bytes_per_second: `1KiB` is too small; at least `64KiB`",
+        "flows.dr.verify.interval: `10ms` is too short; at least `1s`",
+        "flows.dr.verify.rate: unknown key",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found}");
+    }
+    let right = text.replace(
+        "sometimes, bytes_per_second: 1KiB, interval: 10ms, rate: 1",
+        "on",
+    );
+    assert!(problems(&right).is_empty());
+}
+
+#[test]
 fn one_pass_reports_all_of_them_in_order() {
     let text = "\
 clusters:

@@ -16,6 +16,7 @@ use twinlog::telemetry::progress::{
     FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, TopicNote, now_ms,
 };
 use twinlog::telemetry::status::{STATUS_VERSION, StatusReport};
+use twinlog::telemetry::verify::{BackgroundRound, VerifyResult, VerifySummary};
 
 fn running(registry: &Registry) -> Arc<FlowProgress> {
     let flow = registry.flow("dr", "primary", "standby");
@@ -413,12 +414,33 @@ fn everything() -> Registry {
     [3, 700].into_iter().for_each(|delay| delays.note(delay));
     flow.set_groups(Some(Arc::new(Groups(delays))));
     flow.set_metadata(Arc::new(differing()));
+    flow.set_verify(Some(Arc::new(verified())));
     flow.count_error("leader_moved");
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.records.store(40, Relaxed);
     partition.batches_passed.store(3, Relaxed);
     copying(&flow, "orders", 1, 1, 1).set_state(stopped());
     registry
+}
+
+/// A comparison of records that found something, and a round in the background.
+fn verified() -> VerifySummary {
+    let result = VerifyResult {
+        started_ms: now_ms() - 7_200_000,
+        ended_ms: now_ms(),
+        verdict: "different".to_owned(),
+        coverage: 0.75,
+        differences: BTreeMap::from([("changed".to_owned(), 2)]),
+        ..VerifyResult::default()
+    };
+    VerifySummary {
+        last: BTreeMap::from([("full".to_owned(), result)]),
+        background: Some(BackgroundRound {
+            ratio: 0.5,
+            bytes: 321,
+            problem: None,
+        }),
+    }
 }
 
 /// A comparison that found one of each: held, refused, not comparable.
@@ -506,6 +528,10 @@ fn metrics_say_what_the_report_says() {
         "twinlog_metadata_applied_total{flow=\"dr\",kind=\"acl\"} 7",
         "twinlog_metadata_failed_total{flow=\"dr\",kind=\"acl\",reason=\"not_authorized\"} 2",
         "twinlog_metadata_compare_seconds{flow=\"dr\"} 1.5",
+        "twinlog_verify_coverage_ratio{flow=\"dr\"} 0.75",
+        "twinlog_verify_differences{flow=\"dr\",kind=\"changed\"} 2",
+        "twinlog_verify_differences{flow=\"dr\",kind=\"missing\"} 0",
+        "twinlog_verify_bytes_total{flow=\"dr\"} 321",
         "twinlog_partition_lag_records{flow=\"dr\",topic=\"orders \\\"x\\\"\\\\\",partition=\"0\"} 60",
         "twinlog_partition_source_position_offset{flow=\"dr\",topic=\"orders\",partition=\"1\"} 1",
     ] {

@@ -22,6 +22,8 @@ mod shutdown;
 mod status;
 mod status_table;
 mod translate;
+mod verify;
+mod verify_line;
 
 use std::path::{Path, PathBuf};
 
@@ -90,6 +92,8 @@ enum Command {
     Translate(translate::TranslateArgs),
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
+    /// Compare the target with the source, independently of what copied it. Changes nothing.
+    Verify(verify::VerifyArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -158,6 +162,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
         Command::Held(args) => held::run(&config, args, json).await,
+        Command::Verify(args) => verify::run(&config, args, json).await,
     }
 }
 

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, pr
 use super::first_copy;
 use super::format::{bytes, clean, count, plural, seconds, short};
 use super::metadata_lines;
+use super::verify_line;
 use crate::telemetry::readiness;
 use crate::telemetry::status::{FlowStatus, PartitionStatus, StatusReport, TopicStatus, Totals};
 
@@ -47,7 +48,7 @@ pub fn render(report: &StatusReport, options: &TableOptions) -> String {
     line(&mut text, &options, &readiness_line(report));
     for flow in &report.flows {
         text.push('\n');
-        render_flow(&mut text, flow, &options);
+        render_flow(&mut text, flow, report.now_ms, &options);
     }
     text
 }
@@ -60,7 +61,7 @@ fn readiness_line(report: &StatusReport) -> String {
     }
 }
 
-fn render_flow(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
+fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &TableOptions) {
     let totals = &flow.totals;
     let head = format!(
         "flow {}: {} -> {}, {}{}",
@@ -96,6 +97,11 @@ fn render_flow(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
     line(text, options, &sums);
     if flow.first_copy.is_some() {
         line(text, options, &format!("  {}", first_copy::line(flow)));
+    }
+    if let Some(verify) = &flow.verify {
+        for content in verify_line::lines(verify, now_ms) {
+            line(text, options, &content);
+        }
     }
     if let Some(metadata) = &flow.metadata {
         for content in metadata_lines::lines(metadata) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::metadata::{self, MetadataRules};
 use super::reader::{Reader, Table};
 use super::tree::{Kind, Place};
+use super::verify::{self, VerifyRules};
 use super::{Rename, Selector, selector, values};
 
 /// One direction of copying.
@@ -47,6 +48,8 @@ pub struct FlowConfig {
     pub mirrormaker_compat: bool,
     /// What follows besides records and groups.
     pub metadata: MetadataRules,
+    /// Whether the target is compared with the source while the flow runs.
+    pub verify: VerifyRules,
 }
 
 /// How groups are followed.
@@ -117,7 +120,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 19] = [
     "source",
     "target",
     "topics",
@@ -136,6 +139,7 @@ pub(super) const KEYS: [&str; 18] = [
     "acls",
     "quotas",
     "on_delete",
+    "verify",
 ];
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
 pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
@@ -223,6 +227,7 @@ pub(super) fn read(
             })
             .unwrap_or(false),
         metadata: metadata::read(reader, table),
+        verify: verify::read(reader, table),
     }
 }
 

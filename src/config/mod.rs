@@ -22,6 +22,7 @@ mod security;
 mod selector;
 mod tree;
 mod values;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +40,9 @@ pub use security::{
     TlsCheck, TlsSection,
 };
 pub use selector::Selector;
+pub use verify::VerifyRules;
+
+pub(crate) use values::size as parse_size;
 
 use reader::{Reader, Table};
 use tree::{Node, Place};

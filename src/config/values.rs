@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reader::{listed, nearest};
 
 /// Bytes with a unit: `64MiB`, `500kB`, or a plain number of bytes.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, u64); 8] = [
         ("", 1),
         ("B", 1),

@@ -28,6 +28,7 @@ use crate::metadata;
 use crate::state::{FlowRecord, StateError, StateStore, keys};
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
+use crate::verify::{self, Background};
 use crate::wire::{self, Cluster, Metadata, WireError};
 
 /// How long a stopping flow waits for its last answers.
@@ -54,14 +55,15 @@ pub async fn run_flow(
     cancel: CancellationToken,
 ) -> Result<(), FlowError> {
     let own_principal = own_principal(&config, &target);
-    let (source, target) = (cluster(&source), cluster(&target));
+    let sections = (source, target);
+    let (source, target) = (cluster(&sections.0), cluster(&sections.1));
     loop {
         let begun = begin(&config, &source, &target, own_principal.clone(), &progress);
         let Some(begun) = cancel.run_until_cancelled(begun).await else {
             return Ok(());
         };
         let (reason, error) = match begun {
-            Ok((flow, held)) => match go(flow, held, &cancel).await {
+            Ok((flow, held)) => match go(flow, held, &sections, &cancel).await {
                 Ok(()) => {
                     let detail = "stopped in order".to_owned();
                     progress.set_state(FlowState::Stopped {
@@ -261,7 +263,12 @@ async fn follow_share_groups(follow: Follow, view: Arc<View>, cancel: Cancellati
     }
 }
 
-async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(), FlowError> {
+async fn go(
+    flow: Arc<Flow>,
+    held: Held,
+    sections: &(ClusterSection, ClusterSection),
+    cancel: &CancellationToken,
+) -> Result<(), FlowError> {
     let (work, keeping) = (cancel.child_token(), CancellationToken::new());
     let tracker = TaskTracker::new();
     let (found, discovered) = mpsc::unbounded_channel();
@@ -275,6 +282,14 @@ async fn go(flow: Arc<Flow>, held: Held, cancel: &CancellationToken) -> Result<(
     }
     let following = metadata::follow(context(&flow), flow.progress.clone(), work.clone());
     tracker.spawn(following);
+    let background = Background {
+        flow: flow.config.clone(),
+        source: sections.0.clone(),
+        target: sections.1.clone(),
+        store: flow.store.clone(),
+        progress: flow.progress.clone(),
+    };
+    tracker.spawn(verify::run_background(background, work.clone()));
     let supervising = Supervisor::run(
         flow.clone(),
         fence,

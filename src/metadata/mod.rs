@@ -22,7 +22,7 @@ mod pass;
 pub mod quotas;
 mod users;
 
-pub use configs::configs_at_creation;
+pub use configs::{Expected, configs_at_creation, expected as expected_config};
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};
 pub use held::{Held, held};

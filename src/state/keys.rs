@@ -136,3 +136,8 @@ pub fn quota(flow: &str, entity: &str) -> String {
 pub fn quotas(flow: &str) -> String {
     format!("quota/{flow}/")
 }
+
+/// A [`VerifyRecord`](super::VerifyRecord).
+pub fn verify(flow: &str) -> String {
+    format!("verify/{flow}")
+}

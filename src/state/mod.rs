@@ -14,6 +14,6 @@ mod store;
 pub use records::{
     AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
     MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
-    TopicRecord,
+    TopicRecord, VerifyRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -229,3 +229,12 @@ pub struct MadeQuota {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
 }
+
+/// `verify/<flow>`: the last results of comparing the target with the source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VerifyRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// By mode: `quick`, `sample`, `full`, `background`.
+    pub last: std::collections::BTreeMap<String, crate::telemetry::verify::VerifyResult>,
+}

@@ -15,6 +15,7 @@ use super::names::{self, Kind, Metric};
 use super::rates::Counters;
 use super::readiness;
 use super::status::{FlowStatus, PartitionStatus, StatusReport};
+use super::verify::{DIFFERENCE_KINDS, VerifySummary};
 use super::{names as n, process};
 
 /// The content type of the text format.
@@ -118,6 +119,29 @@ fn record_flow(flow: &FlowStatus, now_ms: i64) {
     }
     if let Some(metadata) = &flow.metadata {
         record_metadata(name, metadata, now_ms);
+    }
+    if let Some(verify) = &flow.verify {
+        record_verify(name, verify, now_ms);
+    }
+}
+
+fn record_verify(flow: &str, verify: &VerifySummary, now_ms: i64) {
+    let newest = verify.newest().map(|(_, result)| result);
+    let round = verify.background.as_ref();
+    let coverage = newest.map(|result| result.coverage);
+    if let Some(coverage) = coverage.or(round.map(|round| round.ratio)) {
+        set(&n::VERIFY_COVERAGE, &[flow], coverage);
+    }
+    if let Some(result) = newest {
+        let age_ms = (now_ms - result.started_ms).max(0);
+        set(&n::VERIFY_AGE, &[flow], age_ms as f64 / 1_000.0);
+        for kind in DIFFERENCE_KINDS {
+            let count = result.differences.get(kind).copied().unwrap_or(0);
+            set(&n::VERIFY_DIFFERENCES, &[flow, kind], count as f64);
+        }
+    }
+    if let Some(round) = round {
+        count(&n::VERIFY_BYTES, &[flow], round.bytes);
     }
 }
 

@@ -17,3 +17,4 @@ pub mod rates;
 pub mod readiness;
 pub mod sampler;
 pub mod status;
+pub mod verify;

@@ -118,6 +118,15 @@ metrics! {
     METADATA_COMPARE = Gauge "twinlog_metadata_compare_seconds" ["flow"]
         "How long the last comparison took, applying included.";
 
+    VERIFY_COVERAGE = Gauge "twinlog_verify_coverage_ratio" ["flow"]
+        "How much of the records the last comparison with the source covered, 0 to 1; during the first one in the background, how far it is.";
+    VERIFY_AGE = Gauge "twinlog_verify_age_seconds" ["flow"]
+        "Time since the last comparison of records began; absent before the first one has ended.";
+    VERIFY_DIFFERENCES = Gauge "twinlog_verify_differences" ["flow", "kind"]
+        "What the last comparison of records found, by kind (changed, swapped, missing, added, added_at_end, partitions, group, config, acl).";
+    VERIFY_BYTES = Counter "twinlog_verify_bytes_total" ["flow"]
+        "Bytes of keys, values and headers read to compare in the background, both sides together.";
+
     PARTITION_LAG_RECORDS = Gauge "twinlog_partition_lag_records" ["flow", "topic", "partition"]
         "Source offsets not yet on the target; absent while unknown.";
     PARTITION_LAG_BYTES = Gauge "twinlog_partition_lag_bytes" ["flow", "topic", "partition"]

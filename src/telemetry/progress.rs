@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
+use super::verify::VerifySummary;
 
 /// All flows of this process.
 #[derive(Debug, Default)]
@@ -80,6 +81,7 @@ pub struct FlowProgress {
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
+    verify: Mutex<Option<Arc<VerifySummary>>>,
 }
 
 /// What the whole flow is doing.
@@ -225,6 +227,7 @@ impl FlowProgress {
             look_now: Notify::new(),
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
+            verify: Mutex::new(None),
         }
     }
 
@@ -246,6 +249,16 @@ impl FlowProgress {
     /// Publishes what a comparison found.
     pub fn set_metadata(&self, report: Arc<MetadataReport>) {
         *lock(&self.metadata) = Some(report);
+    }
+
+    /// What is known of comparisons of the target with the source; `None` where there were none.
+    pub fn verify(&self) -> Option<Arc<VerifySummary>> {
+        lock(&self.verify).clone()
+    }
+
+    /// Publishes what is known of comparisons.
+    pub fn set_verify(&self, summary: Option<Arc<VerifySummary>>) {
+        *lock(&self.verify) = summary;
     }
 
     /// When this entry was made, milliseconds since the epoch.

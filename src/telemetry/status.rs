@@ -15,6 +15,7 @@ use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
 use super::rates::Counters;
 use super::readiness;
+use super::verify::VerifySummary;
 
 /// The version of the report's shape.
 pub const STATUS_VERSION: u32 = 1;
@@ -69,6 +70,9 @@ pub struct FlowStatus {
     /// Configs, ACLs, quotas and users in sum; absent before they were compared.
     #[serde(default)]
     pub metadata: Option<MetadataSummary>,
+    /// Comparisons of the target with the source; absent where there were none.
+    #[serde(default)]
+    pub verify: Option<VerifySummary>,
     /// The topics by name.
     pub topics: Vec<TopicStatus>,
 }
@@ -274,6 +278,7 @@ impl FlowStatus {
             first_copy: first_copy.finish(),
             groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
             metadata: flow.metadata().map(|report| MetadataSummary::new(&report)),
+            verify: flow.verify().map(|summary| (*summary).clone()),
             topics,
         }
     }

@@ -28,6 +28,7 @@ pub mod logins;
 pub mod mapped;
 pub mod mirror_tools;
 pub mod operator;
+pub mod planted;
 pub mod ports;
 pub mod process;
 pub mod produce;
@@ -40,6 +41,7 @@ pub mod share;
 pub mod topic_configs;
 pub mod twinlog;
 pub mod users;
+pub mod verified;
 pub mod version;
 pub mod wait;
 

@@ -20,6 +20,7 @@ use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
+pub use self::policy::{Expected, expected};
 use super::context::{Context, MirroredTopic};
 use super::pass::Pass;
 use crate::config::ConfigRules;

@@ -93,6 +93,27 @@ pub(super) fn policy<'a>(rules: &'a ConfigRules, key: &str) -> Policy<'a> {
     }
 }
 
+/// What a copy is expected to have where the source overrides a key, for whoever compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected<'a> {
+    /// The source's value.
+    AsSource,
+    /// This value, whatever the source has.
+    Value(&'a str),
+    /// Anything: the key is left alone, or depends on the target's replicas.
+    Anything,
+}
+
+/// What a copy is expected to have by these rules where the source overrides `key`.
+pub fn expected<'a>(rules: &'a ConfigRules, key: &str) -> Expected<'a> {
+    match policy(rules, key) {
+        Policy::Enforced(value) => Expected::Value(value),
+        Policy::Fixed(value) => Expected::Value(value),
+        Policy::Resolved | Policy::Override => Expected::AsSource,
+        Policy::Ignored | Policy::Capped => Expected::Anything,
+    }
+}
+
 /// Whether a differing default matters, unless a rule says otherwise.
 pub(super) fn is_resolved(key: &str) -> bool {
     RESOLVED.contains(&key)

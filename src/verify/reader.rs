@@ -1,0 +1,318 @@
+//! Reads ranges of many partitions of one side with one librdkafka consumer.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::board::{Board, Side, complete_to};
+use super::client::Consumer;
+use super::digest::{Hasher, RecordDigest, chunk_of, length};
+use super::headers;
+use super::limiter::Limiter;
+use super::link::Link;
+use super::progress::Progress;
+use super::records::{Content, Read};
+use crate::connect::Context;
+
+/// A partition that gives nothing for so long is given up.
+const STALL: Duration = Duration::from_secs(60);
+/// How long a reader rests when there is nothing to read, or it is ahead of the other side.
+const REST: Duration = Duration::from_millis(2);
+/// Records taken from one partition before the next one's turn.
+const TURN: usize = 1_000;
+
+/// librdkafka's side of the bound of memory: at most this much is fetched ahead of each partition
+/// that is being read, and one fetch more. With [`OPEN_MAX`](super::board::OPEN_MAX) partitions
+/// open that is about 50 MiB a side.
+pub(super) const FETCH: [(&str, &str); 6] = [
+    ("queued.max.messages.kbytes", "4096"),
+    ("queued.min.messages", "20000"),
+    ("fetch.message.max.bytes", "2097152"),
+    ("fetch.max.bytes", "16777216"),
+    ("fetch.wait.max.ms", "100"),
+    ("fetch.queue.backoff.ms", "5"),
+];
+
+/// What a side is read with.
+pub(super) struct Reader<'a> {
+    pub side: Side,
+    pub consumer: Consumer,
+    pub hasher: Hasher,
+    pub limiter: &'a Limiter,
+    pub progress: &'a Progress,
+    /// Whether the progress counts this as part of the whole.
+    pub counts: bool,
+}
+
+struct Range<C> {
+    unit: usize,
+    topic: String,
+    partition: i32,
+    link: Link,
+    from: i64,
+    to: i64,
+    /// The last offset that was read or skipped.
+    last: i64,
+    queue: PartitionQueue<Context>,
+    chunk: Option<(i64, C)>,
+    moved_at: Instant,
+    error: Option<String>,
+}
+
+enum Step {
+    Goes,
+    Done,
+    Failed(String),
+}
+
+impl Reader<'_> {
+    /// Reads everything on the board.
+    pub(super) fn run<C: Content>(&self, board: &Board<'_, C>, make: &(dyn Fn(usize) -> C + Sync)) {
+        let mut ranges: Vec<Range<C>> = Vec::new();
+        let mut seen = 0;
+        while !board.is_cancelled() {
+            let version = board.version();
+            if seen != version {
+                seen = version;
+                let Some(open) = board.open(self.side) else {
+                    break;
+                };
+                // What the other side gave up isn't read any further.
+                let (kept, gone) = ranges
+                    .into_iter()
+                    .partition(|range| open.contains(&range.unit));
+                ranges = kept;
+                gone.iter().for_each(|range: &Range<C>| self.release(range));
+                for unit in open {
+                    if ranges.iter().all(|range| range.unit != unit) {
+                        match self.begin(board, unit) {
+                            Ok(Some(range)) => ranges.push(range),
+                            Ok(None) => board.deliver(self.side, unit, None, i64::MAX),
+                            Err(reason) => board.fail(unit, reason),
+                        }
+                    }
+                }
+            }
+            if board.is_ahead(self.side) {
+                std::thread::sleep(REST);
+                // That nothing came was our own doing.
+                ranges
+                    .iter_mut()
+                    .for_each(|range| range.moved_at = Instant::now());
+                continue;
+            }
+            self.turn(board, &mut ranges, make);
+        }
+        ranges.iter().for_each(|range| self.release(range));
+    }
+
+    fn begin<C>(&self, board: &Board<'_, C>, unit: usize) -> Result<Option<Range<C>>, String>
+    where
+        C: Content,
+    {
+        let place = &board.units[unit].place;
+        let (topic, from, to) = board.units[unit].on(self.side);
+        if from >= to {
+            return Ok(None);
+        }
+        // Before the assignment, so that every message of it comes by this queue.
+        let queue = self
+            .consumer
+            .split_partition_queue(topic, place.partition)
+            .ok_or_else(|| format!("there is no partition {topic}-{}", place.partition))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, place.partition, Offset::Offset(from))
+            .and_then(|()| self.consumer.incremental_assign(&list))
+            .map_err(|error| error.to_string())?;
+        Ok(Some(Range {
+            unit,
+            topic: topic.to_owned(),
+            partition: place.partition,
+            link: place.link.clone(),
+            from,
+            to,
+            last: from - 1,
+            queue,
+            chunk: None,
+            moved_at: Instant::now(),
+            error: None,
+        }))
+    }
+
+    fn release<C>(&self, range: &Range<C>) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&range.topic, range.partition);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            tracing::debug!(%error, "a partition could not be given back");
+        }
+    }
+
+    fn turn<C: Content>(
+        &self,
+        board: &Board<'_, C>,
+        ranges: &mut Vec<Range<C>>,
+        make: &(dyn Fn(usize) -> C + Sync),
+    ) {
+        let mut bytes = 0;
+        let mut index = 0;
+        while index < ranges.len() {
+            let range = &mut ranges[index];
+            match self.take(board, range, make, &mut bytes) {
+                Step::Goes => index += 1,
+                Step::Done => {
+                    let range = ranges.swap_remove(index);
+                    self.release(&range);
+                    if self.counts {
+                        let rest = (range.to.min(i64::MAX - 1) - 1 - range.last).max(0);
+                        self.progress
+                            .read_offsets
+                            .fetch_add(rest, Ordering::Relaxed);
+                    }
+                    board.deliver(self.side, range.unit, range.chunk, i64::MAX);
+                }
+                Step::Failed(reason) => {
+                    let range = ranges.swap_remove(index);
+                    self.release(&range);
+                    board.fail(range.unit, reason);
+                }
+            }
+        }
+        let wait = self.limiter.pay(bytes);
+        if !wait.is_zero() {
+            let until = Instant::now() + wait;
+            while Instant::now() < until && !board.is_cancelled() {
+                let left = until.saturating_duration_since(Instant::now());
+                std::thread::sleep(left.min(Duration::from_millis(100)));
+            }
+            ranges
+                .iter_mut()
+                .for_each(|range| range.moved_at = Instant::now());
+        }
+        let rest = if bytes == 0 { REST } else { Duration::ZERO };
+        // Serves what librdkafka has to say; messages come by the partitions' own queues.
+        if let Some(Err(error)) = self.consumer.poll(rest) {
+            let error = error.to_string();
+            for range in ranges {
+                range.error = Some(error.clone());
+            }
+        }
+    }
+
+    fn take<C: Content>(
+        &self,
+        board: &Board<'_, C>,
+        range: &mut Range<C>,
+        make: &(dyn Fn(usize) -> C + Sync),
+        bytes: &mut u64,
+    ) -> Step {
+        let (before, mut records, mut taken_bytes) = (range.last, 0, 0);
+        let mut step = Step::Goes;
+        for _ in 0..TURN {
+            let message = match range.queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    step = Step::Done;
+                    break;
+                }
+                Some(Err(error)) => {
+                    range.error = Some(error.to_string());
+                    if is_final(&error) {
+                        step = Step::Failed(error.to_string());
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let offset = message.offset();
+            if offset >= range.to {
+                step = Step::Done;
+                break;
+            }
+            // After its position was lost a consumer begins again at the log's start.
+            if offset <= range.last || offset < range.from {
+                continue;
+            }
+            range.last = offset;
+            let read = self.digest(&range.link, &message);
+            records += 1;
+            taken_bytes += read.bytes;
+            let number = chunk_of(read.source_offset);
+            if range.chunk.as_ref().is_none_or(|(open, _)| *open != number) {
+                let full = range.chunk.replace((number, make(range.unit)));
+                board.deliver(self.side, range.unit, full, complete_to(read.source_offset));
+            }
+            if let Some((_, content)) = &mut range.chunk {
+                content.add(self.hasher, &read);
+            }
+        }
+        if range.last > before {
+            range.moved_at = Instant::now();
+            range.error = None;
+        }
+        *bytes += taken_bytes;
+        self.progress
+            .bytes
+            .fetch_add(taken_bytes, Ordering::Relaxed);
+        self.progress.records.fetch_add(records, Ordering::Relaxed);
+        if self.counts {
+            let offsets = range.last - before;
+            self.progress
+                .read_offsets
+                .fetch_add(offsets, Ordering::Relaxed);
+        }
+        if matches!(step, Step::Goes) && range.moved_at.elapsed() > STALL {
+            let why = range.error.take().unwrap_or_else(|| "no answer".to_owned());
+            let seconds = STALL.as_secs();
+            return Step::Failed(format!("nothing could be read for {seconds} s: {why}"));
+        }
+        step
+    }
+
+    fn digest(&self, link: &Link, message: &BorrowedMessage<'_>) -> Read {
+        let hasher = self.hasher;
+        let (key, value) = (message.key(), message.payload());
+        let headers = headers::digest(hasher, message.headers());
+        let offset = message.offset();
+        let (source_offset, target_offset) = match self.side {
+            Side::Source => (offset, link.target_of(offset)),
+            Side::Target => (link.source_of(offset), Some(offset)),
+        };
+        let digest = RecordDigest {
+            key: hasher.bytes(key),
+            value: hasher.bytes(value),
+            headers: headers.digest,
+            timestamp_ms: message.timestamp().to_millis().unwrap_or(-1),
+            key_bytes: length(key),
+            value_bytes: length(value),
+            header_count: headers.count,
+        };
+        let bytes = digest.key_bytes.max(0) + digest.value_bytes.max(0);
+        Read {
+            source_offset,
+            target_offset,
+            digest,
+            bytes: bytes as u64 + headers.bytes,
+            unreadable_headers: headers.unreadable,
+        }
+    }
+}
+
+/// Whether waiting can't help.
+fn is_final(error: &KafkaError) -> bool {
+    let KafkaError::MessageConsumption(code) = error else {
+        return false;
+    };
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+    )
+}
