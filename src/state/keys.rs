@@ -3,6 +3,8 @@
 const SEGMENTS: &str = "segment/";
 /// What the keys of all flows' ACLs begin with.
 pub const ALL_ACLS: &str = "acl/";
+/// What the keys of all flows' quotas begin with.
+pub const ALL_QUOTAS: &str = "quota/";
 
 /// A [`FlowRecord`](super::FlowRecord).
 pub fn flow(flow: &str) -> String {
@@ -134,7 +136,7 @@ pub fn quota(flow: &str, entity: &str) -> String {
 
 /// What the keys of a flow's quotas begin with.
 pub fn quotas(flow: &str) -> String {
-    format!("quota/{flow}/")
+    format!("{ALL_QUOTAS}{flow}/")
 }
 
 /// A [`VerifyRecord`](super::VerifyRecord).

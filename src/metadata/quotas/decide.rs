@@ -53,8 +53,10 @@ pub(super) enum Why {
     UnknownKind,
     /// Only the target has it, and we didn't set it.
     NotOurs,
-    /// It would be removed, but the source isn't the cluster that the flow began with.
+    /// The source isn't the cluster that the flow began with.
     OtherSource,
+    /// Another flow to the same target has set it.
+    OtherFlow,
 }
 
 /// One quota that differs.
@@ -73,9 +75,11 @@ pub(super) struct Seen<'a> {
     pub source: &'a ClientQuotas,
     pub target: &'a ClientQuotas,
     pub memory: &'a Memory,
+    /// What other flows to the same target remember.
+    pub others: &'a Memory,
     pub own: &'a Own,
-    /// Whether the source is the cluster that the flow began with. If not, what it lacks says
-    /// nothing.
+    /// Whether the source is the cluster that the flow began with. If not, what it has or lacks
+    /// says nothing.
     pub is_known_source: bool,
 }
 
@@ -122,20 +126,32 @@ fn deed(
     let made = seen.memory.made(entity, key);
     let is_ours = target.is_some_and(|target| made.is_some_and(|made| made.is(target)));
     let is_released = made.is_some_and(|made| made.released);
+    let is_removable = is_ours && !is_released;
+    if !seen.is_known_source && !is_same && (source.is_some() || is_removable) {
+        return Some(Deed::Leave(Why::OtherSource));
+    }
     if source.is_some() && seen.own.is_throttled_by(entity) {
         // We set it when Twinlog had another name there.
-        return match is_ours && !is_released {
+        return match is_removable {
             true => Some(Deed::Remove),
             false => (!is_same).then_some(Deed::Hold),
         };
     }
     match (source, target) {
         _ if is_same => None,
+        // Each would set it again and again, for ever: the first one keeps it.
+        (Some(_), Some(target)) if !is_ours && is_others(seen, entity, key, target) => {
+            Some(Deed::Leave(Why::OtherFlow))
+        }
         (Some(_), _) => Some(Deed::Set),
-        (None, _) if !is_ours || is_released => Some(Deed::Leave(Why::NotOurs)),
-        (None, _) if !seen.is_known_source => Some(Deed::Leave(Why::OtherSource)),
+        (None, _) if !is_removable => Some(Deed::Leave(Why::NotOurs)),
         (None, _) => Some(Deed::Remove),
     }
+}
+
+fn is_others(seen: Seen<'_>, entity: &QuotaEntity, key: &str, target: f64) -> bool {
+    let made = seen.others.made(entity, key);
+    made.is_some_and(|made| made.is(target))
 }
 
 fn not_followed(entity: &QuotaEntity) -> Option<Why> {

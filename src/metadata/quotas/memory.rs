@@ -52,8 +52,23 @@ impl Memory {
     /// # Errors
     /// When a record can't be read.
     pub fn read(store: &StateStore, flow: &str) -> Result<Self, StateError> {
+        Self::of_keys(store, store.keys(&keys::quotas(flow)))
+    }
+
+    /// Reads what all other flows remember, put together.
+    ///
+    /// # Errors
+    /// When a record can't be read.
+    pub fn read_others(store: &StateStore, flow: &str) -> Result<Self, StateError> {
+        let own = keys::quotas(flow);
+        let mut all = store.keys(keys::ALL_QUOTAS);
+        all.retain(|key| !key.starts_with(&own));
+        Self::of_keys(store, all)
+    }
+
+    fn of_keys(store: &StateStore, all: Vec<String>) -> Result<Self, StateError> {
         let mut memory = Self::default();
-        for key in store.keys(&keys::quotas(flow)) {
+        for key in all {
             let Some(record) = store.get::<QuotaRecord>(&key)? else {
                 continue;
             };
@@ -72,7 +87,10 @@ impl Memory {
                     before: made.before.as_ref().map(number).transpose()?,
                 };
                 let of_entity = memory.made.entry(entity.clone()).or_default();
-                of_entity.insert(quota.clone(), made);
+                let known = of_entity.entry(quota.clone()).or_default();
+                let mut values = std::mem::take(&mut known.values);
+                values.extend(&made.values);
+                *known = Made { values, ..made };
             }
             for (quota, value) in &record.held {
                 memory.hold(&entity, quota, number(value)?);

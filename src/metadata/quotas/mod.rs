@@ -73,15 +73,21 @@ impl Quotas {
         target: &ClientQuotas,
         pass: &mut Pass,
     ) -> Result<(), StateError> {
-        let memory = match &context.store {
-            Some(store) => Memory::read(store, &context.flow)?,
-            None => Memory::default(),
+        let (memory, others) = match &context.store {
+            Some(store) => {
+                // A failover in another process may have released what is held here.
+                store.refresh().await?;
+                let others = Memory::read_others(store, &context.flow)?;
+                (Memory::read(store, &context.flow)?, others)
+            }
+            None => Default::default(),
         };
         let own = own(context);
         let seen = Seen {
             source,
             target,
             memory: &memory,
+            others: &others,
             own: &own,
             is_known_source: is_known_source(context).await?,
         };
@@ -168,13 +174,20 @@ pub(super) fn own_user(context: &Context) -> Option<&str> {
     principal.split_once(':').map(|(_, name)| name)
 }
 
-/// Whether the source is the cluster that the flow began with.
+/// Whether the source is the cluster that the flow began with, if it has begun.
 async fn is_known_source(context: &Context) -> Result<bool, StateError> {
-    let Some(store) = &context.store else {
-        return Ok(false);
+    let key = keys::flow(&context.flow);
+    let record = match &context.store {
+        Some(store) => store.get::<FlowRecord>(&key)?,
+        None => None,
     };
-    let record = store.get::<FlowRecord>(&keys::flow(&context.flow))?;
-    let began_with = record.and_then(|record| record.source_cluster_id);
+    let Some(FlowRecord {
+        source_cluster_id: began_with,
+        ..
+    }) = record
+    else {
+        return Ok(true);
+    };
     // Whoever answers under the source's addresses now.
     let now = context.source.metadata(Some(&[])).await.ok();
     let now = now.and_then(|metadata| metadata.cluster_id.clone());
@@ -219,8 +232,9 @@ fn drift(difference: &Difference) -> Drift {
                 Why::UnknownKind => "it is for a kind of entity that Twinlog doesn't know",
                 Why::NotOurs => "only the standby has it, and Twinlog didn't set it",
                 Why::OtherSource => {
-                    "the source isn't the cluster that this flow began with, so nothing is removed"
+                    "the source isn't the cluster that this flow began with, so nothing follows"
                 }
+                Why::OtherFlow => "another flow to this cluster has set it",
             }),
         ),
     };

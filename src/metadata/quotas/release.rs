@@ -46,6 +46,7 @@ pub async fn release(
     store: &StateStore,
     flow: &str,
 ) -> Result<Vec<Outcome>, StateError> {
+    store.refresh().await?;
     let memory = Memory::read(store, flow)?;
     let quotas = wire::describe_client_quotas(target).await?;
     let on_target = |entity: &QuotaEntity, key: &str| {
@@ -82,6 +83,7 @@ pub async fn withdraw(
     store: &StateStore,
     flow: &str,
 ) -> Result<Vec<Outcome>, StateError> {
+    store.refresh().await?;
     let memory = Memory::read(store, flow)?;
     let quotas = wire::describe_client_quotas(target).await?;
     let mut next = memory.clone();

@@ -88,6 +88,7 @@ struct World {
     source: ClientQuotas,
     target: ClientQuotas,
     memory: Memory,
+    others: Memory,
     /// What is on the target because we set it.
     set_by_us: BTreeMap<(QuotaEntity, String), f64>,
 }
@@ -98,6 +99,7 @@ impl World {
             source: &self.source,
             target: &self.target,
             memory: &self.memory,
+            others: &self.others,
             own,
             is_known_source,
         }
@@ -259,6 +261,46 @@ fn what_was_the_same_before_we_came_is_never_removed() {
     let differences = world.look(|_| true);
     assert_eq!(differences[0].deed, Deed::Leave(Why::NotOurs));
     assert_eq!(world.target, one(entity, 7.0));
+}
+
+#[test]
+fn two_flows_that_want_different_values_do_not_take_turns() {
+    let entity = &entities()[4];
+    let mut first = World {
+        source: one(entity, 7.0),
+        ..World::default()
+    };
+    first.look(|_| true);
+    let mut second = World {
+        source: one(entity, 9.0),
+        target: first.target.clone(),
+        others: first.memory.clone(),
+        ..World::default()
+    };
+    let differences = second.look(|_| true);
+    assert_eq!(differences[0].deed, Deed::Leave(Why::OtherFlow));
+    assert_eq!(second.target, one(entity, 7.0));
+    // What nobody of us has set is set.
+    second.target = one(entity, 8.0);
+    second.look(|_| true);
+    assert_eq!(second.target, one(entity, 9.0));
+}
+
+#[test]
+fn another_source_sets_nothing_and_holds_nothing() {
+    let own = own();
+    let (alice, default) = (&entities()[4], &entities()[0]);
+    let mut world = World {
+        source: one(alice, 7.0),
+        ..World::default()
+    };
+    put(&mut world.source, default, KEYS[0], Some(9.0));
+    let seen = world.seen(&own, false);
+    let differences = decide(seen);
+    assert_eq!(differences.len(), 2);
+    let is_left = |d: &Difference| d.deed == Deed::Leave(Why::OtherSource);
+    assert!(differences.iter().all(is_left));
+    assert_eq!(remember(seen, &differences), world.memory);
 }
 
 #[test]
