@@ -138,11 +138,22 @@ fn render(all: &[HeldAcl]) -> String {
             clean(&held.why)
         );
     }
-    let _ = writeln!(
-        text,
-        "{} in total; `twinlog held --release` puts them on the target",
-        plural(all.len() as u64, "ACL")
-    );
+    let released = all.iter().filter(|held| held.released).count() as u64;
+    let held = all.len() as u64 - released;
+    if held > 0 {
+        let held = plural(held, "ACL");
+        let _ = writeln!(
+            text,
+            "{held} held; `twinlog held --release` puts what is held on the target"
+        );
+    }
+    if released > 0 {
+        let released = plural(released, "ACL");
+        let _ = writeln!(
+            text,
+            "{released} released; `twinlog held --withdraw` takes what is released away again"
+        );
+    }
     text
 }
 
@@ -246,6 +257,14 @@ mod tests {
         let text = render(&[held, released]);
         assert!(text.contains("held topic orders: ALLOW WRITE User:bob from * (why)"));
         assert!(text.contains("released topic orders"));
+        assert!(
+            text.contains("1 ACL held; `twinlog held --release`"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 ACL released; `twinlog held --withdraw`"),
+            "{text}"
+        );
         assert_eq!(render(&[]), "nothing is held\n");
     }
 }
