@@ -32,12 +32,15 @@ fn flow_list(text: &mut String, flow: &FlowGroups, now_ms: i64) {
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "flow {}: {}; source {}, target {}; {} commits made",
+        "flow {}: {}; source {}, target {}; {}",
         clean(&flow.flow),
         plural(flow.groups.len() as u64, "group"),
         watching(&flow.source),
         watching(&flow.target),
-        count(i64::try_from(flow.commits).unwrap_or(i64::MAX)),
+        match i64::try_from(flow.commits).unwrap_or(i64::MAX) {
+            1 => "1 commit made".to_owned(),
+            commits => format!("{} commits made", count(commits)),
+        },
     );
     if flow.groups.is_empty() {
         return;

@@ -142,16 +142,26 @@ fn render(all: &[Held]) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(text, "{}", clean(&line(held)));
     }
-    let is_acl = |held: &&Held| matches!(held, Held::Acl(_));
-    let acls = all.iter().filter(is_acl).count() as u64;
-    let others = all.len() as u64 - acls;
-    if acls > 0 {
-        let acls = plural(acls, "ACL");
+    let acls = |is_released: bool| {
+        let is_one = |held: &&Held| matches!(held, Held::Acl(acl) if acl.released == is_released);
+        all.iter().filter(is_one).count() as u64
+    };
+    let (held, released) = (acls(false), acls(true));
+    if held > 0 {
+        let held = plural(held, "ACL");
         let _ = writeln!(
             text,
-            "{acls}; `twinlog held --release` puts them on the target"
+            "{held} held; `twinlog held --release` puts what is held on the target"
         );
     }
+    if released > 0 {
+        let released = plural(released, "ACL");
+        let _ = writeln!(
+            text,
+            "{released} released; `twinlog held --withdraw` takes what is released away again"
+        );
+    }
+    let others = all.len() as u64 - held - released;
     if others > 0 {
         let _ = writeln!(
             text,
@@ -296,6 +306,14 @@ mod tests {
         let text = render(&[Held::Acl(held), Held::Acl(released)]);
         assert!(text.contains("held topic orders: ALLOW WRITE User:bob from * (why)"));
         assert!(text.contains("released topic orders"));
+        assert!(
+            text.contains("1 ACL held; `twinlog held --release`"),
+            "{text}"
+        );
+        assert!(
+            text.contains("1 ACL released; `twinlog held --withdraw`"),
+            "{text}"
+        );
         assert_eq!(render(&[]), "nothing is held\n");
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn lines(summary: &MetadataSummary) -> Vec<String> {
         &mut lines,
         held,
         summary.count(DriftAction::Hold),
-        "twinlog held",
+        "twinlog plan",
     );
     lines
 }
@@ -132,6 +132,24 @@ mod tests {
     }
 
     #[test]
+    fn grants_that_are_held_come_before_a_thousand_configs() {
+        let config = Drift {
+            kind: DriftKind::TopicConfig,
+            ..drift(DriftAction::Hold, 0)
+        };
+        let mut drift: Vec<_> = std::iter::repeat_n(config, 1_000).collect();
+        drift.push(self::drift(DriftAction::Hold, 7));
+        let report = MetadataReport {
+            drift,
+            ..MetadataReport::default()
+        };
+        let lines = lines(&MetadataSummary::new(&report));
+        assert_eq!(lines[1], "  = held: topic orders: ALLOW WRITE User:bob-7");
+        let last = lines.last().map(String::as_str);
+        assert_eq!(last, Some("    and 991 more; `twinlog plan` lists them"));
+    }
+
+    #[test]
     fn what_is_held_is_listed_and_counted() {
         let report = MetadataReport {
             drift: (0..12)
@@ -145,6 +163,6 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(lines[1], "  = held: topic orders: ALLOW WRITE User:bob-0");
-        assert_eq!(lines[11], "    and 2 more; `twinlog held` lists them");
+        assert_eq!(lines[11], "    and 2 more; `twinlog plan` lists them");
     }
 }

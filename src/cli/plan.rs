@@ -118,6 +118,10 @@ fn values(change: &PlannedChange) -> String {
     match (&change.target, &change.source) {
         (None, None) => String::new(),
         (Some(target), None) => format!(" ({})", clean(target)),
+        // An ACL that isn't renamed would be there twice.
+        (None, Some(source)) if *source == format!("{} on {}", change.detail, change.subject) => {
+            String::new()
+        }
         (None, Some(source)) => format!(" = {}", clean(source)),
         (Some(target), Some(source)) => format!(": {} -> {}", clean(target), clean(source)),
     }
@@ -207,6 +211,25 @@ mod tests {
         );
         let shortened = render(&[changes[1].clone(), changes[1].clone()], 1);
         assert!(shortened.contains("~ and 1 more"), "{shortened}");
+    }
+
+    #[test]
+    fn an_acl_that_is_not_renamed_is_there_once() {
+        let acl = |source: &str| PlannedChange {
+            subject: "topic a".to_owned(),
+            source: Some(source.to_owned()),
+            target: None,
+            ..drift(DriftAction::Add, "ALLOW READ User:x from *")
+        };
+        let line = |source| {
+            let text = render(&[acl(source)], 50);
+            text.lines().nth(2).map(str::to_owned)
+        };
+        let same = line("ALLOW READ User:x from * on topic a");
+        let same = same.as_deref();
+        assert_eq!(same, Some("    + topic a: ALLOW READ User:x from *"));
+        let renamed = line("ALLOW READ User:x from * on topic b").expect("a line");
+        assert!(renamed.ends_with("= ALLOW READ User:x from * on topic b"));
     }
 
     #[test]

@@ -35,7 +35,9 @@ impl Facts {
     pub(super) fn end(&self) -> String {
         match self.days_left {
             ..0 => "is over".to_owned(),
-            days => format!("ends in {days} day(s)"),
+            0 => "ends within a day".to_owned(),
+            1 => "ends in 1 day".to_owned(),
+            days => format!("ends in {days} days"),
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::access::Access;
 use super::certificates::Facts;
 use crate::config::ClusterSection;
-use crate::telemetry::finding::Finding;
+use crate::telemetry::finding::{Finding, counted};
 use crate::wire::Connection;
 
 /// How long librdkafka may take.
@@ -81,7 +81,7 @@ async fn librdkafka(access: &Access, subject: &str) -> Finding {
     match asked.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(brokers) => Finding::ok(
             subject,
-            format!("librdkafka connects in the same way and sees {brokers} broker(s)"),
+            format!("librdkafka connects in the same way and sees {}", counted(brokers, "broker")),
         ),
         Err(error) => Finding::error(subject, format!("librdkafka can't connect: {error}"))
             .with_hint("Twinlog's own client could: compare what the two trust (ssl.ca.*), and the broker's log"),

@@ -9,8 +9,8 @@ use super::source::FETCH_VERSION_MIN;
 use super::topics;
 use crate::config::{Config, FlowConfig};
 use crate::connect;
-use crate::telemetry::finding::{Finding, Level};
-use crate::wire::{Cluster, Metadata};
+use crate::telemetry::finding::{Finding, Level, counted};
+use crate::wire::{Cluster, Metadata, WireError};
 
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -28,7 +28,16 @@ fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> 
 async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, (String, Option<String>)> {
     match tokio::time::timeout(ANSWER, cluster.metadata(None)).await {
         Ok(Ok(metadata)) => Ok(metadata),
-        Ok(Err(error)) => Err((error.without_hint(), error.hint().map(str::to_owned))),
+        Ok(Err(error)) => {
+            // With one address there is one reason; who it is about is said already.
+            let error = match error {
+                WireError::Unreachable {
+                    attempts: 1, last, ..
+                } => *last,
+                error => error,
+            };
+            Err((error.without_hint(), error.hint().map(str::to_owned)))
+        }
         Err(_) => Err((format!("no answer within {} s", ANSWER.as_secs()), None)),
     }
 }
@@ -48,9 +57,9 @@ pub async fn check(config: &Config) -> Vec<Finding> {
                     Level::Ok,
                     &subject,
                     format!(
-                        "{} broker(s), {} topic(s), cluster id {}",
-                        metadata.brokers.len(),
-                        metadata.topics.len(),
+                        "{}, {}, cluster id {}",
+                        counted(metadata.brokers.len(), "broker"),
+                        counted(metadata.topics.len(), "topic"),
                         metadata.cluster_id.as_deref().unwrap_or("unknown")
                     ),
                     None,
@@ -122,20 +131,9 @@ fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Ve
         return;
     }
     let topics = topics::selected(flow, &source.1);
-    let (level, hint) = if topics.is_empty() {
-        (
-            Level::Warning,
-            Some(
-                "check topics.include, and DESCRIBE on the topics for Twinlog's principal on the source",
-            ),
-        )
-    } else {
-        (Level::Ok, None)
-    };
-    findings.push(finding(
-        level,
-        &subject,
-        format!("{} topic(s) selected", topics.len()),
-        hint,
-    ));
+    // Without any, the look at the rights says why.
+    if !topics.is_empty() {
+        let message = format!("{} selected", counted(topics.len(), "topic"));
+        findings.push(finding(Level::Ok, &subject, message, None));
+    }
 }

@@ -8,7 +8,7 @@ use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::connect::cluster;
 use crate::metadata;
 use crate::state::{StateError, StateStore, TopicRecord, keys};
-use crate::telemetry::finding::PlannedChange;
+use crate::telemetry::finding::{PlannedChange, counted};
 use crate::wire::Metadata;
 
 /// What differs on the targets, by flow.
@@ -79,7 +79,10 @@ fn plan_topic(
     match (to.topics.get(&target_name), known) {
         (None, _) => change(
             "create",
-            format!("{wanted} partition(s), then copy from the source"),
+            format!(
+                "{}, then copy from the source",
+                counted(wanted, "partition")
+            ),
         ),
         (Some(_), Some(known)) if known.source_topic_id != source.topic_id => change(
             "refuse",
@@ -96,8 +99,8 @@ fn plan_topic(
         (Some(target), None) => change(
             "adopt",
             format!(
-                "exists with {} partition(s); used only if it is empty",
-                target.partitions.len()
+                "exists with {}; used only if it is empty",
+                counted(target.partitions.len(), "partition")
             ),
         ),
         _ => None,

@@ -78,6 +78,10 @@ impl Aspects {
 }
 
 fn add(report: &mut MetadataReport, kind: DriftKind, pass: Pass) {
+    if pass.applied > 0 {
+        let (flow, changes) = (&report.flow, pass.applied);
+        tracing::info!(%flow, changes, "{} followed the source's", kind.plural());
+    }
     report.drift.extend(pass.drift);
     report.obstacles.extend(pass.obstacles);
     *report.applied.entry(kind).or_default() += pass.applied;

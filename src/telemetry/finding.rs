@@ -144,3 +144,9 @@ impl PlannedChange {
         }
     }
 }
+
+/// `1 topic`, `2 topics`.
+pub(crate) fn counted(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}

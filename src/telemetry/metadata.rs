@@ -218,7 +218,7 @@ pub struct MetadataSummary {
     pub failing: BTreeMap<DriftKind, BTreeMap<String, u64>>,
     /// What somebody should look at: failures and what only an operator can do, the first 100.
     pub attention: Vec<Drift>,
-    /// What is kept ready for the failover, the first 100.
+    /// What is kept ready for the failover, the first 100, ACLs before others.
     pub held: Vec<Drift>,
     /// What couldn't be compared.
     pub obstacles: Vec<Obstacle>,
@@ -250,10 +250,14 @@ impl MetadataSummary {
             if needs_operator && summary.attention.len() < LISTED_MAX {
                 summary.attention.push(drift.clone());
             }
-            if drift.action == DriftAction::Hold && summary.held.len() < LISTED_MAX {
-                summary.held.push(drift.clone());
-            }
         }
+        // Every topic may have a config that is held; grants are what is looked for.
+        let held = report.drift.iter();
+        let held = held.filter(|drift| drift.action == DriftAction::Hold);
+        let (grants, others): (Vec<_>, Vec<_>) =
+            held.partition(|drift| drift.kind == DriftKind::Acl);
+        let first = grants.into_iter().chain(others).take(LISTED_MAX);
+        summary.held = first.cloned().collect();
         summary
     }
 

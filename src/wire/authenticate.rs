@@ -24,19 +24,24 @@ const MESSAGES_MAX: usize = 6;
 /// So many letters of a broker's reason are repeated.
 const WORDS_MAX: usize = 300;
 
+/// Gets what it takes, before the broker is spoken to: a token may take a while.
+pub(super) async fn prepare(shared: &Shared, sasl: &Sasl) -> Result<Exchange, WireError> {
+    let exchange = Exchange::begin(sasl).await;
+    exchange.map_err(|lack| refused::<SaslAuthenticateRequest>(shared, sasl, lack))
+}
+
 /// Authenticates, and returns how long it holds; `None` is as long as the connection.
 pub(super) async fn authenticate(
     shared: &Arc<Shared>,
     versions: &VersionTable,
     sasl: &Sasl,
+    mut exchange: Exchange,
 ) -> Result<Option<Duration>, WireError> {
     let refused = |lack: Lack| refused::<SaslAuthenticateRequest>(shared, sasl, lack);
     let nothing_to_do = |message: String| {
         let hint = String::new();
         refused(Lack { message, hint })
     };
-    // Before the broker is spoken to: a token may take a while.
-    let mut exchange = Exchange::begin(sasl).await.map_err(refused)?;
     shake_hands(shared, versions, sasl).await?;
     let version = pick::<SaslAuthenticateRequest>(shared, versions, AUTHENTICATE_VERSION_MAX)?;
     let mut step = exchange.step(None).map_err(nothing_to_do)?;

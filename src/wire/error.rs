@@ -176,7 +176,7 @@ pub enum WireError {
         hint: String,
     },
     /// Every broker that we know of was tried.
-    #[error("{context}: unreachable after {attempts} attempts, last: {last}")]
+    #[error("{context}: unreachable after {attempts} attempt{}, last: {last}", if *attempts == 1 { "" } else { "s" })]
     Unreachable {
         /// Where.
         context: Arc<ErrorContext>,
@@ -200,7 +200,8 @@ impl WireError {
     pub fn server(context: ErrorContext, code: ResponseError, message: Option<String>) -> Self {
         Self::Server {
             code,
-            message,
+            // What an authorizer's refusal says is the broker's own notes on the request.
+            message: message.filter(|message| !message.starts_with("Request Request(")),
             context: Arc::new(context),
         }
     }

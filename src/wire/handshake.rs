@@ -7,7 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::authenticate::authenticate;
+use super::authenticate::{authenticate, prepare};
 use super::codec;
 use super::connection::{Connection, Opening, RawAnswer};
 use super::error::WireError;
@@ -35,7 +35,8 @@ pub(super) async fn handshake(
     })?;
     if let Some(sasl) = security.sasl.clone() {
         let shared = opening.shared().clone();
-        let lifetime = authenticate(&shared, &versions, &sasl).await?;
+        let exchange = prepare(&shared, &sasl).await?;
+        let lifetime = authenticate(&shared, &versions, &sasl, exchange).await?;
         if let Some(lifetime) = lifetime {
             opening.spawn(keep_authenticated(shared, versions.clone(), sasl, lifetime));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::authenticate::authenticate;
+use super::authenticate::{authenticate, prepare};
 use super::connection::Shared;
 use super::security::Sasl;
 use super::versions::VersionTable;
@@ -26,8 +26,14 @@ pub(super) async fn keep_authenticated(
     let keeping = async {
         loop {
             tokio::time::sleep(when(lifetime)).await;
+            // Requests go on meanwhile.
+            let prepared = prepare(&shared, &sasl).await;
             shared.hold_back();
-            match authenticate(&shared, &versions, &sasl).await {
+            let proven = match prepared {
+                Ok(exchange) => authenticate(&shared, &versions, &sasl, exchange).await,
+                Err(error) => Err(error),
+            };
+            match proven {
                 Ok(Some(next)) => lifetime = next,
                 Ok(None) => {
                     shared.let_go();

@@ -188,8 +188,12 @@ fn explain_certificate(error: &CertificateError) -> (TlsProblem, String, String)
         CertificateError::ExpiredContext { time, not_after } => (
             TlsProblem::Expired,
             format!(
-                "the broker's certificate expired {} day(s) ago",
-                days(time.as_secs().saturating_sub(not_after.as_secs()))
+                "the broker's certificate expired {} ago",
+                match days(time.as_secs().saturating_sub(not_after.as_secs())) {
+                    0 => "less than a day".to_owned(),
+                    1 => "1 day".to_owned(),
+                    days => format!("{days} days"),
+                }
             ),
             "renew the broker's certificate".to_owned(),
         ),

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use kafka_protocol::messages::{InitProducerIdRequest, ProducerId};
 use rdkafka::client::ClientContext;
 use rustls::version::TLS13;
 use secrecy::ExposeSecret;
@@ -26,6 +27,8 @@ use crate::wire::{Role, TokenSource};
 struct Endpoint {
     answer: (u16, String),
     slowness: Duration,
+    /// Nobody is answered while a test has it.
+    gate: tokio::sync::RwLock<()>,
     asked: AtomicUsize,
     last: std::sync::Mutex<(String, String)>,
 }
@@ -39,6 +42,7 @@ async fn token(
     let authorization = headers["authorization"].to_str().expect("ASCII").to_owned();
     *endpoint.last.lock().expect("fine") = (authorization, form);
     tokio::time::sleep(endpoint.slowness).await;
+    drop(endpoint.gate.read().await);
     let (status, text) = endpoint.answer.clone();
     (StatusCode::from_u16(status).expect("a status"), text)
 }
@@ -47,6 +51,7 @@ async fn serve(status: u16, text: &str) -> (Arc<Endpoint>, String, JoinSet<()>) 
     let endpoint = Arc::new(Endpoint {
         answer: (status, text.to_owned()),
         slowness: Duration::from_millis(50),
+        gate: tokio::sync::RwLock::default(),
         asked: AtomicUsize::new(0),
         last: std::sync::Mutex::default(),
     });
@@ -79,12 +84,47 @@ fn bearer(address: &str, url: &str) -> ClusterSection {
 }
 
 async fn oauth_broker() -> (Arc<Broker>, crate::wire::tests::fake::Fake) {
+    oauth_broker_for(0).await
+}
+
+/// With the life of a session in milliseconds.
+async fn oauth_broker_for(lifetime_ms: i64) -> (Arc<Broker>, crate::wire::tests::fake::Fake) {
     let broker = Arc::new(Broker {
         mechanisms: vec!["OAUTHBEARER"],
+        lifetime_ms,
         ..Broker::default()
     });
     let fake = broker::start(broker.clone(), None).await;
     (broker, fake)
+}
+
+/// Only the broker's own part of proving it again holds requests back.
+#[tokio::test]
+async fn requests_go_on_while_a_new_token_is_asked_for() {
+    let (endpoint, url, _tasks) = serve(200, r#"{"access_token":"good.1","expires_in":1}"#).await;
+    let (broker, fake) = oauth_broker_for(1_000).await;
+    let cluster = connect::cluster(&bearer(&fake.address, &url));
+    let connection = soon(cluster.connection(-1, Role::Admin))
+        .await
+        .expect("connects");
+    let nobody = endpoint.gate.write().await;
+    soon(async {
+        while endpoint.asked.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let request = InitProducerIdRequest::default().with_producer_id(ProducerId(7));
+    let answer = soon(connection.call(request, 4)).await.expect("answered");
+    assert_eq!(answer.producer_id.0, 7);
+    assert_eq!(broker.done.load(Ordering::SeqCst), 1, "not proven again");
+    drop(nobody);
+    soon(async {
+        while broker.done.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

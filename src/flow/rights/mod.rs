@@ -62,6 +62,9 @@ pub(super) async fn check(
     ];
     let mut findings = Vec::new();
     let subject = format!("flow {}", flow.name);
+    if names.is_empty() {
+        findings.push(no_topics(&subject, &sides[0]));
+    }
     findings.push(check_markers(flow, &subject, &sides[1]).await);
     for side in &sides {
         if !flow.groups.include().is_empty() {
@@ -71,7 +74,11 @@ pub(super) async fn check(
     for side in &sides {
         match side.look(flow).await {
             Ok(missing) if missing.is_empty() => {
-                let message = format!("all rights are there on the {}", side.name());
+                let message = if side.topics.is_empty() {
+                    format!("no right is missing on the {}, but for topics", side.name())
+                } else {
+                    format!("all rights are there on the {}", side.name())
+                };
                 findings.push(Finding::ok(&subject, message));
             }
             Ok(missing) => findings.extend(missing.iter().map(|m| m.finding(&subject, side))),
@@ -82,6 +89,16 @@ pub(super) async fn check(
         }
     }
     findings
+}
+
+/// Brokers hide topics that may not be seen, so this may be all that a missing right shows.
+fn no_topics(subject: &str, source: &Looked<'_>) -> Finding {
+    let message = format!(
+        "no topic is selected that may be seen on the {}: there is none, topics.include has none, \
+         or READ on the topics is missing",
+        source.name()
+    );
+    Finding::warning(subject, message).with_hint(source.grant(Operation::Read, "--topic '*'"))
 }
 
 /// Topics that the flow must know of and the source doesn't show: those that were copied, and those

@@ -63,6 +63,9 @@ pub(super) struct Right {
 
 /// All of them but CLUSTER_ACTION on the target, and READ on `__consumer_offsets` on both: those
 /// are tried instead.
+///
+/// What brings DESCRIBE comes first: brokers tell rights on a topic only to whom may see it, so who
+/// grants one after the other would never see another one as granted.
 pub(super) const RIGHTS: &[Right] = &[
     // Fetch; ListOffsets and OffsetForLeaderEpoch want DESCRIBE.
     Right {
@@ -109,6 +112,14 @@ pub(super) const RIGHTS: &[Right] = &[
         without: "quotas don't follow",
         used: quotas,
     },
+    Right {
+        side: Side::Target,
+        on: On::State,
+        operation: Operation::Read,
+        need: Need::Required,
+        without: "what was done can't be read again, and nothing is copied",
+        used: always,
+    },
     // CreateTopics.
     Right {
         side: Side::Target,
@@ -121,17 +132,18 @@ pub(super) const RIGHTS: &[Right] = &[
     Right {
         side: Side::Target,
         on: On::State,
-        operation: Operation::Read,
-        need: Need::Required,
-        without: "what was done can't be read again, and nothing is copied",
-        used: always,
-    },
-    Right {
-        side: Side::Target,
-        on: On::State,
         operation: Operation::Write,
         need: Need::Required,
         without: "nothing can be remembered, and nothing is copied",
+        used: always,
+    },
+    // DescribeProducers, and Fetch where a log's end must be looked at.
+    Right {
+        side: Side::Target,
+        on: On::Topics,
+        operation: Operation::Read,
+        need: Need::Required,
+        without: "where the copy ends can't be found out, and nothing is copied",
         used: always,
     },
     Right {
@@ -149,15 +161,6 @@ pub(super) const RIGHTS: &[Right] = &[
         operation: Operation::Write,
         need: Need::Required,
         without: "records can't be written",
-        used: always,
-    },
-    // DescribeProducers, and Fetch where a log's end must be looked at.
-    Right {
-        side: Side::Target,
-        on: On::Topics,
-        operation: Operation::Read,
-        need: Need::Required,
-        without: "where the copy ends can't be found out, and nothing is copied",
         used: always,
     },
     // DescribeConfigs: which batches the topic takes.
@@ -284,4 +287,22 @@ fn identical(flow: &FlowConfig) -> bool {
 fn deletes(flow: &FlowConfig) -> bool {
     flow.on_recreate == OnRecreate::Recreate
         || matches!(flow.metadata.on_delete, OnDelete::Delete { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise CREATE is granted, and `check` goes on to say that it isn't.
+    #[test]
+    fn a_topic_is_made_visible_before_anything_else_is_asked_for() {
+        for (new, all) in [(On::NewState, On::State), (On::NewTopics, On::Topics)] {
+            let of_target = RIGHTS.iter().filter(|right| right.side == Side::Target);
+            let first = of_target
+                .filter(|right| right.on == new || right.on == all)
+                .map(|right| right.operation)
+                .next();
+            assert_eq!(first, Some(Operation::Read), "{new:?}");
+        }
+    }
 }

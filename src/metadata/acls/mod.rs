@@ -357,7 +357,10 @@ fn state(error: &StateError) -> Stopped {
 
 /// `is_needed`: whether it is a problem that the cluster has no authorizer.
 fn cant_read(error: &WireError, cluster: &'static str, is_needed: bool) -> Stopped {
-    let grant = format!("grant DESCRIBE on the cluster to Twinlog's principal on the {cluster}");
+    let grant = format!(
+        "grant DESCRIBE on the {cluster} cluster to Twinlog's principal: kafka-acls.sh --add \
+         --allow-principal User:... --operation Describe --cluster"
+    );
     let mut obstacle = obstacle(DriftKind::Acl, cluster, error, &grant);
     if error.server_code() == Some(ResponseError::SecurityDisabled) {
         obstacle.is_problem = is_needed;

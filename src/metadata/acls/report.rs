@@ -95,7 +95,7 @@ pub(super) fn drift(
     drift
 }
 
-/// That something is released: nobody should forget a drill.
+/// That something is released, for an operator to end: nobody should forget a drill.
 pub(super) fn released(release: &Release) -> Option<Drift> {
     let detail = match release {
         Release::Nothing => return None,
@@ -108,7 +108,10 @@ pub(super) fn released(release: &Release) -> Option<Drift> {
     let why = "clients may change the copy, which stops its partitions; \
                `twinlog held --withdraw` takes it back";
     let subject = "held grants".to_owned();
-    Some(leave(subject, detail, None, why.to_owned()))
+    Some(Drift {
+        action: DriftAction::Operator,
+        ..leave(subject, detail, None, why.to_owned())
+    })
 }
 
 fn one(acl: &AclBinding, action: DriftAction) -> Drift {

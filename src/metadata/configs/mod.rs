@@ -58,10 +58,6 @@ impl Configs {
             pass.drift.extend(chunk.drift.iter().cloned());
             pass.obstacles.extend(chunk.obstacles.iter().cloned());
         }
-        if pass.applied > 0 {
-            let (flow, changes) = (&context.flow, pass.applied);
-            tracing::info!(%flow, changes, "topic configs followed the source's");
-        }
         pass
     }
 
