@@ -57,6 +57,8 @@ fn the_reference_has_every_key() {
         "quotas",
         "on_delete",
         "grace",
+        "failover",
+        "padding",
         "listen",
     ];
     for key in keys {

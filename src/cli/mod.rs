@@ -5,6 +5,7 @@
 
 mod check;
 mod exit;
+mod failover;
 mod first_copy;
 mod format;
 mod groups;
@@ -83,6 +84,8 @@ enum Command {
     Groups(groups::GroupsArgs),
     /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
     Translate(translate::TranslateArgs),
+    /// Make the standby the primary: shows the plan; --yes carries it out.
+    Failover(failover::FailoverArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -149,6 +152,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Status(args) => status::run(&config, path, args, json).await,
         Command::Groups(args) => groups::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
+        Command::Failover(args) => failover::run(&config, args, json).await,
     }
 }
 

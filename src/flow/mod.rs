@@ -12,19 +12,23 @@
 
 mod budget;
 mod check;
-mod claim;
+pub mod claim;
+pub mod deny;
 mod discovery;
 mod error;
 mod guard;
 mod intake;
 mod lost;
 mod metadata;
+mod observed;
 mod partition;
 mod plan;
 mod position;
 mod positions;
 mod prefix;
+pub mod restrain;
 mod resume;
+mod role;
 mod run;
 mod shared;
 mod sink;
@@ -39,6 +43,7 @@ mod work;
 
 pub use check::check;
 pub use error::{FlowError, Policy, Trouble};
-pub use plan::plan;
+pub use plan::{metadata_report, plan};
 pub use run::{cluster, run_flow};
+pub use topics::selected_topics;
 pub use translate::{PositionMap, TranslateError, Translated, position_map};

@@ -9,7 +9,8 @@ use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::metadata::{self, MirroredTopic};
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::PlannedChange;
-use crate::wire::Metadata;
+use crate::telemetry::metadata::MetadataReport;
+use crate::wire::{Cluster, Metadata};
 
 /// What differs on the targets, by flow.
 ///
@@ -27,6 +28,32 @@ pub async fn plan(config: &Config) -> Result<Vec<PlannedChange>, StateError> {
         }
     }
     Ok(changes)
+}
+
+/// What of both clusters' metadata differs, for the topics that are copied. Only looks.
+pub async fn metadata_report(
+    flow: &FlowConfig,
+    target_section: &ClusterSection,
+    (source, target): (&Cluster, &Cluster),
+    store: &Arc<StateStore>,
+) -> MetadataReport {
+    let (from, to) = (source.cached(), target.cached());
+    let mut mirrored = Vec::new();
+    for (name, topic) in topics::selected(flow, &from) {
+        let known: Option<TopicRecord> = store.get(&keys::topic(&flow.name, name)).ok().flatten();
+        let is_copied =
+            |known: &TopicRecord| known.source_topic_id == topic.topic_id && is_there(known, &to);
+        if let Some(known) = known.filter(is_copied) {
+            mirrored.push(MirroredTopic {
+                source_topic: name.clone(),
+                target_replicas: replicas(&to, &known.target_topic),
+                target_topic: known.target_topic,
+            });
+        }
+    }
+    let store = Some(store.clone());
+    let context = context_for_plan(flow, target_section, (source, target), store, mirrored);
+    metadata::look_once(&context).await
 }
 
 async fn plan_flow(

@@ -46,6 +46,8 @@ pub struct Flow {
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.
     pub sources: DashMap<String, Arc<str>>,
+    /// Whether some topics were failed over and aren't among those that `config` selects.
+    pub has_failed_over: bool,
 }
 
 impl Flow {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
+use super::role::RoleStatus;
 
 /// All flows of this process.
 #[derive(Debug, Default)]
@@ -77,6 +78,8 @@ pub struct FlowProgress {
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
+    /// Which side is the primary, where it isn't the source.
+    role: Mutex<Option<RoleStatus>>,
     /// Brings the next comparison of the clusters' metadata forward.
     pub look_now: Notify,
 }
@@ -223,6 +226,7 @@ impl FlowProgress {
             retired: Mutex::new(Counters::default()),
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
+            role: Mutex::new(None),
             look_now: Notify::new(),
         }
     }
@@ -245,6 +249,16 @@ impl FlowProgress {
     /// Publishes what a comparison found.
     pub fn set_metadata(&self, report: Arc<MetadataReport>) {
         *lock(&self.metadata) = Some(report);
+    }
+
+    /// Which side is the primary; `None` while it is the source, of all topics.
+    pub fn role(&self) -> Option<RoleStatus> {
+        lock(&self.role).clone()
+    }
+
+    /// Sets which side is the primary.
+    pub fn set_role(&self, role: Option<RoleStatus>) {
+        *lock(&self.role) = role;
     }
 
     /// When this entry was made, milliseconds since the epoch.

@@ -15,6 +15,7 @@ use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
 use super::rates::Counters;
 use super::readiness;
+use super::role::RoleStatus;
 
 /// The version of the report's shape.
 pub const STATUS_VERSION: u32 = 1;
@@ -69,6 +70,9 @@ pub struct FlowStatus {
     /// Configs, ACLs, quotas and users in sum; absent before they were compared.
     #[serde(default)]
     pub metadata: Option<MetadataSummary>,
+    /// Which side is the primary; absent while it is the source, of all topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleStatus>,
     /// The topics by name.
     pub topics: Vec<TopicStatus>,
 }
@@ -274,6 +278,7 @@ impl FlowStatus {
             first_copy: first_copy.finish(),
             groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
             metadata: flow.metadata().map(|report| MetadataSummary::new(&report)),
+            role: flow.role(),
             topics,
         }
     }

@@ -1,0 +1,68 @@
+//! How far a padded log reaches. Pure.
+//!
+//! No offset may name an orphan on the old primary and a new record on the new one. So the new
+//! primary's first record goes beyond everything that the old one can have: twice what the bound
+//! allows for, and a margin.
+
+use super::loss::Bound;
+
+/// Invisible markers that a broker appends in a second, for the estimate.
+pub const MARKERS_PER_SECOND: u64 = 100_000;
+
+/// The first target offset that a client may get, for a log that ends at `target_end`.
+///
+/// Where nothing was ever seen of the source the margin is all there is.
+pub fn padded_end(target_end: i64, bound: Option<Bound>, margin: u64) -> i64 {
+    let reach = bound.map_or(0, |bound| bound.records().saturating_mul(2));
+    let offsets = i64::try_from(reach.saturating_add(margin)).unwrap_or(i64::MAX);
+    target_end.saturating_add(offsets)
+}
+
+/// What padding costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PaddingCost {
+    /// Invisible markers in all.
+    pub markers: u64,
+    /// How long that takes, about.
+    pub seconds: u64,
+}
+
+/// The cost of so many markers.
+pub fn cost(markers: u64) -> PaddingCost {
+    PaddingCost {
+        markers,
+        seconds: markers.div_ceil(MARKERS_PER_SECOND),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_margin_stands_also_where_nothing_is_missing() {
+        assert_eq!(padded_end(500, None, 1_000), 1_500);
+        assert_eq!(padded_end(500, Some(Bound { seen: 0, unseen: 0 }), 0), 500);
+        assert_eq!(padded_end(500, Some(Bound { seen: 3, unseen: 4 }), 10), 524);
+        assert_eq!(cost(100_001).seconds, 2);
+    }
+
+    proptest! {
+        /// Whatever the old primary can have by the bound lies below the first new record.
+        #[test]
+        fn no_orphan_shares_an_offset_with_a_new_record(
+            end in 0..i64::MAX / 4,
+            seen in 0..u64::MAX,
+            unseen in 0..u64::MAX,
+            margin in 0..u64::MAX,
+        ) {
+            let bound = Bound { seen, unseen };
+            let padded = padded_end(end, Some(bound), margin);
+            let reach = i64::try_from(bound.records()).unwrap_or(i64::MAX);
+            prop_assert!(padded >= end.saturating_add(reach));
+            prop_assert!(padded >= end);
+        }
+    }
+}
