@@ -207,14 +207,15 @@ async fn list(source: &Cluster) -> Result<Vec<Listed>, DenyError> {
     Ok(listed)
 }
 
-/// As far as a broker tells: one that doesn't say is taken for closed, the default.
+/// As far as a broker tells. Brokers hide the value of properties that aren't their own, as this
+/// one is, but show that it is set; who sets it sets it to true, since false is the default.
 async fn is_open_by_default(source: &Cluster) -> bool {
     let Some(broker) = source.cached().brokers.keys().min().copied() else {
         return false;
     };
     let configs = wire::describe_broker_config(source, broker).await;
     let value = configs.ok().and_then(|mut it| it.remove(OPEN_BY_DEFAULT));
-    value.is_some_and(|value| value.value.as_deref() == Some("true"))
+    value.is_some_and(|value| value.value.as_deref() == Some("true") || value.sensitive)
 }
 
 fn permission(acl: &FenceAcl) -> i8 {
