@@ -34,7 +34,7 @@ fn a_killed_source(
     create_topic(&bootstrap, "orders", ORDERS, &[]);
     create_topic(&bootstrap, "quiet", 2, &[]);
     Load::new("quiet", 50).produce(&bootstrap);
-    let twinlog = Twinlog::start(&config(&bootstrap));
+    let mut twinlog = Twinlog::start(&config(&bootstrap));
     let writer = Writer::start(&bootstrap, &["orders"], 400);
     eventually(DEADLINE, "records are copied", || {
         match ends(target).iter().sum::<i64>() {
@@ -53,8 +53,22 @@ fn a_killed_source(
             false => Err(there),
         }
     });
+    // The copy falls behind, so that something is stranded.
+    twinlog.signal("STOP");
+    let frozen_at = ends(&bootstrap).iter().sum::<i64>();
+    eventually(DEADLINE, "the source is ahead", || {
+        match ends(&bootstrap).iter().sum::<i64>() - frozen_at {
+            many if many > 200 => Ok(()),
+            few => Err(few),
+        }
+    });
     source.kill(1);
-    (twinlog, writer.stop().acknowledged())
+    twinlog.signal("CONT");
+    let acknowledged = writer.stop().acknowledged();
+    twinlog.wait_until(DEADLINE, "the source is missed", |status| {
+        status["flows"][0]["state"] == "waiting"
+    });
+    (twinlog, acknowledged)
 }
 
 fn the_source_is_killed(version: KafkaVersion) {
@@ -100,6 +114,7 @@ fn the_source_is_killed(version: KafkaVersion) {
         acknowledged.len(),
         report["seconds"]
     );
+    assert!(lost > 0, "nothing was stranded");
     assert!(bound >= lost, "{report:#}");
     assert!(
         report["lost"]["topics"].get("quiet").is_none(),

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::options::AcceptedLoss;
 use crate::state::EndsRecord;
 
+/// What an operator takes to type the command again.
+const DECIDES_SECONDS: u64 = 60;
+
 /// What is known of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
@@ -123,6 +126,18 @@ impl Loss {
             AcceptedLoss::Any => true,
             AcceptedLoss::Records(most) => self.unknown_partitions == 0 && self.records <= most,
         }
+    }
+
+    /// What the operator types to go on all the same.
+    pub fn how_to_accept(&self) -> String {
+        let how = if self.unknown_partitions > 0 {
+            "any".to_owned()
+        } else {
+            // The bound grows while the operator decides.
+            let grows = self.per_second.saturating_mul(DECIDES_SECONDS);
+            self.records.saturating_add(grows).to_string()
+        };
+        format!("to go on and lose that: `--accept-loss {how}`")
     }
 
     /// In one line.

@@ -232,7 +232,8 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
             (true, 0) if loss.unknown_partitions == 0 => Weight::Ok,
             (true, _) => Weight::Warning,
         };
-        add("loss", weight, loss.in_words(), None);
+        let hint = (weight == Weight::LosesData).then(|| loss.how_to_accept());
+        add("loss", weight, loss.in_words(), hint.as_deref());
     }
     if let Some(cost) = facts.padding {
         if facts.may_pad {

@@ -9,9 +9,6 @@ use crate::state::{EndsRecord, ObservedRecord, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{OffsetSpec, TopicPartition};
 
-/// What an operator takes to type the command again.
-const DECIDES_SECONDS: u64 = 60;
-
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let pairs = it.scene.pairs();
     let (loss, bounds) = look(&it.scene, &pairs).await?;
@@ -30,15 +27,7 @@ pub(in crate::cutover) fn accept(loss: &Loss, accepted: AcceptedLoss) -> Result<
     if loss.is_accepted(accepted) {
         return Ok(());
     }
-    let how = if loss.unknown_partitions > 0 {
-        "any".to_owned()
-    } else {
-        // The bound grows while the operator decides.
-        let grows = loss.per_second.saturating_mul(DECIDES_SECONDS);
-        loss.records.saturating_add(grows).to_string()
-    };
-    Err(CutoverError::refused(loss.in_words())
-        .with_hint(format!("to go on and lose that: `--accept-loss {how}`")))
+    Err(CutoverError::refused(loss.in_words()).with_hint(loss.how_to_accept()))
 }
 
 /// What may be missing by now, of each partition and in all.
