@@ -56,7 +56,7 @@ pub struct FlowConfig {
 pub struct FailoverRules {
     /// `failover.padding`: offsets per partition that an unplanned failover passes on the target
     /// beyond twice what may be missing, so that nothing stranded on the source has the offset of
-    /// a new record. About 100,000 a second are written. Default 1,000 offsets.
+    /// a new record. A partition that was quiet gets a tenth. Default 1,000 offsets.
     pub padding: u64,
 }
 

@@ -155,6 +155,15 @@ impl Held {
                 tracing::debug!(%error, "the claim could not be looked at");
                 continue;
             }
+            // A role that can't be read is no reason to stop: it was written by a newer Twinlog,
+            // which takes the claim too.
+            if let Ok(role) = store.get::<RoleRecord>(&keys::role(&self.flow))
+                && role.as_ref().and_then(RoleRecord::not_copied) != self.not_copied.as_ref()
+            {
+                // Before the claim is looked at: a cut-over takes it from an owner who was silent,
+                // and he, too, looks after the old primary from then on.
+                return Ok(Kept::RoleChanged);
+            }
             match store.get::<Claim>(&self.key) {
                 Ok(Some(current)) if current.owner != self.claim.owner => {
                     return Err(FlowError::Superseded(format!(
@@ -166,18 +175,17 @@ impl Held {
                     let _ = self.looked_at.send(before);
                 }
             }
-            // A role that can't be read is no reason to stop: it was written by a newer Twinlog,
-            // which takes the claim too.
-            if let Ok(role) = store.get::<RoleRecord>(&keys::role(&self.flow))
-                && role.as_ref().and_then(RoleRecord::not_copied) != self.not_copied.as_ref()
-            {
-                return Ok(Kept::RoleChanged);
-            }
         }
     }
 
-    /// Gives the claim back.
+    /// Gives the claim back, unless somebody else has it.
     pub async fn release(&self, store: &StateStore) {
+        if store.refresh().await.is_ok()
+            && let Ok(Some(current)) = store.get::<Claim>(&self.key)
+            && current.owner != self.claim.owner
+        {
+            return;
+        }
         let released = Claim {
             released: true,
             ..self.claim.clone()

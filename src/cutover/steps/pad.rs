@@ -20,8 +20,11 @@ use crate::wire::{self, Cluster, Filler, OffsetSpec, Role, TopicPartition, WireE
 const AT_ONCE: usize = 2_000;
 /// Requests on their way to one broker; it works on one at a time.
 const IN_FLIGHT: usize = 4;
-/// A connection of its own: nothing else waits behind markers.
-const LANE: Role = Role::Produce(64);
+/// Connections to one broker, which works on one request of each at a time. Nothing else waits
+/// behind markers there.
+const LANES: u16 = 2;
+/// The first of them.
+const LANE_FIRST: u16 = 64;
 /// Without progress for this long it is given up.
 const STANDS_STILL: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -136,7 +139,7 @@ async fn round(
         .collect();
     let states = wire::describe_producers(target, &open).await;
     let metadata = target.cached();
-    let mut by_leader: BTreeMap<i32, Vec<(TopicPartition, i32, i64)>> = BTreeMap::new();
+    let mut by_leader: BTreeMap<i32, Vec<Lacking>> = BTreeMap::new();
     for at in open {
         let Some((leader, _)) = metadata.leader(&at.topic, at.partition) else {
             continue;
@@ -156,8 +159,11 @@ async fn round(
     }
     let mut tasks = JoinSet::new();
     for (leader, work) in by_leader {
-        let target = target.clone();
-        tasks.spawn(async move { on_one_broker(&target, leader, filler_id, work).await });
+        // A partition has one lane: its markers keep their order.
+        for (lane, work) in (LANE_FIRST..).zip(shares(work)) {
+            let target = target.clone();
+            tasks.spawn(async move { on_one_lane(&target, leader, lane, filler_id, work).await });
+        }
     }
     let mut written = 0;
     while let Some(done) = tasks.join_next().await {
@@ -171,13 +177,26 @@ async fn round(
     Ok(written)
 }
 
-async fn on_one_broker(
+/// A partition, its newest filler's number, and how many it lacks.
+type Lacking = (TopicPartition, i32, i64);
+
+fn shares(work: Vec<Lacking>) -> Vec<Vec<Lacking>> {
+    let mut shares = vec![Vec::new(); usize::from(LANES)];
+    for (index, lacking) in work.into_iter().enumerate() {
+        shares[index % usize::from(LANES)].push(lacking);
+    }
+    shares.retain(|share| !share.is_empty());
+    shares
+}
+
+async fn on_one_lane(
     target: &Cluster,
     leader: i32,
+    lane: u16,
     filler_id: i64,
-    work: Vec<(TopicPartition, i32, i64)>,
+    work: Vec<Lacking>,
 ) -> Result<u64, WireError> {
-    let connection = target.connection(leader, LANE).await?;
+    let connection = target.connection(leader, Role::Produce(lane)).await?;
     let mut on_the_way = std::collections::VecDeque::new();
     let mut markers = Vec::new();
     let mut written = 0;
