@@ -6,8 +6,9 @@
 
 use super::loss::Bound;
 
-/// Invisible markers that a broker appends in a second, for the estimate.
-pub const MARKERS_PER_SECOND: u64 = 100_000;
+/// Invisible markers that a broker appends in a second, for the estimate: 82,000 were measured over
+/// 1,000 partitions. A partition that has never had an index entry takes some milliseconds more.
+pub const MARKERS_PER_SECOND: u64 = 80_000;
 
 /// The part of the margin that a partition gets which nobody was seen to write to: most partitions
 /// of a large cluster are quiet, and each offset costs the broker an append.
@@ -56,7 +57,7 @@ mod tests {
         assert_eq!(padded_end(500, quiet, 1_001), 601);
         assert_eq!(padded_end(500, quiet, 0), 500);
         assert_eq!(padded_end(500, Some(Bound { seen: 3, unseen: 4 }), 10), 524);
-        assert_eq!(cost(100_001).seconds, 2);
+        assert_eq!(cost(80_001).seconds, 2);
     }
 
     proptest! {

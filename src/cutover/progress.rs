@@ -149,12 +149,12 @@ mod tests {
         let mut whole = World::new();
         whole.forward(|_, _| false);
         assert_eq!(whole.effects.len(), NAMES.len());
-        for step in 0..NAMES.len() {
+        for (step, name) in NAMES.iter().enumerate() {
             for crash in CRASHES {
                 let mut world = World::new();
                 world.forward(at(step, crash));
                 world.forward(|_, _| false);
-                assert_eq!(world, whole, "crashed at {} {crash:?}", NAMES[step]);
+                assert_eq!(world, whole, "crashed at {name} {crash:?}");
             }
         }
     }
