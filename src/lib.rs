@@ -1,12 +1,13 @@
 //! Twinlog: an offset-identical hot standby for Apache Kafka.
 //!
 //! Dependencies point downward:
-//! `cli -> cutover/http -> flow -> groups/metadata -> state -> wire -> batch/offsets`.
+//! `cli -> cutover/http -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod cutover;
 pub mod flow;
 pub mod groups;

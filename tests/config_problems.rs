@@ -44,8 +44,8 @@ htpp: {}
 ";
     let expected = [
         "t.yaml:2:3: clusters.primary.bootstrap.servers: missing; for example `bootstrap.servers: \"127.0.0.1:9092\"`",
+        "t.yaml:2:3: clusters.primary.sasl.mechanism: missing; for example `sasl.mechanism: SCRAM-SHA-512`",
         "t.yaml:3:5: clusters.primary.bootstrap.server: unknown key; did you mean `bootstrap.servers`?",
-        "t.yaml:4:24: clusters.primary.security.protocol: `SASL_SSL`: TLS and SASL are not supported by this version; use `PLAINTEXT`",
         "t.yaml:5:33: clusters.standby.bootstrap.servers: bad port: 99999 is not between 1 and 65535",
         "t.yaml:5:64: clusters.standby.request.timeout.ms: `soon` is not a whole number",
         "t.yaml:8:13: flows.dr.source: unknown cluster `primry`; did you mean `primary`?",
@@ -305,6 +305,108 @@ flows:
         assert_eq!(found.len(), 1, "{rest}: {found:?}");
         assert!(found[0].contains(reason), "{rest}: {found:?}");
         assert!(found[0].starts_with("t.yaml:5:"), "{rest}: {found:?}");
+    }
+}
+
+#[test]
+fn http_problems_have_a_reason() {
+    for (rest, place, reason) in [
+        (
+            "listen: '0.0.0.0:8088'",
+            "4:17: http.listen:",
+            "set `tls: { certificate: FILE, key: FILE }`, or `insecure: true`",
+        ),
+        (
+            "listen: '[::]:8088', insecure: false",
+            "4:17: http.listen:",
+            "`[::]:8088` is reached by other machines",
+        ),
+        (
+            "listen: '0.0.0.0:8088', tls: { certificate: /c }",
+            "4:33: http.tls.key:",
+            "missing; for example",
+        ),
+        (
+            "tls: { crt: /c, certificate: /c, key: /k }",
+            "4:16: http.tls.crt:",
+            "unknown key",
+        ),
+        (
+            "tls: { certificate: '', key: /k }",
+            "4:29: http.tls.certificate:",
+            "is empty",
+        ),
+        (
+            "insecure: yes",
+            "4:19: http.insecure:",
+            "expected `true` or `false`",
+        ),
+        ("token: ''", "4:16: http.token:", "is empty"),
+        (
+            "token: hunter2hunter2",
+            "4:16: http.token:",
+            "has 14 letters, at least 16",
+        ),
+        (
+            "read_token: 'hunter2 hunter2 x'",
+            "4:21: http.read_token:",
+            "has a space",
+        ),
+        (
+            "token: hunter2hunter2hun, read_token: hunter2hunter2hun",
+            "4:47: http.read_token:",
+            "is the same as `token`",
+        ),
+        (
+            "token: 'file:/nowhere/token'",
+            "4:16: http.token:",
+            "cannot read /nowhere/token",
+        ),
+    ] {
+        let text = format!(
+            "clusters:\n  primary: {{ bootstrap.servers: 'h:1' }}\n  standby: {{ bootstrap.servers: 'h:2' }}\nhttp: {{ {rest} }}\n"
+        );
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{rest}: {found:?}");
+        assert!(
+            found[0].starts_with(&format!("t.yaml:{place}")),
+            "{rest}: {found:?}"
+        );
+        assert!(found[0].contains(reason), "{rest}: {found:?}");
+        assert!(
+            !found[0].contains("hunter2"),
+            "a secret is shown: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_broken_file_shows_no_secret() {
+    const SECRET: &str = "hunter2hunter2hunter2";
+    for rest in [
+        "token: \"@",
+        "token: '@\n",
+        "token: @ : x",
+        "token: [@",
+        "token: {@: 1}",
+        "token: !!int @",
+        "token: !!bool \"@\"",
+        "token: *@",
+        "token: |\n@",
+        "token: \"@\\q\"",
+        "token: [@]",
+        "token: \"${@\"",
+        "token: '@ @'",
+        "tls: @",
+        "tls: { key_password: [@], certificate: /c, key: /k }",
+    ] {
+        let rest = rest.replace('@', SECRET);
+        let text = format!(
+            "clusters:\n  primary: {{ bootstrap.servers: 'h:1' }}\n  standby: {{ bootstrap.servers: 'h:2' }}\nhttp:\n  {rest}\n"
+        );
+        let found = problems(&text).join("\n");
+        assert!(!found.is_empty(), "{rest} was taken");
+        assert!(!found.contains(SECRET), "{rest}: {found}");
     }
 }
 

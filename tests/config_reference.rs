@@ -28,6 +28,24 @@ fn the_reference_has_every_key() {
         "request.timeout.ms",
         "socket.connection.setup.timeout.ms",
         "security.protocol",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.certificate.location",
+        "ssl.certificate.pem",
+        "ssl.key.location",
+        "ssl.key.pem",
+        "ssl.key.password",
+        "ssl.endpoint.identification.algorithm",
+        "enable.ssl.certificate.verification",
+        "sasl.mechanism",
+        "sasl.username",
+        "sasl.password",
+        "sasl.oauthbearer.method",
+        "sasl.oauthbearer.token.endpoint.url",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.scope",
+        "https.ca.location",
         "source",
         "target",
         "topics",
@@ -60,11 +78,22 @@ fn the_reference_has_every_key() {
         "failover",
         "padding",
         "listen",
+        "insecure",
+        "tls",
+        "certificate",
+        "key",
+        "key_password",
+        "token",
+        "read_token",
     ];
     for key in keys {
         let written = text
             .lines()
-            .any(|line| line.trim_start().starts_with(&format!("{key}:")));
+            // What has no default is there as a comment.
+            .any(|line| {
+                line.trim_start_matches(['#', ' '])
+                    .starts_with(&format!("{key}:"))
+            });
         assert!(written, "{key} is not in the reference");
     }
 }
@@ -73,6 +102,9 @@ fn the_reference_has_every_key() {
 fn defaults_are_right_for_a_hot_standby() {
     let config = shipped("minimal.yaml");
     assert_eq!(config.http.listen, Some("127.0.0.1:8088".parse().unwrap()));
+    assert!(!config.http.insecure);
+    assert_eq!((config.http.tls, config.http.token), (None, None));
+    assert_eq!(config.http.read_token, None);
     let primary = &config.clusters["primary"];
     assert_eq!(primary.bootstrap, ["127.0.0.1:19092"]);
     assert_eq!(primary.client_id, "twinlog");
@@ -108,6 +140,30 @@ fn properties_make_an_rdkafka_client() {
     use rdkafka::config::FromClientConfig;
     let config = shipped("minimal.yaml");
     let mut client = rdkafka::ClientConfig::new();
-    client.extend(config.clusters["primary"].properties.clone());
+    client.extend(config.clusters["primary"].properties.expose());
     rdkafka::consumer::BaseConsumer::from_config(client.set("group.id", "check")).unwrap();
+}
+
+/// The same for every way to be secure, through what makes clients of a section.
+#[test]
+fn secured_properties_make_an_rdkafka_client() {
+    use rdkafka::consumer::BaseConsumer;
+    for lines in [
+        "security.protocol: SSL",
+        "security.protocol: SSL, ssl.endpoint.identification.algorithm: none",
+        "security.protocol: SSL, enable.ssl.certificate.verification: false",
+        "security.protocol: SASL_PLAINTEXT, sasl.mechanism: PLAIN, sasl.username: u, sasl.password: p",
+        "security.protocol: SASL_SSL, sasl.mechanisms: SCRAM-SHA-256, sasl.username: u, sasl.password: p",
+        "security.protocol: sasl_ssl, sasl.mechanism: SCRAM-SHA-512, sasl.username: u, sasl.password: p",
+        "security.protocol: SASL_SSL, sasl.mechanism: OAUTHBEARER, sasl.oauthbearer.method: oidc, sasl.oauthbearer.client.id: c, sasl.oauthbearer.client.secret: s, sasl.oauthbearer.token.endpoint.url: 'https://h/t'",
+    ] {
+        let text = format!(
+            "clusters:\n  primary: {{ bootstrap.servers: 'h:1', {lines} }}\n  standby: {{ bootstrap.servers: 'h:2' }}\n"
+        );
+        let config = config::parse(&text, "t.yaml").unwrap_or_else(|problems| panic!("{problems}"));
+        let (mut client, context) = twinlog::connect::librdkafka(&config.clusters["primary"]);
+        let made: Result<BaseConsumer<_>, _> =
+            client.set("group.id", "check").create_with_context(context);
+        made.unwrap_or_else(|error| panic!("{lines}: {error}"));
+    }
 }

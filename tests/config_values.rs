@@ -83,10 +83,66 @@ http: { listen: off }
     assert_eq!(cluster.client_rack.as_deref(), Some("r1"));
     assert_eq!(cluster.request_timeout, Duration::from_secs(5));
     assert_eq!(cluster.connect_timeout, Duration::from_secs(2));
-    assert_eq!(cluster.properties["bootstrap.servers"], "h:1,i:2");
-    assert_eq!(cluster.properties["socket.timeout.ms"], "5000");
-    assert_eq!(cluster.properties["client.rack"], "r1");
+    assert_eq!(cluster.properties.get("bootstrap.servers"), Some("h:1,i:2"));
+    assert_eq!(cluster.properties.get("socket.timeout.ms"), Some("5000"));
+    assert_eq!(cluster.properties.get("client.rack"), Some("r1"));
     assert_eq!(config.http.listen, None);
+}
+
+fn http(text: &str, variables: &[(&str, &str)]) -> config::HttpConfig {
+    let text = format!("{CLUSTERS}flows:\n  f: {{ source: a, target: b }}\nhttp: {text}\n");
+    let config = parse_in(&text, variables).unwrap_or_else(|problems| panic!("{problems}"));
+    config.http
+}
+
+#[test]
+fn http_keys_have_their_effect() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "from-a-file-0123\n").unwrap();
+    let text = format!(
+        "{{ listen: '10.0.0.1:8443', tls: {{ certificate: /c, key: /k, key_password: \"${{PW}}\" }}, \
+         token: \"${{TOKEN}}\", read_token: 'file:{}' }}",
+        file.display()
+    );
+    let http = http(&text, &[("PW", "pw"), ("TOKEN", "from-the-environment")]);
+    let tls = http.tls.as_ref().unwrap();
+    assert_eq!(
+        (tls.certificate.to_str(), tls.key.to_str()),
+        (Some("/c"), Some("/k"))
+    );
+    assert_eq!(tls.key_password.as_ref().unwrap().expose(), "pw");
+    assert_eq!(
+        http.token.as_ref().unwrap().expose(),
+        "from-the-environment"
+    );
+    assert_eq!(
+        http.read_token.as_ref().unwrap().expose(),
+        "from-a-file-0123"
+    );
+    let printed = format!("{http:?}");
+    for secret in ["\"pw\"", "from-the", "from-a-file"] {
+        assert!(!printed.contains(secret), "{printed}");
+    }
+}
+
+#[test]
+fn other_addresses_are_served_with_tls_or_on_purpose() {
+    let address: std::net::SocketAddr = "0.0.0.0:8088".parse().unwrap();
+    for text in [
+        "{ listen: '0.0.0.0:8088', insecure: true }",
+        "{ listen: '0.0.0.0:8088', tls: { certificate: /c, key: /k } }",
+    ] {
+        assert_eq!(http(text, &[]).listen, Some(address), "{text}");
+    }
+    for text in [
+        "{ listen: '127.0.0.1:1' }",
+        "{ listen: '[::1]:1' }",
+        "{ listen: '127.0.0.1:1', insecure: true }",
+        "{ listen: '[::ffff:127.0.0.1]:1' }",
+    ] {
+        assert!(http(text, &[]).listen.is_some(), "{text}");
+    }
 }
 
 #[test]

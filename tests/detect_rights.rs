@@ -4,12 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use kafka_protocol::messages::CreateAclsRequest;
-use kafka_protocol::messages::create_acls_request::AclCreation;
-use kafka_protocol::protocol::StrBytes;
-use support::flow::{
-    block_on, flow_config, is_caught_up, partition_status, topic_status, wire_cluster,
-};
+use support::acls::{self, Operation, Resource};
+use support::flow::{flow_config, is_caught_up, partition_status, topic_status};
 use support::{
     Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same,
     create_topic, delete_topic, eventually, read_all,
@@ -38,35 +34,10 @@ fn strict_cluster() -> Cluster {
     Cluster::start(KafkaVersion::V4_3, options)
 }
 
-/// Kafka's numbers for resource types.
-const TOPIC: i8 = 2;
-const CLUSTER: i8 = 4;
-
 /// Allows one principal every operation on a resource. As soon as a resource has an ACL, nobody
 /// without one has any right there.
-fn allow(bootstrap: &str, resource_type: i8, name: &str, principal: &str) {
-    const LITERAL: i8 = 3;
-    const ALL: i8 = 2;
-    const ALLOW: i8 = 3;
-    let text = |text: &str| StrBytes::from_string(text.to_owned());
-    let acl = AclCreation::default()
-        .with_resource_type(resource_type)
-        .with_resource_name(text(name))
-        .with_resource_pattern_type(LITERAL)
-        .with_principal(text(principal))
-        .with_host(text("*"))
-        .with_operation(ALL)
-        .with_permission_type(ALLOW);
-    let request = CreateAclsRequest::default().with_creations(vec![acl]);
-    let cluster = wire_cluster(bootstrap);
-    let response = block_on(async {
-        cluster.metadata(None).await.expect("the cluster answers");
-        let connection = cluster.any_connection().await.expect("a broker answers");
-        connection.call(request, 3).await
-    });
-    let results = response.expect("an answer").results;
-    assert_eq!(results.len(), 1);
-    assert_eq!(results[0].error_code, 0, "{results:?}");
+fn allow(bootstrap: &str, resource: Resource, principal: &str) {
+    acls::allow(bootstrap, principal, Operation::All, resource);
 }
 
 #[test]
@@ -80,7 +51,7 @@ fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
     let twinlog = Twinlog::start(&flow_config("hidden", "hidden", &source, &target, ""));
     await_same(&source, &target, "hidden", DEADLINE);
 
-    allow(&target, TOPIC, "hidden", "User:somebody");
+    allow(&target, Resource::topic("hidden"), "User:somebody");
     let hint = "grant WRITE, READ and DESCRIBE on this topic";
     twinlog.wait_until(DEADLINE, "the missing right is named", |status| {
         let partition = partition_status(status, "hidden", 0);
@@ -89,7 +60,7 @@ fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
             && partition["detail"].to_string().contains(hint)
     });
     Load::new("hidden", 100).first(100).produce(&source);
-    allow(&target, TOPIC, "hidden", "User:ANONYMOUS");
+    allow(&target, Resource::topic("hidden"), "User:ANONYMOUS");
     await_same(&source, &target, "hidden", DEADLINE);
     assert!(!twinlog.log().contains("copied again"), "{}", twinlog.log());
 }
@@ -110,7 +81,7 @@ fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
         await_same(&source, &target, topic, DEADLINE);
     }
 
-    allow(&source, TOPIC, "veiled", "User:somebody");
+    allow(&source, Resource::topic("veiled"), "User:somebody");
     let hint = "grant READ and DESCRIBE on this topic to Twinlog's principal on the source";
     let is_named = |status: &serde_json::Value| {
         (0..2).all(|number| {
@@ -135,7 +106,7 @@ fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
     assert!(twinlog.terminate().success());
     twinlog.launch();
     twinlog.wait_until(DEADLINE, "the missing right is named again", is_named);
-    allow(&source, TOPIC, "veiled", "User:ANONYMOUS");
+    allow(&source, Resource::topic("veiled"), "User:ANONYMOUS");
     Load::new("veiled", 100).first(100).produce(&source);
     await_same(&source, &target, "veiled", DEADLINE);
 }
@@ -165,7 +136,7 @@ fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
     );
     drop(full);
 
-    allow(&target, CLUSTER, "kafka-cluster", "User:somebody");
+    allow(&target, Resource::cluster(), "User:somebody");
     let auto = Twinlog::start(&flow_config("auto", "rights", &source, &target, ""));
     let status = auto.wait_until(DEADLINE, "the topic is copied", |status| {
         is_caught_up(status, "rights", 0)
@@ -205,7 +176,11 @@ fn groups_are_polled_where_the_coordinators_log_may_not_be_read() {
     create_topic(&source, "polled", 2, &[]);
     Load::new("polled", 100).produce(&source);
     support::groups::commit(&source, "polled", &[("polled", 0, 7)]);
-    allow(&source, TOPIC, "__consumer_offsets", "User:somebody");
+    allow(
+        &source,
+        Resource::topic("__consumer_offsets"),
+        "User:somebody",
+    );
     let lines = "groups: { include: [\"polled\"] }";
     let config = flow_config("polled", "polled", &source, &target, lines);
     let twinlog = Twinlog::start(&config);

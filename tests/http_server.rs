@@ -20,7 +20,7 @@ struct Server {
     address: SocketAddr,
     registry: Arc<Registry>,
     cancel: CancellationToken,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 async fn start() -> Server {
@@ -29,7 +29,12 @@ async fn start() -> Server {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = http::bind(any).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let task = tokio::spawn(http::serve_on(listener, registry.clone(), cancel.clone()));
+    let task = tokio::spawn(http::serve_on(
+        listener,
+        http::Door::default(),
+        registry.clone(),
+        cancel.clone(),
+    ));
     Server {
         address,
         registry,
@@ -135,16 +140,20 @@ async fn cancellation_ends_it_even_with_a_silent_connection_open() {
     tokio::time::timeout(DEADLINE, server.task)
         .await
         .expect("ends in time")
-        .expect("no panic")
-        .expect("no error");
+        .expect("no panic");
 }
 
 #[tokio::test]
 async fn a_taken_address_is_named_with_what_to_do() {
     let server = start().await;
-    let error = http::serve(server.address, Arc::default(), CancellationToken::new())
-        .await
-        .expect_err("taken");
+    let error = http::serve(
+        server.address,
+        http::Door::default(),
+        Arc::default(),
+        CancellationToken::new(),
+    )
+    .await
+    .expect_err("taken");
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     let text = error.to_string();
     assert!(

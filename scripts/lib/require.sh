@@ -2,13 +2,14 @@
 # shellcheck shell=bash
 
 # require_build: what compiling needs. librdkafka is built from source by `configure` and make,
-# zlib is linked from the system.
+# zlib and OpenSSL are linked from the system.
 require_build() {
     local packages=()
     command -v cc >/dev/null && command -v make >/dev/null && command -v g++ >/dev/null ||
         packages+=(build-essential)
     command -v pkg-config >/dev/null || packages+=(pkg-config)
     [ -e /usr/include/zlib.h ] || packages+=(zlib1g-dev)
+    [ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)
     command -v curl >/dev/null || packages+=(curl)
     require_packages "${packages[@]}"
     require_cargo

@@ -3,8 +3,8 @@
 use super::format::{clean, plural};
 use super::{Exit, output};
 use crate::config::Config;
-use crate::flow;
 use crate::telemetry::finding::{Finding, Level};
+use crate::{flow, http};
 use std::fmt::{Display, Write as _};
 
 /// Checks a config that could be read, and the clusters in it.
@@ -17,6 +17,7 @@ pub(super) async fn run(config: &Config, json: bool) -> Exit {
             plural(config.flows.len() as u64, "flow")
         ),
     )];
+    findings.extend(http_problem(config));
     findings.extend(flow::check(config).await);
     let written = write(&findings, json);
     if findings.iter().any(|f| f.level == Level::Error) {
@@ -24,6 +25,13 @@ pub(super) async fn run(config: &Config, json: bool) -> Exit {
     } else {
         written
     }
+}
+
+/// What would keep `run` from serving HTTP, as far as files tell.
+fn http_problem(config: &Config) -> Option<Finding> {
+    config.http.listen?;
+    let problem = http::Door::open(&config.http).err()?;
+    Some(Finding::error("http", problem.to_string()))
 }
 
 /// Reports a config that can't be used, each problem in a line. The clusters in it can't

@@ -3,14 +3,15 @@
 //! The running process is asked. When it doesn't answer, the target tells what it remembers, so
 //! that the question is answered in a disaster too.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use clap::Args;
 
-use super::{Exit, groups_table, http_get, output, running};
+use super::http_get::{self, GetError};
+use super::running::{self, Running};
+use super::{Exit, groups_table, output};
 use crate::config::Config;
-use crate::flow;
+use crate::connect;
 use crate::groups::{RememberedGroup, remembered};
 use crate::http::GROUPS_PATH;
 use crate::telemetry::groups::{GroupExplained, GroupsReport};
@@ -35,18 +36,18 @@ pub(super) async fn run(config: &Config, path: &Path, args: &GroupsArgs, json: b
     if args.remembered {
         return from_target(config, json).await;
     }
-    let address = match running::address(config, path, "groups") {
-        Ok(address) => address,
+    let running = match running::find(config, path, "groups") {
+        Ok(running) => running,
         Err(exit) => return exit,
     };
     match &args.explain {
-        Some(group) => explain(address, group, json).await,
-        None => list(address, args.troubled, json).await,
+        Some(group) => explain(&running, group, json).await,
+        None => list(&running, args.troubled, json).await,
     }
 }
 
-async fn list(address: SocketAddr, troubled: bool, json: bool) -> Exit {
-    let mut report: GroupsReport = match ask(address, GROUPS_PATH).await {
+async fn list(running: &Running, troubled: bool, json: bool) -> Exit {
+    let mut report: GroupsReport = match ask(running, GROUPS_PATH).await {
         Ok(report) => report,
         Err(problem) => {
             return output::fail(
@@ -67,11 +68,11 @@ async fn list(address: SocketAddr, troubled: bool, json: bool) -> Exit {
     output::print(&groups_table::list(&report))
 }
 
-async fn explain(address: SocketAddr, group: &str, json: bool) -> Exit {
+async fn explain(running: &Running, group: &str, json: bool) -> Exit {
     let path = format!("{GROUPS_PATH}/{}", escaped(group));
-    let explained: Vec<GroupExplained> = match ask(address, &path).await {
+    let explained: Vec<GroupExplained> = match ask(running, &path).await {
         Ok(explained) => explained,
-        Err(problem) if problem.contains("404") => {
+        Err(AskError::Call(GetError::Refused { status: 404, .. })) => {
             return output::fail(Exit::Failed, &format!("no flow follows a group {group}"));
         }
         Err(problem) => return output::fail(Exit::Failed, &problem),
@@ -83,12 +84,17 @@ async fn explain(address: SocketAddr, group: &str, json: bool) -> Exit {
     output::print(&text)
 }
 
-async fn ask<T: serde::de::DeserializeOwned>(address: SocketAddr, path: &str) -> Result<T, String> {
-    let body = http_get::get(address, path)
-        .await
-        .map_err(|error| error.to_string())?;
-    serde_json::from_slice(&body)
-        .map_err(|error| format!("something other than this Twinlog answers: {error}"))
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Call(#[from] GetError),
+    #[error("something other than this Twinlog answers: {0}")]
+    NotOurs(#[from] serde_json::Error),
+}
+
+async fn ask<T: serde::de::DeserializeOwned>(running: &Running, path: &str) -> Result<T, AskError> {
+    let body = http_get::get(running, path).await?;
+    Ok(serde_json::from_slice(&body)?)
 }
 
 /// A path segment: everything but letters, digits, `-`, `.` and `_` as percent and number.
@@ -110,7 +116,7 @@ async fn from_target(config: &Config, json: bool) -> Exit {
         let Some(target) = config.clusters.get(&flow.target) else {
             continue;
         };
-        match remembered(&flow.name, &flow::cluster(target)).await {
+        match remembered(&flow.name, &connect::cluster(target)).await {
             Ok(groups) => all.extend(groups),
             Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
         }

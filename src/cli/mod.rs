@@ -10,9 +10,12 @@ mod first_copy;
 mod format;
 mod groups;
 mod groups_table;
+mod held;
 mod http_get;
+mod look;
 mod metadata_lines;
 mod output;
+mod pinned;
 mod plan;
 mod run;
 mod running;
@@ -82,10 +85,14 @@ enum Command {
     Status(status::StatusArgs),
     /// Show every consumer group: where it is on both clusters, and what it would read again.
     Groups(groups::GroupsArgs),
+    /// Have the running process compare the clusters' metadata now, not at the next interval.
+    Look(look::LookArgs),
     /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
     Translate(translate::TranslateArgs),
     /// Make the standby the primary: shows the plan; --yes carries it out.
     Failover(failover::FailoverArgs),
+    /// Show which grants wait on the target for the failover; release them, or take them back.
+    Held(held::HeldArgs),
 }
 
 /// Parses the command line, does what it says and returns the exit code.
@@ -151,8 +158,10 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Plan(args) => plan::run(&config, args, json).await,
         Command::Status(args) => status::run(&config, path, args, json).await,
         Command::Groups(args) => groups::run(&config, path, args, json).await,
+        Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
         Command::Failover(args) => failover::run(&config, args, json).await,
+        Command::Held(args) => held::run(&config, args, json).await,
     }
 }
 

@@ -33,18 +33,25 @@ pub(super) async fn run(config: Config) -> Exit {
     let mut services = JoinSet::new();
 
     if let Some(listen) = config.http.listen {
+        let door = match http::Door::open(&config.http) {
+            Ok(door) => door,
+            Err(error) => return output::fail(Exit::Usage, &error),
+        };
         let listener = match http::bind(listen).await {
             Ok(listener) => listener,
             Err(error) => return output::fail(Exit::Failed, &error),
         };
         let address = listener.local_addr().unwrap_or(listen);
-        info!("status, metrics and health at http://{address}/");
-        let serving = http::serve_on(listener, registry.clone(), services_cancel.clone());
-        services.spawn(async move {
-            if let Err(error) = serving.await {
-                error!("the HTTP server has ended: {error}");
-            }
-        });
+        info!(
+            "status, metrics and health at {}://{address}/",
+            door.scheme()
+        );
+        services.spawn(http::serve_on(
+            listener,
+            door,
+            registry.clone(),
+            services_cancel.clone(),
+        ));
     } else {
         services.spawn(sampler::run(registry.clone(), services_cancel.clone()));
     }

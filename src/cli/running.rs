@@ -1,17 +1,36 @@
-//! Where the running process is asked.
+//! The running process, as a command asks it: where, how, and with which tokens.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
+use tokio_rustls::TlsConnector;
+
+use super::pinned::{self, Pinned};
 use super::{Exit, output};
-use crate::config::Config;
+use crate::config::{Config, HttpTls, Secret};
+use crate::http;
 
-/// The address that `twinlog run` with this config answers at; `command` is who wants to know.
+/// Whom to ask. The config of the command is the config of the process.
+pub(super) struct Running {
+    pub address: SocketAddr,
+    /// TLS to the one who has the key of the configured certificate.
+    pub tls: Option<TlsConnector>,
+    /// What a POST brings.
+    pub token: Option<Secret>,
+    /// What a GET brings.
+    pub read_token: Option<Secret>,
+}
+
+/// The process that `twinlog run` with this config is; `command` is who wants to know.
 ///
 /// # Errors
-/// The exit code, after the problem was printed, when the config has no such address.
-pub(super) fn address(config: &Config, path: &Path, command: &str) -> Result<SocketAddr, Exit> {
-    let Some(listen) = config.http.listen else {
+/// The exit code, after the problem was printed, when the config doesn't say where it answers or
+/// its certificate can't be read.
+pub(super) fn find(config: &Config, path: &Path, command: &str) -> Result<Running, Exit> {
+    let http = &config.http;
+    let Some(listen) = http.listen else {
         let problem = format!(
             "http is off in {}: set http.listen, such as 127.0.0.1:8088, and restart `twinlog \
              run`; {command} asks there",
@@ -25,7 +44,26 @@ pub(super) fn address(config: &Config, path: &Path, command: &str) -> Result<Soc
         );
         return Err(output::fail(Exit::Usage, &problem));
     }
-    Ok(reachable(listen))
+    let tls = http.tls.as_ref().map(connector).transpose();
+    Ok(Running {
+        address: reachable(listen),
+        tls: tls.map_err(|problem| output::fail(Exit::Usage, &problem))?,
+        token: http.token.clone(),
+        read_token: http.read_token.clone().or_else(|| http.token.clone()),
+    })
+}
+
+/// Only the configured certificate is trusted; its name and dates don't matter then.
+fn connector(tls: &HttpTls) -> Result<TlsConnector, String> {
+    let path = tls.certificate.display();
+    let pem = fs::read(&tls.certificate)
+        .map_err(|error| format!("http.tls.certificate: cannot read {path}: {error}"))?;
+    let certificate = http::certificates(&pem)
+        .ok()
+        .and_then(|chain| chain.into_iter().next())
+        .ok_or_else(|| format!("http.tls.certificate: {path} has no certificate in PEM"))?;
+    let config = pinned::client_config(Pinned::to(certificate));
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// A process that listens on every address is asked on the loopback one.

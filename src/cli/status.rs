@@ -1,7 +1,6 @@
 //! `twinlog status`: what the running process is doing, asked over HTTP.
 
 use std::io::IsTerminal;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use clap::Args;
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
+use super::running::{self, Running};
 use super::status_table::{self, TableOptions};
-use super::{Exit, http_get, output, running};
+use super::{Exit, http_get, output};
 use crate::config::Config;
 use crate::http::STATUS_PATH;
 use crate::telemetry::status::{STATUS_VERSION, StatusReport};
@@ -35,27 +35,27 @@ pub(super) struct StatusArgs {
 
 /// Asks once, or every second with `--watch`.
 pub(super) async fn run(config: &Config, path: &Path, args: &StatusArgs, json: bool) -> Exit {
-    let address = match running::address(config, path, "status") {
-        Ok(address) => address,
+    let running = match running::find(config, path, "status") {
+        Ok(running) => running,
         Err(exit) => return exit,
     };
     if args.watch {
-        return watch(address, args, json).await;
+        return watch(&running, args, json).await;
     }
-    match ask(address, args, json).await {
+    match ask(&running, args, json).await {
         Ok(text) => output::print(&text),
         Err(problem) => output::fail(Exit::Failed, &problem),
     }
 }
 
 /// Ctrl-C ends the process by itself: nothing has to be put in order.
-async fn watch(address: SocketAddr, args: &StatusArgs, json: bool) -> Exit {
+async fn watch(running: &Running, args: &StatusArgs, json: bool) -> Exit {
     let clear = !json && std::io::stdout().is_terminal();
     let mut ticks = tokio::time::interval(REFRESH_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        let text = match ask(address, args, json).await {
+        let text = match ask(running, args, json).await {
             Ok(text) => text,
             // On a terminal the next answer takes its place: it may just be restarting.
             Err(problem) if clear => format!("{problem}\n"),
@@ -72,14 +72,14 @@ async fn watch(address: SocketAddr, args: &StatusArgs, json: bool) -> Exit {
 }
 
 /// The answer as it is to be printed, or what is wrong in one line.
-async fn ask(address: SocketAddr, args: &StatusArgs, json: bool) -> Result<String, String> {
+async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<String, String> {
     let every_partition = args.partitions || (json && !args.watch);
     let query = if every_partition {
         ""
     } else {
         "?partitions=troubled"
     };
-    let body = http_get::get(address, &format!("{STATUS_PATH}{query}"))
+    let body = http_get::get(running, &format!("{STATUS_PATH}{query}"))
         .await
         .map_err(|error| error.to_string())?;
     let foreign = |what: &str| format!("something other than this Twinlog answers: {what}");

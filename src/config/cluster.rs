@@ -1,10 +1,12 @@
 //! A cluster section: how to reach one Kafka cluster, by librdkafka's property names.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reader::{Reader, Table};
-use super::values;
+use super::secret::Properties;
+use super::security::{Note, SaslSection, SecuritySection};
+use super::tree::{Node, Place};
+use super::{refused, secure, values};
 
 /// How to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,29 +23,58 @@ pub struct ClusterSection {
     pub request_timeout: Duration,
     /// `socket.connection.setup.timeout.ms`: how long connecting may take. Default 10 s.
     pub connect_timeout: Duration,
+    /// How connections are secured.
+    pub security: SecuritySection,
+    /// What works, but somebody should know; `check` shows it.
+    pub notes: Vec<Note>,
     /// The section for an rdkafka client of any kind: every property with its resolved value.
     ///
     /// `request.timeout.ms` is given as `socket.timeout.ms`: in librdkafka that is the timeout of
-    /// every request, and the other a producer's only.
-    pub properties: BTreeMap<String, String>,
+    /// every request, and the other a producer's only. `sasl.oauthbearer.*` isn't in it: Twinlog
+    /// gets the tokens for both clients.
+    pub properties: Properties,
 }
 
 impl ClusterSection {
     /// Whom brokers with the default rules take a client with this section for: `User:` and the
-    /// SASL user name, `User:ANONYMOUS` without TLS and SASL; `None` where a certificate decides.
+    /// SASL user name, `User:ANONYMOUS` without TLS and SASL; `None` where a certificate or a token
+    /// decides.
     pub fn principal(&self) -> Option<String> {
-        Some("User:ANONYMOUS".to_owned())
+        match (&self.security.tls, &self.security.sasl) {
+            (_, Some(SaslSection::Password { username, .. })) => Some(format!("User:{username}")),
+            (None, None) => Some("User:ANONYMOUS".to_owned()),
+            (_, Some(SaslSection::Oidc(_))) | (Some(_), None) => None,
+        }
     }
 }
 
 /// The properties that are known, in the order of the reference.
-pub(super) const KEYS: [&str; 6] = [
+pub(super) const KEYS: [&str; 25] = [
     "bootstrap.servers",
     "client.id",
     "client.rack",
     "request.timeout.ms",
     "socket.connection.setup.timeout.ms",
     "security.protocol",
+    "ssl.ca.location",
+    "ssl.ca.pem",
+    "ssl.certificate.location",
+    "ssl.certificate.pem",
+    "ssl.key.location",
+    "ssl.key.pem",
+    "ssl.key.password",
+    "ssl.endpoint.identification.algorithm",
+    "enable.ssl.certificate.verification",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.username",
+    "sasl.password",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.token.endpoint.url",
+    "sasl.oauthbearer.scope",
+    "https.ca.location",
 ];
 
 const CLIENT_ID: &str = "twinlog";
@@ -55,6 +86,24 @@ const REQUEST_TIMEOUT_MS_MIN: u64 = 2_000;
 const CONNECT_TIMEOUT_MS_MIN: u64 = 1_000;
 /// librdkafka's upper bound of both.
 const TIMEOUT_MS_MAX: u64 = 300_000;
+
+/// The section as a table. Keys that only one of the clients could follow are refused with the
+/// reason, others that aren't known are reported as such.
+pub(super) fn table<'n>(
+    reader: &mut Reader,
+    node: &'n Node,
+    place: &Place,
+    path: &str,
+) -> Table<'n> {
+    let table = reader.table(Some(node), place, path);
+    reader.unknown_keys(&table, &KEYS, |key| refused::key(key).is_some());
+    for (key, place, _) in table.fields() {
+        if let Some(why) = refused::key(key) {
+            reader.problem(place, &table.path_of(key), why);
+        }
+    }
+    table
+}
 
 pub(super) fn read(reader: &mut Reader, name: &str, table: &Table) -> ClusterSection {
     let bootstrap = reader
@@ -86,24 +135,19 @@ pub(super) fn read(reader: &mut Reader, name: &str, table: &Table) -> ClusterSec
             values::number(text, CONNECT_TIMEOUT_MS_MIN, TIMEOUT_MS_MAX)
         })
         .unwrap_or(CONNECT_TIMEOUT_MS);
-    reader.value(table, "security.protocol", security_protocol);
 
-    let mut properties = BTreeMap::from([
-        ("bootstrap.servers".to_owned(), bootstrap.join(",")),
-        ("client.id".to_owned(), client_id.clone()),
-        ("security.protocol".to_owned(), "PLAINTEXT".to_owned()),
-        (
-            "socket.timeout.ms".to_owned(),
-            request_timeout_ms.to_string(),
-        ),
-        (
-            "socket.connection.setup.timeout.ms".to_owned(),
-            connect_timeout_ms.to_string(),
-        ),
-    ]);
+    let mut properties = Properties::default();
+    properties.set("bootstrap.servers", bootstrap.join(","));
+    properties.set("client.id", client_id.as_str());
+    properties.set("socket.timeout.ms", request_timeout_ms.to_string());
+    properties.set(
+        "socket.connection.setup.timeout.ms",
+        connect_timeout_ms.to_string(),
+    );
     if let Some(rack) = &client_rack {
-        properties.insert("client.rack".to_owned(), rack.clone());
+        properties.set("client.rack", rack.as_str());
     }
+    let secure = secure::read(reader, table, &mut properties);
     ClusterSection {
         name: name.to_owned(),
         bootstrap,
@@ -111,16 +155,8 @@ pub(super) fn read(reader: &mut Reader, name: &str, table: &Table) -> ClusterSec
         client_rack,
         request_timeout: Duration::from_millis(request_timeout_ms),
         connect_timeout: Duration::from_millis(connect_timeout_ms),
+        security: secure.security,
+        notes: secure.notes,
         properties,
-    }
-}
-
-fn security_protocol(text: &str) -> Result<(), String> {
-    match text.to_uppercase().as_str() {
-        "PLAINTEXT" => Ok(()),
-        "SSL" | "SASL_PLAINTEXT" | "SASL_SSL" => Err(format!(
-            "`{text}`: TLS and SASL are not supported by this version; use `PLAINTEXT`"
-        )),
-        _ => Err(format!("unknown value `{text}`; expected `PLAINTEXT`")),
     }
 }

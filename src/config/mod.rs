@@ -14,7 +14,11 @@ mod overlap;
 mod overrides;
 mod problem;
 mod reader;
+mod refused;
 mod rename;
+mod secret;
+mod secure;
+mod security;
 mod selector;
 mod tree;
 mod values;
@@ -27,11 +31,16 @@ pub use flow::{
     FailoverRules, FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnGap, OnRecreate,
     Start,
 };
-pub use http::HttpConfig;
+pub use http::{HttpConfig, HttpTls};
 pub use internal::is_internal_topic;
 pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;
+pub use secret::{Properties, Secret};
+pub use security::{
+    IdentitySection, Note, OidcSection, PasswordMechanism, Pem, SaslSection, SecuritySection,
+    TlsCheck, TlsSection,
+};
 pub use selector::Selector;
 
 use reader::{Reader, Table};
@@ -143,7 +152,7 @@ fn clusters<'n>(
         if let Err(message) = values::check_name(name) {
             reader.problem(place, &path, message);
         }
-        let section = reader.table_of(Some(node), place, &path, &cluster::KEYS);
+        let section = cluster::table(reader, node, place, &path);
         clusters.insert(name.to_owned(), cluster::read(reader, name, &section));
     }
     (clusters, names)

@@ -113,8 +113,19 @@ impl<'e> Reader<'e> {
         known: &[&str],
     ) -> Table<'n> {
         let table = self.table(node, place, path);
+        self.unknown_keys(&table, known, |_| false);
+        table
+    }
+
+    /// Reports every key of the table that isn't known, except those that are reported otherwise.
+    pub(super) fn unknown_keys(
+        &mut self,
+        table: &Table<'_>,
+        known: &[&str],
+        except: impl Fn(&str) -> bool,
+    ) {
         for (key, place, _) in table.fields() {
-            if !known.contains(&key) {
+            if !known.contains(&key) && !except(key) {
                 let hint = match nearest(key, known) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("known are {}", listed(known, "and")),
@@ -122,7 +133,6 @@ impl<'e> Reader<'e> {
                 self.problem(place, &table.path_of(key), format!("unknown key; {hint}"));
             }
         }
-        table
     }
 
     /// A table inside a table.

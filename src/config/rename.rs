@@ -55,6 +55,13 @@ impl Rename {
             .filter(|topic| !topic.is_empty())
     }
 
+    /// What target names begin with, if that is all that differs from the source's: then a prefix
+    /// of source names is one of target names, with this before it.
+    pub fn as_prefix(&self, source_cluster: &str) -> Option<String> {
+        let (before, after) = self.around(source_cluster);
+        after.is_empty().then_some(before)
+    }
+
     /// Whether names stay as they are.
     pub fn is_identity(&self) -> bool {
         self.before.is_empty() && self.after.is_empty()

@@ -32,6 +32,11 @@ impl Selector {
         self.include.is_match(name) && !self.exclude.is_match(name)
     }
 
+    /// Whether every name is surely taken: also one that nobody has thought of yet.
+    pub fn takes_all(&self) -> bool {
+        self.exclude_written.is_empty() && self.include_written.iter().any(|p| p == ".*")
+    }
+
     /// The include patterns as they were written.
     pub fn include(&self) -> &[String] {
         &self.include_written

@@ -44,7 +44,8 @@ use lease::Lease;
 use pairs::{ends, on_target};
 
 use crate::config::{ClusterSection, FlowConfig};
-use crate::flow::{cluster, restrain};
+use crate::connect::cluster;
+use crate::flow::restrain;
 use crate::state::{
     CutoverKind, CutoverRecord, CutoverState, RoleRecord, STATE_TOPIC, StateStore, StepState,
     TopicSet, keys,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::run::cluster;
+use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
 use super::topics;
-use crate::config::{Config, FlowConfig, OffsetsMode};
-use crate::groups::{self, Way};
+use crate::config::{Config, FlowConfig};
+use crate::connect;
 use crate::telemetry::finding::{Finding, Level};
-use crate::wire::{self, Cluster, Metadata};
+use crate::wire::{Cluster, Metadata};
 
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -24,11 +24,12 @@ fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> 
     }
 }
 
-async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, String> {
+/// What a cluster says, or why it says nothing and what can be done about it.
+async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, (String, Option<String>)> {
     match tokio::time::timeout(ANSWER, cluster.metadata(None)).await {
         Ok(Ok(metadata)) => Ok(metadata),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+        Ok(Err(error)) => Err((error.without_hint(), error.hint().map(str::to_owned))),
+        Err(_) => Err((format!("no answer within {} s", ANSWER.as_secs()), None)),
     }
 }
 
@@ -37,8 +38,10 @@ pub async fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen = BTreeMap::new();
     for (name, section) in &config.clusters {
-        let cluster = cluster(section);
+        let access = connect::Access::new(section);
+        let cluster = access.cluster();
         let subject = format!("cluster {name}");
+        findings.extend(connect::notes(section));
         match metadata(&cluster).await {
             Ok(metadata) => {
                 findings.push(finding(
@@ -52,30 +55,35 @@ pub async fn check(config: &Config) -> Vec<Finding> {
                     ),
                     None,
                 ));
-                check_api(&cluster, &subject, &mut findings).await;
+                check_connection(&access, &cluster, &subject, &mut findings).await;
                 seen.insert(name.clone(), (cluster, metadata));
             }
-            Err(error) => findings.push(finding(
-                Level::Error,
-                &subject,
-                format!(
-                    "can't be reached at {}: {error}",
-                    section.bootstrap.join(", ")
-                ),
-                Some("check bootstrap.servers, and that this machine may connect to it"),
-            )),
+            Err((error, hint)) => {
+                let servers = section.bootstrap.join(", ");
+                let message = format!("can't be reached at {servers}: {error}");
+                let usual = "check bootstrap.servers and security.protocol, and that this machine may connect to it";
+                let hint = hint.as_deref().unwrap_or(usual);
+                findings.push(finding(Level::Error, &subject, message, Some(hint)));
+            }
         }
     }
     for flow in config.flows.values() {
         if let (Some(source), Some(target)) = (seen.get(&flow.source), seen.get(&flow.target)) {
-            check_flow(flow, source, target, &mut findings).await;
+            check_flow(flow, source, target, &mut findings);
+            let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
+            findings.extend(rights::check(config, flow, from, to).await);
         }
     }
     findings
 }
 
-/// The oldest protocol that the data path can use.
-async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>) {
+/// How the cluster is reached, by both clients, and the oldest protocol that the data path can use.
+async fn check_connection(
+    access: &connect::Access,
+    cluster: &Cluster,
+    subject: &str,
+    findings: &mut Vec<Finding>,
+) {
     let connection = match cluster.any_connection().await {
         Ok(connection) => connection,
         Err(error) => {
@@ -83,6 +91,7 @@ async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>
             return;
         }
     };
+    findings.extend(connect::check(access, &connection).await);
     use kafka_protocol::messages::{FetchRequest, ProduceRequest};
     let fetch = connection.version::<FetchRequest>(i16::MAX).unwrap_or(-1);
     let produce = connection.version::<ProduceRequest>(i16::MAX).unwrap_or(-1);
@@ -100,7 +109,7 @@ async fn check_api(cluster: &Cluster, subject: &str, findings: &mut Vec<Finding>
 
 type Seen = (Cluster, std::sync::Arc<Metadata>);
 
-async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Vec<Finding>) {
+fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Vec<Finding>) {
     let subject = format!("flow {}", flow.name);
     if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
         let message = "source and target are the same cluster".to_owned();
@@ -129,59 +138,4 @@ async fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &
         format!("{} topic(s) selected", topics.len()),
         hint,
     ));
-    match wire::probe_marker_right(&target.0).await {
-        Ok(true) => {
-            findings.push(finding(
-                Level::Ok,
-                &subject,
-                "holes can be filled: offsets can be identical".to_owned(),
-                None,
-            ));
-        }
-        Ok(false) => {
-            let level = if flow.offsets == OffsetsMode::Identical {
-                Level::Error
-            } else {
-                Level::Warning
-            };
-            findings.push(finding(
-                level,
-                &subject,
-                "holes can't be filled on the target, so offsets will be mapped, not identical"
-                    .to_owned(),
-                Some("grant CLUSTER_ACTION on the target cluster to Twinlog's principal"),
-            ));
-        }
-        Err(error) => findings.push(finding(Level::Error, &subject, error.to_string(), None)),
-    }
-    if !flow.groups.include().is_empty() {
-        for (cluster, side) in [(&source.0, "source"), (&target.0, "target")] {
-            findings.push(check_groups(&subject, cluster, side).await);
-        }
-    }
-}
-
-/// How the groups of one cluster would be watched.
-async fn check_groups(subject: &str, cluster: &Cluster, side: &str) -> Finding {
-    match groups::way(cluster).await {
-        Ok(Way::Tail) => finding(
-            Level::Ok,
-            subject,
-            format!("groups on the {side} are followed as they commit"),
-            None,
-        ),
-        Ok(Way::Poll) => finding(
-            Level::Warning,
-            subject,
-            format!(
-                "groups on the {side} ({}) are asked for every 0.25 to 5 s, since \
-                 __consumer_offsets may not be read: commits take longer to be seen",
-                cluster.name()
-            ),
-            Some(
-                "grant READ and DESCRIBE on topic __consumer_offsets to Twinlog's principal there",
-            ),
-        ),
-        Err(error) => finding(Level::Error, subject, error.to_string(), None),
-    }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::deleted;
 use super::error::Trouble;
 use super::shared::Flow;
 use super::topic_config::TopicConfigs;
@@ -38,7 +39,7 @@ pub enum Discovered {
         /// Why.
         trouble: Trouble,
     },
-    /// A topic is gone from the source; its copy stays.
+    /// A topic is gone from the source; its copy stays, at least for now (`deleted`).
     Gone(Arc<str>),
 }
 
@@ -132,9 +133,14 @@ async fn look(
     report_missing(flow, known, first_look, &source, found)
         .await
         .map_err(|error| ("source_unreachable", error))?;
+    if let Err(error) = deleted::look(flow, &source).await {
+        tracing::warn!(flow = %flow.config.name, %error, "topics that are gone can't be looked after");
+    }
     if changed.is_empty() {
         return Ok(());
     }
+    // Before their configs are read: a change behind that makes them stale again.
+    flow.stale().retain(|name| !changed.contains(name));
     let configs = Arc::new(configs(flow, &changed, &target).await);
     let mut tasks: JoinSet<(String, usize, Result<TopicContext, Trouble>)> = JoinSet::new();
     for name in changed {
@@ -169,18 +175,20 @@ async fn look(
     Ok(())
 }
 
-/// The selected topics whose shape isn't the known one.
+/// The selected topics whose shape isn't the known one, or whose copies' configs were changed.
 fn changed(
     flow: &Flow,
     known: &HashMap<String, Known>,
     source: &Metadata,
     target: &Metadata,
 ) -> Vec<String> {
+    let stale = flow.stale().clone();
     topics::selected(&flow.config, source)
         .into_iter()
         .filter(|(name, topic)| match known.get(*name) {
             None => true,
             Some(resting @ Known::Resting { .. }) => !resting.rests(),
+            Some(Known::Ready(_)) if stale.contains(*name) => true,
             Some(Known::Ready(shape)) => {
                 let target_name = flow.config.rename.apply(&flow.config.source, name);
                 *shape != shape_of(topic, target.topics.get(&target_name), shape)
@@ -248,7 +256,12 @@ async fn report_missing(
             Ok(true) => {
                 // Once is enough: what an earlier run knew may be gone for long.
                 if !first_look {
-                    tracing::warn!(flow = %flow.config.name, topic = %name, "the source topic is gone; its copy is kept");
+                    tracing::warn!(flow = %flow.config.name, topic = %name, "the source topic is gone; its copy {}", deleted::fate(flow, &name));
+                }
+                if let Err(error) = deleted::note(flow, &name).await {
+                    // The topic stays known, so that this is tried again.
+                    tracing::warn!(flow = %flow.config.name, topic = %name, %error, "a gone topic can't be noted");
+                    continue;
                 }
                 known.remove(&name);
                 let _ = found.send(Discovered::Gone(Arc::from(name.as_str())));
@@ -291,7 +304,7 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
         wire::describe_topic_configs(&flow.source, names),
         wire::describe_topic_configs(&flow.target, &targets),
     );
-    let keep = |answers: HashMap<String, Result<super::topic_config::Values, WireError>>| {
+    let keep = |answers: HashMap<String, Result<wire::ConfigValues, WireError>>| {
         answers
             .into_iter()
             .filter_map(|(name, values)| Some((name, values.ok()?)))

@@ -176,13 +176,14 @@ impl Trouble {
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
                 | E::InvalidTimestamp
-                | E::MessageTooLarge
                 | E::UnsupportedCompressionType
                 | E::UnsupportedForMessageFormat
                 | E::PolicyViolation => Policy::StopPartition,
                 // Rights can be granted and replicas come back while we wait. A fenced filler
                 // (TransactionCoordinatorFenced) was not appended: its number was already taken
                 // by what a dead connection left in the broker, and the log says by how many.
+                // A batch that is too large (MessageTooLarge) may come right behind the change of
+                // max.message.bytes that allows it, which follows within seconds.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -260,7 +261,8 @@ impl Trouble {
                 code: E::MessageTooLarge,
                 ..
             } => {
-                "raise max.message.bytes of the target topic to the source's, then restart Twinlog"
+                "it is tried again until the target topic's max.message.bytes is the source's: it follows by itself, \
+                 unless configs.enabled, configs.ignore, configs.fixed or a missing right (`plan` names it) keeps it"
             }
             Self::Broker {
                 code: E::InvalidRecord,
@@ -329,7 +331,12 @@ mod tests {
     #[test]
     fn a_stopped_partition_never_claims_to_be_tried_again() {
         use kafka_protocol::ResponseError as E;
-        for code in [E::InvalidRecord, E::PolicyViolation, E::NotEnoughReplicas] {
+        for code in [
+            E::InvalidRecord,
+            E::PolicyViolation,
+            E::NotEnoughReplicas,
+            E::MessageTooLarge,
+        ] {
             let trouble = Trouble::broker("target (standby)", code, None);
             let stopped = trouble.policy() == Policy::StopPartition;
             let again = trouble.hint().contains("tried again");

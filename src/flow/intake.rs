@@ -16,7 +16,7 @@ use crate::batch::{
 };
 
 /// What a partition's target and source allow; fixed while a partition is open.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntakeRules {
     /// The two producer ids.
     pub producers: Producers,

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use super::deleted::gone_topics;
 use super::shared::Flow;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::metadata::{Context, MirroredTopic, Topics};
-use crate::state::StateStore;
+use crate::state::{StateStore, TopicRecord};
+use crate::telemetry::metadata::Drift;
+use crate::telemetry::progress::now_ms;
 use crate::wire::{Cluster, Metadata};
 
 /// What following a running flow's metadata needs.
@@ -35,6 +38,11 @@ pub(super) fn context_for_plan(
     store: Option<Arc<StateStore>>,
     mirrored: Vec<MirroredTopic>,
 ) -> Context {
+    let on_delete = config.metadata.on_delete;
+    let gone = store
+        .as_deref()
+        .map(|store| gone_topics(store, &config.name, on_delete, now_ms()));
+    let gone = gone.into_iter().flatten().map(|(_, drift)| drift).collect();
     Context {
         flow: config.name.clone(),
         source_name: config.source.clone(),
@@ -43,7 +51,7 @@ pub(super) fn context_for_plan(
         store,
         selected: config.topics.clone(),
         rename: config.rename.clone(),
-        topics: Arc::new(Remembered(mirrored)),
+        topics: Arc::new(Remembered { mirrored, gone }),
         rules: config.metadata.clone(),
         own_principal: own_principal(config, target_section),
         own_client_id: target_section.client_id.clone(),
@@ -59,42 +67,62 @@ pub(super) fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Opt
     written.or_else(|| target.principal())
 }
 
-/// The smallest number of replicas that a partition of the topic has; 1 where it isn't known.
-pub(super) fn replicas(metadata: &Metadata, topic: &str) -> usize {
-    let partitions = metadata.topics.get(topic).map(|topic| &topic.partitions);
-    let replicas = partitions.into_iter().flatten();
-    replicas
-        .map(|partition| partition.replicas.len())
-        .min()
-        .unwrap_or(1)
-        .max(1)
+/// A copied topic. Of one that was created again, on either side, nothing may be followed: with
+/// another `retention.ms` the copy that is kept would lose its records.
+pub(super) fn mirrored(
+    source_topic: &str,
+    record: &TopicRecord,
+    source: &Metadata,
+    target: &Metadata,
+) -> MirroredTopic {
+    let known = |metadata: &Metadata, name: &str, id| {
+        let topic = metadata.topics.get(name)?;
+        let is_same = topic.error.is_none() && topic.topic_id == id;
+        let replicas = topic.partitions.iter().map(|p| p.replicas.len());
+        is_same.then(|| replicas.min())?
+    };
+    let target_replicas = known(source, source_topic, record.source_topic_id)
+        .and_then(|_| known(target, &record.target_topic, record.target_topic_id));
+    MirroredTopic {
+        source_topic: source_topic.to_owned(),
+        source_id: record.source_topic_id,
+        target_topic: record.target_topic.clone(),
+        target_id: record.target_topic_id,
+        target_replicas,
+    }
 }
 
 impl Topics for Flow {
     fn mirrored(&self) -> Vec<MirroredTopic> {
-        let target = self.target.cached();
+        let (source, target) = (self.source.cached(), self.target.cached());
         let topics = self.topics.iter();
         topics
-            .map(|topic| {
-                let target_topic = topic.record.target_topic.clone();
-                MirroredTopic {
-                    source_topic: topic.source_topic.to_string(),
-                    target_replicas: replicas(&target, &target_topic),
-                    target_topic,
-                }
-            })
+            .map(|topic| mirrored(&topic.source_topic, &topic.record, &source, &target))
             .collect()
     }
 
-    fn configs_changed(&self, _source_topics: &[String]) {}
+    fn drift(&self) -> Vec<Drift> {
+        self.gone_topics()
+    }
+
+    fn configs_changed(&self, source_topics: &[String]) {
+        self.note_stale(source_topics);
+    }
 }
 
 /// The copied topics as the state topic remembers them.
-struct Remembered(Vec<MirroredTopic>);
+struct Remembered {
+    mirrored: Vec<MirroredTopic>,
+    gone: Vec<Drift>,
+}
 
 impl Topics for Remembered {
     fn mirrored(&self) -> Vec<MirroredTopic> {
-        self.0.clone()
+        self.mirrored.clone()
+    }
+
+    fn drift(&self) -> Vec<Drift> {
+        self.gone.clone()
     }
 
     fn configs_changed(&self, _source_topics: &[String]) {}

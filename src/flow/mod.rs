@@ -13,6 +13,7 @@
 mod budget;
 mod check;
 pub mod claim;
+mod deleted;
 pub mod deny;
 mod discovery;
 mod error;
@@ -28,6 +29,7 @@ mod positions;
 mod prefix;
 pub mod restrain;
 mod resume;
+mod rights;
 mod role;
 mod run;
 mod shared;
@@ -42,8 +44,9 @@ mod translate;
 mod work;
 
 pub use check::check;
+pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};
 pub use plan::{metadata_report, plan};
-pub use run::{cluster, run_flow};
+pub use run::run_flow;
 pub use topics::selected_topics;
 pub use translate::{PositionMap, TranslateError, Translated, position_map};

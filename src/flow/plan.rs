@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::metadata::{context_for_plan, replicas};
-use super::run::cluster;
+use super::metadata::{context_for_plan, mirrored};
 use super::topics;
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::metadata::{self, MirroredTopic};
+use crate::connect::cluster;
+use crate::metadata;
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::PlannedChange;
 use crate::telemetry::metadata::MetadataReport;
@@ -38,21 +38,14 @@ pub async fn metadata_report(
     store: &Arc<StateStore>,
 ) -> MetadataReport {
     let (from, to) = (source.cached(), target.cached());
-    let mut mirrored = Vec::new();
-    for (name, topic) in topics::selected(flow, &from) {
+    let mut copies = Vec::new();
+    for (name, _) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = store.get(&keys::topic(&flow.name, name)).ok().flatten();
-        let is_copied =
-            |known: &TopicRecord| known.source_topic_id == topic.topic_id && is_there(known, &to);
-        if let Some(known) = known.filter(is_copied) {
-            mirrored.push(MirroredTopic {
-                source_topic: name.clone(),
-                target_replicas: replicas(&to, &known.target_topic),
-                target_topic: known.target_topic,
-            });
-        }
+        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
     let store = Some(store.clone());
-    let context = context_for_plan(flow, target_section, (source, target), store, mirrored);
+    let context = context_for_plan(flow, target_section, (source, target), store, copies);
     metadata::look_once(&context).await
 }
 
@@ -65,24 +58,17 @@ async fn plan_flow(
     let (from, to) = tokio::try_join!(source.metadata(None), target.metadata(None))?;
     let store = StateStore::open_existing(&target).await?.map(Arc::new);
     let mut changes = Vec::new();
-    let mut mirrored = Vec::new();
-    for (name, topic) in topics::selected(flow, &from) {
+    let mut copies = Vec::new();
+    for (name, _) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = match &store {
             Some(store) => store.get(&keys::topic(&flow.name, name))?,
             None => None,
         };
         changes.extend(plan_topic(flow, name, &from, &to, known.as_ref()));
-        let is_copied =
-            |known: &TopicRecord| known.source_topic_id == topic.topic_id && is_there(known, &to);
-        if let Some(known) = known.filter(is_copied) {
-            mirrored.push(MirroredTopic {
-                source_topic: name.clone(),
-                target_replicas: replicas(&to, &known.target_topic),
-                target_topic: known.target_topic,
-            });
-        }
+        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
-    let context = context_for_plan(flow, target_section, (&source, &target), store, mirrored);
+    let context = context_for_plan(flow, target_section, (&source, &target), store, copies);
     let report = metadata::look_once(&context).await;
     let name = &flow.name;
     let drift = report.drift.into_iter();
@@ -90,11 +76,6 @@ async fn plan_flow(
     let obstacles = report.obstacles.into_iter();
     changes.extend(obstacles.map(|obstacle| PlannedChange::obstacle(name, obstacle)));
     Ok(changes)
-}
-
-fn is_there(known: &TopicRecord, target: &Metadata) -> bool {
-    let topic = target.topics.get(&known.target_topic);
-    topic.is_some_and(|topic| topic.topic_id == known.target_topic_id)
 }
 
 fn plan_topic(

@@ -1,6 +1,6 @@
 //! The life of a flow: connect, claim, run, stop in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::claim::{self, Held, Kept};
+use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
 use super::guard;
@@ -22,13 +23,14 @@ use super::shared::Flow;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
+use crate::connect::cluster;
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
 use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys};
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
-use crate::wire::{self, Cluster, ClusterConfig, Metadata, WireError};
+use crate::wire::{self, Cluster, Metadata, WireError};
 
 /// How long a stopping flow waits for its last answers.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -38,16 +40,6 @@ const STOP: Duration = Duration::from_secs(9);
 const AGAIN: Duration = Duration::from_millis(500);
 /// Two flows that begin for the very first time at once agree on their producer ids after this.
 const AGREE: Duration = Duration::from_millis(200);
-
-/// A client for a cluster of the config. Connects nothing yet.
-pub fn cluster(section: &ClusterSection) -> Cluster {
-    let mut config = ClusterConfig::new(&section.name, section.bootstrap.clone());
-    config.client_id.clone_from(&section.client_id);
-    config.client_rack.clone_from(&section.client_rack);
-    config.request_timeout = section.request_timeout;
-    config.connect_timeout = section.connect_timeout;
-    Cluster::new(config)
-}
 
 /// Runs a flow until it is cancelled or must end.
 ///
@@ -208,6 +200,8 @@ async fn begin(
         opened: DashMap::new(),
         topics: DashMap::new(),
         sources: DashMap::new(),
+        stale: Mutex::default(),
+        undeleted: Undeleted::default(),
         has_failed_over: role.is_some_and(|role| role.not_copied().is_some()),
         config,
     };

@@ -1,11 +1,13 @@
 //! What all parts of a running flow share.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use uuid::Uuid;
 
 use super::budget::Budget;
+use super::deleted::Undeleted;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
@@ -48,6 +50,10 @@ pub struct Flow {
     pub sources: DashMap<String, Arc<str>>,
     /// Whether some topics were failed over and aren't among those that `config` selects.
     pub has_failed_over: bool,
+    /// Source topics whose copies' configs were changed: discovery prepares them again.
+    pub stale: Mutex<HashSet<String>>,
+    /// Copies of gone topics that couldn't be deleted.
+    pub undeleted: Undeleted,
 }
 
 impl Flow {
@@ -57,6 +63,22 @@ impl Flow {
         let target = context.record.target_topic.clone();
         self.topics.insert(name.clone(), context.clone());
         self.sources.insert(target, name.clone());
+    }
+
+    /// Forgets a topic that has no copy any more.
+    pub fn drop_topic(&self, source_topic: &str, target_topic: &str) {
+        self.topics.remove(source_topic);
+        self.sources.remove(target_topic);
+    }
+
+    /// Configs of these topics' copies were changed: what was derived from them is derived anew.
+    pub fn note_stale(&self, source_topics: &[String]) {
+        self.stale().extend(source_topics.iter().cloned());
+    }
+
+    /// See [`Flow::note_stale`].
+    pub fn stale(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.stale.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state key of a topic's record.

@@ -193,6 +193,10 @@ impl Supervisor {
             if let Some(entry) = self.entries.get_mut(&key) {
                 let same = entry.topic.record.source_topic_id == topic.record.source_topic_id
                     && entry.topic.record.target_topic_id == topic.record.target_topic_id;
+                // Rules are fixed while a partition is open.
+                let same = same
+                    && (entry.topic.rules == topic.rules
+                        || !matches!(entry.status, Status::Open { .. }));
                 if same && !matches!(entry.status, Status::Stopped) {
                     entry.topic = topic.clone();
                     continue;
@@ -270,6 +274,10 @@ impl Supervisor {
         trouble: &Trouble,
     ) {
         self.flow.progress.count_error(trouble.reason());
+        if trouble.reason() == "too_large" {
+            // The change of `max.message.bytes` that allows it may be right here.
+            self.flow.progress.look_now.notify_one();
+        }
         let progress = self.flow.progress.partition(&key.0, key.1);
         if progress.set_state(state_of(trouble)) {
             log_trouble(&key.0, key.1, trouble);

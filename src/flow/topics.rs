@@ -13,7 +13,7 @@ use super::topic_config::{self, TopicConfigs};
 use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{MapRecord, TopicRecord, maps};
+use crate::state::{MapRecord, TopicRecord, keys, maps};
 use crate::telemetry::progress::TopicNote;
 use crate::wire::{self, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
@@ -24,7 +24,9 @@ const COALESCE_BELOW_BYTES: usize = 16 * 1024;
 /// Merged batches grow to about this many source bytes.
 const COALESCE_TO_BYTES: usize = 128 * 1024;
 /// Looks at a topic that was just deleted, and the pause between two of them: 5 s in all.
-const DELETED_LOOKS: u32 = 100;
+pub(super) const DELETED_LOOKS: u32 = 100;
+/// Looks at a topic that was just made: 2 s in all.
+const NEW_LOOKS: u32 = 40;
 const GONE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic that is being copied.
@@ -170,7 +172,7 @@ pub(super) fn is_gone(metadata: &Metadata, cluster: &str, topic: &str) -> Result
 }
 
 /// What we remember about a copy isn't dropped before the target says that it is gone.
-async fn await_gone(flow: &Flow, target_topic: &str, looks: u32) -> Result<(), Trouble> {
+pub(super) async fn await_gone(flow: &Flow, target_topic: &str, looks: u32) -> Result<(), Trouble> {
     let cluster = format!("target ({})", flow.target.name());
     let name = [target_topic.to_owned()];
     for look in 1..=looks {
@@ -211,7 +213,7 @@ async fn replace_recreated(
     forget(flow, name, known).await
 }
 
-async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
+pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
     flow.close_topic(name).await;
     for partition in 0..known.origins.len() {
         if known.mapped {
@@ -220,6 +222,8 @@ async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trou
         }
     }
     flow.store.remove(&flow.seen_key(name)).await?;
+    let held = keys::held_configs(&flow.config.name, name);
+    flow.store.remove(&held).await?;
     flow.store.remove(&flow.topic_key(name)).await?;
     Ok(())
 }
@@ -418,26 +422,42 @@ async fn is_empty(
     Ok(true)
 }
 
+/// The configs of a target topic, which may be so new that a busy broker doesn't know it yet.
+async fn target_configs(flow: &Flow, target_topic: &str) -> Result<wire::ConfigValues, Trouble> {
+    let asked = [target_topic.to_owned()];
+    let mut looks = 0;
+    loop {
+        let mut answer = wire::describe_topic_configs(&flow.target, &asked).await;
+        let configs = answer.remove(target_topic).transpose();
+        looks += 1;
+        match configs {
+            Err(error)
+                if error.server_code() == Some(ResponseError::UnknownTopicOrPartition)
+                    && looks < NEW_LOOKS =>
+            {
+                tokio::time::sleep(GONE_PAUSE).await;
+            }
+            configs => return Ok(configs?.unwrap_or_default()),
+        }
+    }
+}
+
 async fn rules(
     flow: &Flow,
     name: &str,
     target_topic: &str,
     configs: &TopicConfigs,
 ) -> Result<IntakeRules, Trouble> {
-    let asked = [target_topic.to_owned()];
     let target = match configs.target.get(target_topic) {
         Some(target) => target.clone(),
-        None => {
-            let mut answer = wire::describe_topic_configs(&flow.target, &asked).await;
-            answer.remove(target_topic).transpose()?.unwrap_or_default()
-        }
+        None => target_configs(flow, target_topic).await?,
     };
     let empty = BTreeMap::new();
     let source = configs.source.get(name).unwrap_or(&empty);
     let max_batch_bytes = topic_config::value(&target, "max.message.bytes")
         .and_then(|bytes| bytes.parse().ok())
         .unwrap_or(1_048_588);
-    let compacted = |configs: &topic_config::Values| {
+    let compacted = |configs: &wire::ConfigValues| {
         topic_config::value(configs, "cleanup.policy")
             .is_some_and(|policy| policy.contains("compact"))
     };

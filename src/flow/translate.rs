@@ -2,8 +2,8 @@
 
 use kafka_protocol::ResponseError;
 
-use super::run::cluster;
 use crate::config::{ClusterSection, FlowConfig};
+use crate::connect::cluster;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{StateError, StateStore, TopicRecord, maps};

@@ -15,7 +15,6 @@ pub(super) async fn page() -> Response {
     (
         [
             (header::CONTENT_SECURITY_POLICY, POLICY),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (header::CACHE_CONTROL, "no-cache"),
         ],
         Html(PAGE),

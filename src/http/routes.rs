@@ -7,10 +7,12 @@ use axum::Json;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 
-use super::page;
+use super::access::{self, Access};
+use super::{changes, page};
 use crate::telemetry::groups::{GROUPS_VERSION, GroupExplained, GroupReporter, GroupsReport};
 use crate::telemetry::metadata::{METADATA_VERSION, MetadataReport};
 use crate::telemetry::metrics;
@@ -27,8 +29,8 @@ pub const GROUPS_PATH: &str = "/api/v1/groups";
 /// The path of everything that differs between the clusters' configs, ACLs, quotas and users.
 pub const METADATA_PATH: &str = "/api/v1/metadata";
 
-/// All routes over one registry.
-pub fn router(registry: Arc<Registry>) -> Router {
+/// All routes over one registry, behind the tokens.
+pub(super) fn router(registry: Arc<Registry>, access: Access) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/metrics", get(metrics_text))
@@ -38,6 +40,7 @@ pub fn router(registry: Arc<Registry>) -> Router {
         .route(GROUPS_PATH, get(groups))
         .route(METADATA_PATH, get(metadata))
         .route("/api/v1/groups/{*group}", get(explain_group))
+        .route(changes::LOOK_ROUTE, post(changes::look))
         .fallback(async |uri: Uri| {
             (
                 StatusCode::NOT_FOUND,
@@ -48,6 +51,7 @@ pub fn router(registry: Arc<Registry>) -> Router {
                 ),
             )
         })
+        .layer(from_fn_with_state(Arc::new(access), access::guard))
         .with_state(registry)
 }
 
@@ -79,7 +83,7 @@ async fn status(State(registry): State<Arc<Registry>>, uri: Uri) -> Response {
     if parameters.any(|parameter| parameter == "partitions=troubled") {
         report.keep_troubled_partitions();
     }
-    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+    Json(report).into_response()
 }
 
 async fn groups(State(registry): State<Arc<Registry>>) -> Response {
@@ -94,7 +98,7 @@ async fn groups(State(registry): State<Arc<Registry>>) -> Response {
     report
         .flows
         .sort_by(|left, right| left.flow.cmp(&right.flow));
-    ([(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+    Json(report).into_response()
 }
 
 /// Each flow's report, by the flow's name; flows that weren't compared yet are left out.
@@ -108,7 +112,7 @@ async fn metadata(State(registry): State<Arc<Registry>>) -> Response {
         "now_ms": now_ms(),
         "flows": flows,
     });
-    ([(header::CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+    Json(answer).into_response()
 }
 
 async fn explain_group(
@@ -123,7 +127,7 @@ async fn explain_group(
         let message = format!("no flow follows a group {group}\n");
         return (StatusCode::NOT_FOUND, message).into_response();
     }
-    ([(header::CACHE_CONTROL, "no-store")], Json(explained)).into_response()
+    Json(explained).into_response()
 }
 
 fn reporters(registry: &Registry) -> Vec<Arc<dyn GroupReporter>> {

@@ -3,17 +3,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::routes;
+use super::access::Access;
+use super::certificate::CertificateError;
+use super::tls::Tls;
+use super::{connections, routes};
+use crate::config::HttpConfig;
 use crate::telemetry::progress::Registry;
 use crate::telemetry::sampler;
-
-/// After cancellation, answers under way get this long to be finished.
-const FINISH_WITHIN: Duration = Duration::from_secs(1);
 
 /// Binds the address.
 ///
@@ -42,41 +42,65 @@ pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
+/// Who is let in, and how: TLS, or not, and tokens.
+#[derive(Default)]
+pub struct Door {
+    tls: Option<Tls>,
+    access: Access,
+}
+
+impl Door {
+    /// The door that the config describes. Reads the certificate.
+    ///
+    /// # Errors
+    /// When the certificate can't be used; the error says what to do.
+    pub fn open(config: &HttpConfig) -> Result<Self, CertificateError> {
+        Ok(Self {
+            tls: config.tls.as_ref().map(Tls::open).transpose()?,
+            access: Access::of(config),
+        })
+    }
+
+    /// `https`, or `http` without TLS.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
 /// Binds `listen` and serves until cancelled.
 ///
 /// # Errors
-/// When the address can't be bound (the error says what to do) or accepting fails.
+/// When the address can't be bound; the error says what to do.
 pub async fn serve(
     listen: SocketAddr,
+    door: Door,
     registry: Arc<Registry>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let listener = bind(listen).await?;
-    serve_on(listener, registry, cancel).await
+    serve_on(listener, door, registry, cancel).await;
+    Ok(())
 }
 
 /// Serves on a bound listener until cancelled. Samples the registry meanwhile, so rates
 /// are there without anybody else doing so.
-///
-/// # Errors
-/// When accepting connections fails for good.
 pub async fn serve_on(
     listener: TcpListener,
+    door: Door,
     registry: Arc<Registry>,
     cancel: CancellationToken,
-) -> io::Result<()> {
-    let sampling = sampler::run(registry.clone(), cancel.child_token());
-    let stop = cancel.clone();
-    let serving = axum::serve(listener, routes::router(registry))
-        .with_graceful_shutdown(async move { stop.cancelled().await });
-    let overdue = async {
-        cancel.cancelled().await;
-        tokio::time::sleep(FINISH_WITHIN).await;
+) {
+    let acceptor = door.tls.as_ref().map(|tls| tls.acceptor.clone());
+    let following = async {
+        if let Some(tls) = door.tls {
+            tls.follow_files(cancel.clone()).await;
+        }
     };
-    // The sampler ends on cancellation only, a little before the server; so it is joined
-    // with the deadline and never ends the select by itself.
-    tokio::select! {
-        result = serving.into_future() => result,
-        ((), ()) = async { tokio::join!(sampling, overdue) } => Ok(()),
-    }
+    let router = routes::router(registry.clone(), door.access);
+    // All three end on cancellation, and only then.
+    tokio::join!(
+        sampler::run(registry, cancel.clone()),
+        following,
+        connections::serve(listener, acceptor, router, cancel.clone()),
+    );
 }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::config::{MetadataRules, Rename, Selector};
 use crate::state::StateStore;
+use crate::telemetry::metadata::Drift;
 use crate::wire::Cluster;
 
 /// A topic that is copied.
@@ -11,16 +14,24 @@ use crate::wire::Cluster;
 pub struct MirroredTopic {
     /// Its name on the source.
     pub source_topic: String,
+    /// Its id there when the copy began.
+    pub source_id: Uuid,
     /// Its name on the target.
     pub target_topic: String,
-    /// The smallest number of replicas that a partition has on the target.
-    pub target_replicas: usize,
+    /// The copy's id.
+    pub target_id: Uuid,
+    /// The smallest number of replicas that a partition has on the target. `None` while one of the
+    /// two names isn't known to be the topic of that id: nothing about it is followed then.
+    pub target_replicas: Option<usize>,
 }
 
 /// The copy, as metadata sees it. Answers come from memory; nothing here waits.
 pub trait Topics: Send + Sync {
     /// The topics whose counterparts exist.
     fn mirrored(&self) -> Vec<MirroredTopic>;
+
+    /// What differs about topics as a whole: copies of topics that are gone from the source.
+    fn drift(&self) -> Vec<Drift>;
 
     /// Configs of these source topics' copies were changed: what was derived from them is stale.
     fn configs_changed(&self, source_topics: &[String]);

@@ -62,7 +62,7 @@ impl Aspects {
             self.users.look(context),
         );
         report.flow.clone_from(&context.flow);
-        report.drift.clear();
+        report.drift = context.topics.drift();
         report.obstacles.clear();
         for (kind, pass) in [
             (DriftKind::TopicConfig, configs),

@@ -13,13 +13,14 @@
 //! be: what we made (so that only that is ever removed) and what is held for the failover, both in
 //! the state topic. A pass that finds both clusters as the last one left them changes nothing.
 
-mod acls;
+pub mod acls;
 mod configs;
 mod context;
 mod follow;
 mod pass;
-mod quotas;
+pub mod quotas;
 mod users;
 
+pub use configs::configs_at_creation;
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};

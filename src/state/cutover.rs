@@ -5,6 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::wire::AclBinding;
+
+/// Numbers of `org.apache.kafka.common.resource` and `.acl`.
+const TOPIC: i8 = 2;
+const LITERAL: i8 = 3;
+const DENY: i8 = 2;
+const ALLOW: i8 = 3;
+
 /// Which topics, by their names on the flow's source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,6 +284,21 @@ pub struct FenceAcl {
     /// True for DENY. ALLOW only where the first ACL of a topic would take away every other right
     /// (`allow.everyone.if.no.acl.found`).
     pub deny: bool,
+}
+
+impl FenceAcl {
+    /// As the cluster has it.
+    pub fn binding(&self) -> AclBinding {
+        AclBinding {
+            resource_type: TOPIC,
+            pattern_type: LITERAL,
+            name: self.topic.clone(),
+            principal: "User:*".to_owned(),
+            host: "*".to_owned(),
+            operation: self.operation,
+            permission: if self.deny { DENY } else { ALLOW },
+        }
+    }
 }
 
 /// `ends/<flow>`: when the running flow last saw the source. At least every ten seconds.

@@ -134,3 +134,43 @@ pub fn ends(flow: &str, topic: &str) -> String {
 pub fn orphans(flow: &str) -> String {
     format!("orphans/{flow}")
 }
+
+/// A [`HeldConfigs`](super::HeldConfigs).
+pub fn held_configs(flow: &str, topic: &str) -> String {
+    format!("config/{flow}/{topic}")
+}
+
+/// A [`GoneRecord`](super::GoneRecord).
+pub fn gone(flow: &str, topic: &str) -> String {
+    format!("{}{topic}", all_gone(flow))
+}
+
+/// What the keys of a flow's gone topics begin with.
+pub fn all_gone(flow: &str) -> String {
+    format!("gone/{flow}/")
+}
+
+/// An [`AclRecord`](super::AclRecord); `acl` is the end of the key, the ACL itself.
+pub fn acl(flow: &str, acl: &str) -> String {
+    format!("{}{acl}", acls(flow))
+}
+
+/// What the keys of a flow's ACLs begin with.
+pub fn acls(flow: &str) -> String {
+    format!("acl/{flow}/")
+}
+
+/// A [`ReleaseRecord`](super::ReleaseRecord).
+pub fn release(flow: &str) -> String {
+    format!("release/{flow}")
+}
+
+/// A [`QuotaRecord`](super::QuotaRecord), by an entity's text without `/` in its names.
+pub fn quota(flow: &str, entity: &str) -> String {
+    format!("{}{entity}", quotas(flow))
+}
+
+/// What the keys of a flow's quotas begin with.
+pub fn quotas(flow: &str) -> String {
+    format!("quota/{flow}/")
+}

@@ -18,7 +18,8 @@ pub use cutover::{
     StepState, TopicSet,
 };
 pub use records::{
-    Claim, FlowRecord, GapRecord, GroupPositions, MapRecord, SeenRecord, ShareOffset, ShareOffsets,
+    AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
+    MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
     TopicRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

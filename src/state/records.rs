@@ -129,3 +129,107 @@ pub struct Claim {
     #[serde(default)]
     pub role_plan: Option<uuid::Uuid>,
 }
+
+/// `config/<flow>/<source topic>`: what the source has of the configs that a mirror must have
+/// otherwise while it is one. The failover sets them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldConfigs {
+    /// Format version, 1.
+    pub v: u32,
+    /// By key: the value to set, or `None` to remove the override.
+    pub values: std::collections::BTreeMap<String, Option<String>>,
+}
+
+/// `gone/<flow>/<source topic>`: a copied topic that is no longer on the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// When it was first missed, milliseconds since the epoch, by Twinlog's clock.
+    pub since_ms: i64,
+}
+
+/// `acl/<flow>/<the ACL>`: an ACL that the target has because of this flow, or will have. Stored
+/// before it is created; one without a record was made by somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The ACL on the target, by the protocol's numbers.
+    pub resource_type: i8,
+    /// As above.
+    pub pattern_type: i8,
+    /// The resource's name on the target.
+    pub name: String,
+    /// Such as `User:alice`.
+    pub principal: String,
+    /// An address, or `*`.
+    pub host: String,
+    /// By the protocol's numbers.
+    pub operation: i8,
+    /// As above.
+    pub permission: i8,
+    /// The source's ACL that it comes from, in words.
+    pub source: String,
+    /// What became of it.
+    pub state: AclState,
+    /// Why it is or was held, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// For one topic out of a held pattern, which was released for that topic alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_part: bool,
+}
+
+/// What became of an ACL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AclState {
+    /// We made it on the target.
+    Applied,
+    /// It waits; if the target has it nevertheless, somebody else made it.
+    Held,
+    /// It waited, and we made it when that was released.
+    Released,
+}
+
+/// `release/<flow>`: held ACLs are to be on the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The topics by their names on the target; `None` for everything that is held.
+    pub topics: Option<std::collections::BTreeSet<String>>,
+    /// When that was last changed, milliseconds since the epoch.
+    pub released_at_ms: i64,
+}
+
+/// `quota/<flow>/<entity>`: what this flow set of a quota entity on the target, and what it keeps
+/// ready. Values are decimal text, since JSON has no number for all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Whom the quotas are for: `user` and `client-id` with their name, `null` for the default.
+    pub entity: std::collections::BTreeMap<String, Option<String>>,
+    /// By key what was set, stored before it was.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub made: std::collections::BTreeMap<String, MadeQuota>,
+    /// By key what the failover sets.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub held: std::collections::BTreeMap<String, String>,
+}
+
+/// One quota of [`QuotaRecord::made`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeQuota {
+    /// The value, and before it the one that it was to replace if that was ours too: until the
+    /// answer arrives, either may be there.
+    pub values: Vec<String>,
+    /// Set by the failover: following leaves it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
+    /// What the target had before the failover set it, if that wasn't ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+}

@@ -74,14 +74,15 @@ pub struct FlowProgress {
     pub errors: DashMap<&'static str, u64>,
     /// What removed partitions had counted, so that the flow's counters never fall.
     retired: Mutex<Counters>,
+    /// Asked (by the API) to compare the clusters' metadata now instead of at the next
+    /// interval. `notify_one` keeps one request until the one who compares waits for it.
+    pub look_now: Notify,
     /// Who knows about the flow's groups, once they are followed.
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
     /// Which side is the primary, where it isn't the source.
     role: Mutex<Option<RoleStatus>>,
-    /// Brings the next comparison of the clusters' metadata forward.
-    pub look_now: Notify,
 }
 
 /// What the whole flow is doing.
@@ -224,10 +225,10 @@ impl FlowProgress {
             discovered: AtomicBool::new(false),
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
+            look_now: Notify::new(),
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
             role: Mutex::new(None),
-            look_now: Notify::new(),
         }
     }
 

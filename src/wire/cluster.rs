@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::backoff;
@@ -15,7 +16,8 @@ use super::connection::Connection;
 use super::error::{ErrorContext, WireError};
 use super::handshake::handshake;
 use super::metadata::Metadata;
-use super::transport;
+use super::refusals::Refusals;
+use super::{tls, transport};
 
 /// What a connection is for. Requests on one connection wait for each other, so bulk traffic and
 /// short questions use separate ones. The number is a lane: each lane is a connection of its own.
@@ -50,6 +52,7 @@ struct Inner {
     slots: Mutex<HashMap<(i32, Role), Slot>>,
     /// By broker, not by connection: one that refuses is left alone by all of them.
     backoff: Mutex<HashMap<i32, Refused>>,
+    refusals: Refusals,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
 }
@@ -73,6 +76,7 @@ impl Cluster {
                 metadata: RwLock::new(Arc::new(Metadata::empty())),
                 slots: Mutex::default(),
                 backoff: Mutex::default(),
+                refusals: Refusals::default(),
                 coordinators: Mutex::default(),
             }),
         }
@@ -127,7 +131,8 @@ impl Cluster {
     }
 
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.
-    /// After a refused connection this waits a little first, then tries once.
+    /// After a refused connection this waits a little first, then tries once. Where TLS or
+    /// authentication failed a moment ago, that error comes at once and the broker isn't asked.
     ///
     /// # Errors
     /// [`WireError::NoBroker`] for an id that the cluster doesn't have, else why connecting failed.
@@ -245,6 +250,9 @@ impl Cluster {
             return Ok(connection.clone());
         }
         *slot = None;
+        if let Some(error) = self.inner.refusals.too_early(&address) {
+            return Err(error);
+        }
         self.wait_out(broker).await;
         match self.open(broker, &address).await {
             Ok(connection) => {
@@ -253,7 +261,9 @@ impl Cluster {
                 Ok(connection)
             }
             Err(error) => {
-                self.refused(broker);
+                if !error.is_refusal() {
+                    self.refused(broker);
+                }
                 Err(error)
             }
         }
@@ -262,14 +272,54 @@ impl Cluster {
     async fn open(&self, broker: i32, address: &str) -> Result<Connection, WireError> {
         let config = &self.inner.config;
         let context = self.context(broker, Some(address));
-        let halves = transport::connect(config, address)
+        let stream = transport::connect(config, address)
             .await
             .map_err(|error| WireError::Io {
                 context: Arc::new(context.clone()),
                 error: Arc::new(error),
             })?;
-        let opening = Connection::open(halves, context, &config.client_id, config.request_timeout);
-        handshake(opening).await
+        let refusals = &self.inner.refusals;
+        // Without security nobody is refused, and nobody needs to wait for another.
+        let secured = config.security.tls.is_some() || config.security.sasl.is_some();
+        let gate = secured.then(|| refusals.gate(address));
+        let _one_at_a_time = match &gate {
+            Some(gate) => Some(gate.lock().await),
+            None => None,
+        };
+        if let Some(error) = refusals.too_early(address) {
+            return Err(error);
+        }
+        let opened = self.introduce(stream, address, context).await;
+        match &opened {
+            Ok(_) => refusals.accepted(address),
+            Err(error) if error.is_refusal() => refusals.refused(address, error),
+            Err(_) => {}
+        }
+        opened
+    }
+
+    /// TLS, versions and authentication, as far as the cluster wants them.
+    async fn introduce(
+        &self,
+        stream: TcpStream,
+        address: &str,
+        context: ErrorContext,
+    ) -> Result<Connection, WireError> {
+        let config = &self.inner.config;
+        let security = &config.security;
+        let (halves, facts) = match &security.tls {
+            None => (transport::plain(stream), None),
+            Some(settings) => {
+                let timeout = config.connect_timeout;
+                let securing = tls::secure(stream, settings.as_ref(), address, timeout, &context);
+                let (halves, facts) = securing.await?;
+                (halves, Some(facts))
+            }
+        };
+        let mut opening =
+            Connection::open(halves, context, &config.client_id, config.request_timeout);
+        opening.set_tls(facts);
+        handshake(opening, security).await
     }
 
     async fn wait_out(&self, broker: i32) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::security::Security;
+
 /// How to reach a cluster and how patient to be with it.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -23,6 +25,8 @@ pub struct ClusterConfig {
     pub backoff_max: Duration,
     /// Socket send and receive buffers; `None` leaves them to the system's auto-tuning.
     pub socket_buffer_bytes: Option<usize>,
+    /// TLS and authentication.
+    pub security: Security,
 }
 
 impl ClusterConfig {
@@ -38,6 +42,7 @@ impl ClusterConfig {
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
             socket_buffer_bytes: None,
+            security: Security::default(),
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::codec;
 use super::error::{ErrorContext, WireError};
 use super::io_tasks::{read_answers, write_requests};
+use super::tls::TlsFacts;
 use super::transport::{ReadHalf, WriteHalf};
 use super::versions::{VersionTable, api_name};
 
@@ -35,11 +36,11 @@ pub struct Connection {
 struct Inner {
     broker: i32,
     versions: VersionTable,
-    client_id: StrBytes,
-    request_timeout: Duration,
     shared: Arc<Shared>,
-    /// The reader and the writer; dropping the set ends both, which closes the socket.
-    _tasks: JoinSet<()>,
+    tls: Option<TlsFacts>,
+    /// The reader, the writer and perhaps one that proves again who we are; dropping the set ends
+    /// them, which closes the socket.
+    tasks: JoinSet<()>,
 }
 
 impl Drop for Inner {
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) context: ErrorContext,
     /// Cancelled when the connection is poisoned: both tasks end.
     pub(super) closed: CancellationToken,
+    client_id: StrBytes,
+    request_timeout: Duration,
     state: Mutex<State>,
 }
 
@@ -65,6 +68,17 @@ struct State {
     waiters: VecDeque<Waiter>,
     outgoing: mpsc::UnboundedSender<Frame>,
     quiet_until: Option<Instant>,
+    /// While this is there, requests wait in it, in order: the broker takes only authentication.
+    held: Option<VecDeque<(Waiter, Frame)>>,
+}
+
+/// Which way a request goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// In order with all others.
+    Ordinary,
+    /// Past those that are held back: part of an authentication.
+    Authentication,
 }
 
 /// A request as it goes on the wire: length and header, then the body in pieces.
@@ -95,7 +109,11 @@ impl Shared {
                 return;
             }
             state.poison = Some(error.clone());
-            std::mem::take(&mut state.waiters)
+            let held = state.held.take().unwrap_or_default();
+            let waiters = std::mem::take(&mut state.waiters);
+            waiters
+                .into_iter()
+                .chain(held.into_iter().map(|(waiter, _)| waiter))
         };
         self.closed.cancel();
         for waiter in waiters {
@@ -124,6 +142,109 @@ impl Shared {
     fn poison_error(&self) -> Option<WireError> {
         self.lock().poison.clone()
     }
+
+    /// From now on requests wait, except those of an authentication. What was sent before is
+    /// answered as ever.
+    pub(super) fn hold_back(&self) {
+        self.lock().held.get_or_insert_default();
+    }
+
+    /// Sends what was held back, in order, before anything newer.
+    pub(super) fn let_go(&self) {
+        let mut state = self.lock();
+        for (waiter, frame) in state.held.take().into_iter().flatten() {
+            state.send(waiter, frame);
+        }
+    }
+
+    /// Whether an authentication is under way and has every answer that it asked for.
+    pub(super) fn verdict_is_due(&self) -> bool {
+        let state = self.lock();
+        state.held.is_some() && state.waiters.is_empty()
+    }
+
+    /// A request of an authentication.
+    pub(super) fn start_authentication<R: Request>(
+        self: &Arc<Self>,
+        version: i16,
+        request: &R,
+    ) -> Result<Pending<R::Response>, WireError> {
+        let body = self.encode::<R>(version, request)?;
+        let decode = decode_answer::<R::Response>;
+        self.enqueue::<R, R::Response>(Lane::Authentication, version, vec![body], decode)
+    }
+
+    pub(super) fn context_of<R: Request>(&self) -> Arc<ErrorContext> {
+        let mut context = self.context.clone();
+        context.api = Some(api_name::<R>());
+        Arc::new(context)
+    }
+
+    fn encode<R: Request>(&self, version: i16, request: &R) -> Result<Bytes, WireError> {
+        codec::encode_body(request, version).map_err(|detail| WireError::Decode {
+            context: self.context_of::<R>(),
+            detail,
+        })
+    }
+
+    fn enqueue<R: Request, T>(
+        self: &Arc<Self>,
+        lane: Lane,
+        version: i16,
+        body: Vec<Bytes>,
+        decode: fn(Bytes, i16) -> Result<T, String>,
+    ) -> Result<Pending<T>, WireError> {
+        let body_bytes = body.iter().map(Bytes::len).sum();
+        let (answer, receiver) = oneshot::channel();
+        {
+            // One lock over numbering, expecting and sending: this is what makes answers match.
+            let mut state = self.lock();
+            if let Some(error) = &state.poison {
+                return Err(error.clone().about(api_name::<R>(), None));
+            }
+            let correlation_id = state.next_correlation_id;
+            let head =
+                codec::request_head::<R>(version, correlation_id, &self.client_id, body_bytes)
+                    .map_err(|detail| WireError::Decode {
+                        context: self.context_of::<R>(),
+                        detail,
+                    })?;
+            state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
+            let waiter = Waiter {
+                correlation_id,
+                api_key: R::KEY,
+                version,
+                header_version: codec::response_header_version::<R>(version),
+                answer,
+            };
+            let mut segments = Vec::with_capacity(1 + body.len());
+            segments.push(head.freeze());
+            segments.extend(body.into_iter().filter(|segment| !segment.is_empty()));
+            let frame = Frame { segments };
+            match &mut state.held {
+                Some(held) if lane == Lane::Ordinary => held.push_back((waiter, frame)),
+                _ => state.send(waiter, frame),
+            }
+        }
+        Ok(Pending {
+            receiver,
+            deadline: Box::pin(tokio::time::sleep(self.request_timeout)),
+            timeout: self.request_timeout,
+            started: Instant::now(),
+            shared: self.clone(),
+            api: api_name::<R>(),
+            version,
+            decode,
+        })
+    }
+}
+
+impl State {
+    fn send(&mut self, waiter: Waiter, frame: Frame) {
+        self.waiters.push_back(waiter);
+        // The writer only ends when the connection is poisoned, and that drains the waiters.
+        let _ = self.outgoing.send(frame);
+    }
 }
 
 impl Connection {
@@ -141,12 +262,15 @@ impl Connection {
         let shared = Arc::new(Shared {
             context,
             closed: CancellationToken::new(),
+            client_id: StrBytes::from_string(client_id.to_owned()),
+            request_timeout,
             state: Mutex::new(State {
                 poison: None,
                 next_correlation_id: 0,
                 waiters: VecDeque::new(),
                 outgoing,
                 quiet_until: None,
+                held: None,
             }),
         });
         let mut tasks = JoinSet::new();
@@ -155,10 +279,9 @@ impl Connection {
         Opening(Inner {
             broker,
             versions: VersionTable::default(),
-            client_id: StrBytes::from_string(client_id.to_owned()),
-            request_timeout,
             shared,
-            _tasks: tasks,
+            tls: None,
+            tasks,
         })
     }
 
@@ -172,6 +295,11 @@ impl Connection {
         self.inner.shared.context.address.as_deref().unwrap_or("")
     }
 
+    /// What TLS it has, if any.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.inner.tls.as_ref()
+    }
+
     /// Whether the connection failed or was closed.
     pub fn is_poisoned(&self) -> bool {
         self.inner.shared.closed.is_cancelled()
@@ -183,7 +311,7 @@ impl Connection {
             .versions
             .pick::<R>(max)
             .ok_or_else(|| WireError::UnsupportedVersion {
-                context: self.inner.context::<R>(),
+                context: self.inner.shared.context_of::<R>(),
                 ours: (R::VERSIONS.min, R::VERSIONS.max.min(max)),
                 broker: self.inner.versions.range(R::KEY),
             })
@@ -196,7 +324,7 @@ impl Connection {
     pub fn version_at_least<R: Request>(&self, least: i16, max: i16) -> Result<i16, WireError> {
         let version = self.version::<R>(max)?;
         if version < least {
-            let context = ErrorContext::clone(&self.inner.context::<R>());
+            let context = ErrorContext::clone(&self.inner.shared.context_of::<R>());
             return Err(WireError::unsupported(context, least, version));
         }
         Ok(version)
@@ -241,6 +369,30 @@ impl Connection {
         self.inner.start_raw::<R>(version, body)
     }
 
+    /// Like [`start`](Connection::start); the answer is handed out as it came, for callers that may
+    /// not have to decode it.
+    pub fn start_undecoded<R: Request>(
+        &self,
+        request: &R,
+        max: i16,
+    ) -> Result<Pending<RawAnswer>, WireError> {
+        let version = self.version::<R>(max)?;
+        let shared = &self.inner.shared;
+        let body = shared.encode::<R>(version, request)?;
+        shared.enqueue::<R, RawAnswer>(Lane::Ordinary, version, vec![body], raw_answer)
+    }
+
+    /// Decodes what [`start_undecoded`](Connection::start_undecoded) gave.
+    ///
+    /// # Errors
+    /// When it isn't an answer to such a request.
+    pub fn decode<R: Request>(&self, answer: RawAnswer) -> Result<R::Response, WireError> {
+        codec::decode_body(answer.body, answer.version).map_err(|detail| WireError::Decode {
+            context: self.inner.shared.context_of::<R>(),
+            detail,
+        })
+    }
+
     /// Closes the connection for everyone.
     pub(super) fn close(&self) {
         let shared = &self.inner.shared;
@@ -270,14 +422,27 @@ impl Opening {
         version: i16,
         request: &R,
     ) -> Result<Pending<RawAnswer>, WireError> {
-        let body = self.0.encode::<R>(version, request)?;
+        let shared = &self.0.shared;
+        let body = shared.encode::<R>(version, request)?;
         // The answer's version isn't known before it is seen: hand out the bytes.
-        self.0
-            .enqueue::<R, RawAnswer>(version, vec![body], |body, _| Ok(RawAnswer(body)))
+        shared.enqueue::<R, RawAnswer>(Lane::Ordinary, version, vec![body], raw_answer)
     }
 
     pub(super) fn context<R: Request>(&self) -> Arc<ErrorContext> {
-        self.0.context::<R>()
+        self.0.shared.context_of::<R>()
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    pub(super) fn set_tls(&mut self, facts: Option<TlsFacts>) {
+        self.0.tls = facts;
+    }
+
+    /// Runs a task as long as the connection is there.
+    pub(super) fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(task);
     }
 
     pub(super) fn with_versions(mut self, versions: VersionTable) -> Connection {
@@ -288,29 +453,26 @@ impl Opening {
     }
 }
 
-/// The body of an answer as it came.
-pub(super) struct RawAnswer(pub(super) Bytes);
+/// The body of an answer as it came, and the version in which it is written.
+#[derive(Debug)]
+pub struct RawAnswer {
+    /// What comes after the header.
+    pub body: Bytes,
+    /// The request's version.
+    pub version: i16,
+}
+
+fn raw_answer(body: Bytes, version: i16) -> Result<RawAnswer, String> {
+    Ok(RawAnswer { body, version })
+}
 
 impl Inner {
-    fn context<R: Request>(&self) -> Arc<ErrorContext> {
-        let mut context = self.shared.context.clone();
-        context.api = Some(api_name::<R>());
-        Arc::new(context)
-    }
-
-    fn encode<R: Request>(&self, version: i16, request: &R) -> Result<Bytes, WireError> {
-        codec::encode_body(request, version).map_err(|detail| WireError::Decode {
-            context: self.context::<R>(),
-            detail,
-        })
-    }
-
     fn start<R: Request>(
         &self,
         version: i16,
         request: &R,
     ) -> Result<Pending<R::Response>, WireError> {
-        let body = self.encode::<R>(version, request)?;
+        let body = self.shared.encode::<R>(version, request)?;
         self.start_raw::<R>(version, vec![body])
     }
 
@@ -319,54 +481,9 @@ impl Inner {
         version: i16,
         body: Vec<Bytes>,
     ) -> Result<Pending<R::Response>, WireError> {
-        self.enqueue::<R, R::Response>(version, body, decode_answer::<R::Response>)
-    }
-
-    fn enqueue<R: Request, T>(
-        &self,
-        version: i16,
-        body: Vec<Bytes>,
-        decode: fn(Bytes, i16) -> Result<T, String>,
-    ) -> Result<Pending<T>, WireError> {
-        let body_bytes = body.iter().map(Bytes::len).sum();
-        let (answer, receiver) = oneshot::channel();
-        {
-            // One lock over numbering, expecting and sending: this is what makes answers match.
-            let mut state = self.shared.lock();
-            if let Some(error) = &state.poison {
-                return Err(error.clone().about(api_name::<R>(), None));
-            }
-            let correlation_id = state.next_correlation_id;
-            let head =
-                codec::request_head::<R>(version, correlation_id, &self.client_id, body_bytes)
-                    .map_err(|detail| WireError::Decode {
-                        context: self.context::<R>(),
-                        detail,
-                    })?;
-            state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-            state.waiters.push_back(Waiter {
-                correlation_id,
-                api_key: R::KEY,
-                version,
-                header_version: codec::response_header_version::<R>(version),
-                answer,
-            });
-            let mut segments = Vec::with_capacity(1 + body.len());
-            segments.push(head.freeze());
-            segments.extend(body.into_iter().filter(|segment| !segment.is_empty()));
-            // The writer only ends when the connection is poisoned, and that drains the waiters.
-            let _ = state.outgoing.send(Frame { segments });
-        }
-        Ok(Pending {
-            receiver,
-            deadline: Box::pin(tokio::time::sleep(self.request_timeout)),
-            timeout: self.request_timeout,
-            started: Instant::now(),
-            shared: self.shared.clone(),
-            api: api_name::<R>(),
-            version,
-            decode,
-        })
+        let decode = decode_answer::<R::Response>;
+        self.shared
+            .enqueue::<R, R::Response>(Lane::Ordinary, version, body, decode)
     }
 }
 

@@ -56,6 +56,29 @@ impl fmt::Display for ErrorContext {
     }
 }
 
+/// Kinds of trouble with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsProblem {
+    /// The broker's certificate, or one above it, is over.
+    Expired,
+    /// The broker's certificate isn't valid yet: perhaps a clock is wrong.
+    NotYetValid,
+    /// Nobody whom we trust has signed the broker's certificate.
+    UnknownIssuer,
+    /// The certificate is for other names than the one we connect to.
+    WrongName,
+    /// The broker refused, for example because it wants a certificate of ours.
+    Refused,
+    /// The port speaks plaintext.
+    BrokerSpeaksPlaintext,
+    /// The port speaks TLS, and we don't.
+    BrokerWantsTls,
+    /// A file or setting on our side can't be used.
+    Local,
+    /// Anything else.
+    Other,
+}
+
 /// An error of the wire client.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WireError {
@@ -125,6 +148,33 @@ pub enum WireError {
         /// What is missing.
         detail: String,
     },
+    /// The broker doesn't take us for who we say we are, or can't prove who it is.
+    #[error(
+        "{context}: authentication with {mechanism} failed: {message}{}",
+        hint_text(hint)
+    )]
+    Authentication {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// The SASL mechanism.
+        mechanism: &'static str,
+        /// What the broker said, or what is wrong with it.
+        message: String,
+        /// What to do about it; may be empty.
+        hint: String,
+    },
+    /// There is no TLS connection that both sides are content with.
+    #[error("{context}: TLS: {message}{}", hint_text(hint))]
+    Tls {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// What kind of trouble it is.
+        problem: TlsProblem,
+        /// What is wrong.
+        message: String,
+        /// What to do about it; may be empty.
+        hint: String,
+    },
     /// Every broker that we know of was tried.
     #[error("{context}: unreachable after {attempts} attempts, last: {last}")]
     Unreachable {
@@ -135,6 +185,14 @@ pub enum WireError {
         /// The last failure.
         last: Box<WireError>,
     },
+}
+
+fn hint_text(hint: &str) -> String {
+    if hint.is_empty() {
+        String::new()
+    } else {
+        format!("; {hint}")
+    }
 }
 
 impl WireError {
@@ -167,6 +225,8 @@ impl WireError {
             Self::UnsupportedVersion { .. } => "unsupported_version",
             Self::Server { .. } => "server",
             Self::NoBroker { .. } => "no_broker",
+            Self::Authentication { .. } => "authentication",
+            Self::Tls { .. } => "tls",
             Self::Unreachable { .. } => "unreachable",
         }
     }
@@ -182,6 +242,8 @@ impl WireError {
             | Self::UnsupportedVersion { context, .. }
             | Self::Server { context, .. }
             | Self::NoBroker { context, .. }
+            | Self::Authentication { context, .. }
+            | Self::Tls { context, .. }
             | Self::Unreachable { context, .. } => context,
         }
     }
@@ -205,6 +267,10 @@ impl WireError {
             | Self::Timeout { .. }
             | Self::NoBroker { .. }
             | Self::Unreachable { .. }
+            // Somebody may change a password or renew a certificate; see `refusals` for how
+            // seldom it is tried.
+            | Self::Authentication { .. }
+            | Self::Tls { .. }
             // A new connection starts with clean framing.
             | Self::Framing { .. } => true,
             Self::Decode { .. } | Self::UnsupportedVersion { .. } => false,
@@ -229,7 +295,33 @@ impl WireError {
                 | Self::Disconnected { .. }
                 | Self::Timeout { .. }
                 | Self::Framing { .. }
+                | Self::Authentication { .. }
+                | Self::Tls { .. }
         )
+    }
+
+    /// Whether the connection was refused for what is configured here or there, so that trying
+    /// again at once is of no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Authentication { .. } | Self::Tls { .. })
+    }
+
+    /// What an operator can do about it, if anything is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Authentication { hint, .. } | Self::Tls { hint, .. } => {
+                Some(hint.as_str()).filter(|hint| !hint.is_empty())
+            }
+            Self::Unreachable { last, .. } => last.hint(),
+            _ => None,
+        }
+    }
+
+    /// The text without the hint, for where the hint has a place of its own.
+    pub fn without_hint(&self) -> String {
+        let text = self.to_string();
+        let hint = self.hint().map(hint_text).unwrap_or_default();
+        text.strip_suffix(&hint).map_or(text.clone(), str::to_owned)
     }
 
     /// The same error with the name of the call and its subject, where it had none.
@@ -243,6 +335,8 @@ impl WireError {
             | Self::UnsupportedVersion { context, .. }
             | Self::Server { context, .. }
             | Self::NoBroker { context, .. }
+            | Self::Authentication { context, .. }
+            | Self::Tls { context, .. }
             | Self::Unreachable { context, .. } => context,
         };
         let inner = Arc::make_mut(context);

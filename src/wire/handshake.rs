@@ -1,14 +1,19 @@
 //! What happens on a new connection before anyone may use it: the broker says which versions it
-//! speaks. (SASL will follow here.)
+//! speaks, and who we are is proven, if the cluster wants it. In this order, as the Java client
+//! does it: the versions of the authentication calls are then known too.
 
 use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
+use super::authenticate::authenticate;
 use super::codec;
 use super::connection::{Connection, Opening, RawAnswer};
 use super::error::WireError;
+use super::reauthenticate::keep_authenticated;
+use super::security::Security;
+use super::tls;
 use super::versions::VersionTable;
 
 /// First version to ask with. Brokers answer a version that they don't know with
@@ -17,16 +22,37 @@ use super::versions::VersionTable;
 const FIRST_VERSION: i16 = 3;
 
 /// Asks for the broker's versions and makes the connection usable.
-pub(super) async fn handshake(opening: Opening) -> Result<Connection, WireError> {
+pub(super) async fn handshake(
+    mut opening: Opening,
+    security: &Security,
+) -> Result<Connection, WireError> {
+    let versions = ask_versions(&opening).await.map_err(|error| {
+        let closed = security
+            .tls
+            .is_some()
+            .then(|| tls::closed_after_handshake(&error));
+        closed.flatten().unwrap_or(error)
+    })?;
+    if let Some(sasl) = security.sasl.clone() {
+        let shared = opening.shared().clone();
+        let lifetime = authenticate(&shared, &versions, &sasl).await?;
+        if let Some(lifetime) = lifetime {
+            opening.spawn(keep_authenticated(shared, versions.clone(), sasl, lifetime));
+        }
+    }
+    Ok(opening.with_versions(versions))
+}
+
+async fn ask_versions(opening: &Opening) -> Result<VersionTable, WireError> {
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("twinlog"))
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-    let RawAnswer(body) = opening.start(FIRST_VERSION, &request)?.await?;
+    let RawAnswer { body, .. } = opening.start(FIRST_VERSION, &request)?.await?;
     let response = if error_code(&body) == Some(ResponseError::UnsupportedVersion.code()) {
-        let RawAnswer(body) = opening.start(0, &ApiVersionsRequest::default())?.await?;
-        decode(&opening, body, 0)?
+        let RawAnswer { body, .. } = opening.start(0, &ApiVersionsRequest::default())?.await?;
+        decode(opening, body, 0)?
     } else {
-        decode(&opening, body, FIRST_VERSION)?
+        decode(opening, body, FIRST_VERSION)?
     };
     if let Some(code) = ResponseError::try_from_code(response.error_code) {
         let context = opening.context::<ApiVersionsRequest>();
@@ -36,7 +62,7 @@ pub(super) async fn handshake(opening: Opening) -> Result<Connection, WireError>
             context,
         });
     }
-    Ok(opening.with_versions(VersionTable::new(&response)))
+    Ok(VersionTable::new(&response))
 }
 
 /// The error code is the first field in every version.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ResponseHeader;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use super::connection::{Frame, Shared};
 use super::error::WireError;
 use super::throttle::throttle_of;
+use super::tls;
 use super::transport::{ReadHalf, WriteHalf};
 
 /// Largest answer that is accepted. A length beyond it means that the other end isn't Kafka
@@ -20,6 +22,8 @@ use super::transport::{ReadHalf, WriteHalf};
 pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
+/// How long the one who authenticates may take to look at an answer.
+const VERDICT: Duration = Duration::from_secs(1);
 /// Pieces handed to the system in one write; the common limit of `writev` is 1,024.
 const SEGMENTS_PER_WRITE: usize = 64;
 /// Requests taken from the queue in one go.
@@ -31,6 +35,11 @@ pub(super) async fn read_answers(mut reader: ReadHalf, shared: Arc<Shared>) {
         () = shared.closed.cancelled() => return,
         error = read_until_broken(&mut reader, &shared) => error,
     };
+    if shared.verdict_is_due() {
+        // A broker says no and hangs up. Whoever heard the no gives up the connection for it, so
+        // that the reason isn't lost; this is for them to get their turn.
+        let _ = tokio::time::timeout(VERDICT, shared.closed.cancelled()).await;
+    }
     shared.poison(error);
 }
 
@@ -47,12 +56,8 @@ async fn read_until_broken(reader: &mut ReadHalf, shared: &Shared) -> WireError 
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return WireError::Disconnected { context: context() };
             }
-            Err(ReadError::Io(error)) => {
-                return WireError::Io {
-                    context: context(),
-                    error: Arc::new(error),
-                };
-            }
+            Err(ReadError::Io(error)) => return io_error(error, shared),
+            Err(ReadError::Tls) => return tls::broker_wants_tls(&shared.context),
             Err(ReadError::Framing(detail)) => {
                 return WireError::Framing {
                     context: context(),
@@ -63,8 +68,17 @@ async fn read_until_broken(reader: &mut ReadHalf, shared: &Shared) -> WireError 
     }
 }
 
+fn io_error(error: io::Error, shared: &Shared) -> WireError {
+    tls::of_io(&error, &shared.context).unwrap_or_else(|| WireError::Io {
+        context: Arc::new(shared.context.clone()),
+        error: Arc::new(error),
+    })
+}
+
 enum ReadError {
     Io(io::Error),
+    /// The other end speaks TLS.
+    Tls,
     Framing(String),
 }
 
@@ -109,6 +123,9 @@ impl FrameReader {
         let Some(length) = self.length.first_chunk::<LENGTH_BYTES>().copied() else {
             return Err(ReadError::Framing("length is missing".to_owned()));
         };
+        if tls::is_tls_alert(length) {
+            return Err(ReadError::Tls);
+        }
         let length = frame_length(i32::from_be_bytes(length))?;
         self.length.clear();
 
@@ -208,13 +225,11 @@ pub(super) async fn write_requests(
         () = shared.closed.cancelled() => return,
         outcome = write_until_broken(&mut writer, &mut frames, &shared) => outcome,
     };
-    let context = Arc::new(shared.context.clone());
     shared.poison(match outcome {
-        Err(error) => WireError::Io {
-            context,
-            error: Arc::new(error),
+        Err(error) => io_error(error, &shared),
+        Ok(()) => WireError::Disconnected {
+            context: Arc::new(shared.context.clone()),
         },
-        Ok(()) => WireError::Disconnected { context },
     });
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Nothing that a broker sends can make it panic, and no answer is larger than 256 MiB.
 
+mod authenticate;
 mod backoff;
 mod calls;
 mod cluster;
@@ -17,16 +18,23 @@ mod error;
 mod handshake;
 mod io_tasks;
 mod metadata;
+mod reauthenticate;
+mod refusals;
+mod sasl;
+mod security;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod throttle;
+mod tls;
 mod transport;
 mod versions;
 
 pub use calls::*;
 pub use cluster::{Cluster, Role};
 pub use config::ClusterConfig;
-pub use connection::{Connection, Pending};
-pub use error::{ErrorContext, WireError};
+pub use connection::{Connection, Pending, RawAnswer};
+pub use error::{ErrorContext, TlsProblem, WireError};
 pub use kafka_protocol::ResponseError;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
+pub use security::{Lack, Sasl, ScramHash, Security, TlsSettings, Token, TokenFuture, TokenSource};
+pub use tls::TlsFacts;

@@ -1,5 +1,5 @@
-//! How bytes reach a broker: today plain TCP; TLS slots in here, because everything above sees
-//! only a pair of boxed halves.
+//! How bytes reach a broker: TCP, and what becomes of it (see `tls`). Everything above sees only a
+//! pair of boxed halves.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,10 +16,7 @@ pub(super) type WriteHalf = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Connects to `address` (`host:port`), trying every address that the name resolves to, all of it
 /// within `connect_timeout`.
-pub(super) async fn connect(
-    config: &ClusterConfig,
-    address: &str,
-) -> io::Result<(ReadHalf, WriteHalf)> {
+pub(super) async fn connect(config: &ClusterConfig, address: &str) -> io::Result<TcpStream> {
     let connecting = connect_any(address, config.socket_buffer_bytes);
     let stream = tokio::time::timeout(config.connect_timeout, connecting)
         .await
@@ -31,8 +28,13 @@ pub(super) async fn connect(
         })??;
     // Requests are written whole: waiting for more would only add latency.
     stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The two halves of a connection without TLS.
+pub(super) fn plain(stream: TcpStream) -> (ReadHalf, WriteHalf) {
     let (reader, writer) = stream.into_split();
-    Ok((Box::new(reader), Box::new(writer)))
+    (Box::new(reader), Box::new(writer))
 }
 
 async fn connect_any(address: &str, buffer_bytes: Option<usize>) -> io::Result<TcpStream> {

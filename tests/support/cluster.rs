@@ -43,7 +43,7 @@ pub struct ClusterOptions {
     pub listeners: Vec<Listener>,
     /// TLS, SASL and the authorizer; [`Cluster::bootstrap`] is then the secured listener. `None`
     /// for what `TWINLOG_TEST_SECURITY` says, which counts where nothing here is about listeners
-    /// or rights.
+    /// or super users.
     pub security: Option<Security>,
 }
 
@@ -99,13 +99,12 @@ impl ClusterOptions {
 
     /// How the cluster is secured, by these options or by the environment.
     fn security(&self) -> Option<Security> {
-        let own_access = self.authorizer
-            || self.proxy.is_some()
+        let own_access = self.proxy.is_some()
             || !self.listeners.is_empty()
             || self
                 .extra_properties
                 .iter()
-                .any(|(key, _)| key.starts_with("listener"));
+                .any(|(key, _)| key.starts_with("listener") || key == "super.users");
         match &self.security {
             None if !own_access => Security::from_environment(&self.name),
             given => given.clone(),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use twinlog::config::ClusterSection;
 use twinlog::state::StateStore;
-use twinlog::wire::{self, ClusterConfig};
+use twinlog::wire;
 
 use super::logins;
 use super::twinlog::Twinlog;
@@ -70,14 +70,8 @@ pub fn await_position(twinlog: &Twinlog, topic: &str, partition: i32, position: 
 }
 
 /// Our own wire client for a cluster, as the flows use it.
-///
-/// SEAM: a secured cluster is asked on its brokers' own plaintext listener. Once the library can
-/// build a connection from a cluster section, this is
-/// `twinlog::connect::cluster(&section(bootstrap))`, for plaintext clusters too.
 pub fn wire_cluster(bootstrap: &str) -> wire::Cluster {
-    let internal = logins::internal(bootstrap);
-    let addresses = internal.split(',').map(str::to_owned).collect();
-    wire::Cluster::new(ClusterConfig::new("test", addresses))
+    twinlog::connect::cluster(&section(bootstrap))
 }
 
 /// The cluster's section in a config of Twinlog's, as resolved.

@@ -7,7 +7,10 @@
 // Each test binary is its own crate and uses its own part of this module.
 #![allow(dead_code, unused_imports)]
 
+pub mod acl_lines;
+pub mod acls;
 pub mod admin;
+pub mod as_user;
 pub mod background;
 pub mod certificates;
 pub mod cluster;
@@ -19,6 +22,7 @@ pub mod failover;
 pub mod flow;
 pub mod groups;
 pub mod http;
+pub mod https;
 pub mod java;
 pub mod listeners;
 pub mod logins;
@@ -29,16 +33,20 @@ pub mod ports;
 pub mod process;
 pub mod produce;
 pub mod proxy;
+pub mod quotas;
 pub mod read;
 pub mod scratch;
 pub mod security;
 pub mod share;
+pub mod topic_configs;
 pub mod twinlog;
 pub mod users;
 pub mod version;
 pub mod wait;
 
+pub use acl_lines::{acls, add_acls, await_acls, remove_acls};
 pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
+pub use as_user::{try_produce_as, try_read_as};
 pub use background::Background;
 pub use certificates::ServerCertificate;
 pub use cluster::{Cluster, ClusterOptions, Listener, pair};

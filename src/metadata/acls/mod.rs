@@ -1,15 +1,343 @@
 //! The aspect of ACLs.
+//!
+//! ```text
+//!  source's ACLs ── translate ──> wanted ── held ──> apply | hold ── release ──> due
+//!                                                                                 │
+//!  target's ACLs, what we remember to have made ──────────────────── diff ────────┴──> apply
+//! ```
+//!
+//! What is about topics is renamed; what is about groups and transactional ids is copied as it is;
+//! what is about the cluster is listed. Grants with which clients could change a copy are *held*:
+//! remembered in the state topic until a failover releases them. Only what the state topic knows as
+//! made by us is ever removed.
 
+mod apply;
+mod binding;
+mod diff;
+mod exposure;
+mod held;
+#[cfg(test)]
+mod model;
+mod ours;
+mod release;
+mod report;
+mod standby;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::collections::{BTreeSet, HashSet};
+use std::hash::{BuildHasher, RandomState};
+
+use self::diff::Changes;
+use self::ours::Ours;
+use self::standby::Target;
+use self::translate::{Scope, translate};
 use super::context::Context;
-use super::pass::Pass;
+use super::pass::{Pass, Refused, obstacle};
+use crate::config::is_internal_topic;
+use crate::state::{FenceRecord, FlowRecord, StateError, keys};
+use crate::telemetry::metadata::{Drift, DriftKind, Obstacle};
+use crate::wire::{self, AclAnswer, AclBinding, ResponseError, WireError};
+
+pub use release::{
+    Change, HeldAcl, ReleaseDone, ReleaseError, ReleaseFailure, ReleasePlan, Which, held,
+};
 
 /// What is kept between looks at ACLs.
 #[derive(Debug, Default)]
-pub(super) struct Acls {}
+pub(super) struct Acls {
+    refused: Refused,
+    hashes: RandomState,
+    last: Option<Last>,
+    /// Whether it has been said that the source has no authorizer.
+    said_nothing_to_follow: bool,
+}
+
+/// The last look that wasn't stopped.
+#[derive(Debug)]
+struct Last {
+    /// Of everything that it depends on; `None` when it left something undone.
+    fingerprint: Option<u64>,
+    drift: Vec<Drift>,
+}
+
+/// Everything that a look depends on.
+struct Seen {
+    source: AclAnswer,
+    target: AclAnswer,
+    /// Source topics that patterns are expanded over.
+    topics: BTreeSet<String>,
+    /// The copied topics by their names on the target.
+    copies: Vec<String>,
+    release: release::Release,
+    /// What a cut-over made on the source to keep writers away: the target must not get it.
+    fence: HashSet<AclBinding>,
+}
+
+/// Why a look ended early.
+type Stopped = Box<Obstacle>;
 
 impl Acls {
     /// Compares both clusters, and applies what differs where `context.apply` says so.
-    pub(super) async fn look(&mut self, _context: &Context) -> Pass {
-        Pass::default()
+    pub(super) async fn look(&mut self, context: &Context) -> Pass {
+        if !context.rules.acls.enabled {
+            return Pass::default();
+        }
+        match self.compare(context).await {
+            Ok(pass) => {
+                self.said_nothing_to_follow = false;
+                pass
+            }
+            // What was found last is the best that can be said now.
+            Err(obstacle) => {
+                self.say_once(context, &obstacle);
+                Pass {
+                    drift: self
+                        .last
+                        .as_ref()
+                        .map_or_else(Vec::new, |last| last.drift.clone()),
+                    obstacles: vec![*obstacle],
+                    ..Pass::default()
+                }
+            }
+        }
     }
+
+    fn say_once(&mut self, context: &Context, obstacle: &Obstacle) {
+        if !obstacle.is_problem && !self.said_nothing_to_follow {
+            self.said_nothing_to_follow = true;
+            tracing::info!(flow = %context.flow, "ACLs: {}", obstacle.message);
+        }
+    }
+
+    async fn compare(&mut self, context: &Context) -> Result<Pass, Stopped> {
+        let seen = see(context).await?;
+        let fingerprint = self.fingerprint(&seen);
+        if let Some(last) = &self.last
+            && last.fingerprint == Some(fingerprint)
+        {
+            return Ok(Pass {
+                drift: last.drift.clone(),
+                ..Pass::default()
+            });
+        }
+        let Seen {
+            source,
+            target,
+            topics,
+            copies,
+            release,
+            fence,
+        } = seen;
+        let mut source = source
+            .acls(&context.source)
+            .map_err(|error| cant_read(&error, SOURCE, false))?;
+        source.retain(|acl| !fence.contains(acl));
+        let target = target
+            .acls(&context.target)
+            .map_err(|error| cant_read(&error, TARGET, !source.is_empty()))?;
+        let target: BTreeSet<AclBinding> = target.into_iter().collect();
+        let scope = Scope {
+            selected: &context.selected,
+            source_name: &context.source_name,
+            rename: &context.rename,
+            topics: &topics,
+            own_principal: context.own_principal.as_deref(),
+        };
+        let translated = translate(&source, &scope);
+        let due = release::due(&translated.wanted, &release);
+        let ours = load(context)?;
+        let changes = diff::diff(&due, &target, &ours);
+        let mut pass = Pass::default();
+        let (failed, is_noted) = self.apply(context, &changes, &ours, &mut pass).await;
+        // After a change the target must be seen to have it: if somebody takes it back at once, the
+        // target is as it was, but not as it shall be.
+        let is_settled = !context.apply || (changes.acls().next().is_none() && is_noted);
+        let own = context.own_principal.as_deref();
+        pass.drift = report::drift(&due, &translated.left, &changes, &failed, context.apply);
+        pass.drift.extend(report::released(&release));
+        pass.drift
+            .extend(exposure::exposures(target.iter(), &ours, &copies, own));
+        self.last = Some(Last {
+            fingerprint: is_settled.then_some(fingerprint),
+            drift: pass.drift.clone(),
+        });
+        Ok(pass)
+    }
+
+    fn fingerprint(&self, seen: &Seen) -> u64 {
+        self.hashes.hash_one((
+            seen.source.fingerprint(),
+            seen.target.fingerprint(),
+            &seen.topics,
+            &seen.copies,
+            &seen.release,
+        ))
+    }
+
+    /// Makes the changes where that is wanted. Returns what failed, by ACL, and whether everything
+    /// that was only to be remembered is.
+    async fn apply(
+        &mut self,
+        context: &Context,
+        changes: &Changes,
+        ours: &Ours,
+        pass: &mut Pass,
+    ) -> (report::Failed, bool) {
+        let mut failed = report::Failed::new();
+        let (true, Some(store)) = (context.apply, &context.store) else {
+            return (failed, true);
+        };
+        if changes.is_empty() {
+            self.refused.keep(|_| false);
+            return (failed, true);
+        }
+        for acl in changes.acls() {
+            if let Some(failure) = self.refused.resting(&acl.to_string()) {
+                failed.insert(acl.clone(), failure);
+            }
+        }
+        let rest: BTreeSet<AclBinding> = failed.keys().cloned().collect();
+        let standby = Target {
+            cluster: &context.target,
+            store,
+            flow: &context.flow,
+        };
+        let outcome = apply::apply(&standby, changes, ours, &rest).await;
+        pass.applied = outcome.done;
+        for (acl, failure) in outcome.failed {
+            if let Some(failure) = report::failure(&mut self.refused, &acl, &failure, pass) {
+                failed.insert(acl, failure);
+            }
+        }
+        let wanted: BTreeSet<String> = changes.acls().map(ToString::to_string).collect();
+        self.refused.keep(|change| wanted.contains(change));
+        if let Some(message) = &outcome.not_noted {
+            pass.failed.push("state".to_owned());
+            tracing::warn!(flow = %context.flow, "ACLs: {message}");
+        }
+        (failed, outcome.not_noted.is_none())
+    }
+}
+
+const SOURCE: &str = "source";
+const TARGET: &str = "target";
+
+/// Asks both clusters and the state.
+async fn see(context: &Context) -> Result<Seen, Stopped> {
+    let (source, target) = tokio::join!(
+        wire::describe_acls(&context.source),
+        wire::describe_acls(&context.target)
+    );
+    let source = source.map_err(|error| cant_read(&error, SOURCE, true))?;
+    let target = target.map_err(|error| cant_read(&error, TARGET, true))?;
+    let mut release = release::Release::Nothing;
+    let mut fence = HashSet::new();
+    if let Some(store) = &context.store {
+        store.refresh().await.map_err(|error| state(&error))?;
+        release = ours::load_release(store, &context.flow).map_err(|error| state(&error))?;
+        // Read after the source's ACLs: a fence is written down before it is made.
+        let record: Option<FenceRecord> = store
+            .get(&keys::fence(&context.flow))
+            .map_err(|error| state(&error))?;
+        fence.extend(
+            record
+                .into_iter()
+                .flat_map(|record| record.acls)
+                .map(|it| it.binding()),
+        );
+        refuse_another_source(context)?;
+    }
+    let mirrored = context.topics.mirrored();
+    let mut copies: Vec<String> = mirrored.iter().map(|t| t.target_topic.clone()).collect();
+    copies.sort_unstable();
+    let topics = expandable(context, mirrored.into_iter().map(|t| t.source_topic));
+    Ok(Seen {
+        source,
+        target,
+        topics,
+        copies,
+        release,
+        fence,
+    })
+}
+
+/// The source topics that patterns are expanded over: those that are copied, also when the source
+/// doesn't show them now, and those that will be.
+fn expandable(context: &Context, mirrored: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let is_pattern_kept = context.rename.as_prefix(&context.source_name).is_some();
+    if context.selected.takes_all() && is_pattern_kept {
+        return BTreeSet::new();
+    }
+    let known = context.source.cached();
+    let selected = known.topics.iter().filter(|(name, topic)| {
+        !topic.internal
+            && topic.error.is_none()
+            && !is_internal_topic(name)
+            && context.selected.matches(name)
+    });
+    let selected = selected.map(|(name, _)| name.clone());
+    mirrored.chain(selected).collect()
+}
+
+/// Another cluster behind the source's address says nothing about what the standby needs.
+fn refuse_another_source(context: &Context) -> Result<(), Stopped> {
+    let Some(store) = &context.store else {
+        return Ok(());
+    };
+    let key = keys::flow(&context.flow);
+    let record: Option<FlowRecord> = store.get(&key).map_err(|error| state(&error))?;
+    let known = record.and_then(|record| record.source_cluster_id);
+    let found = context.source.cached().cluster_id.clone();
+    match (known, found) {
+        (Some(known), Some(found)) if known != found => Err(Box::new(Obstacle {
+            kind: DriftKind::Acl,
+            cluster: SOURCE.to_owned(),
+            reason: "another_cluster".to_owned(),
+            message: format!(
+                "the source is cluster {found}, but this flow copies from cluster {known}: ACLs \
+                 stay as they are"
+            ),
+            hint: Some("check the source's bootstrap.servers".to_owned()),
+            is_problem: true,
+        })),
+        _ => Ok(()),
+    }
+}
+
+fn load(context: &Context) -> Result<Ours, Stopped> {
+    let Some(store) = &context.store else {
+        return Ok(Ours::new());
+    };
+    ours::load(store, &context.flow).map_err(|error| state(&error))
+}
+
+fn state(error: &StateError) -> Stopped {
+    Box::new(Obstacle {
+        kind: DriftKind::Acl,
+        cluster: TARGET.to_owned(),
+        reason: "state".to_owned(),
+        message: error.to_string(),
+        hint: None,
+        is_problem: true,
+    })
+}
+
+/// `is_needed`: whether it is a problem that the cluster has no authorizer.
+fn cant_read(error: &WireError, cluster: &'static str, is_needed: bool) -> Stopped {
+    let grant = format!("grant DESCRIBE on the cluster to Twinlog's principal on the {cluster}");
+    let mut obstacle = obstacle(DriftKind::Acl, cluster, error, &grant);
+    if error.server_code() == Some(ResponseError::SecurityDisabled) {
+        obstacle.is_problem = is_needed;
+        obstacle.message = if cluster == SOURCE {
+            "the source has no authorizer: there are no ACLs to follow".to_owned()
+        } else if is_needed {
+            obstacle.hint = Some("set authorizer.class.name on the target's brokers".to_owned());
+            "the target has no authorizer: the source's ACLs can't follow".to_owned()
+        } else {
+            "neither the source nor the target has ACLs".to_owned()
+        };
+    }
+    Box::new(obstacle)
 }

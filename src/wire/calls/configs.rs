@@ -1,98 +1,213 @@
-//! Reading and changing the configs of topics and brokers.
+//! Configs of topics and brokers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult,
+};
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
-use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
+};
 
 use super::partition::text;
 use super::retry::{BUDGET, ask_anyone, change_at_controller, retry, worth_asking_again};
 use super::topics::outcome;
-use crate::wire::{Cluster, Connection, Role, WireError};
+use crate::wire::{Cluster, Connection, RawAnswer, Role, WireError};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-
-/// `DYNAMIC_TOPIC_CONFIG`: set on the topic itself (`DescribeConfigsResponse.ConfigSource`).
-const SET_ON_TOPIC: i8 = 1;
-/// `DEFAULT_CONFIG`: nobody set it.
-const BUILT_IN: i8 = 5;
 
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 
 const DESCRIBE_VERSION_MAX: i16 = 4;
+const ALTER_VERSION_MAX: i16 = 1;
+
+/// Topics in one request: an answer tells all of a topic's configs, about 2 KB.
+const TOPICS_PER_REQUEST: usize = 250;
+
+/// `throttle_time_ms`, which opens the answer and says nothing about configs.
+const THROTTLE_BYTES: usize = 4;
+
+/// Where a value comes from (`DescribeConfigsResponse.ConfigSource`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// Set on the topic itself.
+    Topic,
+    /// Set on one broker while it runs.
+    DynamicBroker,
+    /// Set on all brokers while they run.
+    DynamicDefaultBroker,
+    /// In the broker's properties.
+    StaticBroker,
+    /// Nobody set it.
+    Default,
+    /// Something that this version doesn't know.
+    Other,
+}
+
+impl ConfigSource {
+    fn of(code: i8) -> Self {
+        match code {
+            1 => Self::Topic,
+            2 => Self::DynamicBroker,
+            3 => Self::DynamicDefaultBroker,
+            4 => Self::StaticBroker,
+            5 => Self::Default,
+            _ => Self::Other,
+        }
+    }
+}
 
 /// The value of one config.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ConfigValue {
     /// The value; `None` for a sensitive one, which brokers never tell.
     pub value: Option<String>,
-    /// For a topic: not set on the topic itself. For a broker: set nowhere.
-    pub is_default_source: bool,
+    /// Where it comes from.
+    pub source: ConfigSource,
     /// A secret.
     pub sensitive: bool,
+    /// For a topic's override: what holds without it, if that was asked for and the broker says.
+    pub default: Option<String>,
+}
+
+impl ConfigValue {
+    /// Whether it is set on the topic itself.
+    pub fn is_override(&self) -> bool {
+        self.source == ConfigSource::Topic
+    }
 }
 
 impl fmt::Debug for ConfigValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = if self.sensitive {
-            Some("[redacted]")
-        } else {
-            self.value.as_deref()
+        let shown = |value: &Option<String>| match self.sensitive {
+            true => Some("[redacted]".to_owned()),
+            false => value.clone(),
         };
         f.debug_struct("ConfigValue")
-            .field("value", &value)
-            .field("is_default_source", &self.is_default_source)
+            .field("value", &shown(&self.value))
+            .field("source", &self.source)
             .field("sensitive", &self.sensitive)
+            .field("default", &shown(&self.default))
             .finish()
     }
+}
+
+/// All configs of a topic or broker, by key.
+pub type ConfigValues = BTreeMap<String, ConfigValue>;
+
+/// An answer about topics' configs that may not have to be decoded.
+#[derive(Debug)]
+pub struct Described {
+    answer: RawAnswer,
+    connection: Connection,
+    cluster: Cluster,
+}
+
+impl Described {
+    /// The broker that answered.
+    pub fn broker(&self) -> i32 {
+        self.connection.broker()
+    }
+
+    /// A checksum and the length of the answer: the same question answered the same by the same
+    /// broker has the same. (Brokers differ in the order of keys.)
+    pub fn fingerprint(&self) -> (u32, usize) {
+        let body = self.answer.body.get(THROTTLE_BYTES..).unwrap_or_default();
+        (crc32c::crc32c(body), body.len())
+    }
+
+    /// The configs of each of the topics that were asked about.
+    ///
+    /// # Errors
+    /// When the answer can't be read; inside, what is wrong with one topic.
+    pub fn decode(
+        self,
+        topics: &[String],
+    ) -> Result<HashMap<String, Result<ConfigValues, WireError>>, WireError> {
+        let Self {
+            answer,
+            connection,
+            cluster,
+        } = self;
+        let response: DescribeConfigsResponse =
+            connection.decode::<DescribeConfigsRequest>(answer)?;
+        let mut by_name: HashMap<String, DescribeConfigsResult> = response
+            .results
+            .into_iter()
+            .map(|result| (result.resource_name.to_string(), result))
+            .collect();
+        let values = topics.iter().map(|topic| {
+            let result = by_name.remove(topic);
+            (topic.clone(), values(&cluster, &connection, topic, result))
+        });
+        Ok(values.collect())
+    }
+}
+
+/// Asks a broker, by preference `broker`, for all configs of some topics, a few hundred at most.
+/// `with_defaults` asks for what holds without each override as well, which makes the answer
+/// several times larger.
+///
+/// # Errors
+/// When no broker answers within 5 s.
+pub async fn describe_topic_configs_at(
+    cluster: &Cluster,
+    broker: Option<i32>,
+    topics: &[String],
+    with_defaults: bool,
+) -> Result<Described, WireError> {
+    let resources = topics.iter().map(|topic| resource(TOPIC, topic)).collect();
+    let request = DescribeConfigsRequest::default()
+        .with_resources(resources)
+        .with_include_synonyms(with_defaults);
+    let request = &request;
+    let ask = |connection: Connection| async move {
+        let answer = connection.start_undecoded(request, DESCRIBE_VERSION_MAX)?;
+        let answer = answer.await?;
+        Ok(Described {
+            answer,
+            connection,
+            cluster: cluster.clone(),
+        })
+    };
+    if let Some(broker) = broker.filter(|broker| cluster.cached().brokers.contains_key(broker))
+        && let Ok(connection) = cluster.connection(broker, Role::Admin).await
+        && let Ok(described) = ask(connection).await
+    {
+        return Ok(described);
+    }
+    ask_anyone(cluster, BUDGET, ask).await
 }
 
 /// All configs of each topic.
 pub async fn describe_topic_configs(
     cluster: &Cluster,
     topics: &[String],
-) -> HashMap<String, Result<BTreeMap<String, ConfigValue>, WireError>> {
-    let answer = ask_anyone(cluster, BUDGET, |connection| async move {
-        let resources = topics.iter().map(|topic| resource(TOPIC, topic)).collect();
-        let request = DescribeConfigsRequest::default().with_resources(resources);
-        let response = connection.call(request, DESCRIBE_VERSION_MAX).await?;
-        Ok((connection, response.results))
-    })
-    .await;
-    let (connection, results) = match answer {
-        Ok(answer) => answer,
-        Err(error) => {
-            return topics
-                .iter()
-                .map(|t| (t.clone(), Err(error.clone())))
-                .collect();
+) -> HashMap<String, Result<ConfigValues, WireError>> {
+    let mut all = HashMap::with_capacity(topics.len());
+    for topics in topics.chunks(TOPICS_PER_REQUEST) {
+        let answer = describe_topic_configs_at(cluster, None, topics, false).await;
+        match answer.and_then(|answer| answer.decode(topics)) {
+            Ok(answer) => all.extend(answer),
+            Err(error) => all.extend(topics.iter().map(|t| (t.clone(), Err(error.clone())))),
         }
-    };
-    let mut by_name: HashMap<String, DescribeConfigsResult> = results
-        .into_iter()
-        .map(|r| (r.resource_name.to_string(), r))
-        .collect();
-    topics
-        .iter()
-        .map(|topic| {
-            let result = by_name.remove(topic);
-            (topic.clone(), values(cluster, &connection, topic, result))
-        })
-        .collect()
+    }
+    all
 }
 
 /// All configs of a broker, asked of the broker itself: the others don't know its static ones.
 pub async fn describe_broker_config(
     cluster: &Cluster,
     broker: i32,
-) -> Result<BTreeMap<String, ConfigValue>, WireError> {
+) -> Result<ConfigValues, WireError> {
     let name = broker.to_string();
     let mut retry = retry(BUDGET);
     loop {
@@ -121,47 +236,65 @@ pub async fn describe_broker_config(
     }
 }
 
-/// Sets some configs of a topic and takes others back to their default; the rest stays.
-pub async fn incremental_alter_topic_configs(
+/// What to change of one topic's configs; the rest stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicChanges {
+    /// The topic.
+    pub topic: String,
+    /// By key: the value to set, or `None` to remove the override. All of them or none are done.
+    pub changes: BTreeMap<String, Option<String>>,
+}
+
+/// Changes the configs of some topics, a hundred or so, in one request; a topic's outcome is its
+/// own.
+///
+/// # Errors
+/// When the request as a whole failed. After a transport error it may or may not have been done.
+pub async fn alter_topic_configs(
     cluster: &Cluster,
-    topic: &str,
-    set: &BTreeMap<String, String>,
-    remove: &[String],
-) -> Result<(), WireError> {
-    let set = set
-        .iter()
-        .map(|(name, value)| (name, SET, Some(text(value))));
-    let remove = remove.iter().map(|name| (name, DELETE, None));
-    let configs: Vec<_> = set
-        .chain(remove)
-        .map(|(name, operation, value)| {
-            AlterableConfig::default()
-                .with_name(text(name))
-                .with_config_operation(operation)
-                .with_value(value)
-        })
-        .collect();
+    topics: &[TopicChanges],
+) -> Result<Vec<Result<(), WireError>>, WireError> {
+    let resources: Vec<_> = topics.iter().map(alteration).collect();
     change_at_controller(cluster, |connection| {
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![
-            AlterConfigsResource::default()
-                .with_resource_type(TOPIC)
-                .with_resource_name(text(topic))
-                .with_configs(configs.clone()),
-        ]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(resources.clone());
         async move {
-            let response = connection.call(request, 1).await?;
-            let result = response.responses.into_iter().next();
-            let result = result.map(|r| (r.error_code, r.error_message, ()));
-            outcome(
-                cluster,
-                &connection,
-                "IncrementalAlterConfigs",
-                topic,
-                result,
-            )
+            let response = connection.call(request, ALTER_VERSION_MAX).await?;
+            let mut by_name: HashMap<String, _> = response
+                .responses
+                .into_iter()
+                .map(|result| (result.resource_name.to_string(), result))
+                .collect();
+            let results = topics.iter().map(|changes| {
+                let result = by_name.remove(&changes.topic);
+                let result = result.map(|r| (r.error_code, r.error_message, ()));
+                let api = "IncrementalAlterConfigs";
+                outcome(cluster, &connection, api, &changes.topic, result)
+            });
+            let results: Vec<Result<(), WireError>> = results.collect();
+            let elsewhere = results.iter().find_map(|result| match result {
+                Err(error) if error.server_code() == Some(ResponseError::NotController) => {
+                    Some(error.clone())
+                }
+                _ => None,
+            });
+            // The whole request came to a broker that can't do it.
+            elsewhere.map_or(Ok(results), Err)
         }
     })
     .await
+}
+
+fn alteration(topic: &TopicChanges) -> AlterConfigsResource {
+    let configs = topic.changes.iter().map(|(key, value)| {
+        AlterableConfig::default()
+            .with_name(text(key))
+            .with_config_operation(if value.is_some() { SET } else { DELETE })
+            .with_value(value.as_deref().map(text))
+    });
+    AlterConfigsResource::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(&topic.topic))
+        .with_configs(configs.collect())
 }
 
 fn resource(kind: i8, name: &str) -> DescribeConfigsResource {
@@ -176,24 +309,73 @@ fn values(
     connection: &Connection,
     name: &str,
     result: Option<DescribeConfigsResult>,
-) -> Result<BTreeMap<String, ConfigValue>, WireError> {
-    let kind = result.as_ref().map_or(TOPIC, |r| r.resource_type);
+) -> Result<ConfigValues, WireError> {
     let result = result.map(|r| (r.error_code, r.error_message, r.configs));
     let configs = outcome(cluster, connection, "DescribeConfigs", name, result)?;
-    Ok(configs
-        .into_iter()
-        .map(|config| {
-            let is_default_source = if kind == TOPIC {
-                config.config_source != SET_ON_TOPIC
-            } else {
-                config.config_source == BUILT_IN
-            };
-            let value = ConfigValue {
-                value: config.value.map(|v| v.to_string()),
-                is_default_source,
-                sensitive: config.is_sensitive,
-            };
-            (config.name.to_string(), value)
-        })
-        .collect())
+    let values = configs.into_iter().map(|config| {
+        let value = ConfigValue {
+            source: ConfigSource::of(config.config_source),
+            sensitive: config.is_sensitive,
+            default: default_behind(&config),
+            value: config.value.map(|value| value.to_string()),
+        };
+        (config.name.to_string(), value)
+    });
+    Ok(values.collect())
+}
+
+/// The first of the values behind the override. A broker's key may have another unit than the
+/// topic's (`log.retention.hours`): such a value says nothing.
+fn default_behind(config: &DescribeConfigsResourceResult) -> Option<String> {
+    let behind = config
+        .synonyms
+        .iter()
+        .find(|synonym| ConfigSource::of(synonym.source) != ConfigSource::Topic)?;
+    let other_unit = [".hours", ".minutes"];
+    if other_unit.iter().any(|unit| behind.name.ends_with(unit)) {
+        return None;
+    }
+    behind.value.as_ref().map(|value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_configs_response::DescribeConfigsSynonym;
+
+    use super::*;
+
+    fn overridden(behind: &[(&str, &str, i8)]) -> DescribeConfigsResourceResult {
+        let own = ("retention.ms", "5", 1);
+        let synonyms = std::iter::once(&own)
+            .chain(behind)
+            .map(|(name, value, source)| {
+                DescribeConfigsSynonym::default()
+                    .with_name(text(name))
+                    .with_value(Some(text(value)))
+                    .with_source(*source)
+            });
+        DescribeConfigsResourceResult::default().with_synonyms(synonyms.collect())
+    }
+
+    #[test]
+    fn the_default_behind_an_override_is_the_first_in_the_same_unit() {
+        let behind = [
+            ("log.retention.ms", "7", 4),
+            ("log.retention.hours", "168", 5),
+        ];
+        assert_eq!(default_behind(&overridden(&behind)).as_deref(), Some("7"));
+        assert_eq!(default_behind(&overridden(&behind[1..])), None);
+        assert_eq!(default_behind(&overridden(&[])), None);
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let value = ConfigValue {
+            value: Some("hush".to_owned()),
+            source: ConfigSource::Topic,
+            sensitive: true,
+            default: Some("hush".to_owned()),
+        };
+        assert!(!format!("{value:?}").contains("hush"), "{value:?}");
+    }
 }

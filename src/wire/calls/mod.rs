@@ -5,6 +5,7 @@
 //! Calls ask again with refreshed metadata, for up to five seconds (two for a partition that the
 //! cluster doesn't know), then give the last error.
 
+mod acls;
 mod by_leader;
 mod configs;
 mod groups;
@@ -15,16 +16,22 @@ mod offset_for_leader_epoch;
 mod one;
 mod partition;
 mod producers;
+mod quotas;
 mod records;
 mod retry;
+mod rights;
+mod scram;
 mod topics;
 
+pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, describe_acls};
 pub use configs::{
-    ConfigValue, describe_broker_config, describe_topic_configs, incremental_alter_topic_configs,
+    ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
+    describe_broker_config, describe_topic_configs, describe_topic_configs_at,
 };
 pub use groups::{
     GroupOffset, ListedGroup, StartOffsets, alter_share_group_offsets, commit_group_offsets,
-    delete_groups, describe_share_group_offsets, fetch_group_offsets, is_unsupported, list_groups,
+    delete_groups, describe_share_group_offsets, fetch_group_offsets, group_rights, is_unsupported,
+    list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets};
 pub use many::{FetchFrom, fetch_many};
@@ -33,5 +40,10 @@ pub use offset_for_leader_epoch::offset_for_leader_epoch;
 pub use one::{FetchOne, fetch_one, produce_one};
 pub use partition::TopicPartition;
 pub use producers::{ProducerState, describe_producers, init_producer_id};
+pub use quotas::{
+    ClientQuotas, QuotaChange, QuotaEntity, alter_client_quotas, describe_client_quotas,
+};
 pub use records::delete_records;
+pub use rights::{Operation, Rights, cluster_rights, topic_rights};
+pub use scram::{ScramMechanism, ScramUsers, describe_scram_users};
 pub use topics::{create_partitions, create_topic, delete_topic};

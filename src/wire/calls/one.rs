@@ -217,6 +217,16 @@ pub async fn fetch_one(
             if response.error_code != 0 {
                 return vec![(partition.clone(), Err((response.error_code, None)))];
             }
+            // Over quota the answer is an empty one (`FetchContext.getThrottledResponse`); the
+            // connection is quiet for as long as it says.
+            if response.throttle_time_ms > 0 && response.responses.is_empty() {
+                let code = ResponseError::ThrottlingQuotaExceeded.code();
+                let message = format!(
+                    "a quota (consumer_byte_rate or request_percentage) holds reads back for {} ms",
+                    response.throttle_time_ms
+                );
+                return vec![(partition.clone(), Err((code, Some(message))))];
+            }
             let mut answers = Vec::new();
             for topic in response.responses {
                 for p in topic.partitions {

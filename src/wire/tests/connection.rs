@@ -35,7 +35,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 
 async fn connected<F, Fut>(script: F) -> (Fake, Connection)
 where
-    F: Fn(Peer) -> Fut + Send + 'static,
+    F: Fn(Peer) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let fake = Fake::start(script).await;

@@ -2,5 +2,5 @@
 
 mod connection;
 mod decode;
-mod fake;
+pub(crate) mod fake;
 mod routing;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -13,12 +14,13 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{
-    BrokerId, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, TopicName,
+    BrokerId, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
 use super::fake::{Asked, Fake, Peer, body};
-use crate::wire::{Cluster, ClusterConfig, OffsetSpec, TopicPartition, list_offsets};
+use crate::wire::{Cluster, ClusterConfig, OffsetSpec, TopicPartition, fetch_one, list_offsets};
 
 const VERSIONS: [(i16, i16, i16); 2] = [(2, 1, 7), (3, 0, 12)];
 const METADATA: i16 = 3;
@@ -116,6 +118,45 @@ async fn a_stale_leader_is_looked_up_again_and_others_keep_their_answers() {
     );
     assert!(lookups.load(Ordering::SeqCst) >= 3);
     assert_eq!(cluster.cached().leader("t", 5), None);
+}
+
+/// Over quota a broker answers a fetch without any partition.
+#[tokio::test]
+async fn a_fetch_that_a_quota_holds_back_is_asked_again() {
+    let fake = Fake::start(move |mut peer: Peer| async move {
+        let port = peer.port();
+        peer.greet(&[(1, 4, 12), (3, 0, 12)]).await;
+        let mut is_throttled = true;
+        while let Some(asked) = peer.next().await {
+            let (id, version) = (
+                asked.header.correlation_id,
+                asked.header.request_api_version,
+            );
+            if asked.header.request_api_key == METADATA {
+                peer.answer(id, 1, &metadata(port, 1), version).await;
+                continue;
+            }
+            let answer = if std::mem::take(&mut is_throttled) {
+                FetchResponse::default().with_throttle_time_ms(20)
+            } else {
+                let partition = PartitionData::default()
+                    .with_partition_index(0)
+                    .with_high_watermark(7);
+                let topic = FetchableTopicResponse::default()
+                    .with_topic(TopicName(StrBytes::from_static_str("t")))
+                    .with_partitions(vec![partition]);
+                FetchResponse::default().with_responses(vec![topic])
+            };
+            peer.answer(id, 1, &answer, version).await;
+        }
+    })
+    .await;
+    let cluster = Cluster::new(ClusterConfig::new("test", vec![fake.address.clone()]));
+    let partition = TopicPartition::new("t", 0);
+    let fetching = fetch_one(&cluster, &partition, 0, 1_000);
+    let fetched = tokio::time::timeout(Duration::from_secs(20), fetching).await;
+    let fetched = fetched.expect("in time").expect("the second answer");
+    assert_eq!(fetched.high_watermark, 7);
 }
 
 #[tokio::test]

@@ -5,12 +5,14 @@ mod coordinator;
 mod delete;
 mod list;
 mod offsets;
+mod rights;
 mod share;
 
 pub use commit::commit_group_offsets;
 pub use delete::delete_groups;
 pub use list::{ListedGroup, list_groups};
 pub use offsets::fetch_group_offsets;
+pub use rights::group_rights;
 pub use share::{
     StartOffsets, alter_share_group_offsets, describe_share_group_offsets, is_unsupported,
 };

@@ -1,0 +1,251 @@
+//! `twinlog held`: what waits on the standby for the failover, and releasing it.
+//!
+//! Works with the target alone: what is held is remembered there.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::format::{clean, plural};
+use super::{Exit, output};
+use crate::config::{Config, FlowConfig};
+use crate::connect;
+use crate::metadata::acls::{self, Change, HeldAcl, ReleaseDone, ReleaseError, ReleasePlan, Which};
+use crate::state::StateStore;
+use crate::wire::Cluster;
+
+/// The options of `held`.
+#[derive(Debug, Args)]
+pub(super) struct HeldArgs {
+    /// The flow; may be left out when the config has only one, and to list those of all.
+    #[arg(long, value_name = "NAME")]
+    flow: Option<String>,
+    /// Put what is held on the target: clients may then change the copy, and a write there stops
+    /// its partition.
+    #[arg(long, conflicts_with = "withdraw")]
+    release: bool,
+    /// Take what was released away again.
+    #[arg(long)]
+    withdraw: bool,
+    /// Only what is about this topic, by its name on the target; may be given more than once.
+    #[arg(long = "topic", value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Do it; without this it is only shown.
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+    /// Only show what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What a release or withdrawal does, as JSON.
+#[derive(Serialize)]
+struct Answer {
+    flow: String,
+    /// Whether it was done, or is only shown.
+    applied: bool,
+    create: Vec<String>,
+    delete: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<ReleaseDone>,
+}
+
+/// Lists what is held, or changes what is released.
+pub(super) async fn run(config: &Config, args: &HeldArgs, json: bool) -> Exit {
+    let change = match (args.release, args.withdraw) {
+        (true, _) => Change::Release,
+        (_, true) => Change::Withdraw,
+        _ if args.yes || args.dry_run => {
+            let problem = "--yes and --dry-run belong to --release or --withdraw";
+            return output::fail(Exit::Usage, &problem);
+        }
+        _ => return list(config, args, json).await,
+    };
+    let flow = match (&args.flow, config.flows.len()) {
+        (Some(name), _) => config.flows.get(name),
+        (None, 1) => config.flows.values().next(),
+        (None, _) => return output::fail(Exit::Usage, &"name one of the flows with --flow"),
+    };
+    let Some(flow) = flow else {
+        return output::fail(Exit::Usage, &"there is no such flow");
+    };
+    match self::change(config, flow, change, args, json).await {
+        Ok(exit) => exit,
+        Err(error @ (ReleaseError::EverythingIsReleased | ReleaseError::NothingHeld(_))) => {
+            output::fail(Exit::Usage, &error)
+        }
+        Err(error) => output::fail(Exit::Failed, &output::chain(&error)),
+    }
+}
+
+async fn open(
+    config: &Config,
+    flow: &FlowConfig,
+) -> Result<Option<(Cluster, StateStore)>, ReleaseError> {
+    let Some(section) = config.clusters.get(&flow.target) else {
+        return Ok(None);
+    };
+    let target = connect::cluster(section);
+    let store = StateStore::open_existing(&target).await?;
+    Ok(store.map(|store| (target, store)))
+}
+
+async fn list(config: &Config, args: &HeldArgs, json: bool) -> Exit {
+    let mut all = Vec::new();
+    if let Some(name) = &args.flow
+        && !config.flows.contains_key(name)
+    {
+        return output::fail(Exit::Usage, &format!("there is no flow {name}"));
+    }
+    let asked = |flow: &&FlowConfig| args.flow.as_ref().is_none_or(|name| *name == flow.name);
+    for flow in config.flows.values().filter(asked) {
+        let found = async {
+            match open(config, flow).await? {
+                Some((_, store)) => Ok(acls::held(&store, &flow.name)?),
+                None => Ok::<_, ReleaseError>(Vec::new()),
+            }
+        };
+        match found.await {
+            Ok(found) => all.extend(found),
+            Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
+        }
+    }
+    if !args.topics.is_empty() {
+        all.retain(|held| held.topic_is_one_of(&args.topics));
+    }
+    if json {
+        return output::print_json(&all);
+    }
+    output::print(&render(&all))
+}
+
+fn render(all: &[HeldAcl]) -> String {
+    if all.is_empty() {
+        return "nothing is held\n".to_owned();
+    }
+    let mut text = String::new();
+    for held in all {
+        let state = if held.released { "released" } else { "held" };
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            text,
+            "flow {}: {state} {}: {} ({})",
+            clean(&held.flow),
+            clean(&held.subject),
+            clean(&held.acl),
+            clean(&held.why)
+        );
+    }
+    let _ = writeln!(
+        text,
+        "{} in total; `twinlog held --release` puts them on the target",
+        plural(all.len() as u64, "ACL")
+    );
+    text
+}
+
+async fn change(
+    config: &Config,
+    flow: &FlowConfig,
+    change: Change,
+    args: &HeldArgs,
+    json: bool,
+) -> Result<Exit, ReleaseError> {
+    let Some((target, store)) = open(config, flow).await? else {
+        let problem = "the target has no Twinlog state: `twinlog run` never ran";
+        return Ok(output::fail(Exit::Failed, &problem));
+    };
+    let which = match &args.topics[..] {
+        [] => Which::Everything,
+        topics => Which::Topics(topics.iter().cloned().collect::<BTreeSet<_>>()),
+    };
+    let plan = ReleasePlan::new(&target, &store, &flow.name, change, &which).await?;
+    let mut answer = Answer {
+        flow: flow.name.clone(),
+        applied: args.yes,
+        create: plan.created(),
+        delete: plan.deleted(),
+        result: None,
+    };
+    if !json {
+        output::print(&shown(&answer, change, plan.may_shut_us_out()));
+    }
+    if args.yes {
+        let done = plan.apply(&target, &store).await?;
+        if !json {
+            output::print(&format!("{} done\n", plural(done.done, "change")));
+            for failed in &done.failed {
+                let (acl, message) = (clean(&failed.acl), clean(&failed.message));
+                output::fail(Exit::Failed, &format!("{acl}: {message}"));
+            }
+        }
+        answer.result = Some(done);
+    }
+    if json {
+        output::print_json(&answer);
+    }
+    Ok(match answer.result {
+        Some(done) if done.failed.is_empty() => Exit::Done,
+        Some(_) => Exit::Failed,
+        None if args.dry_run => Exit::Done,
+        None => {
+            let problem = "nothing was changed; do it with --yes, or only show it with --dry-run";
+            output::fail(Exit::Usage, &problem)
+        }
+    })
+}
+
+fn shown(answer: &Answer, change: Change, may_shut_us_out: bool) -> String {
+    let mut text = String::new();
+    // Writing to a string can't fail.
+    for acl in &answer.create {
+        let _ = writeln!(text, "create {}", clean(acl));
+    }
+    for acl in &answer.delete {
+        let _ = writeln!(text, "delete {}", clean(acl));
+    }
+    if answer.create.is_empty() && answer.delete.is_empty() {
+        text.push_str("no ACL on the target has to be changed\n");
+    }
+    if change == Change::Release {
+        text.push_str(
+            "warning: clients may change the copy then; a write there stops the mirrored \
+             partition for good\n",
+        );
+    }
+    if may_shut_us_out {
+        text.push_str(
+            "warning: the denials are for Twinlog too, unless it is a super user of the target: \
+             then it can neither copy nor read its state\n",
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_and_what_is_released_are_told_apart() {
+        let held = HeldAcl {
+            flow: "dr".to_owned(),
+            subject: "topic orders".to_owned(),
+            acl: "ALLOW WRITE User:bob from *".to_owned(),
+            source: "ALLOW WRITE User:bob from * on topic orders".to_owned(),
+            why: "why".to_owned(),
+            released: false,
+            about_topics: None,
+        };
+        let released = HeldAcl {
+            released: true,
+            ..held.clone()
+        };
+        let text = render(&[held, released]);
+        assert!(text.contains("held topic orders: ALLOW WRITE User:bob from * (why)"));
+        assert!(text.contains("released topic orders"));
+        assert_eq!(render(&[]), "nothing is held\n");
+    }
+}

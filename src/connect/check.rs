@@ -1,0 +1,146 @@
+//! What `check` tells about the way into a cluster.
+
+use std::time::{Duration, SystemTime};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::certificates::Facts;
+use crate::config::ClusterSection;
+use crate::telemetry::finding::Finding;
+use crate::wire::Connection;
+
+/// How long librdkafka may take.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long it is waited between looks at the clock.
+const TURN: Duration = Duration::from_millis(200);
+
+/// What somebody should know about a section, whether or not the cluster can be reached.
+pub fn notes(section: &ClusterSection) -> Vec<Finding> {
+    let subject = format!("cluster {}", section.name);
+    let notes = section.notes.iter();
+    notes
+        .map(|note| Finding::warning(&subject, &note.message).with_hint(&note.hint))
+        .collect()
+}
+
+/// How a cluster is reached, given a connection of ours to it, and whether librdkafka gets there
+/// with the same section.
+pub async fn check(access: &Access, connection: &Connection) -> Vec<Finding> {
+    let section = access.section();
+    let subject = format!("cluster {}", section.name);
+    let mut findings = vec![Finding::ok(&subject, how(access, connection))];
+    findings.extend(certificates(access, connection, &subject));
+    findings.push(librdkafka(access, &subject).await);
+    findings
+}
+
+fn how(access: &Access, connection: &Connection) -> String {
+    let security = &access.section().security;
+    let mut how = format!("connected by {}", security.protocol());
+    if let Some(sasl) = &security.sasl {
+        how.push_str(&format!(", {}", sasl.mechanism()));
+    }
+    if let Some(tls) = connection.tls() {
+        how.push_str(&format!(", {}", tls.version));
+    }
+    how
+}
+
+/// The broker's certificate and ours.
+fn certificates(access: &Access, connection: &Connection, subject: &str) -> Vec<Finding> {
+    let now = SystemTime::now();
+    let theirs = connection.tls().and_then(|tls| tls.certificate.as_deref());
+    let ours = access.tls().and_then(|tls| tls.own_certificates().ok());
+    let ours = ours.and_then(|ours| ours.into_iter().next());
+    let both = [
+        ("the broker's certificate", theirs, "renew it"),
+        (
+            "our certificate",
+            ours.as_deref(),
+            "put a new one in ssl.certificate.location; it is read without a restart",
+        ),
+    ];
+    let facts = both.into_iter().filter_map(|(what, der, hint)| {
+        let facts = Facts::of(der?, now)?;
+        let message = format!("{what} ({}) {}", facts.subject, facts.end());
+        Some(if facts.ends_soon() {
+            Finding::warning(subject, message).with_hint(hint)
+        } else {
+            Finding::ok(subject, message)
+        })
+    });
+    facts.collect()
+}
+
+async fn librdkafka(access: &Access, subject: &str) -> Finding {
+    let access = access.clone();
+    let asked = tokio::task::spawn_blocking(move || ask_librdkafka(&access)).await;
+    match asked.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(brokers) => Finding::ok(
+            subject,
+            format!("librdkafka connects in the same way and sees {brokers} broker(s)"),
+        ),
+        Err(error) => Finding::error(subject, format!("librdkafka can't connect: {error}"))
+            .with_hint("Twinlog's own client could: compare what the two trust (ssl.ca.*), and the broker's log"),
+    }
+}
+
+fn ask_librdkafka(access: &Access) -> Result<usize, String> {
+    let (mut config, context) = access.librdkafka();
+    // A consumer is the smallest client; it needs a group that it never joins.
+    config.set("group.id", "twinlog-check");
+    let consumer: BaseConsumer<_> = config
+        .create_with_context(context.clone())
+        .map_err(|error| without_value(&error))?;
+    let until = Instant::now() + ANSWER;
+    loop {
+        // Polling brings tokens and errors.
+        let _ = consumer.poll(Duration::ZERO);
+        match consumer.fetch_metadata(None, TURN) {
+            Ok(metadata) => return Ok(metadata.brokers().len()),
+            Err(error) if Instant::now() > until => {
+                return Err(context.last_error().unwrap_or_else(|| error.to_string()));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// librdkafka's words for a property that it doesn't take have the value in them, which may be
+/// secret.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, key, value) => {
+            let reason = if value.is_empty() {
+                reason.clone()
+            } else {
+                reason.replace(value, "...")
+            };
+            format!("it doesn't take {key}: {reason}")
+        }
+        error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::types::RDKafkaConfRes;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_property_is_named_without_its_value() {
+        let error = KafkaError::ClientConfig(
+            RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "Invalid value \"pa55\" for it".to_owned(),
+            "sasl.password".to_owned(),
+            "pa55".to_owned(),
+        );
+        let text = without_value(&error);
+        assert!(text.contains("sasl.password"), "{text}");
+        assert!(!text.contains("pa55"), "{text}");
+    }
+}

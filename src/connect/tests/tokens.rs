@@ -1,0 +1,266 @@
+//! OAUTHBEARER with an endpoint of the test's own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use rdkafka::client::ClientContext;
+use rustls::version::TLS13;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+use super::broker::{self, Broker};
+use super::certificates::{Authority, acceptor};
+use super::{section, soon, write};
+use crate::config::{ClusterSection, SaslSection};
+use crate::connect;
+use crate::connect::oidc::Tokens;
+use crate::wire::{Role, TokenSource};
+
+/// Answers with a status and a text; counts, and notes what it was asked.
+struct Endpoint {
+    answer: (u16, String),
+    slowness: Duration,
+    asked: AtomicUsize,
+    last: std::sync::Mutex<(String, String)>,
+}
+
+async fn token(
+    State(endpoint): State<Arc<Endpoint>>,
+    headers: HeaderMap,
+    form: String,
+) -> (StatusCode, String) {
+    endpoint.asked.fetch_add(1, Ordering::SeqCst);
+    let authorization = headers["authorization"].to_str().expect("ASCII").to_owned();
+    *endpoint.last.lock().expect("fine") = (authorization, form);
+    tokio::time::sleep(endpoint.slowness).await;
+    let (status, text) = endpoint.answer.clone();
+    (StatusCode::from_u16(status).expect("a status"), text)
+}
+
+async fn serve(status: u16, text: &str) -> (Arc<Endpoint>, String, JoinSet<()>) {
+    let endpoint = Arc::new(Endpoint {
+        answer: (status, text.to_owned()),
+        slowness: Duration::from_millis(50),
+        asked: AtomicUsize::new(0),
+        last: std::sync::Mutex::default(),
+    });
+    let app = Router::new()
+        .route("/token", post(token))
+        .with_state(endpoint.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let url = format!("http://{}/token", listener.local_addr().expect("bound"));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { axum::serve(listener, app).await.expect("serves") });
+    (endpoint, url, tasks)
+}
+
+fn bearer(address: &str, url: &str) -> ClusterSection {
+    let url = format!("sasl.oauthbearer.token.endpoint.url: {url}");
+    section(
+        address,
+        &[
+            "security.protocol: SASL_PLAINTEXT",
+            "sasl.mechanism: OAUTHBEARER",
+            "sasl.oauthbearer.method: oidc",
+            "sasl.oauthbearer.client.id: twin log",
+            "sasl.oauthbearer.client.secret: 's3cret:+'",
+            "sasl.oauthbearer.scope: kafka.read kafka.write",
+            &url,
+        ],
+    )
+}
+
+async fn oauth_broker() -> (Arc<Broker>, crate::wire::tests::fake::Fake) {
+    let broker = Arc::new(Broker {
+        mechanisms: vec!["OAUTHBEARER"],
+        ..Broker::default()
+    });
+    let fake = broker::start(broker.clone(), None).await;
+    (broker, fake)
+}
+
+#[tokio::test]
+async fn one_token_serves_all_connections_of_both_clients() {
+    let (endpoint, url, _tasks) = serve(200, r#"{"access_token":"good.1","expires_in":600}"#).await;
+    let (broker, fake) = oauth_broker().await;
+    let access = connect::Access::new(&bearer(&fake.address, &url));
+    let cluster = access.cluster();
+    for lane in 0..5 {
+        soon(cluster.connection(-1, Role::Fetch(lane)))
+            .await
+            .expect("connects");
+    }
+    let (_, context) = access.librdkafka();
+    // As on a thread of the runtime: blocking on a future would panic there.
+    let token = context.generate_oauth_token(None).expect("a token");
+    assert_eq!(
+        (token.token.as_str(), token.principal_name.as_str()),
+        ("good.1", "twin log")
+    );
+    assert!(token.lifetime_ms > 0);
+    assert_eq!(endpoint.asked.load(Ordering::SeqCst), 1);
+    assert_eq!(broker.done.load(Ordering::SeqCst), 5);
+    let (authorization, form) = endpoint.last.lock().expect("fine").clone();
+    // base64("twin+log:s3cret%3A%2B")
+    assert_eq!(authorization, "Basic dHdpbitsb2c6czNjcmV0JTNBJTJC");
+    assert_eq!(
+        form,
+        "grant_type=client_credentials&scope=kafka.read+kafka.write"
+    );
+    let first = broker.tokens.lock().expect("fine")[0].clone();
+    assert_eq!(first, "n,,\u{1}auth=Bearer good.1\u{1}\u{1}");
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends() {
+    let (endpoint, url, _tasks) = serve(200, r#"{"access_token":"good","expires_in":1}"#).await;
+    let tokens = Tokens::new(match bearer("h:1", &url).security.sasl {
+        Some(SaslSection::Oidc(oidc)) => oidc,
+        other => panic!("{other:?}"),
+    });
+    soon(async {
+        while endpoint.asked.load(Ordering::SeqCst) < 3 {
+            let token = tokens.token().await.expect("a token");
+            assert!(token.expires > std::time::SystemTime::now(), "over already");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_token_that_the_broker_refuses_is_an_error_of_the_broker() {
+    let (_, url, _tasks) = serve(200, r#"{"access_token":"bad","expires_in":600}"#).await;
+    let (_, fake) = oauth_broker().await;
+    let cluster = connect::cluster(&bearer(&fake.address, &url));
+    let error = soon(cluster.connection(-1, Role::Admin))
+        .await
+        .expect_err("refused");
+    assert_eq!(error.kind(), "authentication");
+    assert!(
+        error.to_string().contains("Authentication failed"),
+        "{error}"
+    );
+    assert!(
+        error.hint().is_some_and(|hint| hint.contains("audience")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_is_quoted_and_not_flooded() {
+    let long = "x".repeat(400_000);
+    let quoted = r#"{"error":"invalid_client","error_description":"no such client"}"#;
+    for (status, text, words) in [
+        (
+            401,
+            quoted,
+            "401 Unauthorized: invalid_client: no such client",
+        ),
+        (404, "<html>", "404 Not Found"),
+        (
+            200,
+            r#"{"access_token":""}"#,
+            "gave a token that can't be one",
+        ),
+        (
+            200,
+            r#"{"access_token":7,"x":"s3cret"}"#,
+            "no `access_token`",
+        ),
+        (
+            200,
+            long.as_str(),
+            "broke off its answer: length limit exceeded",
+        ),
+    ] {
+        let (endpoint, url, _tasks) = serve(status, text).await;
+        let (broker, fake) = oauth_broker().await;
+        let cluster = connect::cluster(&bearer(&fake.address, &url));
+        for lane in 0..10 {
+            let error = soon(cluster.connection(-1, Role::Fetch(lane)))
+                .await
+                .expect_err("none");
+            assert_eq!(error.kind(), "authentication");
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+        assert_eq!(endpoint.asked.load(Ordering::SeqCst), 1);
+        assert_eq!(broker.begun.load(Ordering::SeqCst), 0);
+    }
+    let (_, fake) = oauth_broker().await;
+    let cluster = connect::cluster(&bearer(&fake.address, "http://127.0.0.1:1/token"));
+    let error = soon(cluster.connection(-1, Role::Admin))
+        .await
+        .expect_err("none");
+    assert!(
+        error
+            .to_string()
+            .contains("http://127.0.0.1:1/token can't be reached"),
+        "{error}"
+    );
+}
+
+/// The endpoint's certificate is checked like a broker's.
+#[tokio::test]
+async fn tokens_come_over_https_from_a_server_that_is_trusted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let tls = acceptor(&ours.sign("login", &["localhost"]), None, &[&TLS13]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = tls.accept(stream).await else {
+                continue;
+            };
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"client_credentials&scope=kafka.read+kafka.write") {
+                let count = stream.read_buf(&mut asked).await.expect("reads");
+                assert!(count > 0, "hung up");
+            }
+            let body = r#"{"access_token":"good.https"}"#;
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.expect("writes");
+            stream.flush().await.expect("writes");
+        }
+    });
+    for (authority, host, words) in [
+        (&ours, "localhost", ""),
+        (&ours, "127.0.0.1", "can't be reached"),
+        (&foreign, "localhost", "invalid peer certificate"),
+    ] {
+        let ca = write(folder.path(), "ca.pem", &authority.pem());
+        let mut section = bearer("h:1", &format!("https://{host}:{port}/token"));
+        let Some(SaslSection::Oidc(oidc)) = &mut section.security.sasl else {
+            panic!("tokens")
+        };
+        oidc.ca = Some(ca.into());
+        let tokens = Tokens::new(oidc.clone());
+        match soon(tokens.token()).await {
+            Ok(token) => {
+                assert_eq!(token.value.expose_secret(), "good.https");
+                assert_eq!(words, "", "{host}");
+            }
+            Err(lack) => {
+                assert!(
+                    !words.is_empty() && lack.message.contains(words),
+                    "{}",
+                    lack.message
+                );
+            }
+        }
+    }
+}

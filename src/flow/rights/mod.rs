@@ -1,0 +1,338 @@
+//! Whether Twinlog may do what its flows need, and what happens where it may not.
+
+mod table;
+
+use std::collections::{BTreeSet, HashMap};
+
+use self::table::{Need, On, RIGHTS, Right, Side};
+use super::metadata::own_principal;
+use super::topics;
+use crate::config::{Config, FlowConfig, OffsetsMode};
+use crate::groups::{self, Way};
+use crate::state::{STATE_TOPIC, StateStore, keys};
+use crate::telemetry::finding::Finding;
+use crate::wire::{self, Cluster, Metadata, Operation, Rights, WireError};
+
+/// Names that are listed one by one.
+const LISTED_MAX: usize = 5;
+/// Groups whose rights are asked for: each of them is a question to its coordinator.
+const GROUPS_MAX: usize = 1_000;
+
+/// Looks at all rights that a flow needs. Changes nothing.
+pub(super) async fn check(
+    config: &Config,
+    flow: &FlowConfig,
+    source: (&Cluster, &Metadata),
+    target: (&Cluster, &Metadata),
+) -> Vec<Finding> {
+    let sections = [&flow.source, &flow.target].map(|name| config.clusters.get(name));
+    let [Some(from), Some(to)] = sections else {
+        return Vec::new();
+    };
+    if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
+        return Vec::new();
+    }
+    let selected = topics::selected(flow, source.1).into_iter();
+    let mut names: BTreeSet<String> = selected.map(|(name, _)| name.clone()).collect();
+    names.extend(unseen(flow, source.1, target.0).await);
+    let names = Vec::from_iter(names);
+    let copies = names
+        .iter()
+        .map(|name| flow.rename.apply(&flow.source, name));
+    let groups = selected_groups(flow, source.0).await;
+    let sides = [
+        Looked {
+            side: Side::Source,
+            cluster: source.0,
+            principal: from.principal(),
+            topics: names.clone(),
+            groups: groups.clone(),
+            has_state: true,
+            existing: source.1,
+        },
+        Looked {
+            side: Side::Target,
+            cluster: target.0,
+            principal: own_principal(flow, to),
+            topics: copies.collect(),
+            groups,
+            has_state: target.1.topics.contains_key(STATE_TOPIC),
+            existing: target.1,
+        },
+    ];
+    let mut findings = Vec::new();
+    let subject = format!("flow {}", flow.name);
+    findings.push(check_markers(flow, &subject, &sides[1]).await);
+    for side in &sides {
+        if !flow.groups.include().is_empty() {
+            findings.push(check_way(&subject, side).await);
+        }
+    }
+    for side in &sides {
+        match side.look(flow).await {
+            Ok(missing) if missing.is_empty() => {
+                let message = format!("all rights are there on the {}", side.name());
+                findings.push(Finding::ok(&subject, message));
+            }
+            Ok(missing) => findings.extend(missing.iter().map(|m| m.finding(&subject, side))),
+            Err(error) => {
+                let message = format!("rights can't be asked for: {error}");
+                findings.push(Finding::error(&subject, message));
+            }
+        }
+    }
+    findings
+}
+
+/// Topics that the flow must know of and the source doesn't show: those that were copied, and those
+/// that `topics.include` has by their names. What isn't there at all isn't missed: its rights are.
+async fn unseen(flow: &FlowConfig, source: &Metadata, target: &Cluster) -> Vec<String> {
+    let store = StateStore::open_existing(target).await.ok().flatten();
+    let prefix = keys::topic(&flow.name, "");
+    let copied = store.map(|store| store.keys(&prefix)).unwrap_or_default();
+    let copied = copied.iter().map(|key| key[prefix.len()..].to_owned());
+    let is_name = |text: &&String| {
+        let letters = text.bytes();
+        // A dot in a pattern is nearly always meant as one.
+        letters
+            .into_iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    let named = flow.topics.include().iter().filter(is_name).cloned();
+    let is_unseen = |name: &String| flow.topics.matches(name) && !source.topics.contains_key(name);
+    copied.chain(named).filter(is_unseen).collect()
+}
+
+/// The groups of the flow on the source, as far as they may be seen.
+async fn selected_groups(flow: &FlowConfig, source: &Cluster) -> Vec<String> {
+    if flow.groups.include().is_empty() {
+        return Vec::new();
+    }
+    let listed = wire::list_groups(source).await.unwrap_or_default();
+    let names = listed.into_iter().map(|group| group.group_id);
+    let mut names: Vec<_> = names.filter(|name| flow.groups.matches(name)).collect();
+    names.sort_unstable();
+    names.truncate(GROUPS_MAX);
+    names
+}
+
+/// One side of a flow.
+struct Looked<'a> {
+    side: Side,
+    cluster: &'a Cluster,
+    principal: Option<String>,
+    topics: Vec<String>,
+    groups: Vec<String>,
+    has_state: bool,
+    existing: &'a Metadata,
+}
+
+/// A right that isn't there.
+struct Missing {
+    right: &'static Right,
+    /// On what; empty for the cluster.
+    names: Vec<String>,
+    /// Of how many.
+    of: usize,
+    /// The broker doesn't tell whether it is there.
+    is_unknown: bool,
+}
+
+impl Looked<'_> {
+    fn name(&self) -> String {
+        format!("{} ({})", self.side.word(), self.cluster.name())
+    }
+
+    async fn look(&self, flow: &FlowConfig) -> Result<Vec<Missing>, WireError> {
+        let on_cluster = wire::cluster_rights(self.cluster).await?;
+        let mut asked = self.topics.clone();
+        if self.side == Side::Target {
+            asked.push(STATE_TOPIC.to_owned());
+        }
+        let on_topics = wire::topic_rights(self.cluster, &asked).await?;
+        let on_groups = wire::group_rights(self.cluster, &self.groups).await;
+        let on_groups: HashMap<String, Rights> = on_groups
+            .into_iter()
+            // A coordinator that can't be asked now says nothing about rights.
+            .filter_map(|(group, rights)| Some((group, rights.ok()?)))
+            .collect();
+        // Reading quotas can be tried where the broker doesn't tell.
+        let reads_quotas = match on_cluster {
+            Some(_) => None,
+            None => match wire::describe_client_quotas(self.cluster).await {
+                Ok(_) => Some(true),
+                Err(error) => is_refused(&error).then_some(false),
+            },
+        };
+        let may_create = on_cluster.map(|rights| rights.allow(Operation::Create));
+        let mut missing = Vec::new();
+        for right in RIGHTS {
+            if right.side != self.side || !(right.used)(flow) {
+                continue;
+            }
+            let found = match right.on {
+                On::Cluster => {
+                    let allowed = match (on_cluster, right.operation) {
+                        (Some(rights), operation) => Some(rights.allow(operation)),
+                        (None, Operation::Describe) => Some(false),
+                        (None, Operation::DescribeConfigs) => reads_quotas,
+                        (None, _) => None,
+                    };
+                    (allowed != Some(true)).then(|| Missing {
+                        right,
+                        names: Vec::new(),
+                        of: 1,
+                        is_unknown: allowed.is_none(),
+                    })
+                }
+                On::NewTopics | On::NewState if may_create == Some(true) => None,
+                On::NewState if self.has_state => None,
+                On::State | On::NewState => lacking(right, &[STATE_TOPIC.to_owned()], &on_topics),
+                On::NewTopics => {
+                    let is_new = |topic: &&String| !self.existing.topics.contains_key(*topic);
+                    let new: Vec<_> = self.topics.iter().filter(is_new).cloned().collect();
+                    lacking(right, &new, &on_topics)
+                }
+                On::Topics => lacking(right, &self.topics, &on_topics),
+                On::Groups => lacking(right, &self.groups, &on_groups),
+            };
+            missing.extend(found);
+        }
+        Ok(missing)
+    }
+
+    /// The command that grants it.
+    fn grant(&self, operation: Operation, resources: &str) -> String {
+        let principal = self.principal.as_deref();
+        grant(self.cluster, principal, operation, resources)
+    }
+}
+
+/// The command that grants a right.
+fn grant(
+    cluster: &Cluster,
+    principal: Option<&str>,
+    operation: Operation,
+    resources: &str,
+) -> String {
+    let servers = cluster.config().bootstrap.join(",");
+    let principal = principal.unwrap_or("User:<Twinlog's principal>");
+    let operation = operation.option();
+    format!(
+        "kafka-acls.sh --bootstrap-server {servers} --add --allow-principal '{principal}' \
+         --operation {operation} {resources}"
+    )
+}
+
+fn lacking(
+    right: &'static Right,
+    wanted: &[String],
+    rights: &HashMap<String, Rights>,
+) -> Option<Missing> {
+    let is_missing = |name: &&String| {
+        let found = rights.get(*name);
+        found.is_some_and(|rights| !rights.allow(right.operation))
+    };
+    let names: Vec<_> = wanted.iter().filter(is_missing).cloned().collect();
+    (!names.is_empty()).then_some(Missing {
+        right,
+        names,
+        of: wanted.len(),
+        is_unknown: false,
+    })
+}
+
+impl Missing {
+    fn finding(&self, subject: &str, side: &Looked<'_>) -> Finding {
+        let operation = self.right.operation.word();
+        let cluster = side.name();
+        let without = self.right.without;
+        if self.is_unknown {
+            let message = format!(
+                "whether {operation} on the {cluster} cluster is there can't be seen without \
+                 DESCRIBE on it; without it {without}"
+            );
+            return Finding::warning(subject, message)
+                .with_hint(side.grant(Operation::Describe, "--cluster"));
+        }
+        let (on, resources) = match self.right.on {
+            On::Cluster => ("the cluster".to_owned(), "--cluster".to_owned()),
+            On::Groups => (self.listed("group"), self.options("group")),
+            On::Topics | On::NewTopics | On::State | On::NewState => {
+                (self.listed("topic"), self.options("topic"))
+            }
+        };
+        let message = format!("no {operation} on {on} on the {cluster}: {without}");
+        let finding = match self.right.need {
+            Need::Required => Finding::error(subject, message),
+            Need::Optional => Finding::warning(subject, message),
+        };
+        finding.with_hint(side.grant(self.right.operation, &resources))
+    }
+
+    fn listed(&self, what: &str) -> String {
+        match &self.names[..] {
+            [one] => format!("{what} {one}"),
+            names if names.len() <= LISTED_MAX => format!("{what}s {}", names.join(", ")),
+            names => format!(
+                "{} of {} {what}s ({}, ...)",
+                names.len(),
+                self.of,
+                names[..LISTED_MAX].join(", ")
+            ),
+        }
+    }
+
+    fn options(&self, what: &str) -> String {
+        if self.names.len() > LISTED_MAX {
+            return format!("--{what} '*'");
+        }
+        let names = self.names.iter();
+        let options: Vec<_> = names.map(|name| format!("--{what} '{name}'")).collect();
+        options.join(" ")
+    }
+}
+
+fn is_refused(error: &WireError) -> bool {
+    error.server_code() == Some(wire::ResponseError::ClusterAuthorizationFailed)
+}
+
+/// Whether holes can be filled. Tried, since brokers tell rights on the cluster only to whom may
+/// describe it.
+async fn check_markers(flow: &FlowConfig, subject: &str, target: &Looked<'_>) -> Finding {
+    match wire::probe_marker_right(target.cluster).await {
+        Ok(true) => Finding::ok(subject, "holes can be filled: offsets can be identical"),
+        Ok(false) => {
+            let message = "no CLUSTER_ACTION on the cluster on the target: holes can't be filled, \
+                           so offsets will be mapped, not identical";
+            let finding = if flow.offsets == OffsetsMode::Identical {
+                Finding::error(subject, message)
+            } else {
+                Finding::warning(subject, message)
+            };
+            finding.with_hint(target.grant(Operation::ClusterAction, "--cluster"))
+        }
+        Err(error) => Finding::error(subject, error.to_string()),
+    }
+}
+
+/// How the groups of one side would be watched.
+async fn check_way(subject: &str, side: &Looked<'_>) -> Finding {
+    let name = side.side.word();
+    match groups::way(side.cluster).await {
+        Ok(Way::Tail) => Finding::ok(
+            subject,
+            format!("groups on the {name} are followed as they commit"),
+        ),
+        Ok(Way::Poll) => Finding::warning(
+            subject,
+            format!(
+                "no READ and DESCRIBE on topic __consumer_offsets on the {}: groups are asked for \
+                 every 0.25 to 5 s, and commits take longer to be seen",
+                side.name()
+            ),
+        )
+        .with_hint(side.grant(Operation::Read, "--topic __consumer_offsets")),
+        Err(error) => Finding::error(subject, error.to_string()),
+    }
+}

@@ -1,0 +1,280 @@
+//! Changing the target, in an order that never lets anybody do more than before and after, and that
+//! a crash at any point leaves in a state from which the next look goes on.
+//!
+//! 1. New denials.
+//! 2. Grants that go.
+//! 3. New grants, except those that a denial that couldn't be made would have limited.
+//! 4. Denials that go: only when everything before was done.
+//!
+//! An ACL's record is stored before the ACL is created and removed after it is deleted, so whatever
+//! we made is known as ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use super::binding::operation;
+use super::diff::{Changes, Note};
+use super::held::overrides;
+use super::ours::Ours;
+use crate::state::{AclRecord, AclState, StateError};
+use crate::wire::{AclBinding, ResponseError, WireError};
+
+/// How many ACLs one request creates or deletes. A controller does an operation in one piece of at
+/// most 10,000 records.
+const CHUNK: usize = if cfg!(test) { 3 } else { 200 };
+
+/// Where ACLs are made and remembered.
+pub(super) trait Standby: Sync {
+    /// Stores records, durably, in this order.
+    fn remember(&self, notes: &[Note]) -> impl Future<Output = Result<(), StateError>> + Send;
+
+    /// Creates ACLs: one answer each.
+    fn create(&self, acls: &[AclBinding]) -> impl Future<Output = Answers> + Send;
+
+    /// Deletes exactly these ACLs: one answer each.
+    fn delete(&self, acls: &[AclBinding]) -> impl Future<Output = Answers> + Send;
+}
+
+/// An answer for each ACL, or why there is none.
+pub(super) type Answers = Result<Vec<Result<(), WireError>>, WireError>;
+
+/// What couldn't be done, and why.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// How many ACLs were created or deleted.
+    pub done: u64,
+    /// By ACL.
+    pub failed: BTreeMap<AclBinding, Failure>,
+    /// Why what was only to be stored wasn't, if so.
+    pub not_noted: Option<String>,
+}
+
+/// Why a change wasn't made.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// The call failed.
+    Wire(WireError),
+    /// It couldn't be remembered, so it wasn't tried.
+    State(String),
+    /// It waits for another one.
+    Waits(String),
+    /// It was refused a moment ago, so it wasn't tried.
+    Rests,
+}
+
+impl Failure {
+    /// One line.
+    pub(super) fn message(&self) -> String {
+        match self {
+            Self::Wire(error) => error.to_string(),
+            Self::State(message) | Self::Waits(message) => message.clone(),
+            Self::Rests => "refused a moment ago".to_owned(),
+        }
+    }
+
+    /// A short, stable word.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Wire(error) => super::super::pass::reason_of(error),
+            Self::State(_) => "state",
+            Self::Waits(_) => "waits",
+            Self::Rests => "rests",
+        }
+    }
+}
+
+/// Makes the changes, but for those that `rest`. `ours` is what was remembered before.
+pub(super) async fn apply(
+    standby: &impl Standby,
+    changes: &Changes,
+    ours: &Ours,
+    rest: &BTreeSet<AclBinding>,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let resting = rest.iter().map(|acl| (acl.clone(), Failure::Rests));
+    outcome.failed.extend(resting);
+    if let Err(error) = standby.remember(&changes.note).await {
+        // Nothing is lost: it is noted in the next pass. But then nothing else can be stored.
+        for acl in changes.acls().filter(|acl| !rest.contains(acl)) {
+            let failure = Failure::State(error.to_string());
+            outcome.failed.insert(acl.clone(), failure);
+        }
+        outcome.not_noted = Some(error.to_string());
+        return outcome;
+    }
+    let (new, old) = (changes.create.iter(), changes.delete.iter());
+    let (new_denials, new_grants): (Vec<_>, Vec<_>) = new
+        .filter(|(acl, _)| !rest.contains(acl))
+        .partition(|(acl, _)| acl.is_deny());
+    let (old_denials, old_grants): (Vec<_>, Vec<_>) = old
+        .filter(|(acl, _)| !rest.contains(acl))
+        .partition(|(acl, _)| acl.is_deny());
+    create(standby, &new_denials, ours, &mut outcome).await;
+    delete(standby, &old_grants, &mut outcome).await;
+    let missing: Vec<AclBinding> = changes
+        .create
+        .iter()
+        .filter(|(acl, _)| acl.is_deny() && outcome.failed.contains_key(acl))
+        .map(|(acl, _)| acl.clone())
+        .collect();
+    let mut allowed = Vec::new();
+    for grant in new_grants {
+        match missing.iter().find(|denial| overrides(denial, &grant.0)) {
+            Some(denial) => {
+                let message = format!("{denial} isn't there yet, and this must not be without it");
+                outcome
+                    .failed
+                    .insert(grant.0.clone(), Failure::Waits(message));
+            }
+            None => allowed.push(grant),
+        }
+    }
+    create(standby, &allowed, ours, &mut outcome).await;
+    if outcome.failed.is_empty() {
+        delete(standby, &old_denials, &mut outcome).await;
+    } else {
+        for (denial, _) in old_denials {
+            let message = "a denial goes last, when every grant is as it shall be".to_owned();
+            outcome
+                .failed
+                .insert(denial.clone(), Failure::Waits(message));
+        }
+    }
+    outcome
+}
+
+async fn create(
+    standby: &impl Standby,
+    wanted: &[&(AclBinding, AclRecord)],
+    ours: &Ours,
+    outcome: &mut Outcome,
+) {
+    // The ones that an old broker may not be able to read come last, each alone.
+    let (mut left, new): (Vec<_>, Vec<_>) = wanted
+        .iter()
+        .copied()
+        .partition(|(acl, _)| !is_new_operation(acl));
+    left.extend(new);
+    let mut left = &left[..];
+    while let Some((first, _)) = left.first() {
+        let size = if is_new_operation(first) { 1 } else { CHUNK };
+        let are_old = left.iter().take_while(|(acl, _)| !is_new_operation(acl));
+        let (chunk, rest) = left.split_at(are_old.count().clamp(1, size));
+        if let Err(failure) = create_chunk(standby, chunk, ours, outcome).await {
+            fail(left.iter().map(|(acl, _)| acl), &failure, outcome);
+            return;
+        }
+        left = rest;
+    }
+}
+
+/// Creates what fits into one request. An error is one of all that follows too.
+async fn create_chunk(
+    standby: &impl Standby,
+    chunk: &[&(AclBinding, AclRecord)],
+    ours: &Ours,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let notes: Vec<Note> = chunk
+        .iter()
+        .filter(|(acl, record)| ours.get(acl) != Some(record))
+        .map(|(acl, record)| (acl.clone(), Some(record.clone())))
+        .collect();
+    let stored = standby.remember(&notes).await;
+    stored.map_err(|error| Failure::State(error.to_string()))?;
+    let acls: Vec<AclBinding> = chunk.iter().map(|(acl, _)| acl.clone()).collect();
+    let answers = standby.create(&acls).await.map_err(Failure::Wire)?;
+    let mut refused = Vec::new();
+    let mut for_all = None;
+    for ((acl, record), answer) in chunk.iter().zip(answers) {
+        let Err(error) = answer else {
+            outcome.done += 1;
+            continue;
+        };
+        if is_surely_not_made(&error) {
+            refused.push((acl.clone(), without_claim(record)));
+        }
+        let failure = Failure::Wire(error);
+        if failure.reason() == "not_authorized" {
+            // It is a right to all ACLs or none.
+            for_all = Some(failure.clone());
+        }
+        outcome.failed.insert(acl.clone(), failure);
+    }
+    // An operator may make by hand what we may not make: that is never to be ours. If this can't be
+    // stored, the next refusal does it.
+    let _ = standby.remember(&refused).await;
+    for_all.map_or(Ok(()), Err)
+}
+
+async fn delete(standby: &impl Standby, wanted: &[&Note], outcome: &mut Outcome) {
+    let mut left = wanted;
+    while !left.is_empty() {
+        let (chunk, rest) = left.split_at(left.len().min(CHUNK));
+        if let Err(failure) = delete_chunk(standby, chunk, outcome).await {
+            fail(left.iter().map(|(acl, _)| acl), &failure, outcome);
+            return;
+        }
+        left = rest;
+    }
+}
+
+/// Deletes what fits into one request. An error is one of all that follows too.
+async fn delete_chunk(
+    standby: &impl Standby,
+    chunk: &[&Note],
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let acls: Vec<AclBinding> = chunk.iter().map(|(acl, _)| acl.clone()).collect();
+    let answers = standby.delete(&acls).await.map_err(Failure::Wire)?;
+    let mut gone = Vec::new();
+    for (note, answer) in chunk.iter().zip(answers) {
+        match answer {
+            Ok(()) => {
+                outcome.done += 1;
+                gone.push((*note).clone());
+            }
+            Err(error) => {
+                outcome.failed.insert(note.0.clone(), Failure::Wire(error));
+            }
+        }
+    }
+    // If this fails they are gone nevertheless; the next look notes it.
+    let stored = standby.remember(&gone).await;
+    stored.map_err(|error| Failure::State(error.to_string()))
+}
+
+fn fail<'a>(acls: impl Iterator<Item = &'a AclBinding>, failure: &Failure, outcome: &mut Outcome) {
+    for acl in acls {
+        let failed = outcome.failed.entry(acl.clone());
+        failed.or_insert_with(|| failure.clone());
+    }
+}
+
+/// Whether a supported broker may not know the operation: it then hangs up without an answer.
+fn is_new_operation(acl: &AclBinding) -> bool {
+    acl.operation > operation::DESCRIBE_TOKENS
+}
+
+/// What a record says after a refusal: what is held is listed, nothing else is known.
+fn without_claim(record: &AclRecord) -> Option<AclRecord> {
+    let is_held = record.state == AclState::Released && !record.is_part;
+    is_held.then(|| AclRecord {
+        state: AclState::Held,
+        ..record.clone()
+    })
+}
+
+/// Whether the broker has decided against it. In any other case it may have been made.
+fn is_surely_not_made(error: &WireError) -> bool {
+    matches!(
+        error.server_code(),
+        Some(
+            ResponseError::ClusterAuthorizationFailed
+                | ResponseError::SecurityDisabled
+                | ResponseError::InvalidRequest
+                | ResponseError::PolicyViolation
+                | ResponseError::UnsupportedVersion
+        )
+    )
+}

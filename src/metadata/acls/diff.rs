@@ -1,0 +1,110 @@
+//! What has to happen for the target to have what is wanted, and nothing that it must not. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ours::{Ours, record};
+use crate::state::{AclRecord, AclState};
+use crate::wire::AclBinding;
+
+/// What becomes of an ACL now, releases taken into account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    /// What its record says when it is so.
+    pub state: AclState,
+    /// The source's ACL, in words.
+    pub source: String,
+    /// Why it is or was held.
+    pub why: Option<String>,
+    /// See [`AclRecord::is_part`].
+    pub is_part: bool,
+}
+
+impl Due {
+    /// Whether the target shall have it.
+    fn is_present(&self) -> bool {
+        self.state != AclState::Held
+    }
+
+    fn record(&self, acl: &AclBinding) -> AclRecord {
+        AclRecord {
+            why: self.why.clone(),
+            is_part: self.is_part,
+            ..record(acl, self.source.clone(), self.state)
+        }
+    }
+}
+
+/// An ACL and its record; `None` to forget it.
+pub(super) type Note = (AclBinding, Option<AclRecord>);
+
+/// What has to happen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Changes {
+    /// Made on the target, after the record is stored.
+    pub create: Vec<(AclBinding, AclRecord)>,
+    /// Removed on the target; the record is stored afterwards.
+    pub delete: Vec<Note>,
+    /// Only stored.
+    pub note: Vec<Note>,
+}
+
+/// Compares.
+pub(super) fn diff(
+    due: &BTreeMap<AclBinding, Due>,
+    target: &BTreeSet<AclBinding>,
+    ours: &Ours,
+) -> Changes {
+    let mut changes = Changes::default();
+    for (acl, due) in due {
+        let (on_target, known) = (target.contains(acl), ours.get(acl));
+        let made_by_us = known.is_some_and(|known| known.state != AclState::Held);
+        let record = due.record(acl);
+        match (due.is_present(), on_target) {
+            (true, false) => changes.create.push((acl.clone(), record)),
+            // Ours already, perhaps for another reason.
+            (true, true) if made_by_us => changes.note(acl, known, Some(record)),
+            // Somebody else's: it stays theirs. What is held is listed all the same.
+            (true, true) => {
+                let is_held = due.state == AclState::Released && !due.is_part;
+                let listed = AclRecord {
+                    state: AclState::Held,
+                    ..record
+                };
+                changes.note(acl, known, is_held.then_some(listed));
+            }
+            (false, true) if made_by_us => changes.delete.push((acl.clone(), Some(record))),
+            (false, _) => changes.note(acl, known, Some(record)),
+        }
+    }
+    for (acl, known) in ours {
+        if due.contains_key(acl) {
+            continue;
+        }
+        if known.state != AclState::Held && target.contains(acl) {
+            changes.delete.push((acl.clone(), None));
+        } else {
+            changes.note.push((acl.clone(), None));
+        }
+    }
+    changes
+}
+
+impl Changes {
+    /// Stores a record if it says something new.
+    fn note(&mut self, acl: &AclBinding, known: Option<&AclRecord>, record: Option<AclRecord>) {
+        if known != record.as_ref() {
+            self.note.push((acl.clone(), record));
+        }
+    }
+
+    /// The ACLs that are made or removed on the target.
+    pub(super) fn acls(&self) -> impl Iterator<Item = &AclBinding> {
+        let created = self.create.iter().map(|(acl, _)| acl);
+        created.chain(self.delete.iter().map(|(acl, _)| acl))
+    }
+
+    /// Whether nothing has to happen.
+    pub(super) fn is_empty(&self) -> bool {
+        self.create.is_empty() && self.delete.is_empty() && self.note.is_empty()
+    }
+}

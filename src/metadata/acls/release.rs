@@ -1,0 +1,373 @@
+//! What is held, and releasing it: with the target alone, whatever has become of the source.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::apply::{self, Outcome};
+use super::diff::{Changes, Due, diff};
+use super::ours::{self, Ours};
+use super::standby::Target;
+use super::translate::{Fate, Wanted};
+use crate::state::{AclState, ReleaseRecord, StateError, StateStore, keys};
+use crate::telemetry::progress::now_ms;
+use crate::wire::{self, AclBinding, Cluster, WireError};
+
+/// Which held ACLs are to be on the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Release {
+    /// None.
+    #[default]
+    Nothing,
+    /// What is about these topics, by their names on the target.
+    Topics(BTreeSet<String>),
+    /// All.
+    Everything,
+}
+
+impl From<Option<ReleaseRecord>> for Release {
+    fn from(record: Option<ReleaseRecord>) -> Self {
+        match record.map(|record| record.topics) {
+            None => Self::Nothing,
+            Some(None) => Self::Everything,
+            Some(Some(topics)) if topics.is_empty() => Self::Nothing,
+            Some(Some(topics)) => Self::Topics(topics),
+        }
+    }
+}
+
+impl Release {
+    fn record(&self) -> Option<ReleaseRecord> {
+        let topics = match self {
+            Self::Nothing => return None,
+            Self::Topics(topics) => Some(topics.clone()),
+            Self::Everything => None,
+        };
+        Some(ReleaseRecord {
+            v: 1,
+            topics,
+            released_at_ms: now_ms(),
+        })
+    }
+
+    /// Whether a held ACL is to be there as it is.
+    fn takes(&self, acl: &AclBinding) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Topics(topics) => {
+                acl.is_topic() && acl.is_literal() && topics.contains(&acl.name)
+            }
+            Self::Everything => true,
+        }
+    }
+
+    /// What a held pattern is for single topics.
+    fn parts(&self, acl: &AclBinding) -> Vec<AclBinding> {
+        match self {
+            Self::Topics(topics) if acl.is_topic() && !acl.is_literal() => {
+                let covered = topics.iter().filter(|topic| acl.covers(topic));
+                covered.map(|topic| acl.about(topic)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// With more, or less.
+    fn changed(&self, change: Change, which: &Which) -> Result<Self, ReleaseError> {
+        let topics = match (self, which) {
+            (_, Which::Everything) => {
+                return Ok(match change {
+                    Change::Release => Self::Everything,
+                    Change::Withdraw => Self::Nothing,
+                });
+            }
+            (Self::Everything, Which::Topics(_)) => {
+                return match change {
+                    Change::Release => Ok(Self::Everything),
+                    Change::Withdraw => Err(ReleaseError::EverythingIsReleased),
+                };
+            }
+            (Self::Nothing, Which::Topics(_)) => BTreeSet::new(),
+            (Self::Topics(topics), Which::Topics(_)) => topics.clone(),
+        };
+        let Which::Topics(asked) = which else {
+            return Ok(self.clone());
+        };
+        let topics: BTreeSet<String> = match change {
+            Change::Release => topics.union(asked).cloned().collect(),
+            Change::Withdraw => topics.difference(asked).cloned().collect(),
+        };
+        Ok(if topics.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Topics(topics)
+        })
+    }
+}
+
+/// What becomes of the wanted ACLs now.
+pub(super) fn due(
+    wanted: &BTreeMap<AclBinding, Wanted>,
+    release: &Release,
+) -> BTreeMap<AclBinding, Due> {
+    let all = wanted.iter().map(|(acl, wanted)| {
+        let why = match &wanted.fate {
+            Fate::Apply => None,
+            Fate::Hold(why) => Some(why.clone()),
+        };
+        (acl.clone(), wanted.source.to_string(), why)
+    });
+    released(all, release)
+}
+
+/// `acls` are all that are wanted: the ACL, the source's in words, and why it is held if it is.
+fn released(
+    acls: impl Iterator<Item = (AclBinding, String, Option<String>)>,
+    release: &Release,
+) -> BTreeMap<AclBinding, Due> {
+    let mut due = BTreeMap::new();
+    let mut parts = Vec::new();
+    for (acl, source, why) in acls {
+        let state = match &why {
+            None => AclState::Applied,
+            Some(_) if release.takes(&acl) => AclState::Released,
+            Some(why) => {
+                let found = release.parts(&acl).into_iter();
+                parts.extend(found.map(|part| (part, source.clone(), why.clone())));
+                AclState::Held
+            }
+        };
+        let is_part = false;
+        let one = Due {
+            state,
+            source,
+            why,
+            is_part,
+        };
+        due.insert(acl, one);
+    }
+    for (part, source, why) in parts {
+        due.entry(part).or_insert(Due {
+            state: AclState::Released,
+            source,
+            why: Some(why),
+            is_part: true,
+        });
+    }
+    due
+}
+
+/// An ACL that waits for the failover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldAcl {
+    /// The flow.
+    pub flow: String,
+    /// What it is about, by its name on the target: `topic orders`.
+    pub subject: String,
+    /// What it says: `ALLOW WRITE User:bob from *`.
+    pub acl: String,
+    /// The source's ACL that it comes from.
+    pub source: String,
+    /// Why it is held.
+    pub why: String,
+    /// Whether it was released, so that the target has it.
+    pub released: bool,
+    /// Which topics it is about.
+    #[serde(skip)]
+    pub(crate) about_topics: Option<AclBinding>,
+}
+
+impl HeldAcl {
+    /// Whether it is about one of these topics, by their names on the target.
+    pub fn topic_is_one_of(&self, topics: &[String]) -> bool {
+        let is_covered = |acl: &AclBinding| topics.iter().any(|topic| acl.covers(topic));
+        self.about_topics.as_ref().is_some_and(is_covered)
+    }
+}
+
+/// What a flow holds, from what the target remembers.
+///
+/// # Errors
+/// When the state can't be read.
+pub fn held(store: &StateStore, flow: &str) -> Result<Vec<HeldAcl>, StateError> {
+    let ours = ours::load(store, flow)?;
+    let held = ours
+        .into_iter()
+        .filter(|(_, record)| record.state != AclState::Applied);
+    Ok(held
+        .map(|(acl, record)| HeldAcl {
+            flow: flow.to_owned(),
+            subject: acl.subject(),
+            acl: acl.statement(),
+            source: record.source,
+            why: record.why.unwrap_or_default(),
+            released: record.state == AclState::Released,
+            about_topics: acl.is_topic().then_some(acl),
+        })
+        .collect())
+}
+
+/// Which of the held ACLs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All of the flow.
+    Everything,
+    /// Those about these topics, by their names on the target. Of a pattern, what it is for them.
+    Topics(BTreeSet<String>),
+}
+
+/// Putting them on the target, or taking them away again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// They are created.
+    Release,
+    /// What was created for a release is deleted and held again.
+    Withdraw,
+}
+
+/// Why a release can't be changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// The state can't be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The target didn't answer, or refuses.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// One topic out of everything can't be taken back.
+    #[error(
+        "everything is released: withdraw everything, then release the topics that shall stay so"
+    )]
+    EverythingIsReleased,
+    /// Nothing that is held is about it.
+    #[error("nothing is held for topic {0} (use its name on the target)")]
+    NothingHeld(String),
+}
+
+/// A change of what is released, ready to be made.
+#[derive(Debug)]
+pub struct ReleasePlan {
+    flow: String,
+    release: Release,
+    ours: Ours,
+    changes: Changes,
+}
+
+/// An ACL that couldn't be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReleaseFailure {
+    /// The ACL in words.
+    pub acl: String,
+    /// Why not.
+    pub message: String,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ReleaseDone {
+    /// How many ACLs were created or deleted.
+    pub done: u64,
+    /// What couldn't be.
+    pub failed: Vec<ReleaseFailure>,
+}
+
+impl ReleasePlan {
+    /// Looks at the target and says what would have to be done. Changes nothing.
+    ///
+    /// # Errors
+    /// When the target can't be read, or what is asked for can't be had.
+    pub async fn new(
+        target: &Cluster,
+        store: &StateStore,
+        flow: &str,
+        change: Change,
+        which: &Which,
+    ) -> Result<Self, ReleaseError> {
+        store.refresh().await?;
+        let release = ours::load_release(store, flow)?.changed(change, which)?;
+        let mut ours = ours::load(store, flow)?;
+        // What is simply applied is none of a release's business.
+        ours.retain(|_, record| record.state != AclState::Applied);
+        if let Which::Topics(topics) = which {
+            let is_held = |topic: &&String| ours.keys().any(|a| a.is_topic() && a.covers(topic));
+            if let Some(topic) = topics.iter().find(|topic| !is_held(topic)) {
+                return Err(ReleaseError::NothingHeld(topic.clone()));
+            }
+        }
+        let held = ours.iter().filter(|(_, record)| !record.is_part);
+        let held = held.map(|(acl, record)| {
+            let why = record.why.clone().unwrap_or_default();
+            (acl.clone(), record.source.clone(), Some(why))
+        });
+        let due = released(held, &release);
+        let acls = wire::describe_acls(target).await?.acls(target)?;
+        let changes = diff(&due, &acls.into_iter().collect(), &ours);
+        Ok(Self {
+            flow: flow.to_owned(),
+            release,
+            ours,
+            changes,
+        })
+    }
+
+    /// The ACLs that are created on the target, in words.
+    pub fn created(&self) -> Vec<String> {
+        let created = self.changes.create.iter();
+        created.map(|(acl, _)| acl.to_string()).collect()
+    }
+
+    /// The ACLs that are deleted on the target, in words.
+    pub fn deleted(&self) -> Vec<String> {
+        let deleted = self.changes.delete.iter();
+        deleted.map(|(acl, _)| acl.to_string()).collect()
+    }
+
+    /// Whether it denies something to everybody, and so to Twinlog unless it is a super user.
+    pub fn may_shut_us_out(&self) -> bool {
+        self.changes.create.iter().any(|(acl, _)| acl.is_deny())
+    }
+
+    /// Makes the change. What is released is remembered first, so that a `twinlog run` beside this
+    /// does the same and not the opposite.
+    ///
+    /// # Errors
+    /// When that couldn't be remembered. What was released may shut Twinlog itself out of its state:
+    /// a withdrawal goes on without, and tries to remember again at the end.
+    pub async fn apply(
+        &self,
+        target: &Cluster,
+        store: &StateStore,
+    ) -> Result<ReleaseDone, ReleaseError> {
+        let remembered = self.remember(store).await;
+        if !self.changes.create.is_empty() {
+            remembered.clone()?;
+        }
+        let standby = Target {
+            cluster: target,
+            store,
+            flow: &self.flow,
+        };
+        let none = BTreeSet::new();
+        let outcome = apply::apply(&standby, &self.changes, &self.ours, &none).await;
+        let Outcome { done, failed, .. } = outcome;
+        if remembered.is_err() {
+            self.remember(store).await?;
+        }
+        let failed = failed.iter().map(|(acl, failure)| ReleaseFailure {
+            acl: acl.to_string(),
+            message: failure.message(),
+        });
+        Ok(ReleaseDone {
+            done,
+            failed: failed.collect(),
+        })
+    }
+
+    async fn remember(&self, store: &StateStore) -> Result<(), StateError> {
+        let key = keys::release(&self.flow);
+        match self.release.record() {
+            Some(record) => store.put(&key, &record).await,
+            None => store.remove(&key).await,
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Changes in an order that a crash or a refusal at any point doesn't spoil.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+
+use crate::metadata::acls::apply::{Answers, Failure, Outcome, Standby, apply};
+use crate::metadata::acls::binding::{WILDCARD, operation, pattern, permission, resource};
+use crate::metadata::acls::diff::{Due, Note, diff};
+use crate::metadata::acls::model::{NAMES, acls, authorize, requests};
+use crate::metadata::acls::ours::Ours;
+use crate::state::{AclState, StateError};
+use crate::wire::{AclBinding, ErrorContext, ResponseError, WireError};
+
+/// A target in memory, where something goes wrong.
+struct Fake {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Clone, Default)]
+struct Inner {
+    records: Ours,
+    target: BTreeSet<AclBinding>,
+    trouble: Trouble,
+    /// What the target had at any time.
+    history: Vec<BTreeSet<AclBinding>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Trouble {
+    /// Calls that still work.
+    calls_left: Option<u32>,
+    /// Whether the first one that doesn't is done nevertheless.
+    is_done_anyway: bool,
+    /// ACLs that are refused, by a rest of their keys' lengths.
+    refused: Option<usize>,
+    refuses_denials: bool,
+}
+
+impl Inner {
+    /// Whether a call is done, and whether it is answered.
+    fn call(&mut self) -> (bool, bool) {
+        match &mut self.trouble.calls_left {
+            None => (true, true),
+            Some(0) => (std::mem::take(&mut self.trouble.is_done_anyway), false),
+            Some(left) => {
+                *left -= 1;
+                (true, true)
+            }
+        }
+    }
+
+    fn is_refused(&self, acl: &AclBinding) -> bool {
+        if self.trouble.refuses_denials && acl.is_deny() {
+            return true;
+        }
+        let refused = self.trouble.refused;
+        refused.is_some_and(|rest| (acl.key().len() + usize::from(acl.is_deny())) % 3 == rest)
+    }
+
+    fn answers(
+        &mut self,
+        acls: &[AclBinding],
+        mut change: impl FnMut(&mut Self, &AclBinding),
+    ) -> Answers {
+        let (is_done, is_answered) = self.call();
+        let context = || Arc::new(ErrorContext::cluster("fake"));
+        let mut answers = Vec::new();
+        for acl in acls {
+            if self.is_refused(acl) {
+                let code = ResponseError::InvalidRequest;
+                answers.push(Err(WireError::server(
+                    ErrorContext::cluster("fake"),
+                    code,
+                    None,
+                )));
+            } else {
+                if is_done {
+                    change(self, acl);
+                    let now = self.target.clone();
+                    self.history.push(now);
+                }
+                answers.push(Ok(()));
+            }
+        }
+        if is_answered {
+            Ok(answers)
+        } else {
+            Err(WireError::Disconnected { context: context() })
+        }
+    }
+}
+
+impl Standby for Fake {
+    async fn remember(&self, notes: &[Note]) -> Result<(), StateError> {
+        let mut inner = self.inner.lock().expect("no panic");
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let (is_done, is_answered) = inner.call();
+        if is_done {
+            for (acl, record) in notes {
+                match record {
+                    Some(record) => inner.records.insert(acl.clone(), record.clone()),
+                    None => inner.records.remove(acl),
+                };
+            }
+        }
+        let context = Arc::new(ErrorContext::cluster("fake"));
+        if is_answered {
+            Ok(())
+        } else {
+            Err(StateError::Wire(WireError::Disconnected { context }))
+        }
+    }
+
+    async fn create(&self, acls: &[AclBinding]) -> Answers {
+        let mut inner = self.inner.lock().expect("no panic");
+        for acl in acls {
+            let record = inner.records.get(acl);
+            let is_ours = record.is_some_and(|record| record.state != AclState::Held);
+            assert!(is_ours, "{acl} is made before it is remembered");
+        }
+        inner.answers(acls, |inner, acl| {
+            inner.target.insert(acl.clone());
+        })
+    }
+
+    async fn delete(&self, acls: &[AclBinding]) -> Answers {
+        let mut inner = self.inner.lock().expect("no panic");
+        inner.answers(acls, |inner, acl| {
+            inner.target.remove(acl);
+        })
+    }
+}
+
+impl Fake {
+    fn look(&self, due: &BTreeMap<AclBinding, Due>, trouble: Trouble) -> Outcome {
+        let (ours, target) = {
+            let mut inner = self.inner.lock().expect("no panic");
+            inner.trouble = trouble;
+            inner.history = vec![inner.target.clone()];
+            (inner.records.clone(), inner.target.clone())
+        };
+        let changes = diff(due, &target, &ours);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        runtime.block_on(apply(self, &changes, &ours, &BTreeSet::new()))
+    }
+
+    fn now(&self) -> Inner {
+        self.inner.lock().expect("no panic").clone()
+    }
+}
+
+fn dues() -> impl Strategy<Value = BTreeMap<AclBinding, Due>> {
+    let state = prop::sample::select(vec![AclState::Applied, AclState::Held, AclState::Released]);
+    let one = (acls(), proptest::collection::vec(state, 10));
+    one.prop_map(|(acls, states)| {
+        let due = |state| Due {
+            state,
+            source: "ALLOW".to_owned(),
+            why: (state != AclState::Applied).then(|| "why".to_owned()),
+            is_part: false,
+        };
+        acls.into_iter()
+            .zip(states)
+            .map(|(acl, state)| (acl, due(state)))
+            .collect()
+    })
+}
+
+fn troubles() -> impl Strategy<Value = Trouble> {
+    let calls = proptest::option::of(0..6_u32);
+    (calls, any::<bool>(), proptest::option::of(0..3_usize)).prop_map(
+        |(calls_left, is_done_anyway, refused)| Trouble {
+            calls_left,
+            is_done_anyway,
+            refused,
+            refuses_denials: false,
+        },
+    )
+}
+
+fn wanted_on_target(due: &BTreeMap<AclBinding, Due>) -> BTreeSet<AclBinding> {
+    let present = due.iter().filter(|(_, due)| due.state != AclState::Held);
+    present.map(|(acl, _)| acl.clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Source after source, trouble after trouble: in the end the target has what it had of its own
+    /// people's and what is wanted, and when nothing is wanted, what it had.
+    #[test]
+    fn nothing_of_ours_is_orphaned_and_nothing_of_others_is_touched(
+        theirs in acls(),
+        rounds in proptest::collection::vec((dues(), troubles()), 1..5),
+    ) {
+        let theirs: BTreeSet<AclBinding> = theirs.into_iter().collect();
+        let fake = Fake { inner: Mutex::new(Inner { target: theirs.clone(), ..Inner::default() }) };
+        let mut last = BTreeMap::new();
+        for (due, trouble) in rounds {
+            fake.look(&due, trouble);
+            last = due;
+        }
+        let outcome = fake.look(&last, Trouble::default());
+        prop_assert!(outcome.failed.is_empty());
+        let now = fake.now();
+        let wanted = wanted_on_target(&last);
+        prop_assert_eq!(&now.target, &theirs.union(&wanted).cloned().collect::<BTreeSet<_>>());
+        let again = diff(&last, &now.target, &now.records);
+        prop_assert!(again.is_empty(), "{again:#?}");
+
+        fake.look(&BTreeMap::new(), Trouble::default());
+        let now = fake.now();
+        prop_assert_eq!(now.target, theirs);
+        prop_assert!(now.records.is_empty());
+    }
+
+    /// At no moment somebody may do what nobody lets them, before or after.
+    #[test]
+    fn on_the_way_nobody_gets_more_than_before_or_after(
+        theirs in acls(),
+        old in dues(),
+        new in dues(),
+        trouble in troubles(),
+    ) {
+        let theirs: BTreeSet<AclBinding> = theirs.into_iter().collect();
+        let fake = Fake { inner: Mutex::new(Inner { target: theirs.clone(), ..Inner::default() }) };
+        fake.look(&old, Trouble::default());
+        let before = fake.now().target;
+        fake.look(&new, trouble);
+        let wanted = wanted_on_target(&new);
+        let after: BTreeSet<AclBinding> = theirs.union(&wanted).cloned().collect();
+        for moment in fake.now().history {
+            for name in NAMES {
+                for request in requests(resource::TOPIC, name) {
+                    let is_known = authorize(&before, &request) || authorize(&after, &request);
+                    prop_assert!(!authorize(&moment, &request) || is_known, "{request:?}");
+                }
+            }
+        }
+    }
+}
+
+fn acl(permission: i8, principal: &str, pattern_type: i8, name: &str) -> AclBinding {
+    AclBinding {
+        resource_type: resource::TOPIC,
+        pattern_type,
+        name: name.to_owned(),
+        principal: principal.to_owned(),
+        host: "*".to_owned(),
+        operation: operation::READ,
+        permission,
+    }
+}
+
+fn applied() -> Due {
+    Due {
+        state: AclState::Applied,
+        source: "ALLOW".to_owned(),
+        why: None,
+        is_part: false,
+    }
+}
+
+#[test]
+fn no_grant_comes_without_the_denial_that_limits_it() {
+    let fake = Fake {
+        inner: Mutex::default(),
+    };
+    let denial = acl(permission::DENY, "User:x", pattern::PREFIXED, "a");
+    let limited = acl(permission::ALLOW, "User:*", pattern::LITERAL, "ab");
+    let free = acl(permission::ALLOW, "User:*", pattern::LITERAL, "b");
+    let all = [&denial, &limited, &free].map(|acl| (acl.clone(), applied()));
+    let trouble = Trouble {
+        refuses_denials: true,
+        ..Trouble::default()
+    };
+    let outcome = fake.look(&all.clone().into(), trouble);
+    assert_eq!(fake.now().target, [free].into());
+    let reasons: Vec<&str> = outcome.failed.values().map(Failure::reason).collect();
+    assert_eq!(reasons, ["invalid_request", "waits"]);
+    fake.look(&all.into(), Trouble::default());
+    assert_eq!(fake.now().target.len(), 3);
+}
+
+#[test]
+fn what_is_refused_is_not_taken_for_ours() {
+    let fake = Fake {
+        inner: Mutex::default(),
+    };
+    let acl = acl(3, "User:x", 3, WILDCARD);
+    let due = BTreeMap::from([(acl.clone(), applied())]);
+    for refused in 0..3 {
+        let refused = Some(refused);
+        let trouble = Trouble {
+            refused,
+            ..Trouble::default()
+        };
+        let outcome = fake.look(&due, trouble);
+        if !outcome.failed.is_empty() {
+            assert!(fake.now().records.is_empty());
+            // An operator makes it by hand; the source drops it.
+            fake.inner
+                .lock()
+                .expect("no panic")
+                .target
+                .insert(acl.clone());
+            fake.look(&due, Trouble::default());
+            fake.look(&BTreeMap::new(), Trouble::default());
+            assert!(fake.now().target.contains(&acl));
+            return;
+        }
+        fake.look(&BTreeMap::new(), Trouble::default());
+    }
+    panic!("nothing was refused");
+}

@@ -1,0 +1,4 @@
+//! What must hold whatever the ACLs are.
+
+mod changes;
+mod grants;

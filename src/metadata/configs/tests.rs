@@ -1,0 +1,332 @@
+//! The laws of deciding, on random clusters.
+
+use std::collections::BTreeMap;
+
+use proptest::collection::btree_map;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::decide::{Decision, Defaults, created_with, decide, decisive, same};
+use super::policy::{Policy, enforced, policy};
+use crate::config::{ConfigRules, Selector};
+use crate::wire::{ConfigSource, ConfigValue, ConfigValues};
+
+/// Keys of every policy, with values of their kind. The last is one that only a newer broker knows.
+const KEYS: [(&str, [&str; 3]); 12] = [
+    ("retention.ms", ["1000", "604800000", "-1"]),
+    (
+        "cleanup.policy",
+        ["delete", "compact,delete", "delete,compact"],
+    ),
+    ("max.message.bytes", ["1048588", "2000000", "100"]),
+    ("compression.type", ["producer", "zstd", "lz4"]),
+    ("min.insync.replicas", ["1", "2", "3"]),
+    ("segment.bytes", ["1073741824", "1000000", "2000000"]),
+    ("preallocate", ["true", "false", "TRUE"]),
+    (
+        "message.timestamp.type",
+        ["CreateTime", "LogAppendTime", "CreateTime"],
+    ),
+    (
+        "message.timestamp.after.max.ms",
+        ["9223372036854775807", "3600000", "1"],
+    ),
+    ("unclean.leader.election.enable", ["true", "false", "true"]),
+    ("remote.log.copy.disable", ["true", "false", "true"]),
+    ("vendor.something", ["a", "b", "c"]),
+];
+
+fn is_vendor(key: &str) -> bool {
+    key.starts_with("vendor.")
+}
+
+fn value(value: &str, source: ConfigSource) -> ConfigValue {
+    ConfigValue {
+        value: Some(value.to_owned()),
+        source,
+        sensitive: false,
+        default: None,
+    }
+}
+
+/// A cluster: its defaults, and one topic's overrides.
+#[derive(Clone, Debug)]
+struct World {
+    defaults: Defaults,
+    overrides: BTreeMap<String, String>,
+}
+
+impl World {
+    fn described(&self) -> ConfigValues {
+        let defaults = self.defaults.iter();
+        let mut values: ConfigValues = defaults
+            .map(|(key, text)| (key.clone(), value(text, ConfigSource::Default)))
+            .collect();
+        for (key, text) in &self.overrides {
+            values.insert(key.clone(), value(text, ConfigSource::Topic));
+        }
+        values
+    }
+
+    fn apply(&mut self, decision: &Decision) {
+        for change in &decision.changes {
+            match &change.value {
+                Some(value) => self.overrides.insert(change.key.clone(), value.clone()),
+                None => self.overrides.remove(&change.key),
+            };
+        }
+    }
+
+    fn effective(&self, key: &str) -> Option<&String> {
+        self.overrides.get(key).or_else(|| self.defaults.get(key))
+    }
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let pick = |chosen: Vec<(usize, bool)>| -> BTreeMap<String, String> {
+        let pairs = KEYS.iter().zip(chosen).filter(|(_, (_, there))| *there);
+        pairs
+            .map(|((key, values), (index, _))| ((*key).to_owned(), values[index].to_owned()))
+            .collect()
+    };
+    let choice = || proptest::collection::vec((0..3_usize, any::<bool>()), KEYS.len());
+    (choice(), choice(), any::<bool>()).prop_map(move |(defaults, overrides, knows_vendor)| {
+        let all = defaults
+            .into_iter()
+            .map(|(index, _)| (index, true))
+            .collect();
+        let mut world = World {
+            defaults: pick(all),
+            overrides: pick(overrides),
+        };
+        if !knows_vendor {
+            world.defaults.retain(|key, _| !is_vendor(key));
+            world.overrides.retain(|key, _| !is_vendor(key));
+        }
+        world
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    select(&KEYS[..]).prop_map(|(key, _)| key.to_owned())
+}
+
+fn rules() -> impl Strategy<Value = ConfigRules> {
+    let fixed = select(&KEYS[..]).prop_flat_map(|(key, values)| {
+        select(values.to_vec()).prop_map(move |value| (key.to_owned(), value.to_owned()))
+    });
+    (option::of(key()), option::of(key()), option::of(fixed)).prop_map(|(follow, ignore, fixed)| {
+        let selector = |key: Option<String>| {
+            let keys: Vec<String> = key.iter().map(|key| regex::escape(key)).collect();
+            Selector::new(&keys, &[]).expect("escaped")
+        };
+        ConfigRules {
+            enabled: true,
+            follow: selector(follow),
+            ignore: selector(ignore),
+            fixed: fixed.into_iter().collect(),
+        }
+    })
+}
+
+fn plain() -> ConfigRules {
+    let none = || Selector::new::<&str>(&[], &[]).expect("empty");
+    ConfigRules {
+        enabled: true,
+        follow: none(),
+        ignore: none(),
+        fixed: BTreeMap::new(),
+    }
+}
+
+fn known(world: &World, is_known: bool) -> Defaults {
+    if is_known {
+        world.defaults.clone()
+    } else {
+        Defaults::new()
+    }
+}
+
+proptest! {
+    #[test]
+    fn applying_a_decision_leaves_nothing_to_decide(
+        source in world(), target in world(), rules in rules(),
+        replicas in 1..4_usize, defaults_known in any::<bool>(),
+    ) {
+        let defaults = known(&target, defaults_known);
+        let mut after = target.clone();
+        let from = source.described();
+        let first = decide(&from, &target.described(), &defaults, replicas, &rules);
+        after.apply(&first);
+        let second = decide(&from, &after.described(), &defaults, replicas, &rules);
+        prop_assert_eq!(second.changes, vec![]);
+        prop_assert_eq!(second.held, first.held);
+    }
+
+    #[test]
+    fn a_mirror_ends_up_as_its_policies_say(
+        source in world(), target in world(), rules in rules(),
+        replicas in 1..4_usize, defaults_known in any::<bool>(),
+    ) {
+        let defaults = known(&target, defaults_known);
+        let mut after = target.clone();
+        let decision =
+            decide(&source.described(), &target.described(), &defaults, replicas, &rules);
+        after.apply(&decision);
+        for (key, _) in KEYS {
+            let (on_source, on_target) = (source.effective(key), after.effective(key));
+            let is = |wanted: &str| on_target.is_some_and(|found| same(key, found, wanted));
+            match policy(&rules, key) {
+                Policy::Ignored => {
+                    prop_assert_eq!(after.overrides.get(key), target.overrides.get(key));
+                }
+                Policy::Enforced(wanted) => prop_assert!(is(wanted), "{key}"),
+                Policy::Fixed(wanted) => prop_assert!(is(wanted), "{key}"),
+                _ if on_source.is_none() => {
+                    prop_assert_eq!(after.overrides.get(key), target.overrides.get(key));
+                }
+                Policy::Resolved => {
+                    prop_assert!(on_source.is_some_and(|wanted| is(wanted)), "{key}");
+                }
+                Policy::Capped => {
+                    let wanted = source.overrides.get(key);
+                    let wanted = wanted.map(|text| text.parse::<usize>().expect("a number"));
+                    let found = after.overrides.get(key);
+                    let found = found.map(|text| text.parse::<usize>().expect("a number"));
+                    prop_assert_eq!(found, wanted.map(|wanted| wanted.min(replicas)));
+                }
+                Policy::Override => {
+                    let (wanted, found) = (source.overrides.get(key), after.overrides.get(key));
+                    prop_assert_eq!(wanted.is_some(), found.is_some(), "{}", key);
+                    prop_assert!(wanted.is_none_or(|wanted| is(wanted)), "{key}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_override_that_is_removed_on_the_source_is_removed(
+        source in world(), target in world(), removed in key(),
+    ) {
+        let rules = plain();
+        let (mut source, mut target) = (source, target);
+        let followed = |source: &World, target: &World| {
+            decide(&source.described(), &target.described(), &target.defaults, 3, &rules)
+        };
+        target.apply(&followed(&source, &target));
+        source.overrides.remove(&removed);
+        target.apply(&followed(&source, &target));
+        let same_default = source.defaults.get(&removed) == target.defaults.get(&removed);
+        let is_mirrored = !matches!(policy(&rules, &removed), Policy::Enforced(_) | Policy::Ignored);
+        if same_default && is_mirrored && !is_vendor(&removed) {
+            // Left only where it makes no difference at all.
+            prop_assert_eq!(target.effective(&removed).map(|v| same(&removed, v, &source.defaults[&removed])), Some(true));
+            if policy(&rules, &removed) != Policy::Resolved {
+                prop_assert_eq!(target.overrides.get(&removed), None);
+            }
+        }
+    }
+
+    /// A topic that was created a moment ago is as wanted.
+    #[test]
+    fn a_new_copy_has_nothing_to_follow(
+        source in world(), defaults in world(), rules in rules(), replicas in 1..4_usize,
+    ) {
+        let from = source.described();
+        let mut target = defaults;
+        target.overrides = created_with(&from, replicas, &rules);
+        let decision = decide(&from, &target.described(), &target.defaults, replicas, &rules);
+        prop_assert_eq!(decision.changes, vec![]);
+        let all = created_with(&from, replicas, &rules);
+        for (key, value) in decisive(&from, &rules) {
+            prop_assert_eq!(all.get(&key), Some(&value), "{}", key);
+        }
+    }
+
+    /// Whatever the target had before, the failover gives readers what the source has.
+    #[test]
+    fn what_is_held_brings_back_the_sources_values(
+        source in world(), target in world(), defaults_known in any::<bool>(),
+    ) {
+        let defaults = known(&target, defaults_known);
+        let mut promoted = target.clone();
+        let decision = decide(&source.described(), &target.described(), &defaults, 1, &plain());
+        promoted.apply(&decision);
+        for (key, value) in &decision.held {
+            match value {
+                Some(value) => promoted.overrides.insert(key.clone(), value.clone()),
+                None => promoted.overrides.remove(key),
+            };
+        }
+        for (key, _) in enforced().filter(|(key, _)| source.defaults.contains_key(*key)) {
+            prop_assert_eq!(promoted.effective(key), source.effective(key));
+            // An override of the source is one again; without one, at most a default is written.
+            let (was, is) = (source.overrides.get(key), promoted.overrides.get(key));
+            prop_assert!(was.is_none() || is.is_some());
+        }
+    }
+
+    #[test]
+    fn secrets_are_left_alone(text in "[a-z]{1,4}", keys in btree_map("[a-z]{3}", any::<bool>(), 1..4)) {
+        let secret = |source| ConfigValue { sensitive: true, value: None, ..value("", source) };
+        let source: ConfigValues = keys
+            .keys()
+            .map(|key| (key.clone(), secret(ConfigSource::Topic)))
+            .collect();
+        let target: ConfigValues = keys
+            .iter()
+            .map(|(key, is_set)| (key.clone(), if *is_set { value(&text, ConfigSource::Topic) } else { secret(ConfigSource::Topic) }))
+            .collect();
+        let decision = decide(&source, &target, &Defaults::new(), 1, &plain());
+        prop_assert_eq!(decision.changes, vec![]);
+    }
+}
+
+#[test]
+fn spelling_is_no_difference() {
+    assert!(same("cleanup.policy", "compact,delete", "delete, compact"));
+    assert!(!same("cleanup.policy", "compact,delete", "delete"));
+    assert!(same("segment.ms", " 5", "5"));
+    assert!(same("segment.ms", "05", "5"));
+    assert!(same("min.cleanable.dirty.ratio", "0.50", "0.5"));
+    assert!(same("preallocate", "TRUE", "true"));
+    assert!(!same("preallocate", "true", "false"));
+    assert!(!same("compression.type", "LZ4", "lz4"));
+    assert!(!same(
+        "retention.ms",
+        "9223372036854775807",
+        "9223372036854775806"
+    ));
+}
+
+#[test]
+fn a_rule_of_the_user_wins_over_the_defaults_but_not_over_what_a_mirror_needs() {
+    let only = |key: &str| Selector::new(&[regex::escape(key)], &[]).expect("escaped");
+    let tiered = "remote.storage.enable";
+    assert_eq!(policy(&plain(), tiered), Policy::Ignored);
+    let rules = ConfigRules {
+        follow: only(tiered),
+        ..plain()
+    };
+    assert_eq!(policy(&rules, tiered), Policy::Override);
+    let rules = ConfigRules {
+        follow: only(tiered),
+        ignore: only(tiered),
+        ..plain()
+    };
+    assert_eq!(policy(&rules, tiered), Policy::Override);
+    let rules = ConfigRules {
+        ignore: only("retention.ms"),
+        ..plain()
+    };
+    assert_eq!(policy(&rules, "retention.ms"), Policy::Ignored);
+    let kind = "message.timestamp.type";
+    let fixed = BTreeMap::from([(kind.to_owned(), "LogAppendTime".to_owned())]);
+    let rules = ConfigRules {
+        follow: only(kind),
+        fixed,
+        ..plain()
+    };
+    assert_eq!(policy(&rules, kind), Policy::Enforced("CreateTime"));
+}

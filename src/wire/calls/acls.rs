@@ -1,0 +1,197 @@
+//! ACLs: reading all of them, creating and deleting some.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
+use kafka_protocol::messages::{
+    CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest, DescribeAclsResponse,
+};
+
+use super::partition::text;
+use super::retry::{BUDGET, ask_anyone, change_at_controller};
+use super::topics::outcome;
+use crate::wire::{Cluster, Connection, ErrorContext, RawAnswer, WireError};
+
+/// Version 1 brought prefixed patterns.
+const VERSION_MIN: i16 = 1;
+const VERSION_MAX: i16 = 3;
+/// Matches every resource type, pattern type, operation and permission in a filter.
+const ANY: i8 = 1;
+
+/// One ACL, with the protocol's numbers: a newer broker's number that we don't know stays what it
+/// is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AclBinding {
+    /// `org.apache.kafka.common.resource.ResourceType`.
+    pub resource_type: i8,
+    /// `org.apache.kafka.common.resource.PatternType`.
+    pub pattern_type: i8,
+    /// The resource's name; `*` with a literal pattern is every resource of the type.
+    pub name: String,
+    /// Such as `User:alice`.
+    pub principal: String,
+    /// An address, or `*`.
+    pub host: String,
+    /// `org.apache.kafka.common.acl.AclOperation`.
+    pub operation: i8,
+    /// `org.apache.kafka.common.acl.AclPermissionType`.
+    pub permission: i8,
+}
+
+/// All ACLs of a cluster as a broker sent them: not decoded before somebody wants to know.
+#[derive(Debug)]
+pub struct AclAnswer {
+    connection: Connection,
+    answer: RawAnswer,
+}
+
+impl AclAnswer {
+    /// The bytes, without what says nothing about ACLs. The same broker gives the same bytes for
+    /// the same ACLs.
+    pub fn fingerprint(&self) -> &[u8] {
+        // The throttle time comes first, in all versions.
+        self.answer.body.get(4..).unwrap_or_default()
+    }
+
+    /// The ACLs.
+    ///
+    /// # Errors
+    /// The broker's refusal: SECURITY_DISABLED without an authorizer, CLUSTER_AUTHORIZATION_FAILED
+    /// without DESCRIBE on the cluster. An answer that can't be decoded.
+    pub fn acls(self, cluster: &Cluster) -> Result<Vec<AclBinding>, WireError> {
+        let Self { connection, answer } = self;
+        let response = connection.decode::<DescribeAclsRequest>(answer)?;
+        if let Some(code) = ResponseError::try_from_code(response.error_code) {
+            let context = ErrorContext {
+                broker: Some(connection.broker()),
+                address: Some(connection.address().to_owned()),
+                api: Some("DescribeAcls"),
+                ..ErrorContext::cluster(cluster.name())
+            };
+            let message = response.error_message.filter(|message| !message.is_empty());
+            let message = message.map(|message| message.to_string());
+            return Err(WireError::server(context, code, message));
+        }
+        Ok(bindings(response))
+    }
+}
+
+fn bindings(response: DescribeAclsResponse) -> Vec<AclBinding> {
+    let mut bindings = Vec::new();
+    for resource in response.resources {
+        for acl in resource.acls {
+            bindings.push(AclBinding {
+                resource_type: resource.resource_type,
+                pattern_type: resource.pattern_type,
+                name: resource.resource_name.to_string(),
+                principal: acl.principal.to_string(),
+                host: acl.host.to_string(),
+                operation: acl.operation,
+                permission: acl.permission_type,
+            });
+        }
+    }
+    bindings
+}
+
+/// Asks any broker for all ACLs.
+///
+/// # Errors
+/// When nobody answers. What the broker refuses is told by [`AclAnswer::acls`].
+pub async fn describe_acls(cluster: &Cluster) -> Result<AclAnswer, WireError> {
+    ask_anyone(cluster, BUDGET, |connection| async move {
+        connection.version_at_least::<DescribeAclsRequest>(VERSION_MIN, VERSION_MAX)?;
+        let request = DescribeAclsRequest::default()
+            .with_resource_type_filter(ANY)
+            .with_resource_name_filter(None)
+            .with_pattern_type_filter(ANY)
+            .with_principal_filter(None)
+            .with_host_filter(None)
+            .with_operation(ANY)
+            .with_permission_type(ANY);
+        let answer = connection.start_undecoded(&request, VERSION_MAX)?.await?;
+        Ok(AclAnswer { connection, answer })
+    })
+    .await
+}
+
+/// Creates ACLs; one that exists already is no error. The answers are in the order of `acls`.
+///
+/// # Errors
+/// When the request wasn't answered: some may have been created.
+pub async fn create_acls(
+    cluster: &Cluster,
+    acls: &[AclBinding],
+) -> Result<Vec<Result<(), WireError>>, WireError> {
+    change_at_controller(cluster, |connection| {
+        let creations = acls.iter().map(creation).collect();
+        let request = CreateAclsRequest::default().with_creations(creations);
+        async move {
+            connection.version_at_least::<CreateAclsRequest>(VERSION_MIN, VERSION_MAX)?;
+            let response = connection.call(request, VERSION_MAX).await?;
+            let mut results = response.results.into_iter();
+            let outcomes = acls.iter().map(|acl| {
+                let result = results.next();
+                let result = result.map(|r| (r.error_code, r.error_message, ()));
+                outcome(cluster, &connection, "CreateAcls", &acl.name, result)
+            });
+            Ok(outcomes.collect())
+        }
+    })
+    .await
+}
+
+/// Deletes exactly these ACLs; one that doesn't exist is no error. The answers are in the order of
+/// `acls`.
+///
+/// # Errors
+/// When the request wasn't answered: some may have been deleted.
+pub async fn delete_acls(
+    cluster: &Cluster,
+    acls: &[AclBinding],
+) -> Result<Vec<Result<(), WireError>>, WireError> {
+    change_at_controller(cluster, |connection| {
+        let filters = acls.iter().map(exact_filter).collect();
+        let request = DeleteAclsRequest::default().with_filters(filters);
+        async move {
+            connection.version_at_least::<DeleteAclsRequest>(VERSION_MIN, VERSION_MAX)?;
+            let response = connection.call(request, VERSION_MAX).await?;
+            let mut results = response.filter_results.into_iter();
+            let outcomes = acls.iter().map(|acl| {
+                let result = results.next().map(|result| {
+                    // The filter is exact, so there is one match at most.
+                    let refused = result.matching_acls.into_iter().find(|m| m.error_code != 0);
+                    match refused {
+                        Some(refused) => (refused.error_code, refused.error_message, ()),
+                        None => (result.error_code, result.error_message, ()),
+                    }
+                });
+                outcome(cluster, &connection, "DeleteAcls", &acl.name, result)
+            });
+            Ok(outcomes.collect())
+        }
+    })
+    .await
+}
+
+fn creation(acl: &AclBinding) -> AclCreation {
+    AclCreation::default()
+        .with_resource_type(acl.resource_type)
+        .with_resource_pattern_type(acl.pattern_type)
+        .with_resource_name(text(&acl.name))
+        .with_principal(text(&acl.principal))
+        .with_host(text(&acl.host))
+        .with_operation(acl.operation)
+        .with_permission_type(acl.permission)
+}
+
+fn exact_filter(acl: &AclBinding) -> DeleteAclsFilter {
+    DeleteAclsFilter::default()
+        .with_resource_type_filter(acl.resource_type)
+        .with_pattern_type_filter(acl.pattern_type)
+        .with_resource_name_filter(Some(text(&acl.name)))
+        .with_principal_filter(Some(text(&acl.principal)))
+        .with_host_filter(Some(text(&acl.host)))
+        .with_operation(acl.operation)
+        .with_permission_type(acl.permission)
+}
