@@ -1,13 +1,14 @@
 //! Twinlog: an offset-identical hot standby for Apache Kafka.
 //!
 //! Dependencies point downward:
-//! `cli -> flow/http/verify -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
+//! `cli -> cutover/http/verify -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod connect;
+pub mod cutover;
 pub mod flow;
 pub mod groups;
 pub mod http;

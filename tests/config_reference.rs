@@ -78,6 +78,8 @@ fn the_reference_has_every_key() {
         "verify",
         "background",
         "interval",
+        "failover",
+        "padding",
         "listen",
         "insecure",
         "tls",

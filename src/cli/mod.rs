@@ -5,6 +5,7 @@
 
 mod check;
 mod exit;
+mod failover;
 mod first_copy;
 mod format;
 mod groups;
@@ -90,6 +91,8 @@ enum Command {
     Look(look::LookArgs),
     /// Say where an offset is on the other cluster; the source isn't needed. Changes nothing.
     Translate(translate::TranslateArgs),
+    /// Make the standby the primary: shows the plan; --yes carries it out.
+    Failover(failover::FailoverArgs),
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
     /// Compare the target with the source, independently of what copied it. Changes nothing.
@@ -161,6 +164,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Groups(args) => groups::run(&config, path, args, json).await,
         Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
+        Command::Failover(args) => failover::run(&config, args, json).await,
         Command::Held(args) => held::run(&config, args, json).await,
         Command::Verify(args) => verify::run(&config, args, json).await,
     }

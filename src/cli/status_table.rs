@@ -77,6 +77,10 @@ fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &Tabl
     if let Some(detail) = &flow.detail {
         line(text, options, &format!("  {detail}"));
     }
+    // Of the whole flow its detail says it.
+    if let Some(role) = flow.role.as_ref().filter(|role| role.topics.is_some()) {
+        line(text, options, &format!("  {}", role.in_words()));
+    }
     let sums = format!(
         "  {} in {}: {}; lag {}, {}, {}; {} records/s, {}/s; in flight {} of {}",
         plural(totals.partitions, "partition"),

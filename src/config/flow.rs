@@ -50,6 +50,17 @@ pub struct FlowConfig {
     pub metadata: MetadataRules,
     /// Whether the target is compared with the source while the flow runs.
     pub verify: VerifyRules,
+    /// How a failover is done.
+    pub failover: FailoverRules,
+}
+
+/// How a failover is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailoverRules {
+    /// `failover.padding`: offsets per partition that an unplanned failover passes on the target
+    /// beyond twice what may be missing, so that nothing stranded on the source has the offset of
+    /// a new record. A partition that was quiet gets a tenth. Default 1,000 offsets.
+    pub padding: u64,
 }
 
 /// How groups are followed.
@@ -120,7 +131,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "source",
     "target",
     "topics",
@@ -140,12 +151,17 @@ pub(super) const KEYS: [&str; 19] = [
     "quotas",
     "on_delete",
     "verify",
+    "failover",
 ];
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
 pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
 pub(super) const OFFSETS_KEYS: [&str; 2] = ["mode", "burn_limit"];
 pub(super) const LIMITS_KEYS: [&str; 3] = ["bytes_per_second", "in_flight", "partition_in_flight"];
 
+pub(super) const FAILOVER_KEYS: [&str; 1] = ["padding"];
+
+const PADDING: u64 = 1_000;
+const PADDING_MAX: u64 = 100_000_000;
 const BURN_LIMIT: u64 = 100_000_000;
 const IN_FLIGHT_BYTES: u64 = 64 << 20;
 const IN_FLIGHT_BYTES_MIN: u64 = 4 << 20;
@@ -228,6 +244,18 @@ pub(super) fn read(
             .unwrap_or(false),
         metadata: metadata::read(reader, table),
         verify: verify::read(reader, table),
+        failover: failover(reader, table),
+    }
+}
+
+fn failover(reader: &mut Reader, table: &Table) -> FailoverRules {
+    let inner = reader.inner(table, "failover", &FAILOVER_KEYS);
+    FailoverRules {
+        padding: reader
+            .value(&inner, "padding", |text| {
+                values::number(text, 0, PADDING_MAX)
+            })
+            .unwrap_or(PADDING),
     }
 }
 

@@ -28,7 +28,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use cluster::ClusterSection;
-pub use flow::{FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnGap, OnRecreate, Start};
+pub use flow::{
+    FailoverRules, FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnGap, OnRecreate,
+    Start,
+};
 pub use http::{HttpConfig, HttpTls};
 pub use internal::is_internal_topic;
 pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};

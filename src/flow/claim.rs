@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::FlowError;
-use crate::state::{Claim, StateError, StateStore, keys};
+use crate::state::{Claim, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 
 /// How old the last look at the claim may be when a filler is sent.
@@ -55,20 +55,36 @@ impl Fence {
     }
 }
 
+/// Why a claim is no longer kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The flow ends.
+    Cancelled,
+    /// A cut-over changed what the flow may copy: it must begin again. The claim is still held.
+    RoleChanged,
+}
+
 /// A claim that was made.
 pub struct Held {
     /// The right to write fillers.
     pub fence: Fence,
+    flow: String,
+    /// What the role at the beginning kept from being copied.
+    not_copied: Option<TopicSet>,
     key: String,
     claim: Claim,
     looked_at: watch::Sender<Instant>,
 }
 
-/// Claims the flow for this process.
+/// Claims the flow for this process, which honours the role that it has read.
 ///
 /// # Errors
 /// When the claim can't be written.
-pub async fn claim(store: &StateStore, flow: &str) -> Result<Held, StateError> {
+pub async fn claim(
+    store: &StateStore,
+    flow: &str,
+    role: Option<&RoleRecord>,
+) -> Result<Held, StateError> {
     let key = keys::claim(flow);
     let previous: Option<Claim> = store.get(&key)?;
     let claim = Claim {
@@ -78,6 +94,7 @@ pub async fn claim(store: &StateStore, flow: &str) -> Result<Held, StateError> {
         pid: std::process::id(),
         claimed_at_ms: now_ms(),
         released: false,
+        role_plan: role.map(|role| role.plan),
     };
     store.put(&key, &claim).await?;
     let wait = match &previous {
@@ -100,34 +117,52 @@ pub async fn claim(store: &StateStore, flow: &str) -> Result<Held, StateError> {
             not_before: now + wait,
             looked_at,
         },
+        flow: flow.to_owned(),
+        not_copied: role.and_then(RoleRecord::not_copied).cloned(),
         key,
         claim,
         looked_at: sender,
     })
 }
 
+/// How long a new owner waits for one that may be alive.
+pub const TAKEOVER_WAIT: Duration = TAKEOVER;
+
+/// Whether the owner of a claim may still be running, as far as this machine can tell.
+pub fn may_run(claim: &Claim) -> bool {
+    let mine = Claim {
+        host: host(),
+        pid: std::process::id(),
+        ..claim.clone()
+    };
+    may_be_alive(claim, &mine)
+}
+
 impl Held {
-    /// Looks at the claim until it is lost or the flow ends; gives it back in the latter case.
+    /// Looks at the claim, and at the flow's role, until one of them is another or it is cancelled.
     pub async fn keep(
-        self,
+        &self,
         store: &StateStore,
         cancel: &CancellationToken,
-    ) -> Result<(), FlowError> {
+    ) -> Result<Kept, FlowError> {
         loop {
             tokio::select! {
-                () = cancel.cancelled() => {
-                    let released = Claim { released: true, ..self.claim.clone() };
-                    if let Err(error) = store.put(&self.key, &released).await {
-                        tracing::debug!(%error, "the claim could not be given back");
-                    }
-                    return Ok(());
-                }
+                () = cancel.cancelled() => return Ok(Kept::Cancelled),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let before = Instant::now();
             if let Err(error) = store.refresh().await {
                 tracing::debug!(%error, "the claim could not be looked at");
                 continue;
+            }
+            // A role that can't be read is no reason to stop: it was written by a newer Twinlog,
+            // which takes the claim too.
+            if let Ok(role) = store.get::<RoleRecord>(&keys::role(&self.flow))
+                && role.as_ref().and_then(RoleRecord::not_copied) != self.not_copied.as_ref()
+            {
+                // Before the claim is looked at: a cut-over takes it from an owner who was silent,
+                // and he, too, looks after the old primary from then on.
+                return Ok(Kept::RoleChanged);
             }
             match store.get::<Claim>(&self.key) {
                 Ok(Some(current)) if current.owner != self.claim.owner => {
@@ -142,6 +177,23 @@ impl Held {
             }
         }
     }
+
+    /// Gives the claim back, unless somebody else has it.
+    pub async fn release(&self, store: &StateStore) {
+        if store.refresh().await.is_ok()
+            && let Ok(Some(current)) = store.get::<Claim>(&self.key)
+            && current.owner != self.claim.owner
+        {
+            return;
+        }
+        let released = Claim {
+            released: true,
+            ..self.claim.clone()
+        };
+        if let Err(error) = store.put(&self.key, &released).await {
+            tracing::debug!(%error, "the claim could not be given back");
+        }
+    }
 }
 
 /// Version 4 layout with random bits; only uniqueness matters.
@@ -151,7 +203,7 @@ fn new_owner() -> Uuid {
 
 /// The boot id tells machines and containers' hosts apart better than a host name, which images
 /// share; the host name tells containers on one machine apart.
-fn host() -> String {
+pub fn host() -> String {
     let read = |path: &str| {
         std::fs::read_to_string(path)
             .unwrap_or_default()
@@ -191,6 +243,7 @@ mod tests {
             pid,
             claimed_at_ms: 0,
             released,
+            role_plan: None,
         }
     }
 

@@ -9,7 +9,8 @@ use crate::connect::cluster;
 use crate::metadata;
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::{PlannedChange, counted};
-use crate::wire::Metadata;
+use crate::telemetry::metadata::MetadataReport;
+use crate::wire::{Cluster, Metadata};
 
 /// What differs on the targets, by flow.
 ///
@@ -27,6 +28,25 @@ pub async fn plan(config: &Config) -> Result<Vec<PlannedChange>, StateError> {
         }
     }
     Ok(changes)
+}
+
+/// What of both clusters' metadata differs, for the topics that are copied. Only looks.
+pub async fn metadata_report(
+    flow: &FlowConfig,
+    target_section: &ClusterSection,
+    (source, target): (&Cluster, &Cluster),
+    store: &Arc<StateStore>,
+) -> MetadataReport {
+    let (from, to) = (source.cached(), target.cached());
+    let mut copies = Vec::new();
+    for (name, _) in topics::selected(flow, &from) {
+        let known: Option<TopicRecord> = store.get(&keys::topic(&flow.name, name)).ok().flatten();
+        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
+    }
+    let store = Some(store.clone());
+    let context = context_for_plan(flow, target_section, (source, target), store, copies);
+    metadata::look_once(&context).await
 }
 
 async fn plan_flow(

@@ -10,13 +10,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
-use super::claim::{self, Held};
+use super::claim::{self, Held, Kept};
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
 use super::guard;
 use super::metadata::{context, own_principal};
+use super::observed;
 use super::position::Producers;
+use super::role;
 use super::shared::Flow;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
@@ -25,7 +27,7 @@ use crate::connect::cluster;
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
-use crate::state::{FlowRecord, StateError, StateStore, keys};
+use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys};
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::verify::{self, Background};
@@ -63,8 +65,21 @@ pub async fn run_flow(
             return Ok(());
         };
         let (reason, error) = match begun {
-            Ok((flow, held)) => match go(flow, held, &sections, &cancel).await {
-                Ok(()) => {
+            Ok(Begun::NotPrimary(store)) => {
+                role::stand_by(&config, &source, &store, &progress, &cancel).await;
+                if !cancel.is_cancelled() {
+                    progress.set_state(FlowState::Starting);
+                    continue;
+                }
+                return Ok(());
+            }
+            Ok(Begun::Copying(flow, held)) => match go(flow, held, &sections, &cancel).await {
+                Ok(Kept::RoleChanged) => {
+                    tracing::info!(flow = %config.name, "a cut-over changed what is copied");
+                    retire_partitions(&progress);
+                    continue;
+                }
+                Ok(Kept::Cancelled) => {
                     let detail = "stopped in order".to_owned();
                     progress.set_state(FlowState::Stopped {
                         reason: "shutdown",
@@ -94,7 +109,28 @@ pub async fn run_flow(
     }
 }
 
+/// Nothing that was copied so far is shown as being copied.
+fn retire_partitions(progress: &FlowProgress) {
+    let keys: Vec<_> = progress
+        .partitions
+        .iter()
+        .map(|entry| entry.key().clone())
+        .collect();
+    for key in keys {
+        progress.retire_partition(&key);
+    }
+    progress.topics.clear();
+}
+
 type Failure = (&'static str, FlowError);
+
+/// How a flow begins.
+enum Begun {
+    /// With copying.
+    Copying(Arc<Flow>, Held),
+    /// Its target is the primary: with nothing.
+    NotPrimary(StateStore),
+}
 
 fn target_failure(error: StateError) -> Failure {
     match error {
@@ -109,16 +145,32 @@ async fn begin(
     target: &Cluster,
     own_principal: Option<String>,
     progress: &Arc<FlowProgress>,
-) -> Result<(Arc<Flow>, Held), Failure> {
+) -> Result<Begun, Failure> {
     let (from, to) = tokio::join!(source.metadata(None), target.metadata(None));
-    let from = from.map_err(|error| ("source_unreachable", FlowError::Wire(error)))?;
     let to = to.map_err(|error| ("target_unreachable", FlowError::Wire(error)))?;
+    let from = match from {
+        Ok(from) => from,
+        Err(error) => {
+            // After an unplanned failover the source may be gone for long.
+            let store = StateStore::open_existing(target).await;
+            return match store.map_err(target_failure)? {
+                Some(store) if role_of(&store, config)?.is_some_and(|role| role.stops_all()) => {
+                    Ok(Begun::NotPrimary(store))
+                }
+                _ => Err(("source_unreachable", FlowError::Wire(error))),
+            };
+        }
+    };
     refuse_same_cluster(&from, &to)?;
     let (store, may_fill) = tokio::join!(
         StateStore::open(target, &config.name),
         wire::probe_marker_right(target)
     );
     let store = store.map_err(target_failure)?;
+    let role = role_of(&store, config)?;
+    let Some(config) = role::allowed(config, role.as_ref()) else {
+        return Ok(Begun::NotPrimary(store));
+    };
     let may_fill =
         may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
     if !may_fill && config.offsets != OffsetsMode::Mapped {
@@ -127,7 +179,7 @@ async fn begin(
             "holes can't be filled on the target, so offsets can't be identical: grant CLUSTER_ACTION on the cluster"
         );
     }
-    let held = claim::claim(&store, &config.name)
+    let held = claim::claim(&store, &config.name, role.as_ref())
         .await
         .map_err(target_failure)?;
     let producers = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
@@ -152,9 +204,14 @@ async fn begin(
         sources: DashMap::new(),
         stale: Mutex::default(),
         undeleted: Undeleted::default(),
-        config: config.clone(),
+        has_failed_over: role.is_some_and(|role| role.not_copied().is_some()),
+        config,
     };
-    Ok((Arc::new(flow), held))
+    Ok(Begun::Copying(Arc::new(flow), held))
+}
+
+fn role_of(store: &StateStore, config: &FlowConfig) -> Result<Option<RoleRecord>, Failure> {
+    store.get(&keys::role(&config.name)).map_err(target_failure)
 }
 
 fn refuse_same_cluster(source: &Metadata, target: &Metadata) -> Result<(), Failure> {
@@ -268,7 +325,7 @@ async fn go(
     held: Held,
     sections: &(ClusterSection, ClusterSection),
     cancel: &CancellationToken,
-) -> Result<(), FlowError> {
+) -> Result<Kept, FlowError> {
     let (work, keeping) = (cancel.child_token(), CancellationToken::new());
     let tracker = TaskTracker::new();
     let (found, discovered) = mpsc::unbounded_channel();
@@ -277,6 +334,16 @@ async fn go(
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
     tracker.spawn(guard::watch_log_starts(flow.clone(), work.clone()));
     tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));
+    tracker.spawn(observed::keep_ends(flow.clone(), work.clone()));
+    if flow.has_failed_over {
+        tracker.spawn(role::look_after(
+            flow.config.name.clone(),
+            flow.source.clone(),
+            flow.store.clone(),
+            flow.progress.clone(),
+            work.clone(),
+        ));
+    }
     if !flow.config.groups.include().is_empty() {
         tracker.spawn(follow_groups(flow.clone(), tracker.clone(), work.clone()));
     }
@@ -302,8 +369,8 @@ async fn go(
     let claim = held.keep(&flow.store, &keeping);
     tokio::pin!(claim);
     let result = tokio::select! {
-        () = work.cancelled() => Ok(()),
-        lost = &mut claim => lost,
+        () = work.cancelled() => Ok(Kept::Cancelled),
+        kept = &mut claim => kept,
     };
     work.cancel();
     tracker.close();
@@ -314,11 +381,14 @@ async fn go(
         tracing::warn!(flow = %flow.config.name, "not every answer arrived in time; the target's log says what was written");
         return result;
     }
-    if result.is_ok() {
+    if let Ok(kept) = result {
         let _ = tokio::time::timeout_at(done_at, guard::store_progress(&flow)).await;
+        if kept == Kept::Cancelled {
+            keeping.cancel();
+            let _ = tokio::time::timeout_at(done_at, claim).await;
+        }
         // Only now: a new owner that sees the claim released fills holes at once.
-        keeping.cancel();
-        let _ = tokio::time::timeout_at(done_at, claim).await;
+        let _ = tokio::time::timeout_at(done_at, held.release(&flow.store)).await;
     }
     result
 }

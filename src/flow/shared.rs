@@ -48,6 +48,8 @@ pub struct Flow {
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.
     pub sources: DashMap<String, Arc<str>>,
+    /// Whether some topics were failed over and aren't among those that `config` selects.
+    pub has_failed_over: bool,
     /// Source topics whose copies' configs were changed: discovery prepares them again.
     pub stale: Mutex<HashSet<String>>,
     /// Copies of gone topics that couldn't be deleted.

@@ -86,6 +86,14 @@ pub fn selected<'a>(
         .collect()
 }
 
+/// The names of the source topics that a flow copies, and how many partitions each has.
+pub fn selected_topics(flow: &FlowConfig, metadata: &Metadata) -> Vec<(String, usize)> {
+    let selected = selected(flow, metadata).into_iter();
+    selected
+        .map(|(name, topic)| (name.clone(), topic.partitions.len()))
+        .collect()
+}
+
 /// One topic as discovery found it.
 pub struct Found<'a> {
     /// The source topic's name.

@@ -99,6 +99,46 @@ pub fn shares(flow: &str) -> String {
     format!("share/{flow}/")
 }
 
+/// A [`RoleRecord`](super::RoleRecord).
+pub fn role(flow: &str) -> String {
+    format!("role/{flow}")
+}
+
+/// A [`CutoverRecord`](super::CutoverRecord).
+pub fn cutover(flow: &str) -> String {
+    format!("cutover/{flow}")
+}
+
+/// A [`LeaseRecord`](super::LeaseRecord).
+pub fn cutover_lease(flow: &str) -> String {
+    format!("cutover-lease/{flow}")
+}
+
+/// A [`ForkRecord`](super::ForkRecord).
+pub fn fork(flow: &str, topic: &str) -> String {
+    format!("fork/{flow}/{topic}")
+}
+
+/// A [`FenceRecord`](super::FenceRecord).
+pub fn fence(flow: &str) -> String {
+    format!("fence/{flow}")
+}
+
+/// An [`ObservedRecord`](super::ObservedRecord).
+pub fn observed(flow: &str) -> String {
+    format!("ends/{flow}")
+}
+
+/// An [`EndsRecord`](super::EndsRecord).
+pub fn ends(flow: &str, topic: &str) -> String {
+    format!("ends/{flow}/{topic}")
+}
+
+/// An [`OrphansRecord`](super::OrphansRecord).
+pub fn orphans(flow: &str) -> String {
+    format!("orphans/{flow}")
+}
+
 /// A [`HeldConfigs`](super::HeldConfigs).
 pub fn held_configs(flow: &str, topic: &str) -> String {
     format!("config/{flow}/{topic}")

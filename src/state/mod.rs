@@ -6,11 +6,17 @@
 //! paths such as `topic/dr/orders`. The topic is read whole at start and kept in memory, without
 //! other flows' segments; records of other processes are picked up by [`StateStore::refresh`].
 
+mod cutover;
 pub mod keys;
 pub mod maps;
 mod records;
 mod store;
 
+pub use cutover::{
+    CutoverKind, CutoverRecord, CutoverState, EndsRecord, FenceAcl, FenceRecord, Fork, ForkRecord,
+    LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, RoleRecord, StepRecord,
+    StepState, TopicSet,
+};
 pub use records::{
     AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
     MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,

@@ -124,6 +124,10 @@ pub struct Claim {
     pub claimed_at_ms: i64,
     /// True when the owner ended in order.
     pub released: bool,
+    /// The plan of the role that the owner knew when it claimed the flow: what that role stops, it
+    /// doesn't copy.
+    #[serde(default)]
+    pub role_plan: Option<uuid::Uuid>,
 }
 
 /// `config/<flow>/<source topic>`: what the source has of the configs that a mirror must have

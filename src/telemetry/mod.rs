@@ -15,6 +15,7 @@ pub mod process;
 pub mod progress;
 pub mod rates;
 pub mod readiness;
+pub mod role;
 pub mod sampler;
 pub mod status;
 pub mod verify;

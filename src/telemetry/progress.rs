@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
+use super::role::RoleStatus;
 use super::verify::VerifySummary;
 
 /// All flows of this process.
@@ -82,6 +83,8 @@ pub struct FlowProgress {
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
     verify: Mutex<Option<Arc<VerifySummary>>>,
+    /// Which side is the primary, where it isn't the source.
+    role: Mutex<Option<RoleStatus>>,
 }
 
 /// What the whole flow is doing.
@@ -228,6 +231,7 @@ impl FlowProgress {
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
             verify: Mutex::new(None),
+            role: Mutex::new(None),
         }
     }
 
@@ -259,6 +263,16 @@ impl FlowProgress {
     /// Publishes what is known of comparisons.
     pub fn set_verify(&self, summary: Option<Arc<VerifySummary>>) {
         *lock(&self.verify) = summary;
+    }
+
+    /// Which side is the primary; `None` while it is the source, of all topics.
+    pub fn role(&self) -> Option<RoleStatus> {
+        lock(&self.role).clone()
+    }
+
+    /// Sets which side is the primary.
+    pub fn set_role(&self, role: Option<RoleStatus>) {
+        *lock(&self.role) = role;
     }
 
     /// When this entry was made, milliseconds since the epoch.

@@ -15,6 +15,7 @@ use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
 use super::rates::Counters;
 use super::readiness;
+use super::role::RoleStatus;
 use super::verify::VerifySummary;
 
 /// The version of the report's shape.
@@ -73,6 +74,9 @@ pub struct FlowStatus {
     /// Comparisons of the target with the source; absent where there were none.
     #[serde(default)]
     pub verify: Option<VerifySummary>,
+    /// Which side is the primary; absent while it is the source, of all topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<RoleStatus>,
     /// The topics by name.
     pub topics: Vec<TopicStatus>,
 }
@@ -279,6 +283,7 @@ impl FlowStatus {
             groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
             metadata: flow.metadata().map(|report| MetadataSummary::new(&report)),
             verify: flow.verify().map(|summary| (*summary).clone()),
+            role: flow.role(),
             topics,
         }
     }

@@ -18,6 +18,7 @@ pub mod compacted;
 pub mod compare;
 pub mod crash;
 pub mod ends;
+pub mod failover;
 pub mod flow;
 pub mod groups;
 pub mod http;

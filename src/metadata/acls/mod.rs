@@ -26,7 +26,7 @@ mod standby;
 mod tests;
 mod translate;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use self::apply::Standby as _;
@@ -37,7 +37,7 @@ use self::translate::{Scope, translate};
 use super::context::Context;
 use super::pass::{Pass, Refused, obstacle};
 use crate::config::is_internal_topic;
-use crate::state::{FlowRecord, StateError, keys};
+use crate::state::{FenceRecord, FlowRecord, StateError, keys};
 use crate::telemetry::metadata::{Drift, DriftKind, Obstacle};
 use crate::wire::{self, AclAnswer, AclBinding, ResponseError, WireError};
 
@@ -72,6 +72,8 @@ struct Seen {
     /// The copied topics by their names on the target.
     copies: Vec<String>,
     release: release::Release,
+    /// What a cut-over made on the source to keep writers away: the target must not get it.
+    fence: HashSet<AclBinding>,
 }
 
 /// Why a look ended early.
@@ -127,10 +129,12 @@ impl Acls {
             topics,
             copies,
             release,
+            fence,
         } = seen;
-        let source = source
+        let mut source = source
             .acls(&context.source)
             .map_err(|error| cant_read(&error, SOURCE, false))?;
+        source.retain(|acl| !fence.contains(acl));
         let target = target
             .acls(&context.target)
             .map_err(|error| cant_read(&error, TARGET, !source.is_empty()))?;
@@ -244,9 +248,20 @@ async fn see(context: &Context) -> Result<Seen, Stopped> {
     let source = source.map_err(|error| cant_read(&error, SOURCE, true))?;
     let target = target.map_err(|error| cant_read(&error, TARGET, true))?;
     let mut release = release::Release::Nothing;
+    let mut fence = HashSet::new();
     if let Some(store) = &context.store {
         store.refresh().await.map_err(|error| state(&error))?;
         release = ours::load_release(store, &context.flow).map_err(|error| state(&error))?;
+        // Read after the source's ACLs: a fence is written down before it is made.
+        let record: Option<FenceRecord> = store
+            .get(&keys::fence(&context.flow))
+            .map_err(|error| state(&error))?;
+        fence.extend(
+            record
+                .into_iter()
+                .flat_map(|record| record.acls)
+                .map(|it| it.binding()),
+        );
         refuse_another_source(context)?;
     }
     let mirrored = context.topics.mirrored();
@@ -259,6 +274,7 @@ async fn see(context: &Context) -> Result<Seen, Stopped> {
         topics,
         copies,
         release,
+        fence,
     })
 }
 

@@ -1,0 +1,185 @@
+//! What the steps of a plan work with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::error::CutoverError;
+use super::journal::Journal;
+use super::options::Options;
+use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
+use crate::config::{ClusterSection, FlowConfig};
+use crate::flow::{self, FlowError};
+use crate::state::{RoleRecord, StateStore, TopicRecord, TopicSet, keys};
+use crate::telemetry::progress::FlowProgress;
+use crate::wire::{Cluster, Metadata};
+
+/// How long our own copying process may take to stop.
+const RUNNER_STOPS: Duration = Duration::from_secs(10);
+
+/// Where the operator reads how it goes.
+pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// A flow's two clusters, its state, and what is cut over.
+pub struct Scene {
+    /// The flow.
+    pub flow: FlowConfig,
+    /// How the source is reached.
+    pub source_section: ClusterSection,
+    /// How the target is reached.
+    pub target_section: ClusterSection,
+    /// The source; in an unplanned failover nobody waits for it.
+    pub source: Cluster,
+    /// The target.
+    pub target: Cluster,
+    /// The state on the target.
+    pub store: Arc<StateStore>,
+    /// The topics that are cut over.
+    pub topics: Vec<CutTopic>,
+}
+
+impl Scene {
+    /// The partitions that are cut over.
+    pub fn pairs(&self) -> Vec<Pair> {
+        pairs(&self.topics)
+    }
+
+    /// The topics' names on the source.
+    pub fn names(&self) -> Vec<String> {
+        self.topics.iter().map(|topic| topic.name.clone()).collect()
+    }
+
+    /// The stored maps of mapped partitions.
+    ///
+    /// # Errors
+    /// When one can't be read.
+    pub fn maps(&self, pairs: &[Pair]) -> Result<Maps, CutoverError> {
+        load_maps(&self.store, &self.flow.name, pairs)
+    }
+
+    /// The role as it is written.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn role(&self) -> Result<Option<RoleRecord>, CutoverError> {
+        Ok(self.store.get(&keys::role(&self.flow.name))?)
+    }
+}
+
+/// The topics of a flow that a cut-over is about: copied, selected by the config and the command
+/// line, there on the target, and, where the source is known, there as well.
+///
+/// # Errors
+/// When the state can't be read, or a topic that was asked for isn't copied.
+pub fn topics(
+    store: &StateStore,
+    flow: &FlowConfig,
+    asked: &TopicSet,
+    source: Option<&Metadata>,
+    target: &Metadata,
+) -> Result<Vec<CutTopic>, CutoverError> {
+    let prefix = keys::topic(&flow.name, "");
+    let mut found = Vec::new();
+    for key in store.keys(&prefix) {
+        let name = &key[prefix.len()..];
+        let Some(record) = store.get::<TopicRecord>(&key)? else {
+            continue;
+        };
+        let on_source = source.is_none_or(|source| {
+            let topic = source.topics.get(name);
+            topic.is_some_and(|topic| topic.topic_id == record.source_topic_id)
+        });
+        let on_target = target
+            .topics
+            .get(&record.target_topic)
+            .is_some_and(|topic| topic.topic_id == record.target_topic_id);
+        if on_source && on_target && asked.contains(name) && flow.topics.matches(name) {
+            found.push(CutTopic {
+                name: name.to_owned(),
+                record,
+            });
+        }
+    }
+    if let TopicSet::List(asked) = asked {
+        let missing: Vec<&str> = asked
+            .iter()
+            .filter(|name| !found.iter().any(|topic| topic.name == **name))
+            .map(String::as_str)
+            .collect();
+        if !missing.is_empty() {
+            return Err(CutoverError::failed(format!(
+                "flow {} doesn't copy {}",
+                flow.name,
+                missing.join(", ")
+            ))
+            .with_hint("name topics as on the source"));
+        }
+    }
+    Ok(found)
+}
+
+/// A plan under way.
+pub struct Cutover {
+    /// What it works on.
+    pub scene: Scene,
+    /// Where it stands.
+    pub journal: Journal,
+    /// What was asked for.
+    pub options: Options,
+    /// Tells the operator how it goes.
+    pub tell: Tell,
+    /// Our own copying process, where no other one runs.
+    pub runner: Option<Runner>,
+}
+
+impl Cutover {
+    /// The source's ends as they were proven to stand still.
+    ///
+    /// # Errors
+    /// When they weren't.
+    pub fn proven_ends(&self) -> Result<Offsets, CutoverError> {
+        let ends: Vec<(String, i32, i64)> = self
+            .journal
+            .fact("source_ends")
+            .ok_or_else(|| CutoverError::failed("the journal has no proven source ends"))?;
+        Ok(ends
+            .into_iter()
+            .map(|(topic, partition, end)| {
+                (crate::wire::TopicPartition::new(topic, partition), end)
+            })
+            .collect())
+    }
+}
+
+/// A flow that this process runs because nobody else does.
+pub struct Runner {
+    cancel: CancellationToken,
+    task: JoinHandle<Result<(), FlowError>>,
+}
+
+impl Runner {
+    /// Starts copying.
+    pub fn start(scene: &Scene) -> Self {
+        let cancel = CancellationToken::new();
+        let flow = &scene.flow;
+        let progress = FlowProgress::new(&flow.name, &flow.source, &flow.target);
+        let task = tokio::spawn(flow::run_flow(
+            flow.clone(),
+            scene.source_section.clone(),
+            scene.target_section.clone(),
+            Arc::new(progress),
+            cancel.clone(),
+        ));
+        Self { cancel, task }
+    }
+
+    /// Lets it end in order.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        if tokio::time::timeout(RUNNER_STOPS, self.task).await.is_err() {
+            tracing::warn!("the copy that this command ran did not end in time");
+        }
+    }
+}

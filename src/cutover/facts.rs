@@ -1,0 +1,220 @@
+//! Finds out what the preflight judges.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::context::Scene;
+use super::error::CutoverError;
+use super::loss::Bound;
+use super::options::Options;
+use super::padding;
+use super::pairs::{Pair, copied_end, ends, on_source, on_target};
+use super::preflight::Facts;
+use super::steps::bound_now;
+use crate::flow::{self, claim};
+use crate::state::{Claim, CutoverKind, EndsRecord, RoleRecord, keys};
+use crate::telemetry::metadata::DriftAction;
+use crate::wire::{self, OffsetSpec};
+
+/// Comparing metadata is for information: nobody waits for it longer.
+const METADATA_FOR: Duration = Duration::from_secs(3);
+
+/// Looks at both clusters. `source_problem` says why the source can't be asked, if so.
+///
+/// # Errors
+/// When the target can't be asked.
+pub async fn collect(
+    scene: &Scene,
+    options: &Options,
+    role: Option<&RoleRecord>,
+    source_problem: Option<String>,
+) -> Result<Facts, CutoverError> {
+    let pairs = scene.pairs();
+    let mut facts = Facts {
+        topics: scene.topics.len(),
+        partitions: pairs.len(),
+        mapped: pairs.iter().filter(|pair| pair.mapped).count(),
+        stopped: stopped(scene)?,
+        is_copied: is_copied(scene)?,
+        ..Facts::default()
+    };
+    standby(scene, &mut facts).await;
+    if options.kind == CutoverKind::Unplanned {
+        unplanned(scene, options, &pairs, &mut facts).await?;
+    } else if source_problem.is_none() {
+        let (lag, groups, ()) = tokio::join!(
+            lag(scene, &pairs),
+            unfollowed_groups(scene, &pairs),
+            async {}
+        );
+        let (lag, open) = lag?;
+        facts.lag = Some(lag);
+        facts.open_transactions = open;
+        facts.unfollowed_groups = groups.unwrap_or_default();
+        facts.without_copy = without_copy(scene, options, role);
+        metadata(scene, &mut facts).await;
+    }
+    facts.source_problem = source_problem;
+    Ok(facts)
+}
+
+/// What the running flow noted of partitions that it had to stop.
+fn stopped(scene: &Scene) -> Result<Vec<(String, String)>, CutoverError> {
+    let mut stopped = Vec::new();
+    for topic in &scene.topics {
+        let key = keys::ends(&scene.flow.name, &topic.name);
+        let record: Option<EndsRecord> = scene.store.get(&key)?;
+        for (number, reason) in record.into_iter().flat_map(|record| record.stopped) {
+            stopped.push((format!("{}-{number}", topic.name), reason));
+        }
+    }
+    Ok(stopped)
+}
+
+fn is_copied(scene: &Scene) -> Result<bool, CutoverError> {
+    let claim: Option<Claim> = scene.store.get(&keys::claim(&scene.flow.name))?;
+    Ok(claim.is_some_and(|claim| claim::may_run(&claim)))
+}
+
+/// The offsets that aren't copied, and how many partitions have an open transaction.
+async fn lag(scene: &Scene, pairs: &[Pair]) -> Result<(i64, usize), CutoverError> {
+    let sources = on_source(pairs);
+    let targets = on_target(pairs);
+    let (stable, now, there) = tokio::try_join!(
+        ends(&scene.source, &sources, OffsetSpec::LatestStable),
+        ends(&scene.source, &sources, OffsetSpec::Latest),
+        ends(&scene.target, &targets, OffsetSpec::Latest),
+    )?;
+    let maps = scene.maps(pairs)?;
+    let (mut lag, mut open) = (0, 0);
+    for pair in pairs {
+        let end = now.get(&pair.source).copied().unwrap_or(0);
+        let there = there.get(&pair.target).copied().unwrap_or(0);
+        lag += (end - copied_end(pair, there, &maps)).max(0);
+        // Under load the two looks differ a little; a transaction that stays is found by the proof.
+        open += usize::from(stable.get(&pair.source).is_some_and(|stable| *stable < end));
+    }
+    Ok((lag, open))
+}
+
+fn without_copy(scene: &Scene, options: &Options, role: Option<&RoleRecord>) -> Vec<String> {
+    let asked = options.topic_set();
+    let elsewhere = role.and_then(RoleRecord::not_copied);
+    let source = scene.source.cached();
+    let selected = flow::selected_topics(&scene.flow, &source);
+    let missing = selected.into_iter().filter(|(name, partitions)| {
+        let copied = scene.topics.iter().find(|topic| topic.name == *name);
+        asked.contains(name)
+            && !elsewhere.is_some_and(|topics| topics.contains(name))
+            && copied.is_none_or(|topic| topic.record.origins.len() < *partitions)
+    });
+    missing.map(|(name, _)| name).collect()
+}
+
+/// Groups with positions in these topics that the config leaves out. `console-consumer-...` are
+/// left out by default, for nobody misses them.
+async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Result<Vec<String>, wire::WireError> {
+    let listed = wire::list_groups(&scene.source).await?;
+    let unfollowed: Vec<String> = listed
+        .into_iter()
+        .filter(|group| {
+            group.group_type != "share"
+                && matches!(group.protocol_type.as_str(), "" | "consumer")
+                && !group.group_id.starts_with("console-consumer-")
+                && !scene.flow.groups.matches(&group.group_id)
+        })
+        .map(|group| group.group_id)
+        .collect();
+    let sources: HashSet<_> = pairs.iter().map(|pair| &pair.source).collect();
+    let positions = wire::fetch_group_offsets(&scene.source, &unfollowed).await;
+    let mut reading: Vec<String> = positions
+        .into_iter()
+        .filter(|(_, positions)| {
+            let positions = positions.as_ref().ok();
+            positions.is_some_and(|positions| positions.keys().any(|at| sources.contains(at)))
+        })
+        .map(|(group, _)| group)
+        .collect();
+    reading.sort();
+    Ok(reading)
+}
+
+/// Whether the standby can take writes.
+async fn standby(scene: &Scene, facts: &mut Facts) {
+    let names: Vec<String> = scene
+        .topics
+        .iter()
+        .map(|topic| topic.record.target_topic.clone())
+        .collect();
+    let configs = wire::describe_topic_configs(&scene.target, &names).await;
+    let target = scene.target.cached();
+    for name in &names {
+        let min_in_sync = configs
+            .get(name)
+            .and_then(|values| values.as_ref().ok())
+            .and_then(|values| values.get("min.insync.replicas"))
+            .and_then(|value| value.value.as_deref()?.parse::<usize>().ok())
+            .unwrap_or(1);
+        let partitions = target.topics.get(name).map(|topic| &topic.partitions);
+        for partition in partitions.into_iter().flatten() {
+            if partition.leader < 0 {
+                facts.leaderless += 1;
+            } else if partition.in_sync.len() < min_in_sync {
+                facts.below_min_in_sync += 1;
+            } else if partition.in_sync.len() < partition.replicas.len() {
+                facts.under_replicated += 1;
+            }
+        }
+    }
+}
+
+async fn metadata(scene: &Scene, facts: &mut Facts) {
+    let compared = flow::metadata_report(
+        &scene.flow,
+        &scene.target_section,
+        (&scene.source, &scene.target),
+        &scene.store,
+    );
+    let Ok(report) = tokio::time::timeout(METADATA_FOR, compared).await else {
+        let text = "configs, ACLs, quotas and users took too long to compare";
+        facts.obstacles.push(text.to_owned());
+        return;
+    };
+    for drift in report.drift {
+        if drift.action == DriftAction::Operator {
+            let text = match drift.detail.as_str() {
+                "" => drift.subject,
+                detail => format!("{}: {detail}", drift.subject),
+            };
+            facts.for_the_operator.push(text);
+        }
+    }
+    for obstacle in report.obstacles.into_iter().filter(|it| it.is_problem) {
+        let kind = obstacle.kind.plural();
+        facts.obstacles.push(format!(
+            "{kind} of the {} ({})",
+            obstacle.cluster, obstacle.reason
+        ));
+    }
+}
+
+async fn unplanned(
+    scene: &Scene,
+    options: &Options,
+    pairs: &[Pair],
+    facts: &mut Facts,
+) -> Result<(), CutoverError> {
+    let (loss, bounds) = bound_now(scene, pairs).await?;
+    facts.loss = Some(loss);
+    facts.may_pad = wire::probe_marker_right(&scene.target).await?;
+    let markers = pairs
+        .iter()
+        .zip(&bounds)
+        .filter(|(pair, _)| !pair.mapped)
+        .map(|(_, (_, bound)): (_, &(_, Option<Bound>))| {
+            u64::try_from(padding::padded_end(0, *bound, options.padding)).unwrap_or(0)
+        })
+        .fold(0, u64::saturating_add);
+    facts.padding = Some(padding::cost(markers));
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Whose process carries out a flow's plan.
+//!
+//! The newest record wins, as with the flow's claim: who reads another owner than himself has lost
+//! and must not do anything more. The owner writes a heartbeat every second; whether somebody else
+//! is alive is judged by the count, not by the clocks of two machines.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::error::CutoverError;
+use crate::flow::claim;
+use crate::state::{LeaseRecord, Operator, StateStore, keys};
+use crate::telemetry::progress::now_ms;
+
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// Who hasn't moved for this long is gone.
+const FRESH: Duration = Duration::from_secs(5);
+/// Two who come at the same instant have both written after this.
+const SETTLE: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The right to carry out a plan. Given back by [`Lease::release`].
+pub struct Lease {
+    store: Arc<StateStore>,
+    key: String,
+    record: LeaseRecord,
+    is_lost: Arc<AtomicBool>,
+    heart: JoinHandle<()>,
+}
+
+/// Who this process is.
+pub fn operator() -> Operator {
+    let user = ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|it| std::env::var(it).ok());
+    Operator {
+        host: claim::host(),
+        pid: std::process::id(),
+        user: user.unwrap_or_default(),
+        since_ms: now_ms(),
+    }
+}
+
+/// An operator in words.
+pub fn in_words(operator: &Operator) -> String {
+    let host = operator.host.split('/').next().unwrap_or_default();
+    let user = match operator.user.as_str() {
+        "" => String::new(),
+        user => format!("{user}, "),
+    };
+    format!("{user}process {} on {host}", operator.pid)
+}
+
+impl Lease {
+    /// Takes the lease of a flow's plan.
+    ///
+    /// # Errors
+    /// When somebody else has it and is alive, or takes it at the same moment.
+    pub async fn take(
+        store: &Arc<StateStore>,
+        flow: &str,
+        plan: Uuid,
+    ) -> Result<Self, CutoverError> {
+        let key = keys::cutover_lease(flow);
+        store.refresh().await?;
+        if let Some(other) = store.get::<LeaseRecord>(&key)?
+            && is_alive(store, &key, &other).await?
+        {
+            return Err(taken(&other));
+        }
+        let record = LeaseRecord {
+            v: 1,
+            owner: Uuid::from_u128(rand::random::<u128>()),
+            plan,
+            operator: operator(),
+            beat: 0,
+            released: false,
+        };
+        store.put(&key, &record).await?;
+        tokio::time::sleep(SETTLE).await;
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let heart = tokio::spawn(beat(
+            store.clone(),
+            key.clone(),
+            record.clone(),
+            is_lost.clone(),
+        ));
+        let lease = Self {
+            store: store.clone(),
+            key,
+            record,
+            is_lost,
+            heart,
+        };
+        lease.check().await?;
+        Ok(lease)
+    }
+
+    /// Looks whether it is still ours. To be asked before everything that changes anything.
+    ///
+    /// # Errors
+    /// When somebody else has it.
+    pub async fn check(&self) -> Result<(), CutoverError> {
+        self.store.refresh().await?;
+        match self.store.get::<LeaseRecord>(&self.key)? {
+            Some(other) if other.owner != self.record.owner => Err(taken(&other)),
+            _ if self.is_lost.load(Ordering::Relaxed) => Err(CutoverError::failed(
+                "another process has taken this plan over",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives it back, so that nobody waits for us.
+    pub async fn release(self) {
+        self.heart.abort();
+        let released = LeaseRecord {
+            released: true,
+            ..self.record.clone()
+        };
+        if self.check().await.is_ok()
+            && let Err(error) = self.store.put(&self.key, &released).await
+        {
+            tracing::debug!(%error, "the lease could not be given back");
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.heart.abort();
+    }
+}
+
+async fn beat(store: Arc<StateStore>, key: String, mut record: LeaseRecord, lost: Arc<AtomicBool>) {
+    loop {
+        tokio::time::sleep(BEAT_EVERY).await;
+        if store.refresh().await.is_err() {
+            continue;
+        }
+        match store.get::<LeaseRecord>(&key) {
+            Ok(Some(other)) if other.owner != record.owner => {
+                lost.store(true, Ordering::Relaxed);
+                return;
+            }
+            _ => {}
+        }
+        record.beat += 1;
+        if let Err(error) = store.put(&key, &record).await {
+            tracing::debug!(%error, "the lease's heartbeat could not be written");
+        }
+    }
+}
+
+/// On this machine the process tells; elsewhere its heartbeat does.
+async fn is_alive(
+    store: &StateStore,
+    key: &str,
+    other: &LeaseRecord,
+) -> Result<bool, CutoverError> {
+    if other.released {
+        return Ok(false);
+    }
+    if other.operator.host == claim::host() {
+        let process = format!("/proc/{}", other.operator.pid);
+        return Ok(
+            other.operator.pid != std::process::id() && std::path::Path::new(&process).exists()
+        );
+    }
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < FRESH {
+        tokio::time::sleep(LOOK_EVERY).await;
+        store.refresh().await?;
+        let now: Option<LeaseRecord> = store.get(key)?;
+        if now.is_some_and(|now| now != *other && !now.released) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn taken(other: &LeaseRecord) -> CutoverError {
+    CutoverError::failed(format!(
+        "plan {} is being carried out by {}",
+        other.plan,
+        in_words(&other.operator)
+    ))
+    .with_hint("watch it there; if that process hangs, end it and run this again")
+}

@@ -1,0 +1,491 @@
+//! Failover as a plan: looked at, shown, applied step by step, reported.
+//!
+//! ```text
+//! facts -> preflight (pure) -> plan -> [ lease -> journal: step, step, step ... ] -> report
+//! ```
+//!
+//! The journal, the roles, the forks and what was last seen of the source lie on the target, so all
+//! of this works with the source gone. A step is idempotent: after a crash the same command goes
+//! on where it stopped, or `--abort` undoes it, until the first record on the target that isn't a
+//! copy. `flow::role` is the other side: a running Twinlog that finds the role changed stops
+//! copying, and looks after the old primary.
+
+mod context;
+mod error;
+mod facts;
+mod journal;
+mod lease;
+mod loss;
+mod options;
+mod padding;
+mod pairs;
+mod preflight;
+mod progress;
+mod report;
+mod steps;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+pub use context::Tell;
+pub use error::CutoverError;
+pub use loss::{Loss, TopicLoss};
+pub use options::{AcceptedLoss, FenceMode, Options};
+pub use padding::PaddingCost;
+pub use preflight::{Check, Weight, worst};
+pub use report::{Lost, Report, StepReport};
+pub use steps::{GroupsResult, Step};
+
+use context::{Cutover, Scene, topics};
+use journal::Journal;
+use lease::Lease;
+use pairs::{ends, on_target};
+
+use crate::config::{ClusterSection, FlowConfig};
+use crate::connect::cluster;
+use crate::flow::restrain;
+use crate::state::{
+    CutoverKind, CutoverRecord, CutoverState, RoleRecord, STATE_TOPIC, StateStore, StepState,
+    TopicSet, keys,
+};
+use crate::telemetry::progress::now_ms;
+use crate::wire::OffsetSpec;
+
+/// How long a source that is needed may take to answer.
+const SOURCE_FOR: Duration = Duration::from_secs(8);
+/// The same where it is said to be gone.
+const GONE_SOURCE_FOR: Duration = Duration::from_secs(1);
+
+/// What would be done, and whether it may be.
+pub struct Plan {
+    /// The plan that is open and would be continued, if there is one.
+    pub continues: Option<CutoverRecord>,
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// What was looked at.
+    pub checks: Vec<Check>,
+    scene: Scene,
+    role: Option<RoleRecord>,
+    options: Options,
+}
+
+/// Looks at everything. Changes nothing.
+///
+/// # Errors
+/// When the target can't be asked, nothing was ever copied, or the target is the primary already.
+pub async fn look(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+    mut options: Options,
+) -> Result<Plan, CutoverError> {
+    let (source, target) = (cluster(source_section), cluster(target_section));
+    let patience = match options.kind {
+        CutoverKind::Planned => SOURCE_FOR,
+        CutoverKind::Unplanned => GONE_SOURCE_FOR,
+    };
+    let (from, to) = tokio::join!(
+        tokio::time::timeout(patience, source.metadata(None)),
+        target.metadata(None)
+    );
+    let to = to?;
+    let source_problem = match &from {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(format!("no answer within {} s", patience.as_secs())),
+    };
+    if !to.topics.contains_key(STATE_TOPIC) {
+        return Err(CutoverError::refused(
+            "nothing is copied yet: `twinlog run` never ran against this standby",
+        ));
+    }
+    let store = Arc::new(StateStore::open(&target, &flow.name).await?);
+    let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
+    let journal: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
+    let open = journal.filter(|it| matches!(it.state, CutoverState::Open | CutoverState::Aborting));
+    let continues = match open {
+        Some(open) => continued(open, &mut options)?,
+        None => {
+            refuse_wrong_direction(role.as_ref(), &options)?;
+            None
+        }
+    };
+    // What an earlier plan failed over is none of this one's business.
+    let before = match &continues {
+        Some(record) => record.role_before.clone(),
+        None => role.clone(),
+    };
+    let known_source = from.ok().and_then(Result::ok);
+    let mut topics = topics(
+        &store,
+        flow,
+        &options.topic_set(),
+        known_source
+            .as_deref()
+            .filter(|_| options.kind == CutoverKind::Planned),
+        &to,
+    )?;
+    if let Some(elsewhere) = before.as_ref().and_then(RoleRecord::not_copied) {
+        topics.retain(|topic| !elsewhere.contains(&topic.name));
+    }
+    let scene = Scene {
+        flow: flow.clone(),
+        source_section: source_section.clone(),
+        target_section: target_section.clone(),
+        source,
+        target,
+        store,
+        topics,
+    };
+    let facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
+    let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
+    if continues.as_ref().is_some_and(|it| it.kind == options.kind) {
+        // It was judged when it began; what counts now is whether it can go on.
+        checks.retain(|check| matches!(check.subject.as_str(), "source" | "standby" | "loss"));
+        if continues.as_ref().is_some_and(is_bounded) {
+            checks.retain(|check| check.subject != "loss");
+        }
+    }
+    Ok(Plan {
+        steps: Step::of(options.kind).to_vec(),
+        continues,
+        checks,
+        scene,
+        role: before,
+        options,
+    })
+}
+
+/// Whether the loss was bounded and accepted already.
+fn is_bounded(record: &CutoverRecord) -> bool {
+    let is_done = |it: &&crate::state::StepRecord| it.step == Step::Bound.name();
+    let step = record.steps.iter().find(is_done);
+    step.is_some_and(|step| step.state == StepState::Done)
+}
+
+/// Whether the open plan is the one that is asked for.
+fn continued(
+    open: CutoverRecord,
+    options: &mut Options,
+) -> Result<Option<CutoverRecord>, CutoverError> {
+    if open.state == CutoverState::Aborting {
+        return Err(
+            CutoverError::failed(format!("plan {} is being undone", open.plan))
+                .with_hint("finish that with `--abort`"),
+        );
+    }
+    if !options.topics.is_empty() && options.topic_set() != open.topics {
+        return Err(
+            CutoverError::failed(format!("plan {} is open for other topics", open.plan))
+                .with_hint("leave `--topic` out to continue it, or undo it with `--abort`"),
+        );
+    }
+    if let TopicSet::List(topics) = &open.topics {
+        options.topics.clone_from(topics);
+    }
+    if (open.kind, options.kind) == (CutoverKind::Unplanned, CutoverKind::Planned) {
+        return Err(
+            CutoverError::failed(format!("the unplanned plan {} is open", open.plan))
+                .with_hint("continue it with `--unplanned`, or undo it with `--abort`"),
+        );
+    }
+    if open.kind == options.kind {
+        options.padding = open.padding;
+        if open.fence == FenceMode::Manual.word() {
+            options.fence = FenceMode::Manual;
+        }
+    }
+    Ok(Some(open))
+}
+
+fn refuse_wrong_direction(
+    role: Option<&RoleRecord>,
+    options: &Options,
+) -> Result<(), CutoverError> {
+    let Some((role, topics)) = role.and_then(|role| Some((role, role.not_copied()?))) else {
+        return Ok(());
+    };
+    let is_covered = match topics {
+        TopicSet::All => true,
+        TopicSet::List(_) => {
+            !options.topics.is_empty() && options.topics.iter().all(|it| topics.contains(it))
+        }
+    };
+    if !is_covered {
+        return Ok(());
+    }
+    Err(CutoverError::failed(format!(
+        "the target is the primary already, since {} ms by plan {}",
+        role.since_ms, role.plan
+    ))
+    .with_hint("the way back is `twinlog failback`"))
+}
+
+/// Carries the plan out, from where it stands. The report says how far it got; with it the error
+/// that stopped it, if one did.
+///
+/// # Errors
+/// When it could not begin: a blocker, or somebody else's plan.
+pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let blockers: Vec<&Check> = plan
+        .checks
+        .iter()
+        .filter(|check| check.weight >= Weight::Blocker)
+        .collect();
+    if !blockers.is_empty() {
+        return Err(blocked(&blockers));
+    }
+    let warnings: Vec<String> = plan
+        .checks
+        .iter()
+        .filter(|check| check.weight == Weight::Warning)
+        .map(|check| check.reason.clone())
+        .collect();
+    let Plan {
+        continues,
+        scene,
+        role,
+        options,
+        ..
+    } = plan;
+    let same_plan = continues.filter(|open| open.kind == options.kind);
+    let id = match &same_plan {
+        Some(open) => open.plan,
+        None => Uuid::from_u128(rand::random::<u128>()),
+    };
+    let lease = Lease::take(&scene.store, &scene.flow.name, id).await?;
+    // Who was faster may have finished or undone it meanwhile.
+    let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
+    let record = match (same_plan, newest) {
+        (Some(open), Some(newest)) if newest.plan == open.plan => {
+            if newest.state != CutoverState::Open {
+                lease.release().await;
+                return Err(CutoverError::failed(
+                    "somebody else has just finished this plan",
+                ));
+            }
+            CutoverRecord {
+                operator: lease::operator(),
+                ..newest
+            }
+        }
+        (same, _) => {
+            let began_ms = now_ms();
+            let steps: Vec<&str> = Step::of(options.kind).iter().map(|it| it.name()).collect();
+            drop(same);
+            CutoverRecord {
+                v: 1,
+                plan: id,
+                kind: options.kind,
+                state: CutoverState::Open,
+                topics: options.topic_set(),
+                operator: lease::operator(),
+                began_ms,
+                role_before: role,
+                fence: options.fence.word().to_owned(),
+                padding: options.padding,
+                accept_loss: match options.accept_loss {
+                    AcceptedLoss::Records(most) => Some(most),
+                    AcceptedLoss::Any => None,
+                },
+                steps: progress::steps(&steps),
+                facts: std::collections::BTreeMap::default(),
+            }
+        }
+    };
+    let journal = Journal::open(scene.store.clone(), &scene.flow.name, lease, record).await?;
+    let mut cutover = Cutover {
+        scene,
+        journal,
+        options,
+        tell,
+        runner: None,
+    };
+    cutover.journal.note("warnings", &warnings);
+    let ended = go_on(&mut cutover).await;
+    Ok(finish(cutover, ended).await)
+}
+
+fn blocked(blockers: &[&Check]) -> CutoverError {
+    let lines: Vec<String> = blockers
+        .iter()
+        .map(|check| match &check.hint {
+            Some(hint) => format!("{}: {} ({hint})", check.subject, check.reason),
+            None => format!("{}: {}", check.subject, check.reason),
+        })
+        .collect();
+    let mut error = CutoverError::failed(lines.join("\n"));
+    error.loses_data = blockers
+        .iter()
+        .any(|check| check.weight == Weight::LosesData);
+    error
+}
+
+async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
+    while let Some(index) = progress::next(&it.journal.record.steps) {
+        let step = step_at(it, index)?;
+        it.journal.begin(index, StepState::Doing).await?;
+        (it.tell)(&format!("{}: {}", step.name(), step.in_words()));
+        match step.apply(it).await {
+            Ok(result) => it.journal.end(index, StepState::Done, result).await?,
+            Err(error) => {
+                let message = error.message.clone();
+                it.journal.end(index, StepState::Failed, message).await?;
+                return Err(error);
+            }
+        }
+    }
+    it.journal.set_state(CutoverState::Done).await
+}
+
+fn step_at(it: &Cutover, index: usize) -> Result<Step, CutoverError> {
+    let name = &it.journal.record.steps[index].step;
+    Step::named(name).ok_or_else(|| {
+        CutoverError::failed(format!(
+            "the journal has a step {name}, made by a newer Twinlog"
+        ))
+    })
+}
+
+async fn finish(
+    mut it: Cutover,
+    ended: Result<(), CutoverError>,
+) -> (Report, Option<CutoverError>) {
+    if let Some(runner) = it.runner.take() {
+        runner.stop().await;
+    }
+    let (flow, target) = (
+        it.scene.flow.name.clone(),
+        it.scene.target.name().to_owned(),
+    );
+    let record = it.journal.close().await;
+    (Report::new(&flow, &target, &record), ended.err())
+}
+
+/// Undoes the flow's open (or last) plan, backwards.
+///
+/// # Errors
+/// When there is none, or when the target has records that aren't copies: they would be lost.
+pub async fn abort(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+    tell: Tell,
+) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let (source, target) = (cluster(source_section), cluster(target_section));
+    let (_, to) = tokio::join!(
+        tokio::time::timeout(SOURCE_FOR, source.metadata(None)),
+        target.metadata(None)
+    );
+    let to = to?;
+    let nothing = || CutoverError::failed(format!("flow {} has no plan to undo", flow.name));
+    if !to.topics.contains_key(STATE_TOPIC) {
+        return Err(nothing());
+    }
+    let store = Arc::new(StateStore::open(&target, &flow.name).await?);
+    let record: CutoverRecord = store
+        .get(&keys::cutover(&flow.name))?
+        .filter(|record: &CutoverRecord| record.state != CutoverState::Aborted)
+        .ok_or_else(nothing)?;
+    let mut topics = topics(&store, flow, &record.topics, None, &to)?;
+    let before = record.role_before.as_ref();
+    if let Some(elsewhere) = before.and_then(RoleRecord::not_copied) {
+        topics.retain(|topic| !elsewhere.contains(&topic.name));
+    }
+    let scene = Scene {
+        flow: flow.clone(),
+        source_section: source_section.clone(),
+        target_section: target_section.clone(),
+        source,
+        target,
+        store,
+        topics,
+    };
+    refuse_own_records(&scene, &record).await?;
+    let options = Options {
+        kind: record.kind,
+        topics: match &record.topics {
+            TopicSet::All => std::collections::BTreeSet::default(),
+            TopicSet::List(topics) => topics.clone(),
+        },
+        accept_loss: AcceptedLoss::Records(0),
+        fence: if record.fence == FenceMode::Manual.word() {
+            FenceMode::Manual
+        } else {
+            FenceMode::Acl
+        },
+        padding: record.padding,
+        wait: Duration::from_secs(60),
+    };
+    let lease = Lease::take(&scene.store, &flow.name, record.plan).await?;
+    let record = CutoverRecord {
+        operator: lease::operator(),
+        state: CutoverState::Aborting,
+        ..record
+    };
+    let journal = Journal::open(scene.store.clone(), &flow.name, lease, record).await?;
+    let mut cutover = Cutover {
+        scene,
+        journal,
+        options,
+        tell,
+        runner: None,
+    };
+    let ended = go_back(&mut cutover).await;
+    Ok(finish(cutover, ended).await)
+}
+
+async fn go_back(it: &mut Cutover) -> Result<(), CutoverError> {
+    while let Some(index) = progress::next_undo(&it.journal.record.steps) {
+        let step = step_at(it, index)?;
+        it.journal.begin(index, StepState::Undoing).await?;
+        (it.tell)(&format!("undo {}", step.name()));
+        match step.undo(it).await {
+            Ok(result) => it.journal.end(index, StepState::Undone, result).await?,
+            Err(error) => {
+                (it.tell)(&format!("{} isn't undone: {}", step.name(), error.message));
+                return Err(error);
+            }
+        }
+    }
+    it.journal.set_state(CutoverState::Aborted).await
+}
+
+/// Copying on would bury what clients wrote to the target since the fork.
+async fn refuse_own_records(scene: &Scene, record: &CutoverRecord) -> Result<(), CutoverError> {
+    let forks = restrain::forks(&scene.store, &scene.flow.name, &record.topics)?;
+    let pairs = scene.pairs();
+    let now = ends(&scene.target, &on_target(&pairs), OffsetSpec::Latest).await?;
+    let mut beyond = Vec::new();
+    let mut padded = false;
+    for pair in &pairs {
+        let number = usize::try_from(pair.source.partition).unwrap_or(usize::MAX);
+        let fork = forks
+            .get(&pair.source.topic)
+            .filter(|fork| fork.plan == record.plan)
+            .and_then(|fork| fork.partitions.get(number));
+        if let (Some(fork), Some(end)) = (fork, now.get(&pair.target))
+            && *end > fork.target_end
+        {
+            padded |= fork.padded_end > fork.target_end;
+            beyond.push(pair.target.to_string());
+        }
+    }
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    let count = beyond.len();
+    beyond.truncate(5);
+    let why = if padded {
+        "offsets were padded there, so the copy can't go on where it was"
+    } else {
+        "somebody wrote there since the copy was stopped"
+    };
+    Err(CutoverError::refused(format!(
+        "{count} partition(s) on the target go beyond the copy, such as {}: {why}",
+        beyond.join(", ")
+    ))
+    .with_hint("finish the failover; the way back is `twinlog failback`"))
+}

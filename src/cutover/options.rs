@@ -1,0 +1,79 @@
+//! What the operator asked for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::state::{CutoverKind, TopicSet};
+
+/// How writers are kept from the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum FenceMode {
+    /// By ACLs that deny everybody to write to the copied topics.
+    Acl,
+    /// By the operator: the command waits until nothing is written any more.
+    Manual,
+}
+
+impl FenceMode {
+    /// The word for the journal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Acl => "acl",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// The loss that is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedLoss {
+    /// So many records at most.
+    Records(u64),
+    /// Whatever it is, also where nobody can say.
+    Any,
+}
+
+impl AcceptedLoss {
+    /// From the command line: a number or `any`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            number => number
+                .replace([',', '_'], "")
+                .parse()
+                .map(Self::Records)
+                .map_err(|_| format!("`{number}` is neither a number of records nor `any`")),
+        }
+    }
+}
+
+/// What the operator asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Planned or unplanned.
+    pub kind: CutoverKind,
+    /// These topics, by their names on the source; empty for all.
+    pub topics: BTreeSet<String>,
+    /// The loss that is accepted (unplanned).
+    pub accept_loss: AcceptedLoss,
+    /// How writers are kept away (planned).
+    pub fence: FenceMode,
+    /// Offsets of padding per partition beyond twice the bound (unplanned).
+    pub padding: u64,
+    /// How long is waited for writers, transactions and the copy, each.
+    pub wait: Duration,
+}
+
+impl Options {
+    /// The topics as the journal has them.
+    pub fn topic_set(&self) -> TopicSet {
+        if self.topics.is_empty() {
+            TopicSet::All
+        } else {
+            TopicSet::List(self.topics.clone())
+        }
+    }
+}

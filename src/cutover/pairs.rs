@@ -1,0 +1,123 @@
+//! The partitions that are cut over, and their ends on both clusters.
+
+use std::collections::HashMap;
+
+use super::error::CutoverError;
+use crate::offsets::{OffsetMap, SourceOffset, Translation};
+use crate::state::keys::MapKeys;
+use crate::state::{StateStore, TopicRecord, maps};
+use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+
+/// A topic that is cut over.
+#[derive(Clone, Debug)]
+pub struct CutTopic {
+    /// Its name on the source.
+    pub name: String,
+    /// What is remembered of it.
+    pub record: TopicRecord,
+}
+
+/// One of its partitions.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// On the source.
+    pub source: TopicPartition,
+    /// On the target.
+    pub target: TopicPartition,
+    /// Where the copy begins.
+    pub origin: i64,
+    /// Whether a map tells the offsets.
+    pub mapped: bool,
+}
+
+/// All partitions of these topics.
+pub fn pairs(topics: &[CutTopic]) -> Vec<Pair> {
+    topics
+        .iter()
+        .flat_map(|topic| {
+            (0..)
+                .zip(&topic.record.origins)
+                .map(|(number, origin)| Pair {
+                    source: TopicPartition::new(&*topic.name, number),
+                    target: TopicPartition::new(&*topic.record.target_topic, number),
+                    origin: (*origin).max(0),
+                    mapped: topic.record.mapped,
+                })
+        })
+        .collect()
+}
+
+/// Offsets by partition.
+pub type Offsets = HashMap<TopicPartition, i64>;
+
+/// Asks for one offset of each partition.
+///
+/// # Errors
+/// When one of them doesn't answer: it is named.
+pub async fn ends(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Result<Offsets, CutoverError> {
+    let answers = wire::list_offsets(cluster, partitions, spec).await;
+    let mut offsets = Offsets::with_capacity(answers.len());
+    for (partition, answer) in answers {
+        let offset = answer.map_err(|error| {
+            CutoverError::failed(format!("{partition} on {}: {error}", cluster.name()))
+        })?;
+        offsets.insert(partition, offset);
+    }
+    Ok(offsets)
+}
+
+/// The source's names of these partitions.
+pub fn on_source(pairs: &[Pair]) -> Vec<TopicPartition> {
+    pairs.iter().map(|pair| pair.source.clone()).collect()
+}
+
+/// The target's names of these partitions.
+pub fn on_target(pairs: &[Pair]) -> Vec<TopicPartition> {
+    pairs.iter().map(|pair| pair.target.clone()).collect()
+}
+
+/// The stored maps of the mapped partitions, by source partition.
+pub type Maps = HashMap<TopicPartition, OffsetMap>;
+
+/// Loads the maps of those that have one.
+///
+/// # Errors
+/// When one can't be read.
+pub fn load_maps(store: &StateStore, flow: &str, pairs: &[Pair]) -> Result<Maps, CutoverError> {
+    let mut loaded = Maps::new();
+    for pair in pairs.iter().filter(|pair| pair.mapped) {
+        let keys = MapKeys::new(flow, &pair.source.topic, pair.source.partition);
+        let map = maps::load(store, &keys)?.ok_or_else(|| {
+            CutoverError::failed(format!("the offset map of {} is missing", pair.source))
+        })?;
+        loaded.insert(pair.source.clone(), map);
+    }
+    Ok(loaded)
+}
+
+/// The first source offset that isn't on the target, given the target's log end.
+pub fn copied_end(pair: &Pair, target_end: i64, maps: &Maps) -> i64 {
+    match maps.get(&pair.source) {
+        Some(map) => map.source_end().0,
+        // While a prefix is being burned nothing of the source is copied.
+        None => target_end.max(pair.origin),
+    }
+}
+
+/// Where a source position is on the target; `None` where nothing exact can be said.
+pub fn translate(pair: &Pair, target_end: i64, maps: &Maps, position: i64) -> Option<i64> {
+    match maps.get(&pair.source) {
+        Some(map) => match map.translate(SourceOffset(position)) {
+            Translation::Exact(offset) => Some(offset.0),
+            // Before the copy's beginning its beginning is the next record.
+            Translation::BeforeStart { .. } => Some(map.target_start().0),
+            Translation::NotYetCopied { .. } => None,
+        },
+        None if position > target_end => None,
+        None => Some(position.max(pair.origin)),
+    }
+}

@@ -1,0 +1,266 @@
+//! The account of a cut-over: what was lost, how long it took, what is left to do.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::fact;
+use super::loss::Loss;
+use super::padding::PaddingCost;
+use super::steps::GroupsResult;
+use super::steps::release::Released;
+use crate::state::{CutoverKind, CutoverRecord, CutoverState, StepState};
+
+/// The version of the report's shape.
+pub const REPORT_VERSION: u32 = 1;
+
+/// The account of one plan, as far as it got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this shape.
+    pub version: u32,
+    /// The flow.
+    pub flow: String,
+    /// The plan.
+    pub plan: String,
+    /// `planned` or `unplanned`.
+    pub kind: String,
+    /// `open`, `done`, `aborting` or `aborted`.
+    pub state: CutoverState,
+    /// The new primary's name in the config.
+    pub primary: String,
+    /// What was lost.
+    pub lost: Lost,
+    /// From the first step to the end of the last one.
+    pub seconds: f64,
+    /// The steps.
+    pub steps: Vec<StepReport>,
+    /// The consumer groups; absent where they weren't moved by the plan.
+    pub groups: Option<GroupsResult>,
+    /// Invisible offsets that were written past the fork; absent in a planned failover.
+    pub padding: Option<PaddingCost>,
+    /// What an operator has to do or to know.
+    pub for_the_operator: Vec<String>,
+    /// What clients have to do.
+    pub for_clients: Vec<String>,
+}
+
+/// What was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Whether this was proven by comparing both clusters; else it is a bound.
+    pub is_proven: bool,
+    /// Records.
+    pub records: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// In words.
+    pub text: String,
+    /// By topic, where anything may be.
+    pub topics: std::collections::BTreeMap<String, super::loss::TopicLoss>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Its name.
+    pub step: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// How long it took.
+    pub seconds: f64,
+    /// What came out.
+    pub result: String,
+}
+
+impl Report {
+    /// From the journal.
+    pub fn new(flow: &str, target: &str, record: &CutoverRecord) -> Self {
+        let end_ms = record
+            .steps
+            .iter()
+            .map(|step| step.began_ms + i64::try_from(step.took_ms).unwrap_or(0))
+            .max()
+            .unwrap_or(record.began_ms);
+        let groups: Option<GroupsResult> = fact(record, "groups");
+        Self {
+            version: REPORT_VERSION,
+            flow: flow.to_owned(),
+            plan: record.plan.to_string(),
+            kind: record.kind.word().to_owned(),
+            state: record.state,
+            primary: target.to_owned(),
+            lost: lost(record),
+            seconds: (end_ms - record.began_ms).max(0) as f64 / 1_000.0,
+            steps: record
+                .steps
+                .iter()
+                .map(|step| StepReport {
+                    step: step.step.clone(),
+                    state: step.state,
+                    seconds: step.took_ms as f64 / 1_000.0,
+                    result: step.result.clone(),
+                })
+                .collect(),
+            for_the_operator: for_the_operator(record, groups.as_ref()),
+            groups,
+            padding: fact(record, "padding"),
+            for_clients: for_clients(target),
+        }
+    }
+
+    /// For a person.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = writeln!(
+            text,
+            "{} failover of flow {}: {} (plan {})",
+            self.kind,
+            self.flow,
+            match self.state {
+                CutoverState::Done => "done",
+                CutoverState::Open => "not finished",
+                CutoverState::Aborting => "being undone",
+                CutoverState::Aborted => "undone",
+            },
+            self.plan
+        );
+        for step in &self.steps {
+            let state = match step.state {
+                StepState::Pending => "-",
+                StepState::Doing => "begun",
+                StepState::Done => "done",
+                StepState::Failed => "failed",
+                StepState::Undoing => "undoing",
+                StepState::Undone => "undone",
+            };
+            let line = format!(
+                "  {state:<7} {:<13} {:>7.2} s  {}",
+                step.step, step.seconds, step.result
+            );
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        if matches!(self.state, CutoverState::Aborted | CutoverState::Aborting) {
+            return text;
+        }
+        if self.state == CutoverState::Done {
+            let _ = writeln!(text, "lost: {}", self.lost.text);
+        }
+        for (topic, loss) in &self.lost.topics {
+            let _ = writeln!(
+                text,
+                "  {topic}: up to {} record(s), {} bytes; {} of them were seen on the source",
+                loss.records, loss.bytes, loss.seen_records
+            );
+        }
+        let _ = writeln!(text, "took: {:.2} s", self.seconds);
+        if self.state == CutoverState::Done {
+            let _ = writeln!(text, "primary: {}", self.primary);
+        }
+        for (title, lines) in [
+            ("for you:", &self.for_the_operator),
+            ("for clients:", &self.for_clients),
+        ] {
+            if !lines.is_empty() && self.state == CutoverState::Done {
+                let _ = writeln!(text, "{title}");
+                for line in lines {
+                    let _ = writeln!(text, "  - {line}");
+                }
+            }
+        }
+        text
+    }
+}
+
+fn lost(record: &CutoverRecord) -> Lost {
+    let is_proven = record.kind == CutoverKind::Planned
+        && record
+            .steps
+            .iter()
+            .any(|step| step.step == "forks" && step.state == StepState::Done);
+    let loss: Option<Loss> = fact(record, "loss");
+    let text = match (is_proven, &loss) {
+        (true, _) => "0 records, proven: every log ends on both clusters at the same record".into(),
+        (false, Some(loss)) => loss.in_words(),
+        (false, None) => "not known yet".into(),
+    };
+    let loss = loss.unwrap_or_default();
+    Lost {
+        is_proven,
+        records: loss.records,
+        bytes: loss.bytes,
+        text,
+        topics: loss.topics,
+    }
+}
+
+fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Vec<String> {
+    let mut lines: Vec<String> = fact(record, "warnings").unwrap_or_default();
+    if let Some(groups) = groups {
+        let named = |names: &std::collections::BTreeSet<String>| {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.join(", ")
+        };
+        for (what, names) in [
+            (
+                "groups that were still moving on the source",
+                &groups.moving,
+            ),
+            (
+                "groups with members on the standby, not moved",
+                &groups.active_on_target,
+            ),
+            (
+                "groups with positions of their own on the standby, kept",
+                &groups.kept,
+            ),
+            ("positions beyond the copy, not moved", &groups.beyond),
+        ] {
+            if !names.is_empty() {
+                lines.push(format!("{what}: {}", named(names)));
+            }
+        }
+        lines.extend(groups.failed.iter().cloned());
+    }
+    for aspect in ["configs", "quotas", "acls"] {
+        let released: Option<Released> = fact(record, &format!("released_{aspect}"));
+        lines.extend(released.into_iter().flat_map(|released| released.problems));
+    }
+    lines.extend(fact::<String>(record, "padding_problem"));
+    if let Some(problem) = fact::<String>(record, "source_untold") {
+        lines.push(format!(
+            "the source doesn't know its role yet ({problem}); a running `twinlog run` tells it"
+        ));
+    }
+    if fact::<bool>(record, "owner_was_silent") == Some(true) {
+        lines.push(
+            "the process that copied gave no sign: make sure that it is gone before it wakes up"
+                .to_owned(),
+        );
+    }
+    match record.kind {
+        CutoverKind::Planned if record.fence == "acl" => lines.push(
+            "writers stay denied on the old primary until the failback (or `--abort`)".to_owned(),
+        ),
+        CutoverKind::Planned => {
+            lines.push("keep the producers away from the old primary".to_owned());
+        }
+        CutoverKind::Unplanned => lines.push(
+            "leave `twinlog run` running: when the old primary is back it denies writes there and \
+             counts what was stranded"
+                .to_owned(),
+        ),
+    }
+    lines
+}
+
+fn for_clients(target: &str) -> Vec<String> {
+    vec![
+        format!("point bootstrap.servers at {target} and restart, or let them rebootstrap"),
+        "consumers go on at their group's next record; nothing has to be reset".to_owned(),
+        "transactional producers begin anew (initTransactions): their old transactions are settled"
+            .to_owned(),
+        "Kafka Streams: wipe local state; it is restored from the changelogs".to_owned(),
+    ]
+}

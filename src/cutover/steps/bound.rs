@@ -1,0 +1,69 @@
+//! Bounds what is missing, and refuses when that is more than is accepted.
+
+use crate::cutover::context::{Cutover, Scene};
+use crate::cutover::error::CutoverError;
+use crate::cutover::loss::{self, Bound, Loss, Seen};
+use crate::cutover::options::AcceptedLoss;
+use crate::cutover::pairs::{Pair, copied_end, ends, on_target};
+use crate::state::{EndsRecord, ObservedRecord, keys};
+use crate::telemetry::progress::now_ms;
+use crate::wire::{OffsetSpec, TopicPartition};
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let pairs = it.scene.pairs();
+    let (loss, bounds) = look(&it.scene, &pairs).await?;
+    accept(&loss, it.options.accept_loss)?;
+    let bounds: Vec<(String, i32, Option<u64>)> = bounds
+        .into_iter()
+        .map(|(at, bound)| (at.topic, at.partition, bound.map(Bound::records)))
+        .collect();
+    it.journal.note("loss", &loss);
+    it.journal.note("bounds", &bounds);
+    Ok(loss.in_words())
+}
+
+/// Refuses what isn't accepted.
+pub(in crate::cutover) fn accept(loss: &Loss, accepted: AcceptedLoss) -> Result<(), CutoverError> {
+    if loss.is_accepted(accepted) {
+        return Ok(());
+    }
+    Err(CutoverError::refused(loss.in_words()).with_hint(loss.how_to_accept()))
+}
+
+/// What may be missing by now, of each partition and in all.
+pub(in crate::cutover) async fn look(
+    scene: &Scene,
+    pairs: &[Pair],
+) -> Result<(Loss, Vec<(TopicPartition, Option<Bound>)>), CutoverError> {
+    scene.store.refresh().await?;
+    let flow = &scene.flow.name;
+    let observed: Option<ObservedRecord> = scene.store.get(&keys::observed(flow))?;
+    let age_ms = observed.map(|observed| (now_ms() - observed.at_ms).max(0));
+    let target_ends = ends(&scene.target, &on_target(pairs), OffsetSpec::Latest).await?;
+    let maps = scene.maps(pairs)?;
+    let mut loss = Loss {
+        seconds: age_ms.and_then(|age| u64::try_from(age / 1_000).ok()),
+        ..Loss::default()
+    };
+    let mut bounds = Vec::with_capacity(pairs.len());
+    let mut record: Option<(String, Option<EndsRecord>)> = None;
+    for pair in pairs {
+        let at = &pair.source;
+        if record.as_ref().is_none_or(|(topic, _)| *topic != at.topic) {
+            let key = keys::ends(flow, &at.topic);
+            record = Some((at.topic.clone(), scene.store.get(&key)?));
+        }
+        let ends = record.as_ref().and_then(|(_, record)| record.as_ref());
+        let end = target_ends.get(&pair.target).copied().unwrap_or(0);
+        let seen = Seen {
+            copied: copied_end(pair, end, &maps),
+            observed: loss::observed_end(ends, at.partition),
+            per_second: loss::rate(ends, at.partition),
+        };
+        let bound = age_ms.and_then(|age_ms| loss::bound(seen, age_ms));
+        loss.per_second = loss.per_second.saturating_add(seen.per_second);
+        loss.add(&at.topic, bound, ends.map_or(0, |it| it.record_bytes));
+        bounds.push((at.clone(), bound));
+    }
+    Ok((loss, bounds))
+}

@@ -1,0 +1,58 @@
+//! Keeps writers from the copied topics on the source.
+
+use std::collections::HashSet;
+
+use crate::cutover::context::Cutover;
+use crate::cutover::error::CutoverError;
+use crate::cutover::options::FenceMode;
+use crate::flow::deny;
+use crate::state::{FenceRecord, keys};
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    if it.options.fence == FenceMode::Manual {
+        (it.tell)(
+            "stop every producer of the copied topics on the source now; the command goes on when \
+             nothing is written any more",
+        );
+        return Ok("by the operator".to_owned());
+    }
+    let scene = &it.scene;
+    let names = scene.names();
+    let missing = deny::missing(&scene.source, &names).await?;
+    let key = keys::fence(&scene.flow.name);
+    let mut record: FenceRecord = scene.store.get(&key)?.unwrap_or_default();
+    record.v = 1;
+    record.plan = it.journal.record.plan;
+    record.acls.extend(missing.iter().cloned());
+    record.acls.sort();
+    record.acls.dedup();
+    // Before they are made: what a crash leaves behind is known.
+    scene.store.put(&key, &record).await?;
+    deny::create(&scene.source, &missing).await?;
+    let denied = missing.iter().filter(|acl| acl.deny).count();
+    Ok(format!(
+        "WRITE is denied on {} topic(s), {denied} of them new",
+        names.len()
+    ))
+}
+
+/// Removes what this flow's plans made, on the topics of this one.
+pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
+    let scene = &it.scene;
+    let key = keys::fence(&scene.flow.name);
+    let Some(mut record) = scene.store.get::<FenceRecord>(&key)? else {
+        return Ok("there was none".to_owned());
+    };
+    let topics: HashSet<String> = scene.names().into_iter().collect();
+    let (ours, others): (Vec<_>, Vec<_>) = std::mem::take(&mut record.acls)
+        .into_iter()
+        .partition(|acl| topics.contains(&acl.topic));
+    deny::delete(&scene.source, &ours).await?;
+    if others.is_empty() {
+        scene.store.remove(&key).await?;
+    } else {
+        record.acls = others;
+        scene.store.put(&key, &record).await?;
+    }
+    Ok(format!("{} ACL(s) removed", ours.len()))
+}

@@ -1,0 +1,237 @@
+//! The last barrier for consumer groups: every position on the source is on the target.
+//!
+//! The rules are those of following (`groups`): a group with members on the target refuses our
+//! commit; a position that a real client committed there stays, unless the config says otherwise.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::OnDiverged;
+use crate::cutover::context::{Cutover, Scene};
+use crate::cutover::error::CutoverError;
+use crate::cutover::pairs::{Maps, Offsets, Pair, ends, on_target, translate};
+use crate::state::{GroupPositions, keys};
+use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition, WireError};
+
+/// Between two looks at the source's positions.
+const APART: Duration = Duration::from_millis(250);
+/// Groups that move on for longer are named: their consumers still run on the source.
+const LOOKS_FOR: Duration = Duration::from_secs(2);
+
+/// What became of the groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GroupsResult {
+    /// Groups with a position in the topics that are cut over.
+    pub groups: usize,
+    /// Their positions.
+    pub positions: usize,
+    /// Positions that were moved now; the others were there already.
+    pub moved: usize,
+    /// Groups that still moved on the source.
+    pub moving: BTreeSet<String>,
+    /// Groups with members on the target, which can't be moved.
+    pub active_on_target: BTreeSet<String>,
+    /// Groups with positions that a client committed on the target.
+    pub kept: BTreeSet<String>,
+    /// Positions beyond the end of the copy.
+    pub beyond: BTreeSet<String>,
+    /// What failed otherwise, a line each.
+    pub failed: Vec<String>,
+}
+
+type Positions = HashMap<String, HashMap<TopicPartition, GroupOffset>>;
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let scene = &it.scene;
+    scene.store.refresh().await?;
+    let pairs = scene.pairs();
+    let place = Place::look(scene, &pairs).await?;
+    let by_source: HashMap<&TopicPartition, &Pair> =
+        pairs.iter().map(|pair| (&pair.source, pair)).collect();
+    let mut result = GroupsResult::default();
+    let began = Instant::now();
+    let mut before: Option<Positions> = None;
+    loop {
+        let names = names(scene).await?;
+        let now = positions(&scene.source, &names, |at| by_source.contains_key(at)).await?;
+        result.groups = now.values().filter(|it| !it.is_empty()).count();
+        result.positions = now.values().map(HashMap::len).sum();
+        bring(scene, &place, &by_source, &now, &mut result).await?;
+        let moving: BTreeSet<String> = match &before {
+            None => names.into_iter().collect(),
+            Some(before) => now
+                .iter()
+                .filter(|(group, positions)| before.get(*group) != Some(*positions))
+                .map(|(group, _)| group.clone())
+                .collect(),
+        };
+        let is_settled = before.is_some() && moving.is_empty();
+        if is_settled || result.positions == 0 || began.elapsed() >= LOOKS_FOR {
+            if before.is_some() {
+                result.moving = moving;
+            }
+            break;
+        }
+        before = Some(now);
+        tokio::time::sleep(APART).await;
+    }
+    let text = format!(
+        "{} group(s) with {} position(s), {} of them moved now",
+        result.groups, result.positions, result.moved
+    );
+    it.journal.note("groups", &result);
+    Ok(text)
+}
+
+/// The consumer groups that the flow follows.
+async fn names(scene: &Scene) -> Result<Vec<String>, CutoverError> {
+    if scene.flow.groups.include().is_empty() {
+        return Ok(Vec::new());
+    }
+    let listed = wire::list_groups(&scene.source).await?;
+    let followed = listed.into_iter().filter(|group| {
+        group.group_type != "share"
+            && matches!(group.protocol_type.as_str(), "" | "consumer")
+            && scene.flow.groups.matches(&group.group_id)
+    });
+    Ok(followed.map(|group| group.group_id).collect())
+}
+
+async fn positions(
+    cluster: &wire::Cluster,
+    groups: &[String],
+    is_wanted: impl Fn(&TopicPartition) -> bool,
+) -> Result<Positions, WireError> {
+    let mut all = Positions::new();
+    for (group, answer) in wire::fetch_group_offsets(cluster, groups).await {
+        let mut positions = answer?;
+        positions.retain(|at, _| is_wanted(at));
+        all.insert(group, positions);
+    }
+    Ok(all)
+}
+
+/// Where positions are on the target.
+struct Place {
+    starts: Offsets,
+    ends: Offsets,
+    maps: Maps,
+}
+
+impl Place {
+    async fn look(scene: &Scene, pairs: &[Pair]) -> Result<Self, CutoverError> {
+        let targets = on_target(pairs);
+        let (starts, ends) = tokio::try_join!(
+            ends(&scene.target, &targets, OffsetSpec::Earliest),
+            ends(&scene.target, &targets, OffsetSpec::Latest),
+        )?;
+        let maps = scene.maps(pairs)?;
+        Ok(Self { starts, ends, maps })
+    }
+
+    fn of(&self, pair: &Pair, position: i64) -> Option<i64> {
+        let end = self.ends.get(&pair.target).copied()?;
+        let start = self.starts.get(&pair.target).copied()?;
+        Some(translate(pair, end, &self.maps, position)?.max(start))
+    }
+}
+
+/// Commits what differs on the target.
+async fn bring(
+    scene: &Scene,
+    place: &Place,
+    by_source: &HashMap<&TopicPartition, &Pair>,
+    now: &Positions,
+    result: &mut GroupsResult,
+) -> Result<(), CutoverError> {
+    let groups: Vec<String> = now.keys().cloned().collect();
+    let on_target = positions(&scene.target, &groups, |_| true).await?;
+    let overwrites = scene.flow.group_rules.on_diverged == OnDiverged::Follow;
+    let mut commits: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = HashMap::new();
+    let mut remember: Vec<(String, GroupPositions)> = Vec::new();
+    for (group, positions) in now {
+        let key = keys::group(&scene.flow.name, group);
+        let mut record: GroupPositions = scene.store.get(&key)?.unwrap_or_default();
+        let known = on_target.get(group);
+        let mut wanted = BTreeMap::new();
+        for (at, position) in positions {
+            let Some(pair) = by_source.get(at) else {
+                continue;
+            };
+            let Some(offset) = place.of(pair, position.offset) else {
+                result.beyond.insert(format!("{group} {at}"));
+                continue;
+            };
+            let there = known.and_then(|known| known.get(&pair.target));
+            if there.is_some_and(|there| there.offset == offset) {
+                continue;
+            }
+            let ours = remembered(&record, at);
+            let is_foreign =
+                there.is_some_and(|there| there.leader_epoch >= 0 && Some(there.offset) != ours);
+            if is_foreign && !overwrites {
+                result.kept.insert(group.clone());
+                continue;
+            }
+            let commit = GroupOffset {
+                offset,
+                // The epoch of one cluster means nothing on another.
+                leader_epoch: -1,
+                metadata: position.metadata.clone(),
+            };
+            wanted.insert(pair.target.clone(), commit);
+            note(&mut record, at, position.offset, offset);
+        }
+        if !wanted.is_empty() {
+            record.v = 1;
+            remember.push((key, record));
+            commits.insert(group.clone(), wanted);
+        }
+    }
+    // Before they are committed: else a restart would take them for somebody else's.
+    scene.store.put_all(&remember).await?;
+    for (group, answers) in wire::commit_group_offsets(&scene.target, &commits).await {
+        for (at, answer) in answers {
+            match answer {
+                Ok(()) => result.moved += 1,
+                Err(error) if is_active(&error) => {
+                    result.active_on_target.insert(group.clone());
+                }
+                Err(error) => result.failed.push(format!("{group} {at}: {error}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remembered(record: &GroupPositions, at: &TopicPartition) -> Option<i64> {
+    let positions = record.topics.get(&at.topic)?;
+    let found = positions
+        .iter()
+        .find(|(number, _, _)| *number == at.partition)?;
+    Some(found.2)
+}
+
+fn note(record: &mut GroupPositions, at: &TopicPartition, source: i64, target: i64) {
+    let positions = record.topics.entry(at.topic.clone()).or_default();
+    positions.retain(|(number, _, _)| *number != at.partition);
+    positions.push((at.partition, source, target));
+}
+
+/// The answers of a coordinator whose group has members.
+fn is_active(error: &WireError) -> bool {
+    use wire::ResponseError as E;
+    matches!(
+        error.server_code(),
+        Some(
+            E::UnknownMemberId
+                | E::IllegalGeneration
+                | E::RebalanceInProgress
+                | E::FencedInstanceId
+                | E::StaleMemberEpoch
+                | E::FencedMemberEpoch
+        )
+    )
+}

@@ -1,0 +1,158 @@
+//! The steps of a plan, one file each. Every one can be done twice, and undone.
+
+mod bound;
+mod drain;
+mod fence;
+mod forks;
+mod groups;
+mod pad;
+mod promote;
+mod prove;
+pub mod release;
+mod stop;
+
+pub(super) use bound::look as bound_now;
+pub use groups::GroupsResult;
+
+use super::context::Cutover;
+use super::error::CutoverError;
+use crate::state::CutoverKind;
+
+/// A step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Writers are kept from the source.
+    Fence,
+    /// Nothing is written any more.
+    Prove,
+    /// The copy reaches the source's ends.
+    Drain,
+    /// Nobody copies any more.
+    Stop,
+    /// Groups are where they were.
+    Groups,
+    /// How much is missing is within what is accepted.
+    Bound,
+    /// Where the logs part is recorded.
+    Forks,
+    /// Offsets that the old primary may have are passed.
+    Pad,
+    /// What was held for this moment is applied.
+    Release,
+    /// The target is the primary.
+    Promote,
+}
+
+/// All steps.
+const ALL: [Step; 10] = [
+    Step::Fence,
+    Step::Prove,
+    Step::Drain,
+    Step::Stop,
+    Step::Groups,
+    Step::Bound,
+    Step::Forks,
+    Step::Pad,
+    Step::Release,
+    Step::Promote,
+];
+
+impl Step {
+    /// The steps of a kind of plan. Groups come after the stop: nobody else commits for them then,
+    /// and maps are stored to their last offset.
+    pub fn of(kind: CutoverKind) -> &'static [Self] {
+        match kind {
+            CutoverKind::Planned => &[
+                Self::Fence,
+                Self::Prove,
+                Self::Drain,
+                Self::Stop,
+                Self::Groups,
+                Self::Forks,
+                Self::Release,
+                Self::Promote,
+            ],
+            CutoverKind::Unplanned => &[
+                Self::Stop,
+                Self::Bound,
+                Self::Forks,
+                Self::Pad,
+                Self::Release,
+                Self::Promote,
+            ],
+        }
+    }
+
+    /// Its name in the journal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fence => "fence",
+            Self::Prove => "prove",
+            Self::Drain => "drain",
+            Self::Stop => "stop_copying",
+            Self::Groups => "groups",
+            Self::Bound => "bound_loss",
+            Self::Forks => "forks",
+            Self::Pad => "pad",
+            Self::Release => "release",
+            Self::Promote => "promote",
+        }
+    }
+
+    /// The step of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.into_iter().find(|step| step.name() == name)
+    }
+
+    /// What it does, for the plan.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Fence => "keep writers from the source's topics",
+            Self::Prove => "prove that nothing is written there any more",
+            Self::Drain => "copy the rest",
+            Self::Stop => "stop copying",
+            Self::Groups => "bring every group to its next record",
+            Self::Bound => "bound what is missing",
+            Self::Forks => "record where the logs part",
+            Self::Pad => "pass the offsets that the old primary may have",
+            Self::Release => "apply what was held for this moment: ACLs, quotas, configs",
+            Self::Promote => "make the target the primary",
+        }
+    }
+
+    /// Does it; done twice it is done once. What came out, in a line.
+    ///
+    /// # Errors
+    /// When it isn't done; it may be done in part.
+    pub async fn apply(self, it: &mut Cutover) -> Result<String, CutoverError> {
+        match self {
+            Self::Fence => fence::apply(it).await,
+            Self::Prove => prove::apply(it).await,
+            Self::Drain => drain::apply(it).await,
+            Self::Stop => stop::apply(it).await,
+            Self::Groups => groups::apply(it).await,
+            Self::Bound => bound::apply(it).await,
+            Self::Forks => forks::apply(it).await,
+            Self::Pad => pad::apply(it).await,
+            Self::Release => release::apply(it).await,
+            Self::Promote => promote::apply(it).await,
+        }
+    }
+
+    /// Undoes it, as far as it was done.
+    ///
+    /// # Errors
+    /// When it isn't undone, or can't be.
+    pub async fn undo(self, it: &mut Cutover) -> Result<String, CutoverError> {
+        match self {
+            Self::Fence => fence::undo(it).await,
+            Self::Stop => stop::undo(it).await,
+            Self::Forks => forks::undo(it).await,
+            Self::Pad => pad::undo(it),
+            Self::Release => release::undo(it).await,
+            Self::Promote => promote::undo(it).await,
+            // They change nothing, or nothing that copying on doesn't mend.
+            Self::Prove | Self::Drain | Self::Groups | Self::Bound => Ok(String::new()),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Makes the target the primary, and says so on both clusters.
+
+use std::time::Duration;
+
+use crate::cutover::context::Cutover;
+use crate::cutover::error::CutoverError;
+use crate::flow::restrain;
+use crate::state::{CutoverKind, Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
+use crate::telemetry::progress::now_ms;
+
+/// How long the source may take to take note.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let scene = &it.scene;
+    let key = keys::role(&scene.flow.name);
+    scene.store.refresh().await?;
+    let now: RoleRecord = scene
+        .store
+        .get(&key)?
+        .ok_or_else(|| CutoverError::failed(format!("{key} is missing")))?;
+    let role = if now.primary == Primary::Target && now.plan == it.journal.record.plan {
+        now
+    } else {
+        RoleRecord {
+            primary: Primary::Target,
+            epoch: now.epoch + 1,
+            since_ms: now_ms(),
+            ..now
+        }
+    };
+    scene.store.put(&key, &role).await?;
+    let mut text = format!("{} is the primary", scene.target.name());
+    if it.journal.record.kind == CutoverKind::Planned {
+        match tell_source(it, &role).await {
+            Ok(()) => text.push_str(", and both clusters know it"),
+            Err(problem) => {
+                it.journal.note("source_untold", &problem);
+                text.push_str("; the source could not be told");
+            }
+        }
+    }
+    Ok(text)
+}
+
+async fn tell_source(it: &Cutover, role: &RoleRecord) -> Result<(), String> {
+    let scene = &it.scene;
+    let told = async {
+        let store = StateStore::open(&scene.source, &scene.flow.name).await?;
+        restrain::tell(&store, &scene.flow.name, role).await?;
+        Ok::<_, StateError>(())
+    };
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// The copy stays stopped; the step before lets it go on.
+pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
+    let scene = &it.scene;
+    let key = keys::role(&scene.flow.name);
+    let Some(now) = scene.store.get::<RoleRecord>(&key)? else {
+        return Ok(String::new());
+    };
+    if now.primary != Primary::Target || now.plan != it.journal.record.plan {
+        return Ok(String::new());
+    }
+    let back = RoleRecord {
+        primary: Primary::Promoting,
+        epoch: now.epoch + 1,
+        since_ms: now_ms(),
+        ..now
+    };
+    scene.store.put(&key, &back).await?;
+    let source = RoleRecord {
+        primary: Primary::Source,
+        topics: TopicSet::All,
+        ..back
+    };
+    if let Err(problem) = tell_source(it, &source).await {
+        (it.tell)(&format!("the source could not be told: {problem}"));
+    }
+    Ok(format!("{} is no longer the primary", scene.target.name()))
+}

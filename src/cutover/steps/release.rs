@@ -1,0 +1,176 @@
+//! Applies what was held for this moment, one aspect each.
+//!
+//! Each aspect of the metadata keeps what it holds in the state topic, so this works with the
+//! source gone. The order is configs, quotas, ACLs: clients are let in last. What can't be applied
+//! is for the operator; a standby that takes most clients is better than none.
+
+use std::collections::BTreeSet;
+
+use crate::cutover::context::{Cutover, Scene};
+use crate::cutover::error::CutoverError;
+use crate::metadata::acls::{self, Change, ReleasePlan, Which};
+use crate::metadata::quotas;
+use crate::state::{HeldConfigs, TopicSet, keys};
+use crate::wire::{self, TopicChanges};
+
+/// Topics in one request.
+const AT_ONCE: usize = 100;
+
+/// What became of one aspect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Released {
+    /// How many things were applied (or taken back).
+    pub count: u64,
+    /// What couldn't be, a line each: for the operator.
+    pub problems: Vec<String>,
+}
+
+impl Released {
+    fn in_words(&self, noun: &str) -> String {
+        match self.problems.len() {
+            0 => format!("{} {noun}(s)", self.count),
+            failed => format!("{} {noun}(s) ({failed} failed)", self.count),
+        }
+    }
+}
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let scene = &it.scene;
+    scene.store.refresh().await?;
+    let is_whole = it.journal.record.topics == TopicSet::All;
+    let configs = configs(scene).await?;
+    let quotas = quotas(scene, is_whole, Change::Release).await?;
+    let acls = acls(scene, is_whole, Change::Release).await?;
+    let text = format!(
+        "{}, {}, {}",
+        configs.in_words("topic config"),
+        quotas.in_words("quota"),
+        acls.in_words("ACL")
+    );
+    let all = [("configs", configs), ("quotas", quotas), ("acls", acls)];
+    for (aspect, released) in all {
+        it.journal.note(&format!("released_{aspect}"), &released);
+    }
+    Ok(text)
+}
+
+/// Topic configs need no undoing: the flow that copies again sets what a mirror must have.
+pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
+    let scene = &it.scene;
+    scene.store.refresh().await?;
+    let is_whole = it.journal.record.topics == TopicSet::All;
+    let acls = acls(scene, is_whole, Change::Withdraw).await?;
+    let quotas = quotas(scene, is_whole, Change::Withdraw).await?;
+    for problem in acls.problems.iter().chain(&quotas.problems) {
+        (it.tell)(problem);
+    }
+    Ok(format!(
+        "{} and {} are held again",
+        acls.in_words("ACL"),
+        quotas.in_words("quota")
+    ))
+}
+
+/// Sets what the source's topics have and a mirror must not.
+async fn configs(scene: &Scene) -> Result<Released, CutoverError> {
+    let mut released = Released::default();
+    let mut changes = Vec::new();
+    for topic in &scene.topics {
+        let key = keys::held_configs(&scene.flow.name, &topic.name);
+        let held: Option<HeldConfigs> = scene.store.get(&key)?;
+        if let Some(held) = held.filter(|held| !held.values.is_empty()) {
+            changes.push(TopicChanges {
+                topic: topic.record.target_topic.clone(),
+                changes: held.values,
+            });
+        }
+    }
+    for chunk in changes.chunks(AT_ONCE) {
+        let outcomes = wire::alter_topic_configs(&scene.target, chunk).await?;
+        for (change, outcome) in chunk.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => released.count += 1,
+                Err(error) => {
+                    let problem = format!("topic {}: configs not set: {error}", change.topic);
+                    released.problems.push(problem);
+                }
+            }
+        }
+    }
+    Ok(released)
+}
+
+/// Quotas are of users and clients, not of topics: they wait for the whole flow.
+async fn quotas(scene: &Scene, is_whole: bool, change: Change) -> Result<Released, CutoverError> {
+    let mut released = Released::default();
+    if !is_whole || !scene.flow.metadata.quotas {
+        return Ok(released);
+    }
+    let (target, store, flow) = (&scene.target, &scene.store, &scene.flow.name);
+    let outcomes = match change {
+        Change::Release => quotas::release(target, store, flow).await,
+        Change::Withdraw => quotas::withdraw(target, store, flow).await,
+    };
+    match outcomes {
+        Ok(outcomes) => {
+            for (quota, outcome) in outcomes {
+                match outcome {
+                    Ok(()) => released.count += 1,
+                    Err(error) => {
+                        let problem = format!("quota {} of {}: {error}", quota.key, quota.entity);
+                        released.problems.push(problem);
+                    }
+                }
+            }
+        }
+        Err(error) => released.problems.push(format!("quotas: {error}")),
+    }
+    Ok(released)
+}
+
+async fn acls(scene: &Scene, is_whole: bool, change: Change) -> Result<Released, CutoverError> {
+    let mut released = Released::default();
+    if !scene.flow.metadata.acls.enabled {
+        return Ok(released);
+    }
+    let (target, store, flow) = (&scene.target, &scene.store, &scene.flow.name);
+    let which = if is_whole {
+        Which::Everything
+    } else {
+        let names: Vec<String> = scene
+            .topics
+            .iter()
+            .map(|topic| topic.record.target_topic.clone())
+            .collect();
+        // A topic about which nothing is held is an error of a release.
+        let held = acls::held(store, flow)?;
+        let about: BTreeSet<String> = names
+            .into_iter()
+            .filter(|name| {
+                let name = std::slice::from_ref(name);
+                held.iter().any(|acl| acl.topic_is_one_of(name))
+            })
+            .collect();
+        if about.is_empty() {
+            return Ok(released);
+        }
+        Which::Topics(about)
+    };
+    let done = match ReleasePlan::new(target, store, flow, change, &which).await {
+        Ok(plan) => plan.apply(target, store).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(done) => {
+            released.count = done.done;
+            let failed = done.failed.into_iter();
+            released
+                .problems
+                .extend(failed.map(|failure| format!("{}: {}", failure.acl, failure.message)));
+        }
+        Err(acls::ReleaseError::Wire(error))
+            if error.server_code() == Some(wire::ResponseError::SecurityDisabled) => {}
+        Err(error) => released.problems.push(format!("ACLs: {error}")),
+    }
+    Ok(released)
+}

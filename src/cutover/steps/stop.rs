@@ -1,0 +1,162 @@
+//! Stops the copy: the role says so, whoever runs the flow sees it and ends in order.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::cutover::context::Cutover;
+use crate::cutover::error::CutoverError;
+use crate::cutover::pairs::{ends, on_target};
+use crate::flow::claim;
+use crate::state::{Claim, Primary, RoleRecord, TopicSet, keys};
+use crate::telemetry::progress::now_ms;
+use crate::wire::OffsetSpec;
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// What a process that is gone had sent is appended within this.
+const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// How the copying process ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// There was none, or it gave the claim back.
+    InOrder,
+    /// It is gone.
+    Gone,
+    /// It said nothing.
+    Silent,
+}
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let plan = it.journal.record.plan;
+    let role = promoting(it)?;
+    it.scene
+        .store
+        .put(&keys::role(&it.scene.flow.name), &role)
+        .await?;
+    if let Some(runner) = it.runner.take() {
+        runner.stop().await;
+    }
+    let ended = await_end(it, plan).await?;
+    if ended != Ended::InOrder {
+        // Whoever still lives sees another owner and stops.
+        take_claim(it, plan).await?;
+        settle(it).await?;
+    }
+    let result = match ended {
+        Ended::InOrder => "the copying process has ended in order",
+        Ended::Gone => "the copying process is gone",
+        Ended::Silent => "the copying process gave no sign and has lost its claim",
+    };
+    it.journal
+        .note("owner_was_silent", &(ended == Ended::Silent));
+    Ok(result.to_owned())
+}
+
+/// The role that stops the copy of this plan's topics, and of those that were stopped before.
+fn promoting(it: &Cutover) -> Result<RoleRecord, CutoverError> {
+    let record = &it.journal.record;
+    let before = record.role_before.as_ref();
+    let stopped = before.and_then(RoleRecord::not_copied);
+    let topics = match stopped {
+        Some(stopped) => stopped.and(&record.topics),
+        None => record.topics.clone(),
+    };
+    Ok(RoleRecord {
+        v: 1,
+        primary: Primary::Promoting,
+        topics,
+        epoch: before.map_or(0, |role| role.epoch),
+        plan: record.plan,
+        since_ms: now_ms(),
+        source_cluster_id: it
+            .scene
+            .source
+            .cached()
+            .cluster_id
+            .clone()
+            .or_else(|| before.and_then(|role| role.source_cluster_id.clone())),
+        target_cluster_id: it.scene.target.cached().cluster_id.clone(),
+    })
+}
+
+async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
+    let scene = &it.scene;
+    let key = keys::claim(&scene.flow.name);
+    let deadline = Instant::now() + claim::TAKEOVER_WAIT;
+    loop {
+        scene.store.refresh().await?;
+        match scene.store.get::<Claim>(&key)? {
+            None => return Ok(Ended::InOrder),
+            Some(claim) if claim.released || claim.role_plan == Some(plan) => {
+                return Ok(Ended::InOrder);
+            }
+            Some(claim) if !claim::may_run(&claim) => return Ok(Ended::Gone),
+            Some(_) if Instant::now() >= deadline => return Ok(Ended::Silent),
+            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
+    let claim = Claim {
+        v: 1,
+        owner: Uuid::from_u128(rand::random::<u128>()),
+        host: claim::host(),
+        pid: std::process::id(),
+        claimed_at_ms: now_ms(),
+        // We don't copy: nobody has to wait for us.
+        released: true,
+        role_plan: Some(plan),
+    };
+    let key = keys::claim(&it.scene.flow.name);
+    Ok(it.scene.store.put(&key, &claim).await?)
+}
+
+/// Waits until the target's ends stand still.
+async fn settle(it: &Cutover) -> Result<(), CutoverError> {
+    let partitions = on_target(&it.scene.pairs());
+    let deadline = Instant::now() + SETTLE_MAX;
+    let mut before = ends(&it.scene.target, &partitions, OffsetSpec::Latest).await?;
+    loop {
+        tokio::time::sleep(SETTLE).await;
+        let now = ends(&it.scene.target, &partitions, OffsetSpec::Latest).await?;
+        if now == before {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(CutoverError::failed(
+                "somebody goes on writing to the copies on the target",
+            )
+            .with_hint("end the Twinlog that still copies, and run this again"));
+        }
+        before = now;
+    }
+}
+
+/// Lets the flow copy again what it copied before.
+pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
+    let record = &it.journal.record;
+    let key = keys::role(&it.scene.flow.name);
+    let now: Option<RoleRecord> = it.scene.store.get(&key)?;
+    let role = match &record.role_before {
+        Some(before) => RoleRecord {
+            epoch: now.map_or(before.epoch, |now| now.epoch),
+            ..before.clone()
+        },
+        None => RoleRecord {
+            v: 1,
+            primary: Primary::Source,
+            topics: TopicSet::All,
+            epoch: now.map_or(0, |now| now.epoch),
+            plan: record.plan,
+            since_ms: now_ms(),
+            source_cluster_id: it.scene.source.cached().cluster_id.clone(),
+            target_cluster_id: it.scene.target.cached().cluster_id.clone(),
+        },
+    };
+    it.scene.store.put(&key, &role).await?;
+    Ok("the flow may copy again".to_owned())
+}

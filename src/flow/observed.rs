@@ -1,0 +1,197 @@
+//! What was last seen of the source, kept on the target: all that tells, once the source is gone,
+//! how much may be missing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::shared::Flow;
+use crate::state::{EndsRecord, ObservedRecord, keys};
+use crate::telemetry::progress::{FlowState, PartitionState, now_ms};
+
+/// How often ends are looked at; written only where they changed.
+const EVERY: Duration = Duration::from_secs(2);
+/// The first look: before it nothing is known.
+const FIRST: Duration = Duration::from_secs(1);
+/// How often it is written that the source was seen, while nothing moves.
+const SEEN_EVERY: Duration = Duration::from_secs(10);
+/// Of a rate that falls, this much stays from one look to the next: producers pause.
+const RATE_KEPT: f64 = 0.7;
+/// A rate below this is none.
+const RATE_MIN: f64 = 0.5;
+
+/// What the last look saw of a topic.
+#[derive(Default)]
+struct Last {
+    at: Option<Instant>,
+    ends: Vec<i64>,
+    rates: Vec<f64>,
+    written: Option<EndsRecord>,
+}
+
+/// Writes the source's ends until cancelled.
+pub async fn keep_ends(flow: Arc<Flow>, cancel: CancellationToken) {
+    let mut topics: HashMap<Arc<str>, Last> = HashMap::new();
+    let mut written_at: Option<Instant> = None;
+    // When the source was seen last, by the clock.
+    let mut seen_at_ms: Option<i64> = None;
+    let mut pause = FIRST;
+    while cancel
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
+        pause = EVERY;
+        let is_seen = flow.progress.state() == FlowState::Running;
+        // Once more when the source is gone: what the copy saw of it until its last moment.
+        let Some(at_ms) = (if is_seen {
+            Some(now_ms())
+        } else {
+            seen_at_ms.take()
+        }) else {
+            continue;
+        };
+        if is_seen {
+            seen_at_ms = Some(at_ms);
+        }
+        let changed = look(&flow, &mut topics);
+        let is_due = written_at.is_none_or(|at| at.elapsed() >= SEEN_EVERY);
+        if changed.is_empty() && is_seen && !is_due {
+            continue;
+        }
+        let key = keys::observed(&flow.config.name);
+        let written = match flow.store.put_all(&changed).await {
+            Ok(()) => flow.store.put(&key, &ObservedRecord { v: 1, at_ms }).await,
+            error => error,
+        };
+        match written {
+            Ok(()) => written_at = Some(Instant::now()),
+            Err(error) => tracing::debug!(%error, "the source's ends could not be stored"),
+        }
+    }
+}
+
+fn look(flow: &Flow, topics: &mut HashMap<Arc<str>, Last>) -> Vec<(String, EndsRecord)> {
+    let mut now: HashMap<Arc<str>, EndsRecord> = HashMap::new();
+    let mut sizes: HashMap<Arc<str>, (u64, u64)> = HashMap::new();
+    for entry in &flow.progress.partitions {
+        let (topic, partition) = entry.key();
+        let progress = entry.value();
+        let Ok(index) = usize::try_from(*partition) else {
+            continue;
+        };
+        let record = now.entry(topic.clone()).or_default();
+        if record.ends.len() <= index {
+            record.ends.resize(index + 1, -1);
+            // Until two looks tell better, what the data path has measured.
+            record.per_second.resize(index + 1, 0);
+        }
+        record.per_second[index] = progress.rates().growth_per_second.max(0.0).ceil() as u64;
+        record.ends[index] = progress.source_high_watermark.load(Ordering::Relaxed);
+        if let (PartitionState::Stopped { reason, .. }, _) = progress.state() {
+            record.stopped.insert(*partition, reason.to_owned());
+        }
+        let size = sizes.entry(topic.clone()).or_default();
+        size.0 += progress.bytes.load(Ordering::Relaxed);
+        size.1 += progress.records.load(Ordering::Relaxed);
+    }
+    topics.retain(|topic, _| now.contains_key(topic));
+    let at = Instant::now();
+    let mut changed = Vec::new();
+    for (topic, mut record) in now {
+        let last = topics.entry(topic.clone()).or_default();
+        last.rates = match last.at {
+            None => record.per_second.iter().map(|rate| *rate as f64).collect(),
+            Some(then) => {
+                let seconds = (at - then).as_secs_f64();
+                rates(&last.ends, &last.rates, &record.ends, seconds)
+            }
+        };
+        last.ends.clone_from(&record.ends);
+        last.at = Some(at);
+        record.v = 1;
+        record.at_ms = now_ms();
+        record.per_second = last.rates.iter().map(|rate| rate.ceil() as u64).collect();
+        if let Some((bytes, records)) = sizes.get(&topic) {
+            record.record_bytes = bytes / records.max(&1);
+        }
+        if last.written.as_ref().is_none_or(|it| differs(it, &record)) {
+            last.written = Some(record.clone());
+            changed.push((keys::ends(&flow.config.name, &topic), record));
+        }
+    }
+    changed
+}
+
+/// Records per second of each partition. A rate rises at once and falls slowly.
+fn rates(before: &[i64], rates: &[f64], now: &[i64], seconds: f64) -> Vec<f64> {
+    now.iter()
+        .enumerate()
+        .map(|(index, end)| {
+            let kept = rates.get(index).map_or(0.0, |rate| rate * RATE_KEPT);
+            let rate = match before.get(index) {
+                Some(before) if *before >= 0 && seconds > 0.0 => {
+                    (end - before).max(0) as f64 / seconds
+                }
+                _ => 0.0,
+            };
+            let rate = rate.max(kept);
+            if rate < RATE_MIN { 0.0 } else { rate }
+        })
+        .collect()
+}
+
+/// Whether anything but the time and the mean size is another.
+fn differs(before: &EndsRecord, now: &EndsRecord) -> bool {
+    let parts = |it: &EndsRecord| -> (Vec<i64>, Vec<u64>, BTreeMap<i32, String>) {
+        (it.ends.clone(), it.per_second.clone(), it.stopped.clone())
+    };
+    parts(before) != parts(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_rises_at_once_and_falls_to_nothing() {
+        assert_eq!(rates(&[], &[], &[5], 2.0), [0.0], "a new partition");
+        let mut rate = rates(&[100], &[0.0], &[300], 2.0);
+        assert_eq!(rate, [100.0]);
+        let mut looks = 0;
+        while rate != [0.0] {
+            rate = rates(&[300], &rate, &[300], 2.0);
+            looks += 1;
+            assert!(looks < 30, "a quiet topic must become silent: {rate:?}");
+        }
+        assert!(looks > 3, "a pause of a producer isn't its end");
+        assert_eq!(rates(&[-1], &[0.0], &[300], 2.0), [0.0], "unknown");
+        assert_eq!(rates(&[9], &[0.0], &[3], 2.0), [0.0], "cut");
+    }
+
+    #[test]
+    fn what_stands_still_is_not_written_again() {
+        let before = EndsRecord {
+            v: 1,
+            at_ms: 1,
+            ends: vec![7],
+            per_second: vec![0],
+            record_bytes: 10,
+            ..EndsRecord::default()
+        };
+        let later = EndsRecord {
+            at_ms: 2,
+            record_bytes: 11,
+            ..before.clone()
+        };
+        assert!(!differs(&before, &later));
+        let moved = EndsRecord {
+            ends: vec![8],
+            ..later
+        };
+        assert!(differs(&before, &moved));
+    }
+}

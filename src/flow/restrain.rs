@@ -1,0 +1,250 @@
+//! The old primary after a failover: told who is the primary, fenced, and measured.
+//!
+//! It may be gone for days. Until it answers nothing can be done; from then on, again and again:
+//! its own state gets the role, its writers are kept away, and what it has beyond the fork is
+//! counted.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::deny;
+use crate::state::{
+    FenceRecord, ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet,
+    keys,
+};
+use crate::telemetry::role::{Orphans, RoleStatus};
+use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+
+/// How long the old primary may take to answer one round of questions.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// More partitions with orphans are counted, not listed.
+const LISTED_MAX: usize = 100;
+
+/// Looks after the old primary.
+pub struct Restrain {
+    flow: String,
+    source: Cluster,
+    /// Its state topic, once it answered.
+    told: Option<StateStore>,
+    status: RoleStatus,
+}
+
+impl Restrain {
+    /// Of this flow.
+    pub fn new(flow: &str, source: &Cluster) -> Self {
+        Self {
+            flow: flow.to_owned(),
+            source: source.clone(),
+            told: None,
+            status: RoleStatus::default(),
+        }
+    }
+
+    /// One round. `store` is the state on the new primary.
+    pub async fn pass(&mut self, store: &StateStore, role: &RoleRecord) -> RoleStatus {
+        self.status.primary = role.primary.word().to_owned();
+        self.status.since_ms = role.since_ms;
+        self.status.epoch = role.epoch;
+        self.status.plan = role.plan.to_string();
+        self.status.topics = match &role.topics {
+            TopicSet::All => None,
+            TopicSet::List(topics) => Some(topics.iter().cloned().collect()),
+        };
+        if self.status.old_primary.is_empty() {
+            self.status.old_primary = "away".to_owned();
+        }
+        if role.primary == Primary::Target {
+            let round = tokio::time::timeout(PATIENCE, self.round(store, role)).await;
+            match round {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(flow = %self.flow, %error, "the old primary"),
+                Err(_) => self.status.old_primary = "away".to_owned(),
+            }
+        }
+        self.status.clone()
+    }
+
+    async fn round(&mut self, store: &StateStore, role: &RoleRecord) -> Result<(), StateError> {
+        if let Err(error) = self.source.metadata(None).await {
+            self.status.old_primary = "away".to_owned();
+            return Err(error.into());
+        }
+        let forks = forks(store, &self.flow, &role.topics)?;
+        // First of all: no new orphans.
+        self.fence(store, role, forks.keys().cloned().collect())
+            .await?;
+        self.tell(role).await;
+        self.measure(store, role, &forks).await
+    }
+
+    async fn fence(
+        &mut self,
+        store: &StateStore,
+        role: &RoleRecord,
+        topics: Vec<String>,
+    ) -> Result<(), StateError> {
+        let present = self.source.cached();
+        let topics: Vec<String> = topics
+            .into_iter()
+            .filter(|topic| present.topics.contains_key(topic))
+            .collect();
+        let key = keys::fence(&self.flow);
+        let fenced = async {
+            let missing = deny::missing(&self.source, &topics).await?;
+            if missing.is_empty() {
+                return Ok(0);
+            }
+            let mut record: FenceRecord = store.get(&key)?.unwrap_or_default();
+            record.v = 1;
+            record.plan = role.plan;
+            record.acls.extend(missing.iter().cloned());
+            record.acls.sort();
+            record.acls.dedup();
+            store.put(&key, &record).await?;
+            deny::create(&self.source, &missing).await?;
+            Ok::<_, FenceError>(missing.len())
+        };
+        match fenced.await {
+            Ok(made) => {
+                if made > 0 {
+                    tracing::warn!(
+                        flow = %self.flow,
+                        acls = made,
+                        "the old primary is back: its writers are refused from now on (DENY WRITE)"
+                    );
+                }
+                self.status.old_primary = "fenced".to_owned();
+                self.status.fence_problem = None;
+            }
+            Err(FenceError::Deny(error)) => {
+                if self.status.fence_problem.is_none() {
+                    tracing::error!(
+                        flow = %self.flow,
+                        %error,
+                        "the old primary is back and its writers can't be kept away: stop them"
+                    );
+                }
+                self.status.old_primary = "writable".to_owned();
+                self.status.fence_problem = Some(error.to_string());
+            }
+            Err(FenceError::State(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Writes the role to the old primary's own state, where a copy of the old config finds it.
+    async fn tell(&mut self, role: &RoleRecord) {
+        let told = async {
+            let store = match self.told.take() {
+                Some(store) => store,
+                None => StateStore::open(&self.source, &self.flow).await?,
+            };
+            tell(&store, &self.flow, role).await?;
+            Ok::<_, StateError>(store)
+        };
+        match told.await {
+            Ok(store) => self.told = Some(store),
+            Err(error) => {
+                tracing::debug!(flow = %self.flow, %error, "the role can't be told to the old primary");
+            }
+        }
+    }
+
+    async fn measure(
+        &mut self,
+        store: &StateStore,
+        role: &RoleRecord,
+        forks: &BTreeMap<String, ForkRecord>,
+    ) -> Result<(), StateError> {
+        let partitions: Vec<TopicPartition> = forks
+            .iter()
+            .flat_map(|(topic, fork)| {
+                (0..)
+                    .zip(&fork.partitions)
+                    .map(move |(number, _)| TopicPartition::new(topic, number))
+            })
+            .collect();
+        let ends = wire::list_offsets(&self.source, &partitions, OffsetSpec::Latest).await;
+        let mut record = OrphansRecord {
+            v: 1,
+            plan: role.plan,
+            topics: BTreeMap::new(),
+        };
+        let (mut total, mut listed) = (0, Vec::new());
+        for (topic, fork) in forks {
+            for (number, fork) in (0..).zip(&fork.partitions) {
+                let at = TopicPartition::new(topic, number);
+                let Some(Ok(end)) = ends.get(&at) else {
+                    // Not all of it answers yet: a number that is too small would be believed.
+                    self.status.orphan_offsets = None;
+                    return Ok(());
+                };
+                if *end <= fork.source_end {
+                    continue;
+                }
+                total += end - fork.source_end;
+                let of_topic = record.topics.entry(topic.clone()).or_default();
+                of_topic.push((number, fork.source_end, *end));
+                if listed.len() < LISTED_MAX {
+                    listed.push(Orphans {
+                        topic: topic.clone(),
+                        partition: number,
+                        from: fork.source_end,
+                        to: *end,
+                    });
+                }
+            }
+        }
+        let key = keys::orphans(&self.flow);
+        if store.get::<OrphansRecord>(&key)?.as_ref() != Some(&record) {
+            store.put(&key, &record).await?;
+        }
+        self.status.orphan_offsets = Some(total);
+        self.status.orphans = listed;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FenceError {
+    #[error(transparent)]
+    Deny(#[from] deny::DenyError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Writes a role to a cluster's state, unless a later one is there.
+///
+/// # Errors
+/// When the state can't be read or written.
+pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<(), StateError> {
+    let key = keys::role(flow);
+    store.refresh().await?;
+    let known: Option<RoleRecord> = store.get(&key)?;
+    if known.is_none_or(|known| known.epoch <= role.epoch && known != *role) {
+        store.put(&key, role).await?;
+    }
+    Ok(())
+}
+
+/// The forks of these topics.
+///
+/// # Errors
+/// When a record can't be read.
+pub fn forks(
+    store: &StateStore,
+    flow: &str,
+    topics: &TopicSet,
+) -> Result<BTreeMap<String, ForkRecord>, StateError> {
+    let prefix = keys::fork(flow, "");
+    let mut forks = BTreeMap::new();
+    for key in store.keys(&prefix) {
+        let topic = &key[prefix.len()..];
+        if topics.contains(topic)
+            && let Some(fork) = store.get::<ForkRecord>(&key)?
+        {
+            forks.insert(topic.to_owned(), fork);
+        }
+    }
+    Ok(forks)
+}

@@ -1,0 +1,134 @@
+//! A flow whose target is the primary: it copies nothing, and looks after the old primary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::restrain::Restrain;
+use crate::config::{FlowConfig, Selector};
+use crate::state::{RoleRecord, StateStore, TopicSet, keys};
+use crate::telemetry::progress::{FlowProgress, FlowState};
+use crate::wire::Cluster;
+
+/// How often the role is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// How often the old primary is looked after.
+const RESTRAIN_EVERY: Duration = Duration::from_secs(3);
+
+/// The config without what the role keeps from being copied; `None` when nothing is left.
+pub fn allowed(config: &FlowConfig, role: Option<&RoleRecord>) -> Option<FlowConfig> {
+    match role.and_then(RoleRecord::not_copied) {
+        None => Some(config.clone()),
+        Some(TopicSet::All) => None,
+        Some(TopicSet::List(topics)) => {
+            let mut exclude = config.topics.exclude().to_vec();
+            exclude.extend(topics.iter().map(|topic| regex::escape(topic)));
+            // Without a selector that leaves them out nothing may be copied.
+            let topics = Selector::new(config.topics.include(), &exclude).ok()?;
+            Some(FlowConfig {
+                topics,
+                ..config.clone()
+            })
+        }
+    }
+}
+
+/// Waits until the flow may copy again, or is cancelled.
+pub async fn stand_by(
+    config: &FlowConfig,
+    source: &Cluster,
+    store: &StateStore,
+    progress: &Arc<FlowProgress>,
+    cancel: &CancellationToken,
+) {
+    let mut restrain = Restrain::new(&config.name, source);
+    let mut restrained_at: Option<Instant> = None;
+    let mut is_first = true;
+    loop {
+        let role = match store.get::<RoleRecord>(&keys::role(&config.name)) {
+            Ok(Some(role)) if role.stops_all() => Some(role),
+            Ok(_) => None,
+            // What can't be read is no permission.
+            Err(error) => {
+                tracing::debug!(%error, "the role can't be read");
+                None
+            }
+        };
+        let Some(role) = role else {
+            progress.set_role(None);
+            return;
+        };
+        let is_due = restrained_at.is_none_or(|at| at.elapsed() >= RESTRAIN_EVERY);
+        let is_new = progress.role().is_none_or(|shown| {
+            shown.primary != role.primary.word() || shown.plan != role.plan.to_string()
+        });
+        if is_due || is_new {
+            if is_new {
+                // Said at once: the old primary may take its time.
+                progress.set_state(stopped("the role is being looked up".to_owned()));
+            }
+            let pass = cancel.run_until_cancelled(restrain.pass(store, &role));
+            let Some(status) = pass.await else {
+                return;
+            };
+            restrained_at = Some(Instant::now());
+            let words = status.in_words();
+            if is_first {
+                tracing::warn!(flow = %config.name, "{words}");
+                is_first = false;
+            }
+            progress.set_role(Some(status));
+            progress.set_state(stopped(words));
+        }
+        if cancel
+            .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+            .await
+            .is_none()
+        {
+            return;
+        }
+        if let Err(error) = store.refresh().await {
+            tracing::debug!(flow = %config.name, %error, "the role can't be looked at");
+        }
+    }
+}
+
+fn stopped(detail: String) -> FlowState {
+    FlowState::Stopped {
+        reason: "failed_over",
+        detail,
+    }
+}
+
+/// While a flow copies its other topics: looks after the old primary of those that were failed
+/// over, until cancelled.
+pub async fn look_after(
+    flow: String,
+    source: Cluster,
+    store: Arc<StateStore>,
+    progress: Arc<FlowProgress>,
+    cancel: CancellationToken,
+) {
+    let mut restrain = Restrain::new(&flow, &source);
+    loop {
+        match store.get::<RoleRecord>(&keys::role(&flow)) {
+            Ok(Some(role)) if role.not_copied().is_some() => {
+                let pass = cancel.run_until_cancelled(restrain.pass(&store, &role));
+                let Some(status) = pass.await else {
+                    return;
+                };
+                progress.set_role(Some(status));
+            }
+            _ => progress.set_role(None),
+        }
+        if cancel
+            .run_until_cancelled(tokio::time::sleep(RESTRAIN_EVERY))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What a cut-over leaves in the state topic: roles, the journal, forks, fences, observed ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::wire::AclBinding;
+
+/// Numbers of `org.apache.kafka.common.resource` and `.acl`.
+const TOPIC: i8 = 2;
+const LITERAL: i8 = 3;
+const DENY: i8 = 2;
+const ALLOW: i8 = 3;
+
+/// Which topics, by their names on the flow's source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopicSet {
+    /// All that the flow copies.
+    #[default]
+    All,
+    /// These.
+    List(BTreeSet<String>),
+}
+
+impl TopicSet {
+    /// Whether a topic is one of them.
+    pub fn contains(&self, topic: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::List(topics) => topics.contains(topic),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::List(left), Self::List(right)) => {
+                Self::List(left.union(right).cloned().collect())
+            }
+            _ => Self::All,
+        }
+    }
+}
+
+/// Which side of a flow takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Primary {
+    /// The source; the flow copies.
+    Source,
+    /// Neither, for a moment: a plan is making the target the primary. Nothing is copied any more.
+    Promoting,
+    /// The target. The flow must not copy.
+    Target,
+}
+
+impl Primary {
+    /// The word for JSON and status.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Promoting => "promoting",
+            Self::Target => "target",
+        }
+    }
+}
+
+/// `role/<flow>`, on both clusters: which side is the primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Which side. Of topics that aren't in `topics` it is the source.
+    pub primary: Primary,
+    /// The topics that this is about.
+    pub topics: TopicSet,
+    /// Counts the cut-overs of the flow.
+    pub epoch: u64,
+    /// The plan that wrote this.
+    pub plan: Uuid,
+    /// Since when, milliseconds since the epoch.
+    pub since_ms: i64,
+    /// The source cluster's id, as far as known.
+    pub source_cluster_id: Option<String>,
+    /// The target cluster's id.
+    pub target_cluster_id: Option<String>,
+}
+
+impl RoleRecord {
+    /// The topics that the flow must not copy; `None` when it may copy all.
+    pub fn not_copied(&self) -> Option<&TopicSet> {
+        (self.primary != Primary::Source).then_some(&self.topics)
+    }
+
+    /// Whether the flow must copy nothing at all.
+    pub fn stops_all(&self) -> bool {
+        self.not_copied() == Some(&TopicSet::All)
+    }
+}
+
+/// What kind of cut-over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutoverKind {
+    /// Failover with the source reachable: nothing is lost.
+    Planned,
+    /// Failover with the source gone.
+    Unplanned,
+}
+
+impl CutoverKind {
+    /// The word for JSON and people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Unplanned => "unplanned",
+        }
+    }
+}
+
+/// Where a plan stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CutoverState {
+    /// Begun and not at its end; it can be continued or aborted.
+    Open,
+    /// Every step is done.
+    Done,
+    /// Being undone; it can only be undone further.
+    Aborting,
+    /// Undone.
+    Aborted,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Not begun.
+    Pending,
+    /// Begun. After a crash nobody knows how far it got, so it is done again.
+    Doing,
+    /// Done.
+    Done,
+    /// It failed; it is done again when the plan is continued.
+    Failed,
+    /// Being undone.
+    Undoing,
+    /// Undone.
+    Undone,
+}
+
+/// A step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Its name.
+    pub step: String,
+    /// Where it stands.
+    pub state: StepState,
+    /// When it was begun (last), milliseconds since the epoch; 0 before.
+    pub began_ms: i64,
+    /// How long it took; 0 before its end.
+    pub took_ms: u64,
+    /// What came out, or why it failed, in one line.
+    pub result: String,
+}
+
+/// Who carries out a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operator {
+    /// The machine: host name, boot id and process id namespace.
+    pub host: String,
+    /// The process there.
+    pub pid: u32,
+    /// The user there.
+    pub user: String,
+    /// When the process began with it, milliseconds since the epoch.
+    pub since_ms: i64,
+}
+
+/// `cutover/<flow>`: the journal of the flow's last plan, written before and after every step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutoverRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The plan's id.
+    pub plan: Uuid,
+    /// Its kind.
+    pub kind: CutoverKind,
+    /// Where it stands.
+    pub state: CutoverState,
+    /// The topics that are cut over.
+    pub topics: TopicSet,
+    /// Who carries it out.
+    pub operator: Operator,
+    /// When it was begun, milliseconds since the epoch.
+    pub began_ms: i64,
+    /// The role before it; `None` for the first plan of a flow.
+    pub role_before: Option<RoleRecord>,
+    /// How writers are kept from the source: `acl` or `manual`.
+    pub fence: String,
+    /// Offsets of padding beyond twice the bound.
+    pub padding: u64,
+    /// Records that may be lost; `None` when any number may.
+    pub accept_loss: Option<u64>,
+    /// The steps in order.
+    pub steps: Vec<StepRecord>,
+    /// What the steps found, for the report: one small JSON value each.
+    #[serde(default)]
+    pub facts: BTreeMap<String, serde_json::Value>,
+}
+
+/// `cutover-lease/<flow>`: whose process carries out the plan. Written every second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Random, one per process and start.
+    pub owner: Uuid,
+    /// The plan.
+    pub plan: Uuid,
+    /// Who.
+    pub operator: Operator,
+    /// Counts the heartbeats.
+    pub beat: u64,
+    /// True when the process ended in order.
+    pub released: bool,
+}
+
+/// `fork/<flow>/<source topic>`: where the two logs of each partition part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The plan that made it.
+    pub plan: Uuid,
+    /// The name on the target.
+    pub target_topic: String,
+    /// True where offsets differ and the map tells.
+    pub mapped: bool,
+    /// By partition number.
+    pub partitions: Vec<Fork>,
+}
+
+/// The fork of one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// The first source offset that was not copied.
+    pub source_end: i64,
+    /// The source leader's epoch there; -1 if unknown.
+    pub source_epoch: i32,
+    /// The first target offset that isn't a copy.
+    pub target_end: i64,
+    /// The first target offset that a client can write: what lies between is padding.
+    pub padded_end: i64,
+    /// The source's log end as it was seen last; -1 if it never was.
+    pub observed_end: i64,
+    /// The base offset on the target and the CRC of the last copied batch; absent in an empty log.
+    pub last_batch: Option<(i64, u32)>,
+}
+
+/// `fence/<flow>`: the ACLs that keep writers from the copied topics on the source. Only those that
+/// weren't there before are listed: these are removed again, and never copied to the target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FenceRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The plan that they belong to.
+    pub plan: Uuid,
+    /// The ACLs.
+    pub acls: Vec<FenceAcl>,
+}
+
+/// One ACL of a fence: literal topic, every host, `User:*`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FenceAcl {
+    /// The topic on the source.
+    pub topic: String,
+    /// Kafka's number of the operation.
+    pub operation: i8,
+    /// True for DENY. ALLOW only where the first ACL of a topic would take away every other right
+    /// (`allow.everyone.if.no.acl.found`).
+    pub deny: bool,
+}
+
+impl FenceAcl {
+    /// As the cluster has it.
+    pub fn binding(&self) -> AclBinding {
+        AclBinding {
+            resource_type: TOPIC,
+            pattern_type: LITERAL,
+            name: self.topic.clone(),
+            principal: "User:*".to_owned(),
+            host: "*".to_owned(),
+            operation: self.operation,
+            permission: if self.deny { DENY } else { ALLOW },
+        }
+    }
+}
+
+/// `ends/<flow>`: when the running flow last saw the source. At least every ten seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Milliseconds since the epoch, by the clock of the machine that ran the flow.
+    pub at_ms: i64,
+}
+
+/// `ends/<flow>/<source topic>`: the source's log ends as the running flow saw them, every two
+/// seconds while they move.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndsRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// By partition: the high watermark; -1 while unknown.
+    pub ends: Vec<i64>,
+    /// By partition: records per second, rounded up; 0 for a quiet one.
+    pub per_second: Vec<u64>,
+    /// The mean size of a record, bytes.
+    pub record_bytes: u64,
+    /// Partitions that are stopped, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stopped: BTreeMap<i32, String>,
+}
+
+/// `orphans/<flow>`: what the returned old primary has that was never copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphansRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The plan whose forks were compared.
+    pub plan: Uuid,
+    /// By source topic: the first offset that was not copied and the log's end, of each partition
+    /// that has any.
+    pub topics: BTreeMap<String, Vec<(i32, i64, i64)>>,
+}

@@ -1,0 +1,69 @@
+//! Which side of a flow is the primary, and what became of the other one.
+
+use serde::{Deserialize, Serialize};
+
+/// What `status` says after a failover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoleStatus {
+    /// `source`, `promoting` or `target`.
+    pub primary: String,
+    /// Since when, milliseconds since the epoch.
+    pub since_ms: i64,
+    /// How many cut-overs the flow has had.
+    pub epoch: u64,
+    /// The plan that made it so.
+    pub plan: String,
+    /// The topics that this is about; `None` for all.
+    pub topics: Option<Vec<String>>,
+    /// `away`, `writable`, or `fenced`: the old primary as it was seen last.
+    pub old_primary: String,
+    /// Why writers can't be kept from the old primary, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_problem: Option<String>,
+    /// Offsets on the old primary that were never copied; absent until they were measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphan_offsets: Option<i64>,
+    /// The partitions that have any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orphans: Vec<Orphans>,
+}
+
+/// What one partition of the old primary has that was never copied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphans {
+    /// The topic on the old primary.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset that was not copied.
+    pub from: i64,
+    /// The log's end.
+    pub to: i64,
+}
+
+impl RoleStatus {
+    /// In one line.
+    pub fn in_words(&self) -> String {
+        let what = match &self.topics {
+            None => "this flow".to_owned(),
+            Some(topics) => format!("{} topic(s) of this flow", topics.len()),
+        };
+        let mut text = match self.primary.as_str() {
+            "promoting" => format!("plan {} is failing over {what}", self.plan),
+            _ => format!(
+                "the target is the primary of {what} since {} ms by plan {}, and nothing is copied; \
+                 the old primary is {}",
+                self.since_ms, self.plan, self.old_primary
+            ),
+        };
+        if let Some(problem) = &self.fence_problem {
+            text.push_str(&format!(" ({problem})"));
+        }
+        if let Some(offsets) = self.orphan_offsets {
+            text.push_str(&format!(
+                " and has {offsets} offset(s) that were never copied"
+            ));
+        }
+        text
+    }
+}
