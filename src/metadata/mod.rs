@@ -17,6 +17,7 @@ pub mod acls;
 mod configs;
 mod context;
 mod follow;
+mod opposite;
 mod pass;
 pub mod quotas;
 mod users;
