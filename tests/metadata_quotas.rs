@@ -247,9 +247,10 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
     from.await_ready();
     to.await_ready();
     let (source, target) = (from.bootstrap(), to.bootstrap());
-    set(&source, DEFAULT_USER, "producer_byte_rate", Some(7.0));
-    set(&source, DEFAULT_CLIENT, "consumer_byte_rate", Some(8.0));
-    set(&target, DEFAULT_CLIENT, "consumer_byte_rate", Some(80.0));
+    // So much that nobody here is throttled: a throttled fetch is answered with nothing.
+    set(&source, DEFAULT_USER, "producer_byte_rate", Some(7e7));
+    set(&source, DEFAULT_CLIENT, "consumer_byte_rate", Some(8e7));
+    set(&target, DEFAULT_CLIENT, "consumer_byte_rate", Some(9e7));
     let mut twinlog = Twinlog::start(&flow_config("held", "held", &source, &target, ""));
     let (user, client) = (
         ("quota", "user <default>", "producer_byte_rate"),
@@ -272,7 +273,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
         let store = open().await.expect("the state");
         let held = quotas::held(&store, "held").expect("readable");
         let values: Vec<f64> = held.iter().map(|held| held.value).collect();
-        assert_eq!(values, [8.0, 7.0], "{held:?}");
+        assert_eq!(values, [8e7, 7e7], "{held:?}");
         let done = quotas::release(&cluster, &store, "held")
             .await
             .expect("done");
@@ -280,7 +281,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
         assert!(done.iter().all(|(_, outcome)| outcome.is_ok()), "{done:?}");
     });
     eventually(FOLLOWED, "both are set", || match both() {
-        (Some(7.0), Some(8.0)) => Ok(()),
+        (Some(7e7), Some(8e7)) => Ok(()),
         found => Err(found),
     });
     // Another process goes on where the first one ended.
@@ -301,7 +302,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
     });
     eventually(FOLLOWED, "what was there before is there", || {
         match both() {
-            (None, Some(80.0)) => Ok(()),
+            (None, Some(9e7)) => Ok(()),
             found => Err(found),
         }
     });
