@@ -266,3 +266,19 @@ fn anchors_and_merges_work() {
     assert_eq!(config.clusters["standby"].client_id, "me");
     assert_eq!(config.clusters["standby"].bootstrap, ["h:2"]);
 }
+
+#[test]
+fn flows_that_go_the_other_way_know_each_other() {
+    let text = r#"
+clusters: { a: { bootstrap.servers: "h:1" }, b: { bootstrap.servers: "h:2" }, c: { bootstrap.servers: "h:3" } }
+flows:
+  there: { source: a, target: b, topics: { exclude: ["b[.].*"] }, rename: "{source}.{topic}" }
+  back: { source: b, target: a, topics: { exclude: ["a[.].*"] }, rename: "{source}.{topic}" }
+  on: { source: b, target: c }
+"#;
+    let config = config::parse(text, "test.yaml").unwrap_or_else(|e| panic!("{e}"));
+    let opposite = |flow: &str| config.flows[flow].opposite.clone();
+    assert_eq!(opposite("there"), ["back"]);
+    assert_eq!(opposite("back"), ["there"]);
+    assert!(opposite("on").is_empty());
+}

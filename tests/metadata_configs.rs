@@ -135,6 +135,7 @@ impl Following {
             source,
             target,
             store: Some(Arc::new(store)),
+            opposite: Vec::new(),
             selected: rules.topics,
             rename: rules.rename,
             topics: copied.clone(),

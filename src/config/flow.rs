@@ -17,6 +17,8 @@ pub struct FlowConfig {
     pub source: String,
     /// The cluster that is written, another one.
     pub target: String,
+    /// The flows of the same config that go the other way.
+    pub opposite: Vec<String>,
     /// Which topics; internal ones are never among them. Default all.
     pub topics: Selector,
     /// Which consumer groups. Default all but `console-consumer-.*`.
@@ -196,6 +198,7 @@ pub(super) fn read(
         name: name.to_owned(),
         source,
         target,
+        opposite: Vec::new(),
         topics: topics(reader, table),
         groups: select(reader, &groups, &["console-consumer-.*"]),
         group_rules: group_rules(reader, &groups),

@@ -195,6 +195,14 @@ fn flows(reader: &mut Reader, root: &Table, clusters: &[&str]) -> BTreeMap<Strin
             collide(reader, &flows[*left], &flows[*right], place);
         }
     }
+    let ends = |flow: &FlowConfig| (flow.name.clone(), flow.source.clone(), flow.target.clone());
+    let all: Vec<_> = flows.values().map(ends).collect();
+    for flow in flows.values_mut() {
+        let others = all.iter();
+        let opposite =
+            others.filter(|(_, source, target)| *source == flow.target && *target == flow.source);
+        flow.opposite = opposite.map(|(name, ..)| name.clone()).collect();
+    }
     flows
 }
 

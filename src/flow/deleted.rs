@@ -162,6 +162,8 @@ async fn delete(flow: &Flow, name: &str, gone_key: &str) -> Result<(), NotDelete
     }
     still_gone(flow, name).await?;
     let copy = &record.target_topic;
+    // First: what is on its way may take a while, and the deletion names the topic, not its id.
+    flow.close_topic(name).await;
     let asked = [copy.clone()];
     let target = flow.target.metadata(Some(&asked)).await?;
     let cluster = format!("target ({})", flow.target.name());
@@ -171,7 +173,6 @@ async fn delete(flow: &Flow, name: &str, gone_key: &str) -> Result<(), NotDelete
             let message = format!("{copy} on the target isn't the topic that was made as the copy");
             return Err(NotDeleted::new("target_recreated", message));
         }
-        flow.close_topic(name).await;
         match wire::delete_topic(&flow.target, copy).await {
             Err(error) if error.server_code() == Some(ResponseError::TopicAuthorizationFailed) => {
                 let hint = format!(

@@ -51,6 +51,9 @@ pub struct Context {
     /// What is remembered on the target; `None` only where nothing is applied (`plan`) and there
     /// is none yet.
     pub store: Option<Arc<StateStore>>,
+    /// The flows that go the other way, from the target to the source: what they made on the source
+    /// isn't followed.
+    pub opposite: Vec<String>,
     /// Which topics are copied.
     pub selected: Selector,
     /// What they are called on the target.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::acls::Acls;
 use super::configs::Configs;
 use super::context::Context;
+use super::opposite::Opposite;
 use super::pass::Pass;
 use super::quotas::Quotas;
 use super::users::Users;
@@ -49,16 +50,18 @@ struct Aspects {
     acls: Acls,
     quotas: Quotas,
     users: Users,
+    opposite: Opposite,
 }
 
 impl Aspects {
     /// All aspects look at the same time: each waits for brokers most of the time.
     async fn look(&mut self, context: &Context, report: &mut MetadataReport) {
         let started = Instant::now();
+        let foreign = self.opposite.look(context).await;
         let (configs, acls, quotas, users) = tokio::join!(
             self.configs.look(context),
-            self.acls.look(context),
-            self.quotas.look(context),
+            self.acls.look(context, &foreign),
+            self.quotas.look(context, &foreign),
             self.users.look(context),
         );
         report.flow.clone_from(&context.flow);

@@ -18,6 +18,7 @@ mod configs;
 mod context;
 mod follow;
 mod held;
+mod opposite;
 mod pass;
 pub mod quotas;
 mod users;

@@ -52,6 +52,11 @@ impl Refused {
         (now < rest.until).then(|| rest.failure.clone())
     }
 
+    /// Whether the change was refused before, so that it is in the log already.
+    pub(super) fn is_known(&self, change: &str) -> bool {
+        self.known.contains_key(change)
+    }
+
     /// Notes a refusal; the rest doubles each time.
     pub(super) fn note(
         &mut self,
@@ -131,6 +136,7 @@ mod tests {
         assert!(refused.resting("a=1").is_none());
         let first = refused.note("a=1", "refused", "no".to_owned(), None);
         assert_eq!(refused.resting("a=1"), Some(first.clone()));
+        assert!(refused.is_known("a=1") && !refused.is_known("a=2"));
         assert!(refused.resting("a=2").is_none());
         assert!(refused.resting_at("a=1", later(6)).is_none());
         let second = refused.note("a=1", "refused", "still no".to_owned(), None);

@@ -339,3 +339,36 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
     apply(work, &mut target, &mut fillers, &mut seen);
     assert_eq!(seen, log.visible[4..]);
 }
+
+/// A broker reads its high watermark before the log: what is appended in between is in the answer.
+#[test]
+fn what_joins_on_beyond_the_high_watermark_is_taken_and_a_jump_is_not() {
+    let data = Piece::Data {
+        records: 3,
+        value_bytes: 10,
+        codec: Codec::None,
+    };
+    let log = Log::of(0, &[data.clone(), data]);
+    let taken = |bytes: Bytes, high_watermark| {
+        let mut position = Position {
+            source: 0,
+            target: 0,
+            fillers: 0,
+            mapped: false,
+        };
+        let answer = Answer {
+            high_watermark,
+            ..log.answer(&bytes)
+        };
+        let (_, result) = take(&rules(0, 1_000_000), &meter(), &mut position, 0, answer);
+        (position.source, result.is_ok())
+    };
+    for high_watermark in [0, 2, 3] {
+        assert_eq!(taken(log.bytes(), high_watermark), (6, true));
+    }
+    // A base offset is covered by no checksum.
+    let mut damaged = BytesMut::from(&log.bytes()[..]);
+    let second = log.batches[0].len();
+    damaged[second..second + 8].copy_from_slice(&1_000_000_i64.to_be_bytes());
+    assert_eq!(taken(damaged.freeze(), 6), (3, false));
+}

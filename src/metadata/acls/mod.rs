@@ -35,9 +35,10 @@ use self::ours::Ours;
 use self::standby::Target;
 use self::translate::{Scope, translate};
 use super::context::Context;
+use super::opposite::Foreign;
 use super::pass::{Pass, Refused, obstacle};
 use crate::config::is_internal_topic;
-use crate::state::{FenceRecord, FlowRecord, StateError, keys};
+use crate::state::{AclState, FenceRecord, FlowRecord, StateError, StateStore, keys};
 use crate::telemetry::metadata::{Drift, DriftKind, Obstacle};
 use crate::wire::{self, AclAnswer, AclBinding, ResponseError, WireError};
 
@@ -81,11 +82,15 @@ type Stopped = Box<Obstacle>;
 
 impl Acls {
     /// Compares both clusters, and applies what differs where `context.apply` says so.
-    pub(super) async fn look(&mut self, context: &Context) -> Pass {
+    pub(super) async fn look(
+        &mut self,
+        context: &Context,
+        foreign: &Result<Foreign, Obstacle>,
+    ) -> Pass {
         if !context.rules.acls.enabled {
             return Pass::default();
         }
-        match self.compare(context).await {
+        match self.compare(context, foreign).await {
             Ok(pass) => {
                 self.said_nothing_to_follow = false;
                 pass
@@ -112,9 +117,14 @@ impl Acls {
         }
     }
 
-    async fn compare(&mut self, context: &Context) -> Result<Pass, Stopped> {
+    async fn compare(
+        &mut self,
+        context: &Context,
+        foreign: &Result<Foreign, Obstacle>,
+    ) -> Result<Pass, Stopped> {
+        let foreign = foreign.as_ref().map_err(|why| Box::new(why.clone()))?;
         let seen = see(context).await?;
-        let fingerprint = self.fingerprint(&seen);
+        let fingerprint = self.fingerprint(&seen, &foreign.acls);
         if let Some(last) = &self.last
             && last.fingerprint == Some(fingerprint)
         {
@@ -138,6 +148,7 @@ impl Acls {
         let target = target
             .acls(&context.target)
             .map_err(|error| cant_read(&error, TARGET, !source.is_empty()))?;
+        source.retain(|acl| !foreign.acls.contains(acl));
         let target: BTreeSet<AclBinding> = target.into_iter().collect();
         let scope = Scope {
             selected: &context.selected,
@@ -179,13 +190,14 @@ impl Acls {
         Ok(pass)
     }
 
-    fn fingerprint(&self, seen: &Seen) -> u64 {
+    fn fingerprint(&self, seen: &Seen, foreign: &BTreeSet<AclBinding>) -> u64 {
         self.hashes.hash_one((
             seen.source.fingerprint(),
             seen.target.fingerprint(),
             &seen.topics,
             &seen.copies,
             &seen.release,
+            foreign,
         ))
     }
 
@@ -344,6 +356,13 @@ async fn claim_again(
         .map(|(acl, record)| (acl.clone(), Some(record.clone())))
         .collect();
     standby.remember(&notes).await
+}
+
+/// The ACLs that a flow made on its target.
+pub(super) fn made(store: &StateStore, flow: &str) -> Result<Vec<AclBinding>, StateError> {
+    let ours = ours::load(store, flow)?.into_iter();
+    let made = ours.filter(|(_, record)| record.state != AclState::Held);
+    Ok(made.map(|(acl, _)| acl).collect())
 }
 
 fn load_others(context: &Context) -> Result<Others, Stopped> {

@@ -18,6 +18,9 @@ const TOPICS: usize = 100;
 /// How long a change that was accepted may take until the brokers show it.
 const SETTLE: Duration = Duration::from_secs(30);
 
+/// Refusals for the same reason that are logged one by one, of a pass.
+const LOGGED: usize = 10;
+
 /// What the copy derives its rules from.
 const DERIVED_FROM: [&str; 3] = ["max.message.bytes", "cleanup.policy", "compression.type"];
 
@@ -217,16 +220,21 @@ impl Applying<'_> {
     fn refuse(&mut self, topic: &MirroredTopic, change: &Change, error: &WireError) {
         let (reason, words) = (reason_of(error), words(error));
         let hint = self.hint(topic, change, error);
-        tracing::warn!(
-            flow = %self.context.flow,
-            topic = topic.target_topic,
-            key = change.key,
-            value = ?change.value,
-            reason,
-            hint,
-            "the target refused a topic config: {words}"
-        );
         let name = name_of(topic, change);
+        // Once for each change, and for a few of those that a missing right refuses all alike:
+        // the others are in the status.
+        let logged = self.applied.failed.iter().filter(|it| **it == reason);
+        if !self.tried.refused.is_known(&name) && logged.take(LOGGED).count() < LOGGED {
+            tracing::warn!(
+                flow = %self.context.flow,
+                topic = topic.target_topic,
+                key = change.key,
+                value = ?change.value,
+                reason,
+                hint,
+                "the target refused a topic config: {words}"
+            );
+        }
         let failure = self.tried.refused.note(&name, reason, words, hint);
         self.applied.failed.push(reason.to_owned());
         self.applied

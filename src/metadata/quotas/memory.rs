@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::state::{MadeQuota, QuotaRecord, StateError, StateRecord, StateStore, keys};
-use crate::wire::QuotaEntity;
+use crate::wire::{ClientQuotas, QuotaEntity};
 
 /// Whether two quotas are the same. Kafka takes NaN for one, which nothing is equal to.
 pub(super) fn same(one: f64, other: f64) -> bool {
@@ -13,7 +13,7 @@ pub(super) fn same(one: f64, other: f64) -> bool {
 
 /// A quota that we set.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Made {
+pub(in crate::metadata) struct Made {
     /// What may be there: the last value, and before it the one that it replaced.
     pub values: Vec<f64>,
     /// Set by the failover.
@@ -33,7 +33,7 @@ type ByKey<T> = BTreeMap<QuotaEntity, BTreeMap<String, T>>;
 
 /// Everything that is remembered of a flow's quotas.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory {
+pub(in crate::metadata) struct Memory {
     made: ByKey<Made>,
     held: ByKey<f64>,
 }
@@ -52,7 +52,9 @@ impl Memory {
     /// # Errors
     /// When a record can't be read.
     pub fn read(store: &StateStore, flow: &str) -> Result<Self, StateError> {
-        Self::of_keys(store, store.keys(&keys::quotas(flow)))
+        let mut memory = Self::default();
+        memory.add(store, flow)?;
+        Ok(memory)
     }
 
     /// Reads what all other flows remember, put together.
@@ -63,11 +65,20 @@ impl Memory {
         let own = keys::quotas(flow);
         let mut all = store.keys(keys::ALL_QUOTAS);
         all.retain(|key| !key.starts_with(&own));
-        Self::of_keys(store, all)
+        let mut memory = Self::default();
+        memory.add_all(store, all)?;
+        Ok(memory)
     }
 
-    fn of_keys(store: &StateStore, all: Vec<String>) -> Result<Self, StateError> {
-        let mut memory = Self::default();
+    /// Adds what a flow remembers.
+    ///
+    /// # Errors
+    /// When a record can't be read.
+    pub fn add(&mut self, store: &StateStore, flow: &str) -> Result<(), StateError> {
+        self.add_all(store, store.keys(&keys::quotas(flow)))
+    }
+
+    fn add_all(&mut self, store: &StateStore, all: Vec<String>) -> Result<(), StateError> {
         for key in all {
             let Some(record) = store.get::<QuotaRecord>(&key)? else {
                 continue;
@@ -86,17 +97,28 @@ impl Memory {
                     released: made.released,
                     before: made.before.as_ref().map(number).transpose()?,
                 };
-                let of_entity = memory.made.entry(entity.clone()).or_default();
+                let of_entity = self.made.entry(entity.clone()).or_default();
                 let known = of_entity.entry(quota.clone()).or_default();
                 let mut values = std::mem::take(&mut known.values);
                 values.extend(&made.values);
                 *known = Made { values, ..made };
             }
             for (quota, value) in &record.held {
-                memory.hold(&entity, quota, number(value)?);
+                self.hold(&entity, quota, number(value)?);
             }
         }
-        Ok(memory)
+        Ok(())
+    }
+
+    /// Takes away what was set as it is remembered here.
+    pub fn take_from(&self, quotas: &mut ClientQuotas) {
+        quotas.retain(|entity, of_entity| {
+            of_entity.retain(|key, value| {
+                let made = self.made(entity, key);
+                made.is_none_or(|made| !made.is(*value))
+            });
+            !of_entity.is_empty()
+        });
     }
 
     /// What has to be written to get from `self` to `next`.

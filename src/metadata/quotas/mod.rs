@@ -8,8 +8,9 @@ mod release;
 mod tests;
 
 use self::decide::{Deed, Difference, Own, Seen, Why, decide, remember};
-use self::memory::Memory;
+pub(super) use self::memory::Memory;
 use super::context::Context;
+use super::opposite::Foreign;
 use super::pass::{Pass, Refused, obstacle, reason_of};
 use crate::state::{FlowRecord, StateError, keys};
 use crate::telemetry::metadata::{Drift, DriftAction, DriftFailure, DriftKind, Obstacle};
@@ -35,17 +36,32 @@ pub(super) struct Quotas {
 
 impl Quotas {
     /// Compares both clusters, and applies what differs where `context.apply` says so.
-    pub(super) async fn look(&mut self, context: &Context) -> Pass {
+    pub(super) async fn look(
+        &mut self,
+        context: &Context,
+        foreign: &Result<Foreign, Obstacle>,
+    ) -> Pass {
         let mut pass = Pass::default();
         if !context.rules.quotas {
             return pass;
         }
+        let foreign = match foreign {
+            Ok(foreign) => &foreign.quotas,
+            Err(why) => {
+                pass.obstacles.push(Obstacle {
+                    kind: DriftKind::Quota,
+                    ..why.clone()
+                });
+                return pass;
+            }
+        };
         let (source, target) = tokio::join!(
             wire::describe_client_quotas(&context.source),
             wire::describe_client_quotas(&context.target)
         );
         match (source, target) {
-            (Ok(source), Ok(target)) => {
+            (Ok(mut source), Ok(target)) => {
+                foreign.take_from(&mut source);
                 let looked = self.compare(context, &source, &target, &mut pass).await;
                 if let Err(error) = looked {
                     pass.obstacles.push(state_obstacle(&error));

@@ -286,6 +286,31 @@ fn two_flows_that_want_different_values_do_not_take_turns() {
     assert_eq!(second.target, one(entity, 9.0));
 }
 
+/// Two clusters that follow each other: a change on one of them isn't undone by what the other one
+/// has from it.
+#[test]
+fn what_the_opposite_flow_made_is_not_the_sources_own() {
+    let entity = &entities()[4];
+    let mut there = World {
+        source: one(entity, 7.0),
+        ..World::default()
+    };
+    there.look(|_| true);
+    let mut back = World {
+        source: there.target.clone(),
+        target: one(entity, 9.0),
+        ..World::default()
+    };
+    there.memory.take_from(&mut back.source);
+    let differences = back.look(|_| true);
+    assert_eq!(differences[0].deed, Deed::Leave(Why::NotOurs));
+    assert_eq!(back.target, one(entity, 9.0));
+    // What the other cluster's own people set follows.
+    let mut own = one(entity, 5.0);
+    there.memory.take_from(&mut own);
+    assert_eq!(own, one(entity, 5.0));
+}
+
 #[test]
 fn another_source_sets_nothing_and_holds_nothing() {
     let own = own();
