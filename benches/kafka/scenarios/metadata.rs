@@ -239,14 +239,10 @@ fn await_compared(twinlog: &Twinlog, topics: usize, after_ms: i64) -> Value {
             .map_or(0, Vec::len);
         let found = report(twinlog);
         if copied == topics {
-            let known_at = *all_known_at.get_or_insert_with(|| {
-                found
-                    .as_ref()
-                    .map_or(0, |found| compared_at(found))
-                    .max(after_ms)
-            });
+            let known_at = *all_known_at
+                .get_or_insert_with(|| found.as_ref().map_or(0, compared_at).max(after_ms));
             // The one that was under way when the last topic was opened may have missed it.
-            let later = found.filter(|found| compared_at(found) > known_at);
+            let later = found.filter(compared_at > known_at);
             if let Some(found) = later {
                 return found;
             }
@@ -307,7 +303,7 @@ fn create_acls(bootstrap: &str, from: usize, to: usize) {
             .with_resource_name(text(&name(number % TOPICS)))
             .with_principal(text(&format!("User:user-{number}")))
             .with_host(text("*"))
-            .with_operation(if number % 5 == 0 { 4 } else { 3 })
+            .with_operation(if number.is_multiple_of(5) { 4 } else { 3 })
             .with_permission_type(3)
     };
     block_on(async {
@@ -351,7 +347,8 @@ fn config_change(source: &Cluster, target: &Cluster) -> f64 {
         connection.call(request, 1).await.expect("an answer");
         let begun = Instant::now();
         loop {
-            let found = twinlog::wire::describe_topic_configs(&target, &[topic.clone()]).await;
+            let found =
+                twinlog::wire::describe_topic_configs(&target, std::slice::from_ref(&topic)).await;
             let value = found[&topic]
                 .as_ref()
                 .ok()
