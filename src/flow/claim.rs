@@ -2,7 +2,7 @@
 //!
 //! Records need no such lock: the broker deduplicates them by sequence, so a second Twinlog with
 //! the same state only repeats what is already there. Fillers have no sequence. A filler is only
-//! written while this process knows (at most [`FRESH`] old) that it still holds the claim, and a
+//! written while this process knows (at most 2 s old) that it still holds the claim, and a
 //! new owner waits longer than that before its first filler, unless the old owner is known to be
 //! gone: it released the claim, or it ran on this machine and its process no longer exists.
 

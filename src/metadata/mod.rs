@@ -8,7 +8,7 @@
 //!                                               └──> report: plan, status, metrics
 //! ```
 //!
-//! Each *aspect* ([`configs`], [`acls`], [`quotas`], [`users`]) does that on its own: one that may
+//! Each *aspect* (`configs`, `acls`, `quotas`, `users`) does that on its own: one that may
 //! not be read, or one bad topic, stops nothing else. Nothing is remembered of a pass but what must
 //! be: what we made (so that only that is ever removed) and what is held for the failover, both in
 //! the state topic. A pass that finds both clusters as the last one left them changes nothing.

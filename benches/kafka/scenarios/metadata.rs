@@ -242,7 +242,7 @@ fn await_compared(twinlog: &Twinlog, topics: usize, after_ms: i64) -> Value {
             let known_at = *all_known_at
                 .get_or_insert_with(|| found.as_ref().map_or(0, compared_at).max(after_ms));
             // The one that was under way when the last topic was opened may have missed it.
-            let later = found.filter(compared_at > known_at);
+            let later = found.filter(|found| compared_at(found) > known_at);
             if let Some(found) = later {
                 return found;
             }
