@@ -54,26 +54,34 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// Reads a secret as written: `file:PATH` is the text of that file without the line end behind it,
-/// anything else (usually `${NAME}`, already replaced) is the secret itself.
+/// Reads a secret as written: `file:PATH` is what is in that file, anything else (usually `${NAME}`,
+/// already replaced) is the secret itself.
 ///
 /// # Errors
 /// When the file can't be read, or nothing is in it. The message never has the secret in it.
 pub(super) fn secret(text: &str) -> Result<Secret, String> {
-    let Some(path) = text.strip_prefix(FILE) else {
-        return not_empty(text.to_owned());
-    };
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
-    not_empty(text.trim_end_matches(['\r', '\n']).to_owned())
-        .map_err(|reason| format!("{path}: {reason}"))
+    match path_of(text) {
+        Some(path) => read(path),
+        None if text.is_empty() => Err("is empty; write `${NAME}` or `file:PATH`".to_owned()),
+        None => Ok(Secret::from(text.to_owned())),
+    }
 }
 
-fn not_empty(text: String) -> Result<Secret, String> {
-    if text.is_empty() {
-        Err("is empty; write `${NAME}` or `file:PATH`".to_owned())
-    } else {
-        Ok(Secret::from(text))
+/// Where a secret is that isn't in the config itself.
+pub(super) fn path_of(text: &str) -> Option<&str> {
+    text.strip_prefix(FILE)
+}
+
+/// A secret out of a file: its text without the line end behind it.
+///
+/// # Errors
+/// As [`secret`].
+pub(super) fn read(path: &str) -> Result<Secret, String> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"))?;
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(format!("`{path}` is empty")),
+        text => Ok(Secret::from(text.to_owned())),
     }
 }
 

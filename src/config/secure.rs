@@ -1,11 +1,11 @@
 //! Reads the security keys of a cluster section. What can't work together is a problem, at the key
 //! that is too much, or at `security.protocol` when one is missing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::reader::{Reader, Table};
 use super::refused;
-use super::secret::{Properties, Secret};
+use super::secret::{self, Properties, Secret};
 use super::security::{
     IdentitySection, Note, OidcSection, PasswordMechanism, Pem, SaslSection, SecuritySection,
     TlsCheck, TlsSection,
@@ -364,8 +364,8 @@ impl Section<'_, '_, '_, '_> {
     fn secret(&mut self, key: &str) -> Option<Secret> {
         let node = self.table.get(key)?;
         let text = self.text(key)?;
-        if let Some(path) = text.strip_prefix("file:") {
-            return match read_secret(Path::new(path)) {
+        if let Some(path) = secret::path_of(&text) {
+            return match secret::read(path) {
                 Ok(secret) => Some(secret),
                 Err(message) => {
                     self.problem(key, message);
@@ -434,15 +434,4 @@ fn has_user(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next();
     authority.is_some_and(|authority| authority.contains('@'))
-}
-
-fn read_secret(path: &Path) -> Result<Secret, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("cannot read `{}`: {error}", path.display()))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.is_empty() {
-        return Err(format!("`{}` is empty", path.display()));
-    }
-    Ok(Secret::from(line.to_owned()))
 }
