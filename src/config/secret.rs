@@ -72,14 +72,15 @@ pub(super) fn path_of(text: &str) -> Option<&str> {
     text.strip_prefix(FILE)
 }
 
-/// A secret out of a file: its text without the line end behind it.
+/// A secret out of a file: its text without the last line end.
 ///
 /// # Errors
 /// As [`secret`].
 pub(super) fn read(path: &str) -> Result<Secret, String> {
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"))?;
-    match text.trim_end_matches(['\r', '\n']) {
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    match text.strip_suffix('\r').unwrap_or(text) {
         "" => Err(format!("`{path}` is empty")),
         text => Ok(Secret::from(text.to_owned())),
     }
