@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::VerifyError;
 use super::progress::Progress;
 use super::remember::{last, remember_as};
 use super::report::{Mode, Report, Verdict};
@@ -172,6 +173,8 @@ async fn rounds(background: &Background, shown: &Shown, cancel: &CancellationTok
                 let remembered = remember_as(MODE, &background.store, &report).await;
                 remembered.err().map(|error| error.to_string())
             }
+            // The flow ends: nothing is wrong.
+            Err(VerifyError::Cancelled) => return,
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = &problem {
