@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::CreateAclsRequest;
@@ -266,8 +266,22 @@ fn both(topic: &str, on_source: &[(&str, &str)], on_target: &[(&str, &str)]) -> 
     (source, target)
 }
 
+/// The test of a thousand topics keeps the brokers busy for longer than others are promised.
+static BROKERS: RwLock<()> = RwLock::new(());
+
+/// Held by a test that may run beside others.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    BROKERS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by the test that must not.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    BROKERS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_change_an_addition_and_a_removal_arrive_in_time() {
+    let _beside = beside_others();
     let topic = "follows";
     let set = [("segment.bytes", "2000000"), ("retention.ms", "3600000")];
     let (source, target) = both(topic, &set, &[("flush.messages", "7")]);
@@ -308,6 +322,7 @@ fn a_change_an_addition_and_a_removal_arrive_in_time() {
 
 #[test]
 fn a_second_pass_does_nothing() {
+    let _beside = beside_others();
     let topic = "quiet";
     let set = [
         ("cleanup.policy", "delete,compact"),
@@ -344,6 +359,7 @@ fn a_second_pass_does_nothing() {
 /// As MirrorMaker 2's `testSyncTopicConfigs`.
 #[test]
 fn what_is_ignored_differs_and_stays() {
+    let _beside = beside_others();
     let topic = "excluded";
     let on_source = [
         ("delete.retention.ms", "1000"),
@@ -374,6 +390,7 @@ fn what_is_ignored_differs_and_stays() {
 /// source that readers would notice.
 #[test]
 fn a_default_of_the_source_that_differs_is_written_out() {
+    let _beside = beside_others();
     let options = ClusterOptions::named("other-defaults")
         .with("log.retention.ms", 86_400_000)
         .with("message.max.bytes", 2_000_000)
@@ -452,6 +469,7 @@ fn await_held(target: &str, flow: &str, topic: &str) -> HeldConfigs {
 
 #[test]
 fn what_a_mirror_must_have_is_enforced_and_the_sources_value_held() {
+    let _beside = beside_others();
     let topic = "append-time";
     let on_source = [("message.timestamp.type", "LogAppendTime")];
     let (source, target) = both(topic, &on_source, &on_source);
@@ -501,6 +519,7 @@ fn what_a_mirror_must_have_is_enforced_and_the_sources_value_held() {
 
 #[test]
 fn min_insync_replicas_is_no_more_than_the_replicas() {
+    let _beside = beside_others();
     let topic = "in-sync";
     let (source, target) = both(topic, &[("min.insync.replicas", "3")], &[]);
     let copied = Arc::new(Copied::default());
@@ -515,6 +534,7 @@ fn min_insync_replicas_is_no_more_than_the_replicas() {
 
 #[test]
 fn a_key_that_the_target_refuses_blocks_no_other() {
+    let _beside = beside_others();
     let topics = ["refused.one", "refused.two"];
     for topic in topics {
         both(
@@ -576,6 +596,7 @@ fn a_key_that_the_target_refuses_blocks_no_other() {
 /// A batch that only the new limit allows, right behind the change.
 #[test]
 fn a_batch_right_behind_a_raised_limit_goes_through() {
+    let _beside = beside_others();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topic = "raised";
@@ -615,6 +636,7 @@ fn a_batch_right_behind_a_raised_limit_goes_through() {
 
 #[test]
 fn a_new_copy_is_made_as_it_shall_be() {
+    let _beside = beside_others();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topic = "made";
@@ -666,6 +688,7 @@ fn a_new_copy_is_made_as_it_shall_be() {
 /// is everybody's.
 #[test]
 fn a_source_topic_that_is_made_again_changes_nothing_of_the_copy_that_is_kept() {
+    let _beside = beside_others();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let (again, other) = ("again.one", "again.other");
@@ -740,6 +763,7 @@ fn allow(bootstrap: &str, topic: &str, operation: i8) {
 
 #[test]
 fn a_missing_right_is_named_and_blocks_no_other_topic() {
+    let _beside = beside_others();
     let strict = strict_cluster();
     let target = strict.bootstrap();
     let source = pair(KafkaVersion::V4_3).0.bootstrap();
@@ -823,6 +847,7 @@ fn create_many(bootstrap: &str, topics: &[String], configs: &[(&str, &str)]) {
 
 #[test]
 fn a_thousand_topics_are_compared_in_a_moment_and_then_left_alone() {
+    let _alone = alone();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topics: Vec<String> = (0..1_000).map(|number| format!("many.{number}")).collect();
