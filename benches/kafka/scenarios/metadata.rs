@@ -374,6 +374,8 @@ fn acl_change(source: &Cluster, target: &Cluster, acls: usize) -> f64 {
         loop {
             let request = DescribeAclsRequest::default()
                 .with_resource_type_filter(1)
+                .with_resource_name_filter(None)
+                .with_host_filter(None)
                 .with_pattern_type_filter(1)
                 .with_principal_filter(Some(text(&format!("User:user-{number}"))))
                 .with_operation(1)
