@@ -388,7 +388,7 @@ fn http_problems_have_a_reason() {
         (
             "token: 'file:/nowhere/token'",
             "4:16: http.token:",
-            "cannot read /nowhere/token",
+            "cannot read `/nowhere/token`",
         ),
     ] {
         let text = format!(
