@@ -18,7 +18,7 @@ pub use cutover::{
     StepState, TopicSet,
 };
 pub use records::{
-    AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
+    AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
     MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
     TopicRecord, VerifyRecord,
 };

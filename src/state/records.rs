@@ -35,6 +35,32 @@ pub struct TopicRecord {
     /// Per partition, the source offset at which the copy begins. Below it, on the target, is the
     /// burned prefix.
     pub origins: Vec<i64>,
+    /// Where a log is continued that was there before us: an old primary's, after a failover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<ContinuedLog>,
+}
+
+/// A log that a flow goes on writing behind somebody else's records. Sequences and fillers are
+/// counted from there, by producer ids that have written nothing before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContinuedLog {
+    /// The plan whose forks are continued: the same log is never continued twice from the same fork.
+    pub plan: uuid::Uuid,
+    /// The producer id of every record that is copied behind them.
+    pub data_producer_id: i64,
+    /// The producer id of every filler there.
+    pub filler_producer_id: i64,
+    /// Per partition, the first target offset that is ours. Of later partitions all are.
+    pub bases: Vec<i64>,
+}
+
+impl ContinuedLog {
+    /// The first target offset of a partition that is ours.
+    pub fn base(&self, partition: i32) -> i64 {
+        let index = usize::try_from(partition).ok();
+        let base = index.and_then(|index| self.bases.get(index));
+        base.copied().unwrap_or(0)
+    }
 }
 
 /// `map/<flow>/<source topic>/<partition>`: the offset map of a mapped partition, without its
