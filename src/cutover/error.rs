@@ -73,7 +73,7 @@ impl From<DenyError> for CutoverError {
                  nothing is written any more"
                     .to_owned(),
             ),
-            DenyError::Wire(_) => None,
+            DenyError::OursToo { .. } | DenyError::Wire(_) => None,
         };
         Self {
             message: error.to_string(),

@@ -13,6 +13,7 @@
 mod budget;
 mod check;
 pub mod claim;
+mod copy_back;
 mod deleted;
 pub mod deny;
 mod discovery;
@@ -46,6 +47,7 @@ mod work;
 pub use check::check;
 pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};
+pub use metadata::own_principal;
 pub use plan::{metadata_report, plan};
 pub use run::run_flow;
 pub use topics::selected_topics;

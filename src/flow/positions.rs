@@ -96,8 +96,15 @@ impl Positions for Flow {
                 (map.translate(committed), map.target_start().0)
             })
         } else {
-            self.identical(&context, partition)
-                .map(|identical| (identical.translate(committed), identical.origin))
+            self.identical(&context, partition).map(|identical| {
+                let answer = match identical.translate(committed) {
+                    Translation::Exact(place) => {
+                        Translation::Exact(TargetOffset(context.past_strangers(partition, place.0)))
+                    }
+                    other => other,
+                };
+                (answer, identical.origin)
+            })
         };
         let Some((answer, first)) = known else {
             return Place::Unknown;

@@ -24,6 +24,8 @@ const LISTED_MAX: usize = 100;
 pub struct Restrain {
     flow: String,
     source: Cluster,
+    /// Whom its brokers take us for, if that is known.
+    own_principal: Option<String>,
     /// Its state topic, once it answered.
     told: Option<StateStore>,
     status: RoleStatus,
@@ -31,10 +33,11 @@ pub struct Restrain {
 
 impl Restrain {
     /// Of this flow.
-    pub fn new(flow: &str, source: &Cluster) -> Self {
+    pub fn new(flow: &str, source: &Cluster, own_principal: Option<String>) -> Self {
         Self {
             flow: flow.to_owned(),
             source: source.clone(),
+            own_principal,
             told: None,
             status: RoleStatus::default(),
         }
@@ -46,6 +49,7 @@ impl Restrain {
         self.status.since_ms = role.since_ms;
         self.status.epoch = role.epoch;
         self.status.plan = role.plan.to_string();
+        self.status.is_copied_back = role.is_copied_back;
         self.status.topics = match &role.topics {
             TopicSet::All => None,
             TopicSet::List(topics) => Some(topics.iter().cloned().collect()),
@@ -71,9 +75,15 @@ impl Restrain {
         }
         let forks = forks(store, &self.flow, &role.topics)?;
         // First of all: no new orphans.
-        self.fence(store, role, forks.keys().cloned().collect())
-            .await?;
+        if !role.is_handed_back {
+            self.fence(store, role, forks.keys().cloned().collect())
+                .await?;
+        }
         self.tell(role).await;
+        if role.is_copied_back || role.is_handed_back {
+            // What is beyond the fork now is mostly ours.
+            return Ok(());
+        }
         self.measure(store, role, &forks).await
     }
 
@@ -83,6 +93,7 @@ impl Restrain {
         role: &RoleRecord,
         topics: Vec<String>,
     ) -> Result<(), StateError> {
+        let own = self.own_principal.as_deref();
         let present = self.source.cached();
         let topics: Vec<String> = topics
             .into_iter()
@@ -104,13 +115,27 @@ impl Restrain {
             deny::create(&self.source, &missing).await?;
             Ok::<_, FenceError>(missing.len())
         };
+        let fenced = async {
+            // The failback hands the old primary back and lifts the fence: what was true when this
+            // pass began may not be.
+            store.refresh().await?;
+            let now: Option<RoleRecord> = store.get(&keys::role(&self.flow))?;
+            if now.as_ref() != Some(role) {
+                return Ok(0);
+            }
+            if role.is_copied_back {
+                return fence_but_us(&self.source, store, &self.flow, role.plan, &topics, own)
+                    .await;
+            }
+            fenced.await
+        };
         match fenced.await {
             Ok(made) => {
                 if made > 0 {
                     tracing::warn!(
                         flow = %self.flow,
                         acls = made,
-                        "the old primary is back: its writers are refused from now on (DENY WRITE)"
+                        "writers are refused on the old primary from now on (DENY WRITE)"
                     );
                 }
                 self.status.old_primary = "fenced".to_owned();
@@ -205,10 +230,46 @@ impl Restrain {
     }
 }
 
+/// Makes the fence around an old primary's topics one through which Twinlog, as `own`, can copy.
+/// How many ACLs were made or removed; 0 when it is so already.
+///
+/// # Errors
+/// When nobody else can be kept away alone, or a call fails.
+pub async fn fence_but_us(
+    cluster: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    plan: uuid::Uuid,
+    topics: &[String],
+    own: Option<&str>,
+) -> Result<usize, FenceError> {
+    let key = keys::fence(flow);
+    let mut record: FenceRecord = store.get(&key)?.unwrap_or_default();
+    let change = deny::but_us(cluster, topics, own, &record.acls).await?;
+    if change.is_empty() {
+        return Ok(0);
+    }
+    record.v = 1;
+    record.plan = plan;
+    record.acls.extend(change.make.iter().cloned());
+    record.acls.sort();
+    record.acls.dedup();
+    // Before they are made, and until they are removed: what a crash leaves behind is known.
+    store.put(&key, &record).await?;
+    deny::create(cluster, &change.make).await?;
+    deny::delete(cluster, &change.remove).await?;
+    record.acls.retain(|acl| !change.remove.contains(acl));
+    store.put(&key, &record).await?;
+    Ok(change.make.len() + change.remove.len())
+}
+
+/// Why an old primary isn't fenced.
 #[derive(Debug, thiserror::Error)]
-enum FenceError {
+pub enum FenceError {
+    /// ACLs can't do it.
     #[error(transparent)]
     Deny(#[from] deny::DenyError),
+    /// What is made can't be remembered.
     #[error(transparent)]
     State(#[from] StateError),
 }

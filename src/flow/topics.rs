@@ -56,6 +56,12 @@ impl TopicContext {
         continued.map_or(0, |continued| continued.base(partition))
     }
 
+    /// A position in the target's log, behind what it has of somebody else there.
+    pub fn past_strangers(&self, partition: i32, position: i64) -> i64 {
+        let continued = self.record.continued.as_ref();
+        continued.map_or(position, |it| it.past_strangers(partition, position))
+    }
+
     /// A partition's name on the target.
     pub fn target(&self, partition: i32) -> TopicPartition {
         TopicPartition {

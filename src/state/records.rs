@@ -52,6 +52,22 @@ pub struct ContinuedLog {
     pub filler_producer_id: i64,
     /// Per partition, the first target offset that is ours. Of later partitions all are.
     pub bases: Vec<i64>,
+    /// Per partition, offsets of records that the target's log has and the source's hasn't: what
+    /// was stranded there by unplanned failovers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_on_target: Vec<Ranges>,
+    /// The same the other way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_on_source: Vec<Ranges>,
+}
+
+/// Offsets: the first one, and the first one behind; in order.
+pub type Ranges = Vec<(i64, i64)>;
+
+fn ranges(all: &[Ranges], partition: i32) -> &[(i64, i64)] {
+    let index = usize::try_from(partition).ok();
+    let ranges = index.and_then(|index| all.get(index));
+    ranges.map_or(&[], Vec::as_slice)
 }
 
 impl ContinuedLog {
@@ -60,6 +76,24 @@ impl ContinuedLog {
         let index = usize::try_from(partition).ok();
         let base = index.and_then(|index| self.bases.get(index));
         base.copied().unwrap_or(0)
+    }
+
+    /// Offsets of a partition that only the target has.
+    pub fn only_on_target(&self, partition: i32) -> &[(i64, i64)] {
+        ranges(&self.only_on_target, partition)
+    }
+
+    /// Offsets of a partition that only the source has.
+    pub fn only_on_source(&self, partition: i32) -> &[(i64, i64)] {
+        ranges(&self.only_on_source, partition)
+    }
+
+    /// Where a position on the source is on the target, offsets being the same: behind what only
+    /// the target has.
+    pub fn past_strangers(&self, partition: i32, position: i64) -> i64 {
+        let within = |(from, to): &&(i64, i64)| (*from..*to).contains(&position);
+        let range = self.only_on_target(partition).iter().find(within);
+        range.map_or(position, |(_, to)| *to)
     }
 }
 

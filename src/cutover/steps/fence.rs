@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::cutover::context::Cutover;
+use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::options::FenceMode;
 use crate::flow::deny;
@@ -55,4 +55,19 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
         scene.store.put(&key, &record).await?;
     }
     Ok(format!("{} ACL(s) removed", ours.len()))
+}
+
+/// Removes all that this flow's plans made on its source.
+///
+/// # Errors
+/// When not all of it was removed.
+pub(super) async fn lift(scene: &Scene) -> Result<String, CutoverError> {
+    scene.store.refresh().await?;
+    let key = keys::fence(&scene.flow.name);
+    let Some(record) = scene.store.get::<FenceRecord>(&key)? else {
+        return Ok("there was no fence".to_owned());
+    };
+    deny::delete(&scene.source, &record.acls).await?;
+    scene.store.remove(&key).await?;
+    Ok(format!("{} ACL(s) removed", record.acls.len()))
 }

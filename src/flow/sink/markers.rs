@@ -57,10 +57,7 @@ impl Future for MarkersPending {
 }
 
 /// Sends the markers of several partitions.
-pub(super) fn start(
-    connection: &Connection,
-    items: &[Item],
-) -> Result<MarkersPending, WireError> {
+pub(super) fn start(connection: &Connection, items: &[Item]) -> Result<MarkersPending, WireError> {
     let mut markers = Vec::new();
     for item in items {
         let Work::Fill(fill) = &item.work else {

@@ -46,11 +46,7 @@ pub(super) fn start(
 
 /// Puts the fillers back to the front of their partitions, to be sent now, or closes a partition
 /// whose log has moved.
-pub(super) fn settle(
-    cluster: &str,
-    items: Vec<Item>,
-    response: DescribeProducersResponse,
-) {
+pub(super) fn settle(cluster: &str, items: Vec<Item>, response: DescribeProducersResponse) {
     let cluster = format!("target ({cluster})");
     let fillers: HashMap<(TopicName, i32), i64> = items
         .iter()
