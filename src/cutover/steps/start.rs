@@ -171,7 +171,8 @@ async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> 
             primary: Primary::Source,
             topics: TopicSet::All,
             epoch: before.map_or(1, |before| before.epoch + 1),
-            plan: it.journal.record.plan,
+            // Not this plan's: a claim that names a plan says that it has stopped for it.
+            plan: role.plan,
             since_ms: now_ms(),
             source_cluster_id: scene.source.cached().cluster_id.clone(),
             target_cluster_id: scene.target.cached().cluster_id.clone(),

@@ -173,7 +173,8 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
             primary: Primary::Source,
             topics: TopicSet::All,
             epoch: now.map_or(0, |now| now.epoch),
-            plan: record.plan,
+            // A claim that names this plan would say that it has stopped for it.
+            plan: Uuid::from_u128(rand::random::<u128>()),
             since_ms: now_ms(),
             source_cluster_id: it.scene.source.cached().cluster_id.clone(),
             target_cluster_id: it.scene.target.cached().cluster_id.clone(),
