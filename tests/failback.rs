@@ -108,8 +108,12 @@ fn there_and_back(version: KafkaVersion) {
             committed(&target, "billing", "orders", ORDERS),
             "{round}"
         );
+        // A consumer that leaves the standby late commits once more where it was: that is no reason
+        // to leave the group there.
+        commit(&target, "billing", &[("orders", 0, at[0] + 3)]);
         // The roles are as before: the old primary takes writes, and they are copied.
         await_copying(&twinlog);
+        commit(&target, "billing", &[("orders", 1, at[1] + 3)]);
         Load::new("orders", 60)
             .first(1_000 * (round + 1))
             .produce(&source);
@@ -146,4 +150,122 @@ fn there_and_back(version: KafkaVersion) {
 #[test]
 fn there_and_back_twice_under_load() {
     there_and_back(KafkaVersion::V4_3);
+}
+
+/// The source dies under load with records that were never copied. After the way back they are
+/// where they were, nothing new has their offsets, and no group is sent into them.
+#[test]
+fn back_after_a_crash_with_stranded_records() {
+    let (mut source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&bootstrap, "orders", ORDERS, &[]);
+    create_topic(&bootstrap, "quiet", ORDERS, &[]);
+    Load::new("quiet", 30).produce(&bootstrap);
+    let mut twinlog = Twinlog::between(&bootstrap, &target);
+    let config = twinlog.config_file().to_owned();
+    let mut copied = std::collections::BTreeMap::new();
+    let mut stranded = std::collections::BTreeMap::new();
+    for round in 0..2 {
+        await_copying(&twinlog);
+        let writer = Writer::start(&bootstrap, &["orders"], 400);
+        let before = ends(&target, "orders").iter().sum::<i64>();
+        eventually(DEADLINE, "records are copied", || {
+            match ends(&target, "orders").iter().sum::<i64>() - before {
+                many if many > 300 => Ok(()),
+                few => Err(few),
+            }
+        });
+        // The group stands at the end of the copy: what comes next there is stranded.
+        twinlog.signal("STOP");
+        let frozen_at = ends(&target, "orders");
+        eventually(DEADLINE, "the source is ahead", || {
+            let ahead = ends(&bootstrap, "orders").iter().sum::<i64>();
+            match ahead - frozen_at.iter().sum::<i64>() {
+                many if many > 200 => Ok(()),
+                few => Err(few),
+            }
+        });
+        source.kill(1);
+        twinlog.signal("CONT");
+        let acknowledged = writer.stop().acknowledged();
+        let arguments = ["--unplanned", "--yes", "--json", "--accept-loss", "any"];
+        let report = answer(&failover(&config, &arguments), 0);
+        assert_eq!(report["state"], "done", "{round}: {report:#}");
+        let there = records(&target, &["orders"]);
+        for (place, value) in &acknowledged {
+            match there.contains_key(place) {
+                true => copied.insert(place.clone(), value.clone()),
+                false => stranded.insert(place.clone(), value.clone()),
+            };
+        }
+        let forks: Vec<i64> = (0..ORDERS)
+            .map(|partition| {
+                let of = |place: &&support::failover::Place| place.1 == partition;
+                there
+                    .keys()
+                    .filter(of)
+                    .map(|place| place.2 + 1)
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        let positions: Vec<(&str, i32, i64)> = (0..)
+            .zip(&forks)
+            .map(|(partition, end)| ("orders", partition, *end))
+            .collect();
+        commit(&target, "at-the-fork", &positions);
+
+        // Without the old primary there is no way back.
+        let away = failback(&config, &["--yes"]);
+        assert_eq!(away.status.code(), Some(1), "{}", words(&away));
+        assert!(words(&away).contains("has to be back"), "{}", words(&away));
+        source.restart(1);
+        copied.extend(under_load(&target, || {
+            let arguments = ["--yes", "--json", "--accept-orphans"];
+            let report = answer(&failback(&config, &arguments), 0);
+            assert_eq!(report["state"], "done", "{round}: {report:#}");
+            assert_eq!(report["lost"]["is_proven"], true, "{round}: {report:#}");
+        }));
+        let (here, there) = (
+            records(&bootstrap, &["orders"]),
+            records(&target, &["orders"]),
+        );
+        assert_holds(&there, &copied);
+        assert_holds(&here, &copied);
+        assert_holds(&here, &stranded);
+        assert_eq!(here.len(), there.len() + stranded.len(), "{round}");
+        assert!(!stranded.is_empty());
+        assert_eq!(
+            records(&bootstrap, &["quiet"]),
+            records(&target, &["quiet"])
+        );
+        // Where the group goes on, nothing stranded comes any more.
+        for (partition, position) in
+            (0..).zip(committed(&bootstrap, "at-the-fork", "orders", ORDERS))
+        {
+            let position = position.expect("it has come back");
+            let next = there
+                .keys()
+                .filter(|place| place.1 == partition && place.2 >= forks[partition as usize])
+                .map(|place| place.2)
+                .min();
+            let next_here = here
+                .keys()
+                .filter(|place| place.1 == partition && place.2 >= position)
+                .map(|place| place.2)
+                .min();
+            assert_eq!(
+                next_here, next,
+                "{round}: partition {partition} at {position}"
+            );
+        }
+        await_copying(&twinlog);
+        Load::new("orders", 60)
+            .first(1_000 * (round + 1))
+            .produce(&bootstrap);
+        await_same_ends(&bootstrap, &target, "orders");
+        copied = records(&target, &["orders"]);
+    }
+    let verified = twinlog.command("verify", &["--full", "--json"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", words(&verified));
 }

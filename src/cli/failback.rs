@@ -8,7 +8,7 @@ use clap::Args;
 use super::cutover::{account, carry_out, choose, refuse, tell};
 use super::{Exit, output};
 use crate::config::Config;
-use crate::cutover::{self, AcceptedLoss, FenceMode, Options};
+use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options};
 use crate::state::CutoverKind;
 
 /// The options of `failback`.
@@ -20,6 +20,10 @@ pub(super) struct FailbackArgs {
     /// Only begin to copy back, and leave the standby the primary: `twinlog run` keeps it up.
     #[arg(long)]
     start: bool,
+    /// Go back although the old primary has records that were never copied and nobody has decided
+    /// about (`twinlog orphans`): they stay there, and who reads that far back meets them.
+    #[arg(long)]
+    accept_orphans: bool,
     /// How writers are kept from the standby for the moment of the change: `acl` denies them,
     /// `manual` waits until you have stopped them.
     #[arg(long, value_enum, value_name = "HOW", default_value = "acl")]
@@ -65,7 +69,11 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         padding: 0,
         wait: Duration::from_secs(args.wait),
     };
-    match cutover::look_back(flow, source, target, options, args.start).await {
+    let scope = BackScope {
+        start_only: args.start,
+        accept_orphans: args.accept_orphans,
+    };
+    match cutover::look_back(flow, source, target, options, scope).await {
         Ok(plan) => carry_out(flow, CutoverKind::Failback, plan, args.yes, json).await,
         Err(error) => refuse(&error),
     }

@@ -1,6 +1,7 @@
 //! Why a cut-over doesn't go on.
 
 use crate::flow::deny::DenyError;
+use crate::flow::fenced::FenceError;
 use crate::state::StateError;
 use crate::wire::WireError;
 
@@ -62,6 +63,15 @@ impl From<StateError> for CutoverError {
 impl From<WireError> for CutoverError {
     fn from(error: WireError) -> Self {
         Self::failed(error.to_string())
+    }
+}
+
+impl From<FenceError> for CutoverError {
+    fn from(error: FenceError) -> Self {
+        match error {
+            FenceError::Deny(error) => error.into(),
+            FenceError::State(error) => error.into(),
+        }
     }
 }
 

@@ -120,10 +120,17 @@ async fn answer(cluster: &Cluster) -> Result<Arc<Metadata>, CutoverError> {
     }
 }
 
+/// What a failback is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackScope {
+    /// Only begin to copy back.
+    pub start_only: bool,
+    /// Go back although nobody has decided about what is stranded on the old primary.
+    pub accept_orphans: bool,
+}
+
 /// Looks at everything a failback needs. Changes nothing, but makes the state topic on an old
 /// primary that has none.
-///
-/// `start_only`: only begins to copy back.
 ///
 /// # Errors
 /// When a cluster can't be asked, or the flow isn't failed over.
@@ -132,11 +139,11 @@ pub async fn look_back(
     source_section: &ClusterSection,
     target_section: &ClusterSection,
     options: Options,
-    start_only: bool,
+    scope: BackScope,
 ) -> Result<Plan, CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
     let open = ways.journal()?.filter(|it| it.state == CutoverState::Open);
-    let open = continued(open, start_only)?;
+    let open = continued(open, scope.start_only)?;
     if let Some(undone) = ways
         .journal()?
         .filter(|it| it.state == CutoverState::Aborting)
@@ -171,9 +178,9 @@ pub async fn look_back(
     let checks = match &open {
         // It was judged when it began.
         Some(_) => Vec::new(),
-        None => checks(&ways).await?,
+        None => checks(&ways, scope.accept_orphans).await?,
     };
-    let steps = match start_only {
+    let steps = match scope.start_only {
         true => vec![Step::Start],
         false => Step::of(CutoverKind::Failback).to_vec(),
     };
@@ -208,7 +215,7 @@ fn continued(
     }
 }
 
-async fn checks(ways: &Ways) -> Result<Vec<Check>, CutoverError> {
+async fn checks(ways: &Ways, accept_orphans: bool) -> Result<Vec<Check>, CutoverError> {
     let (ended, back) = (&ways.ended, &ways.back);
     let forks = ways.forks()?;
     let mut checks = Vec::new();
@@ -234,11 +241,17 @@ async fn checks(ways: &Ways) -> Result<Vec<Check>, CutoverError> {
     if orphans > 0 {
         let text = format!(
             "{orphans} offset(s) on {} were never copied: they stay there, at their own offsets, \
-             and are on no other cluster",
+             and who reads that far back meets them",
             ended.source.name()
         );
-        let hint = "see `twinlog orphans`: what isn't wanted there can't be taken out again later";
-        add("orphans", Weight::Warning, text, Some(hint));
+        let (weight, hint) = match accept_orphans {
+            true => (Weight::Warning, "see `twinlog orphans`"),
+            false => (
+                Weight::LosesData,
+                "decide about them with `twinlog orphans`, or leave them there: `--accept-orphans`",
+            ),
+        };
+        add("orphans", weight, text, Some(hint));
     }
     let target = back.target.cached();
     let sick = |is_sick: &dyn Fn(&crate::wire::PartitionMetadata) -> bool| {

@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 pub use context::Tell;
 pub use error::CutoverError;
-pub use failback::look_back;
+pub use failback::{BackScope, look_back};
 pub use loss::{Loss, TopicLoss};
 pub use options::{AcceptedLoss, FenceMode, Options};
 pub use padding::PaddingCost;

@@ -18,6 +18,7 @@ mod deleted;
 pub mod deny;
 mod discovery;
 mod error;
+pub mod fenced;
 mod guard;
 mod intake;
 mod lost;

@@ -129,6 +129,11 @@ impl Positions for Flow {
         }
     }
 
+    fn continued_at(&self, topic: &str, partition: i32) -> i64 {
+        self.context(topic)
+            .map_or(0, |context| context.base(partition))
+    }
+
     fn target_topic(&self, topic: &str) -> Option<Arc<str>> {
         let context = self.context(topic)?;
         Some(Arc::from(context.record.target_topic.as_str()))

@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::deny;
+use super::fenced::{self, FenceError};
 use crate::state::{
-    FenceRecord, ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet,
-    keys,
+    ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet, keys,
 };
 use crate::telemetry::role::{Orphans, RoleStatus};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
@@ -99,22 +98,6 @@ impl Restrain {
             .into_iter()
             .filter(|topic| present.topics.contains_key(topic))
             .collect();
-        let key = keys::fence(&self.flow);
-        let fenced = async {
-            let missing = deny::missing(&self.source, &topics).await?;
-            if missing.is_empty() {
-                return Ok(0);
-            }
-            let mut record: FenceRecord = store.get(&key)?.unwrap_or_default();
-            record.v = 1;
-            record.plan = role.plan;
-            record.acls.extend(missing.iter().cloned());
-            record.acls.sort();
-            record.acls.dedup();
-            store.put(&key, &record).await?;
-            deny::create(&self.source, &missing).await?;
-            Ok::<_, FenceError>(missing.len())
-        };
         let fenced = async {
             // The failback hands the old primary back and lifts the fence: what was true when this
             // pass began may not be.
@@ -123,11 +106,12 @@ impl Restrain {
             if now.as_ref() != Some(role) {
                 return Ok(0);
             }
+            let (cluster, flow, plan) = (&self.source, &self.flow, role.plan);
             if role.is_copied_back {
-                return fence_but_us(&self.source, store, &self.flow, role.plan, &topics, own)
-                    .await;
+                return fenced::but_us(cluster, store, flow, plan, &topics, own).await;
             }
-            fenced.await
+            let made = fenced::everybody(cluster, store, flow, plan, &topics).await?;
+            Ok(made.len())
         };
         match fenced.await {
             Ok(made) => {
@@ -228,50 +212,6 @@ impl Restrain {
         self.status.orphans = listed;
         Ok(())
     }
-}
-
-/// Makes the fence around an old primary's topics one through which Twinlog, as `own`, can copy.
-/// How many ACLs were made or removed; 0 when it is so already.
-///
-/// # Errors
-/// When nobody else can be kept away alone, or a call fails.
-pub async fn fence_but_us(
-    cluster: &Cluster,
-    store: &StateStore,
-    flow: &str,
-    plan: uuid::Uuid,
-    topics: &[String],
-    own: Option<&str>,
-) -> Result<usize, FenceError> {
-    let key = keys::fence(flow);
-    let mut record: FenceRecord = store.get(&key)?.unwrap_or_default();
-    let change = deny::but_us(cluster, topics, own, &record.acls).await?;
-    if change.is_empty() {
-        return Ok(0);
-    }
-    record.v = 1;
-    record.plan = plan;
-    record.acls.extend(change.make.iter().cloned());
-    record.acls.sort();
-    record.acls.dedup();
-    // Before they are made, and until they are removed: what a crash leaves behind is known.
-    store.put(&key, &record).await?;
-    deny::create(cluster, &change.make).await?;
-    deny::delete(cluster, &change.remove).await?;
-    record.acls.retain(|acl| !change.remove.contains(acl));
-    store.put(&key, &record).await?;
-    Ok(change.make.len() + change.remove.len())
-}
-
-/// Why an old primary isn't fenced.
-#[derive(Debug, thiserror::Error)]
-pub enum FenceError {
-    /// ACLs can't do it.
-    #[error(transparent)]
-    Deny(#[from] deny::DenyError),
-    /// What is made can't be remembered.
-    #[error(transparent)]
-    State(#[from] StateError),
 }
 
 /// Writes a role to a cluster's state, unless a later one is there.

@@ -9,8 +9,8 @@ use crate::cutover::adopt::{adopt, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::ends;
-use crate::flow::restrain::{self, FenceError};
-use crate::flow::{deny, own_principal};
+use crate::flow::fenced::FenceError;
+use crate::flow::{deny, fenced, own_principal, restrain};
 use crate::state::{Primary, RoleRecord, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec, TopicPartition};
@@ -40,9 +40,21 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
                 .map(move |number| TopicPartition::new(topic, number))
         })
         .collect();
-    let unfenced = fence(it, ended, &role, &topics).await?;
-    settled(it, ended, &partitions).await?;
-    let adoption = adopt(&it.scene, ended, &forks, true).await?;
+    // From here on whoever looks after the old primary leaves the way open for us.
+    let role = note(ended, role, true).await?;
+    let prepared = async {
+        let unfenced = fence(it, ended, &role, &topics).await?;
+        settled(it, ended, &partitions).await?;
+        let adoption = adopt(&it.scene, ended, &forks, true).await?;
+        Ok::<_, CutoverError>((unfenced, adoption))
+    };
+    let (unfenced, adoption) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            note(ended, role, false).await?;
+            return Err(error);
+        }
+    };
     if let Some((topic, why)) = adoption.refused.first_key_value() {
         return Err(CutoverError::failed(format!("{topic} can't be copied back: {why}"))
             .with_hint("exclude it in the config, or delete it on the old primary: then it is copied from its first record"));
@@ -81,8 +93,7 @@ async fn fence(
     let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
     let deadline = Instant::now() + FENCED_WITHIN;
     loop {
-        let changed =
-            restrain::fence_but_us(cluster, store, flow, role.plan, topics, own.as_deref()).await;
+        let changed = fenced::but_us(cluster, store, flow, role.plan, topics, own.as_deref()).await;
         match changed {
             Ok(0) if may_write(cluster, topics).await? => return Ok(None),
             Ok(_) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
@@ -156,10 +167,9 @@ async fn settled(
     }
 }
 
-/// Lets the copy back begin: its own role first, then the word to those who may run it.
+/// Lets the copy back begin.
 async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> {
     let scene = &it.scene;
-    let ended = it.ended()?;
     let key = keys::role(&scene.flow.name);
     let before = scene.role()?;
     let is_begun = before
@@ -181,15 +191,25 @@ async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> 
         };
         scene.store.put(&key, &back).await?;
     }
+    Ok(())
+}
+
+/// Notes in the role of the failed over flow whether it is copied back.
+async fn note(
+    ended: &Scene,
+    role: RoleRecord,
+    is_copied_back: bool,
+) -> Result<RoleRecord, CutoverError> {
     let role = RoleRecord {
-        is_copied_back: true,
+        is_copied_back,
         is_handed_back: false,
-        ..role.clone()
+        ..role
     };
-    Ok(ended
+    ended
         .store
         .put(&keys::role(&ended.flow.name), &role)
-        .await?)
+        .await?;
+    Ok(role)
 }
 
 /// Nothing is copied back any more. What was copied so far stays, and counts when it begins again.
@@ -199,15 +219,7 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
     if let Some(role) = ended.role()?
         && (role.is_copied_back || role.is_handed_back)
     {
-        let role = RoleRecord {
-            is_copied_back: false,
-            is_handed_back: false,
-            ..role
-        };
-        ended
-            .store
-            .put(&keys::role(&ended.flow.name), &role)
-            .await?;
+        note(ended, role, false).await?;
     }
     let scene = &it.scene;
     if let Some(role) = scene.role()? {
