@@ -49,6 +49,7 @@ impl Copied {
             target_topic: topic.to_owned(),
             target_id: Uuid::nil(),
             target_replicas: Some(target_replicas),
+            was_there: false,
         });
     }
 }

@@ -23,6 +23,7 @@ mod padding;
 mod pairs;
 mod preflight;
 mod progress;
+mod reign;
 mod report;
 mod steps;
 

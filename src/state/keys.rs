@@ -139,6 +139,16 @@ pub fn orphans(flow: &str) -> String {
     format!("orphans/{flow}")
 }
 
+/// What a flow's target had when it became the primary.
+pub fn reign(flow: &str) -> String {
+    format!("reign/{flow}")
+}
+
+/// The same of one topic, by its name on the source.
+pub fn reign_of_topic(flow: &str, topic: &str) -> String {
+    format!("reign/{flow}/{topic}")
+}
+
 /// A [`HeldConfigs`](super::HeldConfigs).
 pub fn held_configs(flow: &str, topic: &str) -> String {
     format!("config/{flow}/{topic}")
