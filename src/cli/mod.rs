@@ -14,6 +14,8 @@ mod held;
 mod http_get;
 mod look;
 mod metadata_lines;
+mod orphans;
+mod orphans_text;
 mod output;
 mod pinned;
 mod plan;
@@ -93,6 +95,8 @@ enum Command {
     Translate(translate::TranslateArgs),
     /// Make the standby the primary: shows the plan; --yes carries it out.
     Failover(failover::FailoverArgs),
+    /// Show what an old primary has that was never copied; export, replay, dismiss or keep it.
+    Orphans(orphans::OrphansArgs),
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
     /// Compare the target with the source, independently of what copied it. Changes nothing.
@@ -165,6 +169,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
         Command::Failover(args) => failover::run(&config, args, json).await,
+        Command::Orphans(args) => orphans::run(&config, args, json).await,
         Command::Held(args) => held::run(&config, args, json).await,
         Command::Verify(args) => verify::run(&config, args, json).await,
     }
