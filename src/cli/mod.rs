@@ -25,6 +25,7 @@ mod shutdown;
 mod status;
 mod status_table;
 mod translate;
+mod utc;
 mod verify;
 mod verify_line;
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::format::{clean, count, plural};
+use super::utc::utc;
 use crate::cutover::operator_in_words;
 use crate::orphans::{Decided, Listing, PartitionListing, Text, TopicListing};
 use crate::state::{OrphanChoice, OrphanDecision};
@@ -83,7 +84,7 @@ fn add_partition(text: &mut String, partition: &PartitionListing) {
         plural(partition.records, "record"),
     );
     if let (Some(first), Some(last)) = (partition.first_timestamp_ms, partition.last_timestamp_ms) {
-        let _ = write!(text, ", times {first} to {last} ms");
+        let _ = write!(text, ", {} to {} UTC", utc(first), utc(last));
     }
     let about = if partition.distinct_keys_exact {
         ""
@@ -136,10 +137,10 @@ fn decided_so_far(partition: &PartitionListing) -> String {
 
 fn decision_line(decision: &OrphanDecision) -> String {
     format!(
-        "{} {} at {} ms by {}",
+        "{} {} at {} UTC by {}",
         plural(decision.records, "record"),
         decision.decision.word(),
-        decision.at_ms,
+        utc(decision.at_ms),
         clean(&operator_in_words(&decision.operator)),
     )
 }
