@@ -116,6 +116,13 @@ fn fall(version: KafkaVersion) -> Fallen {
     let config = Twinlog::config(&source, &target, "failover: { padding: 500 }");
     let mut twinlog = Twinlog::start(&config);
     await_caught_up(&twinlog, DEADLINE);
+    eventually(DEADLINE, "everything is copied", || {
+        let quiet: i64 = (0..2).map(|it| end_offset(&target, "quiet", it)).sum();
+        match (end_sum(&target), quiet) {
+            (300, 50) => Ok(()),
+            few => Err(few),
+        }
+    });
     // The copy stands still, the source goes on, and is gone.
     twinlog.signal("STOP");
     let load = Load::new("orders", 600)
@@ -652,6 +659,12 @@ fn the_second_replay_takes_over_from_the_first() {
     Load::new("orders", 60).produce(&source);
     let mut twinlog = Twinlog::between(&source, &target);
     await_caught_up(&twinlog, DEADLINE);
+    eventually(DEADLINE, "everything is copied", || {
+        match end_sum(&target) {
+            60 => Ok(()),
+            few => Err(few),
+        }
+    });
     let config = twinlog.config_file().to_owned();
 
     // Before a failover there is nothing to decide.

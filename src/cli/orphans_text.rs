@@ -75,14 +75,11 @@ fn add_topic(text: &mut String, topic: &TopicListing) {
 }
 
 fn add_partition(text: &mut String, partition: &PartitionListing) {
-    let _ = write!(
-        text,
-        "    partition {}: offsets {} to {}, {}",
-        partition.partition,
-        partition.from,
-        partition.to - 1,
-        plural(partition.records, "record"),
-    );
+    let _ = write!(text, "    partition {}: ", partition.partition);
+    if partition.from < partition.to {
+        let _ = write!(text, "offsets {} to {}, ", partition.from, partition.to - 1);
+    }
+    let _ = write!(text, "{}", plural(partition.records, "record"));
     if let (Some(first), Some(last)) = (partition.first_timestamp_ms, partition.last_timestamp_ms) {
         let _ = write!(text, ", {} to {} UTC", utc(first), utc(last));
     }

@@ -111,6 +111,7 @@ pub async fn undecided(
     source: &Cluster,
     flow: &str,
 ) -> Result<Vec<Undecided>, OrphansError> {
+    store.refresh().await?;
     let role: Option<RoleRecord> = store.get(&keys::role(flow))?;
     let Some(topics) = role.as_ref().and_then(RoleRecord::not_copied) else {
         return Ok(Vec::new());
