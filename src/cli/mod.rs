@@ -4,6 +4,7 @@
 //! [`Exit`] are an interface for scripts.
 
 mod check;
+mod drill;
 mod exit;
 mod failover;
 mod first_copy;
@@ -93,6 +94,11 @@ enum Command {
     Translate(translate::TranslateArgs),
     /// Make the standby the primary: shows the plan; --yes carries it out.
     Failover(failover::FailoverArgs),
+    /// Rehearse a failover on copies and write the report: shows the plan; --yes carries it out.
+    Drill(drill::DrillArgs),
+    /// Copy for a rehearsal; started by `drill`.
+    #[command(hide = true)]
+    DrillCopy,
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
     /// Compare the target with the source, independently of what copied it. Changes nothing.
@@ -165,6 +171,8 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
         Command::Failover(args) => failover::run(&config, args, json).await,
+        Command::Drill(args) => drill::run(&config, path, args, json).await,
+        Command::DrillCopy => drill::copy(&config).await,
         Command::Held(args) => held::run(&config, args, json).await,
         Command::Verify(args) => verify::run(&config, args, json).await,
     }

@@ -10,15 +10,15 @@
 //! copy. `flow::role` is the other side: a running Twinlog that finds the role changed stops
 //! copying, and looks after the old primary.
 
-mod context;
+pub(crate) mod context;
 mod error;
 mod facts;
 mod journal;
-mod lease;
+pub(crate) mod lease;
 mod loss;
 mod options;
 mod padding;
-mod pairs;
+pub(crate) mod pairs;
 mod preflight;
 mod progress;
 mod report;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::restrain::Restrain;
-use crate::config::{FlowConfig, Selector};
+use crate::config::{DRILL_PREFIX, FlowConfig, Selector};
 use crate::state::{RoleRecord, StateStore, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::Cluster;
@@ -43,6 +43,12 @@ pub async fn stand_by(
     progress: &Arc<FlowProgress>,
     cancel: &CancellationToken,
 ) {
+    if config.name.starts_with(DRILL_PREFIX) {
+        // A rehearsal leaves the source as it is, and is over soon.
+        progress.set_state(stopped("the rehearsed cut-over is done".to_owned()));
+        cancel.cancelled().await;
+        return;
+    }
     let mut restrain = Restrain::new(&config.name, source);
     let mut restrained_at: Option<Instant> = None;
     let mut is_first = true;

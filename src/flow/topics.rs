@@ -10,7 +10,7 @@ use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
+use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_flow};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, TopicRecord, keys, maps};
@@ -80,7 +80,7 @@ pub fn selected<'a>(
                 && !is_ours(name)
                 && topic.error.is_none()
                 && !topic.partitions.is_empty()
-                && !is_internal_topic(name)
+                && !is_internal_to_flow(&flow.name, name)
                 && flow.topics.matches(name)
         })
         .collect()

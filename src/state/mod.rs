@@ -7,6 +7,7 @@
 //! other flows' segments; records of other processes are picked up by [`StateStore::refresh`].
 
 mod cutover;
+mod drill;
 pub mod keys;
 pub mod maps;
 mod records;
@@ -17,6 +18,7 @@ pub use cutover::{
     LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, RoleRecord, StepRecord,
     StepState, TopicSet,
 };
+pub use drill::{DrillRecord, OpenDrill};
 pub use records::{
     AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
     MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::DRILL_PREFIX;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::flow::restrain;
@@ -31,7 +32,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     };
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());
-    if it.journal.record.kind == CutoverKind::Planned {
+    // A rehearsal leaves nothing in the source's own state.
+    let is_rehearsal = scene.flow.name.starts_with(DRILL_PREFIX);
+    if it.journal.record.kind == CutoverKind::Planned && !is_rehearsal {
         match tell_source(it, &role).await {
             Ok(()) => text.push_str(", and both clusters know it"),
             Err(problem) => {
