@@ -41,6 +41,7 @@ pub mod security;
 pub mod share;
 pub mod topic_configs;
 pub mod twinlog;
+pub mod untouched;
 pub mod users;
 pub mod verified;
 pub mod version;

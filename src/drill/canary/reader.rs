@@ -1,6 +1,6 @@
 //! A group of one that reads the canary's records and commits as applications do.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,7 +36,6 @@ const CRASHED: usize = 2;
 pub struct Reader {
     read: Arc<Mutex<Vec<Read>>>,
     ending: Arc<AtomicUsize>,
-    is_gone: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -62,17 +61,11 @@ impl Reader {
         consumer.subscribe(&[topic])?;
         let read: Arc<Mutex<Vec<Read>>> = Arc::default();
         let ending = Arc::new(AtomicUsize::new(RUNNING));
-        let is_gone = Arc::new(AtomicBool::new(false));
-        let (shared, end, gone) = (read.clone(), ending.clone(), is_gone.clone());
-        let thread = std::thread::spawn(move || {
-            follow(&consumer, &shared, &end);
-            drop(consumer);
-            gone.store(true, Ordering::Relaxed);
-        });
+        let (shared, end) = (read.clone(), ending.clone());
+        let thread = std::thread::spawn(move || follow(&consumer, &shared, &end));
         Ok(Self {
             read,
             ending,
-            is_gone,
             thread: Some(thread),
         })
     }
@@ -94,11 +87,6 @@ impl Reader {
         let _ = self
             .ending
             .compare_exchange(RUNNING, IN_ORDER, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Whether it has left.
-    pub fn has_left(&self) -> bool {
-        self.is_gone.load(Ordering::Relaxed)
     }
 
     /// Lets it commit and leave. Blocks.
