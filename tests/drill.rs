@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -37,8 +38,8 @@ fn of_drills(bootstrap: &str) -> BTreeSet<String> {
     names.filter(|name| name.starts_with(OURS)).collect()
 }
 
-/// The newest value of each key of the state topic that has one.
-fn state_keys(bootstrap: &str) -> BTreeSet<String> {
+/// The keys of the state topic that a rehearsal has written and not removed.
+fn state_of_drills(bootstrap: &str) -> BTreeSet<String> {
     let mut keys = std::collections::BTreeMap::new();
     for record in support::read_all(bootstrap, "__twinlog_state", support::Isolation::ReadCommitted)
     {
@@ -46,7 +47,7 @@ fn state_keys(bootstrap: &str) -> BTreeSet<String> {
         keys.insert(key, record.value.is_some());
     }
     keys.into_iter()
-        .filter_map(|(key, is_there)| is_there.then_some(key))
+        .filter_map(|(key, is_there)| (is_there && key.contains("drill")).then_some(key))
         .collect()
 }
 
@@ -87,7 +88,6 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
         }
     });
     let before = (picture(&source, &["quiet"]), picture(&target, &["quiet"]));
-    let keys_before = state_keys(&target);
 
     // Without --yes nothing is made.
     let shown = answer(&drill(&config, &["--json"]), 0);
@@ -154,11 +154,155 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
     assert_eq!(picture(&source, &["quiet"]), before.0);
     assert_eq!(picture(&target, &["quiet"]), before.1);
     support::failover::assert_holds(&records(&target, &["orders"]), &ledger);
-    let more: BTreeSet<String> = state_keys(&target)
-        .difference(&keys_before)
-        .cloned()
-        .collect();
-    let expected = ["cutover-lease/dr/drill", "drill/dr"].map(str::to_owned);
-    assert_eq!(more, BTreeSet::from(expected));
+    let kept = ["cutover-lease/dr/drill", "drill/dr"].map(str::to_owned);
+    assert_eq!(state_of_drills(&target), BTreeSet::from(kept));
     assert_eq!(report["cleanup"]["left"], serde_json::json!([]), "{report:#}");
+}
+
+/// Runs a rehearsal until it says this, and kills it (SIGKILL).
+fn kill_at(config: &Path, arguments: &[&str], said: &str) {
+    let mut child = command(config, arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the built binary runs");
+    let stderr = child.stderr.take().expect("a pipe");
+    let mut heard = Vec::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let is_it = line.starts_with(said);
+        heard.push(line);
+        if is_it {
+            child.kill().expect("a running process");
+            child.wait().expect("an end");
+            return;
+        }
+    }
+    panic!("it never said {said:?}:\n{}", heard.join("\n"));
+}
+
+/// The processes that copy for a rehearsal with this config.
+fn copiers(config: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("Linux");
+    processes
+        .flatten()
+        .filter_map(|process| {
+            let line = std::fs::read(process.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let is_one = line.contains("drill-copy") && line.contains(config.to_str()?);
+            is_one.then_some(line)
+        })
+        .collect()
+}
+
+/// Killed at whatever moment, a rehearsal leaves nothing that isn't known: the next one removes it.
+#[test]
+fn a_killed_rehearsal_is_cleaned_up_by_the_next() {
+    let (source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 2, &[]);
+    Load::new("orders", 300).produce(&source);
+    commit(&source, "billing", &[("orders", 0, 17)]);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    eventually(DEADLINE, "the group has arrived", || {
+        match committed(&target, "billing", "orders", 2) {
+            found if found[0] == Some(17) => Ok(()),
+            found => Err(found),
+        }
+    });
+    let config = twinlog.config_file().to_owned();
+    let before = (picture(&source, &["orders"]), picture(&target, &["orders"]));
+    for (said, is_cleaned_by_a_drill) in [
+        ("planned: clients write and read", false),
+        ("prove:", false),
+        ("promote:", true),
+        ("unplanned: the copies are compared", false),
+        ("pad:", true),
+    ] {
+        kill_at(&config, &["--yes"], said);
+        assert_ne!(of_drills(&target), BTreeSet::new(), "killed at {said}");
+        eventually(DEADLINE, "its copying process is gone", || {
+            match copiers(&config) {
+                none if none.is_empty() => Ok(()),
+                some => Err(some),
+            }
+        });
+        if is_cleaned_by_a_drill {
+            let next = ["--yes", "--json", "--kind", "unplanned", "--no-source"];
+            let report = answer(&drill(&config, &next), 0);
+            let drills = report["cleanup"]["drills"].as_array().map(Vec::len);
+            assert_eq!(drills, Some(2), "{report:#}");
+        } else {
+            let cleaned = drill(&config, &["--cleanup", "--yes"]);
+            assert_eq!(cleaned.status.code(), Some(0), "{}", words(&cleaned));
+        }
+        assert_eq!(picture(&source, &["orders"]), before.0, "killed at {said}");
+        assert_eq!(picture(&target, &["orders"]), before.1, "killed at {said}");
+        let mut kept = state_of_drills(&target);
+        kept.remove("drill/dr");
+        let lease = BTreeSet::from(["cutover-lease/dr/drill".to_owned()]);
+        assert_eq!(kept, lease, "killed at {said}");
+    }
+}
+
+/// What is wrong with production is in the report, and it fails.
+#[test]
+fn faults_of_production_fail_the_rehearsal() {
+    let source = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("source"));
+    let target = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("target"));
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    create_topic(&source, "strange", 1, &[]);
+    Load::new("orders", 100).produce(&source);
+    Load::new("strange", 100).produce(&source);
+    let quick = ["--yes", "--json", "--kind", "unplanned", "--no-source"];
+
+    // Nothing was ever copied: no rehearsal.
+    let twinlog = Twinlog::prepare(&Twinlog::config(&source, &target, ""));
+    let config = twinlog.config_file().to_owned();
+    let nothing = drill(&config, &["--yes"]);
+    assert_eq!(nothing.status.code(), Some(3), "{}", words(&nothing));
+
+    let mut twinlog = twinlog;
+    twinlog.launch();
+    await_caught_up(&twinlog, DEADLINE);
+    let good = answer(&drill(&config, &quick), 0);
+    assert_eq!(good["failures"], serde_json::json!([]), "{good:#}");
+    assert_eq!(good["scope"]["used_source"], false);
+
+    // An objective that can't be kept.
+    let objective = [&quick[..], &["--rto", "0.001"]].concat();
+    let failed = answer(&drill(&config, &objective), 1);
+    let text = failed["failures"].to_string();
+    assert!(text.contains("recovery time"), "{failed:#}");
+
+    // A group that stands further on the standby than its source allows.
+    commit(&source, "billing", &[("orders", 0, 10)]);
+    eventually(DEADLINE, "the group has arrived", || {
+        match committed(&target, "billing", "orders", 1) {
+            found if found == [Some(10)] => Ok(()),
+            found => Err(found),
+        }
+    });
+    commit(&target, "billing", &[("orders", 0, 50)]);
+    // Records of somebody else in a copy: it stops.
+    Load::new("strange", 5).produce(&target);
+    twinlog.wait_until(DEADLINE, "the partition is stopped", |status| {
+        support::flow::is_stopped(status, "strange", 0, "foreign_write")
+    });
+    let failed = eventually(DEADLINE, "the standby knows it too", || {
+        let output = drill(&config, &quick);
+        match words(&output) {
+            text if text.contains("strange-0 (foreign_write)") => Ok(answer(&output, 1)),
+            text => Err(text),
+        }
+    });
+    assert_eq!(failed["verdict"], "failed");
+    let text = failed["failures"].to_string();
+    for what in ["would be refused now: stopped", "skip records: billing orders-0", "differs"] {
+        assert!(text.contains(what), "{what} in {text}");
+    }
+    // The rehearsal itself worked.
+    assert_eq!(failed["rehearsals"][0]["failure"], Value::Null, "{failed:#}");
+    assert_eq!(of_drills(&target), BTreeSet::new());
 }

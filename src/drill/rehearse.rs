@@ -270,15 +270,20 @@ impl<'a> Rehearsing<'a> {
             self.store.refresh().await?;
             let observed: Option<ObservedRecord> = self.store.get(&keys::observed(&self.flow.name))?;
             let mut has_ends = true;
+            let mut per_second = 0;
             for topic in &self.order.topics {
                 let record: Option<EndsRecord> = self.store.get(&keys::ends(&self.flow.name, topic))?;
-                has_ends &= record.is_some_and(|it| it.ends.iter().all(|end| *end >= 0));
+                let record = record.unwrap_or_default();
+                has_ends &= !record.ends.is_empty() && record.ends.iter().all(|end| *end >= 0);
+                per_second += record.per_second.iter().sum::<u64>();
             }
             let (written, read) = clients.map_or((RECORDS_BEFORE, READ_BEFORE), |(writer, reader)| {
                 (writer.count(), reader.count())
             });
             let is_loaded = written >= RECORDS_BEFORE && read >= READ_BEFORE;
-            if is_loaded && observed.is_some() && has_ends {
+            // Rates are known when ends were seen twice: the bound of a loss needs them.
+            let has_rates = clients.is_none() || per_second > 0;
+            if is_loaded && observed.is_some() && has_ends && has_rates {
                 let text = match clients {
                     Some(_) => format!("{written} record(s) acknowledged, {read} read"),
                     None => "the source's ends are noted".to_owned(),

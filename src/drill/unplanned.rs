@@ -148,22 +148,20 @@ async fn cut(
     it.begin("the source counts as gone");
     let cut_ms = now_ms();
     copier.kill();
+    if let Some((writer, _)) = &clients {
+        writer.cease();
+    }
+    // What the source had: the true one still answers, and production goes on there.
+    let sources = on_source(&copied.pairs);
+    let source_ends = ends(&it.scene.source, &sources, OffsetSpec::LatestStable).await?;
     let (mut written, mut read) = (None, Vec::new());
     if let Some((writer, reader)) = clients {
-        writer.cease();
         (written, read) = blocking(move || {
             let read = reader.crash();
             (Some(writer.stop()), read)
         })
         .await?;
     }
-    // What the source had; the true one still answers.
-    let source_ends = ends(
-        &it.scene.source,
-        &on_source(&copied.pairs),
-        OffsetSpec::LatestStable,
-    )
-    .await?;
     it.end("cut", "the copying process and the clients were killed");
     Ok((cut_ms, source_ends, written, read))
 }

@@ -16,7 +16,8 @@ pub struct Account {
     pub acknowledged_after: u64,
     /// Of those before the cut, not on the standby.
     pub lost: u64,
-    /// From the acknowledgement of the oldest of these to the cut, seconds.
+    /// From the acknowledgement of the oldest of these to the cut, or to the last acknowledgement
+    /// where that came later, seconds.
     pub lost_seconds: f64,
     /// On the standby more than once.
     pub doubled: u64,
@@ -49,6 +50,7 @@ pub fn account(
         .map(|(number, acked)| (*number, acked.at_ms))
         .collect();
     let oldest = lost.values().min();
+    let until_ms = before.last_ms().map_or(cut_ms, |last| last.max(cut_ms));
     let numbers = |read: &[Read]| read.iter().map(|it| it.number).collect::<BTreeSet<u64>>();
     let (first, second) = (numbers(read_before), numbers(read_after));
     let is_read = |number: &&u64| first.contains(number) || second.contains(number);
@@ -56,7 +58,7 @@ pub fn account(
         acknowledged_before: before.acked.len() as u64,
         acknowledged_after: after.acked.len() as u64,
         lost: lost.len() as u64,
-        lost_seconds: oldest.map_or(0.0, |at| (cut_ms - at).max(0) as f64 / 1_000.0),
+        lost_seconds: oldest.map_or(0.0, |at| (until_ms - at) as f64 / 1_000.0),
         doubled: times.values().filter(|times| **times > 1).count() as u64,
         skipped: times.keys().filter(|number| !is_read(number)).count() as u64,
         read_again: second.intersection(&first).count() as u64,
@@ -127,6 +129,22 @@ mod tests {
         assert_eq!(account.doubled, 1);
         assert_eq!(account.skipped, 1, "number 14");
         assert_eq!(account.read_again, 2, "numbers 5 and 6");
+    }
+
+    #[test]
+    fn what_was_acknowledged_after_the_cut_is_a_loss_as_well() {
+        // Number 8 at 800 ms, number 9 at 900 ms, the cut at 750 ms.
+        let on_standby: Vec<u64> = (0..8).collect();
+        let account = account(
+            &written(0..10),
+            &Written::default(),
+            &on_standby,
+            &[],
+            &[],
+            750,
+        );
+        assert_eq!(account.lost, 2);
+        assert!((account.lost_seconds - 0.1).abs() < 1e-9, "{account:?}");
     }
 
     #[test]
