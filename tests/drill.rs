@@ -7,15 +7,18 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::failover::{Writer, answer, fenceable_pair, records, words};
+use support::failover::{
+    Writer, answer, failover, failover_exiting_at, fenceable_pair, records, words,
+};
 use support::groups::{commit, committed};
 use support::untouched::picture;
 use support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_caught_up, create_topic,
-    eventually, scratch,
+    Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_caught_up,
+    create_topic, eventually, scratch,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -28,7 +31,9 @@ fn command(config: &Path, arguments: &[&str]) -> Command {
 }
 
 fn drill(config: &Path, arguments: &[&str]) -> Output {
-    command(config, arguments).output().expect("the built binary runs")
+    command(config, arguments)
+        .output()
+        .expect("the built binary runs")
 }
 
 /// Names of rehearsals on a cluster: topics and groups.
@@ -41,8 +46,11 @@ fn of_drills(bootstrap: &str) -> BTreeSet<String> {
 /// The keys of the state topic that a rehearsal has written and not removed.
 fn state_of_drills(bootstrap: &str) -> BTreeSet<String> {
     let mut keys = std::collections::BTreeMap::new();
-    for record in support::read_all(bootstrap, "__twinlog_state", support::Isolation::ReadCommitted)
-    {
+    for record in support::read_all(
+        bootstrap,
+        "__twinlog_state",
+        support::Isolation::ReadCommitted,
+    ) {
         let key = String::from_utf8(record.key.expect("a key")).expect("text");
         keys.insert(key, record.value.is_some());
     }
@@ -59,7 +67,9 @@ fn rehearsal<'r>(report: &'r Value, kind: &str) -> &'r Value {
 }
 
 fn number(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("no number: {value}"))
 }
 
 #[test]
@@ -91,7 +101,10 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
 
     // Without --yes nothing is made.
     let shown = answer(&drill(&config, &["--json"]), 0);
-    assert_eq!(shown["scope"]["topics_copied"], serde_json::json!(["orders", "quiet"]));
+    assert_eq!(
+        shown["scope"]["topics_copied"],
+        serde_json::json!(["orders", "quiet"])
+    );
     assert_eq!(of_drills(&source), BTreeSet::new());
     assert_eq!(of_drills(&target), BTreeSet::new());
 
@@ -109,13 +122,24 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
     assert!(number(&planned["fence_seconds"]) < 4.0, "{planned:#}");
     assert_eq!(planned["plan"]["lost"]["is_proven"], true, "{planned:#}");
     let account = &planned["account"];
-    for (what, count) in [("lost", 0), ("doubled", 0), ("skipped", 0), ("read_again", 0)] {
+    for (what, count) in [
+        ("lost", 0),
+        ("doubled", 0),
+        ("skipped", 0),
+        ("read_again", 0),
+    ] {
         assert_eq!(account[what], count, "{planned:#}");
     }
-    assert!(number(&account["acknowledged_before"]) >= 400.0, "{account:#}");
+    assert!(
+        number(&account["acknowledged_before"]) >= 400.0,
+        "{account:#}"
+    );
     let unplanned = rehearsal(&report, "unplanned");
     assert_eq!(unplanned["verify"]["verdict"], "same", "{unplanned:#}");
-    assert!(number(&unplanned["verify"]["records"]) >= 500.0, "{unplanned:#}");
+    assert!(
+        number(&unplanned["verify"]["records"]) >= 500.0,
+        "{unplanned:#}"
+    );
     assert_eq!(unplanned["groups"]["positions"], 2, "{unplanned:#}");
     assert_eq!(unplanned["groups"]["exact"], 2, "{unplanned:#}");
     let account = &unplanned["account"];
@@ -127,9 +151,17 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
         assert!(rto > 0.0 && rto < 60.0, "{report:#}");
     }
     assert_eq!(report["figures"]["rpo_planned_seconds"], 0.0, "{report:#}");
-    assert_eq!(report["production"]["verify"]["verdict"], "same", "{report:#}");
+    assert_eq!(
+        report["production"]["verify"]["verdict"], "same",
+        "{report:#}"
+    );
     assert_eq!(report["production"]["groups"]["exact"], 2, "{report:#}");
-    assert!(!report["not_rehearsed"].as_array().expect("a list").is_empty());
+    assert!(
+        !report["not_rehearsed"]
+            .as_array()
+            .expect("a list")
+            .is_empty()
+    );
 
     // Filed as it was printed, with its digest, and for people.
     let id = report["drill"].as_str().expect("an id");
@@ -144,7 +176,11 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
         .expect("sha256sum runs");
     assert!(sums.status.success(), "{}", words(&sums));
     let markdown = std::fs::read_to_string(file.with_extension("md")).expect("Markdown");
-    for part in ["# Failover drill of flow dr: PASSED", "RTO, unplanned", "says nothing about"] {
+    for part in [
+        "# Failover drill of flow dr: PASSED",
+        "RTO, unplanned",
+        "says nothing about",
+    ] {
         assert!(markdown.contains(part), "{part} in\n{markdown}");
     }
 
@@ -156,7 +192,11 @@ fn a_rehearsal_measures_proves_and_leaves_nothing() {
     support::failover::assert_holds(&records(&target, &["orders"]), &ledger);
     let kept = ["cutover-lease/dr/drill", "drill/dr"].map(str::to_owned);
     assert_eq!(state_of_drills(&target), BTreeSet::from(kept));
-    assert_eq!(report["cleanup"]["left"], serde_json::json!([]), "{report:#}");
+    assert_eq!(
+        report["cleanup"]["left"],
+        serde_json::json!([]),
+        "{report:#}"
+    );
 }
 
 /// Runs a rehearsal until it says this, and kills it (SIGKILL).
@@ -299,10 +339,155 @@ fn faults_of_production_fail_the_rehearsal() {
     });
     assert_eq!(failed["verdict"], "failed");
     let text = failed["failures"].to_string();
-    for what in ["would be refused now: stopped", "skip records: billing orders-0", "differs"] {
+    for what in [
+        "would be refused now: stopped",
+        "skip records: billing orders-0",
+        "differs",
+    ] {
         assert!(text.contains(what), "{what} in {text}");
     }
     // The rehearsal itself worked.
-    assert_eq!(failed["rehearsals"][0]["failure"], Value::Null, "{failed:#}");
+    assert_eq!(
+        failed["rehearsals"][0]["failure"],
+        Value::Null,
+        "{failed:#}"
+    );
     assert_eq!(of_drills(&target), BTreeSet::new());
+}
+
+/// Flows in both directions take every name: a rehearsal's are internal, so none of them is copied
+/// anywhere. With `--no-source` nothing is made there at all. Offsets that are mapped, too.
+#[test]
+fn other_flows_take_nothing_of_a_rehearsal() {
+    let source = Cluster::start(KafkaVersion::V3_9, ClusterOptions::named("source"));
+    let target = Cluster::start(KafkaVersion::V3_9, ClusterOptions::named("target"));
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 2, &[]);
+    create_topic(&target, "local", 1, &[]);
+    Transactions::new(Load::new("orders", 200), 20).produce(&source);
+    commit(&source, "billing", &[("orders", 0, 11)]);
+    let mut text = Twinlog::config(
+        &source,
+        &target,
+        "offsets: mapped\ntopics: { include: [\"orders\"] }",
+    );
+    text.push_str(
+        "  back:
+    source: standby
+    target: primary
+    topics: { include: [\".*\"], exclude: [\"orders\"] }
+    groups: { include: [\".*\"] }
+",
+    );
+    let twinlog = Twinlog::start(&text);
+    twinlog.wait_until(DEADLINE, "both directions are copied", |status| {
+        let flows = status["flows"].as_array();
+        flows.is_some_and(|flows| {
+            flows.len() == 2
+                && flows.iter().all(|flow| {
+                    flow["totals"]["lag_records"] == 0 && flow["totals"]["partitions"] != 0
+                })
+        })
+    });
+    let config = twinlog.config_file().to_owned();
+    let is_over = AtomicBool::new(false);
+    let arguments = ["--flow", "dr", "--yes", "--json"];
+    let untouched = [&arguments[..], &["--kind", "unplanned", "--no-source"]].concat();
+    let (report, seen) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut seen = BTreeSet::new();
+            while !is_over.load(Ordering::Relaxed) {
+                seen.extend(of_drills(&source));
+            }
+            seen
+        });
+        let report = eventually(DEADLINE, "the maps are stored", || {
+            let output = drill(&config, &untouched);
+            match output.status.code() {
+                Some(0) => Ok(output),
+                _ => Err(words(&output)),
+            }
+        });
+        is_over.store(true, Ordering::Relaxed);
+        (answer(&report, 0), watching.join().expect("no panic"))
+    });
+    assert_eq!(
+        rehearsal(&report, "unplanned")["groups"]["exact"],
+        1,
+        "{report:#}"
+    );
+    assert_eq!(seen, BTreeSet::new(), "nothing is made on the source");
+
+    // With clients: without an authorizer the rehearsal stops its writer itself.
+    let report = answer(&drill(&config, &arguments), 0);
+    assert_eq!(
+        rehearsal(&report, "planned")["fence"],
+        "manual",
+        "{report:#}"
+    );
+    assert_eq!(report["verdict"], "passed_with_remarks", "{report:#}");
+    for kind in ["planned", "unplanned"] {
+        assert_eq!(
+            rehearsal(&report, kind)["failure"],
+            Value::Null,
+            "{report:#}"
+        );
+    }
+    for bootstrap in [&source, &target] {
+        assert_eq!(of_drills(bootstrap), BTreeSet::new());
+        assert!(
+            state_of_drills(bootstrap)
+                .iter()
+                .all(|key| !key.contains(OURS))
+        );
+    }
+    let status = twinlog.status().to_string();
+    assert!(!status.contains(OURS), "{status}");
+}
+
+/// One at a time; not while a failover is open, nor after one; SIGINT ends one in order.
+#[test]
+fn it_is_refused_when_it_is_not_the_time() {
+    let (source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 100).produce(&source);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let refused = |why: &str| {
+        let output = drill(&config, &["--yes"]);
+        assert_eq!(output.status.code(), Some(3), "{}", words(&output));
+        assert!(words(&output).contains(why), "{why} in {}", words(&output));
+    };
+
+    let mut first = command(&config, &["--yes", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the built binary runs");
+    let stderr = first.stderr.take().expect("a pipe");
+    let mut lines = BufReader::new(stderr).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.starts_with("planned: clients write"))));
+    refused("another rehearsal of this flow runs");
+    let interrupt = Command::new("kill")
+        .arg("-INT")
+        .arg(first.id().to_string())
+        .status();
+    assert!(interrupt.expect("kill runs").success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let ended = first.wait().expect("an end");
+    assert_eq!(ended.code(), Some(1), "{rest:#?}");
+    assert!(
+        rest.iter().any(|line| line.contains("interrupted")),
+        "{rest:#?}"
+    );
+    assert_eq!(of_drills(&source), BTreeSet::new());
+    assert_eq!(of_drills(&target), BTreeSet::new());
+
+    let crashed = failover_exiting_at(&config, &["--yes"], Some("prove:begun"));
+    assert_eq!(crashed.status.code(), Some(137), "{}", words(&crashed));
+    refused("this is no rehearsal");
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    refused("primary already");
 }

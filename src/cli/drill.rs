@@ -146,7 +146,11 @@ pub(super) async fn run(config: &Config, path: &Path, args: &DrillArgs, json: bo
         return show(flow, kinds, &prepared, json);
     }
     // Before anything is made: a report that can't be written is no evidence.
-    let place = match args.report.as_deref().map(|to| place(to, &flow.name, &prepared)) {
+    let place = match args
+        .report
+        .as_deref()
+        .map(|to| place(to, &flow.name, &prepared))
+    {
         None => None,
         Some(Ok(place)) => Some(place),
         Some(Err(problem)) => return output::fail(Exit::Usage, &problem),
@@ -164,7 +168,13 @@ pub(super) async fn run(config: &Config, path: &Path, args: &DrillArgs, json: bo
     };
     match sealed {
         Ok(sealed) => account(&sealed, place.as_deref(), json),
-        Err(error) => refuse(&error),
+        Err(error) => {
+            if let Some(file) = place {
+                // It was only tried whether it can be written.
+                let _ = std::fs::remove_file(file);
+            }
+            refuse(&error)
+        }
     }
 }
 
@@ -185,7 +195,10 @@ fn ends<'c>(config: &'c Config, args: &DrillArgs) -> Result<Ends<'c>, String> {
         (None, _) => return Err("name one of the flows with --flow".to_owned()),
     };
     let flow = flow.ok_or_else(|| {
-        format!("there is no flow {}", args.flow.as_deref().unwrap_or_default())
+        format!(
+            "there is no flow {}",
+            args.flow.as_deref().unwrap_or_default()
+        )
     })?;
     let cluster = |name: &str| {
         let found = config.clusters.get(name);
@@ -282,7 +295,13 @@ fn place(to: &Path, flow: &str, prepared: &Prepared) -> Result<PathBuf, String> 
     } else {
         let flow: String = flow
             .chars()
-            .map(|letter| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' })
+            .map(|letter| {
+                if letter.is_ascii_alphanumeric() || "-_".contains(letter) {
+                    letter
+                } else {
+                    '_'
+                }
+            })
             .collect();
         let name = format!("twinlog-drill-{flow}-{}.json", prepared.id());
         (to.to_owned(), to.join(name))

@@ -70,9 +70,17 @@ mod tests {
 
     #[test]
     fn a_rehearsal_s_topics_are_taken_by_its_own_flow_alone() {
-        let (flow, topic) = ("__twinlog_drill.1.planned", "__twinlog_drill.1.planned.canary");
+        let (flow, topic) = (
+            "__twinlog_drill.1.planned",
+            "__twinlog_drill.1.planned.canary",
+        );
         assert!(!is_internal_to_flow(flow, topic));
-        for other in ["dr", "", "__twinlog_drill.1.unplanned", "__twinlog_drill.1.plan"] {
+        for other in [
+            "dr",
+            "",
+            "__twinlog_drill.1.unplanned",
+            "__twinlog_drill.1.plan",
+        ] {
             assert!(is_internal_to_flow(other, topic), "{other}");
         }
         assert!(is_internal_to_flow(flow, "__twinlog_state"));

@@ -12,7 +12,8 @@ use crate::config::{ClusterSection, FlowConfig, Selector};
 use crate::cutover::Tell;
 use crate::cutover::context::topics;
 use crate::cutover::pairs::{CutTopic, Maps, Pair, load_maps, pairs};
-use crate::state::{StateStore, TopicSet};
+use crate::state::keys::MapKeys;
+use crate::state::{StateStore, TopicSet, maps};
 use crate::wire::Cluster;
 
 /// What the operator asked for.
@@ -77,7 +78,7 @@ pub struct Copied {
 }
 
 impl Scene {
-    /// What `flow` copies; `store` is opened for it.
+    /// What `flow` copies and can be translated; `store` is opened for it.
     ///
     /// # Errors
     /// When a cluster doesn't answer, or the state can't be read.
@@ -89,7 +90,16 @@ impl Scene {
         let (from, to) = tokio::join!(self.source.metadata(None), self.target.metadata(None));
         let (from, to) = (from?, to?);
         store.refresh().await?;
-        let topics = topics(store, flow, &TopicSet::All, Some(&from), &to)?;
+        let mut topics = topics(store, flow, &TopicSet::All, Some(&from), &to)?;
+        // A map is stored some seconds after its topic.
+        let mut without_map = HashSet::new();
+        for pair in pairs(&topics).iter().filter(|pair| pair.mapped) {
+            let keys = MapKeys::new(&flow.name, &pair.source.topic, pair.source.partition);
+            if maps::load(store, &keys)?.is_none() {
+                without_map.insert(pair.source.topic.clone());
+            }
+        }
+        topics.retain(|topic| !without_map.contains(&topic.name));
         let pairs = pairs(&topics);
         let maps = load_maps(store, &flow.name, &pairs)?;
         Ok(Copied {

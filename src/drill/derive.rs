@@ -118,7 +118,10 @@ flows:
         assert!(private.topics.matches("a.b"));
         assert!(!private.topics.matches("axb"), "a name is no pattern");
         assert!(!private.groups.matches("billing"));
-        assert_eq!(private.rename.apply("primary", "a.b"), "__twinlog_drill.1.a.b");
+        assert_eq!(
+            private.rename.apply("primary", "a.b"),
+            "__twinlog_drill.1.a.b"
+        );
         assert!(!private.metadata.acls.enabled);
         assert!(!private.metadata.quotas);
         assert_eq!(private.metadata.on_delete, OnDelete::Keep);

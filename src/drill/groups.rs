@@ -110,7 +110,9 @@ pub async fn check(
         let there = found.get(&it.group).and_then(|it| it.as_ref().ok());
         match there.and_then(|positions| positions.get(&it.target)) {
             Some(there) => looks.push((there.offset, it)),
-            None => result.wrong.push(format!("{} {} (gone)", it.group, it.target)),
+            None => result
+                .wrong
+                .push(format!("{} {} (gone)", it.group, it.target)),
         }
     }
     looks.retain(|(_, it)| {

@@ -18,10 +18,17 @@ pub fn render(report: &Report, sha256: &str) -> String {
         rehearsed(&mut text, rehearsal);
     }
     scope(&mut text, report);
-    list(&mut text, "What this says nothing about", &report.not_rehearsed);
+    list(
+        &mut text,
+        "What this says nothing about",
+        &report.not_rehearsed,
+    );
     cleanup(&mut text, report);
     line(&mut text, "");
-    line(&mut text, &format!("SHA-256 of the JSON report: `{sha256}`"));
+    line(
+        &mut text,
+        &format!("SHA-256 of the JSON report: `{sha256}`"),
+    );
     text
 }
 
@@ -48,7 +55,13 @@ fn head(text: &mut String, report: &Report) {
         Verdict::PassedWithRemarks => "PASSED WITH REMARKS",
         Verdict::Failed => "FAILED",
     };
-    line(text, &format!("# Failover drill of flow {}: {verdict}", plain(&report.flow)));
+    line(
+        text,
+        &format!(
+            "# Failover drill of flow {}: {verdict}",
+            plain(&report.flow)
+        ),
+    );
     line(text, "");
     line(text, "| | |");
     line(text, "|---|---|");
@@ -56,14 +69,20 @@ fn head(text: &mut String, report: &Report) {
         format!(
             "{}, cluster {}, {} broker(s)",
             plain(&cluster.name),
-            cluster.cluster_id.as_deref().map_or_else(|| "unknown".to_owned(), plain),
+            cluster
+                .cluster_id
+                .as_deref()
+                .map_or_else(|| "unknown".to_owned(), plain),
             cluster.brokers
         )
     };
     for (key, value) in [
         ("drill", report.drill.clone()),
         ("began", report.began.clone()),
-        ("ended", format!("{} ({:.1} s)", report.ended, report.seconds)),
+        (
+            "ended",
+            format!("{} ({:.1} s)", report.ended, report.seconds),
+        ),
         ("source", cluster(&report.source)),
         ("standby", cluster(&report.target)),
         ("run by", plain(&report.operator)),
@@ -77,15 +96,43 @@ fn figures(text: &mut String, figures: &Figures) {
     line(text, "");
     line(text, "| | measured | objective |");
     line(text, "|---|---|---|");
-    let seconds = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.2} s"));
+    let seconds =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |it| format!("{it:.2} s"));
     for (what, measured, objective) in [
-        ("RTO, planned", figures.rto_planned_seconds, figures.rto_objective_seconds),
-        ("RTO, unplanned", figures.rto_unplanned_seconds, figures.rto_objective_seconds),
-        ("RPO, planned", figures.rpo_planned_seconds, figures.rpo_objective_seconds),
-        ("RPO, unplanned", figures.rpo_unplanned_seconds, figures.rpo_objective_seconds),
-        ("RPO, the flow now", figures.rpo_now_seconds, figures.rpo_objective_seconds),
+        (
+            "RTO, planned",
+            figures.rto_planned_seconds,
+            figures.rto_objective_seconds,
+        ),
+        (
+            "RTO, unplanned",
+            figures.rto_unplanned_seconds,
+            figures.rto_objective_seconds,
+        ),
+        (
+            "RPO, planned",
+            figures.rpo_planned_seconds,
+            figures.rpo_objective_seconds,
+        ),
+        (
+            "RPO, unplanned",
+            figures.rpo_unplanned_seconds,
+            figures.rpo_objective_seconds,
+        ),
+        (
+            "RPO, the flow now",
+            figures.rpo_now_seconds,
+            figures.rpo_objective_seconds,
+        ),
     ] {
-        line(text, &format!("| {what} | {} | {} |", seconds(measured), seconds(objective)));
+        line(
+            text,
+            &format!(
+                "| {what} | {} | {} |",
+                seconds(measured),
+                seconds(objective)
+            ),
+        );
     }
 }
 
@@ -141,7 +188,10 @@ fn production(text: &mut String, report: &Report) {
         line(text, &format!("  - {}: {records}", plain(group)));
     }
     match &production.verify {
-        Some(result) => line(text, &format!("- compared with the source: {}", compared(result))),
+        Some(result) => line(
+            text,
+            &format!("- compared with the source: {}", compared(result)),
+        ),
         None => line(text, "- not compared with the source"),
     }
     line(
@@ -167,7 +217,11 @@ fn production(text: &mut String, report: &Report) {
         };
         line(
             text,
-            &format!("| {} | {weight} | {} |", plain(&check.subject), plain(&reason)),
+            &format!(
+                "| {} | {weight} | {} |",
+                plain(&check.subject),
+                plain(&reason)
+            ),
         );
     }
 }
@@ -175,12 +229,21 @@ fn production(text: &mut String, report: &Report) {
 fn rehearsed(text: &mut String, it: &Rehearsal) {
     line(text, "");
     match it.kind {
-        Kind::Planned => line(text, "## Planned failover, on a topic of the rehearsal's own"),
-        Kind::Unplanned => line(text, "## Unplanned failover, on copies of the flow's topics"),
+        Kind::Planned => line(
+            text,
+            "## Planned failover, on a topic of the rehearsal's own",
+        ),
+        Kind::Unplanned => line(
+            text,
+            "## Unplanned failover, on copies of the flow's topics",
+        ),
     }
     line(text, "");
     if let Some(failure) = &it.failure {
-        line(text, &format!("- **it did not come to its end**: {}", plain(failure)));
+        line(
+            text,
+            &format!("- **it did not come to its end**: {}", plain(failure)),
+        );
     }
     if let Some(cut) = &it.cut {
         line(text, &format!("- the cut: {cut}"));
@@ -199,7 +262,10 @@ fn rehearsed(text: &mut String, it: &Rehearsal) {
         );
     }
     if let Some(seconds) = it.fence_seconds {
-        line(text, &format!("- writers were refused {seconds:.2} s after the fence began"));
+        line(
+            text,
+            &format!("- writers were refused {seconds:.2} s after the fence began"),
+        );
     }
     if let Some(account) = &it.account {
         line(
@@ -244,7 +310,13 @@ fn rehearsed(text: &mut String, it: &Rehearsal) {
         );
     }
     if let Some(result) = &it.verify {
-        line(text, &format!("- the copies compared with the source: {}", compared(result)));
+        line(
+            text,
+            &format!(
+                "- the copies compared with the source: {}",
+                compared(result)
+            ),
+        );
     }
     line(text, "");
     line(text, "| phase | seconds | |");
@@ -252,7 +324,12 @@ fn rehearsed(text: &mut String, it: &Rehearsal) {
     for phase in &it.phases {
         line(
             text,
-            &format!("| {} | {:.2} | {} |", phase.phase, phase.seconds, plain(&phase.result)),
+            &format!(
+                "| {} | {:.2} | {} |",
+                phase.phase,
+                phase.seconds,
+                plain(&phase.result)
+            ),
         );
         if phase.phase == "failover"
             && let Some(plan) = &it.plan
@@ -260,7 +337,12 @@ fn rehearsed(text: &mut String, it: &Rehearsal) {
             for step in &plan.steps {
                 line(
                     text,
-                    &format!("| – {} | {:.2} | {} |", step.step, step.seconds, plain(&step.result)),
+                    &format!(
+                        "| – {} | {:.2} | {} |",
+                        step.step,
+                        step.seconds,
+                        plain(&step.result)
+                    ),
                 );
             }
         }
@@ -295,7 +377,10 @@ fn scope(text: &mut String, report: &Report) {
         line(text, &format!("- copied: {}", plain(topic)));
     }
     for left in &scope.topics_left_out {
-        line(text, &format!("- not copied: {}: {}", plain(&left.topic), plain(&left.why)));
+        line(
+            text,
+            &format!("- not copied: {}: {}", plain(&left.topic), plain(&left.why)),
+        );
     }
 }
 
@@ -305,7 +390,10 @@ fn cleanup(text: &mut String, report: &Report) {
     line(text, "## Afterwards");
     line(text, "");
     if done.kept {
-        line(text, "- everything was kept; `twinlog drill --cleanup` removes it");
+        line(
+            text,
+            "- everything was kept; `twinlog drill --cleanup` removes it",
+        );
     } else {
         line(
             text,

@@ -57,6 +57,7 @@ use crate::cutover::lease::{self, Lease};
 use crate::cutover::pairs::{ends, on_source};
 use crate::cutover::{self, AcceptedLoss, Check, CutoverError, FenceMode, Options, Tell};
 use crate::state::{CutoverKind, DrillRecord, OpenDrill, StateStore, keys};
+use crate::telemetry::drill::DrillResult;
 use crate::telemetry::progress::now_ms;
 use crate::verify::Mode;
 use crate::wire::{Cluster, OffsetSpec};
@@ -243,7 +244,11 @@ impl Sealed {
             .map_err(|error| DrillError::failed(format!("the report can't be written: {error}")))?;
         json.push('\n');
         let digest = ring::digest::digest(&ring::digest::SHA256, json.as_bytes());
-        let sha256 = digest.as_ref().iter().map(|it| format!("{it:02x}")).collect();
+        let sha256 = digest
+            .as_ref()
+            .iter()
+            .map(|it| format!("{it:02x}"))
+            .collect();
         Ok(Self {
             report,
             json,
@@ -338,8 +343,7 @@ async fn rehearse(
     };
     report.judge(scene.request.rto_seconds_max, scene.request.rpo_seconds_max);
     let sealed = Sealed::new(report)?;
-    let record = DrillRecord {
-        v: 1,
+    let result = DrillResult {
         id: sealed.report.drill.clone(),
         ended_ms,
         verdict: sealed.report.verdict.word().to_owned(),
@@ -347,6 +351,7 @@ async fn rehearse(
         rpo_seconds: sealed.report.figures.rpo(),
         report_sha256: sealed.sha256.clone(),
     };
+    let record = DrillRecord { v: 1, result };
     scene.store.put(&keys::drill(flow), &record).await?;
     Ok(sealed)
 }
@@ -395,7 +400,12 @@ async fn percent(scene: &Scene) -> Result<f64, DrillError> {
         bytes_max: u64::MAX,
         partitions_max: usize::MAX,
     };
-    let candidates = scene.choice.taken.iter().map(|topic| topic.bytes).sum::<u64>();
+    let candidates = scene
+        .choice
+        .taken
+        .iter()
+        .map(|topic| topic.bytes)
+        .sum::<u64>();
     if scene.choice.left_out.is_empty() {
         return Ok(100.0);
     }

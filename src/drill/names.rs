@@ -153,7 +153,10 @@ mod tests {
     #[test]
     fn only_what_lies_under_a_root_of_ours_is_ours() {
         let root = "__twinlog_drill.20261125T031500Z-1a2b";
-        assert!(is_under(root, "__twinlog_drill.20261125T031500Z-1a2b.orders"));
+        assert!(is_under(
+            root,
+            "__twinlog_drill.20261125T031500Z-1a2b.orders"
+        ));
         for name in [
             "orders",
             "__twinlog_state",

@@ -227,8 +227,12 @@ async fn groups(scene: &Scene, copied: &Copied) -> Result<GroupsNow, DrillError>
     if !ahead.is_empty() {
         let again = wire::fetch_group_offsets(&scene.source, &names).await;
         for (name, pair) in ahead {
-            let position = again.get(&name).and_then(|it| it.as_ref().ok()?.get(&pair.source));
-            let copy = on_standby.get(&name).and_then(|it| it.as_ref().ok()?.get(&pair.target));
+            let position = again
+                .get(&name)
+                .and_then(|it| it.as_ref().ok()?.get(&pair.source));
+            let copy = on_standby
+                .get(&name)
+                .and_then(|it| it.as_ref().ok()?.get(&pair.target));
             let there_now = ends(
                 &scene.target,
                 std::slice::from_ref(&pair.target),

@@ -22,6 +22,8 @@ use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec, ResponseError, TopicPartition};
 
 const AGAIN: Duration = Duration::from_millis(100);
+/// While topics are copied all of both clusters' metadata is asked for each time.
+const COPY_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The rehearsal's own topic.
 const CANARY_PARTITIONS: i32 = 3;
 const CANARY_RETENTION_MS: &str = "3600000";
@@ -191,7 +193,10 @@ impl<'a> Rehearsing<'a> {
                 .iter()
                 .map(|name| {
                     let topic = metadata.topics.get(name);
-                    (name.clone(), topic.map_or(1, |topic| topic.partitions.len()))
+                    (
+                        name.clone(),
+                        topic.map_or(1, |topic| topic.partitions.len()),
+                    )
                 })
                 .collect();
             let mut left = None;
@@ -218,7 +223,9 @@ impl<'a> Rehearsing<'a> {
                 left = Some(behind);
             }
             if let Some((at, why)) = self.stopped(&copied)? {
-                return Err(DrillError::failed(format!("the copy of {at} stopped: {why}")));
+                return Err(DrillError::failed(format!(
+                    "the copy of {at} stopped: {why}"
+                )));
             }
             if Instant::now() >= deadline {
                 let what = match left {
@@ -229,7 +236,7 @@ impl<'a> Rehearsing<'a> {
                 return Err(DrillError::failed(format!("after {waited} s {what}"))
                     .with_hint("copy less (--topic, --bytes), or wait longer (--wait)"));
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(COPY_LOOK_EVERY).await;
         }
     }
 
@@ -268,18 +275,21 @@ impl<'a> Rehearsing<'a> {
         let deadline = Instant::now() + self.scene.request.wait;
         loop {
             self.store.refresh().await?;
-            let observed: Option<ObservedRecord> = self.store.get(&keys::observed(&self.flow.name))?;
+            let observed: Option<ObservedRecord> =
+                self.store.get(&keys::observed(&self.flow.name))?;
             let mut has_ends = true;
             let mut per_second = 0;
             for topic in &self.order.topics {
-                let record: Option<EndsRecord> = self.store.get(&keys::ends(&self.flow.name, topic))?;
+                let record: Option<EndsRecord> =
+                    self.store.get(&keys::ends(&self.flow.name, topic))?;
                 let record = record.unwrap_or_default();
                 has_ends &= !record.ends.is_empty() && record.ends.iter().all(|end| *end >= 0);
                 per_second += record.per_second.iter().sum::<u64>();
             }
-            let (written, read) = clients.map_or((RECORDS_BEFORE, READ_BEFORE), |(writer, reader)| {
-                (writer.count(), reader.count())
-            });
+            let (written, read) = clients
+                .map_or((RECORDS_BEFORE, READ_BEFORE), |(writer, reader)| {
+                    (writer.count(), reader.count())
+                });
             let is_loaded = written >= RECORDS_BEFORE && read >= READ_BEFORE;
             // Rates are known when ends were seen twice: the bound of a loss needs them.
             let has_rates = clients.is_none() || per_second > 0;
@@ -358,13 +368,15 @@ impl<'a> Rehearsing<'a> {
             }
         }
         let read_after = blocking(move || reader.stop()).await?;
-        let since = |ms: Option<i64>, from: i64| {
-            ms.map_or(0.0, |ms| (ms - from).max(0) as f64 / 1_000.0)
-        };
+        let since =
+            |ms: Option<i64>, from: i64| ms.map_or(0.0, |ms| (ms - from).max(0) as f64 / 1_000.0);
         self.result.rto = Some(Rto {
             plan_seconds: since(Some(plan_done_ms), moved.write_from_ms),
             write_seconds: since(written.first_ms(), moved.write_from_ms),
-            read_seconds: since(read_after.iter().map(|it| it.at_ms).min(), moved.read_from_ms),
+            read_seconds: since(
+                read_after.iter().map(|it| it.at_ms).min(),
+                moved.read_from_ms,
+            ),
         });
         let account = account(
             &moved.written,

@@ -59,7 +59,10 @@ async fn go(it: &mut Rehearsing<'_>) -> Result<(), DrillError> {
     missing(it, &source_ends, cut_ms, bound).await?;
     let moved = match written {
         Some(written) => Moved {
-            topic: it.scene.names.copy_of(&it.scene.names.canary(Kind::Unplanned)),
+            topic: it
+                .scene
+                .names
+                .copy_of(&it.scene.names.canary(Kind::Unplanned)),
             group: it.scene.names.readers(Kind::Unplanned),
             // Nothing was acknowledged after the cut that the cut could have kept.
             written,
@@ -81,7 +84,10 @@ async fn bring_groups(
     let (brought, result) = groups::bring(it.scene, copied).await?;
     it.end(
         "groups",
-        format!("{} group(s), {} position(s)", result.groups, result.positions),
+        format!(
+            "{} group(s), {} position(s)",
+            result.groups, result.positions
+        ),
     );
     it.result.groups = Some(result);
     Ok(brought)
@@ -120,8 +126,7 @@ async fn verify(it: &mut Rehearsing<'_>) -> Result<(), DrillError> {
         groups: Selector::new::<&str>(&[], &[]).map_err(DrillError::failed)?,
         ..it.flow.clone()
     };
-    let mut compared =
-        compare(it.scene, &flow, &it.store, Some(topics), Mode::Full, 100.0).await?;
+    let mut compared = compare(it.scene, &flow, &it.store, Some(topics), Mode::Full, 100.0).await?;
     compared.findings.truncate(20);
     it.end(
         "verify",
@@ -220,11 +225,7 @@ async fn missing(
 }
 
 /// Without a topic of the rehearsal's own: clients use one of the copies, from its end on.
-async fn on_a_copy(
-    it: &Rehearsing<'_>,
-    copied: &Copied,
-    cut_ms: i64,
-) -> Result<Moved, DrillError> {
+async fn on_a_copy(it: &Rehearsing<'_>, copied: &Copied, cut_ms: i64) -> Result<Moved, DrillError> {
     let topic = copied
         .topics
         .first()

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Operator;
+use crate::telemetry::drill::DrillResult;
 
 /// `drill-open/<flow>/<id>`: a rehearsal that may have left something. Written before anything is
 /// made, removed when nothing of it is left.
@@ -19,20 +20,11 @@ pub struct OpenDrill {
 }
 
 /// `drill/<flow>`: the last rehearsal that came to its end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DrillRecord {
     /// Format version, 1.
     pub v: u32,
-    /// Its id, which begins with its date.
-    pub id: String,
-    /// When it ended, milliseconds since the epoch.
-    pub ended_ms: i64,
-    /// `passed`, `passed_with_remarks` or `failed`.
-    pub verdict: String,
-    /// The longest recovery time that was measured, seconds.
-    pub rto_seconds: Option<f64>,
-    /// The largest loss that was measured, seconds.
-    pub rpo_seconds: Option<f64>,
-    /// The digest of its report's JSON, SHA-256 in hexadecimal.
-    pub report_sha256: String,
+    /// How it ended.
+    #[serde(flatten)]
+    pub result: DrillResult,
 }

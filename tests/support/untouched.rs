@@ -57,12 +57,20 @@ pub fn picture(bootstrap: &str, quiet: &[&str]) -> Picture {
         let quiet: Vec<TopicPartition> = quiet
             .iter()
             .flat_map(|topic| {
-                let partitions = metadata.topics.get(*topic).map_or(0, |it| it.partitions.len());
-                (0..).take(partitions).map(|number| TopicPartition::new(*topic, number))
+                let partitions = metadata
+                    .topics
+                    .get(*topic)
+                    .map_or(0, |it| it.partitions.len());
+                (0..)
+                    .take(partitions)
+                    .map(|number| TopicPartition::new(*topic, number))
             })
             .collect();
         let ends = wire::list_offsets(&cluster, &quiet, wire::OffsetSpec::Latest).await;
-        let ends = ends.into_iter().map(|(at, end)| (at, end.expect("an end"))).collect();
+        let ends = ends
+            .into_iter()
+            .map(|(at, end)| (at, end.expect("an end")))
+            .collect();
         Picture {
             topics,
             acls: acls.into_iter().map(|acl| format!("{acl:?}")).collect(),

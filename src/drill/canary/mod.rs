@@ -7,7 +7,7 @@ mod writer;
 
 pub use account::{Account, account};
 pub use reader::{Read, Reader};
-pub use writer::{Written, Writer};
+pub use writer::{Writer, Written};
 
 /// Records are numbered from here: in a copy of somebody's topic, nothing else is likely to be such
 /// a number.

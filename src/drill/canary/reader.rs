@@ -54,7 +54,7 @@ impl Reader {
             .set("isolation.level", "read_committed")
             .set("allow.auto.create.topics", "false")
             // Who is killed has left soon, so that the next rehearsal can clean up.
-            .set("session.timeout.ms", "10000")
+            .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "1000")
             .set("fetch.wait.max.ms", "50");
         let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
@@ -84,9 +84,9 @@ impl Reader {
 
     /// Asks it to commit what it has read and to leave the group; doesn't wait.
     pub fn leave(&self) {
-        let _ = self
-            .ending
-            .compare_exchange(RUNNING, IN_ORDER, Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.ending
+                .compare_exchange(RUNNING, IN_ORDER, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Lets it commit and leave. Blocks.
