@@ -310,7 +310,8 @@ fn place(to: &Path, flow: &str, prepared: &Prepared) -> Result<PathBuf, String> 
     if !folder.as_os_str().is_empty() {
         std::fs::create_dir_all(&folder).map_err(problem)?;
     }
-    std::fs::write(&file, "").map_err(problem)?;
+    // Evidence isn't overwritten.
+    std::fs::File::create_new(&file).map_err(problem)?;
     Ok(file)
 }
 

@@ -61,6 +61,8 @@ pub struct Scene {
     pub names: Names,
     /// What was asked for.
     pub request: Request,
+    /// About how many bytes the selected topics have, copied or not.
+    pub bytes_selected: u64,
     /// What is copied.
     pub choice: Choice,
     /// Tells the operator how it goes.

@@ -408,3 +408,32 @@ fn cleanup(text: &mut String, report: &Report) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::report::tests::good;
+
+    #[test]
+    fn the_verdict_the_figures_and_the_digest_are_there() {
+        let mut report = good();
+        report.judge(Some(60.0), None);
+        let text = render(&report, "abc123");
+        for part in [
+            "# Failover drill of flow dr: PASSED\n",
+            "| RTO, planned | 3.00 s | 60.00 s |",
+            "| RPO, unplanned | 0.50 s | - |",
+            "| began | 2026-11-25T03:15:00Z |",
+            "cluster id of primary, 3 broker(s)",
+            "- your applications",
+            "`abc123`",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_no_markup_and_no_commands() {
+        assert_eq!(plain("a|b`c\u{1b}[2Jd\n# e"), "a\\|b\\`c \\[2Jd # e");
+    }
+}

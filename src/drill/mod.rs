@@ -141,10 +141,14 @@ pub async fn look(
         store,
         names: Names::new(now_ms()),
         request,
+        bytes_selected: 0,
         choice: Choice::default(),
         tell,
     };
-    scene.choice = choice(&scene).await?;
+    let candidates = candidates(&scene).await?;
+    let bytes = candidates.iter().map(|topic| topic.bytes);
+    scene.bytes_selected = bytes.fold(0, u64::saturating_add);
+    scene.choice = choose(candidates, scene.request.limits);
     let has_copies = !scene.choice.taken.is_empty();
     let kinds = &mut scene.request.kinds;
     if !scene.request.may_use_source {
@@ -183,8 +187,8 @@ async fn answers(cluster: &Cluster) -> Result<(), DrillError> {
     }
 }
 
-/// The topics that are copied, of those that the flow copies.
-async fn choice(scene: &Scene) -> Result<Choice, DrillError> {
+/// The topics that could be copied: those that the flow copies and the command line selects.
+async fn candidates(scene: &Scene) -> Result<Vec<Candidate>, DrillError> {
     let copied = scene.copied(&scene.flow, &scene.store).await?;
     let sources = on_source(&copied.pairs);
     let (starts, there) = tokio::try_join!(
@@ -212,7 +216,7 @@ async fn choice(scene: &Scene) -> Result<Choice, DrillError> {
             can_be_named: scene.names.can_name_copy_of(&topic.name),
         });
     }
-    Ok(choose(candidates, scene.request.limits))
+    Ok(candidates)
 }
 
 fn scope(scene: &Scene) -> Scope {
@@ -362,7 +366,7 @@ async fn act(
 ) -> Result<(Production, Vec<Rehearsal>), DrillError> {
     (scene.tell)("the flow is looked at");
     let mut production = production::look(scene, checks).await?;
-    production.verify = match percent(scene).await? {
+    production.verify = match percent(&scene.request, scene.bytes_selected) {
         percent if percent > 0.0 => {
             (scene.tell)(&format!(
                 "{percent:.2} % of the standby's records are compared with the source"
@@ -392,41 +396,10 @@ async fn act(
 
 /// How many percent of the standby are compared: as was asked for, or as many as the limit of bytes
 /// allows.
-async fn percent(scene: &Scene) -> Result<f64, DrillError> {
-    if let Some(percent) = scene.request.verify_percent {
-        return Ok(percent);
-    }
-    let all = Limits {
-        bytes_max: u64::MAX,
-        partitions_max: usize::MAX,
-    };
-    let candidates = scene
-        .choice
-        .taken
-        .iter()
-        .map(|topic| topic.bytes)
-        .sum::<u64>();
-    if scene.choice.left_out.is_empty() {
-        return Ok(100.0);
-    }
-    let whole = Scene {
-        flow: scene.flow.clone(),
-        source_section: scene.source_section.clone(),
-        target_section: scene.target_section.clone(),
-        source: scene.source.clone(),
-        target: scene.target.clone(),
-        store: scene.store.clone(),
-        names: scene.names.clone(),
-        request: Request {
-            limits: all,
-            ..scene.request.clone()
-        },
-        choice: Choice::default(),
-        tell: scene.tell.clone(),
-    };
-    let total: u64 = choice(&whole).await?.taken.iter().map(|it| it.bytes).sum();
-    let budget = scene.request.limits.bytes_max.max(candidates);
-    Ok((budget as f64 / total.max(1) as f64 * 100.0).clamp(PERCENT_MIN, 100.0))
+fn percent(request: &Request, bytes_selected: u64) -> f64 {
+    let allowed = request.limits.bytes_max as f64 / bytes_selected.max(1) as f64 * 100.0;
+    let allowed = allowed.clamp(PERCENT_MIN, 100.0);
+    request.verify_percent.unwrap_or(allowed)
 }
 
 /// Removes what open rehearsals of the flow have left.
@@ -534,4 +507,39 @@ fn not_rehearsed(scene: &Scene) -> Vec<String> {
         .map(str::to_owned),
     );
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(bytes_max: u64, verify_percent: Option<f64>) -> Request {
+        Request {
+            config_file: std::path::PathBuf::new(),
+            topics: None,
+            limits: Limits {
+                bytes_max,
+                partitions_max: 1,
+            },
+            bytes_per_second: None,
+            kinds: Vec::new(),
+            may_use_source: false,
+            verify_percent,
+            rto_seconds_max: None,
+            rpo_seconds_max: None,
+            wait: Duration::ZERO,
+            keep: false,
+        }
+    }
+
+    #[test]
+    fn as_much_is_compared_as_may_be_read() {
+        let percent = |max, asked, bytes| percent(&request(max, asked), bytes);
+        assert_eq!(percent(100, None, 50), 100.0);
+        assert_eq!(percent(100, None, 0), 100.0);
+        assert_eq!(percent(100, None, 400), 25.0);
+        assert_eq!(percent(100, None, u64::MAX), PERCENT_MIN);
+        assert_eq!(percent(100, Some(7.0), 400), 7.0);
+        assert_eq!(percent(100, Some(0.0), 400), 0.0);
+    }
 }

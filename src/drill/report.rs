@@ -490,3 +490,235 @@ impl Rehearsal {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::drill) fn rehearsal(kind: Kind) -> Rehearsal {
+        Rehearsal {
+            kind,
+            cut: None,
+            phases: Vec::new(),
+            plan: None,
+            fence: "acl".to_owned(),
+            fence_seconds: Some(0.1),
+            rto: Some(Rto {
+                plan_seconds: 1.0,
+                write_seconds: 2.0,
+                read_seconds: 3.0,
+            }),
+            account: Some(Account {
+                acknowledged_before: 100,
+                acknowledged_after: 10,
+                ..Account::default()
+            }),
+            missing: None,
+            groups: None,
+            verify: None,
+            failure: None,
+        }
+    }
+
+    pub(in crate::drill) fn good() -> Report {
+        let cluster = |name: &str| ClusterReport {
+            name: name.to_owned(),
+            cluster_id: Some(format!("id of {name}")),
+            brokers: 3,
+        };
+        let unplanned = Rehearsal {
+            fence: "gone".to_owned(),
+            missing: Some(Missing {
+                records: 2,
+                seconds: 0.5,
+                bound_records: 5,
+            }),
+            groups: Some(GroupsRehearsed::default()),
+            ..rehearsal(Kind::Unplanned)
+        };
+        Report {
+            version: REPORT_VERSION,
+            drill: "20261125T031500Z-1a2b".to_owned(),
+            began: "2026-11-25T03:15:00Z".to_owned(),
+            ended: "2026-11-25T03:16:00Z".to_owned(),
+            seconds: 60.0,
+            verdict: Verdict::Failed,
+            failures: Vec::new(),
+            remarks: Vec::new(),
+            figures: Figures::default(),
+            twinlog: "0".to_owned(),
+            operator: "alice".to_owned(),
+            flow: "dr".to_owned(),
+            source: cluster("primary"),
+            target: cluster("standby"),
+            scope: Scope::default(),
+            production: Production {
+                verify: Some(Compared {
+                    verdict: "same".to_owned(),
+                    ..Compared::default()
+                }),
+                ..Production::default()
+            },
+            rehearsals: vec![rehearsal(Kind::Planned), unplanned],
+            not_rehearsed: vec!["your applications".to_owned()],
+            cleanup: Cleanup::default(),
+        }
+    }
+
+    fn judged(change: impl FnOnce(&mut Report)) -> Report {
+        let mut report = good();
+        change(&mut report);
+        report.judge(None, None);
+        report
+    }
+
+    #[test]
+    fn what_is_as_it_must_be_passes_with_the_worst_figures() {
+        let report = judged(|_| {});
+        assert_eq!(report.verdict, Verdict::Passed, "{report:?}");
+        let figures = &report.figures;
+        assert_eq!(figures.rto(), Some(3.0));
+        assert_eq!(figures.rpo(), Some(0.5));
+        assert_eq!(figures.rpo_planned_seconds, Some(0.0));
+        assert_eq!(figures.rpo_now_seconds, Some(0.0));
+    }
+
+    #[test]
+    fn every_fault_fails() {
+        let faults: [(&str, fn(&mut Report)); 12] = [
+            ("would be refused now", |it| {
+                it.production.checks.push(Check {
+                    subject: "stopped".to_owned(),
+                    weight: Weight::LosesData,
+                    reason: "orders-0".to_owned(),
+                    hint: None,
+                });
+            }),
+            ("differs", |it| {
+                if let Some(compared) = &mut it.production.verify {
+                    compared.verdict = "different".to_owned();
+                }
+            }),
+            ("skip records", |it| {
+                it.production.groups.ahead.push("billing".to_owned());
+            }),
+            ("planned: 1 record(s) were lost", |it| {
+                it.rehearsals[0].account = Some(Account {
+                    lost: 1,
+                    ..Account::default()
+                });
+            }),
+            ("planned: 1 record(s) were read again", |it| {
+                it.rehearsals[0].account = Some(Account {
+                    read_again: 1,
+                    ..Account::default()
+                });
+            }),
+            ("unplanned: 1 record(s) were doubled", |it| {
+                it.rehearsals[1].account = Some(Account {
+                    doubled: 1,
+                    ..Account::default()
+                });
+            }),
+            ("unplanned: 1 record(s) were skipped", |it| {
+                it.rehearsals[1].account = Some(Account {
+                    skipped: 1,
+                    ..Account::default()
+                });
+            }),
+            ("another next record", |it| {
+                it.rehearsals[1].groups = Some(GroupsRehearsed {
+                    wrong: vec!["billing orders-0".to_owned()],
+                    ..GroupsRehearsed::default()
+                });
+            }),
+            ("the copy differs", |it| {
+                it.rehearsals[1].verify = Some(Compared {
+                    verdict: "different".to_owned(),
+                    ..Compared::default()
+                });
+            }),
+            ("no leader", |it| {
+                it.rehearsals[1].failure = Some("no leader".to_owned());
+            }),
+            ("not removed", |it| {
+                it.cleanup.left.push("topics".to_owned());
+            }),
+            ("not compared at all", |it| {
+                it.rehearsals[0].failure = Some("not compared at all".to_owned());
+            }),
+        ];
+        for (words, fault) in faults {
+            let report = judged(fault);
+            assert_eq!(report.verdict, Verdict::Failed, "{words}");
+            let found = report.failures.iter().any(|it| it.contains(words));
+            assert!(found, "{words} in {:?}", report.failures);
+        }
+    }
+
+    #[test]
+    fn what_should_be_known_is_a_remark() {
+        let cases: [(&str, fn(&mut Report)); 6] = [
+            ("read 7 record(s) again", |it| {
+                it.production.groups.read_again = 7;
+            }),
+            ("gap(s)", |it| it.production.gaps = 1),
+            ("in bursts", |it| {
+                it.rehearsals[1].missing = Some(Missing {
+                    records: 9,
+                    seconds: 0.0,
+                    bound_records: 5,
+                });
+            }),
+            ("stopped by the rehearsal itself", |it| {
+                it.rehearsals[0].fence = "manual".to_owned();
+            }),
+            ("super user", |it| it.rehearsals[0].fence_seconds = None),
+            ("were not copied", |it| {
+                it.scope.topics_left_out.push(LeftOut {
+                    topic: "huge".to_owned(),
+                    why: "too large".to_owned(),
+                });
+            }),
+        ];
+        for (words, change) in cases {
+            let report = judged(change);
+            assert_eq!(report.verdict, Verdict::PassedWithRemarks, "{words}");
+            let found = report.remarks.iter().any(|it| it.contains(words));
+            assert!(found, "{words} in {:?}", report.remarks);
+        }
+    }
+
+    #[test]
+    fn an_unplanned_loss_and_what_is_read_again_after_a_crash_are_figures() {
+        let report = judged(|it| {
+            it.rehearsals[1].account = Some(Account {
+                lost: 3,
+                lost_seconds: 0.9,
+                read_again: 20,
+                ..Account::default()
+            });
+        });
+        assert_eq!(report.verdict, Verdict::Passed, "{:?}", report.failures);
+        assert_eq!(report.figures.rpo_unplanned_seconds, Some(0.9));
+    }
+
+    #[test]
+    fn objectives_are_kept_or_it_fails() {
+        let with = |rto, rpo| {
+            let mut report = good();
+            report.judge(rto, rpo);
+            report
+        };
+        assert_eq!(with(Some(3.0), Some(0.5)).verdict, Verdict::Passed);
+        let failed = with(Some(2.9), Some(0.4));
+        assert_eq!(failed.verdict, Verdict::Failed);
+        assert_eq!(failed.failures.len(), 2, "{:?}", failed.failures);
+        // What wasn't measured keeps no objective.
+        let mut report = good();
+        report.rehearsals.clear();
+        report.judge(Some(60.0), None);
+        assert_eq!(report.verdict, Verdict::Failed);
+        assert!(report.failures[0].contains("not measured"));
+    }
+}
