@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use twinlog::telemetry::drill::DrillResult;
 use twinlog::telemetry::groups::{
     DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
 };
@@ -415,6 +416,13 @@ fn everything() -> Registry {
     flow.set_groups(Some(Arc::new(Groups(delays))));
     flow.set_metadata(Arc::new(differing()));
     flow.set_verify(Some(Arc::new(verified())));
+    flow.set_drill(Some(DrillResult {
+        ended_ms: now_ms() - 60_000,
+        verdict: "passed_with_remarks".to_owned(),
+        rto_seconds: Some(2.5),
+        rpo_seconds: Some(0.25),
+        ..DrillResult::default()
+    }));
     flow.count_error("leader_moved");
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.records.store(40, Relaxed);
@@ -627,4 +635,23 @@ fn groups_that_are_not_followed_are_not_ready() {
         "{:?}",
         report.not_ready
     );
+}
+
+#[test]
+fn the_last_rehearsal_ages() {
+    let text = metrics::render(&StatusReport::build(&everything(), now_ms()));
+    let value = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix("{flow=\"dr\"} "));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    let age = value("twinlog_drill_age_seconds");
+    assert!(
+        age.is_some_and(|age| (60.0..90.0).contains(&age)),
+        "{age:?}"
+    );
+    assert_eq!(value("twinlog_drill_passed"), Some(1.0));
+    assert_eq!(value("twinlog_drill_rto_seconds"), Some(2.5));
+    assert_eq!(value("twinlog_drill_rpo_seconds"), Some(0.25));
 }

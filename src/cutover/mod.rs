@@ -11,16 +11,16 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
-mod context;
+pub(crate) mod context;
 mod error;
 mod facts;
 mod failback;
 mod journal;
-mod lease;
+pub(crate) mod lease;
 mod loss;
 mod options;
 mod padding;
-mod pairs;
+pub(crate) mod pairs;
 mod preflight;
 mod progress;
 mod reign;

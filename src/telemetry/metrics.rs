@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
+use super::drill::DrillResult;
 use super::groups::{DELAY_BOUNDS_MS, GroupTotals};
 use super::metadata::{DriftKind, MetadataSummary};
 use super::names::{self, Kind, Metric};
@@ -123,6 +124,9 @@ fn record_flow(flow: &FlowStatus, now_ms: i64) {
     if let Some(verify) = &flow.verify {
         record_verify(name, verify, now_ms);
     }
+    if let Some(drill) = &flow.drill {
+        record_drill(name, drill, now_ms);
+    }
 }
 
 fn record_verify(flow: &str, verify: &VerifySummary, now_ms: i64) {
@@ -142,6 +146,18 @@ fn record_verify(flow: &str, verify: &VerifySummary, now_ms: i64) {
     }
     if let Some(round) = round {
         count(&n::VERIFY_BYTES, &[flow], round.bytes);
+    }
+}
+
+fn record_drill(flow: &str, drill: &DrillResult, now_ms: i64) {
+    let age_ms = (now_ms - drill.ended_ms).max(0);
+    set(&n::DRILL_AGE, &[flow], age_ms as f64 / 1_000.0);
+    set(&n::DRILL_PASSED, &[flow], flag(drill.verdict != "failed"));
+    if let Some(seconds) = drill.rto_seconds {
+        set(&n::DRILL_RTO, &[flow], seconds);
+    }
+    if let Some(seconds) = drill.rpo_seconds {
+        set(&n::DRILL_RPO, &[flow], seconds);
     }
 }
 

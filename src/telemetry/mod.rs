@@ -5,6 +5,7 @@
 //! [`readiness`] judges that report, [`metrics`] renders it for Prometheus. One report
 //! feeds all of them, so they cannot disagree.
 
+pub mod drill;
 pub mod finding;
 pub mod groups;
 pub mod logging;

@@ -127,6 +127,15 @@ metrics! {
     VERIFY_BYTES = Counter "twinlog_verify_bytes_total" ["flow"]
         "Bytes of keys, values and headers read to compare in the background, both sides together.";
 
+    DRILL_AGE = Gauge "twinlog_drill_age_seconds" ["flow"]
+        "Time since the last rehearsal of a failover (twinlog drill) ended; absent before the first one.";
+    DRILL_PASSED = Gauge "twinlog_drill_passed" ["flow"]
+        "1 when the last rehearsal passed, with or without remarks, 0 when it failed.";
+    DRILL_RTO = Gauge "twinlog_drill_rto_seconds" ["flow"]
+        "The longest recovery time that the last rehearsal measured; absent where it measured none.";
+    DRILL_RPO = Gauge "twinlog_drill_rpo_seconds" ["flow"]
+        "The largest loss that the last rehearsal measured; absent where it measured none.";
+
     PARTITION_LAG_RECORDS = Gauge "twinlog_partition_lag_records" ["flow", "topic", "partition"]
         "Source offsets not yet on the target; absent while unknown.";
     PARTITION_LAG_BYTES = Gauge "twinlog_partition_lag_bytes" ["flow", "topic", "partition"]

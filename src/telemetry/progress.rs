@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::drill::DrillResult;
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
@@ -87,6 +88,7 @@ pub struct FlowProgress {
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
     verify: Mutex<Option<Arc<VerifySummary>>>,
+    drill: Mutex<Option<DrillResult>>,
     /// Which side is the primary, where it isn't the source.
     role: Mutex<Option<RoleStatus>>,
     /// The registry that this is in, if it is in one.
@@ -237,6 +239,7 @@ impl FlowProgress {
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
             verify: Mutex::new(None),
+            drill: Mutex::new(None),
             role: Mutex::new(None),
             beside: Weak::new(),
         }
@@ -285,6 +288,16 @@ impl FlowProgress {
     /// Publishes what is known of comparisons.
     pub fn set_verify(&self, summary: Option<Arc<VerifySummary>>) {
         *lock(&self.verify) = summary;
+    }
+
+    /// How the last rehearsal of a failover ended; `None` where there was none.
+    pub fn drill(&self) -> Option<DrillResult> {
+        lock(&self.drill).clone()
+    }
+
+    /// Publishes how the last rehearsal ended.
+    pub fn set_drill(&self, result: Option<DrillResult>) {
+        *lock(&self.drill) = result;
     }
 
     /// Which side is the primary; `None` while it is the source, of all topics.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::drill::DrillResult;
 use super::groups::GroupTotals;
 use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
@@ -74,6 +75,9 @@ pub struct FlowStatus {
     /// Comparisons of the target with the source; absent where there were none.
     #[serde(default)]
     pub verify: Option<VerifySummary>,
+    /// The last rehearsal of a failover; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillResult>,
     /// Which side is the primary; absent while it is the source, of all topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleStatus>,
@@ -283,6 +287,7 @@ impl FlowStatus {
             groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
             metadata: flow.metadata().map(|report| MetadataSummary::new(&report)),
             verify: flow.verify().map(|summary| (*summary).clone()),
+            drill: flow.drill(),
             role: flow.role(),
             topics,
         }

@@ -43,6 +43,7 @@ pub mod share;
 pub mod strict;
 pub mod topic_configs;
 pub mod twinlog;
+pub mod untouched;
 pub mod users;
 pub mod verified;
 pub mod version;
