@@ -17,6 +17,7 @@ mod metadata_lines;
 mod output;
 mod pinned;
 mod plan;
+mod readiness_lines;
 mod run;
 mod running;
 mod shutdown;

@@ -10,9 +10,11 @@
 //! copy. `flow::role` is the other side: a running Twinlog that finds the role changed stops
 //! copying, and looks after the old primary.
 
+mod capacity;
 mod context;
 mod error;
 mod facts;
+mod group_facts;
 mod journal;
 mod lease;
 mod loss;
@@ -22,6 +24,7 @@ mod pairs;
 mod preflight;
 mod progress;
 mod report;
+mod reread;
 mod steps;
 
 use std::sync::Arc;
@@ -36,6 +39,7 @@ pub use options::{AcceptedLoss, FenceMode, Options};
 pub use padding::PaddingCost;
 pub use preflight::{Check, Weight, worst};
 pub use report::{Lost, Report, StepReport};
+pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
 use context::{Cutover, Scene, topics};
