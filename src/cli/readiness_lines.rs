@@ -42,9 +42,14 @@ fn numbers(readiness: &Readiness) -> String {
     if !readiness.knows_the_copy() {
         return "what would be lost isn't known".to_owned();
     }
+    // A planned one loses nothing, whatever isn't copied yet.
+    let who = match readiness.kind.as_str() {
+        "unplanned" => "",
+        _ => "an unplanned one ",
+    };
     let (loss, reread) = (&readiness.loss, &readiness.reread);
     format!(
-        "would lose {}; would read again {}",
+        "{who}would lose {}; groups would read again {}",
         lost(loss),
         again(reread)
     )
@@ -131,7 +136,9 @@ mod tests {
         };
         assert_eq!(
             lines(&ready, "standby"),
-            ["    failover now: yes (planned); would lose 0 records; would read again 0 records"]
+            [
+                "    failover now: yes (planned); an unplanned one would lose 0 records; groups would read again 0 records"
+            ]
         );
     }
 
@@ -168,7 +175,7 @@ mod tests {
             lines(&readiness, "standby"),
             [
                 "  ! failover now: with loss (unplanned); would lose up to 1,012 records, 2.0 KiB, \
-                 of the last 7.0 s (b 1,000, a 12); would read again up to 5 records (billing 5) + \
+                 of the last 7.0 s (b 1,000, a 12); groups would read again up to 5 records (billing 5) + \
                  1 position without a place",
                 "  ! loss (LOSS): up to 1,012 -> accept"
             ]

@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::Flow;
 use crate::state::{EndsRecord, ObservedRecord, keys};
-use crate::telemetry::progress::{FlowState, PartitionProgress, PartitionState, now_ms};
+use crate::telemetry::progress::{
+    FlowProgress, FlowState, PartitionProgress, PartitionState, now_ms,
+};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often ends are looked at; written only where they changed.
@@ -58,10 +60,8 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
         if !is_running && !is_last {
             continue;
         }
-        // Not the present: a source that hangs isn't seen.
-        let at_ms = match flow.progress.source_seen_ms.load(Ordering::Relaxed) {
-            never if never < 0 => continue,
-            at_ms => at_ms,
+        let Some(at_ms) = seen_ms(&flow.progress) else {
+            continue;
         };
         let changed = look(flow, &mut topics, is_last);
         let is_due = written_at.is_none_or(|at| at.elapsed() >= SEEN_EVERY);
@@ -78,6 +78,22 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
             Err(error) => tracing::debug!(%error, "the source's ends could not be stored"),
         }
     }
+}
+
+/// When all that is known of the source's ends was seen at least; `None` if it never was. Not the
+/// present: a source that hangs isn't seen. Stopped partitions don't count: nobody fails over with
+/// them.
+fn seen_ms(progress: &FlowProgress) -> Option<i64> {
+    let at_ms = progress.source_seen_ms.load(Ordering::Relaxed);
+    let at_ms = (at_ms >= 0).then_some(at_ms)?;
+    let ends = progress.partitions.iter().filter_map(|entry| {
+        let of_one = entry.value();
+        let is_known = of_one.source_high_watermark.load(Ordering::Relaxed) >= 0;
+        let is_stopped = matches!(of_one.state(), (PartitionState::Stopped { .. }, _));
+        let seen_ms = of_one.end_seen_ms(Some(at_ms));
+        seen_ms.filter(|_| is_known && !is_stopped)
+    });
+    Some(ends.fold(at_ms, i64::min))
 }
 
 /// Nobody fetches a partition that is stopped, or that has no room for what would come. Its log
@@ -111,6 +127,11 @@ async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
         let Some(ends) = cancel.run_until_cancelled(asked).await else {
             return;
         };
+        // Without a fetch nothing else says that the source is there.
+        let is_all = others.len() == flow.progress.partitions.len();
+        if is_all && ends.values().any(Result::is_ok) {
+            flow.progress.note_source_seen(asked_ms);
+        }
         for (at, end) in ends {
             if let (Ok(end), Some(progress)) = (end, others.get(&at)) {
                 progress.note_source_end(end, asked_ms);
@@ -253,6 +274,30 @@ mod tests {
         assert!(looks > 3, "a pause of a producer isn't its end");
         assert_eq!(rates(&[-1], &[0.0], &[300], 2.0), [0.0], "unknown");
         assert_eq!(rates(&[9], &[0.0], &[3], 2.0), [0.0], "cut");
+    }
+
+    #[test]
+    fn what_is_stored_is_as_old_as_the_oldest_end() {
+        let flow = FlowProgress::new("dr", "primary", "standby");
+        assert_eq!(seen_ms(&flow), None, "it never was");
+        flow.note_source_seen(9_000);
+        let topic: Arc<str> = "orders".into();
+        for number in 0..4 {
+            let partition = flow.partition(&topic, number);
+            partition.set_state(PartitionState::Copying);
+            partition.note_source_end(5, 1_000);
+            partition.set_fetched(true, 1_000);
+        }
+        assert_eq!(seen_ms(&flow), Some(9_000), "every answer tells all ends");
+        flow.partition(&topic, 1).set_fetched(false, 7_000);
+        assert_eq!(seen_ms(&flow), Some(7_000), "it has no room");
+        flow.partition(&topic, 2).set_fetched(false, 3_000);
+        flow.partition(&topic, 2)
+            .set_state(PartitionState::Stopped {
+                reason: "gap",
+                detail: String::new(),
+            });
+        assert_eq!(seen_ms(&flow), Some(7_000), "a stopped one doesn't count");
     }
 
     #[test]

@@ -457,6 +457,17 @@ impl PartitionProgress {
             && lock(&self.state).state == PartitionState::Copying
     }
 
+    /// When the source last told its end, given when it last told any; `None` while it is fetched, and
+    /// if it never did. A partition that was closed has been fetched until then, unless the source was
+    /// silent before.
+    pub fn end_seen_ms(&self, source_seen_ms: Option<i64>) -> Option<i64> {
+        if self.is_fetched() {
+            return None;
+        }
+        let own = Some(self.source_end_seen_ms.load(Ordering::Relaxed)).filter(|at| *at >= 0);
+        own.max(self.unhealthy_since_ms().min(source_seen_ms))
+    }
+
     /// It is fetched from now on, or not for now: there is no room for what it would bring.
     pub fn set_fetched(&self, is_fetched: bool, now_ms: i64) {
         if self.is_fetched.swap(is_fetched, Ordering::Relaxed) && !is_fetched {

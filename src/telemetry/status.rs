@@ -381,7 +381,7 @@ impl PartitionStatus {
             source_log_start: known(&progress.source_log_start),
             source_stable_end: known(&progress.source_stable_end),
             source_high_watermark: known(&progress.source_high_watermark),
-            source_end_seen_ms: end_seen_ms(progress, source_seen_ms),
+            source_end_seen_ms: progress.end_seen_ms(source_seen_ms),
             source_per_second: progress
                 .source_per_second
                 .load(Ordering::Relaxed)
@@ -482,15 +482,6 @@ impl FirstCopySum {
             unknown_partitions: self.unknown,
         })
     }
-}
-
-/// A partition that was closed has been fetched until then, unless the source was silent before.
-fn end_seen_ms(progress: &PartitionProgress, source_seen_ms: Option<i64>) -> Option<i64> {
-    if progress.is_fetched() {
-        return None;
-    }
-    let fetched_until_ms = progress.unhealthy_since_ms().min(source_seen_ms);
-    known(&progress.source_end_seen_ms).max(fetched_until_ms)
 }
 
 fn known(value: &AtomicI64) -> Option<i64> {

@@ -116,7 +116,8 @@ pub struct GroupReread {
     pub records: i64,
     /// Positions that the target doesn't have at all.
     pub unplaced_positions: u64,
-    /// Why, as `twinlog groups` says it.
+    /// Why, as `twinlog groups` says it; absent with the source gone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub state: String,
 }
 
