@@ -550,7 +550,7 @@ fn metrics_say_what_the_report_says() {
         "twinlog_failover_checks{flow=\"dr\",weight=\"loses_data\"} 1",
         "twinlog_failover_checks{flow=\"dr\",weight=\"blocker\"} 0",
         "twinlog_failover_loss_records{flow=\"dr\"} 60",
-        "twinlog_failover_loss_unknown_partitions{flow=\"dr\"} 1",
+        "twinlog_failover_loss_unknown_partitions{flow=\"dr\"} 0",
         "twinlog_failover_reread_records_max{flow=\"dr\"} 7",
         "twinlog_primary{flow=\"dr\",side=\"mixed\"} 1",
         "twinlog_primary{flow=\"dr\",side=\"source\"} 0",

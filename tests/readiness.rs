@@ -284,7 +284,12 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
     let failback = &readiness(&status)["failback"];
     assert_eq!(failback["orphan_offsets"], stranded, "{failback:#}");
     assert!(
-        says(&failback["waits_for"], "orphans", "blocker", "never copied"),
+        says(
+            &failback["waits_for"],
+            "orphans",
+            "loses_data",
+            "never copied"
+        ),
         "{failback:#}"
     );
     assert!(

@@ -73,7 +73,8 @@ pub struct Readiness {
     pub flow: String,
     /// Whether a failover could be done now.
     pub can_fail_over: Verdict,
-    /// The one that could: `planned`, or `unplanned` where the source doesn't answer.
+    /// The one that could: `planned`, or `unplanned` where the source doesn't answer; `failback` of a
+    /// flow that copies back.
     pub kind: String,
     /// Who is the primary: `source`, `promoting`, `target`; `mixed` where some topics were failed over.
     pub primary: String,

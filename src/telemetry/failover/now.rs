@@ -15,6 +15,9 @@ use crate::telemetry::status::{FlowStatus, PartitionStatus};
 /// (`transaction.timeout.ms`).
 const HANGING_SECONDS: f64 = 60.0;
 
+/// What the name of a flow that copies back ends with; no flow of a config can have it.
+const BACK: &str = "~back";
+
 /// Judges a flow as it is shown, with its groups where they are followed.
 pub fn now(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Readiness {
     let reread = groups.map(reread).unwrap_or_default();
@@ -47,7 +50,13 @@ pub fn now(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Readi
         .checks
         .sort_by_key(|check| std::cmp::Reverse(check.weight));
     readiness.can_fail_over = verdict(&facts, &readiness.checks);
-    if facts.source_problem.is_some() {
+    if flow.name.ends_with(BACK) {
+        readiness.kind = "failback".to_owned();
+        for check in &mut readiness.checks {
+            // The ways out are the failover's.
+            check.hint = None;
+        }
+    } else if facts.source_problem.is_some() {
         readiness.kind = "unplanned".to_owned();
     }
     readiness.loss = loss;
@@ -314,16 +323,27 @@ fn failback(role: &RoleStatus) -> Failback {
                 "{offsets} offset(s) there were never copied, on {} partition(s)",
                 role.orphans.len()
             );
-            waits_for.push(
-                Check::new("orphans", Weight::Blocker, reason)
-                    .with_hint("decide on them: `twinlog orphans`"),
-            );
+            // Whoever has begun to copy back has decided to leave them there.
+            let weight = match role.is_copied_back {
+                true => Weight::Warning,
+                false => Weight::LosesData,
+            };
+            waits_for.push(Check::new("orphans", weight, reason).with_hint(
+                "decide about them with `twinlog orphans`, or leave them there: `--accept-orphans`",
+            ));
         }
         None => waits_for.push(Check::new(
             "orphans",
             Weight::Blocker,
             "what is stranded there isn't measured yet",
         )),
+    }
+    if role.is_copied_back {
+        waits_for.push(Check::new(
+            "copy_back",
+            Weight::Ok,
+            "what is new on the target is being copied back",
+        ));
     }
     Failback {
         old_primary: role.old_primary.clone(),

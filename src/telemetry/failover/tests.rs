@@ -333,7 +333,7 @@ fn after_a_failover_it_is_about_the_way_back() {
     };
     flow.set_role(Some(back.clone()));
     let measured = readiness(&registry, now);
-    assert_eq!(weights(&measured), expected(Weight::Ok, Weight::Blocker));
+    assert_eq!(weights(&measured), expected(Weight::Ok, Weight::LosesData));
     back.orphan_offsets = Some(0);
     flow.set_role(Some(back.clone()));
     assert_eq!(
