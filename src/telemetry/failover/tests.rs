@@ -136,10 +136,13 @@ fn a_source_that_dies_while_all_is_copied_costs_nothing() {
     );
 }
 
+/// Brings something in the way of a flow that was ready.
+type Spoil<'a> = &'a dyn Fn(&FlowProgress);
+
 #[test]
 fn what_stands_in_the_way_says_no_with_its_reason() {
     let now = now_ms();
-    let cases: [(&str, &dyn Fn(&FlowProgress)); 6] = [
+    let cases: [(&str, Spoil<'_>); 6] = [
         ("stopped", &|flow| {
             partition(flow, "orders", 0).set_state(PartitionState::Stopped {
                 reason: "gap",
