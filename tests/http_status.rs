@@ -16,6 +16,7 @@ use twinlog::telemetry::names::{self, Kind};
 use twinlog::telemetry::progress::{
     FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, TopicNote, now_ms,
 };
+use twinlog::telemetry::role::RoleStatus;
 use twinlog::telemetry::status::{STATUS_VERSION, StatusReport};
 use twinlog::telemetry::verify::{BackgroundRound, VerifyResult, VerifySummary};
 
@@ -132,6 +133,9 @@ fn the_json_has_the_documented_shape() {
             "source_log_start",
             "source_stable_end",
             "source_high_watermark",
+            "source_end_seen_ms",
+            "source_per_second",
+            "transaction_open_seconds",
             "source_broker",
             "source_position",
             "target_position",
@@ -424,7 +428,17 @@ fn everything() -> Registry {
         ..DrillResult::default()
     }));
     flow.count_error("leader_moved");
+    flow.note_source_seen(now_ms());
+    flow.set_role(Some(RoleStatus {
+        primary: "target".to_owned(),
+        topics: Some(vec!["payments".to_owned()]),
+        old_primary: "fenced".to_owned(),
+        orphan_offsets: Some(3),
+        ..RoleStatus::default()
+    }));
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
+    partition.source_high_watermark.store(100, Relaxed);
+    partition.set_fetched(true, now_ms());
     partition.records.store(40, Relaxed);
     partition.batches_passed.store(3, Relaxed);
     copying(&flow, "orders", 1, 1, 1).set_state(stopped());
@@ -540,6 +554,15 @@ fn metrics_say_what_the_report_says() {
         "twinlog_verify_differences{flow=\"dr\",kind=\"changed\"} 2",
         "twinlog_verify_differences{flow=\"dr\",kind=\"missing\"} 0",
         "twinlog_verify_bytes_total{flow=\"dr\"} 321",
+        "twinlog_failover_ready{flow=\"dr\"} 0",
+        "twinlog_failover_checks{flow=\"dr\",weight=\"loses_data\"} 1",
+        "twinlog_failover_checks{flow=\"dr\",weight=\"blocker\"} 0",
+        "twinlog_failover_loss_records{flow=\"dr\"} 60",
+        "twinlog_failover_loss_unknown_partitions{flow=\"dr\"} 0",
+        "twinlog_failover_reread_records_max{flow=\"dr\"} 7",
+        "twinlog_primary{flow=\"dr\",side=\"mixed\"} 1",
+        "twinlog_primary{flow=\"dr\",side=\"source\"} 0",
+        "twinlog_orphan_offsets{flow=\"dr\"} 3",
         "twinlog_partition_lag_records{flow=\"dr\",topic=\"orders \\\"x\\\"\\\\\",partition=\"0\"} 60",
         "twinlog_partition_source_position_offset{flow=\"dr\",topic=\"orders\",partition=\"1\"} 1",
     ] {

@@ -22,6 +22,7 @@ mod orphans_text;
 mod output;
 mod pinned;
 mod plan;
+mod readiness_lines;
 mod run;
 mod running;
 mod shutdown;

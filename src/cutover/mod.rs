@@ -11,10 +11,12 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
+mod capacity;
 pub(crate) mod context;
 mod error;
 mod facts;
 mod failback;
+mod group_facts;
 mod journal;
 pub(crate) mod lease;
 mod loss;
@@ -25,6 +27,7 @@ mod preflight;
 mod progress;
 mod reign;
 mod report;
+mod reread;
 mod steps;
 
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub use options::{AcceptedLoss, FenceMode, Options};
 pub use padding::PaddingCost;
 pub use preflight::{Check, Weight, worst};
 pub use report::{Lost, Report, StepReport};
+pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
 use context::{Cutover, Scene, topics};
