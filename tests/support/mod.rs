@@ -10,8 +10,10 @@
 pub mod acl_lines;
 pub mod acls;
 pub mod admin;
+pub mod apps;
 pub mod as_user;
 pub mod background;
+pub mod book;
 pub mod certificates;
 pub mod cluster;
 pub mod compacted;
@@ -24,6 +26,7 @@ pub mod groups;
 pub mod http;
 pub mod https;
 pub mod java;
+pub mod laws;
 pub mod listeners;
 pub mod logins;
 pub mod mapped;
