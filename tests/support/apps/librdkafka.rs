@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -228,10 +229,9 @@ impl Writing {
             }
             if let Some(until) = holding {
                 if self.in_flight == 0 && Instant::now() >= until {
-                    holding = None;
-                    for item in self.outstanding.clone().into_values() {
-                        self.send(&producer, &item);
-                    }
+                    let items = self.outstanding.clone();
+                    let all_sent = items.values().all(|item| self.send(&producer, item));
+                    holding = (!all_sent).then(|| Instant::now() + REST);
                 }
                 continue;
             }
@@ -243,7 +243,9 @@ impl Writing {
             if !is_quiet && self.outstanding.len() < OUTSTANDING_MAX && Instant::now() >= next {
                 let item = self.make();
                 self.outstanding.insert(item.order, item.clone());
-                self.send(&producer, &item);
+                if !self.send(&producer, &item) {
+                    holding = Some(Instant::now() + REST);
+                }
                 next = (next + pause).max(Instant::now() - Duration::from_millis(100));
             }
         }
@@ -265,19 +267,25 @@ impl Writing {
         item
     }
 
-    fn send(&mut self, producer: &BaseProducer<Outcomes>, item: &Item) {
+    /// Whether the client has taken it; what it knows to be forbidden it refuses by itself.
+    fn send(&mut self, producer: &BaseProducer<Outcomes>, item: &Item) -> bool {
         let (topic, partition) = &item.partition;
         let record = BaseRecord::with_opaque_to(topic, Box::new(item.order))
             .partition(*partition)
             .key(&item.value)
             .payload(&item.value);
-        match producer.send(record) {
-            Ok(()) => self.in_flight += 1,
-            Err((error, _)) => {
-                let why = format!("{}: {error}", self.name);
-                self.book.note(Told::Failed(why));
+        let told = match producer.send(record) {
+            Ok(()) => {
+                self.in_flight += 1;
+                return true;
             }
-        }
+            Err((KafkaError::MessageProduction(Code::TopicAuthorizationFailed), _)) => {
+                Told::Refused(self.name.to_owned())
+            }
+            Err((error, _)) => Told::Failed(format!("{}: {error}", self.name)),
+        };
+        self.book.note(told);
+        false
     }
 
     /// Whether anything has to be sent again.
