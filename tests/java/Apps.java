@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.TreeMap;
 import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -283,6 +284,12 @@ public final class Apps {
             if (again != null) {
                 for (Item item : again) {
                     send(item);
+                    synchronized (outstanding) {
+                        // It was refused at once, or nobody answers: the rest waits with it.
+                        if (isHolding) {
+                            break;
+                        }
+                    }
                 }
             } else if (!isFull && mayMake()) {
                 Item item = make();
@@ -372,9 +379,9 @@ public final class Apps {
                 for (Item item : items) {
                     sent.add(producer.send(item.of(getName())));
                 }
-                producer.flush();
                 for (var one : sent) {
-                    one.get();
+                    // Without its coordinator a producer doesn't let records expire by itself.
+                    one.get(3, TimeUnit.SECONDS);
                 }
                 isCommitting = true;
                 producer.commitTransaction();

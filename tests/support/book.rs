@@ -3,11 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::failover::Place;
 
 /// A topic and a partition of it.
 pub type Partition = (String, i32);
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.expect("a clock after 1970");
+    i64::try_from(now.as_millis()).expect("a clock before the year 292,278,994")
+}
 
 /// A record that a group was shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

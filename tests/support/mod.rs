@@ -42,6 +42,7 @@ pub mod read;
 pub mod scratch;
 pub mod security;
 pub mod share;
+pub mod stage;
 pub mod topic_configs;
 pub mod twinlog;
 pub mod users;

@@ -1,12 +1,16 @@
 //! The applications of `tests/java/Apps.java`: one process for all of them.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
 use crate::support::book::{Book, Told};
 use crate::support::java::{compiled, logging};
 use crate::support::logins;
+use crate::support::process::tail;
+use crate::support::scratch;
 use crate::support::version::KafkaVersion;
 
 const SOURCE: &str = include_str!("../../java/Apps.java");
@@ -16,6 +20,8 @@ const SOURCE: &str = include_str!("../../java/Apps.java");
 pub(super) struct JavaApps {
     child: Child,
     input: ChildStdin,
+    /// Its standard error.
+    log: PathBuf,
 }
 
 impl JavaApps {
@@ -27,6 +33,8 @@ impl JavaApps {
         book: Arc<Book>,
     ) -> Self {
         let classes = compiled(version, "Apps", SOURCE);
+        let log = scratch::folder("apps").join("errors");
+        let errors = File::create(&log).expect("our folder is writable");
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "java"])
             .args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
@@ -42,6 +50,7 @@ impl JavaApps {
             .args(clients)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(errors)
             .spawn()
             .expect("java is installed");
         let input = child.stdin.take().expect("its input is piped");
@@ -54,7 +63,7 @@ impl JavaApps {
                 book.note(told.unwrap_or_else(unknown));
             }
         });
-        Self { child, input }
+        Self { child, input, log }
     }
 
     /// Tells all of them something.
@@ -67,5 +76,11 @@ impl Drop for JavaApps {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!(
+                "--- end of what Java complained of\n{}",
+                tail(&self.log, 3_000)
+            );
+        }
     }
 }

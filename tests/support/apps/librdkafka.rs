@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::Topic;
 use crate::support::admin::client;
-use crate::support::book::{Book, Committed, Partition, Read, Told};
+use crate::support::book::{Book, Committed, Partition, Read, Told, now_ms};
 
 /// Unacknowledged records of a producer.
 const OUTSTANDING_MAX: usize = 200;
@@ -353,7 +353,7 @@ impl Group {
             while !orders.is_stopped() {
                 let wanted = orders.bootstrap();
                 if wanted != at {
-                    reading.commit();
+                    reading.leave();
                     let era = reading.era + 1;
                     // The old consumer leaves its group before the new one joins.
                     drop(reading);
@@ -363,7 +363,7 @@ impl Group {
                 }
                 reading.work();
             }
-            reading.commit();
+            reading.leave();
             drop(reading);
             book.note(Told::Stopped(name.to_owned()));
         }))
@@ -378,10 +378,42 @@ impl Group {
     }
 }
 
+/// Takes the answers to commits while the consumer is polled.
+#[derive(Debug, Default)]
+struct Commits {
+    is_waiting: AtomicBool,
+    taken: Mutex<Vec<(Partition, i64)>>,
+}
+
+impl ClientContext for Commits {
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Commits {
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        // What isn't taken is committed the next time.
+        if result.is_ok() {
+            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.extend(positions(offsets));
+        }
+        self.is_waiting.store(false, Ordering::Relaxed);
+    }
+}
+
+fn positions(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
+    let elements = list.elements();
+    let known = elements.iter().filter_map(|at| match at.offset() {
+        Offset::Offset(offset) => Some(((at.topic().to_owned(), at.partition()), offset)),
+        _ => None,
+    });
+    known.collect()
+}
+
 struct Reading {
     name: &'static str,
     era: usize,
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Commits>,
     committed: HashMap<Partition, i64>,
     committed_at: Instant,
     book: Arc<Book>,
@@ -395,15 +427,17 @@ impl Reading {
         era: usize,
         book: Arc<Book>,
     ) -> Self {
-        let consumer: BaseConsumer = client(bootstrap)
+        let consumer: BaseConsumer<Commits> = client(bootstrap)
             .set("group.id", name)
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "earliest")
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "1000")
+            // A cluster that is gone is left without waiting for it.
+            .set("socket.timeout.ms", "2000")
             .set("fetch.wait.max.ms", "50")
-            .create()
+            .create_with_context(Commits::default())
             .expect("valid settings");
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).expect("valid names");
@@ -418,6 +452,14 @@ impl Reading {
     }
 
     fn work(&mut self) {
+        self.poll();
+        if self.committed_at.elapsed() >= COMMIT_EVERY {
+            self.commit();
+        }
+    }
+
+    /// Reads one record at most, and takes answers.
+    fn poll(&mut self) {
         // A cluster that is gone shows up as errors here; the client goes on trying.
         if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(20)) {
             let value = message.payload().unwrap_or_default();
@@ -432,47 +474,50 @@ impl Reading {
             };
             self.book.note(Told::Read(self.name.to_owned(), read));
         }
-        if self.committed_at.elapsed() >= COMMIT_EVERY {
-            self.commit();
-        }
-    }
-
-    /// Commits where it stands, also behind markers at a log's end.
-    fn commit(&mut self) {
-        self.committed_at = Instant::now();
-        let Ok(positions) = self.consumer.position() else {
-            return;
-        };
-        let mut moved = TopicPartitionList::new();
-        for at in positions.elements() {
-            if let Offset::Offset(offset) = at.offset() {
-                let partition = (at.topic().to_owned(), at.partition());
-                if self.committed.get(&partition) != Some(&offset) {
-                    let added = moved.add_partition_offset(&partition.0, partition.1, at.offset());
-                    added.expect("a valid offset");
-                }
-            }
-        }
-        // What isn't taken is committed the next time.
-        if moved.count() == 0 || self.consumer.commit(&moved, CommitMode::Sync).is_err() {
-            return;
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at_ms = now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX));
-        for at in moved.elements() {
-            let Offset::Offset(offset) = at.offset() else {
-                continue;
-            };
-            let partition = (at.topic().to_owned(), at.partition());
+        let taken = self.consumer.context().taken.lock();
+        let taken = std::mem::take(&mut *taken.unwrap_or_else(PoisonError::into_inner));
+        for (partition, offset) in taken {
             self.committed.insert(partition.clone(), offset);
             let committed = Committed {
                 era: self.era,
                 partition,
                 offset,
-                at_ms,
+                at_ms: now_ms(),
             };
-            self.book
-                .note(Told::Committed(self.name.to_owned(), committed));
+            let told = Told::Committed(self.name.to_owned(), committed);
+            self.book.note(told);
+        }
+    }
+
+    /// Commits where it stands, also behind markers at a log's end; whether anything is still to
+    /// be committed, or waits for an answer. Not synchronously: librdkafka would wait for ever for
+    /// a cluster that is gone.
+    fn commit(&mut self) -> bool {
+        self.committed_at = Instant::now();
+        let context = self.consumer.context();
+        if context.is_waiting.load(Ordering::Relaxed) {
+            return true;
+        }
+        let mut moved = TopicPartitionList::new();
+        for (at, offset) in self.consumer.position().iter().flat_map(positions) {
+            if self.committed.get(&at) != Some(&offset) {
+                let added = moved.add_partition_offset(&at.0, at.1, Offset::Offset(offset));
+                added.expect("a valid offset");
+            }
+        }
+        if moved.count() == 0 {
+            return false;
+        }
+        let begun = self.consumer.commit(&moved, CommitMode::Async).is_ok();
+        context.is_waiting.store(begun, Ordering::Relaxed);
+        true
+    }
+
+    /// Goes on until all that was read is committed, or nobody answers.
+    fn leave(&mut self) {
+        let began = Instant::now();
+        while self.commit() && began.elapsed() < ANSWER {
+            self.poll();
         }
     }
 }
