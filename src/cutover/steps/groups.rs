@@ -169,8 +169,13 @@ async fn bring(
                 continue;
             }
             let ours = remembered(&record, at);
-            let is_foreign =
-                there.is_some_and(|there| there.leader_epoch >= 0 && Some(there.offset) != ours);
+            let continued = pair.continued.as_ref();
+            let continued_at = continued.map_or(0, |it| it.base(pair.source.partition));
+            let is_foreign = there.is_some_and(|there| {
+                there.leader_epoch >= 0
+                    && Some(there.offset) != ours
+                    && (there.offset > continued_at || continued_at == 0)
+            });
             if is_foreign && !overwrites {
                 result.kept.insert(group.clone());
                 continue;
