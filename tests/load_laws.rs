@@ -62,7 +62,7 @@ fn story() -> Story {
         old,
         copied,
         primary,
-        orphans: [(partition(), (6, 8))].into(),
+        orphans: [(partition(), vec![(6, 8)])].into(),
     }
 }
 
@@ -152,11 +152,11 @@ fn an_offset_that_means_two_records_is_found() {
 #[test]
 fn orphans_that_nobody_counts_are_found_and_too_many_too() {
     let mut it = story();
-    it.orphans.insert(partition(), (6, 7));
+    it.orphans.insert(partition(), vec![(6, 7)]);
     assert_eq!(it.missing().len(), 1);
     assert_eq!(it.once().len(), 1);
     assert_eq!(it.order().len(), 1);
-    it.orphans.insert(partition(), (5, 8));
+    it.orphans.insert(partition(), vec![(5, 6), (6, 8)]);
     assert_eq!(it.missing().len(), 1);
     assert_eq!(it.once().len(), 1);
 }

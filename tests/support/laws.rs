@@ -9,8 +9,9 @@ use super::failover::Place;
 /// What a reader finds in the topics of a cluster.
 pub type Log = BTreeMap<Place, String>;
 
-/// Offsets of the old primary that were never copied: from, to (exclusive).
-pub type OrphanRanges = BTreeMap<Partition, (i64, i64)>;
+/// Offsets of the old primary that were never copied: from, to (exclusive); one for each unplanned
+/// failover.
+pub type OrphanRanges = BTreeMap<Partition, Vec<(i64, i64)>>;
 
 /// What a group may read again after it was moved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +31,15 @@ fn partition(place: &Place) -> Partition {
 }
 
 fn is_orphan(ranges: &OrphanRanges, place: &Place) -> bool {
-    let range = ranges.get(&partition(place));
-    range.is_some_and(|(from, to)| (*from..*to).contains(&place.2))
+    let mut of_partition = ranges.get(&partition(place)).into_iter().flatten();
+    of_partition.any(|(from, to)| (*from..*to).contains(&place.2))
+}
+
+/// A log without the orphans in it, as those see it who never meet them.
+pub fn without_orphans(log: &Log, ranges: &OrphanRanges) -> Log {
+    let kept = log.iter().filter(|(place, _)| !is_orphan(ranges, place));
+    kept.map(|(place, value)| (place.clone(), value.clone()))
+        .collect()
 }
 
 /// `PRODUCER NUMBER`.

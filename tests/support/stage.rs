@@ -10,7 +10,9 @@ use super::admin::{create_topic, end_offset};
 use super::apps::{Apps, GROUPS, PRODUCERS};
 use super::book::{Pages, Partition};
 use super::cluster::Cluster;
-use super::failover::{answer, failover, fenceable, records};
+use super::failover::{
+    answer, await_copying, await_failed_over, failback, failover, fenceable_both, records,
+};
 use super::groups::committed;
 use super::laws::{self, Again, Log, OrphanRanges, assert_kept};
 use super::twinlog::Twinlog;
@@ -27,10 +29,7 @@ const PER_SECOND: u32 = 150;
 
 /// Two clusters that can both be fenced, and topics on the first.
 pub fn clusters(version: KafkaVersion) -> (Cluster, Cluster) {
-    let mut source = Cluster::launch(version, fenceable("source"));
-    let mut target = Cluster::launch(version, fenceable("target"));
-    source.await_ready();
-    target.await_ready();
+    let (source, target) = fenceable_both(version);
     for (topic, partitions) in PLAIN.into_iter().chain(TRANSACTIONAL) {
         create_topic(&source.bootstrap(), topic, partitions, &[]);
     }
@@ -55,6 +54,18 @@ pub fn ends(bootstrap: &str) -> BTreeMap<Partition, i64> {
             (at, end)
         })
         .collect()
+}
+
+/// Waits until every log ends at the same offset on both.
+pub fn await_same_ends(one: &str, other: &str, deadline: Duration) {
+    eventually(deadline, "the logs end alike", || {
+        let (left, right) = (ends(one), ends(other));
+        if left == right {
+            Ok(())
+        } else {
+            Err((left, right))
+        }
+    });
 }
 
 /// Where a group stands.
@@ -101,6 +112,19 @@ pub fn fail_over(apps: &mut Apps, twinlog: &Twinlog, target: &str) {
     println!("failover: {} s", report["seconds"]);
     await_refused(apps, &refused);
     apps.switch(target);
+    await_failed_over(twinlog);
+}
+
+/// A failback under load, and the applications are moved back to the source.
+pub fn fail_back(apps: &mut Apps, twinlog: &Twinlog, source: &str, arguments: &[&str]) {
+    let refused = refusals(apps);
+    let arguments = [&["--yes", "--json"], arguments].concat();
+    let report = answer(&failback(twinlog.config_file(), &arguments), 0);
+    assert_nothing_lost(&report);
+    println!("failback: {} s", report["seconds"]);
+    await_refused(apps, &refused);
+    apps.switch(source);
+    await_copying(twinlog);
 }
 
 /// A planned cut-over's account.
@@ -172,12 +196,13 @@ pub fn await_orphans(twinlog: &Twinlog, source: &str) -> OrphanRanges {
     let status = twinlog.wait_until(DEADLINE, "the old primary is fenced", |status| {
         let role = &status["flows"][0]["role"];
         // An open transaction of the old days may still have to end there.
-        let total: i64 = ranges(role).values().map(|(from, to)| to - from).sum();
+        let ranges = ranges(role);
+        let total: i64 = ranges.values().flatten().map(|(from, to)| to - from).sum();
         role["old_primary"] == "fenced"
             && role["orphan_offsets"].as_i64() == Some(total)
-            && ranges(role)
+            && ranges
                 .iter()
-                .all(|((topic, number), (_, to))| end_offset(source, topic, *number) == *to)
+                .all(|((topic, number), of)| of[0].1 == end_offset(source, topic, *number))
     });
     ranges(&status["flows"][0]["role"])
 }
@@ -188,7 +213,10 @@ fn ranges(role: &Value) -> OrphanRanges {
         .filter_map(|it| {
             let topic = it["topic"].as_str()?.to_owned();
             let number = i32::try_from(it["partition"].as_i64()?).ok()?;
-            Some(((topic, number), (it["from"].as_i64()?, it["to"].as_i64()?)))
+            Some((
+                (topic, number),
+                vec![(it["from"].as_i64()?, it["to"].as_i64()?)],
+            ))
         })
         .collect()
 }
