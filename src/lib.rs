@@ -1,7 +1,7 @@
 //! Twinlog: an offset-identical hot standby for Apache Kafka.
 //!
 //! Dependencies point downward:
-//! `cli -> cutover/http/verify -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
+//! `cli -> orphans -> cutover/http/verify -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
@@ -14,6 +14,7 @@ pub mod groups;
 pub mod http;
 pub mod metadata;
 pub mod offsets;
+pub mod orphans;
 pub mod state;
 pub mod telemetry;
 pub mod verify;

@@ -7,32 +7,11 @@ use std::time::Duration;
 use support::acls::{self, Operation, Resource};
 use support::flow::{flow_config, is_caught_up, partition_status, topic_status};
 use support::{
-    Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same,
-    create_topic, delete_topic, eventually, read_all,
+    Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic, delete_topic,
+    eventually, read_all, strict_cluster,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A cluster whose brokers are somebody (SASL between themselves), so that anonymous clients
-/// aren't. Where a resource has no ACL at all, everybody may do everything.
-fn strict_cluster() -> Cluster {
-    let login = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 username=\"broker\" password=\"only-here\" user_broker=\"only-here\";";
-    let options = ClusterOptions {
-        authorizer: true,
-        ..ClusterOptions::named("strict")
-    }
-    .with("super.users", "User:broker")
-    .with("allow.everyone.if.no.acl.found", true)
-    .with(
-        "listener.security.protocol.map",
-        "PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
-    )
-    .with("sasl.mechanism.controller.protocol", "PLAIN")
-    .with("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
-    .with("listener.name.controller.plain.sasl.jaas.config", login);
-    Cluster::start(KafkaVersion::V4_3, options)
-}
 
 /// Allows one principal every operation on a resource. As soon as a resource has an ACL, nobody
 /// without one has any right there.
@@ -44,7 +23,7 @@ fn allow(bootstrap: &str, resource: Resource, principal: &str) {
 fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
     let (source, _) = support::pair(KafkaVersion::V4_3);
     let source = source.bootstrap();
-    let target = strict_cluster();
+    let target = strict_cluster("strict");
     let target = target.bootstrap();
     create_topic(&source, "hidden", 1, &[]);
     Load::new("hidden", 100).produce(&source);
@@ -67,7 +46,7 @@ fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
 
 #[test]
 fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
-    let source = strict_cluster();
+    let source = strict_cluster("strict");
     let source = source.bootstrap();
     let (_, target) = support::pair(KafkaVersion::V4_3);
     let target = target.bootstrap();
@@ -115,7 +94,7 @@ fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
 fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
     let (source, _) = support::pair(KafkaVersion::V4_3);
     let source = source.bootstrap();
-    let target = strict_cluster();
+    let target = strict_cluster("strict");
     let target = target.bootstrap();
     create_topic(&source, "rights", 1, &[]);
     Transactions::new(Load::new("rights", 10), 6).produce(&source);
@@ -169,7 +148,7 @@ fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
 
 #[test]
 fn groups_are_polled_where_the_coordinators_log_may_not_be_read() {
-    let source = strict_cluster();
+    let source = strict_cluster("strict");
     let source = source.bootstrap();
     let (_, target) = support::pair(KafkaVersion::V4_3);
     let target = target.bootstrap();

@@ -9,6 +9,7 @@ use support::failover::{
     fenceable_both, records, words,
 };
 use support::groups::{commit, committed};
+use support::share::{begin_at_earliest, set_start_offset, start_offsets};
 use support::{KafkaVersion, Load, Twinlog, await_caught_up, create_topic, end_offset, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -268,4 +269,35 @@ fn back_after_a_crash_with_stranded_records() {
     }
     let verified = twinlog.command("verify", &["--full", "--json"]);
     assert_eq!(verified.status.code(), Some(0), "{}", words(&verified));
+}
+
+/// Nobody follows when the start offset moves: the last barrier of each change sets it, there and
+/// back.
+#[test]
+fn a_share_group_comes_along_both_ways() {
+    let (source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let name = "shared";
+    create_topic(&source, name, 1, &[]);
+    Load::new(name, 60).produce(&source);
+    begin_at_earliest(&source, name);
+    set_start_offset(&source, name, name, 0, 7);
+    let mut twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    twinlog.kill9();
+    let key = (name.to_owned(), 0);
+    let mut wanted = 7;
+    for round in 0..2 {
+        wanted += 10;
+        set_start_offset(&source, name, name, 0, wanted);
+        let report = answer(&failover(&config, &["--yes", "--json"]), 0);
+        let found = start_offsets(&target, name).get(&key).copied();
+        assert_eq!(found, Some(wanted), "{round}: {report:#}");
+        wanted += 10;
+        set_start_offset(&target, name, name, 0, wanted);
+        let report = answer(&failback(&config, &["--yes", "--json"]), 0);
+        let found = start_offsets(&source, name).get(&key).copied();
+        assert_eq!(found, Some(wanted), "{round}: {report:#}");
+    }
 }

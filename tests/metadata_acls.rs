@@ -12,7 +12,7 @@ use support::admin::client_with;
 use support::logins::{self, Login};
 use support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Security, Twinlog, acls, add_acls, await_acls,
-    await_same, create_topic, eventually, remove_acls, users,
+    await_same, create_topic, eventually, remove_acls, strict_cluster, users,
 };
 
 /// How soon a change is on the standby.
@@ -503,27 +503,6 @@ fn a_reader_may_read_on_the_standby_and_a_writer_writes_when_that_is_released() 
     succeeds(|| write_to("orders"), "bob writes after the failover");
     succeeds(|| write_to("bills"), "bob writes after the failover");
     succeeds(read_orders, "alice still reads");
-}
-
-/// A cluster whose brokers are somebody, so that anonymous clients aren't. Where a resource has no
-/// ACL at all, everybody may do everything.
-fn strict_cluster(name: &str) -> Cluster {
-    let login = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 username=\"broker\" password=\"only-here\" user_broker=\"only-here\";";
-    let options = ClusterOptions {
-        authorizer: true,
-        ..ClusterOptions::named(name)
-    }
-    .with("super.users", "User:broker")
-    .with("allow.everyone.if.no.acl.found", true)
-    .with(
-        "listener.security.protocol.map",
-        "PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
-    )
-    .with("sasl.mechanism.controller.protocol", "PLAIN")
-    .with("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
-    .with("listener.name.controller.plain.sasl.jaas.config", login);
-    Cluster::start(KafkaVersion::V4_3, options)
 }
 
 #[test]

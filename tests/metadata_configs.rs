@@ -6,19 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use kafka_protocol::messages::CreateAclsRequest;
-use kafka_protocol::messages::create_acls_request::AclCreation;
-use kafka_protocol::protocol::StrBytes;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use serde_json::json;
+use support::acls::{self, Operation, Resource};
 use support::admin::client;
 use support::flow::{await_stopped, block_on, flow_config, is_caught_up, wire_cluster, with_state};
 use support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, delete_topic,
-    eventually, pair,
+    eventually, pair, strict_cluster,
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +47,7 @@ impl Copied {
             target_topic: topic.to_owned(),
             target_id: Uuid::nil(),
             target_replicas: Some(target_replicas),
+            was_there: false,
         });
     }
 }
@@ -354,6 +353,25 @@ fn a_second_pass_does_nothing() {
     // One on the target too.
     alter(&target, topic, &[("segment.ms", Some("5"))]);
     await_override(&target, topic, "segment.ms", Some("2000000"), PROMISED);
+}
+
+/// Between a change of ours and the next look, so that no look has seen it done.
+#[test]
+fn what_somebody_changes_right_behind_a_change_of_ours_is_changed_back() {
+    let _beside = beside_others();
+    let topic = "contested";
+    let (source, target) = both(topic, &[("segment.ms", "1000000")], &[]);
+    let lines = "metadata_interval: 1s";
+    let _following = Following::start("contested", &source, &target, lines, &[topic]);
+    await_override(&target, topic, "segment.ms", Some("1000000"), DEADLINE);
+    // To something new, and to what there was before.
+    for (wanted, contested) in [("2000000", "5"), ("3000000", "2000000")] {
+        alter(&source, topic, &[("segment.ms", Some(wanted))]);
+        await_override(&target, topic, "segment.ms", Some(wanted), PROMISED);
+        alter(&target, topic, &[("segment.ms", Some(contested))]);
+        await_override(&target, topic, "segment.ms", Some(contested), PROMISED);
+        await_override(&target, topic, "segment.ms", Some(wanted), PROMISED);
+    }
 }
 
 /// As MirrorMaker 2's `testSyncTopicConfigs`.
@@ -684,8 +702,6 @@ fn a_new_copy_is_made_as_it_shall_be() {
     assert!(lines[0].contains("changes=1"), "{lines:#?}");
 }
 
-/// A cluster whose brokers are somebody, so that anonymous clients aren't. A topic without any ACL
-/// is everybody's.
 #[test]
 fn a_source_topic_that_is_made_again_changes_nothing_of_the_copy_that_is_kept() {
     let _beside = beside_others();
@@ -715,56 +731,20 @@ fn a_source_topic_that_is_made_again_changes_nothing_of_the_copy_that_is_kept() 
     assert_eq!(kept.as_deref(), Some("604800000"));
 }
 
-fn strict_cluster() -> Cluster {
-    let login = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 username=\"broker\" password=\"only-here\" user_broker=\"only-here\";";
-    let options = ClusterOptions {
-        authorizer: true,
-        ..ClusterOptions::named("strict")
-    }
-    .with("super.users", "User:broker")
-    .with("allow.everyone.if.no.acl.found", true)
-    .with(
-        "listener.security.protocol.map",
-        "PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
-    )
-    .with("sasl.mechanism.controller.protocol", "PLAIN")
-    .with("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
-    .with("listener.name.controller.plain.sasl.jaas.config", login);
-    Cluster::start(KafkaVersion::V4_3, options)
-}
-
-const DESCRIBE: i8 = 8;
-const DESCRIBE_CONFIGS: i8 = 10;
-const ALTER_CONFIGS: i8 = 11;
-
 /// Allows anonymous clients an operation on a topic, and with the first one nothing else.
-fn allow(bootstrap: &str, topic: &str, operation: i8) {
-    const TOPIC: i8 = 2;
-    const LITERAL: i8 = 3;
-    const ALLOW: i8 = 3;
-    let text = |text: &str| StrBytes::from_string(text.to_owned());
-    let acl = AclCreation::default()
-        .with_resource_type(TOPIC)
-        .with_resource_name(text(topic))
-        .with_resource_pattern_type(LITERAL)
-        .with_principal(text("User:ANONYMOUS"))
-        .with_host(text("*"))
-        .with_operation(operation)
-        .with_permission_type(ALLOW);
-    let request = CreateAclsRequest::default().with_creations(vec![acl]);
-    let cluster = wire_cluster(bootstrap);
-    let response = block_on(async {
-        let connection = cluster.any_connection().await.expect("a broker answers");
-        connection.call(request, 3).await
-    });
-    assert_eq!(response.expect("an answer").results[0].error_code, 0);
+fn allow(bootstrap: &str, topic: &str, operation: Operation) {
+    acls::allow(
+        bootstrap,
+        "User:ANONYMOUS",
+        operation,
+        Resource::topic(topic),
+    );
 }
 
 #[test]
 fn a_missing_right_is_named_and_blocks_no_other_topic() {
     let _beside = beside_others();
-    let strict = strict_cluster();
+    let strict = strict_cluster("strict");
     let target = strict.bootstrap();
     let source = pair(KafkaVersion::V4_3).0.bootstrap();
     let topics = ["rights.closed", "rights.hidden", "rights.open"];
@@ -772,9 +752,9 @@ fn a_missing_right_is_named_and_blocks_no_other_topic() {
         create_topic(&source, topic, 1, &[("segment.ms", "1000000")]);
         create_topic(&target, topic, 1, &[]);
     }
-    allow(&target, "rights.hidden", DESCRIBE);
-    allow(&target, "rights.closed", DESCRIBE);
-    allow(&target, "rights.closed", DESCRIBE_CONFIGS);
+    allow(&target, "rights.hidden", Operation::Describe);
+    allow(&target, "rights.closed", Operation::Describe);
+    allow(&target, "rights.closed", Operation::DescribeConfigs);
     let following = Following::start("rights", &source, &target, "", &topics);
     await_override(
         &target,
@@ -817,8 +797,8 @@ fn a_missing_right_is_named_and_blocks_no_other_topic() {
     }
     // Once they are granted, it goes on by itself.
     for topic in ["rights.hidden", "rights.closed"] {
-        allow(&target, topic, ALTER_CONFIGS);
-        allow(&target, topic, DESCRIBE_CONFIGS);
+        allow(&target, topic, Operation::AlterConfigs);
+        allow(&target, topic, Operation::DescribeConfigs);
         await_override(&target, topic, "segment.ms", Some("1000000"), DEADLINE);
     }
     following.await_drift("nothing is left", |report| {

@@ -60,6 +60,17 @@ impl Running {
         self.writer.note(checkpoint);
     }
 
+    /// Waits until the writer knows that everything noted is written: what the topic shows may
+    /// still lack its answer, and without one it is written again.
+    fn await_written(&self) {
+        eventually(DEADLINE, "everything noted is written", || {
+            match self.writer.unwritten() {
+                0 => Ok(()),
+                unwritten => Err(unwritten),
+            }
+        });
+    }
+
     /// Cancels it and waits until it has ended, well within a request's timeout of 30 s.
     fn end(self) {
         self.cancel.cancel();
@@ -209,6 +220,13 @@ fn a_target_that_is_away_costs_no_checkpoint_and_holds_nobody_up() {
     running.note("billing", "orders", 1, 1, "");
     running.note("billing", "orders", 0, 2, "");
     standby.restart(1);
+    running.await_written();
+    // Both heartbeats topics are made by now, and nothing is written a second time for that.
+    for topic in ["heartbeats", "primary.heartbeats"] {
+        await_made(&bootstrap, topic);
+        Ends::new(&bootstrap, topic, 1).await_above(1, DEADLINE);
+    }
+    running.await_written();
     await_records(&bootstrap, CHECKPOINTS, 2);
     standby.kill(1);
     running.note("billing", "orders", 1, 3, "");

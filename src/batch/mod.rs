@@ -30,6 +30,6 @@ pub use encode::{KeyValue, empty_records_batch, encode, encode_simple};
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES};
 pub use marker::{Marker, marker};
-pub use records::{Record, Records, open};
+pub use records::{Header, Record, Records, open};
 pub use restamp::{Stamp, restamp};
 pub use split::{RawBatch, Split, split};

@@ -27,6 +27,44 @@ pub struct Record {
     pub headers: Bytes,
 }
 
+/// A header's key, which need not be UTF-8, and its value; `None` is null.
+pub type Header = (Bytes, Option<Bytes>);
+
+impl Record {
+    /// The headers in order, duplicates kept.
+    ///
+    /// # Errors
+    /// `Malformed` when they aren't what their count says; never for a record that [`open`] gave.
+    pub fn header_list(&self) -> Result<Vec<Header>, BatchError> {
+        let mut list = Vec::new();
+        let mut at = 0;
+        for _ in 0..self.header_count {
+            let header = self.header_at(&mut at);
+            list.push(header.map_err(|what| BatchError::Malformed {
+                what,
+                offset: self.offset,
+            })?);
+        }
+        Ok(list)
+    }
+
+    fn header_at(&self, at: &mut usize) -> Result<Header, &'static str> {
+        let all = &self.headers;
+        let key = read_varint(all, at).ok_or("header is cut")?;
+        let key = usize::try_from(key).map_err(|_| "negative header key length")?;
+        let from = *at;
+        skip(at, key, all.len())?;
+        let key = all.slice(from..*at);
+        let value = read_varint(all, at).ok_or("header is cut")?;
+        let Ok(value) = usize::try_from(value) else {
+            return Ok((key, None));
+        };
+        let from = *at;
+        skip(at, value, all.len())?;
+        Ok((key, Some(all.slice(from..*at))))
+    }
+}
+
 /// Smallest encoded record: length, attributes, timestamp, offset, key, value and header count.
 const RECORD_BYTES_MIN: usize = 7;
 

@@ -16,6 +16,8 @@ mod held;
 mod http_get;
 mod look;
 mod metadata_lines;
+mod orphans;
+mod orphans_text;
 mod output;
 mod pinned;
 mod plan;
@@ -25,6 +27,7 @@ mod shutdown;
 mod status;
 mod status_table;
 mod translate;
+mod utc;
 mod verify;
 mod verify_line;
 
@@ -97,6 +100,8 @@ enum Command {
     Failover(failover::FailoverArgs),
     /// Go back after a failover: shows the plan; --yes carries it out.
     Failback(failback::FailbackArgs),
+    /// Show what an old primary has that was never copied; export, replay, dismiss or keep it.
+    Orphans(orphans::OrphansArgs),
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
     /// Compare the target with the source, independently of what copied it. Changes nothing.
@@ -170,6 +175,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Translate(args) => translate::run(&config, args, json).await,
         Command::Failover(args) => failover::run(&config, args, json).await,
         Command::Failback(args) => failback::run(&config, args, json).await,
+        Command::Orphans(args) => orphans::run(&config, args, json).await,
         Command::Held(args) => held::run(&config, args, json).await,
         Command::Verify(args) => verify::run(&config, args, json).await,
     }

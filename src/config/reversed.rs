@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::flow::{FlowConfig, OnRecreate, Start};
+use super::flow::{FlowConfig, OnGap, OnRecreate, Start};
+use super::metadata::OnDelete;
 use super::selector::Selector;
 
 /// What its name ends with; no flow of a config can have it.
@@ -58,6 +59,23 @@ impl FlowConfig {
         back.mirrormaker_compat = false;
         // It says whom the other cluster takes us for.
         back.metadata.acls.principal = None;
+        // The old primary is nobody's standby: what its topics, clients and people have there stays.
+        // What was changed on the new one since is carried over by the failback.
+        back.metadata.acls.enabled = false;
+        back.metadata.quotas = false;
+        back.metadata.on_delete = OnDelete::Keep;
+        back.metadata.configs.fixed.clear();
+        let kept = |key: &str| {
+            let rules = &self.metadata.configs;
+            rules.fixed.contains_key(key) || rules.ignore.matches(key)
+        };
+        // A batch that a raised limit let in there must get in here.
+        let follow = ["max.message.bytes"].into_iter().filter(|key| !kept(key));
+        let follow: Vec<String> = follow.map(regex::escape).collect();
+        back.metadata.configs.follow = Selector::new(&follow, &[])?;
+        back.metadata.configs.keep_what_was_there = true;
+        // What retention took on the primary is no longer its data.
+        back.on_gap = OnGap::Record;
         back.verify.background = false;
         Ok(back)
     }

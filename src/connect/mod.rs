@@ -21,6 +21,7 @@ use crate::wire::Cluster;
 pub use access::Access;
 pub use check::{check, notes};
 pub use librdkafka::Context;
+pub use text::base64;
 
 /// Our own client for a cluster of the config. Connects nothing yet; a certificate or key that
 /// can't be used is an error of connecting, and tried again like others.

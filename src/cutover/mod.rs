@@ -23,6 +23,7 @@ mod padding;
 mod pairs;
 mod preflight;
 mod progress;
+mod reign;
 mod report;
 mod steps;
 
@@ -34,6 +35,7 @@ use uuid::Uuid;
 pub use context::Tell;
 pub use error::CutoverError;
 pub use failback::{BackScope, look_back};
+pub use lease::{in_words as operator_in_words, operator};
 pub use loss::{Loss, TopicLoss};
 pub use options::{AcceptedLoss, FenceMode, Options};
 pub use padding::PaddingCost;

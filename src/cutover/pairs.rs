@@ -33,6 +33,16 @@ pub struct Pair {
     pub continued: Option<Arc<ContinuedLog>>,
 }
 
+impl Pair {
+    /// Whether a target offset is no further than where the copy goes on in a log that was there
+    /// before: a position up to there is of the time when the target was the primary.
+    pub fn is_before_the_copy(&self, target: i64) -> bool {
+        let base = |it: &Arc<ContinuedLog>| it.base(self.source.partition);
+        let base = self.continued.as_ref().map_or(0, base);
+        base > 0 && target <= base
+    }
+}
+
 /// All partitions of these topics.
 pub fn pairs(topics: &[CutTopic]) -> Vec<Pair> {
     topics

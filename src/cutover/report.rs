@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::journal::fact;
 use super::loss::Loss;
 use super::padding::PaddingCost;
+use super::reign::Carried;
 use super::steps::GroupsResult;
 use super::steps::release::Released;
 use crate::state::{CutoverKind, CutoverRecord, CutoverState, StepState};
@@ -229,6 +230,15 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
     for aspect in ["configs", "quotas", "acls"] {
         let released: Option<Released> = fact(record, &format!("released_{aspect}"));
         lines.extend(released.into_iter().flat_map(|released| released.problems));
+    }
+    if let Some(carried) = fact::<Carried>(record, "carried") {
+        for (what, all) in [("topic config", carried.configs), ("ACL", carried.acls)] {
+            let lines_of = all
+                .into_iter()
+                .map(|one| format!("{what} carried over: {one}"));
+            lines.extend(lines_of);
+        }
+        lines.extend(carried.problems);
     }
     lines.extend(fact::<String>(record, "padding_problem"));
     if let Some(problem) = fact::<String>(record, "source_untold") {

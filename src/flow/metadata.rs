@@ -91,6 +91,7 @@ pub(super) fn mirrored(
         target_topic: record.target_topic.clone(),
         target_id: record.target_topic_id,
         target_replicas,
+        was_there: record.continued.is_some(),
     }
 }
 

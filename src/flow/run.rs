@@ -175,13 +175,9 @@ async fn begin(
     // A flow that copies back does so only when it was told to.
     let may_begin = role.is_some() || !config.is_back();
     let allowed = role::allowed(config, role.as_ref()).filter(|_| may_begin);
-    let Some(mut config) = allowed else {
+    let Some(config) = allowed else {
         return Ok(Begun::NotPrimary(store));
     };
-    if role.is_some() && !config.is_back() {
-        // What it made on the source isn't the source's own.
-        config.opposite.push(config.back_name());
-    }
     let may_fill =
         may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
     if !may_fill && config.offsets != OffsetsMode::Mapped {

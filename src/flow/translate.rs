@@ -4,7 +4,7 @@ use kafka_protocol::ResponseError;
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
-use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
+use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{StateError, StateStore, TopicRecord, maps};
 use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
@@ -133,12 +133,35 @@ pub async fn position_map(
             None,
         ))
     })?;
-    let mut map = OffsetMap::identity_from(SourceOffset(origin.max(0)));
-    // While a prefix is still being burned nothing of the source is copied yet.
-    let copied = u64::try_from(end - origin).unwrap_or(0);
-    map.advance(copied).map_err(|error| StateError::Value {
-        key: place.to_string(),
-        reason: error.to_string(),
-    })?;
+    let map =
+        identity(&record, partition, origin.max(0), end).map_err(|error| StateError::Value {
+            key: place.to_string(),
+            reason: error.to_string(),
+        })?;
     Ok(PositionMap { map, mapped: false })
+}
+
+/// The same offsets on both sides, but where only the target has something.
+fn identity(
+    record: &TopicRecord,
+    partition: i32,
+    origin: i64,
+    end: i64,
+) -> Result<OffsetMap, MapError> {
+    let mut map = OffsetMap::identity_from(SourceOffset(origin));
+    let continued = record.continued.as_ref();
+    let strangers = continued.map_or(&[][..], |it| it.only_on_target(partition));
+    let advance_to = |map: &mut OffsetMap, to: i64| {
+        // While a prefix is still being burned nothing of the source is copied yet.
+        map.advance(u64::try_from(to - map.source_end().0).unwrap_or(0))
+    };
+    for (from, to) in strangers
+        .iter()
+        .filter(|(from, to)| origin <= *from && *to <= end)
+    {
+        advance_to(&mut map, *from)?;
+        map.continue_at(SourceOffset(*to), TargetOffset(*to))?;
+    }
+    advance_to(&mut map, end)?;
+    Ok(map)
 }

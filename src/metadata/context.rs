@@ -23,6 +23,8 @@ pub struct MirroredTopic {
     /// The smallest number of replicas that a partition has on the target. `None` while one of the
     /// two names isn't known to be the topic of that id: nothing about it is followed then.
     pub target_replicas: Option<usize>,
+    /// Whether the target had the topic, with records, before the copy began.
+    pub was_there: bool,
 }
 
 /// The copy, as metadata sees it. Answers come from memory; nothing here waits.

@@ -139,6 +139,31 @@ pub fn orphans(flow: &str) -> String {
     format!("orphans/{flow}")
 }
 
+/// What a flow's target had when it became the primary.
+pub fn reign(flow: &str) -> String {
+    format!("reign/{flow}")
+}
+
+/// The same of one topic, by its name on the source.
+pub fn reign_of_topic(flow: &str, topic: &str) -> String {
+    format!("reign/{flow}/{topic}")
+}
+
+/// An [`OrphanDecisions`](super::OrphanDecisions).
+pub fn orphan_decisions(flow: &str, topic: &str) -> String {
+    format!("orphan-decision/{flow}/{topic}")
+}
+
+/// A [`ReplayRecord`](super::ReplayRecord).
+pub fn orphans_replay(flow: &str, topic: &str, partition: i32) -> String {
+    format!("{}{topic}/{partition}", orphans_replays(flow))
+}
+
+/// What the keys of a flow's replays begin with.
+pub fn orphans_replays(flow: &str) -> String {
+    format!("orphans-replay/{flow}/")
+}
+
 /// A [`HeldConfigs`](super::HeldConfigs).
 pub fn held_configs(flow: &str, topic: &str) -> String {
     format!("config/{flow}/{topic}")

@@ -9,6 +9,7 @@
 mod cutover;
 pub mod keys;
 pub mod maps;
+mod orphans;
 mod records;
 mod store;
 
@@ -17,6 +18,7 @@ pub use cutover::{
     LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, RoleRecord, StepRecord,
     StepState, TopicSet,
 };
+pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions,
     HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset,

@@ -3,63 +3,85 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kafka_protocol::messages::create_acls_request::AclCreation;
-use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
-use kafka_protocol::messages::{CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest};
-
-use super::operator::{call, text};
+use super::acls::{Acl, Kind, Operation, Pattern, Permission, Resource, add, list, remove_all};
 use super::wait::eventually;
 
-const PERMISSIONS: [(&str, i8); 2] = [("DENY", 2), ("ALLOW", 3)];
-const OPERATIONS: [(&str, i8); 11] = [
-    ("ALL", 2),
-    ("READ", 3),
-    ("WRITE", 4),
-    ("CREATE", 5),
-    ("DELETE", 6),
-    ("ALTER", 7),
-    ("DESCRIBE", 8),
-    ("CLUSTER_ACTION", 9),
-    ("DESCRIBE_CONFIGS", 10),
-    ("ALTER_CONFIGS", 11),
-    ("IDEMPOTENT_WRITE", 12),
+const PERMISSIONS: [(&str, Permission); 2] =
+    [("DENY", Permission::Deny), ("ALLOW", Permission::Allow)];
+const OPERATIONS: [(&str, Operation); 11] = [
+    ("ALL", Operation::All),
+    ("READ", Operation::Read),
+    ("WRITE", Operation::Write),
+    ("CREATE", Operation::Create),
+    ("DELETE", Operation::Delete),
+    ("ALTER", Operation::Alter),
+    ("DESCRIBE", Operation::Describe),
+    ("CLUSTER_ACTION", Operation::ClusterAction),
+    ("DESCRIBE_CONFIGS", Operation::DescribeConfigs),
+    ("ALTER_CONFIGS", Operation::AlterConfigs),
+    ("IDEMPOTENT_WRITE", Operation::IdempotentWrite),
 ];
 /// A resource type and, with `-prefix`, its prefixed patterns.
-const RESOURCES: [(&str, i8, i8); 7] = [
-    ("topic", 2, 3),
-    ("topic-prefix", 2, 4),
-    ("group", 3, 3),
-    ("group-prefix", 3, 4),
-    ("cluster", 4, 3),
-    ("transactional-id", 5, 3),
-    ("transactional-id-prefix", 5, 4),
+const RESOURCES: [(&str, (Kind, Pattern)); 7] = [
+    ("topic", (Kind::Topic, Pattern::Literal)),
+    ("topic-prefix", (Kind::Topic, Pattern::Prefixed)),
+    ("group", (Kind::Group, Pattern::Literal)),
+    ("group-prefix", (Kind::Group, Pattern::Prefixed)),
+    ("cluster", (Kind::Cluster, Pattern::Literal)),
+    (
+        "transactional-id",
+        (Kind::TransactionalId, Pattern::Literal),
+    ),
+    (
+        "transactional-id-prefix",
+        (Kind::TransactionalId, Pattern::Prefixed),
+    ),
 ];
 
-fn code(words: &[(&str, i8)], word: &str) -> i8 {
+fn meaning<T: Copy>(words: &[(&str, T)], word: &str) -> T {
     let found = words.iter().find(|(known, _)| *known == word);
     found.unwrap_or_else(|| panic!("{word} is unknown")).1
 }
 
-fn word<'a>(words: &[(&'a str, i8)], code: i8) -> &'a str {
-    let found = words.iter().find(|(_, known)| *known == code);
+fn word<'a, T: PartialEq>(words: &[(&'a str, T)], meaning: &T) -> &'a str {
+    let found = words.iter().find(|(_, known)| known == meaning);
     found.map_or("?", |(word, _)| word)
 }
 
-fn creation(acl: &str) -> AclCreation {
-    let parts: Vec<&str> = acl.split(' ').collect();
+fn parse(line: &str) -> Acl {
+    let parts: Vec<&str> = line.split(' ').collect();
     let [permission, operation, principal, host, resource, name] = parts[..] else {
-        panic!("`{acl}` is not PERMISSION OPERATION PRINCIPAL HOST RESOURCE NAME");
+        panic!("`{line}` is not PERMISSION OPERATION PRINCIPAL HOST RESOURCE NAME");
     };
-    let found = RESOURCES.iter().find(|(known, _, _)| *known == resource);
-    let (_, resource_type, pattern_type) = found.expect("a known resource");
-    AclCreation::default()
-        .with_permission_type(code(&PERMISSIONS, permission))
-        .with_operation(code(&OPERATIONS, operation))
-        .with_principal(text(principal))
-        .with_host(text(host))
-        .with_resource_type(*resource_type)
-        .with_resource_pattern_type(*pattern_type)
-        .with_resource_name(text(name))
+    let (kind, pattern) = meaning(&RESOURCES, resource);
+    Acl {
+        resource: Resource {
+            kind,
+            name: name.to_owned(),
+            pattern,
+        },
+        principal: principal.to_owned(),
+        host: host.to_owned(),
+        operation: meaning(&OPERATIONS, operation),
+        permission: meaning(&PERMISSIONS, permission),
+    }
+}
+
+fn line(acl: &Acl) -> String {
+    let resource = &acl.resource;
+    format!(
+        "{} {} {} {} {} {}",
+        word(&PERMISSIONS, &acl.permission),
+        word(&OPERATIONS, &acl.operation),
+        acl.principal,
+        acl.host,
+        word(&RESOURCES, &(resource.kind, resource.pattern)),
+        resource.name
+    )
+}
+
+fn parsed<S: AsRef<str>>(lines: &[S]) -> Vec<Acl> {
+    lines.iter().map(|line| parse(line.as_ref())).collect()
 }
 
 /// Creates ACLs.
@@ -68,11 +90,7 @@ fn creation(acl: &str) -> AclCreation {
 /// When the cluster refuses one.
 pub fn add_acls<S: AsRef<str>>(bootstrap: &str, acls: &[S]) {
     for chunk in acls.chunks(500) {
-        let creations = chunk.iter().map(|acl| creation(acl.as_ref())).collect();
-        let request = CreateAclsRequest::default().with_creations(creations);
-        for result in call(bootstrap, request, 3).results {
-            assert_eq!(result.error_code, 0, "{result:?}");
-        }
+        add(bootstrap, &parsed(chunk));
     }
 }
 
@@ -81,22 +99,7 @@ pub fn add_acls<S: AsRef<str>>(bootstrap: &str, acls: &[S]) {
 /// # Panics
 /// When one isn't there.
 pub fn remove_acls<S: AsRef<str>>(bootstrap: &str, acls: &[S]) {
-    let filters = acls.iter().map(|acl| {
-        let acl = creation(acl.as_ref());
-        DeleteAclsFilter::default()
-            .with_permission_type(acl.permission_type)
-            .with_operation(acl.operation)
-            .with_principal_filter(Some(acl.principal))
-            .with_host_filter(Some(acl.host))
-            .with_resource_type_filter(acl.resource_type)
-            .with_pattern_type_filter(acl.resource_pattern_type)
-            .with_resource_name_filter(Some(acl.resource_name))
-    });
-    let request = DeleteAclsRequest::default().with_filters(filters.collect());
-    for result in call(bootstrap, request, 3).filter_results {
-        assert_eq!(result.error_code, 0, "{result:?}");
-        assert_eq!(result.matching_acls.len(), 1, "{result:?}");
-    }
+    remove_all(bootstrap, &parsed(acls));
 }
 
 /// All ACLs of a cluster.
@@ -104,34 +107,7 @@ pub fn remove_acls<S: AsRef<str>>(bootstrap: &str, acls: &[S]) {
 /// # Panics
 /// When the cluster refuses.
 pub fn acls(bootstrap: &str) -> BTreeSet<String> {
-    const ANY: i8 = 1;
-    let request = DescribeAclsRequest::default()
-        .with_resource_type_filter(ANY)
-        .with_resource_name_filter(None)
-        .with_pattern_type_filter(ANY)
-        .with_principal_filter(None)
-        .with_host_filter(None)
-        .with_operation(ANY)
-        .with_permission_type(ANY);
-    let response = call(bootstrap, request, 3);
-    assert_eq!(response.error_code, 0, "{response:?}");
-    let mut acls = BTreeSet::new();
-    for resource in response.resources {
-        let (kind, pattern) = (resource.resource_type, resource.pattern_type);
-        let found = RESOURCES.iter().find(|r| (r.1, r.2) == (kind, pattern));
-        let kind = found.map_or("?", |(word, _, _)| word);
-        for acl in resource.acls {
-            acls.insert(format!(
-                "{} {} {} {} {kind} {}",
-                word(&PERMISSIONS, acl.permission_type),
-                word(&OPERATIONS, acl.operation),
-                acl.principal.as_str(),
-                acl.host.as_str(),
-                resource.resource_name.as_str()
-            ));
-        }
-    }
-    acls
+    list(bootstrap).iter().map(line).collect()
 }
 
 /// Waits until a cluster has exactly these ACLs.

@@ -219,18 +219,7 @@ pub fn add(bootstrap: &str, acls: &[Acl]) {
         results.iter().all(|result| result.error_code == 0),
         "{results:?}"
     );
-    eventually(DEADLINE, "the brokers have the ACLs", || {
-        let found = match try_list(bootstrap) {
-            Ok(found) => found,
-            // An ACL on the cluster may take the right to list them from whoever made it.
-            Err(CLUSTER_AUTHORIZATION_FAILED) => return Ok(()),
-            Err(error) => return Err(format!("error {error}")),
-        };
-        match acls.iter().find(|acl| !found.contains(acl)) {
-            None => Ok(()),
-            Some(_) => Err(format!("{found:?}")),
-        }
-    });
+    await_known(bootstrap, acls, true);
 }
 
 /// Removes one ACL and waits until a broker knows.
@@ -238,26 +227,50 @@ pub fn add(bootstrap: &str, acls: &[Acl]) {
 /// # Panics
 /// When there is no such ACL.
 pub fn remove(bootstrap: &str, acl: &Acl) {
-    let filter = DeleteAclsFilter::default()
-        .with_resource_type_filter(acl.resource.kind as i8)
-        .with_resource_name_filter(Some(text(&acl.resource.name)))
-        .with_pattern_type_filter(acl.resource.pattern as i8)
-        .with_principal_filter(Some(text(&acl.principal)))
-        .with_host_filter(Some(text(&acl.host)))
-        .with_operation(acl.operation as i8)
-        .with_permission_type(acl.permission as i8);
-    let request = DeleteAclsRequest::default().with_filters(vec![filter]);
+    remove_all(bootstrap, std::slice::from_ref(acl));
+}
+
+/// Removes ACLs and waits until a broker knows.
+///
+/// # Panics
+/// When one isn't there.
+pub fn remove_all(bootstrap: &str, acls: &[Acl]) {
+    let filters = acls.iter().map(|acl| {
+        DeleteAclsFilter::default()
+            .with_resource_type_filter(acl.resource.kind as i8)
+            .with_resource_name_filter(Some(text(&acl.resource.name)))
+            .with_pattern_type_filter(acl.resource.pattern as i8)
+            .with_principal_filter(Some(text(&acl.principal)))
+            .with_host_filter(Some(text(&acl.host)))
+            .with_operation(acl.operation as i8)
+            .with_permission_type(acl.permission as i8)
+    });
+    let request = DeleteAclsRequest::default().with_filters(filters.collect());
     let results = call(bootstrap, request, VERSION_MAX).filter_results;
-    let removed = results.first().map(|first| &first.matching_acls);
-    assert!(removed.is_some_and(|acls| acls.len() == 1), "{results:?}");
-    eventually(
-        DEADLINE,
-        "the brokers have forgotten the ACL",
-        || match list(bootstrap) {
-            found if found.contains(acl) => Err(found),
-            _ => Ok(()),
-        },
-    );
+    assert_eq!(results.len(), acls.len());
+    for result in results {
+        assert_eq!(result.error_code, 0, "{result:?}");
+        assert_eq!(result.matching_acls.len(), 1, "{result:?}");
+    }
+    await_known(bootstrap, acls, false);
+}
+
+/// Waits until a broker knows all of them, or none.
+fn await_known(bootstrap: &str, acls: &[Acl], wanted: bool) {
+    eventually(DEADLINE, "the brokers know the ACLs that there are", || {
+        let found = match try_list(bootstrap) {
+            Ok(found) => found,
+            // An ACL on the cluster may take the right to list them from whoever made it.
+            Err(CLUSTER_AUTHORIZATION_FAILED) => return Ok(()),
+            Err(error) => return Err(format!("error {error}")),
+        };
+        let mut acls = acls.iter();
+        // It is sorted.
+        match acls.find(|acl| found.binary_search(acl).is_ok() != wanted) {
+            None => Ok(()),
+            Some(wrong) => Err(format!("{wrong:?} in {found:?}")),
+        }
+    });
 }
 
 /// All ACLs that a broker knows, sorted.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::class_archive;
 use super::listeners::{self, Line};
 use super::logins;
 use super::ports::Port;
@@ -385,6 +386,7 @@ impl Cluster {
         });
         let arguments = java_arguments(self.version, &node.folder)
             .into_iter()
+            .chain(class_archive::arguments(self.version, &self.jvm_arguments))
             .chain(self.jvm_arguments.iter().cloned())
             .chain(["kafka.Kafka".into()])
             .chain([node.folder.join("server.properties").display().to_string()]);

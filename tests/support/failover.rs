@@ -17,27 +17,13 @@ use serde_json::Value;
 use super::admin::client;
 use super::cluster::{Cluster, ClusterOptions};
 use super::read::{Isolation, read_all};
+use super::strict::strict;
 use super::twinlog::Twinlog;
 use super::version::KafkaVersion;
 
-/// A cluster whose brokers are somebody (SASL between themselves), so that anonymous clients are
-/// nobody special and ACLs bind them. What has no ACL is open to everybody.
+/// A source whose writers can be refused.
 pub fn fenceable(name: &str) -> ClusterOptions {
-    let login = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 username=\"broker\" password=\"only-here\" user_broker=\"only-here\";";
-    ClusterOptions {
-        authorizer: true,
-        ..ClusterOptions::named(name)
-    }
-    .with("super.users", "User:broker")
-    .with("allow.everyone.if.no.acl.found", true)
-    .with(
-        "listener.security.protocol.map",
-        "PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
-    )
-    .with("sasl.mechanism.controller.protocol", "PLAIN")
-    .with("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
-    .with("listener.name.controller.plain.sasl.jaas.config", login)
+    strict(name)
 }
 
 /// Such a source, and a plain target.

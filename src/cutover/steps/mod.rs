@@ -11,6 +11,7 @@ mod promote;
 mod prove;
 pub mod release;
 mod resume;
+mod share_groups;
 mod start;
 mod stop;
 mod unfence;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
+use crate::cutover::reign;
 use crate::flow::restrain;
 use crate::state::{Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
@@ -15,6 +16,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     let key = keys::role(&scene.flow.name);
     scene.store.refresh().await?;
+    if it.ended.is_none() {
+        reign::remember(scene).await?;
+    }
     let now: RoleRecord = scene
         .store
         .get(&key)?

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::reign::{self, Carried};
+use crate::flow::restrain;
 use crate::metadata::acls::{self, Change, ReleasePlan, Which};
 use crate::metadata::quotas;
 use crate::state::{HeldConfigs, TopicSet, keys};
@@ -41,6 +43,16 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let configs = configs(scene).await?;
     let quotas = quotas(scene, is_whole, Change::Release).await?;
     let acls = acls(scene, is_whole, Change::Release).await?;
+    if let Some(ended) = &it.ended {
+        ended.store.refresh().await?;
+        let role = ended.role()?;
+        let topics = role.map_or(TopicSet::All, |role| role.topics);
+        let forks = restrain::forks(&ended.store, &ended.flow.name, &topics)?;
+        let mut carried: Carried = it.journal.fact("carried").unwrap_or_default();
+        reign::carry_configs(ended, scene, &forks, &mut carried).await?;
+        reign::carry_acls(ended, scene, &mut carried).await?;
+        it.journal.note("carried", &carried);
+    }
     let text = format!(
         "{}, {}, {}",
         configs.in_words("topic config"),

@@ -9,6 +9,7 @@ use crate::cutover::adopt::{adopt, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::ends;
+use crate::cutover::reign::{self, Carried};
 use crate::flow::fenced::FenceError;
 use crate::flow::{deny, fenced, own_principal, restrain};
 use crate::state::{Primary, RoleRecord, TopicSet, keys};
@@ -60,6 +61,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             .with_hint("exclude it in the config, or delete it on the old primary: then it is copied from its first record"));
     }
     seed_groups(&it.scene, &forks).await?;
+    let mut carried = Carried::default();
+    // A longer retention first of all: else what is copied back may be deleted there at once.
+    reign::carry_configs(it.ended()?, &it.scene, &forks, &mut carried).await?;
+    it.journal.note("carried", &carried);
     begin(it, &role).await?;
     let mut text = adoption.in_words();
     it.journal.note("adoption", &adoption);

@@ -44,26 +44,47 @@ impl CompatTopics {
         [&self.heartbeats, &self.source_heartbeats, &self.checkpoints]
     }
 
-    /// Creates those that are missing: one partition, compacted. Returns whether the checkpoints
-    /// topic is a new one.
+    /// Those that don't exist.
+    ///
+    /// # Errors
+    /// When the cluster can't be asked.
+    pub(super) async fn missing(&self, cluster: &Cluster) -> Result<Missing, WireError> {
+        let names = self.all().map(str::to_owned);
+        let metadata = cluster.metadata(Some(&names)).await?;
+        // Any other error (such as a missing right) doesn't say that the topic is missing.
+        let is_missing = |name: &String| {
+            let error = metadata.topics.get(name).and_then(|topic| topic.error);
+            error == Some(ResponseError::UnknownTopicOrPartition)
+        };
+        Ok(Missing {
+            // MirrorMaker's default is 3, and it fails on smaller clusters.
+            replicas: i16::try_from(metadata.brokers.len().clamp(1, 3)).unwrap_or(1),
+            names: names.into_iter().filter(is_missing).collect(),
+        })
+    }
+}
+
+/// Topics to be made.
+#[derive(Debug)]
+pub(super) struct Missing {
+    names: Vec<String>,
+    replicas: i16,
+}
+
+impl Missing {
+    pub(super) fn contains(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic)
+    }
+
+    /// Makes them: one partition, compacted.
     ///
     /// # Errors
     /// The first failure. A topic that somebody else made meanwhile is none.
-    pub(super) async fn create_missing(&self, cluster: &Cluster) -> Result<bool, WireError> {
-        let names = self.all().map(str::to_owned);
-        let metadata = cluster.metadata(Some(&names)).await?;
-        // MirrorMaker's default is 3, and it fails on smaller clusters.
-        let replicas = i16::try_from(metadata.brokers.len().clamp(1, 3)).unwrap_or(1);
-        let mut new_checkpoints = false;
-        for name in &names {
-            // Any other error (such as a missing right) doesn't say that the topic is missing.
-            let error = metadata.topics.get(name).and_then(|topic| topic.error);
-            if error == Some(ResponseError::UnknownTopicOrPartition) {
-                create(cluster, name, replicas).await?;
-                new_checkpoints |= *name == self.checkpoints;
-            }
+    pub(super) async fn create(&self, cluster: &Cluster) -> Result<(), WireError> {
+        for name in &self.names {
+            create(cluster, name, self.replicas).await?;
         }
-        Ok(new_checkpoints)
+        Ok(())
     }
 }
 

@@ -37,6 +37,9 @@ pub struct CompatWriter {
     target_alias: String,
     topics: CompatTopics,
     notes: Mutex<Notes>,
+    /// Whether the topics are there. Heartbeats and checkpoints are written side by side, and one
+    /// of them makes all topics: a second maker would take them for new ones.
+    made: tokio::sync::Mutex<bool>,
 }
 
 impl CompatWriter {
@@ -49,6 +52,7 @@ impl CompatWriter {
             source_alias,
             target_alias,
             notes: Mutex::default(),
+            made: tokio::sync::Mutex::default(),
         }
     }
 
@@ -56,6 +60,11 @@ impl CompatWriter {
     /// group and partition that isn't written yet. Never waits for the network.
     pub fn note(&self, checkpoint: Checkpoint) {
         self.notes().note(&checkpoint);
+    }
+
+    /// How many checkpoints the target doesn't surely have.
+    pub fn unwritten(&self) -> usize {
+        self.notes().unwritten().len()
     }
 
     /// Makes the topics and writes until it is cancelled; then what was noted before is written
@@ -77,7 +86,7 @@ impl CompatWriter {
             tokio::select! {
                 () = self.write_checkpoints(&cancel) => {}
                 () = deadline => {
-                    let unwritten = self.notes().unwritten().len();
+                    let unwritten = self.unwritten();
                     tracing::warn!(unwritten, "ended before all checkpoints were written");
                 }
             }
@@ -102,11 +111,10 @@ impl CompatWriter {
     async fn write_heartbeats(&self, ours: Heartbeat, theirs: Heartbeat) {
         let mut condition = Condition::new("heartbeats");
         let mut ticks = ticks();
-        let mut created = false;
         loop {
             ticks.tick().await;
             let outcome = async {
-                self.create_topics(&mut created).await?;
+                self.make_topics().await?;
                 tokio::try_join!(
                     self.beat(&self.topics.heartbeats, &ours),
                     self.beat(&self.topics.source_heartbeats, &theirs),
@@ -114,7 +122,7 @@ impl CompatWriter {
             };
             let outcome = outcome.await.map(|_| ());
             condition.is_now(&outcome);
-            created &= !is_topic_gone(&outcome);
+            self.look_whether_gone(&outcome).await;
         }
     }
 
@@ -128,12 +136,11 @@ impl CompatWriter {
     async fn write_checkpoints(&self, cancel: &CancellationToken) {
         let mut condition = Condition::new("checkpoints");
         let mut ticks = ticks();
-        let mut created = false;
         loop {
             let last = cancel.run_until_cancelled(ticks.tick()).await.is_none();
-            let outcome = self.flush(&mut created).await;
+            let outcome = self.flush().await;
             condition.is_now(&outcome);
-            created &= !is_topic_gone(&outcome);
+            self.look_whether_gone(&outcome).await;
             if last && outcome.is_ok() {
                 return;
             }
@@ -143,8 +150,8 @@ impl CompatWriter {
         }
     }
 
-    async fn flush(&self, created: &mut bool) -> Result<(), WireError> {
-        self.create_topics(created).await?;
+    async fn flush(&self) -> Result<(), WireError> {
+        self.make_topics().await?;
         let records = self.notes().unwritten();
         let mut refused = Ok(());
         for batch in in_batches(&records, BATCH_BYTES) {
@@ -159,14 +166,26 @@ impl CompatWriter {
         refused
     }
 
-    async fn create_topics(&self, created: &mut bool) -> Result<(), WireError> {
-        if !*created {
-            if self.topics.create_missing(&self.target).await? {
+    async fn make_topics(&self) -> Result<(), WireError> {
+        let mut made = self.made.lock().await;
+        if !*made {
+            let missing = self.topics.missing(&self.target).await?;
+            // Before it is made: an answer that is lost on its way leaves a new topic too.
+            if missing.contains(&self.topics.checkpoints) {
                 self.notes().forget_written();
             }
-            *created = true;
+            missing.create(&self.target).await?;
+            *made = true;
         }
         Ok(())
+    }
+
+    /// What was deleted while we run is made again in the next round.
+    async fn look_whether_gone(&self, outcome: &Result<(), WireError>) {
+        let code = outcome.as_ref().err().and_then(WireError::server_code);
+        if code == Some(ResponseError::UnknownTopicOrPartition) {
+            *self.made.lock().await = false;
+        }
     }
 
     async fn produce(&self, topic: &str, records: &[Encoded], acks: i16) -> Result<(), WireError> {
@@ -189,12 +208,6 @@ fn ticks() -> tokio::time::Interval {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
-}
-
-/// Deleted while we run: made again in the next round.
-fn is_topic_gone(outcome: &Result<(), WireError>) -> bool {
-    let code = outcome.as_ref().err().and_then(WireError::server_code);
-    code == Some(ResponseError::UnknownTopicOrPartition)
 }
 
 /// Whether writing works, logged when that changes.

@@ -1,22 +1,19 @@
 //! Changes the target: many topics in one request, each judged alone, and key by key where a topic
 //! is refused, so that one bad key blocks no other.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
-use tokio::time::{Duration, Instant};
 
 use super::decide::Change;
+use super::tried::{Tried, name_of};
 use crate::metadata::context::{Context, MirroredTopic};
-use crate::metadata::pass::{Refused, reason_of};
+use crate::metadata::pass::reason_of;
 use crate::telemetry::metadata::Drift;
 use crate::wire::{TopicChanges, WireError, alter_topic_configs};
 
 /// Topics changed in one request.
 const TOPICS: usize = 100;
-
-/// How long a change that was accepted may take until the brokers show it.
-const SETTLE: Duration = Duration::from_secs(30);
 
 /// Refusals for the same reason that are logged one by one, of a pass.
 const LOGGED: usize = 10;
@@ -46,49 +43,16 @@ pub(super) struct Applied {
     pub ended_by: Option<WireError>,
 }
 
-/// What a change may not be tried for.
-#[derive(Debug, Default)]
-pub(super) struct Tried {
-    /// It was refused a moment ago.
-    refused: Refused,
-    /// It was accepted a moment ago: the controller has it, and the brokers take it in one after
-    /// the other. With thousands of changes that takes seconds; asking for all of them again
-    /// would only make it longer.
-    accepted: HashMap<String, Instant>,
-}
-
-impl Tried {
-    /// Forgets all changes but those that are still wanted.
-    pub(super) fn keep(&mut self, wanted: &HashSet<String>) {
-        self.refused.keep(|change| wanted.contains(change));
-        self.accepted.retain(|change, _| wanted.contains(change));
-    }
-
-    fn settles(&self, change: &str) -> bool {
-        let accepted = self.accepted.get(change);
-        accepted.is_some_and(|at| at.elapsed() < SETTLE)
-    }
-}
-
-/// The text by which a change that was tried is known.
-pub(super) fn name_of(topic: &MirroredTopic, change: &Change) -> String {
-    let (topic, key) = (&topic.target_topic, &change.key);
-    match &change.value {
-        Some(value) => format!("{topic} {key}={value}"),
-        None => format!("{topic} -{key}"),
-    }
-}
-
 /// Applies all changes but those that were tried a moment ago.
 pub(super) async fn apply(context: &Context, work: Vec<Work<'_>>, tried: &mut Tried) -> Applied {
     let mut applied = Applied::default();
     let mut todo = Vec::new();
     for mut work in work {
         work.changes.retain(|change| {
-            let name = name_of(work.topic, change);
-            if tried.settles(&name) {
+            if tried.settles(work.topic, change) {
                 return false;
             }
+            let name = name_of(work.topic, change);
             let Some(failure) = tried.refused.resting(&name) else {
                 return true;
             };
@@ -100,6 +64,7 @@ pub(super) async fn apply(context: &Context, work: Vec<Work<'_>>, tried: &mut Tr
             todo.push(work);
         }
     }
+    let keys = todo.iter().map(|work| work.changes.len()).sum();
     let mut todo = todo.into_iter().peekable();
     while todo.peek().is_some() {
         let some: Vec<Work<'_>> = todo.by_ref().take(TOPICS).collect();
@@ -107,6 +72,7 @@ pub(super) async fn apply(context: &Context, work: Vec<Work<'_>>, tried: &mut Tr
             context,
             tried: &mut *tried,
             applied: &mut applied,
+            keys,
         };
         if let Err(error) = applying.send(some).await {
             applied.ended_by = Some(error);
@@ -128,6 +94,8 @@ struct Applying<'a> {
     context: &'a Context,
     tried: &'a mut Tried,
     applied: &'a mut Applied,
+    /// How many keys this pass changes.
+    keys: usize,
 }
 
 impl Applying<'_> {
@@ -197,8 +165,7 @@ impl Applying<'_> {
                 for change in &work.changes {
                     let (key, value) = (&change.key, &change.value);
                     tracing::debug!(topic = topic.target_topic, key, ?value, "config changed");
-                    let name = name_of(topic, change);
-                    self.tried.accepted.insert(name, Instant::now());
+                    self.tried.accept(topic, change, self.keys);
                 }
                 let is_derived_from = |change: &Change| DERIVED_FROM.contains(&&*change.key);
                 if work.changes.iter().any(is_derived_from)

@@ -140,13 +140,16 @@ impl Chunk {
         self.obstacles.clear();
         let source = self.usable("source", &context.source, source);
         let target = self.usable("target", &context.target, target);
+        let rules = &context.rules.configs;
+        let kept = rules.of_what_was_there();
         let found = topics.iter().filter_map(|topic| {
+            let kept = kept.as_ref().filter(|_| topic.was_there);
             let decision = decide(
                 source.get(&topic.source_topic)?,
                 target.get(&topic.target_topic)?,
                 defaults.values(),
                 topic.target_replicas?,
-                &context.rules.configs,
+                kept.unwrap_or(rules),
             );
             Some(Found { topic, decision })
         });

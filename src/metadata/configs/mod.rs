@@ -1,8 +1,9 @@
 //! Topic configs: what a topic has on the source, its copy has.
 //!
 //! [`policy`] says what becomes of a key, [`decide`] what to change of a topic, [`chunk`] reads both
-//! clusters (and doesn't even decode answers that are the last ones), [`apply`] changes the target,
-//! [`held`] keeps for the failover what a mirror must have otherwise.
+//! clusters (and doesn't even decode answers that are the last ones), [`apply`] changes the target
+//! ([`tried`]: what isn't tried again yet), [`held`] keeps for the failover what a mirror must have
+//! otherwise.
 
 mod apply;
 mod chunk;
@@ -12,15 +13,17 @@ mod held;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod tried;
 
 use std::collections::{BTreeMap, HashSet};
 
-use self::apply::{Tried, Work};
+use self::apply::Work;
 use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
 pub use self::policy::{Expected, expected};
+use self::tried::Tried;
 use super::context::{Context, MirroredTopic};
 use super::pass::Pass;
 use crate::config::ConfigRules;
@@ -84,7 +87,7 @@ impl Configs {
             };
             for found in &found {
                 let changes = found.decision.changes.iter();
-                wanted.extend(changes.map(|change| apply::name_of(found.topic, change)));
+                wanted.extend(changes.map(|change| tried::name_of(found.topic, change)));
             }
             settle(context, chunk, found, &mut self.tried, pass).await?;
         }

@@ -17,6 +17,8 @@ use crate::wire::{Cluster, ErrorContext, ResponseError, Role, WireError};
 const PRODUCE_VERSION_MAX: i16 = 12;
 /// As above.
 pub(super) const FETCH_VERSION_MAX: i16 = 12;
+const READ_UNCOMMITTED: i8 = 0;
+const READ_COMMITTED: i8 = 1;
 
 /// Appends one batch and returns the offset of its first record. `acks` is -1 (all in-sync
 /// replicas) or 1.
@@ -158,6 +160,9 @@ pub struct FetchOne {
     pub high_watermark: i64,
     /// Where the log begins.
     pub log_start: i64,
+    /// Aborted transactions whose records are in it: producer id and first offset. Only told where
+    /// it was asked for, see [`fetch_committed`].
+    pub aborted: Vec<(i64, i64)>,
 }
 
 impl FetchOne {
@@ -165,10 +170,15 @@ impl FetchOne {
         if data.error_code != 0 {
             return Err((data.error_code, None));
         }
+        let aborted = data.aborted_transactions.unwrap_or_default();
         Ok(Self {
             records: data.records.unwrap_or_default(),
             high_watermark: data.high_watermark,
             log_start: data.log_start_offset,
+            aborted: aborted
+                .into_iter()
+                .map(|it| (it.producer_id.0, it.first_offset))
+                .collect(),
         })
     }
 }
@@ -182,6 +192,29 @@ pub async fn fetch_one(
     partition: &TopicPartition,
     offset: i64,
     max_bytes: i32,
+) -> Result<FetchOne, WireError> {
+    fetch(cluster, partition, offset, max_bytes, READ_UNCOMMITTED).await
+}
+
+/// As [`fetch_one`], up to the last stable offset, and with the list of aborted transactions.
+///
+/// # Errors
+/// As [`fetch_one`].
+pub async fn fetch_committed(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    offset: i64,
+    max_bytes: i32,
+) -> Result<FetchOne, WireError> {
+    fetch(cluster, partition, offset, max_bytes, READ_COMMITTED).await
+}
+
+async fn fetch(
+    cluster: &Cluster,
+    partition: &TopicPartition,
+    offset: i64,
+    max_bytes: i32,
+    isolation: i8,
 ) -> Result<FetchOne, WireError> {
     ask_leader(
         cluster,
@@ -203,7 +236,7 @@ pub async fn fetch_one(
                 .with_max_wait_ms(0)
                 .with_min_bytes(0)
                 .with_max_bytes(max_bytes)
-                .with_isolation_level(0)
+                .with_isolation_level(isolation)
                 // No session: session id 0, final epoch.
                 .with_session_id(0)
                 .with_session_epoch(-1)

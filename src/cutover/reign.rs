@@ -1,0 +1,335 @@
+//! What people change on the standby while it is the primary: topic configs and ACLs. It goes back
+//! with the failback.
+//!
+//! The way back doesn't follow metadata as a flow does. The standby differs from the old primary on
+//! purpose (fewer replicas, `configs.fixed`, grants of its own people), and none of that may get
+//! there. So what the standby had when it became the primary is remembered, and only what differs
+//! from that is carried over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+use super::context::Scene;
+use super::error::CutoverError;
+use crate::state::{AclRecord, FenceRecord, ForkRecord, keys};
+use crate::wire::{self, AclBinding, Cluster, ResponseError, TopicChanges};
+
+/// Topics in one request.
+const AT_ONCE: usize = 100;
+/// Numbers of `org.apache.kafka.common.resource.ResourceType` and `.PatternType`.
+const TOPIC: i8 = 2;
+const CLUSTER: i8 = 4;
+const LITERAL: i8 = 3;
+/// What a mirror must have for the time being; it is held, and set when it is none any more.
+const ENFORCED: [&str; 3] = [
+    "message.timestamp.type",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.after.max.ms",
+];
+
+/// `reign/<flow>/<source topic>`: the overrides that the target's topic had at the failover.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct ConfigsRecord {
+    v: u32,
+    overrides: BTreeMap<String, String>,
+}
+
+/// `reign/<flow>`: the ACLs that the target had at the failover, each as a hash in hexadecimal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct AclsRecord {
+    v: u32,
+    known: BTreeSet<String>,
+}
+
+/// What went over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// Topic configs that were set or removed, each in words.
+    pub configs: Vec<String>,
+    /// ACLs that were made, each in words.
+    pub acls: Vec<String>,
+    /// What couldn't be, a line each.
+    pub problems: Vec<String>,
+}
+
+/// Remembers what the target has at this moment. What can't be read isn't carried over later.
+///
+/// # Errors
+/// When it can't be stored.
+pub async fn remember(scene: &Scene) -> Result<(), CutoverError> {
+    let flow = &scene.flow.name;
+    let by_target: BTreeMap<&str, &str> = scene
+        .topics
+        .iter()
+        .map(|topic| (topic.record.target_topic.as_str(), topic.name.as_str()))
+        .collect();
+    let names: Vec<String> = by_target.keys().map(|name| (*name).to_owned()).collect();
+    let mut records = Vec::new();
+    for (target_topic, overrides) in overrides(&scene.target, &names).await {
+        if let Some(topic) = by_target.get(target_topic.as_str()) {
+            let record = ConfigsRecord { v: 1, overrides };
+            records.push((keys::reign_of_topic(flow, topic), record));
+        }
+    }
+    scene.store.put_all(&records).await?;
+    if let Some(acls) = acls(&scene.target).await {
+        let known = acls.iter().map(hash).collect();
+        let record = AclsRecord { v: 1, known };
+        scene.store.put(&keys::reign(flow), &record).await?;
+    }
+    Ok(())
+}
+
+/// Carries the topic configs over that were changed since. `ended` is the flow that was failed
+/// over, `back` the one that copies back.
+///
+/// # Errors
+/// When the state can't be read, or a cluster doesn't answer.
+pub async fn carry_configs(
+    ended: &Scene,
+    back: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+    carried: &mut Carried,
+) -> Result<(), CutoverError> {
+    if !ended.flow.metadata.configs.enabled {
+        return Ok(());
+    }
+    let there = back.target.cached();
+    let names: Vec<String> = forks
+        .values()
+        .map(|fork| fork.target_topic.clone())
+        .collect();
+    let now = overrides(&back.source, &names).await;
+    let old: Vec<String> = forks.keys().cloned().collect();
+    let before_there = overrides(&back.target, &old).await;
+    let mut changes = Vec::new();
+    for (topic, fork) in forks
+        .iter()
+        .filter(|(topic, _)| there.topics.contains_key(*topic))
+    {
+        let key = keys::reign_of_topic(&ended.flow.name, topic);
+        let known: Option<ConfigsRecord> = ended.store.get(&key)?;
+        let (Some(known), Some(now)) = (known, now.get(&fork.target_topic)) else {
+            continue;
+        };
+        let mut of_topic = differences(&known.overrides, now);
+        let has = before_there.get(topic);
+        of_topic.retain(|key, value| has.is_none_or(|has| has.get(key) != value.as_ref()));
+        if of_topic.is_empty() {
+            continue;
+        }
+        changes.push(TopicChanges {
+            topic: topic.clone(),
+            changes: of_topic,
+        });
+    }
+    for chunk in changes.chunks(AT_ONCE) {
+        let outcomes = wire::alter_topic_configs(&back.target, chunk).await?;
+        for (change, outcome) in chunk.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => carried.configs.extend(in_words(change)),
+                Err(error) => {
+                    let problem =
+                        format!("topic {}: configs not carried over: {error}", change.topic);
+                    carried.problems.push(problem);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Carries the ACLs over that were made since, of topics that are copied back, groups and
+/// transactional ids.
+///
+/// # Errors
+/// When the state can't be read, or the old primary doesn't answer.
+pub async fn carry_acls(
+    ended: &Scene,
+    back: &Scene,
+    carried: &mut Carried,
+) -> Result<(), CutoverError> {
+    if !ended.flow.metadata.acls.enabled {
+        return Ok(());
+    }
+    let known: Option<AclsRecord> = ended.store.get(&keys::reign(&ended.flow.name))?;
+    let (Some(known), Some(now), Some(there)) =
+        (known, acls(&back.source).await, acls(&back.target).await)
+    else {
+        return Ok(());
+    };
+    let fence: Option<FenceRecord> = back.store.get(&keys::fence(&back.flow.name))?;
+    let fence: BTreeSet<AclBinding> = fence
+        .into_iter()
+        .flat_map(|fence| fence.acls)
+        .map(|acl| acl.binding())
+        .collect();
+    let copied = copied(ended)?;
+    let there: BTreeSet<AclBinding> = there.into_iter().collect();
+    let mut new = Vec::new();
+    for acl in now {
+        let is_known = known.known.contains(&hash(&acl));
+        if is_known || fence.contains(&acl) || copied.contains(&acl) || acl.resource_type == CLUSTER
+        {
+            continue;
+        }
+        match translated(back, &acl) {
+            Some(acl) if there.contains(&acl) => {}
+            Some(acl) => new.push(acl),
+            None if acl.resource_type == TOPIC => {}
+            None => carried.problems.push(format!("not carried over: {acl:?}")),
+        }
+    }
+    for chunk in new.chunks(AT_ONCE) {
+        let results = wire::create_acls(&back.target, chunk).await?;
+        for (acl, result) in chunk.iter().zip(results) {
+            match result {
+                Ok(()) => carried.acls.push(format!("{acl:?}")),
+                Err(error) => carried.problems.push(format!("{acl:?}: {error}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the flow itself has made on the standby is on the old primary already.
+fn copied(ended: &Scene) -> Result<BTreeSet<AclBinding>, CutoverError> {
+    let mut all = BTreeSet::new();
+    for key in ended.store.keys(&keys::acls(&ended.flow.name)) {
+        if let Some(record) = ended.store.get::<AclRecord>(&key)? {
+            all.insert(AclBinding {
+                resource_type: record.resource_type,
+                pattern_type: record.pattern_type,
+                name: record.name,
+                principal: record.principal,
+                host: record.host,
+                operation: record.operation,
+                permission: record.permission,
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// An ACL by the old primary's names; `None` for one of a topic that isn't copied back, or of a
+/// pattern that has no counterpart.
+fn translated(back: &Scene, acl: &AclBinding) -> Option<AclBinding> {
+    if acl.resource_type != TOPIC {
+        return Some(acl.clone());
+    }
+    let is_one = acl.pattern_type == LITERAL && acl.name != "*";
+    if is_one {
+        let name = back.flow.rename.apply(&back.flow.source, &acl.name);
+        return back.flow.topics.matches(&acl.name).then(|| AclBinding {
+            name,
+            ..acl.clone()
+        });
+    }
+    // A pattern reaches topics that aren't the flow's, unless it takes all of them.
+    (back.flow.rename.is_identity() && back.flow.topics.takes_all()).then(|| acl.clone())
+}
+
+/// What was set or removed between the two.
+fn differences(
+    before: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> BTreeMap<String, Option<String>> {
+    let set = now
+        .iter()
+        .filter(|(key, value)| before.get(*key) != Some(value))
+        .map(|(key, value)| (key.clone(), Some(value.clone())));
+    let removed = before
+        .keys()
+        .filter(|key| !now.contains_key(*key))
+        .map(|key| (key.clone(), None));
+    let mut all: BTreeMap<_, _> = set.chain(removed).collect();
+    all.retain(|key, _| !ENFORCED.contains(&key.as_str()));
+    all
+}
+
+fn in_words(change: &TopicChanges) -> Vec<String> {
+    let each = change.changes.iter().map(|(key, value)| match value {
+        Some(value) => format!("{}: {key}={value}", change.topic),
+        None => format!("{}: {key} removed", change.topic),
+    });
+    each.collect()
+}
+
+/// The overrides of these topics; one that can't be read is left out.
+async fn overrides(
+    cluster: &Cluster,
+    topics: &[String],
+) -> BTreeMap<String, BTreeMap<String, String>> {
+    let configs = wire::describe_topic_configs(cluster, topics).await;
+    let readable = configs.into_iter().filter_map(|(topic, values)| {
+        let values = values.ok()?;
+        let overrides = values.into_iter().filter(|(_, value)| value.is_override());
+        let told = overrides.filter_map(|(key, value)| Some((key, value.value?)));
+        Some((topic, told.collect()))
+    });
+    readable.collect()
+}
+
+/// All ACLs; `None` where they can't be read or there is no authorizer.
+async fn acls(cluster: &Cluster) -> Option<Vec<AclBinding>> {
+    let answer = wire::describe_acls(cluster).await;
+    match answer.and_then(|answer| answer.acls(cluster)) {
+        Ok(acls) => Some(acls),
+        Err(error) => {
+            if error.server_code() != Some(ResponseError::SecurityDisabled) {
+                tracing::debug!(%error, "ACLs can't be read, so none is carried over");
+            }
+            None
+        }
+    }
+}
+
+/// One record holds thousands of them: a name each would be too much.
+fn hash(acl: &AclBinding) -> String {
+    let text = format!(
+        "{}/{}/{}/{}/{}/{}/{}",
+        acl.resource_type,
+        acl.pattern_type,
+        acl.operation,
+        acl.permission,
+        acl.principal,
+        acl.host,
+        acl.name
+    );
+    format!("{:x}", XxHash3_64::oneshot(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        owned.collect()
+    }
+
+    #[test]
+    fn only_what_was_changed_since_goes_back() {
+        let before = configs(&[
+            ("min.insync.replicas", "1"),
+            ("segment.ms", "5"),
+            ("flush.ms", "7"),
+        ]);
+        let now = configs(&[
+            ("min.insync.replicas", "1"),
+            ("segment.ms", "6"),
+            ("retention.ms", "9"),
+            ("message.timestamp.type", "CreateTime"),
+        ]);
+        let expected = [
+            ("flush.ms".to_owned(), None),
+            ("retention.ms".to_owned(), Some("9".to_owned())),
+            ("segment.ms".to_owned(), Some("6".to_owned())),
+        ];
+        assert_eq!(differences(&before, &now), BTreeMap::from(expected));
+    }
+}

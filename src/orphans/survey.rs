@@ -1,0 +1,153 @@
+//! Asks the old primary what lies beyond the forks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::OrphansError;
+use super::scene::Stranded;
+use super::undecided::{Log, stranded};
+use crate::flow::restrain;
+use crate::state::{ForkRecord, OrphanDecisions, StateStore, TopicRecord, TopicSet, keys};
+use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+
+/// How long the old primary may take for its first answer.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// What was found.
+pub(super) struct Survey {
+    /// In the order of topics and partitions.
+    pub stranded: Vec<Stranded>,
+    /// The decisions so far, of each topic that has a fork.
+    pub decisions: BTreeMap<String, OrphanDecisions>,
+    /// What should be known besides.
+    pub notes: Vec<String>,
+    /// Topics that the old primary has now and that have no fork.
+    pub without_fork: Vec<String>,
+}
+
+pub(super) async fn survey(
+    store: &StateStore,
+    source: &Cluster,
+    flow: &str,
+    topics: &TopicSet,
+) -> Result<Survey, OrphansError> {
+    let away = |problem: String| {
+        OrphansError::new(format!(
+            "the old primary {} doesn't answer: {problem}",
+            source.name()
+        ))
+        .with_hint(
+            "its orphans can be read when it is back; until then `twinlog status` says what it \
+             was seen to have",
+        )
+    };
+    let metadata = match tokio::time::timeout(FIRST_ANSWER_WITHIN, source.metadata(None)).await {
+        Ok(Ok(metadata)) => metadata,
+        Ok(Err(error)) => return Err(away(error.to_string())),
+        Err(_) => {
+            let seconds = FIRST_ANSWER_WITHIN.as_secs();
+            return Err(away(format!("nothing within {seconds} s")));
+        }
+    };
+    let all = restrain::forks(store, flow, &TopicSet::All)?;
+    let mut notes = Vec::new();
+    let mut forks: BTreeMap<String, ForkRecord> = BTreeMap::new();
+    for (topic, fork) in &all {
+        if !topics.contains(topic) {
+            continue;
+        }
+        let known: Option<TopicRecord> = store.get(&keys::topic(flow, topic))?;
+        match (metadata.topics.get(topic), known) {
+            (None, _) => notes.push(format!(
+                "{topic}: the old primary has no such topic any more"
+            )),
+            (Some(now), Some(known)) if now.topic_id != known.source_topic_id => {
+                notes.push(format!(
+                    "{topic}: it was made again on the old primary; the fork says nothing about \
+                     its records"
+                ));
+            }
+            _ => {
+                forks.insert(topic.clone(), fork.clone());
+            }
+        }
+    }
+    let without_fork = metadata
+        .topics
+        .keys()
+        .filter(|topic| topics.contains(topic) && !all.contains_key(*topic))
+        .cloned()
+        .collect();
+    let logs = logs(source, &forks).await?;
+    let mut decisions = BTreeMap::new();
+    let mut found = Vec::new();
+    for (topic, fork) in &forks {
+        let made: OrphanDecisions = store
+            .get(&keys::orphan_decisions(flow, topic))?
+            .unwrap_or_default();
+        if let Some(logs) = logs.get(topic) {
+            found.extend(stranded(topic, fork, &made, logs));
+        }
+        decisions.insert(topic.clone(), made);
+    }
+    Ok(Survey {
+        stranded: found,
+        decisions,
+        notes,
+        without_fork,
+    })
+}
+
+/// The logs of all partitions that have a fork, by topic.
+async fn logs(
+    source: &Cluster,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<BTreeMap<String, BTreeMap<i32, Log>>, OrphansError> {
+    let partitions: Vec<TopicPartition> = forks
+        .iter()
+        .flat_map(|(topic, fork)| {
+            (0..)
+                .zip(&fork.partitions)
+                .map(move |(number, _)| TopicPartition::new(&**topic, number))
+        })
+        .collect();
+    let ask = |spec| wire::list_offsets(source, &partitions, spec);
+    // The stable end first: what ends meanwhile is seen the next time.
+    let stable = ask(OffsetSpec::LatestStable).await;
+    let (starts, ends) = tokio::join!(ask(OffsetSpec::Earliest), ask(OffsetSpec::Latest));
+    let mut logs: BTreeMap<String, BTreeMap<i32, Log>> = BTreeMap::new();
+    let mut silent = BTreeSet::new();
+    for at in partitions {
+        let one =
+            |answers: &std::collections::HashMap<_, Result<i64, wire::WireError>>| match answers
+                .get(&at)
+            {
+                Some(Ok(offset)) => Ok(*offset),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("no answer".to_owned()),
+            };
+        match (one(&starts), one(&stable), one(&ends)) {
+            (Ok(start), Ok(stable_end), Ok(end)) => {
+                let log = Log {
+                    start,
+                    stable_end,
+                    end,
+                };
+                logs.entry(at.topic).or_default().insert(at.partition, log);
+            }
+            (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {
+                silent.insert(format!("{at}: {why}"));
+            }
+        }
+    }
+    // Less than all of it would be taken for all of it.
+    match silent.first() {
+        None => Ok(logs),
+        Some(first) => Err(OrphansError::new(format!(
+            "{} partition(s) of the old primary {} don't answer, such as {first}",
+            silent.len(),
+            source.name()
+        ))
+        .with_hint("wait until all its partitions have a leader")),
+    }
+}
