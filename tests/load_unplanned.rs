@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use support::apps::GROUPS;
 use support::book::{Pages, now_ms};
-use support::failover::{await_failed_over, records};
+use support::failover::{answer, await_failed_over, records};
 use support::laws::{
     self, Again, Log, OrphanRanges, assert_kept, orphans_are_what_is_missing, same_offsets,
 };
@@ -92,11 +92,14 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
         if *death == Death::Behind {
             assert!(!stranded.is_empty(), "nothing was stranded");
         }
-        for (partition, ranges) in stranded {
-            orphans.entry(partition).or_default().extend(ranges);
+        for (partition, ranges) in &stranded {
+            let all = orphans.entry(partition.clone()).or_default();
+            all.extend(ranges);
         }
         let pages = apps.book.copy();
-        judge_orphans(&pages, &bootstrap, &target, &copied.log, &orphans);
+        let old = judge_orphans(&pages, &bootstrap, &target, &copied.log, &orphans);
+        let records = old.len() - laws::without_orphans(&old, &stranded).len();
+        decide(&twinlog, records, round);
         fail_back(&mut apps, &twinlog, &bootstrap, &["--accept-orphans"]);
         for (group, again) in copied.again {
             let of_group = moves.entry(group).or_default();
@@ -124,6 +127,19 @@ fn judge_orphans(pages: &Pages, source: &str, target: &str, copied: &Log, orphan
     let old = old_records(pages, source, &records(target, &TOPICS));
     let missing = orphans_are_what_is_missing(pages, &old, copied, orphans);
     assert_kept("orphans", &missing);
+    old
+}
+
+/// Finds these orphans listed, and keeps or dismisses them in turn: they stay where they are.
+fn decide(twinlog: &Twinlog, records: usize, round: usize) {
+    let list = answer(&twinlog.command("orphans", &["--json"]), 0);
+    assert_eq!(list["totals"]["records"], records, "{list:#}");
+    if records > 0 {
+        let choice = ["--keep", "--dismiss"][round % 2];
+        let decided = answer(&twinlog.command("orphans", &[choice, "--yes", "--json"]), 0);
+        assert_eq!(decided["applied"], true, "{decided:#}");
+    }
+    println!("round {round}: {records} orphans decided");
 }
 
 #[test]
