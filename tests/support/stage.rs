@@ -132,6 +132,10 @@ pub fn assert_nothing_lost(report: &Value) {
     assert_eq!(report["state"], "done", "{report:#}");
     assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
     assert_eq!(report["lost"]["records"], 0, "{report:#}");
+    for problem in ["moving", "active_on_target", "kept", "beyond", "failed"] {
+        let found = report["groups"][problem].as_array();
+        assert!(found.is_some_and(Vec::is_empty), "{problem}: {report:#}");
+    }
 }
 
 /// What an unplanned failover left on the new primary.
