@@ -76,6 +76,7 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
         .into_iter()
         .map(|group| (group, Vec::new()))
         .collect();
+    let mut bounds = Vec::new();
     for (round, death) in deaths.iter().enumerate() {
         apps.await_flowing(200);
         let killed_at_ms = kill(&mut source, &target, &mut twinlog, *death);
@@ -101,6 +102,7 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
         let records = old.len() - laws::without_orphans(&old, &stranded).len();
         decide(&twinlog, records, round);
         fail_back(&mut apps, &twinlog, &bootstrap, &["--accept-orphans"]);
+        bounds.push((copied.missing, copied.bound));
         for (group, again) in copied.again {
             let of_group = moves.entry(group).or_default();
             of_group.extend([again, Again::Nothing]);
@@ -120,6 +122,11 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
     let standby = records(&target, &TOPICS);
     assert_kept("offsets", &same_offsets(&with_orphans, &standby, &orphans));
     assert_eq!(standby, primary);
+    let is_true = |(missing, bound): &(u64, u64)| missing <= bound;
+    assert!(
+        bounds.iter().all(is_true),
+        "missing and the bound that was told: {bounds:?}"
+    );
 }
 
 /// The orphans that Twinlog counts are what the returned primary has and the copy hasn't.
