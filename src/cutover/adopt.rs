@@ -65,6 +65,8 @@ enum Way {
     Known { is_mapped: bool },
     /// The old primary doesn't have it.
     Anew,
+    /// Neither has it any more.
+    Gone,
     /// Behind these records.
     Continued(Box<Continuation>),
     /// It can't.
@@ -138,6 +140,7 @@ pub async fn adopt(
                 let reason = forked.known.map(|known| known.reason).unwrap_or_default();
                 adoption.mapped.insert(name, reason);
             }
+            Way::Gone => records.extend(forget(begins, &forked)),
             Way::Anew => {
                 adoption.anew.insert(name);
                 records.extend(forget(begins, &forked));
@@ -184,12 +187,19 @@ fn way(
     may_fill: bool,
 ) -> Result<Way, CutoverError> {
     let fork = forked.fork;
-    let Some(source_id) = source_id.filter(|id| *id == forked.ended.target_topic_id) else {
-        let gone = "is no longer there, or was made again since the failover";
-        return Ok(Way::Refused(format!("topic {} {gone}", forked.source)));
-    };
-    let Some(target_id) = target_id else {
-        return Ok(Way::Anew);
+    let (source_id, target_id) = match (source_id, target_id) {
+        (None, None) => return Ok(Way::Gone),
+        // Whatever the primary has is copied from its beginning.
+        (Some(_), None) => return Ok(Way::Anew),
+        (None, Some(_)) => {
+            let since = "was deleted since the failover";
+            return Ok(Way::Refused(format!("topic {} {since}", forked.source)));
+        }
+        (Some(source_id), Some(_)) if source_id != forked.ended.target_topic_id => {
+            let since = "was made again since the failover";
+            return Ok(Way::Refused(format!("topic {} {since}", forked.source)));
+        }
+        (Some(source_id), Some(target_id)) => (source_id, target_id),
     };
     if target_id != forked.ended.source_topic_id {
         // An empty one is filled as any other; one with records is refused when it is opened.

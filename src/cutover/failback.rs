@@ -7,9 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::adopt::{Adoption, adopt};
 use super::context::{Scene, topics};
 use super::error::CutoverError;
+use super::journal::fact;
 use super::options::Options;
 use super::pairs::ends;
 use super::preflight::{Check, Weight};
@@ -26,6 +29,8 @@ use crate::wire::{Cluster, Metadata, OffsetSpec, TopicPartition};
 
 /// More of one thing are counted, not named.
 const NAMED_MAX: usize = 5;
+/// In the journal: the plan of the failover that is gone back from.
+pub(super) const ENDED_PLAN: &str = "ended_plan";
 
 /// Both flows of a failback.
 pub(super) struct Ways {
@@ -102,6 +107,16 @@ impl Ways {
         Ok(self.back.store.get(&keys::cutover(&self.back.flow.name))?)
     }
 
+    /// Whether a plan is about an earlier failover than the one that counts now. Its journal may
+    /// not know that it was through: it died at the last moment, and the roles were as before.
+    pub fn is_over(&self, record: &CutoverRecord) -> bool {
+        let Some(role) = self.role.as_ref() else {
+            return false;
+        };
+        let ended: Option<Uuid> = fact(record, ENDED_PLAN);
+        role.primary != Primary::Source && ended.is_some_and(|ended| ended != role.plan)
+    }
+
     fn forks(&self) -> Result<BTreeMap<String, ForkRecord>, CutoverError> {
         let topics = self.role.as_ref().map_or(&TopicSet::All, |it| &it.topics);
         let forks = restrain::forks(&self.ended.store, &self.ended.flow.name, topics)?;
@@ -142,12 +157,10 @@ pub async fn look_back(
     scope: BackScope,
 ) -> Result<Plan, CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
-    let open = ways.journal()?.filter(|it| it.state == CutoverState::Open);
+    let journal = ways.journal()?.filter(|it| !ways.is_over(it));
+    let open = journal.clone().filter(|it| it.state == CutoverState::Open);
     let open = continued(open, scope.start_only)?;
-    if let Some(undone) = ways
-        .journal()?
-        .filter(|it| it.state == CutoverState::Aborting)
-    {
+    if let Some(undone) = journal.filter(|it| it.state == CutoverState::Aborting) {
         return Err(
             CutoverError::failed(format!("plan {} is being undone", undone.plan))
                 .with_hint("finish that with `--abort`"),
