@@ -95,7 +95,9 @@ fn mapped_topics_go_there_and_back_by_exact_maps() {
         commit(&case.source, "early", &at(&case.source, 20));
         case.there();
         Transactions::new(Load::new(TOPIC, 5).first(first + 100), 10).produce(&case.target);
-        Load::new(TOPIC, 20).first(first + 200).produce(&case.target);
+        Load::new(TOPIC, 20)
+            .first(first + 200)
+            .produce(&case.target);
         commit(&case.target, "late", &at(&case.target, 7));
         case.back();
         let (here, there) = case.committed_records(TOPIC, TOPIC);
@@ -107,11 +109,15 @@ fn mapped_topics_go_there_and_back_by_exact_maps() {
                 "{round}: {group}"
             );
         }
-        Load::new(TOPIC, 20).first(first + 300).produce(&case.source);
+        Load::new(TOPIC, 20)
+            .first(first + 300)
+            .produce(&case.source);
         let (here, there) = case.committed_records(TOPIC, TOPIC);
         assert_same_sequence(&here, &there);
         assert!(
-            here.iter().zip(&there).any(|(it, copy)| it.offset != copy.offset),
+            here.iter()
+                .zip(&there)
+                .any(|(it, copy)| it.offset != copy.offset),
             "the offsets are the same: nothing was tested"
         );
         // The map is stored to its end by an orderly one.
@@ -188,13 +194,21 @@ fn one_topic_goes_back_alone() {
         let arguments = ["--topic", "part-moves", "--yes", "--json"];
         answer(&failover(config, &arguments), 0);
         assert_refused(&case.source, "part-moves");
-        Load::new("part-moves", 50).first(first).produce(&case.target);
-        Load::new("part-stays", 50).first(first).produce(&case.source);
+        Load::new("part-moves", 50)
+            .first(first)
+            .produce(&case.target);
+        Load::new("part-stays", 50)
+            .first(first)
+            .produce(&case.source);
         let stays = case.committed_records("part-stays", "part-stays");
         assert_eq!(stays.0, stays.1, "{round}");
         case.back();
-        Load::new("part-moves", 50).first(first + 500).produce(&case.source);
-        Load::new("part-stays", 50).first(first + 500).produce(&case.source);
+        Load::new("part-moves", 50)
+            .first(first + 500)
+            .produce(&case.source);
+        Load::new("part-stays", 50)
+            .first(first + 500)
+            .produce(&case.source);
         for topic in ["part-moves", "part-stays"] {
             let (here, there) = case.committed_records(topic, topic);
             assert_eq!(here, there, "{round}: {topic}");
@@ -208,19 +222,35 @@ fn one_topic_goes_back_alone() {
 #[test]
 fn what_was_changed_on_the_standby_comes_back() {
     let case = Case::start("changed", "changed-.*", "", |source| {
-        for topic in ["changed-grows", "changed-configs", "changed-lost", "changed-again"] {
+        for topic in [
+            "changed-grows",
+            "changed-configs",
+            "changed-lost",
+            "changed-again",
+        ] {
             create_topic(source, topic, 2, &[("retention.ms", "900000000")]);
             Load::new(topic, 40).produce(source);
         }
     });
     case.there();
     add_partitions(&case.target, "changed-grows", 4);
-    create_topic(&case.target, "changed-new", 3, &[("retention.ms", "800000000")]);
+    create_topic(
+        &case.target,
+        "changed-new",
+        3,
+        &[("retention.ms", "800000000")],
+    );
     topic_configs::set(&case.target, "changed-configs", "retention.ms", "700000000");
     delete_topic(&case.source, "changed-lost");
     delete_topic(&case.source, "changed-again");
     create_topic(&case.source, "changed-again", 2, &[]);
-    let all = ["changed-grows", "changed-new", "changed-configs", "changed-lost", "changed-again"];
+    let all = [
+        "changed-grows",
+        "changed-new",
+        "changed-configs",
+        "changed-lost",
+        "changed-again",
+    ];
     for topic in all {
         Load::new(topic, 40).first(100).produce(&case.target);
     }
@@ -253,7 +283,9 @@ fn what_was_changed_on_the_standby_comes_back() {
     });
     // And once more, with what is new.
     case.there();
-    Load::new("changed-new", 40).first(300).produce(&case.target);
+    Load::new("changed-new", 40)
+        .first(300)
+        .produce(&case.target);
     case.back();
     let (here, there) = case.committed_records("changed-new", "changed-new");
     assert_eq!(here, there);
@@ -352,7 +384,10 @@ fn of_two_operators_one_wins() {
     Load::new(TOPIC, 40).first(100).produce(&case.target);
     let begin = || {
         let mut command = Command::new(env!("CARGO_BIN_EXE_twinlog"));
-        command.arg("failback").arg("-c").arg(case.twinlog.config_file());
+        command
+            .arg("failback")
+            .arg("-c")
+            .arg(case.twinlog.config_file());
         command.args(["--yes", "--json"]);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the built binary runs")
@@ -361,7 +396,10 @@ fn of_two_operators_one_wins() {
     let both = both.map(|child| child.wait_with_output().expect("it ends"));
     let codes = both.each_ref().map(|output| output.status.code());
     let told = both.each_ref().map(words).join("\n");
-    assert!(codes.contains(&Some(0)) && codes.contains(&Some(1)), "{told}");
+    assert!(
+        codes.contains(&Some(0)) && codes.contains(&Some(1)),
+        "{told}"
+    );
     assert!(told.contains("is being carried out by"), "{told}");
     await_copying(&case.twinlog);
     Load::new(TOPIC, 40).first(200).produce(&case.source);
@@ -408,12 +446,16 @@ fn the_copy_back_may_begin_long_before() {
     case.there();
     let config = case.twinlog.config_file();
     for round in 0..2 {
-        Load::new(TOPIC, 40).first(100 + 100 * round).produce(&case.target);
+        Load::new(TOPIC, 40)
+            .first(100 + 100 * round)
+            .produce(&case.target);
         let report = answer(&failback(config, &["--start", "--yes", "--json"]), 0);
         assert_eq!(report["state"], "done", "{report:#}");
         // Copied at once, and kept up.
         for first in [140, 150] {
-            Load::new(TOPIC, 10).first(first + 100 * round).produce(&case.target);
+            Load::new(TOPIC, 10)
+                .first(first + 100 * round)
+                .produce(&case.target);
             let (here, there) = case.committed_records(TOPIC, TOPIC);
             assert_eq!(here, there);
         }

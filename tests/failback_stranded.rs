@@ -135,7 +135,12 @@ fn follows(old: &str, new: &str, wanted: usize) {
     let tail = |records: Vec<Seen>| -> BTreeSet<_> {
         let newest = records.into_iter().filter(|it| it.partition == 0);
         let newest: Vec<Seen> = newest.collect();
-        newest.iter().rev().take(50).map(|it| it.value.clone()).collect()
+        newest
+            .iter()
+            .rev()
+            .take(50)
+            .map(|it| it.value.clone())
+            .collect()
     };
     assert_eq!(tail(read(old)), tail(read(new)));
 }

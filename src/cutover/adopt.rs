@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::context::Scene;
 use super::error::CutoverError;
-use super::pairs::ends;
+use super::pairs::{ends, present};
 use crate::config::OffsetsMode;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
@@ -103,13 +103,8 @@ pub async fn adopt(
         tokio::try_join!(begins.source.metadata(None), begins.target.metadata(None))?;
     let may_fill = wire::probe_marker_right(&begins.target).await?;
     let partitions: Vec<TopicPartition> = forks
-        .iter()
-        .filter(|(topic, _)| target.topics.contains_key(*topic))
-        .flat_map(|(topic, fork)| {
-            (0..)
-                .zip(&fork.partitions)
-                .map(move |(number, _)| TopicPartition::new(topic, number))
-        })
+        .keys()
+        .flat_map(|topic| present(&target, topic, usize::MAX))
         .collect();
     let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
     let mut adoption = Adoption::default();
@@ -202,7 +197,13 @@ fn way(
         (Some(source_id), Some(target_id)) => (source_id, target_id),
     };
     if target_id != forked.ended.source_topic_id {
-        // An empty one is filled as any other; one with records is refused when it is opened.
+        let has_records =
+            |(at, end): (&TopicPartition, &i64)| at.topic == forked.target && *end > 0;
+        if ends.iter().any(has_records) {
+            let since = "was made again on the old primary since the failover, and has records";
+            return Ok(Way::Refused(format!("topic {} {since}", forked.target)));
+        }
+        // An empty one is filled as any other.
         return Ok(Way::Anew);
     }
     if let Some(known) = &forked.known

@@ -14,7 +14,7 @@ use super::context::{Scene, topics};
 use super::error::CutoverError;
 use super::journal::fact;
 use super::options::Options;
-use super::pairs::ends;
+use super::pairs::{ends, present};
 use super::preflight::{Check, Weight};
 use super::steps::Step;
 use super::{Plan, SOURCE_FOR};
@@ -343,20 +343,17 @@ async fn amounts(
     forks: &BTreeMap<String, ForkRecord>,
 ) -> Result<(i64, i64), CutoverError> {
     let (from, to) = (ways.back.source.cached(), ways.back.target.cached());
-    let parts = |metadata: &Metadata, name: &dyn Fn(&str, &ForkRecord) -> String| {
-        let topics = forks.iter().map(|(topic, fork)| (name(topic, fork), fork));
-        let there = topics.filter(|(topic, _)| metadata.topics.contains_key(topic));
-        let all: Vec<TopicPartition> = there
-            .flat_map(|(topic, fork)| {
-                (0..)
-                    .zip(&fork.partitions)
-                    .map(move |(number, _)| TopicPartition::new(topic.clone(), number))
-            })
-            .collect();
-        all
+    let of = |metadata: &Metadata, name: &str, fork: &ForkRecord| {
+        present(metadata, name, fork.partitions.len())
     };
-    let new_side = parts(&from, &|_, fork| fork.target_topic.clone());
-    let old_side = parts(&to, &|topic, _| topic.to_owned());
+    let new_side: Vec<TopicPartition> = forks
+        .values()
+        .flat_map(|fork| of(&from, &fork.target_topic, fork))
+        .collect();
+    let old_side: Vec<TopicPartition> = forks
+        .iter()
+        .flat_map(|(topic, fork)| of(&to, topic, fork))
+        .collect();
     let (new_ends, old_ends) = tokio::try_join!(
         ends(&ways.back.source, &new_side, OffsetSpec::Latest),
         ends(&ways.back.target, &old_side, OffsetSpec::Latest),

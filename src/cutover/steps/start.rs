@@ -10,7 +10,7 @@ use crate::cutover::adopt::{adopt, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::failback::ENDED_PLAN;
-use crate::cutover::pairs::ends;
+use crate::cutover::pairs::{ends, present};
 use crate::flow::fenced::FenceError;
 use crate::flow::{deny, fenced, own_principal, restrain};
 use crate::state::{ForkRecord, Primary, RoleRecord, TopicSet, keys};
@@ -29,14 +29,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
     let there = ended.source.metadata(None).await?;
     let topics = topics_of(&forks, &there);
-    let partitions: Vec<TopicPartition> = topics
+    let partitions: Vec<TopicPartition> = forks
         .iter()
-        .flat_map(|topic| {
-            let count = forks.get(topic).map_or(0, |fork| fork.partitions.len());
-            (0..)
-                .take(count)
-                .map(move |number| TopicPartition::new(topic, number))
-        })
+        .flat_map(|(topic, fork)| present(&there, topic, fork.partitions.len()))
         .collect();
     it.journal.note(ENDED_PLAN, &role.plan);
     it.journal.save().await?;
