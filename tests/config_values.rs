@@ -174,7 +174,7 @@ fn renames_are_undone_by_unapply() {
     let rename = Rename::new("{source}.{topic}_copy").unwrap();
     let name = rename.apply("primary", "orders");
     assert_eq!(name, "primary.orders_copy");
-    assert_eq!(rename.unapply("primary", &name), Some("orders"));
+    assert_eq!(rename.unapply("primary", &name).as_deref(), Some("orders"));
     assert_eq!(rename.unapply("other", &name), None);
     assert!(!rename.is_identity());
     // A topic's name is data, not a template.

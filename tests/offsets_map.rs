@@ -75,6 +75,37 @@ fn segment_runs() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
+    /// Seen from the other side every pair is still a pair, and twice turned is the map itself.
+    #[test]
+    fn a_turned_map_answers_the_other_way(log in logs()) {
+        let turned = log.map.turned();
+        prop_assert_eq!(turned.turned(), log.map.clone());
+        prop_assert_eq!(OffsetMap::decode(&turned.encode()), Ok(turned.clone()));
+        for (source, target) in &log.pairs {
+            prop_assert_eq!(turned.translate(S(*target)), Translation::Exact(T(*source)));
+            prop_assert_eq!(turned.reverse(T(*source)), Translation::Exact(S(*target)));
+        }
+    }
+
+    /// A log that is continued behind strangers' records: they have no counterpart.
+    #[test]
+    fn a_continued_map_knows_both_parts(log in logs(), ahead in 0i64..9, strangers in 0i64..9) {
+        let mut map = log.map.clone();
+        let (source, target) = (log.source_end + ahead, log.target_end + strangers);
+        map.continue_at(S(source), T(target)).unwrap();
+        for asked in log.source_end.max(log.start.0)..=source {
+            prop_assert_eq!(map.translate(S(asked)), Translation::Exact(T(target)));
+        }
+        for (before, copy) in &log.pairs {
+            prop_assert_eq!(map.translate(S(*before)), Translation::Exact(T(*copy)));
+        }
+        map.advance(5).unwrap();
+        prop_assert_eq!(map.translate(S(source + 2)), Translation::Exact(T(target + 2)));
+        prop_assert_eq!(OffsetMap::decode(&map.encode()), Ok(map.clone()));
+        let back = map.continue_at(S(source), T(target));
+        prop_assert!(back.is_err(), "{:?}", back);
+    }
+
     #[test]
     fn translate_is_the_first_record_not_before(log in logs()) {
         for asked in log.start.0..=log.source_end {

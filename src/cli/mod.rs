@@ -4,7 +4,9 @@
 //! [`Exit`] are an interface for scripts.
 
 mod check;
+mod cutover;
 mod exit;
+mod failback;
 mod failover;
 mod first_copy;
 mod format;
@@ -93,6 +95,8 @@ enum Command {
     Translate(translate::TranslateArgs),
     /// Make the standby the primary: shows the plan; --yes carries it out.
     Failover(failover::FailoverArgs),
+    /// Go back after a failover: shows the plan; --yes carries it out.
+    Failback(failback::FailbackArgs),
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
     /// Compare the target with the source, independently of what copied it. Changes nothing.
@@ -165,6 +169,7 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Look(args) => look::run(&config, path, args, json).await,
         Command::Translate(args) => translate::run(&config, args, json).await,
         Command::Failover(args) => failover::run(&config, args, json).await,
+        Command::Failback(args) => failback::run(&config, args, json).await,
         Command::Held(args) => held::run(&config, args, json).await,
         Command::Verify(args) => verify::run(&config, args, json).await,
     }

@@ -16,6 +16,7 @@ mod problem;
 mod reader;
 mod refused;
 mod rename;
+mod reversed;
 mod secret;
 mod secure;
 mod security;

@@ -35,7 +35,7 @@ fn reads(flow: &FlowConfig, topic: &str) -> bool {
 
 fn writes(flow: &FlowConfig, name: &str) -> bool {
     let topic = flow.rename.unapply(&flow.source, name);
-    topic.is_some_and(|topic| reads(flow, topic))
+    topic.is_some_and(|topic| reads(flow, &topic))
 }
 
 /// Names worth trying: what both flows would make of topics that look like their patterns.

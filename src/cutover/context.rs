@@ -132,9 +132,31 @@ pub struct Cutover {
     pub tell: Tell,
     /// Our own copying process, where no other one runs.
     pub runner: Option<Runner>,
+    /// In a failback, the flow that was failed over: the scene is the way back.
+    pub ended: Option<Scene>,
 }
 
 impl Cutover {
+    /// The flow that was failed over, in a failback.
+    ///
+    /// # Errors
+    /// When this is none.
+    pub fn ended(&self) -> Result<&Scene, CutoverError> {
+        let ended = self.ended.as_ref();
+        ended.ok_or_else(|| CutoverError::failed("this plan is no failback"))
+    }
+
+    /// Takes in what the copy has found since: in a failback topics come while it runs.
+    ///
+    /// # Errors
+    /// When the target or the state can't be read.
+    pub async fn look_again(&mut self) -> Result<(), CutoverError> {
+        let scene = &mut self.scene;
+        let (_, to) = tokio::try_join!(scene.source.metadata(None), scene.target.metadata(None))?;
+        scene.store.refresh().await?;
+        scene.topics = topics(&scene.store, &scene.flow, &TopicSet::All, None, &to)?;
+        Ok(())
+    }
     /// The source's ends as they were proven to stand still.
     ///
     /// # Errors

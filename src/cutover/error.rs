@@ -1,6 +1,7 @@
 //! Why a cut-over doesn't go on.
 
 use crate::flow::deny::DenyError;
+use crate::flow::fenced::FenceError;
 use crate::state::StateError;
 use crate::wire::WireError;
 
@@ -65,6 +66,15 @@ impl From<WireError> for CutoverError {
     }
 }
 
+impl From<FenceError> for CutoverError {
+    fn from(error: FenceError) -> Self {
+        match error {
+            FenceError::Deny(error) => error.into(),
+            FenceError::State(error) => error.into(),
+        }
+    }
+}
+
 impl From<DenyError> for CutoverError {
     fn from(error: DenyError) -> Self {
         let hint = match &error {
@@ -73,7 +83,7 @@ impl From<DenyError> for CutoverError {
                  nothing is written any more"
                     .to_owned(),
             ),
-            DenyError::Wire(_) => None,
+            DenyError::OursToo { .. } | DenyError::Wire(_) => None,
         };
         Self {
             message: error.to_string(),

@@ -10,9 +10,11 @@
 //! copy. `flow::role` is the other side: a running Twinlog that finds the role changed stops
 //! copying, and looks after the old primary.
 
+mod adopt;
 mod context;
 mod error;
 mod facts;
+mod failback;
 mod journal;
 mod lease;
 mod loss;
@@ -31,6 +33,7 @@ use uuid::Uuid;
 
 pub use context::Tell;
 pub use error::CutoverError;
+pub use failback::{BackScope, look_back};
 pub use loss::{Loss, TopicLoss};
 pub use options::{AcceptedLoss, FenceMode, Options};
 pub use padding::PaddingCost;
@@ -39,6 +42,7 @@ pub use report::{Lost, Report, StepReport};
 pub use steps::{GroupsResult, Step};
 
 use context::{Cutover, Scene, topics};
+use failback::Ways;
 use journal::Journal;
 use lease::Lease;
 use pairs::{ends, on_target};
@@ -47,8 +51,8 @@ use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
 use crate::flow::restrain;
 use crate::state::{
-    CutoverKind, CutoverRecord, CutoverState, RoleRecord, STATE_TOPIC, StateStore, StepState,
-    TopicSet, keys,
+    CutoverKind, CutoverRecord, CutoverState, Primary, RoleRecord, STATE_TOPIC, StateStore,
+    StepState, TopicSet, keys,
 };
 use crate::telemetry::progress::now_ms;
 use crate::wire::OffsetSpec;
@@ -69,6 +73,8 @@ pub struct Plan {
     scene: Scene,
     role: Option<RoleRecord>,
     options: Options,
+    /// In a failback, the flow that was failed over.
+    ended: Option<Scene>,
 }
 
 /// Looks at everything. Changes nothing.
@@ -83,7 +89,7 @@ pub async fn look(
 ) -> Result<Plan, CutoverError> {
     let (source, target) = (cluster(source_section), cluster(target_section));
     let patience = match options.kind {
-        CutoverKind::Planned => SOURCE_FOR,
+        CutoverKind::Planned | CutoverKind::Failback => SOURCE_FOR,
         CutoverKind::Unplanned => GONE_SOURCE_FOR,
     };
     let (from, to) = tokio::join!(
@@ -155,6 +161,7 @@ pub async fn look(
         scene,
         role: before,
         options,
+        ended: None,
     })
 }
 
@@ -248,6 +255,8 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         scene,
         role,
         options,
+        steps,
+        ended,
         ..
     } = plan;
     let same_plan = continues.filter(|open| open.kind == options.kind);
@@ -273,7 +282,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         }
         (same, _) => {
             let began_ms = now_ms();
-            let steps: Vec<&str> = Step::of(options.kind).iter().map(|it| it.name()).collect();
+            let steps: Vec<&str> = steps.iter().map(|it| it.name()).collect();
             drop(same);
             CutoverRecord {
                 v: 1,
@@ -302,6 +311,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         options,
         tell,
         runner: None,
+        ended,
     };
     cutover.journal.note("warnings", &warnings);
     let ended = go_on(&mut cutover).await;
@@ -326,6 +336,9 @@ fn blocked(blockers: &[&Check]) -> CutoverError {
 async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
     while let Some(index) = progress::next(&it.journal.record.steps) {
         let step = step_at(it, index)?;
+        if it.ended.is_some() {
+            it.look_again().await?;
+        }
         it.journal.begin(index, StepState::Doing).await?;
         (it.tell)(&format!("{}: {}", step.name(), step.in_words()));
         match step.apply(it).await {
@@ -356,10 +369,8 @@ async fn finish(
     if let Some(runner) = it.runner.take() {
         runner.stop().await;
     }
-    let (flow, target) = (
-        it.scene.flow.name.clone(),
-        it.scene.target.name().to_owned(),
-    );
+    let named = it.ended.as_ref().unwrap_or(&it.scene);
+    let (flow, target) = (named.flow.name.clone(), it.scene.target.name().to_owned());
     let record = it.journal.close().await;
     (Report::new(&flow, &target, &record), ended.err())
 }
@@ -411,30 +422,77 @@ pub async fn abort(
             TopicSet::List(topics) => topics.clone(),
         },
         accept_loss: AcceptedLoss::Records(0),
-        fence: if record.fence == FenceMode::Manual.word() {
-            FenceMode::Manual
-        } else {
-            FenceMode::Acl
-        },
+        fence: FenceMode::named(&record.fence),
         padding: record.padding,
         wait: Duration::from_secs(60),
     };
-    let lease = Lease::take(&scene.store, &flow.name, record.plan).await?;
+    undo(scene, None, record, options, tell).await
+}
+
+/// Undoes a failback that isn't through: the standby stays the primary.
+///
+/// # Errors
+/// When there is none, or when the old primary is the primary again.
+pub async fn abort_back(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+    tell: Tell,
+) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let ways = Ways::open(flow, source_section, target_section).await?;
+    let record = ways
+        .journal()?
+        .filter(|record| record.state != CutoverState::Aborted)
+        .ok_or_else(|| {
+            CutoverError::failed(format!("flow {} has no failback to undo", flow.name))
+        })?;
+    if ways
+        .role
+        .as_ref()
+        .is_none_or(|role| role.primary == Primary::Source)
+    {
+        return Err(CutoverError::refused(format!(
+            "the failback is through: {} is the primary",
+            ways.ended.source.name()
+        ))
+        .with_hint("the way to the standby is `twinlog failover`"));
+    }
+    refuse_own_records(&ways.back, &record).await?;
+    let options = Options {
+        kind: CutoverKind::Failback,
+        topics: std::collections::BTreeSet::default(),
+        accept_loss: AcceptedLoss::Records(0),
+        fence: FenceMode::named(&record.fence),
+        padding: 0,
+        wait: Duration::from_secs(60),
+    };
+    undo(ways.back, Some(ways.ended), record, options, tell).await
+}
+
+async fn undo(
+    scene: Scene,
+    ended: Option<Scene>,
+    record: CutoverRecord,
+    options: Options,
+    tell: Tell,
+) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let lease = Lease::take(&scene.store, &scene.flow.name, record.plan).await?;
     let record = CutoverRecord {
         operator: lease::operator(),
         state: CutoverState::Aborting,
         ..record
     };
-    let journal = Journal::open(scene.store.clone(), &flow.name, lease, record).await?;
+    let journal = Journal::open(scene.store.clone(), &scene.flow.name, lease, record).await?;
     let mut cutover = Cutover {
         scene,
         journal,
         options,
         tell,
         runner: None,
+        ended,
     };
-    let ended = go_back(&mut cutover).await;
-    Ok(finish(cutover, ended).await)
+    let outcome = go_back(&mut cutover).await;
+    Ok(finish(cutover, outcome).await)
 }
 
 async fn go_back(it: &mut Cutover) -> Result<(), CutoverError> {

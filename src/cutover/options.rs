@@ -15,6 +15,14 @@ pub enum FenceMode {
 }
 
 impl FenceMode {
+    /// What the journal's word means.
+    pub fn named(word: &str) -> Self {
+        match word {
+            "manual" => Self::Manual,
+            _ => Self::Acl,
+        }
+    }
+
     /// The word for the journal.
     pub fn word(self) -> &'static str {
         match self {

@@ -1,11 +1,12 @@
 //! The partitions that are cut over, and their ends on both clusters.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::CutoverError;
 use crate::offsets::{OffsetMap, SourceOffset, Translation};
 use crate::state::keys::MapKeys;
-use crate::state::{StateStore, TopicRecord, maps};
+use crate::state::{ContinuedLog, StateStore, TopicRecord, maps};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
 /// A topic that is cut over.
@@ -28,6 +29,18 @@ pub struct Pair {
     pub origin: i64,
     /// Whether a map tells the offsets.
     pub mapped: bool,
+    /// Where the target's log was continued, if it was.
+    pub continued: Option<Arc<ContinuedLog>>,
+}
+
+impl Pair {
+    /// Whether a target offset is no further than where the copy goes on in a log that was there
+    /// before: a position up to there is of the time when the target was the primary.
+    pub fn is_before_the_copy(&self, target: i64) -> bool {
+        let base = |it: &Arc<ContinuedLog>| it.base(self.source.partition);
+        let base = self.continued.as_ref().map_or(0, base);
+        base > 0 && target <= base
+    }
 }
 
 /// All partitions of these topics.
@@ -35,13 +48,15 @@ pub fn pairs(topics: &[CutTopic]) -> Vec<Pair> {
     topics
         .iter()
         .flat_map(|topic| {
+            let continued = topic.record.continued.clone().map(Arc::new);
             (0..)
                 .zip(&topic.record.origins)
-                .map(|(number, origin)| Pair {
+                .map(move |(number, origin)| Pair {
                     source: TopicPartition::new(&*topic.name, number),
                     target: TopicPartition::new(&*topic.record.target_topic, number),
                     origin: (*origin).max(0),
                     mapped: topic.record.mapped,
+                    continued: continued.clone(),
                 })
         })
         .collect()
@@ -118,6 +133,11 @@ pub fn translate(pair: &Pair, target_end: i64, maps: &Maps, position: i64) -> Op
             Translation::NotYetCopied { .. } => None,
         },
         None if position > target_end => None,
-        None => Some(position.max(pair.origin)),
+        None => {
+            let position = position.max(pair.origin);
+            let continued = pair.continued.as_ref();
+            let past = |it: &Arc<ContinuedLog>| it.past_strangers(pair.source.partition, position);
+            Some(continued.map_or(position, past))
+        }
     }
 }

@@ -115,8 +115,11 @@ impl Report {
         // Writing to a string can't fail.
         let _ = writeln!(
             text,
-            "{} failover of flow {}: {} (plan {})",
-            self.kind,
+            "{} of flow {}: {} (plan {})",
+            match self.kind.as_str() {
+                "failback" => "failback".to_owned(),
+                kind => format!("{kind} failover"),
+            },
             self.flow,
             match self.state {
                 CutoverState::Done => "done",
@@ -174,7 +177,7 @@ impl Report {
 }
 
 fn lost(record: &CutoverRecord) -> Lost {
-    let is_proven = record.kind == CutoverKind::Planned
+    let is_proven = record.kind.loses_nothing()
         && record
             .steps
             .iter()
@@ -246,6 +249,7 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
         CutoverKind::Planned => {
             lines.push("keep the producers away from the old primary".to_owned());
         }
+        CutoverKind::Failback => {}
         CutoverKind::Unplanned => lines.push(
             "leave `twinlog run` running: when the old primary is back it denies writes there and \
              counts what was stranded"

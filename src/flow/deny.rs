@@ -3,7 +3,7 @@
 //! Only what wasn't there before is made, is noted in the state topic before it is made, and is
 //! removed exactly. Super users aren't bound by ACLs; log ends that go on moving show them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use kafka_protocol::ResponseError;
 
@@ -14,6 +14,9 @@ use crate::wire::{self, AclBinding, Cluster, WireError};
 const TOPIC: i8 = 2;
 const LITERAL: i8 = 3;
 const PREFIXED: i8 = 4;
+const ALLOW: i8 = 3;
+const EVERYBODY: &str = "User:*";
+const OP_ALL: i8 = 2;
 const OP_READ: i8 = 3;
 const OP_WRITE: i8 = 4;
 const OP_CREATE: i8 = 5;
@@ -48,6 +51,14 @@ pub enum DenyError {
         "Twinlog may not change ACLs on the source (grant ALTER and DESCRIBE on the cluster): {0}"
     )]
     NotAllowed(WireError),
+    /// What keeps everybody away keeps us away as well.
+    #[error("the fence would keep Twinlog itself from copying to {cluster}: {reason}")]
+    OursToo {
+        /// The cluster.
+        cluster: String,
+        /// Why nobody else can be kept away alone.
+        reason: String,
+    },
     /// A call failed.
     #[error(transparent)]
     Wire(WireError),
@@ -80,13 +91,7 @@ pub async fn missing(source: &Cluster, topics: &[String]) -> Result<Vec<FenceAcl
         if !present.contains(&deny.binding()) {
             missing.push(deny);
         }
-        let covers = |it: &AclBinding| match it.pattern_type {
-            LITERAL => it.name == "*" || it.name == *topic,
-            PREFIXED => topic.starts_with(&it.name),
-            _ => false,
-        };
-        let mut of_topics = listed.iter().filter(|it| it.resource_type == TOPIC);
-        if is_open && !of_topics.any(covers) {
+        if is_open && !listed.iter().any(|it| covers(it, topic)) {
             missing.extend(OTHERS.map(|operation| acl(topic, operation, false)));
         }
     }
@@ -100,7 +105,128 @@ fn acl(topic: &str, operation: i8, deny: bool) -> FenceAcl {
         topic: topic.to_owned(),
         operation,
         deny,
+        principal: None,
     }
+}
+
+/// Whether an ACL is about a topic.
+fn covers(acl: &AclBinding, topic: &str) -> bool {
+    acl.resource_type == TOPIC
+        && match acl.pattern_type {
+            LITERAL => acl.name == "*" || acl.name == topic,
+            PREFIXED => topic.starts_with(&acl.name),
+            _ => false,
+        }
+}
+
+/// What a fence lacks that keeps everybody away but Twinlog, and what of it is too much.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// To be made, first.
+    pub make: Vec<FenceAcl>,
+    /// To be removed, then.
+    pub remove: Vec<FenceAcl>,
+}
+
+impl Change {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.make.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// How the fence around `topics` becomes one through which Twinlog, as `own`, can write. `made` is
+/// the fence as it is remembered.
+///
+/// A DENY for everybody overrides every ALLOW (`StandardAuthorizer`), so where Twinlog is no super
+/// user the writers are denied one by one instead: those whom an ACL lets write.
+///
+/// # Errors
+/// When the ACLs can't be read, or an ACL lets everybody write: then nobody can be kept away alone.
+pub async fn but_us(
+    cluster: &Cluster,
+    topics: &[String],
+    own: Option<&str>,
+    made: &[FenceAcl],
+) -> Result<Change, DenyError> {
+    let is_one_by_one = made.iter().any(|acl| acl.principal.is_some());
+    if !is_one_by_one {
+        // Nobody gets in while it is changed.
+        let make = missing(cluster, topics).await?;
+        if !make.is_empty() {
+            return Ok(Change {
+                make,
+                remove: Vec::new(),
+            });
+        }
+        let rights = wire::topic_rights(cluster, topics).await?;
+        let may_write = |topic: &String| {
+            let rights = rights.get(topic);
+            rights.is_some_and(|rights| rights.allow(wire::Operation::Write))
+        };
+        if topics.iter().all(may_write) {
+            return Ok(Change::default());
+        }
+    }
+    let ours_too = |reason: String| DenyError::OursToo {
+        cluster: cluster.name().to_owned(),
+        reason,
+    };
+    let own = own.ok_or_else(|| {
+        ours_too(
+            "it isn't known whom its brokers take Twinlog for; make it a super user".to_owned(),
+        )
+    })?;
+    let listed = wire::describe_acls(cluster).await?.acls(cluster)?;
+    one_by_one(&listed, topics, own, made).map_err(ours_too)
+}
+
+/// The pure part of [`but_us`].
+fn one_by_one(
+    listed: &[AclBinding],
+    topics: &[String],
+    own: &str,
+    made: &[FenceAcl],
+) -> Result<Change, String> {
+    let present: HashSet<&AclBinding> = listed.iter().collect();
+    let ours: HashSet<AclBinding> = made.iter().map(FenceAcl::binding).collect();
+    let mut change = Change::default();
+    for topic in topics {
+        let of = |principal: &str, deny: bool| FenceAcl {
+            principal: Some(principal.to_owned()),
+            ..acl(topic, OP_WRITE, deny)
+        };
+        let mut writers = BTreeSet::new();
+        for it in listed.iter().filter(|it| covers(it, topic)) {
+            let lets_write = it.permission == ALLOW && matches!(it.operation, OP_ALL | OP_WRITE);
+            if lets_write && !ours.contains(it) {
+                writers.insert(it.principal.as_str());
+            }
+        }
+        if writers.contains(EVERYBODY) {
+            return Err(format!(
+                "an ACL lets everybody write to {topic}; make Twinlog's user a super user, or \
+                 replace that ACL"
+            ));
+        }
+        if !writers.remove(own) {
+            change.make.push(of(own, false));
+        }
+        change
+            .make
+            .extend(writers.into_iter().map(|writer| of(writer, true)));
+        let everybody = acl(topic, OP_WRITE, true);
+        if present.contains(&everybody.binding()) {
+            if !made.contains(&everybody) {
+                return Err(format!(
+                    "somebody else denies everybody to write to {topic}"
+                ));
+            }
+            change.remove.push(everybody);
+        }
+    }
+    change.make.retain(|acl| !present.contains(&acl.binding()));
+    Ok(change)
 }
 
 /// Makes these ACLs; those that are there already are fine.
@@ -143,4 +269,67 @@ async fn is_open_by_default(source: &Cluster) -> bool {
     let configs = wire::describe_broker_config(source, broker).await;
     let value = configs.ok().and_then(|mut it| it.remove(OPEN_BY_DEFAULT));
     value.is_some_and(|value| value.value.as_deref() == Some("true") || value.sensitive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding(topic: &str, principal: &str, operation: i8, allow: bool) -> AclBinding {
+        AclBinding {
+            resource_type: TOPIC,
+            pattern_type: LITERAL,
+            name: topic.to_owned(),
+            principal: principal.to_owned(),
+            host: "*".to_owned(),
+            operation,
+            permission: if allow { ALLOW } else { 2 },
+        }
+    }
+
+    fn named(topic: &str, principal: &str, deny: bool) -> FenceAcl {
+        FenceAcl {
+            principal: Some(principal.to_owned()),
+            ..acl(topic, OP_WRITE, deny)
+        }
+    }
+
+    #[test]
+    fn writers_are_denied_one_by_one_and_we_are_let_in() {
+        let fence = acl("t", OP_WRITE, true);
+        let listed = [
+            fence.binding(),
+            binding("t", "User:writer", OP_WRITE, true),
+            binding("*", "User:boss", OP_ALL, true),
+            binding("t", "User:reader", OP_READ, true),
+            binding("other", "User:nobody", OP_WRITE, true),
+        ];
+        let topics = ["t".to_owned()];
+        let made = [fence.clone()];
+        let change = one_by_one(&listed, &topics, "User:twinlog", &made).unwrap();
+        let make = [
+            named("t", "User:twinlog", false),
+            named("t", "User:boss", true),
+            named("t", "User:writer", true),
+        ];
+        assert_eq!(change.make, make);
+        assert_eq!(change.remove, [fence]);
+        // Once it is so, nothing is left to do, whatever else was allowed meanwhile.
+        let mut after: Vec<AclBinding> = make.iter().map(FenceAcl::binding).collect();
+        after.extend_from_slice(&listed[1..]);
+        let again = one_by_one(&after, &topics, "User:twinlog", &make).unwrap();
+        assert!(again.is_empty(), "{again:?}");
+        after.push(binding("t", "User:new", OP_WRITE, true));
+        let again = one_by_one(&after, &topics, "User:twinlog", &make).unwrap();
+        assert_eq!(again.make, [named("t", "User:new", true)]);
+    }
+
+    #[test]
+    fn nobody_is_kept_away_alone_where_everybody_may_write() {
+        let topics = ["t".to_owned()];
+        let listed = [binding("t", EVERYBODY, OP_ALL, true)];
+        assert!(one_by_one(&listed, &topics, "User:twinlog", &[]).is_err());
+        let foreign = [acl("t", OP_WRITE, true).binding()];
+        assert!(one_by_one(&foreign, &topics, "User:twinlog", &[]).is_err());
+    }
 }

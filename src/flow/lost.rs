@@ -8,7 +8,7 @@
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
-use super::position::{Witness, newest_filler, witness};
+use super::position::{Producers, Witness, newest_filler, witness};
 use super::shared::Flow;
 use super::sink::MARKERS_PER_REQUEST;
 use crate::wire::{self, ProducerState, TopicPartition, WireError};
@@ -16,8 +16,12 @@ use crate::wire::{self, ProducerState, TopicPartition, WireError};
 /// A partition whose counts are ahead of its log end.
 #[derive(Clone, Copy)]
 pub(super) struct Counted<'a> {
+    /// The two producer ids that are ours there.
+    pub producers: Producers,
     /// What the leader told of its producers.
     pub states: &'a [ProducerState],
+    /// The first offset that is ours.
+    pub base: i64,
     /// The high watermark.
     pub end: i64,
     /// The log end that the counts imply.
@@ -31,7 +35,7 @@ pub(super) async fn fillers(
     target: &TopicPartition,
     counted: Counted<'_>,
 ) -> Result<Option<i64>, Trouble> {
-    let newest = newest_filler(counted.states, flow.producers);
+    let newest = newest_filler(counted.states, counted.producers);
     let lost = counted.written - counted.end;
     let Some(newest) = newest.filter(|newest| lost <= MARKERS_PER_REQUEST.min((*newest).into()))
     else {
@@ -44,10 +48,10 @@ pub(super) async fn fillers(
     let asked = [target.clone()];
     let mut again = wire::describe_producers(&flow.target, &asked).await;
     let again = again.remove(target).transpose()?.unwrap_or_default();
-    let same = newest_filler(&again, flow.producers) == Some(newest)
-        && witness(&again, flow.producers, counted.end)
+    let same = newest_filler(&again, counted.producers) == Some(newest)
+        && witness(&again, counted.producers, counted.end - counted.base)
             == Witness::Behind {
-                written: counted.written,
+                written: counted.written - counted.base,
             };
     if !same {
         return Ok(None);

@@ -64,7 +64,7 @@ pub(super) fn context_for_plan(
 /// Whom the target's brokers take us for, as far as the config tells: with SASL the user name, on a
 /// plaintext listener nobody. The name that a broker makes of a certificate is its own business
 /// (`ssl.principal.mapping.rules`).
-pub(super) fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Option<String> {
+pub fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Option<String> {
     let written = config.metadata.acls.principal.clone();
     written.or_else(|| target.principal())
 }

@@ -3,12 +3,14 @@
 //! A mirror partition is written by two producer ids only: the flow's *data* producer and its
 //! *filler* producer (empty end markers). Both keep a running count on the broker:
 //!
-//! - the data producer's sequence: `base_sequence = (target offset - fillers so far) mod 2^31`;
+//! - the data producer's sequence: `base_sequence = (target offset - base - fillers so far) mod 2^31`,
+//!   where `base` is the first offset that is ours (not 0 only in a log that was continued behind
+//!   somebody else's records);
 //! - the filler's `coordinator_epoch`: the number of fillers so far. The broker keeps the last one
 //!   per partition (`ProducerAppendInfo.appendEndTxnMarker`), refuses a lower one, and returns it
 //!   in `DescribeProducers`.
 //!
-//! So `last_sequence + 1 + fillers == log end (mod 2^31)` holds after every append of ours, and
+//! So `base + last_sequence + 1 + fillers == log end (mod 2^31)` holds after every append of ours, and
 //! breaks with every append of anybody else's. No local state, no scan of the log.
 
 use crate::wire::ProducerState;
@@ -34,6 +36,8 @@ pub struct Position {
     pub target: i64,
     /// Fillers written to this target partition so far.
     pub fillers: i64,
+    /// The first target offset that is ours: from here on sequences and fillers are counted.
+    pub base: i64,
     /// True when holes are skipped (a map) instead of filled (the same offsets).
     pub mapped: bool,
 }
@@ -41,7 +45,7 @@ pub struct Position {
 impl Position {
     /// The data producer's sequence for a record at the target position.
     pub fn sequence(&self) -> i32 {
-        sequence(self.target, self.fillers)
+        sequence(self.target - self.base, self.fillers)
     }
 
     /// Moves past `count` records.
@@ -107,7 +111,8 @@ pub enum Witness {
     },
 }
 
-/// Compares the producer states with the target's end offset.
+/// Compares the producer states with the target's end offset, both counted from the first offset
+/// that is ours.
 pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witness {
     let data = states
         .iter()
@@ -246,6 +251,7 @@ mod tests {
             source: end,
             target: end,
             fillers: 0,
+            base: 0,
             mapped: false,
         };
         assert_eq!(position.sequence(), 5);
@@ -253,6 +259,25 @@ mod tests {
             witness(&[data(4)], PRODUCERS, end),
             Witness::Agrees {
                 fillers: 0,
+                data_known: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_continued_log_is_counted_from_its_base() {
+        let position = Position {
+            source: 107,
+            target: 107,
+            fillers: 2,
+            base: 100,
+            mapped: false,
+        };
+        assert_eq!(position.sequence(), 5);
+        assert_eq!(
+            witness(&[data(4), filler(2)], PRODUCERS, 107 - position.base),
+            Witness::Agrees {
+                fillers: 2,
                 data_known: true
             }
         );

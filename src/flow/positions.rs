@@ -96,8 +96,15 @@ impl Positions for Flow {
                 (map.translate(committed), map.target_start().0)
             })
         } else {
-            self.identical(&context, partition)
-                .map(|identical| (identical.translate(committed), identical.origin))
+            self.identical(&context, partition).map(|identical| {
+                let answer = match identical.translate(committed) {
+                    Translation::Exact(place) => {
+                        Translation::Exact(TargetOffset(context.past_strangers(partition, place.0)))
+                    }
+                    other => other,
+                };
+                (answer, identical.origin)
+            })
         };
         let Some((answer, first)) = known else {
             return Place::Unknown;
@@ -120,6 +127,11 @@ impl Positions for Flow {
             Translation::Exact(offset) => Some(offset),
             _ => None,
         }
+    }
+
+    fn continued_at(&self, topic: &str, partition: i32) -> i64 {
+        self.context(topic)
+            .map_or(0, |context| context.base(partition))
     }
 
     fn target_topic(&self, topic: &str) -> Option<Arc<str>> {

@@ -40,7 +40,7 @@ pub(super) async fn burn(
     while position.target < origin {
         let count = (origin - position.target).min(RECORDS_PER_BATCH);
         let stamp = Stamp {
-            producer_id: flow.producers.data_id,
+            producer_id: one.topic.rules.producers.data_id,
             producer_epoch: 0,
             base_sequence: position.sequence(),
         };

@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::deny;
+use super::fenced::{self, FenceError};
 use crate::state::{
-    FenceRecord, ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet,
-    keys,
+    ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet, keys,
 };
 use crate::telemetry::role::{Orphans, RoleStatus};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
@@ -24,6 +23,8 @@ const LISTED_MAX: usize = 100;
 pub struct Restrain {
     flow: String,
     source: Cluster,
+    /// Whom its brokers take us for, if that is known.
+    own_principal: Option<String>,
     /// Its state topic, once it answered.
     told: Option<StateStore>,
     status: RoleStatus,
@@ -31,10 +32,11 @@ pub struct Restrain {
 
 impl Restrain {
     /// Of this flow.
-    pub fn new(flow: &str, source: &Cluster) -> Self {
+    pub fn new(flow: &str, source: &Cluster, own_principal: Option<String>) -> Self {
         Self {
             flow: flow.to_owned(),
             source: source.clone(),
+            own_principal,
             told: None,
             status: RoleStatus::default(),
         }
@@ -46,6 +48,7 @@ impl Restrain {
         self.status.since_ms = role.since_ms;
         self.status.epoch = role.epoch;
         self.status.plan = role.plan.to_string();
+        self.status.is_copied_back = role.is_copied_back;
         self.status.topics = match &role.topics {
             TopicSet::All => None,
             TopicSet::List(topics) => Some(topics.iter().cloned().collect()),
@@ -71,9 +74,15 @@ impl Restrain {
         }
         let forks = forks(store, &self.flow, &role.topics)?;
         // First of all: no new orphans.
-        self.fence(store, role, forks.keys().cloned().collect())
-            .await?;
+        if !role.is_handed_back {
+            self.fence(store, role, forks.keys().cloned().collect())
+                .await?;
+        }
         self.tell(role).await;
+        if role.is_copied_back || role.is_handed_back {
+            // What is beyond the fork now is mostly ours.
+            return Ok(());
+        }
         self.measure(store, role, &forks).await
     }
 
@@ -83,26 +92,26 @@ impl Restrain {
         role: &RoleRecord,
         topics: Vec<String>,
     ) -> Result<(), StateError> {
+        let own = self.own_principal.as_deref();
         let present = self.source.cached();
         let topics: Vec<String> = topics
             .into_iter()
             .filter(|topic| present.topics.contains_key(topic))
             .collect();
-        let key = keys::fence(&self.flow);
         let fenced = async {
-            let missing = deny::missing(&self.source, &topics).await?;
-            if missing.is_empty() {
+            // The failback hands the old primary back and lifts the fence: what was true when this
+            // pass began may not be.
+            store.refresh().await?;
+            let now: Option<RoleRecord> = store.get(&keys::role(&self.flow))?;
+            if now.as_ref() != Some(role) {
                 return Ok(0);
             }
-            let mut record: FenceRecord = store.get(&key)?.unwrap_or_default();
-            record.v = 1;
-            record.plan = role.plan;
-            record.acls.extend(missing.iter().cloned());
-            record.acls.sort();
-            record.acls.dedup();
-            store.put(&key, &record).await?;
-            deny::create(&self.source, &missing).await?;
-            Ok::<_, FenceError>(missing.len())
+            let (cluster, flow, plan) = (&self.source, &self.flow, role.plan);
+            if role.is_copied_back {
+                return fenced::but_us(cluster, store, flow, plan, &topics, own).await;
+            }
+            let made = fenced::everybody(cluster, store, flow, plan, &topics).await?;
+            Ok(made.len())
         };
         match fenced.await {
             Ok(made) => {
@@ -110,7 +119,7 @@ impl Restrain {
                     tracing::warn!(
                         flow = %self.flow,
                         acls = made,
-                        "the old primary is back: its writers are refused from now on (DENY WRITE)"
+                        "writers are refused on the old primary from now on (DENY WRITE)"
                     );
                 }
                 self.status.old_primary = "fenced".to_owned();
@@ -203,14 +212,6 @@ impl Restrain {
         self.status.orphans = listed;
         Ok(())
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum FenceError {
-    #[error(transparent)]
-    Deny(#[from] deny::DenyError),
-    #[error(transparent)]
-    State(#[from] StateError),
 }
 
 /// Writes a role to a cluster's state, unless a later one is there.

@@ -188,7 +188,9 @@ async fn decide(
     ends: Ends,
     states: &[ProducerState],
 ) -> Result<Resume, Trouble> {
-    let (fillers, data_known) = match witness(states, flow.producers, ends.target_end) {
+    let producers = one.topic.rules.producers;
+    let base = one.topic.base(one.partition);
+    let (fillers, data_known) = match witness(states, producers, ends.target_end - base) {
         Witness::Agrees {
             fillers,
             data_known,
@@ -196,23 +198,25 @@ async fn decide(
         Witness::Behind { written } => {
             let target = one.topic.target(one.partition);
             let counted = Counted {
+                producers,
                 states,
+                base,
                 end: ends.target_end,
-                written,
+                written: base + written,
             };
             match lost::fillers(flow, &target, counted).await? {
-                Some(fillers) => (fillers, position::knows_data(states, flow.producers)),
+                Some(fillers) => (fillers, position::knows_data(states, producers)),
                 None => {
                     return Err(Trouble::TargetBehind {
                         high_watermark: ends.target_end,
-                        written,
+                        written: base + written,
                     });
                 }
             }
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
-                expected: written,
+                expected: base + written,
                 found: ends.target_end,
             });
         }
@@ -228,7 +232,8 @@ async fn decide(
                 });
             }
             let target = one.topic.target(one.partition);
-            tail::check(flow, &target, ends.target_start, ends.target_end).await?;
+            let start = ends.target_start.max(base);
+            tail::check(flow, &target, producers, start..ends.target_end).await?;
             (fillers, data_known)
         }
     };
@@ -243,6 +248,7 @@ async fn decide(
         source: ends.target_end,
         target: ends.target_end,
         fillers,
+        base,
         mapped: false,
     };
     let mut data_known = data_known;
@@ -262,7 +268,7 @@ async fn decide(
         map: None,
         absorb_until: 0,
         read_at: ends.read_at,
-        newest_filler: position::newest_filler(states, flow.producers),
+        newest_filler: position::newest_filler(states, producers),
     })
 }
 
@@ -299,6 +305,7 @@ async fn resume_mapped(
             source,
             target,
             fillers: 0,
+            base: one.topic.base(one.partition),
             mapped: true,
         },
         fetch_offset,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::copy_back::CopyBack;
 use super::restrain::Restrain;
 use crate::config::{FlowConfig, Selector};
 use crate::state::{RoleRecord, StateStore, TopicSet, keys};
@@ -41,9 +42,15 @@ pub async fn stand_by(
     source: &Cluster,
     store: &StateStore,
     progress: &Arc<FlowProgress>,
+    mut back: CopyBack,
     cancel: &CancellationToken,
 ) {
-    let mut restrain = Restrain::new(&config.name, source);
+    if config.is_back() {
+        // Its source is the standby of the flow that the config names: nobody is kept from it here.
+        back_is_over(&config.name, store, progress, cancel).await;
+        return;
+    }
+    let mut restrain = Restrain::new(&config.name, source, back.own_principal());
     let mut restrained_at: Option<Instant> = None;
     let mut is_first = true;
     loop {
@@ -56,13 +63,16 @@ pub async fn stand_by(
                 None
             }
         };
+        back.follow(role.as_ref()).await;
         let Some(role) = role else {
             progress.set_role(None);
             return;
         };
         let is_due = restrained_at.is_none_or(|at| at.elapsed() >= RESTRAIN_EVERY);
         let is_new = progress.role().is_none_or(|shown| {
-            shown.primary != role.primary.word() || shown.plan != role.plan.to_string()
+            shown.primary != role.primary.word()
+                || shown.plan != role.plan.to_string()
+                || shown.is_copied_back != role.is_copied_back
         });
         if is_due || is_new {
             if is_new {
@@ -71,6 +81,7 @@ pub async fn stand_by(
             }
             let pass = cancel.run_until_cancelled(restrain.pass(store, &role));
             let Some(status) = pass.await else {
+                back.stop().await;
                 return;
             };
             restrained_at = Some(Instant::now());
@@ -87,10 +98,37 @@ pub async fn stand_by(
             .await
             .is_none()
         {
+            back.stop().await;
             return;
         }
         if let Err(error) = store.refresh().await {
             tracing::debug!(flow = %config.name, %error, "the role can't be looked at");
+        }
+    }
+}
+
+/// Waits until a flow that copied back may do so again.
+async fn back_is_over(
+    flow: &str,
+    store: &StateStore,
+    progress: &Arc<FlowProgress>,
+    cancel: &CancellationToken,
+) {
+    progress.set_state(FlowState::Stopped {
+        reason: "handed_back",
+        detail: "everything is copied back".to_owned(),
+    });
+    loop {
+        let role = store.get::<RoleRecord>(&keys::role(flow));
+        if matches!(role, Ok(Some(role)) if !role.stops_all()) {
+            return;
+        }
+        let pause = cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY));
+        if pause.await.is_none() {
+            return;
+        }
+        if let Err(error) = store.refresh().await {
+            tracing::debug!(flow, %error, "the role can't be looked at");
         }
     }
 }
@@ -109,14 +147,18 @@ pub async fn look_after(
     source: Cluster,
     store: Arc<StateStore>,
     progress: Arc<FlowProgress>,
+    mut back: CopyBack,
     cancel: CancellationToken,
 ) {
-    let mut restrain = Restrain::new(&flow, &source);
+    let mut restrain = Restrain::new(&flow, &source, back.own_principal());
     loop {
+        let role = store.get::<RoleRecord>(&keys::role(&flow)).ok().flatten();
+        back.follow(role.as_ref()).await;
         match store.get::<RoleRecord>(&keys::role(&flow)) {
             Ok(Some(role)) if role.not_copied().is_some() => {
                 let pass = cancel.run_until_cancelled(restrain.pass(&store, &role));
                 let Some(status) = pass.await else {
+                    back.stop().await;
                     return;
                 };
                 progress.set_role(Some(status));
@@ -128,6 +170,7 @@ pub async fn look_after(
             .await
             .is_none()
         {
+            back.stop().await;
             return;
         }
     }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::claim::{self, Held, Kept};
+use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
@@ -58,6 +59,7 @@ pub async fn run_flow(
 ) -> Result<(), FlowError> {
     let own_principal = own_principal(&config, &target);
     let sections = (source, target);
+    let back = || CopyBack::new(&config, (&sections.0, &sections.1), &progress, &cancel);
     let (source, target) = (cluster(&sections.0), cluster(&sections.1));
     loop {
         let begun = begin(&config, &source, &target, own_principal.clone(), &progress);
@@ -66,29 +68,31 @@ pub async fn run_flow(
         };
         let (reason, error) = match begun {
             Ok(Begun::NotPrimary(store)) => {
-                role::stand_by(&config, &source, &store, &progress, &cancel).await;
+                role::stand_by(&config, &source, &store, &progress, back(), &cancel).await;
                 if !cancel.is_cancelled() {
                     progress.set_state(FlowState::Starting);
                     continue;
                 }
                 return Ok(());
             }
-            Ok(Begun::Copying(flow, held)) => match go(flow, held, &sections, &cancel).await {
-                Ok(Kept::RoleChanged) => {
-                    tracing::info!(flow = %config.name, "a cut-over changed what is copied");
-                    retire_partitions(&progress);
-                    continue;
+            Ok(Begun::Copying(flow, held)) => {
+                match go(flow, held, &sections, back(), &cancel).await {
+                    Ok(Kept::RoleChanged) => {
+                        tracing::info!(flow = %config.name, "a cut-over changed what is copied");
+                        retire_partitions(&progress);
+                        continue;
+                    }
+                    Ok(Kept::Cancelled) => {
+                        let detail = "stopped in order".to_owned();
+                        progress.set_state(FlowState::Stopped {
+                            reason: "shutdown",
+                            detail,
+                        });
+                        return Ok(());
+                    }
+                    Err(error) => ("superseded", error),
                 }
-                Ok(Kept::Cancelled) => {
-                    let detail = "stopped in order".to_owned();
-                    progress.set_state(FlowState::Stopped {
-                        reason: "shutdown",
-                        detail,
-                    });
-                    return Ok(());
-                }
-                Err(error) => ("superseded", error),
-            },
+            }
             Err(failure) => failure,
         };
         let detail = error.to_string();
@@ -168,9 +172,16 @@ async fn begin(
     );
     let store = store.map_err(target_failure)?;
     let role = role_of(&store, config)?;
-    let Some(config) = role::allowed(config, role.as_ref()) else {
+    // A flow that copies back does so only when it was told to.
+    let may_begin = role.is_some() || !config.is_back();
+    let allowed = role::allowed(config, role.as_ref()).filter(|_| may_begin);
+    let Some(mut config) = allowed else {
         return Ok(Begun::NotPrimary(store));
     };
+    if role.is_some() && !config.is_back() {
+        // What it made on the source isn't the source's own.
+        config.opposite.push(config.back_name());
+    }
     let may_fill =
         may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
     if !may_fill && config.offsets != OffsetsMode::Mapped {
@@ -204,7 +215,7 @@ async fn begin(
         sources: DashMap::new(),
         stale: Mutex::default(),
         undeleted: Undeleted::default(),
-        has_failed_over: role.is_some_and(|role| role.not_copied().is_some()),
+        has_failed_over: !config.is_back() && role.is_some_and(|role| role.not_copied().is_some()),
         config,
     };
     Ok(Begun::Copying(Arc::new(flow), held))
@@ -324,6 +335,7 @@ async fn go(
     flow: Arc<Flow>,
     held: Held,
     sections: &(ClusterSection, ClusterSection),
+    back: CopyBack,
     cancel: &CancellationToken,
 ) -> Result<Kept, FlowError> {
     let (work, keeping) = (cancel.child_token(), CancellationToken::new());
@@ -341,6 +353,7 @@ async fn go(
             flow.source.clone(),
             flow.store.clone(),
             flow.progress.clone(),
+            back,
             work.clone(),
         ));
     }

@@ -512,7 +512,6 @@ impl Supervisor {
             cluster: self.flow.target.clone(),
             broker,
             lane,
-            producers: self.flow.producers,
             fence: self.fence.clone(),
             budget: self.flow.budget.clone(),
             cancel: self.cancel.clone(),

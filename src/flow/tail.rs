@@ -5,11 +5,13 @@
 //! last batch is ours proves nothing: when a stranger wrote under load, the batches that were on
 //! their way behind him are ours again. So the walk goes back further than those can reach.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
+use super::position::Producers;
 use super::shared::Flow;
 use crate::batch::{self, BatchHeader};
 use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
@@ -22,17 +24,17 @@ const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// A fetch of one byte is answered with one whole batch (KIP-74).
 const ONE_BATCH_BYTES: i32 = 1;
 
-/// Walks back from the log end.
+/// Walks back from the log end, down to the first offset that is ours.
 ///
 /// # Errors
 /// [`Trouble::ForeignWrite`] at the first batch that isn't ours.
 pub(super) async fn check(
     flow: &Flow,
     target: &TopicPartition,
-    start: i64,
-    end: i64,
+    producers: Producers,
+    Range { start, end }: Range<i64>,
 ) -> Result<(), Trouble> {
-    let ours = [flow.producers.data_id, flow.producers.filler_id];
+    let ours = [producers.data_id, producers.filler_id];
     let mut next = end;
     for _ in 0..BATCHES {
         if next <= start {

@@ -8,6 +8,7 @@ use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
 use super::intake::IntakeRules;
+use super::position::Producers;
 use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
 use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
@@ -47,6 +48,18 @@ impl TopicContext {
             topic: self.source_topic.to_string(),
             partition,
         }
+    }
+
+    /// The first target offset of a partition that is ours.
+    pub fn base(&self, partition: i32) -> i64 {
+        let continued = self.record.continued.as_ref();
+        continued.map_or(0, |continued| continued.base(partition))
+    }
+
+    /// A position in the target's log, behind what it has of somebody else there.
+    pub fn past_strangers(&self, partition: i32, position: i64) -> i64 {
+        let continued = self.record.continued.as_ref();
+        continued.map_or(position, |it| it.past_strangers(partition, position))
     }
 
     /// A partition's name on the target.
@@ -141,7 +154,13 @@ pub async fn ensure(
         (Some(record), Some(target)) => grow(flow, &key, record, &found, target).await?,
         (_, target) => begin(flow, &key, &found, target_topic, target, configs).await?,
     };
-    let rules = rules(flow, found.name, &record.target_topic, configs).await?;
+    let mut rules = rules(flow, found.name, &record.target_topic, configs).await?;
+    if let Some(continued) = &record.continued {
+        rules.producers = Producers {
+            data_id: continued.data_producer_id,
+            filler_id: continued.filler_producer_id,
+        };
+    }
     flow.progress.topics.insert(
         Arc::from(found.name),
         TopicNote {
@@ -311,6 +330,7 @@ async fn begin(
         mapped,
         reason,
         origins,
+        continued: None,
     };
     write_maps(flow, found.name, &record, found.source).await?;
     flow.store.put(key, &record).await?;

@@ -220,7 +220,12 @@ impl Follower {
             .get_mut(&group)
             .and_then(|group| group.rows.get_mut(&key));
         let Some(row) = row else { return };
+        let is_late = |commit: &Commit| {
+            let from = self.context.positions.continued_at(&key.0, key.1);
+            commit.offset <= from && from > 0 && !row.is_ours(commit.offset)
+        };
         match &commit {
+            Some(commit) if is_late(commit) => {}
             Some(commit) => row.note_on_target(commit),
             // Expired or deleted there: nothing is left to be kept.
             None => row.foreign = None,
@@ -317,8 +322,12 @@ impl Follower {
             Place::Known { target, .. } => table.on_target(name, &target.topic, target.partition),
             _ => None,
         };
+        let continued_at = self.context.positions.continued_at(&key.0, key.1);
         let is_ours = |commit: &Commit| {
-            row.is_ours(commit.offset) || (row.foreign.is_none() && self.may_be_ours(name, commit))
+            row.is_ours(commit.offset)
+                || (row.foreign.is_none()
+                    && (self.may_be_ours(name, commit)
+                        || (continued_at > 0 && commit.offset <= continued_at)))
         };
         let verdict = decide(&Situation {
             source: &source,

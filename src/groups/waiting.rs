@@ -91,6 +91,10 @@ mod tests {
     struct CopiedTo(i64);
 
     impl Positions for CopiedTo {
+        fn continued_at(&self, _topic: &str, _partition: i32) -> i64 {
+            0
+        }
+
         fn place(&self, topic: &str, partition: i32, committed: SourceOffset) -> Place {
             let copied_end = SourceOffset(self.0);
             Place::Known {

@@ -10,6 +10,7 @@ mod document;
 mod map;
 mod run;
 mod segment;
+mod turn;
 mod varint;
 
 use std::fmt;

@@ -87,9 +87,21 @@ pub struct RoleRecord {
     pub source_cluster_id: Option<String>,
     /// The target cluster's id.
     pub target_cluster_id: Option<String>,
+    /// While the target is the primary: what is new there is copied back to the source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_copied_back: bool,
+    /// While the target is the primary: the source is about to become it again, so nobody is kept
+    /// from writing there any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_handed_back: bool,
 }
 
 impl RoleRecord {
+    /// The topics that are copied back from the target, if they are.
+    pub fn copied_back(&self) -> Option<&TopicSet> {
+        (self.primary == Primary::Target && self.is_copied_back).then_some(&self.topics)
+    }
+
     /// The topics that the flow must not copy; `None` when it may copy all.
     pub fn not_copied(&self) -> Option<&TopicSet> {
         (self.primary != Primary::Source).then_some(&self.topics)
@@ -109,6 +121,8 @@ pub enum CutoverKind {
     Planned,
     /// Failover with the source gone.
     Unplanned,
+    /// Back, after a failover: the same as a planned failover, of the flow that copies back.
+    Failback,
 }
 
 impl CutoverKind {
@@ -117,7 +131,13 @@ impl CutoverKind {
         match self {
             Self::Planned => "planned",
             Self::Unplanned => "unplanned",
+            Self::Failback => "failback",
         }
+    }
+
+    /// Whether both clusters take part, so that nothing is lost.
+    pub fn loses_nothing(self) -> bool {
+        self != Self::Unplanned
     }
 }
 
@@ -274,7 +294,7 @@ pub struct FenceRecord {
     pub acls: Vec<FenceAcl>,
 }
 
-/// One ACL of a fence: literal topic, every host, `User:*`.
+/// One ACL of a fence: literal topic, every host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FenceAcl {
     /// The topic on the source.
@@ -282,8 +302,11 @@ pub struct FenceAcl {
     /// Kafka's number of the operation.
     pub operation: i8,
     /// True for DENY. ALLOW only where the first ACL of a topic would take away every other right
-    /// (`allow.everyone.if.no.acl.found`).
+    /// (`allow.everyone.if.no.acl.found`), and for Twinlog itself.
     pub deny: bool,
+    /// Whom it is about; `None` for everybody (`User:*`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
 }
 
 impl FenceAcl {
@@ -293,7 +316,10 @@ impl FenceAcl {
             resource_type: TOPIC,
             pattern_type: LITERAL,
             name: self.topic.clone(),
-            principal: "User:*".to_owned(),
+            principal: self
+                .principal
+                .clone()
+                .unwrap_or_else(|| "User:*".to_owned()),
             host: "*".to_owned(),
             operation: self.operation,
             permission: if self.deny { DENY } else { ALLOW },

@@ -18,8 +18,8 @@ pub use cutover::{
     StepState, TopicSet,
 };
 pub use records::{
-    AclRecord, AclState, Claim, FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs,
-    MadeQuota, MapRecord, QuotaRecord, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
-    TopicRecord, VerifyRecord,
+    AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions,
+    HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset,
+    ShareOffsets, TopicRecord, VerifyRecord,
 };
 pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};

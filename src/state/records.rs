@@ -35,6 +35,66 @@ pub struct TopicRecord {
     /// Per partition, the source offset at which the copy begins. Below it, on the target, is the
     /// burned prefix.
     pub origins: Vec<i64>,
+    /// Where a log is continued that was there before us: an old primary's, after a failover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<ContinuedLog>,
+}
+
+/// A log that a flow goes on writing behind somebody else's records. Sequences and fillers are
+/// counted from there, by producer ids that have written nothing before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContinuedLog {
+    /// The plan whose forks are continued: the same log is never continued twice from the same fork.
+    pub plan: uuid::Uuid,
+    /// The producer id of every record that is copied behind them.
+    pub data_producer_id: i64,
+    /// The producer id of every filler there.
+    pub filler_producer_id: i64,
+    /// Per partition, the first target offset that is ours. Of later partitions all are.
+    pub bases: Vec<i64>,
+    /// Per partition, offsets of records that the target's log has and the source's hasn't: what
+    /// was stranded there by unplanned failovers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_on_target: Vec<Ranges>,
+    /// The same the other way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_on_source: Vec<Ranges>,
+}
+
+/// Offsets: the first one, and the first one behind; in order.
+pub type Ranges = Vec<(i64, i64)>;
+
+fn ranges(all: &[Ranges], partition: i32) -> &[(i64, i64)] {
+    let index = usize::try_from(partition).ok();
+    let ranges = index.and_then(|index| all.get(index));
+    ranges.map_or(&[], Vec::as_slice)
+}
+
+impl ContinuedLog {
+    /// The first target offset of a partition that is ours.
+    pub fn base(&self, partition: i32) -> i64 {
+        let index = usize::try_from(partition).ok();
+        let base = index.and_then(|index| self.bases.get(index));
+        base.copied().unwrap_or(0)
+    }
+
+    /// Offsets of a partition that only the target has.
+    pub fn only_on_target(&self, partition: i32) -> &[(i64, i64)] {
+        ranges(&self.only_on_target, partition)
+    }
+
+    /// Offsets of a partition that only the source has.
+    pub fn only_on_source(&self, partition: i32) -> &[(i64, i64)] {
+        ranges(&self.only_on_source, partition)
+    }
+
+    /// Where a position on the source is on the target, offsets being the same: behind what only
+    /// the target has.
+    pub fn past_strangers(&self, partition: i32, position: i64) -> i64 {
+        let within = |(from, to): &&(i64, i64)| (*from..*to).contains(&position);
+        let range = self.only_on_target(partition).iter().find(within);
+        range.map_or(position, |(_, to)| *to)
+    }
 }
 
 /// `map/<flow>/<source topic>/<partition>`: the offset map of a mapped partition, without its

@@ -4,7 +4,7 @@
 //! Nothing here decides anything.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
@@ -21,7 +21,7 @@ use super::verify::VerifySummary;
 #[derive(Debug, Default)]
 pub struct Registry {
     /// Flows by name.
-    pub flows: DashMap<String, Arc<FlowProgress>>,
+    pub flows: Arc<DashMap<String, Arc<FlowProgress>>>,
 }
 
 impl Registry {
@@ -29,14 +29,18 @@ impl Registry {
     pub fn flow(&self, name: &str, source: &str, target: &str) -> Arc<FlowProgress> {
         self.flows
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(FlowProgress::new(name, source, target)))
+            .or_insert_with(|| {
+                let mut progress = FlowProgress::new(name, source, target);
+                progress.beside = Arc::downgrade(&self.flows);
+                Arc::new(progress)
+            })
             .clone()
     }
 
     /// Samples every partition: rates, and when it was last caught up. Called about once
     /// a second; calling it more often does no harm.
     pub fn observe(&self, now_ms: i64) {
-        for flow in &self.flows {
+        for flow in &*self.flows {
             let running = flow.state() == FlowState::Running;
             for partition in &flow.partitions {
                 partition.observe(running, now_ms);
@@ -85,6 +89,8 @@ pub struct FlowProgress {
     verify: Mutex<Option<Arc<VerifySummary>>>,
     /// Which side is the primary, where it isn't the source.
     role: Mutex<Option<RoleStatus>>,
+    /// The registry that this is in, if it is in one.
+    beside: Weak<DashMap<String, Arc<Self>>>,
 }
 
 /// What the whole flow is doing.
@@ -232,6 +238,22 @@ impl FlowProgress {
             metadata: Mutex::new(None),
             verify: Mutex::new(None),
             role: Mutex::new(None),
+            beside: Weak::new(),
+        }
+    }
+
+    /// Another flow's progress beside this one: shown where this one is, until it is removed.
+    pub fn companion(&self, name: &str, source: &str, target: &str) -> Arc<Self> {
+        match self.beside.upgrade() {
+            Some(flows) => Registry { flows }.flow(name, source, target),
+            None => Arc::new(Self::new(name, source, target)),
+        }
+    }
+
+    /// Ends what [`companion`](Self::companion) began.
+    pub fn remove_companion(&self, name: &str) {
+        if let Some(flows) = self.beside.upgrade() {
+            flows.remove(name);
         }
     }
 

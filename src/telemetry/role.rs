@@ -15,6 +15,9 @@ pub struct RoleStatus {
     pub plan: String,
     /// The topics that this is about; `None` for all.
     pub topics: Option<Vec<String>>,
+    /// Whether what is new on the target is being copied back to the old primary.
+    #[serde(default)]
+    pub is_copied_back: bool,
     /// `away`, `writable`, or `fenced`: the old primary as it was seen last.
     pub old_primary: String,
     /// Why writers can't be kept from the old primary, if so.
@@ -51,9 +54,16 @@ impl RoleStatus {
         let mut text = match self.primary.as_str() {
             "promoting" => format!("plan {} is failing over {what}", self.plan),
             _ => format!(
-                "the target is the primary of {what} since {} ms by plan {}, and nothing is copied; \
-                 the old primary is {}",
-                self.since_ms, self.plan, self.old_primary
+                "the target is the primary of {what} since {} ms by plan {}, and {}; the old primary \
+                 is {}",
+                self.since_ms,
+                self.plan,
+                if self.is_copied_back {
+                    "what is new there is copied back"
+                } else {
+                    "nothing is copied"
+                },
+                self.old_primary
             ),
         };
         if let Some(problem) = &self.fence_problem {

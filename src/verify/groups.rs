@@ -303,6 +303,7 @@ mod tests {
             origin: 0,
             link,
             copied_to: None,
+            strangers: Arc::default(),
         }
     }
 

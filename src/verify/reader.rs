@@ -1,5 +1,6 @@
 //! Reads ranges of many partitions of one side with one librdkafka consumer.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use super::limiter::Limiter;
 use super::link::Link;
 use super::progress::Progress;
 use super::records::{Content, Read};
+use super::scope::Strangers;
 use crate::connect::Context;
 
 /// A partition that gives nothing for so long is given up.
@@ -54,6 +56,7 @@ struct Range<C> {
     topic: String,
     partition: i32,
     link: Link,
+    strangers: Arc<Strangers>,
     from: i64,
     to: i64,
     /// The last offset that was read or skipped.
@@ -62,6 +65,19 @@ struct Range<C> {
     chunk: Option<(i64, C)>,
     moved_at: Instant,
     error: Option<String>,
+}
+
+impl<C> Range<C> {
+    /// Whether a record is there that the other side never had.
+    fn is_stranger(&self, side: Side, offset: i64) -> bool {
+        let ranges = match side {
+            Side::Source => &self.strangers.on_source,
+            Side::Target => &self.strangers.on_target,
+        };
+        ranges
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&offset))
+    }
 }
 
 enum Step {
@@ -134,6 +150,7 @@ impl Reader<'_> {
             topic: topic.to_owned(),
             partition: place.partition,
             link: place.link.clone(),
+            strangers: place.strangers.clone(),
             from,
             to,
             last: from - 1,
@@ -239,6 +256,9 @@ impl Reader<'_> {
                 continue;
             }
             range.last = offset;
+            if range.is_stranger(self.side, offset) {
+                continue;
+            }
             let read = self.digest(&range.link, &message);
             records += 1;
             taken_bytes += read.bytes;

@@ -22,8 +22,20 @@ pub struct Place {
     pub origin: i64,
     /// How offsets belong together.
     pub link: Link,
+    /// Offsets of records that only the source has, or only the target: what was stranded there by
+    /// an unplanned failover, and stayed.
+    pub strangers: Arc<Strangers>,
     /// The first source offset that wasn't copied when that was last stored.
     pub copied_to: Option<i64>,
+}
+
+/// Offsets that one side alone has: the first one and the first one behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strangers {
+    /// Source offsets.
+    pub on_source: Vec<(i64, i64)>,
+    /// Target offsets.
+    pub on_target: Vec<(i64, i64)>,
 }
 
 impl Place {
@@ -75,9 +87,20 @@ pub(super) fn places(
                 partition,
                 origin: (*origin).max(0),
                 link,
+                strangers: Arc::new(strangers(&record, partition)),
                 copied_to,
             }));
         }
     }
     Ok(places)
+}
+
+fn strangers(record: &TopicRecord, partition: i32) -> Strangers {
+    let Some(continued) = &record.continued else {
+        return Strangers::default();
+    };
+    Strangers {
+        on_source: continued.only_on_source(partition).to_vec(),
+        on_target: continued.only_on_target(partition).to_vec(),
+    }
 }

@@ -69,6 +69,7 @@ mod tests {
             origin,
             link,
             copied_to: None,
+            strangers: Arc::default(),
         }
     }
 

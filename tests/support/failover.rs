@@ -56,12 +56,19 @@ pub fn failover(config: &Path, arguments: &[&str]) -> Output {
 
 /// The same, with a crash at a moment of a step: `STEP:begun`, `STEP:worked`, `STEP:ended`.
 pub fn failover_exiting_at(config: &Path, arguments: &[&str], at: Option<&str>) -> Output {
+    cutover_exiting_at("failover", config, arguments, at)
+}
+
+/// `failover` or `failback`, with such a crash.
+pub fn cutover_exiting_at(
+    command: &str,
+    config: &Path,
+    arguments: &[&str],
+    at: Option<&str>,
+) -> Output {
+    let name = command;
     let mut command = Command::new(env!("CARGO_BIN_EXE_twinlog"));
-    command
-        .arg("failover")
-        .arg("-c")
-        .arg(config)
-        .args(arguments);
+    command.arg(name).arg("-c").arg(config).args(arguments);
     if let Some(at) = at {
         command.env("TWINLOG_CUTOVER_EXIT_AT", at);
     }
@@ -284,4 +291,25 @@ pub fn try_write(bootstrap: &str, topic: &str) -> Result<(), String> {
 /// Asserts that nobody may write to a topic.
 pub fn assert_refused(bootstrap: &str, topic: &str) {
     assert_eq!(try_write(bootstrap, topic), Err("refused".to_owned()));
+}
+
+/// A pair whose writers can be refused on both sides.
+pub fn fenceable_both(version: KafkaVersion) -> (Cluster, Cluster) {
+    let mut source = Cluster::launch(version, fenceable("source"));
+    let mut target = Cluster::launch(version, fenceable("target"));
+    source.await_ready();
+    target.await_ready();
+    (source, target)
+}
+
+/// Runs `twinlog failback` to its end.
+pub fn failback(config: &Path, arguments: &[&str]) -> Output {
+    cutover_exiting_at("failback", config, arguments, None)
+}
+
+/// Waits until the running Twinlog copies in the config's direction.
+pub fn await_copying(twinlog: &Twinlog) -> Value {
+    twinlog.wait_until(Duration::from_secs(30), "the flow copies", |status| {
+        status["flows"][0]["state"] == "running"
+    })
 }

@@ -86,14 +86,14 @@ async fn left(it: &Cutover, pairs: &[Pair], wanted: &Offsets) -> Result<i64, Cut
     Ok(left)
 }
 
-async fn is_copied_by_others(it: &Cutover) -> Result<bool, CutoverError> {
+pub(super) async fn is_copied_by_others(it: &Cutover) -> Result<bool, CutoverError> {
     let scene = &it.scene;
     scene.store.refresh().await?;
     let claim: Option<Claim> = scene.store.get(&keys::claim(&scene.flow.name))?;
     Ok(claim.is_some_and(|claim| claim::may_run(&claim)))
 }
 
-fn progress(left: i64, first: i64, elapsed: Duration) -> String {
+pub(super) fn progress(left: i64, first: i64, elapsed: Duration) -> String {
     let done = first - left;
     let mut text = format!("copying: {left} offset(s) left");
     if done > 0 {

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::cutover::context::Cutover;
+use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::options::FenceMode;
-use crate::flow::deny;
+use crate::flow::{deny, fenced};
 use crate::state::{FenceRecord, keys};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
@@ -18,18 +18,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     }
     let scene = &it.scene;
     let names = scene.names();
-    let missing = deny::missing(&scene.source, &names).await?;
-    let key = keys::fence(&scene.flow.name);
-    let mut record: FenceRecord = scene.store.get(&key)?.unwrap_or_default();
-    record.v = 1;
-    record.plan = it.journal.record.plan;
-    record.acls.extend(missing.iter().cloned());
-    record.acls.sort();
-    record.acls.dedup();
-    // Before they are made: what a crash leaves behind is known.
-    scene.store.put(&key, &record).await?;
-    deny::create(&scene.source, &missing).await?;
-    let denied = missing.iter().filter(|acl| acl.deny).count();
+    let (cluster, flow, plan) = (&scene.source, &scene.flow.name, it.journal.record.plan);
+    let made = fenced::everybody(cluster, &scene.store, flow, plan, &names).await?;
+    let denied = made.iter().filter(|acl| acl.deny).count();
     Ok(format!(
         "WRITE is denied on {} topic(s), {denied} of them new",
         names.len()
@@ -55,4 +46,19 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
         scene.store.put(&key, &record).await?;
     }
     Ok(format!("{} ACL(s) removed", ours.len()))
+}
+
+/// Removes all that this flow's plans made on its source.
+///
+/// # Errors
+/// When not all of it was removed.
+pub(super) async fn lift(scene: &Scene) -> Result<String, CutoverError> {
+    scene.store.refresh().await?;
+    let key = keys::fence(&scene.flow.name);
+    let Some(record) = scene.store.get::<FenceRecord>(&key)? else {
+        return Ok("there was no fence".to_owned());
+    };
+    deny::delete(&scene.source, &record.acls).await?;
+    scene.store.remove(&key).await?;
+    Ok(format!("{} ACL(s) removed", record.acls.len()))
 }

@@ -30,7 +30,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
     let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
-    if kind == CutoverKind::Planned {
+    if kind.loses_nothing() {
         prove_nothing_lost(it, &pairs, &target_ends).await?;
     }
     let batches = last_batches(&scene.target, &target_ends).await;
@@ -111,7 +111,7 @@ async fn prove_nothing_lost(
 /// The leader's epoch: of the source now, or as it was seen last.
 fn source_epoch(scene: &Scene, pair: &Pair, kind: CutoverKind) -> i32 {
     let at = &pair.source;
-    if kind == CutoverKind::Planned {
+    if kind.loses_nothing() {
         let leader = scene.source.cached().leader(&at.topic, at.partition);
         return leader.map_or(-1, |(_, epoch)| epoch);
     }

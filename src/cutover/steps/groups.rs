@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::share_groups;
 use crate::config::OnDiverged;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
@@ -23,7 +24,7 @@ const LOOKS_FOR: Duration = Duration::from_secs(2);
 /// What became of the groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GroupsResult {
-    /// Groups with a position in the topics that are cut over.
+    /// Groups with a position in the topics that are cut over, share groups too.
     pub groups: usize,
     /// Their positions.
     pub positions: usize,
@@ -77,6 +78,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         before = Some(now);
         tokio::time::sleep(APART).await;
     }
+    share_groups::bring(scene, &place, &by_source, &mut result).await?;
     let text = format!(
         "{} group(s) with {} position(s), {} of them moved now",
         result.groups, result.positions, result.moved
@@ -114,7 +116,7 @@ async fn positions(
 }
 
 /// Where positions are on the target.
-struct Place {
+pub(super) struct Place {
     starts: Offsets,
     ends: Offsets,
     maps: Maps,
@@ -131,7 +133,7 @@ impl Place {
         Ok(Self { starts, ends, maps })
     }
 
-    fn of(&self, pair: &Pair, position: i64) -> Option<i64> {
+    pub(super) fn of(&self, pair: &Pair, position: i64) -> Option<i64> {
         let end = self.ends.get(&pair.target).copied()?;
         let start = self.starts.get(&pair.target).copied()?;
         Some(translate(pair, end, &self.maps, position)?.max(start))
@@ -169,8 +171,11 @@ async fn bring(
                 continue;
             }
             let ours = remembered(&record, at);
-            let is_foreign =
-                there.is_some_and(|there| there.leader_epoch >= 0 && Some(there.offset) != ours);
+            let is_foreign = there.is_some_and(|there| {
+                there.leader_epoch >= 0
+                    && Some(there.offset) != ours
+                    && !pair.is_before_the_copy(there.offset)
+            });
             if is_foreign && !overwrites {
                 result.kept.insert(group.clone());
                 continue;

@@ -1,6 +1,7 @@
 //! The steps of a plan, one file each. Every one can be done twice, and undone.
 
 mod bound;
+mod catch_up;
 mod drain;
 mod fence;
 mod forks;
@@ -9,7 +10,11 @@ mod pad;
 mod promote;
 mod prove;
 pub mod release;
+mod resume;
+mod share_groups;
+mod start;
 mod stop;
+mod unfence;
 
 pub(super) use bound::look as bound_now;
 pub use groups::GroupsResult;
@@ -21,6 +26,10 @@ use crate::state::CutoverKind;
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// What is new on the source is copied back, behind the forks.
+    Start,
+    /// The copy back has nearly caught up.
+    CatchUp,
     /// Writers are kept from the source.
     Fence,
     /// Nothing is written any more.
@@ -39,12 +48,18 @@ pub enum Step {
     Pad,
     /// What was held for this moment is applied.
     Release,
+    /// Nobody is kept from the old primary any more.
+    Unfence,
     /// The target is the primary.
     Promote,
+    /// The flow that was failed over copies again.
+    Resume,
 }
 
 /// All steps.
-const ALL: [Step; 10] = [
+const ALL: [Step; 14] = [
+    Step::Start,
+    Step::CatchUp,
     Step::Fence,
     Step::Prove,
     Step::Drain,
@@ -54,7 +69,9 @@ const ALL: [Step; 10] = [
     Step::Forks,
     Step::Pad,
     Step::Release,
+    Step::Unfence,
     Step::Promote,
+    Step::Resume,
 ];
 
 impl Step {
@@ -80,6 +97,20 @@ impl Step {
                 Self::Release,
                 Self::Promote,
             ],
+            CutoverKind::Failback => &[
+                Self::Start,
+                Self::CatchUp,
+                Self::Fence,
+                Self::Prove,
+                Self::Drain,
+                Self::Stop,
+                Self::Groups,
+                Self::Forks,
+                Self::Release,
+                Self::Unfence,
+                Self::Promote,
+                Self::Resume,
+            ],
         }
     }
 
@@ -96,6 +127,10 @@ impl Step {
             Self::Pad => "pad",
             Self::Release => "release",
             Self::Promote => "promote",
+            Self::Start => "copy_back",
+            Self::CatchUp => "catch_up",
+            Self::Unfence => "unfence",
+            Self::Resume => "resume",
         }
     }
 
@@ -117,6 +152,10 @@ impl Step {
             Self::Pad => "pass the offsets that the old primary may have",
             Self::Release => "apply what was held for this moment: ACLs, quotas, configs",
             Self::Promote => "make the target the primary",
+            Self::Start => "copy what is new back, behind the forks",
+            Self::CatchUp => "wait until little is left",
+            Self::Unfence => "let writers in on the old primary",
+            Self::Resume => "let the old standby follow again",
         }
     }
 
@@ -136,6 +175,10 @@ impl Step {
             Self::Pad => pad::apply(it).await,
             Self::Release => release::apply(it).await,
             Self::Promote => promote::apply(it).await,
+            Self::Start => start::apply(it).await,
+            Self::CatchUp => catch_up::apply(it).await,
+            Self::Unfence => unfence::apply(it).await,
+            Self::Resume => resume::apply(it).await,
         }
     }
 
@@ -151,8 +194,13 @@ impl Step {
             Self::Pad => pad::undo(it),
             Self::Release => release::undo(it).await,
             Self::Promote => promote::undo(it).await,
+            Self::Start => start::undo(it).await,
+            Self::Unfence => unfence::undo(it).await,
+            Self::Resume => resume::undo(),
             // They change nothing, or nothing that copying on doesn't mend.
-            Self::Prove | Self::Drain | Self::Groups | Self::Bound => Ok(String::new()),
+            Self::CatchUp | Self::Prove | Self::Drain | Self::Groups | Self::Bound => {
+                Ok(String::new())
+            }
         }
     }
 }

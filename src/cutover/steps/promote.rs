@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::flow::restrain;
-use crate::state::{CutoverKind, Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
+use crate::state::{Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 
 /// How long the source may take to take note.
@@ -31,7 +31,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     };
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());
-    if it.journal.record.kind == CutoverKind::Planned {
+    if it.journal.record.kind.loses_nothing() {
         match tell_source(it, &role).await {
             Ok(()) => text.push_str(", and both clusters know it"),
             Err(problem) => {

@@ -56,19 +56,45 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 
 /// Topic configs need no undoing: the flow that copies again sets what a mirror must have.
 pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
-    let scene = &it.scene;
-    scene.store.refresh().await?;
+    it.scene.store.refresh().await?;
     let is_whole = it.journal.record.topics == TopicSet::All;
-    let acls = acls(scene, is_whole, Change::Withdraw).await?;
-    let quotas = quotas(scene, is_whole, Change::Withdraw).await?;
-    for problem in acls.problems.iter().chain(&quotas.problems) {
+    let withdrawn = withdraw(&it.scene, is_whole).await?;
+    for problem in withdrawn.problems() {
         (it.tell)(problem);
     }
-    Ok(format!(
-        "{} and {} are held again",
-        acls.in_words("ACL"),
-        quotas.in_words("quota")
-    ))
+    Ok(withdrawn.in_words())
+}
+
+/// What is held again.
+pub(super) struct Withdrawn {
+    acls: Released,
+    quotas: Released,
+}
+
+impl Withdrawn {
+    /// What couldn't be taken back, a line each.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &String> {
+        self.acls.problems.iter().chain(&self.quotas.problems)
+    }
+
+    /// In one line.
+    pub(super) fn in_words(&self) -> String {
+        format!(
+            "{} and {} are held again",
+            self.acls.in_words("ACL"),
+            self.quotas.in_words("quota")
+        )
+    }
+}
+
+/// Takes back what was applied for the moment of the failover.
+///
+/// # Errors
+/// When the state can't be read.
+pub(super) async fn withdraw(scene: &Scene, is_whole: bool) -> Result<Withdrawn, CutoverError> {
+    let acls = acls(scene, is_whole, Change::Withdraw).await?;
+    let quotas = quotas(scene, is_whole, Change::Withdraw).await?;
+    Ok(Withdrawn { acls, quotas })
 }
 
 /// Sets what the source's topics have and a mirror must not.

@@ -9,7 +9,7 @@ use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::{ends, on_target};
 use crate::flow::claim;
-use crate::state::{Claim, Primary, RoleRecord, TopicSet, keys};
+use crate::state::{Claim, CutoverKind, Primary, RoleRecord, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::OffsetSpec;
 
@@ -36,15 +36,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .store
         .put(&keys::role(&it.scene.flow.name), &role)
         .await?;
-    if let Some(runner) = it.runner.take() {
-        runner.stop().await;
-    }
-    let ended = await_end(it, plan).await?;
-    if ended != Ended::InOrder {
-        // Whoever still lives sees another owner and stops.
-        take_claim(it, plan).await?;
-        settle(it).await?;
-    }
+    let ended = wait(it, plan).await?;
     let result = match ended {
         Ended::InOrder => "the copying process has ended in order",
         Ended::Gone => "the copying process is gone",
@@ -55,10 +47,37 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     Ok(result.to_owned())
 }
 
+/// Waits until whoever copies has seen the role and ended; one who gives no sign loses the claim.
+///
+/// # Errors
+/// When somebody goes on writing.
+pub(super) async fn end_copying(it: &mut Cutover) -> Result<(), CutoverError> {
+    let plan = it.journal.record.plan;
+    wait(it, plan).await.map(|_| ())
+}
+
+async fn wait(it: &mut Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
+    if let Some(runner) = it.runner.take() {
+        runner.stop().await;
+    }
+    let ended = await_end(it, plan).await?;
+    if ended != Ended::InOrder {
+        // Whoever still lives sees another owner and stops.
+        take_claim(it, plan).await?;
+        settle(it).await?;
+    }
+    Ok(ended)
+}
+
 /// The role that stops the copy of this plan's topics, and of those that were stopped before.
 fn promoting(it: &Cutover) -> Result<RoleRecord, CutoverError> {
     let record = &it.journal.record;
-    let before = record.role_before.as_ref();
+    // What a failback found before it began is another time's role.
+    let now = it.scene.role()?;
+    let before = match record.kind {
+        CutoverKind::Failback => now.as_ref(),
+        CutoverKind::Planned | CutoverKind::Unplanned => record.role_before.as_ref(),
+    };
     let stopped = before.and_then(RoleRecord::not_copied);
     let topics = match stopped {
         Some(stopped) => stopped.and(&record.topics),
@@ -79,6 +98,8 @@ fn promoting(it: &Cutover) -> Result<RoleRecord, CutoverError> {
             .clone()
             .or_else(|| before.and_then(|role| role.source_cluster_id.clone())),
         target_cluster_id: it.scene.target.cached().cluster_id.clone(),
+        is_copied_back: false,
+        is_handed_back: false,
     })
 }
 
@@ -141,7 +162,8 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
     let record = &it.journal.record;
     let key = keys::role(&it.scene.flow.name);
     let now: Option<RoleRecord> = it.scene.store.get(&key)?;
-    let role = match &record.role_before {
+    let before = record.role_before.as_ref();
+    let role = match before.filter(|_| record.kind != CutoverKind::Failback) {
         Some(before) => RoleRecord {
             epoch: now.map_or(before.epoch, |now| now.epoch),
             ..before.clone()
@@ -151,10 +173,13 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
             primary: Primary::Source,
             topics: TopicSet::All,
             epoch: now.map_or(0, |now| now.epoch),
-            plan: record.plan,
+            // A claim that names this plan would say that it has stopped for it.
+            plan: Uuid::from_u128(rand::random::<u128>()),
             since_ms: now_ms(),
             source_cluster_id: it.scene.source.cached().cluster_id.clone(),
             target_cluster_id: it.scene.target.cached().cluster_id.clone(),
+            is_copied_back: false,
+            is_handed_back: false,
         },
     };
     it.scene.store.put(&key, &role).await?;

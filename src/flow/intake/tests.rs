@@ -210,7 +210,7 @@ proptest! {
     ) {
         let log = Log::of(start, &pieces);
         let (rules, meter) = (rules(coalesce_below_bytes, 1_000_000), meter());
-        let mut position = Position { source: start, target: start, fillers: 0, mapped: false };
+        let mut position = Position { source: start, target: start, fillers: 0, base: 0, mapped: false };
         let (mut target, mut fillers, mut seen) = (start, 0, Vec::new());
         // Two answers: the second one begins at a batch that the first one ended with, as it does
         // when an answer was cut off in the middle of a batch.
@@ -233,7 +233,7 @@ proptest! {
     #[test]
     fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
         let log = Log::of(0, &pieces);
-        let mut position = Position { source: 0, target: 0, fillers: 0, mapped: true };
+        let mut position = Position { source: 0, target: 0, fillers: 0, base: 0, mapped: true };
         let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&log.bytes()));
         result.expect("the log is sound");
         let mut target = 0;
@@ -263,7 +263,7 @@ proptest! {
             let index = index.index(bytes.len());
             bytes[index] = value;
         }
-        let mut position = Position { source: 0, target: 0, fillers: 0, mapped: false };
+        let mut position = Position { source: 0, target: 0, fillers: 0, base: 0, mapped: false };
         let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&bytes.freeze()));
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
@@ -289,6 +289,7 @@ fn a_batch_that_is_too_large_for_the_target_is_split() {
         source: 0,
         target: 0,
         fillers: 0,
+        base: 0,
         mapped: false,
     };
     let (work, result) = take(
@@ -325,6 +326,7 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
         source: 4,
         target: 4,
         fillers: 0,
+        base: 0,
         mapped: false,
     };
     let (work, result) = take(
@@ -354,6 +356,7 @@ fn what_joins_on_beyond_the_high_watermark_is_taken_and_a_jump_is_not() {
             source: 0,
             target: 0,
             fillers: 0,
+            base: 0,
             mapped: false,
         };
         let answer = Answer {

@@ -17,7 +17,6 @@ use kafka_protocol::messages::{
 use super::outcome::{finish, missing_answer, note_fill, topic_name};
 use super::{Answered, Item};
 use crate::flow::error::Trouble;
-use crate::flow::position::Producers;
 use crate::flow::work::{FillWork, Work};
 use crate::wire::{Connection, Pending, WireError};
 
@@ -58,11 +57,7 @@ impl Future for MarkersPending {
 }
 
 /// Sends the markers of several partitions.
-pub(super) fn start(
-    producers: Producers,
-    connection: &Connection,
-    items: &[Item],
-) -> Result<MarkersPending, WireError> {
+pub(super) fn start(connection: &Connection, items: &[Item]) -> Result<MarkersPending, WireError> {
     let mut markers = Vec::new();
     for item in items {
         let Work::Fill(fill) = &item.work else {
@@ -80,7 +75,7 @@ pub(super) fn start(
             let running = (fill.fillers_before + number).max(newest) & 0x7fff_ffff;
             markers.push(
                 WritableTxnMarker::default()
-                    .with_producer_id(ProducerId(producers.filler_id))
+                    .with_producer_id(ProducerId(item.partition.rules.producers.filler_id))
                     .with_producer_epoch(0)
                     .with_transaction_result(false)
                     .with_coordinator_epoch(running as i32)

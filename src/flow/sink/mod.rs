@@ -30,7 +30,6 @@ use super::budget::Budget;
 use super::claim::Fence;
 use super::error::Trouble;
 use super::partition::Partition;
-use super::position::Producers;
 use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
 use crate::wire::{Cluster, Pending, Role, WireError};
@@ -50,8 +49,6 @@ pub struct Lane {
     pub broker: i32,
     /// Which of the broker's lanes this is.
     pub lane: u16,
-    /// The flow's producer ids.
-    pub producers: Producers,
     /// The right to write fillers.
     pub fence: Fence,
     /// The flow's bytes in flight.
@@ -195,7 +192,7 @@ impl Lane {
                         items.iter().for_each(|item| item.partition.answered());
                         continue;
                     }
-                    markers::start(self.producers, &connection, &items).map(Answer::Markers)
+                    markers::start(&connection, &items).map(Answer::Markers)
                 }
             };
             let alone_at = in_flight.is_empty().then(Instant::now);
@@ -233,7 +230,7 @@ impl Lane {
                 markers::settle(self.cluster.name(), items, response, ends);
             }
             Ok(Answered::Recheck(response)) => {
-                recheck::settle(self.cluster.name(), self.producers, items, response);
+                recheck::settle(self.cluster.name(), items, response);
             }
             Err(error) => {
                 self.cluster

@@ -17,7 +17,6 @@ use super::Item;
 use super::outcome::{missing_answer, topic_name};
 use crate::flow::error::Trouble;
 use crate::flow::partition::Partition;
-use crate::flow::position::Producers;
 use crate::flow::work::Work;
 use crate::wire::{Connection, Pending, WireError};
 
@@ -47,28 +46,32 @@ pub(super) fn start(
 
 /// Puts the fillers back to the front of their partitions, to be sent now, or closes a partition
 /// whose log has moved.
-pub(super) fn settle(
-    cluster: &str,
-    producers: Producers,
-    items: Vec<Item>,
-    response: DescribeProducersResponse,
-) {
+pub(super) fn settle(cluster: &str, items: Vec<Item>, response: DescribeProducersResponse) {
     let cluster = format!("target ({cluster})");
+    let fillers: HashMap<(TopicName, i32), i64> = items
+        .iter()
+        .map(|item| {
+            let at = (topic_name(&item.partition), item.partition.target.partition);
+            (at, item.partition.rules.producers.filler_id)
+        })
+        .collect();
     let mut answers: HashMap<(TopicName, i32), Result<Option<i32>, Trouble>> = HashMap::new();
     for topic in response.topics {
         for answer in topic.partitions {
+            let at = (topic.name.clone(), answer.partition_index);
+            let filler_id = fillers.get(&at).copied();
             let newest = match ResponseError::try_from_code(answer.error_code) {
                 None => Ok(answer
                     .active_producers
                     .iter()
-                    .find(|producer| producer.producer_id.0 == producers.filler_id)
+                    .find(|producer| Some(producer.producer_id.0) == filler_id)
                     .map(|producer| producer.coordinator_epoch)),
                 Some(code) => {
                     let message = answer.error_message.map(|message| message.to_string());
                     Err(Trouble::broker(&cluster, code, message))
                 }
             };
-            answers.insert((topic.name.clone(), answer.partition_index), newest);
+            answers.insert(at, newest);
         }
     }
     for item in items {

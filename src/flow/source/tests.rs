@@ -52,6 +52,7 @@ fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
             source,
             target: source,
             fillers: 0,
+            base: 0,
             mapped: false,
         },
         leader_epoch: 0,

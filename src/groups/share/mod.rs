@@ -229,11 +229,15 @@ impl Follower {
             Place::Known { target, .. } => table.on_target(name, &target.topic, target.partition),
             _ => None,
         };
+        // See `Positions::continued_at`.
+        let from = self.context.positions.continued_at(&key.0, key.1);
         let verdict = decide(&Situation {
             source: &source,
             place: &place,
             target: on_target,
-            is_ours: on_target.is_some_and(|commit| row.is_ours(commit.offset)),
+            is_ours: on_target.is_some_and(|commit| {
+                row.is_ours(commit.offset) || (from > 0 && commit.offset <= from)
+            }),
             foreign: None,
             overwrite: self.context.overwrite,
         });

@@ -137,7 +137,7 @@ proptest! {
             // The prefix alone is no topic's name, but a pattern can't leave it out.
             let is_prefix_alone = flow.rename.as_prefix("src").as_deref() == Some(*name);
             if is_prefix_alone
-                || of.is_some_and(|topic| flow.selected.matches(topic)) {
+                || of.is_some_and(|topic| flow.selected.matches(&topic)) {
                 continue;
             }
             for request in requests(resource::TOPIC, name) {

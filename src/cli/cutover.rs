@@ -1,0 +1,173 @@
+//! What `failover` and `failback` have in common: which flow, what is shown, how it ends.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::format::clean;
+use super::{Exit, output};
+use crate::config::{ClusterSection, Config, FlowConfig};
+use crate::cutover::{self, Check, CutoverError, Plan, Report, Tell, Weight};
+use crate::state::CutoverKind;
+
+/// A flow with its source and target.
+pub(super) struct Chosen<'a> {
+    /// The flow.
+    pub flow: &'a FlowConfig,
+    /// Its source, as the config has it.
+    pub source: &'a ClusterSection,
+    /// Its target.
+    pub target: &'a ClusterSection,
+}
+
+/// The flow that was named, or the only one.
+///
+/// # Errors
+/// The exit code, after the problem was printed.
+pub(super) fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<Chosen<'a>, Exit> {
+    let usage = |problem: &str| output::fail(Exit::Usage, &problem);
+    let flow = match name {
+        Some(name) => {
+            let known = config.flows.get(name);
+            known.ok_or_else(|| usage(&format!("there is no flow {name}")))?
+        }
+        None if config.flows.len() > 1 => return Err(usage("name one of the flows with --flow")),
+        None => {
+            let only = config.flows.values().next();
+            only.ok_or_else(|| usage("the config has no flow"))?
+        }
+    };
+    let cluster = |name: &str| {
+        let found = config.clusters.get(name);
+        found.ok_or_else(|| usage(&format!("there is no cluster {name}")))
+    };
+    Ok(Chosen {
+        flow,
+        source: cluster(&flow.source)?,
+        target: cluster(&flow.target)?,
+    })
+}
+
+/// How it goes is on stderr: the answer alone is on stdout.
+pub(super) fn tell() -> Tell {
+    Arc::new(move |line: &str| eprintln!("{}", clean(line)))
+}
+
+/// What is shown without `--yes`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    flow: &'a str,
+    kind: &'static str,
+    continues: Option<String>,
+    steps: Vec<&'static str>,
+    checks: &'a [Check],
+    may_begin: bool,
+}
+
+/// Shows the plan, and carries it out if told to.
+pub(super) async fn carry_out(
+    flow: &FlowConfig,
+    kind: CutoverKind,
+    plan: Plan,
+    yes: bool,
+    json: bool,
+) -> Exit {
+    let worst = cutover::worst(&plan.checks);
+    if !yes {
+        let written = show(flow, kind, &plan, json);
+        return match worst {
+            Weight::LosesData => Exit::Refused,
+            Weight::Blocker => Exit::Failed,
+            Weight::Ok | Weight::Warning => written,
+        };
+    }
+    if worst >= Weight::Blocker {
+        show(flow, kind, &plan, json);
+    }
+    match cutover::apply(plan, tell()).await {
+        Ok(ended) => account(ended, json),
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Prints the account, and what stopped it.
+pub(super) fn account((report, error): (Report, Option<CutoverError>), json: bool) -> Exit {
+    let written = if json {
+        output::print_json(&report)
+    } else {
+        output::print(&clean_lines(&report.render()))
+    };
+    match error {
+        Some(error) => refuse(&error),
+        None => written,
+    }
+}
+
+/// Prints what doesn't work.
+pub(super) fn refuse(error: &CutoverError) -> Exit {
+    let exit = if error.loses_data {
+        Exit::Refused
+    } else {
+        Exit::Failed
+    };
+    output::fail(exit, error)
+}
+
+fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
+    let may_begin = cutover::worst(&plan.checks) < Weight::Blocker;
+    if json {
+        return output::print_json(&Shown {
+            flow: &flow.name,
+            kind: kind.word(),
+            continues: plan.continues.as_ref().map(|open| open.plan.to_string()),
+            steps: plan.steps.iter().map(|step| step.name()).collect(),
+            checks: &plan.checks,
+            may_begin,
+        });
+    }
+    let mut text = String::new();
+    let (what, from, to) = match kind {
+        CutoverKind::Failback => ("failback".to_owned(), &flow.target, &flow.source),
+        kind => (
+            format!("{} failover", kind.word()),
+            &flow.source,
+            &flow.target,
+        ),
+    };
+    // Writing to a string can't fail.
+    let _ = writeln!(text, "{what} of flow {}: {from} -> {to}", flow.name);
+    if let Some(open) = &plan.continues {
+        let _ = writeln!(text, "continues plan {} of {} ms", open.plan, open.began_ms);
+    }
+    for check in &plan.checks {
+        let mark = match check.weight {
+            Weight::Ok => "ok     ",
+            Weight::Warning => "warning",
+            Weight::Blocker => "blocker",
+            Weight::LosesData => "LOSS   ",
+        };
+        let _ = writeln!(text, "{mark}  {}: {}", check.subject, clean(&check.reason));
+        if let Some(hint) = &check.hint {
+            let _ = writeln!(text, "         -> {}", clean(hint));
+        }
+    }
+    let _ = writeln!(text, "steps:");
+    for step in &plan.steps {
+        let _ = writeln!(text, "  {:<13} {}", step.name(), step.in_words());
+    }
+    let _ = writeln!(
+        text,
+        "{}",
+        if may_begin {
+            "nothing was changed; --yes carries it out"
+        } else {
+            "it can't begin like this"
+        }
+    );
+    output::print(&text)
+}
+
+fn clean_lines(text: &str) -> String {
+    text.lines().map(|line| clean(line) + "\n").collect()
+}

@@ -1,0 +1,80 @@
+//! `twinlog failback`: goes back to the old primary. Shows the plan first; `--yes` carries it out.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::cutover::{account, carry_out, choose, refuse, tell};
+use super::{Exit, output};
+use crate::config::Config;
+use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options};
+use crate::state::CutoverKind;
+
+/// The options of `failback`.
+#[derive(Debug, Args)]
+pub(super) struct FailbackArgs {
+    /// The flow; may be left out when the config has only one.
+    #[arg(long, value_name = "NAME")]
+    flow: Option<String>,
+    /// Only begin to copy back, and leave the standby the primary: `twinlog run` keeps it up.
+    #[arg(long)]
+    start: bool,
+    /// Go back although the old primary has records that were never copied and nobody has decided
+    /// about (`twinlog orphans`): they stay there, and who reads that far back meets them.
+    #[arg(long)]
+    accept_orphans: bool,
+    /// How writers are kept from the standby for the moment of the change: `acl` denies them,
+    /// `manual` waits until you have stopped them.
+    #[arg(long, value_enum, value_name = "HOW", default_value = "acl")]
+    fence: FenceMode,
+    /// How long to wait for writers, transactions and the copy, each, while nothing moves.
+    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    wait: u64,
+    /// Carry it out.
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
+    /// Only show it (the default).
+    #[arg(long)]
+    dry_run: bool,
+    /// Undo a failback that isn't through: the standby stays the primary.
+    #[arg(long, conflicts_with = "start")]
+    abort: bool,
+}
+
+/// Shows, carries out, or undoes a failback.
+pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exit {
+    let chosen = match choose(config, args.flow.as_deref()) {
+        Ok(chosen) => chosen,
+        Err(exit) => return exit,
+    };
+    let (flow, source, target) = (chosen.flow, chosen.source, chosen.target);
+    if args.abort {
+        if !args.yes {
+            return output::print(&format!(
+                "would undo the failback of flow {}; add --yes to do it\n",
+                flow.name
+            ));
+        }
+        return match cutover::abort_back(flow, source, target, tell()).await {
+            Ok(ended) => account(ended, json),
+            Err(error) => refuse(&error),
+        };
+    }
+    let options = Options {
+        kind: CutoverKind::Failback,
+        topics: BTreeSet::new(),
+        accept_loss: AcceptedLoss::Records(0),
+        fence: args.fence,
+        padding: 0,
+        wait: Duration::from_secs(args.wait),
+    };
+    let scope = BackScope {
+        start_only: args.start,
+        accept_orphans: args.accept_orphans,
+    };
+    match cutover::look_back(flow, source, target, options, scope).await {
+        Ok(plan) => carry_out(flow, CutoverKind::Failback, plan, args.yes, json).await,
+        Err(error) => refuse(&error),
+    }
+}

@@ -1,0 +1,393 @@
+//! A flow goes on behind the fork that another one left: the logs of the old primary are continued
+//! where they end, not copied again.
+//!
+//! `ended` is the flow that was cut over, `begins` the one that copies the other way from now on.
+//! What the fork calls the target is the source here.
+//!
+//! ```text
+//! old primary:  ... copied | orphans (none after a planned failover)  > base
+//! new primary:  ... copied | padding ............................... | new records
+//!                       fork                                     padded_end
+//! ```
+//!
+//! Where the old primary's log ends within the padding, offsets stay the same: the padding is
+//! copied as what it is, offsets without a record. Where it ends beyond, or offsets weren't the same
+//! before, the map of `ended` is turned round and goes on from there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::context::Scene;
+use super::error::CutoverError;
+use super::pairs::ends;
+use crate::config::OffsetsMode;
+use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
+use crate::state::keys::{self, MapKeys};
+use crate::state::{
+    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord, maps,
+};
+use crate::wire::{self, OffsetSpec, TopicPartition};
+
+/// What became of the topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Adoption {
+    /// Topics whose offsets stay the same.
+    pub identical: usize,
+    /// Topics whose offsets differ, and a map tells.
+    pub mapped: BTreeMap<String, String>,
+    /// Topics that are copied from their first record: the old primary doesn't have them.
+    pub anew: BTreeSet<String>,
+    /// Topics that can't be copied back, and why.
+    pub refused: BTreeMap<String, String>,
+}
+
+impl Adoption {
+    /// In one line.
+    pub fn in_words(&self) -> String {
+        let mut text = format!("{} topic(s) go on at the same offsets", self.identical);
+        for (count, what) in [
+            (self.mapped.len(), "by a map"),
+            (self.anew.len(), "are copied from their first record"),
+            (self.refused.len(), "can't be copied back"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
+            }
+        }
+        text
+    }
+}
+
+/// How one topic goes on.
+enum Way {
+    /// It does already: this fork was continued before.
+    Known { is_mapped: bool },
+    /// The old primary doesn't have it.
+    Anew,
+    /// Behind these records.
+    Continued(Box<Continuation>),
+    /// It can't.
+    Refused(String),
+}
+
+struct Continuation {
+    record: TopicRecord,
+    maps: Vec<OffsetMap>,
+}
+
+/// A topic at its fork: `source` and `target` as `begins` has them.
+struct Forked<'a> {
+    source: &'a str,
+    target: &'a str,
+    fork: &'a ForkRecord,
+    /// What `ended` remembers of it.
+    ended: TopicRecord,
+    /// What `begins` remembers of an earlier time.
+    known: Option<TopicRecord>,
+}
+
+/// Looks how each forked topic goes on, and writes it down if `apply`.
+///
+/// # Errors
+/// When a cluster can't be asked, or the state can't be read or written.
+pub async fn adopt(
+    begins: &Scene,
+    ended: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+    apply: bool,
+) -> Result<Adoption, CutoverError> {
+    let (source, target) =
+        tokio::try_join!(begins.source.metadata(None), begins.target.metadata(None))?;
+    let may_fill = wire::probe_marker_right(&begins.target).await?;
+    let partitions: Vec<TopicPartition> = forks
+        .iter()
+        .filter(|(topic, _)| target.topics.contains_key(*topic))
+        .flat_map(|(topic, fork)| {
+            (0..)
+                .zip(&fork.partitions)
+                .map(move |(number, _)| TopicPartition::new(topic, number))
+        })
+        .collect();
+    let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
+    let mut adoption = Adoption::default();
+    let mut continued: Vec<(String, Continuation)> = Vec::new();
+    let mut records: Vec<StateRecord> = Vec::new();
+    for (topic, fork) in forks {
+        let ended_key = keys::topic(&ended.flow.name, topic);
+        let Some(record) = ended.store.get::<TopicRecord>(&ended_key)? else {
+            continue;
+        };
+        let key = keys::topic(&begins.flow.name, &fork.target_topic);
+        let forked = Forked {
+            source: &fork.target_topic,
+            target: topic,
+            fork,
+            ended: record,
+            known: begins.store.get(&key)?,
+        };
+        let id = |metadata: &wire::Metadata, name: &str| {
+            metadata.topics.get(name).map(|topic| topic.topic_id)
+        };
+        let ids = (id(&source, forked.source), id(&target, forked.target));
+        let way = way(begins, ended, &forked, ids, &ends, may_fill)?;
+        let name = topic.clone();
+        match way {
+            Way::Known { is_mapped: false } => adoption.identical += 1,
+            Way::Known { is_mapped: true } => {
+                let reason = forked.known.map(|known| known.reason).unwrap_or_default();
+                adoption.mapped.insert(name, reason);
+            }
+            Way::Anew => {
+                adoption.anew.insert(name);
+                records.extend(forget(begins, &forked));
+            }
+            Way::Refused(reason) => {
+                adoption.refused.insert(name, reason);
+                records.extend(forget(begins, &forked));
+            }
+            Way::Continued(way) => {
+                if way.record.mapped {
+                    adoption.mapped.insert(name, way.record.reason.clone());
+                } else {
+                    adoption.identical += 1;
+                }
+                continued.push((forked.source.to_owned(), *way));
+            }
+        }
+    }
+    if apply {
+        begins.store.write_all(records).await?;
+        write(begins, continued).await?;
+    }
+    Ok(adoption)
+}
+
+/// What `begins` remembers of a topic that isn't continued says nothing about its log any more.
+fn forget(begins: &Scene, forked: &Forked<'_>) -> Vec<StateRecord> {
+    if forked.known.is_none() {
+        return Vec::new();
+    }
+    let flow = &begins.flow.name;
+    vec![
+        (keys::topic(flow, forked.source), None),
+        (keys::seen(flow, forked.source), None),
+    ]
+}
+
+fn way(
+    begins: &Scene,
+    ended: &Scene,
+    forked: &Forked<'_>,
+    (source_id, target_id): (Option<Uuid>, Option<Uuid>),
+    ends: &HashMap<TopicPartition, i64>,
+    may_fill: bool,
+) -> Result<Way, CutoverError> {
+    let fork = forked.fork;
+    let Some(source_id) = source_id.filter(|id| *id == forked.ended.target_topic_id) else {
+        let gone = "is no longer there, or was made again since the failover";
+        return Ok(Way::Refused(format!("topic {} {gone}", forked.source)));
+    };
+    let Some(target_id) = target_id else {
+        return Ok(Way::Anew);
+    };
+    if target_id != forked.ended.source_topic_id {
+        // An empty one is filled as any other; one with records is refused when it is opened.
+        return Ok(Way::Anew);
+    }
+    if let Some(known) = &forked.known
+        && known.target_topic_id == target_id
+        && let Some(continued) = &known.continued
+        && continued.plan == fork.plan
+    {
+        let is_mapped = known.mapped;
+        return Ok(Way::Known { is_mapped });
+    }
+    let bases: Vec<i64> = (0..)
+        .zip(&fork.partitions)
+        .map(|(number, _)| {
+            let at = TopicPartition::new(forked.target, number);
+            ends.get(&at).copied().unwrap_or(0)
+        })
+        .collect();
+    let reason = not_identical(begins, fork, &bases, may_fill);
+    if reason.is_some() && begins.flow.offsets == OffsetsMode::Identical {
+        return Ok(Way::Refused(reason.unwrap_or_default()));
+    }
+    let mut continued_maps = Vec::new();
+    if reason.is_some() {
+        for (number, (at_fork, base)) in (0..).zip(fork.partitions.iter().zip(&bases)) {
+            let keys = MapKeys::new(&ended.flow.name, forked.target, number);
+            let map = match fork.mapped {
+                true => maps::load(&*ended.store, &keys)?,
+                false => Some(identity(at_fork)),
+            };
+            match map.map(|map| continued_map(&map, at_fork, *base)) {
+                Some(Ok(map)) => continued_maps.push(map),
+                Some(Err(why)) => {
+                    return Ok(Way::Refused(format!("{}-{number}: {why}", forked.target)));
+                }
+                None => {
+                    let at = format!("{}-{number}", forked.target);
+                    return Ok(Way::Refused(format!("the offset map of {at} is missing")));
+                }
+            }
+        }
+    }
+    let (only_on_target, only_on_source) = strangers(forked, &bases);
+    Ok(Way::Continued(Box::new(Continuation {
+        record: TopicRecord {
+            v: 1,
+            source_topic_id: source_id,
+            target_topic: forked.target.to_owned(),
+            target_topic_id: target_id,
+            // A topic that was there before is never deleted.
+            created: forked
+                .known
+                .as_ref()
+                .is_some_and(|known| known.created && known.target_topic_id == target_id),
+            mapped: reason.is_some(),
+            reason: reason.unwrap_or_default(),
+            origins: vec![0; fork.partitions.len()],
+            continued: Some(ContinuedLog {
+                plan: fork.plan,
+                // Made when it is written.
+                data_producer_id: -1,
+                filler_producer_id: -1,
+                bases,
+                only_on_target,
+                only_on_source,
+            }),
+        },
+        maps: continued_maps,
+    })))
+}
+
+/// Why the old primary's log can't go on at the same offsets, if so.
+fn not_identical(
+    begins: &Scene,
+    fork: &ForkRecord,
+    bases: &[i64],
+    may_fill: bool,
+) -> Option<String> {
+    if fork.mapped {
+        return Some("offsets weren't the same before the failover".to_owned());
+    }
+    if begins.flow.offsets == OffsetsMode::Mapped {
+        return Some("asked for by `offsets: mapped`".to_owned());
+    }
+    if !may_fill {
+        return Some(
+            "Twinlog may not fill holes on the old primary: grant CLUSTER_ACTION on the cluster"
+                .to_owned(),
+        );
+    }
+    let beyond = fork.partitions.iter().zip(bases);
+    let beyond = beyond.filter(|(fork, base)| **base > fork.padded_end);
+    let furthest = beyond.map(|(fork, base)| base - fork.padded_end).max()?;
+    Some(format!(
+        "the old primary has offsets beyond the padding, up to {furthest} in a partition"
+    ))
+}
+
+/// What an identical partition would have as a map.
+fn identity(fork: &Fork) -> OffsetMap {
+    let mut map = OffsetMap::identity_from(SourceOffset(0));
+    let end = fork.source_end.min(fork.target_end);
+    // An end is no negative number, and one run is never too long.
+    let _ = map.advance(u64::try_from(end).unwrap_or(0));
+    map
+}
+
+fn continued_map(map: &OffsetMap, fork: &Fork, base: i64) -> Result<OffsetMap, String> {
+    let mut turned = map.turned();
+    turned
+        .continue_at(SourceOffset(fork.padded_end), TargetOffset(base))
+        .map_err(|error| format!("the old primary has lost records that were copied: {error}"))?;
+    Ok(turned)
+}
+
+/// What one side alone has: what earlier turns knew, and what was stranded at this fork.
+fn strangers(forked: &Forked<'_>, bases: &[i64]) -> (Vec<Ranges>, Vec<Ranges>) {
+    let before = forked.ended.continued.as_ref();
+    let mut only_on_target = Vec::new();
+    let mut only_on_source = Vec::new();
+    for (number, (fork, base)) in (0..).zip(forked.fork.partitions.iter().zip(bases)) {
+        // The other way round: what was the source is the target.
+        let mut target = before.map_or_else(Vec::new, |it| it.only_on_source(number).to_vec());
+        let source = before.map_or_else(Vec::new, |it| it.only_on_target(number).to_vec());
+        if *base > fork.source_end {
+            target.push((fork.source_end, *base));
+        }
+        only_on_target.push(target);
+        only_on_source.push(source);
+    }
+    (only_on_target, only_on_source)
+}
+
+/// Maps first: a record without its map would be believed to have none.
+async fn write(begins: &Scene, continued: Vec<(String, Continuation)>) -> Result<(), CutoverError> {
+    if continued.is_empty() {
+        return Ok(());
+    }
+    let (data_producer_id, _) = wire::init_producer_id(&begins.target).await?;
+    let (filler_producer_id, _) = wire::init_producer_id(&begins.target).await?;
+    let flow = &begins.flow.name;
+    let mut records = Vec::with_capacity(continued.len());
+    let mut seen = Vec::with_capacity(continued.len());
+    for (topic, mut continuation) in continued {
+        for (number, map) in (0..).zip(&continuation.maps) {
+            let keys = MapKeys::new(flow, &topic, number);
+            maps::remove(&*begins.store, &keys).await?;
+            maps::save(&*begins.store, &keys, map).await?;
+        }
+        if let Some(log) = &mut continuation.record.continued {
+            log.data_producer_id = data_producer_id;
+            log.filler_producer_id = filler_producer_id;
+        }
+        // Epochs that were seen of another time.
+        seen.push((keys::seen(flow, &topic), None));
+        records.push((keys::topic(flow, &topic), continuation.record));
+    }
+    begins.store.write_all(seen).await?;
+    Ok(begins.store.put_all(&records).await?)
+}
+
+/// Groups of the old primary are where they were at the failover. These positions are noted as
+/// ours: what its clients committed then is no reason to leave them there.
+///
+/// # Errors
+/// When the old primary can't be asked, or the state can't be written.
+pub async fn seed_groups(
+    begins: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<(), CutoverError> {
+    if begins.flow.groups.include().is_empty() {
+        return Ok(());
+    }
+    let listed = wire::list_groups(&begins.target).await?;
+    let names: Vec<String> = listed
+        .into_iter()
+        .filter(|group| group.group_type != "share" && begins.flow.groups.matches(&group.group_id))
+        .map(|group| group.group_id)
+        .collect();
+    let mut records = Vec::new();
+    for (group, positions) in wire::fetch_group_offsets(&begins.target, &names).await {
+        let mut record = GroupPositions {
+            v: 1,
+            ..GroupPositions::default()
+        };
+        for (at, position) in positions? {
+            let Some(fork) = forks.get(&at.topic) else {
+                continue;
+            };
+            let of_topic = record.topics.entry(fork.target_topic.clone()).or_default();
+            // What was on the source matters to nobody: the next commit there is news.
+            of_topic.push((at.partition, position.offset, position.offset));
+        }
+        if !record.topics.is_empty() {
+            records.push((keys::group(&begins.flow.name, &group), record));
+        }
+    }
+    Ok(begins.store.put_all(&records).await?)
+}

@@ -1,0 +1,374 @@
+//! The way back after a failover: a planned cut-over of the flow that copies back.
+//!
+//! The flow of the config has its state on its target, the new primary. The flow that copies back
+//! has its own on the old primary: topics, maps, groups, journal, role. So either of them is known
+//! with the cluster that it is about.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::adopt::{Adoption, adopt};
+use super::context::{Scene, topics};
+use super::error::CutoverError;
+use super::options::Options;
+use super::pairs::ends;
+use super::preflight::{Check, Weight};
+use super::steps::Step;
+use super::{Plan, SOURCE_FOR};
+use crate::config::{ClusterSection, FlowConfig};
+use crate::connect::cluster;
+use crate::flow::restrain;
+use crate::state::{
+    CutoverKind, CutoverRecord, CutoverState, ForkRecord, Primary, RoleRecord, STATE_TOPIC,
+    StateStore, TopicSet, keys,
+};
+use crate::wire::{Cluster, Metadata, OffsetSpec, TopicPartition};
+
+/// More of one thing are counted, not named.
+const NAMED_MAX: usize = 5;
+
+/// Both flows of a failback.
+pub(super) struct Ways {
+    /// The flow that was failed over.
+    pub ended: Scene,
+    /// The one that copies back.
+    pub back: Scene,
+    /// The role of the first.
+    pub role: Option<RoleRecord>,
+}
+
+impl Ways {
+    /// Asks both clusters and reads what is remembered on each.
+    ///
+    /// # Errors
+    /// When one of them doesn't answer.
+    pub async fn open(
+        flow: &FlowConfig,
+        source_section: &ClusterSection,
+        target_section: &ClusterSection,
+    ) -> Result<Self, CutoverError> {
+        let (source, target) = (cluster(source_section), cluster(target_section));
+        let (from, to) = tokio::join!(answer(&source), answer(&target));
+        let to = to?;
+        let from = from.map_err(|error| {
+            error.with_hint(
+                "the old primary has to be back; until then the standby is the only copy there is",
+            )
+        })?;
+        if !to.topics.contains_key(STATE_TOPIC) {
+            return Err(CutoverError::failed(format!(
+                "flow {} was never failed over: {} has no state of it",
+                flow.name,
+                target.name()
+            )));
+        }
+        let store = Arc::new(StateStore::open(&target, &flow.name).await?);
+        let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
+        let listed = role.as_ref().and_then(RoleRecord::not_copied);
+        let listed = match listed {
+            Some(TopicSet::List(topics)) => Some(topics),
+            Some(TopicSet::All) | None => None,
+        };
+        let reversed = flow.reversed(listed).map_err(CutoverError::failed)?;
+        let back_store = Arc::new(StateStore::open(&source, &reversed.name).await?);
+        let back_topics = topics(&back_store, &reversed, &TopicSet::All, None, &from)?;
+        let ended_topics = topics(&store, flow, &TopicSet::All, None, &to)?;
+        let ended = Scene {
+            flow: flow.clone(),
+            source_section: source_section.clone(),
+            target_section: target_section.clone(),
+            source: source.clone(),
+            target: target.clone(),
+            store,
+            topics: ended_topics,
+        };
+        let back = Scene {
+            flow: reversed,
+            source_section: target_section.clone(),
+            target_section: source_section.clone(),
+            source: target,
+            target: source,
+            store: back_store,
+            topics: back_topics,
+        };
+        Ok(Self { ended, back, role })
+    }
+
+    /// The open plan of the way back, if there is one.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn journal(&self) -> Result<Option<CutoverRecord>, CutoverError> {
+        Ok(self.back.store.get(&keys::cutover(&self.back.flow.name))?)
+    }
+
+    fn forks(&self) -> Result<BTreeMap<String, ForkRecord>, CutoverError> {
+        let topics = self.role.as_ref().map_or(&TopicSet::All, |it| &it.topics);
+        let forks = restrain::forks(&self.ended.store, &self.ended.flow.name, topics)?;
+        Ok(forks)
+    }
+}
+
+async fn answer(cluster: &Cluster) -> Result<Arc<Metadata>, CutoverError> {
+    match tokio::time::timeout(SOURCE_FOR, cluster.metadata(None)).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(CutoverError::failed(format!(
+            "{}: no answer within {} s",
+            cluster.name(),
+            SOURCE_FOR.as_secs()
+        ))),
+    }
+}
+
+/// What a failback is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackScope {
+    /// Only begin to copy back.
+    pub start_only: bool,
+    /// Go back although nobody has decided about what is stranded on the old primary.
+    pub accept_orphans: bool,
+}
+
+/// Looks at everything a failback needs. Changes nothing, but makes the state topic on an old
+/// primary that has none.
+///
+/// # Errors
+/// When a cluster can't be asked, or the flow isn't failed over.
+pub async fn look_back(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+    options: Options,
+    scope: BackScope,
+) -> Result<Plan, CutoverError> {
+    let ways = Ways::open(flow, source_section, target_section).await?;
+    let open = ways.journal()?.filter(|it| it.state == CutoverState::Open);
+    let open = continued(open, scope.start_only)?;
+    if let Some(undone) = ways
+        .journal()?
+        .filter(|it| it.state == CutoverState::Aborting)
+    {
+        return Err(
+            CutoverError::failed(format!("plan {} is being undone", undone.plan))
+                .with_hint("finish that with `--abort`"),
+        );
+    }
+    let open_failover: Option<CutoverRecord> = ways.ended.store.get(&keys::cutover(&flow.name))?;
+    if let Some(failover) =
+        open_failover.filter(|it| matches!(it.state, CutoverState::Open | CutoverState::Aborting))
+    {
+        return Err(
+            CutoverError::failed(format!("the failover {} isn't finished", failover.plan))
+                .with_hint(
+                    "finish it with `twinlog failover`, or undo it with `twinlog failover --abort`",
+                ),
+        );
+    }
+    let is_primary = ways
+        .role
+        .as_ref()
+        .is_some_and(|it| it.primary == Primary::Target);
+    if !is_primary && open.is_none() {
+        return Err(CutoverError::failed(format!(
+            "{} is the primary: there is nothing to go back from",
+            ways.ended.source.name()
+        ))
+        .with_hint("the way to the standby is `twinlog failover`"));
+    }
+    let checks = match &open {
+        // It was judged when it began.
+        Some(_) => Vec::new(),
+        None => checks(&ways, scope.accept_orphans).await?,
+    };
+    let steps = match scope.start_only {
+        true => vec![Step::Start],
+        false => Step::of(CutoverKind::Failback).to_vec(),
+    };
+    let role = ways.back.role()?;
+    Ok(Plan {
+        continues: open,
+        steps,
+        checks,
+        scene: ways.back,
+        role,
+        options,
+        ended: Some(ways.ended),
+    })
+}
+
+/// The open plan, if it is what is asked for: one that only begins is part of every other.
+fn continued(
+    open: Option<CutoverRecord>,
+    start_only: bool,
+) -> Result<Option<CutoverRecord>, CutoverError> {
+    let Some(open) = open else {
+        return Ok(None);
+    };
+    let only_begins = open.steps.len() == 1;
+    match (only_begins, start_only) {
+        (true, false) => Ok(None),
+        (false, true) => Err(
+            CutoverError::failed(format!("the failback {} is open", open.plan))
+                .with_hint("continue it without `--start`, or undo it with `--abort`"),
+        ),
+        _ => Ok(Some(open)),
+    }
+}
+
+async fn checks(ways: &Ways, accept_orphans: bool) -> Result<Vec<Check>, CutoverError> {
+    let (ended, back) = (&ways.ended, &ways.back);
+    let forks = ways.forks()?;
+    let mut checks = Vec::new();
+    let mut add = |subject: &str, weight: Weight, reason: String, hint: Option<&str>| {
+        checks.push(Check {
+            subject: subject.to_owned(),
+            weight,
+            reason,
+            hint: hint.map(str::to_owned),
+        });
+    };
+    let both = format!("{} and {} answer", ended.source.name(), ended.target.name());
+    add("clusters", Weight::Ok, both, None);
+    if forks.is_empty() {
+        let text = "no fork is recorded: the failover had no topic".to_owned();
+        add("forks", Weight::Warning, text, None);
+    }
+    let adoption = adopt(back, ended, &forks, false).await?;
+    judge_adoption(&adoption, &mut add);
+    let (new, orphans) = amounts(ways, &forks).await?;
+    let text = format!("{new} offset(s) are new on {}", ended.target.name());
+    add("to_copy", Weight::Ok, text, None);
+    if orphans > 0 {
+        let text = format!(
+            "{orphans} offset(s) on {} were never copied: they stay there, at their own offsets, \
+             and who reads that far back meets them",
+            ended.source.name()
+        );
+        let (weight, hint) = match accept_orphans {
+            true => (Weight::Warning, "see `twinlog orphans`"),
+            false => (
+                Weight::LosesData,
+                "decide about them with `twinlog orphans`, or leave them there: `--accept-orphans`",
+            ),
+        };
+        add("orphans", weight, text, Some(hint));
+    }
+    let target = back.target.cached();
+    let sick = |is_sick: &dyn Fn(&crate::wire::PartitionMetadata) -> bool| {
+        let topics = forks.keys().filter_map(|topic| target.topics.get(topic));
+        topics
+            .flat_map(|topic| &topic.partitions)
+            .filter(|partition| is_sick(partition))
+            .count()
+    };
+    let leaderless = sick(&|partition| partition.leader < 0);
+    let behind = sick(&|it| it.leader >= 0 && it.in_sync.len() < it.replicas.len());
+    match (leaderless, behind) {
+        (0, 0) => add(
+            "old_primary",
+            Weight::Ok,
+            "every replica is in sync".into(),
+            None,
+        ),
+        (0, behind) => {
+            let text = format!("{behind} partition(s) have replicas out of sync");
+            add("old_primary", Weight::Warning, text, None);
+        }
+        (leaderless, _) => {
+            let text = format!("{leaderless} partition(s) have no leader");
+            let hint = "wait until all its brokers are back";
+            add("old_primary", Weight::Blocker, text, Some(hint));
+        }
+    }
+    Ok(checks)
+}
+
+fn judge_adoption(adoption: &Adoption, add: &mut impl FnMut(&str, Weight, String, Option<&str>)) {
+    let text = format!("{} topic(s) go on at the same offsets", adoption.identical);
+    add("offsets", Weight::Ok, text, None);
+    if !adoption.mapped.is_empty() {
+        let named: Vec<String> = adoption
+            .mapped
+            .iter()
+            .take(NAMED_MAX)
+            .map(|(topic, why)| format!("{topic} ({why})"))
+            .collect();
+        let text = format!(
+            "{} topic(s) get other offsets, and an exact map: {}",
+            adoption.mapped.len(),
+            named.join("; ")
+        );
+        let hint = "groups are translated; who keeps offsets elsewhere asks `twinlog translate`";
+        add("offsets", Weight::Warning, text, Some(hint));
+    }
+    if !adoption.anew.is_empty() {
+        let named: Vec<&str> = adoption
+            .anew
+            .iter()
+            .take(NAMED_MAX)
+            .map(String::as_str)
+            .collect();
+        let text = format!(
+            "{} topic(s) are copied from their first record, for the old primary doesn't have \
+             them (any more): {}",
+            adoption.anew.len(),
+            named.join(", ")
+        );
+        add("anew", Weight::Warning, text, None);
+    }
+    for (topic, why) in &adoption.refused {
+        let text = format!("{topic} can't be copied back: {why}");
+        let hint = "exclude it in the config, or delete it on the old primary: then it is copied \
+                    from its first record";
+        add("refused", Weight::Blocker, text, Some(hint));
+    }
+}
+
+/// Offsets that are new on the new primary, and those that only the old one has.
+async fn amounts(
+    ways: &Ways,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<(i64, i64), CutoverError> {
+    let (from, to) = (ways.back.source.cached(), ways.back.target.cached());
+    let parts = |metadata: &Metadata, name: &dyn Fn(&str, &ForkRecord) -> String| {
+        let topics = forks.iter().map(|(topic, fork)| (name(topic, fork), fork));
+        let there = topics.filter(|(topic, _)| metadata.topics.contains_key(topic));
+        let all: Vec<TopicPartition> = there
+            .flat_map(|(topic, fork)| {
+                (0..)
+                    .zip(&fork.partitions)
+                    .map(move |(number, _)| TopicPartition::new(topic.clone(), number))
+            })
+            .collect();
+        all
+    };
+    let new_side = parts(&from, &|_, fork| fork.target_topic.clone());
+    let old_side = parts(&to, &|topic, _| topic.to_owned());
+    let (new_ends, old_ends) = tokio::try_join!(
+        ends(&ways.back.source, &new_side, OffsetSpec::Latest),
+        ends(&ways.back.target, &old_side, OffsetSpec::Latest),
+    )?;
+    let (mut new, mut orphans) = (0, 0);
+    for (topic, fork) in forks {
+        let key = keys::topic(&ways.back.flow.name, &fork.target_topic);
+        let known: Option<crate::state::TopicRecord> = ways.back.store.get(&key)?;
+        let is_begun = known.is_some_and(|known| {
+            known
+                .continued
+                .is_some_and(|continued| continued.plan == fork.plan)
+        });
+        for (number, at_fork) in (0..).zip(&fork.partitions) {
+            let there = new_ends.get(&TopicPartition::new(&*fork.target_topic, number));
+            let here = old_ends.get(&TopicPartition::new(topic.as_str(), number));
+            let (there, here) = (there.copied().unwrap_or(0), here.copied().unwrap_or(0));
+            if is_begun {
+                // What is beyond the fork on the old primary is mostly our copy.
+                new += (there - here.max(at_fork.padded_end)).max(0);
+                continue;
+            }
+            new += (there - at_fork.padded_end).max(0);
+            orphans += (here - at_fork.source_end).max(0);
+        }
+    }
+    Ok((new, orphans))
+}

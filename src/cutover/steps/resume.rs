@@ -1,0 +1,73 @@
+//! The flow that was failed over copies again, behind the forks of the way back: the roles are as
+//! they were.
+
+use super::fence;
+use super::release;
+use crate::cutover::adopt::{adopt, seed_groups};
+use crate::cutover::context::Cutover;
+use crate::cutover::error::CutoverError;
+use crate::flow::restrain;
+use crate::state::{Primary, RoleRecord, TopicSet, keys};
+use crate::telemetry::progress::now_ms;
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let ended = it.ended()?;
+    let back = &it.scene;
+    ended.store.refresh().await?;
+    back.store.refresh().await?;
+    // Grants first: while the fence stands they change nothing.
+    let held = release::withdraw(ended, true).await?;
+    for problem in held.problems() {
+        (it.tell)(problem);
+    }
+    let mut forks = restrain::forks(&back.store, &back.flow.name, &TopicSet::All)?;
+    forks.retain(|_, fork| fork.plan == it.journal.record.plan);
+    let adoption = adopt(ended, back, &forks, true).await?;
+    seed_groups(ended, &forks).await?;
+    fence::lift(back).await?;
+    fence::lift(ended).await?;
+    let key = keys::role(&ended.flow.name);
+    let before = ended.role()?;
+    if before
+        .as_ref()
+        .is_none_or(|role| role.primary != Primary::Source)
+    {
+        let role = RoleRecord {
+            v: 1,
+            primary: Primary::Source,
+            topics: TopicSet::All,
+            epoch: before.map_or(1, |before| before.epoch + 1),
+            plan: it.journal.record.plan,
+            since_ms: now_ms(),
+            source_cluster_id: ended.source.cached().cluster_id.clone(),
+            target_cluster_id: ended.target.cached().cluster_id.clone(),
+            is_copied_back: false,
+            is_handed_back: false,
+        };
+        ended.store.put(&key, &role).await?;
+        // The old primary's own state has the word of the failover.
+        if let Err(error) = restrain::tell(&back.store, &ended.flow.name, &role).await {
+            tracing::debug!(%error, "the primary can't be told its role");
+        }
+    }
+    let mut text = format!(
+        "{} follows again: {}; {}",
+        ended.target.name(),
+        adoption.in_words(),
+        held.in_words()
+    );
+    if !adoption.refused.is_empty() {
+        let named: Vec<&str> = adoption.refused.keys().map(String::as_str).collect();
+        text.push_str(&format!(" (not followed: {})", named.join(", ")));
+    }
+    it.journal.note("followed_again", &adoption);
+    Ok(text)
+}
+
+/// From here on the old standby may have been written to by the copy.
+pub(super) fn undo() -> Result<String, CutoverError> {
+    Err(
+        CutoverError::failed("the failback is through; it can't be undone")
+            .with_hint("the way to the standby is `twinlog failover`"),
+    )
+}

@@ -1,0 +1,150 @@
+//! The last barrier for share groups (KIP-932): their start offsets are set as following sets them.
+//!
+//! A group with members on the target refuses; a start offset there that isn't ours was set by
+//! somebody, or moved by a consumer, and stays unless the config says otherwise.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::groups::{GroupsResult, Place};
+use crate::config::OnDiverged;
+use crate::cutover::context::Scene;
+use crate::cutover::error::CutoverError;
+use crate::cutover::pairs::Pair;
+use crate::state::{ShareOffset, ShareOffsets, keys};
+use crate::wire::{self, Cluster, ResponseError, StartOffsets, TopicPartition, WireError};
+
+type ByGroup = HashMap<String, StartOffsets>;
+
+/// Sets what differs on the target. What was found goes to `result`.
+pub(super) async fn bring(
+    scene: &Scene,
+    place: &Place,
+    by_source: &HashMap<&TopicPartition, &Pair>,
+    result: &mut GroupsResult,
+) -> Result<(), CutoverError> {
+    if scene.flow.groups.include().is_empty() {
+        return Ok(());
+    }
+    let listed = wire::list_groups(&scene.source).await?;
+    let names: Vec<String> = listed
+        .into_iter()
+        .filter(|group| group.group_type == "share" && scene.flow.groups.matches(&group.group_id))
+        .map(|group| group.group_id)
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let Some(now) = start_offsets(&scene.source, &names).await? else {
+        return Ok(());
+    };
+    let Some(there) = start_offsets(&scene.target, &names).await? else {
+        let unsupported = "share groups aren't supported by the target: they begin anew there";
+        result.failed.push(unsupported.to_owned());
+        return Ok(());
+    };
+    let mut changes = ByGroup::new();
+    let mut records = Vec::new();
+    for (group, offsets) in now {
+        let key = keys::share(&scene.flow.name, &group);
+        let mut record: ShareOffsets = scene.store.get(&key)?.unwrap_or_default();
+        let wanted = wanted(
+            scene,
+            place,
+            by_source,
+            (&group, &offsets),
+            there.get(&group),
+            &mut record,
+            result,
+        );
+        if !wanted.is_empty() {
+            record.v = 1;
+            records.push((key, record));
+            changes.insert(group, wanted);
+        }
+    }
+    // Before they are sent: else a restart would take them for somebody else's.
+    scene.store.put_all(&records).await?;
+    for (group, answers) in wire::alter_share_group_offsets(&scene.target, &changes).await {
+        for (at, answer) in answers {
+            match answer {
+                Ok(()) => result.moved += 1,
+                Err(error) if error.server_code() == Some(ResponseError::NonEmptyGroup) => {
+                    result.active_on_target.insert(group.clone());
+                }
+                Err(error) => result.failed.push(format!("{group} {at}: {error}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Start offsets by group; `None` where the cluster doesn't have such groups. One that can't be
+/// read is left out.
+async fn start_offsets(cluster: &Cluster, groups: &[String]) -> Result<Option<ByGroup>, WireError> {
+    let mut all = ByGroup::new();
+    for (group, offsets) in wire::describe_share_group_offsets(cluster, groups).await {
+        match offsets {
+            Ok(offsets) => {
+                all.insert(group, offsets);
+            }
+            Err(error) if wire::is_unsupported(&error) => return Ok(None),
+            Err(error) if error.is_retriable() => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(Some(all))
+}
+
+/// What is to be set for one group, noted in its record.
+fn wanted(
+    scene: &Scene,
+    place: &Place,
+    by_source: &HashMap<&TopicPartition, &Pair>,
+    (group, offsets): (&str, &StartOffsets),
+    there: Option<&StartOffsets>,
+    record: &mut ShareOffsets,
+    result: &mut GroupsResult,
+) -> StartOffsets {
+    let overwrites = scene.flow.group_rules.on_diverged == OnDiverged::Follow;
+    let mut wanted = StartOffsets::new();
+    let mut counted = BTreeSet::new();
+    for (at, offset) in offsets {
+        let Some(pair) = by_source.get(at) else {
+            continue;
+        };
+        counted.insert(group);
+        result.positions += 1;
+        let Some(target) = place.of(pair, *offset) else {
+            result.beyond.insert(format!("{group} {at}"));
+            continue;
+        };
+        let on_target = there.and_then(|there| there.get(&pair.target)).copied();
+        if on_target == Some(target) {
+            continue;
+        }
+        let of_topic = record.topics.entry(at.topic.clone()).or_default();
+        let known = of_topic.iter().position(|it| it.partition == at.partition);
+        let is_ours = |set: i64| {
+            let known = known.map(|index| &of_topic[index]);
+            known.is_some_and(|it| it.target == Some(set) || it.sending == Some(set))
+                || pair.is_before_the_copy(set)
+        };
+        if on_target.is_some_and(|set| !is_ours(set)) && !overwrites {
+            result.kept.insert(group.to_owned());
+            continue;
+        }
+        let sending = ShareOffset {
+            partition: at.partition,
+            source: *offset,
+            target: on_target,
+            sending: Some(target),
+        };
+        match known {
+            Some(index) => of_topic[index] = sending,
+            None => of_topic.push(sending),
+        }
+        wanted.insert(pair.target.clone(), target);
+    }
+    result.groups += counted.len();
+    wanted
+}

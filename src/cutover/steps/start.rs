@@ -1,0 +1,240 @@
+//! Begins to copy back: the old primary's logs are continued behind the forks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::stop;
+use crate::cutover::adopt::{adopt, seed_groups};
+use crate::cutover::context::{Cutover, Scene};
+use crate::cutover::error::CutoverError;
+use crate::cutover::pairs::ends;
+use crate::flow::fenced::FenceError;
+use crate::flow::{deny, fenced, own_principal, restrain};
+use crate::state::{Primary, RoleRecord, TopicSet, keys};
+use crate::telemetry::progress::now_ms;
+use crate::wire::{self, OffsetSpec, TopicPartition};
+
+const AGAIN: Duration = Duration::from_millis(200);
+/// A change of ACLs is known to every broker within this.
+const FENCED_WITHIN: Duration = Duration::from_secs(15);
+
+pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let ended = it.ended()?;
+    ended.store.refresh().await?;
+    it.scene.store.refresh().await?;
+    let role = ended_role(ended)?;
+    let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
+    let there = ended.source.metadata(None).await?;
+    let topics: Vec<String> = forks
+        .keys()
+        .filter(|topic| there.topics.contains_key(*topic))
+        .cloned()
+        .collect();
+    let partitions: Vec<TopicPartition> = topics
+        .iter()
+        .flat_map(|topic| {
+            let count = forks.get(topic).map_or(0, |fork| fork.partitions.len());
+            (0..)
+                .take(count)
+                .map(move |number| TopicPartition::new(topic, number))
+        })
+        .collect();
+    // From here on whoever looks after the old primary leaves the way open for us.
+    let role = note(ended, role, true).await?;
+    let prepared = async {
+        let unfenced = fence(it, ended, &role, &topics).await?;
+        settled(it, ended, &partitions).await?;
+        let adoption = adopt(&it.scene, ended, &forks, true).await?;
+        Ok::<_, CutoverError>((unfenced, adoption))
+    };
+    let (unfenced, adoption) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            note(ended, role, false).await?;
+            return Err(error);
+        }
+    };
+    if let Some((topic, why)) = adoption.refused.first_key_value() {
+        return Err(CutoverError::failed(format!("{topic} can't be copied back: {why}"))
+            .with_hint("exclude it in the config, or delete it on the old primary: then it is copied from its first record"));
+    }
+    seed_groups(&it.scene, &forks).await?;
+    begin(it, &role).await?;
+    let mut text = adoption.in_words();
+    it.journal.note("adoption", &adoption);
+    if let Some(problem) = unfenced {
+        text.push_str("; the old primary isn't fenced");
+        it.journal.note("unfenced", &problem);
+    }
+    Ok(text)
+}
+
+/// The role of the flow that was failed over.
+fn ended_role(ended: &Scene) -> Result<RoleRecord, CutoverError> {
+    let role = ended.role()?;
+    role.filter(|role| role.primary == Primary::Target)
+        .ok_or_else(|| {
+            CutoverError::failed(format!(
+                "{} isn't the primary any more",
+                ended.target.name()
+            ))
+        })
+}
+
+/// Keeps writers, but not us, from the old primary. Why nobody can be kept away, if so.
+async fn fence(
+    it: &Cutover,
+    ended: &Scene,
+    role: &RoleRecord,
+    topics: &[String],
+) -> Result<Option<String>, CutoverError> {
+    let own = own_principal(&it.scene.flow, &it.scene.target_section);
+    let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
+    let deadline = Instant::now() + FENCED_WITHIN;
+    loop {
+        let changed = fenced::but_us(cluster, store, flow, role.plan, topics, own.as_deref()).await;
+        match changed {
+            Ok(0) if may_write(cluster, topics).await? => return Ok(None),
+            Ok(_) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
+            Ok(_) => {
+                return Err(CutoverError::failed(format!(
+                    "Twinlog may not write to the topics of {}",
+                    cluster.name()
+                ))
+                .with_hint(
+                    "grant its user WRITE on them there; super users aren't bound by the fence",
+                ));
+            }
+            Err(FenceError::Deny(error @ deny::DenyError::NoAuthorizer)) => {
+                (it.tell)(
+                    "nothing keeps producers from the old primary: see that none writes there",
+                );
+                return Ok(Some(error.to_string()));
+            }
+            Err(FenceError::Deny(error)) => return Err(error.into()),
+            Err(FenceError::State(error)) => return Err(error.into()),
+        }
+    }
+}
+
+async fn may_write(cluster: &wire::Cluster, topics: &[String]) -> Result<bool, CutoverError> {
+    let rights = wire::topic_rights(cluster, topics).await?;
+    Ok(topics.iter().all(|topic| {
+        let rights = rights.get(topic);
+        rights.is_some_and(|rights| rights.allow(wire::Operation::Write))
+    }))
+}
+
+/// Waits until no transaction of the old primary's last producers is open: its coordinator ends
+/// them with a marker in the log, which would come behind our first batch.
+async fn settled(
+    it: &Cutover,
+    ended: &Scene,
+    partitions: &[TopicPartition],
+) -> Result<(), CutoverError> {
+    let deadline = Instant::now() + it.options.wait.max(FENCED_WITHIN);
+    let mut told = false;
+    loop {
+        let (stable, now) = tokio::try_join!(
+            ends(&ended.source, partitions, OffsetSpec::LatestStable),
+            ends(&ended.source, partitions, OffsetSpec::Latest),
+        )?;
+        let open: Vec<String> = partitions
+            .iter()
+            .filter(|at| stable.get(at) < now.get(at))
+            .map(ToString::to_string)
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(CutoverError::failed(format!(
+                "transactions are still open on the old primary, in {} partition(s) such as {}",
+                open.len(),
+                open[0]
+            ))
+            .with_hint(
+                "its coordinator ends them after `transaction.timeout.ms`; one that hangs is \
+                 ended by `kafka-transactions.sh abort`",
+            ));
+        }
+        if !told {
+            (it.tell)("waiting for the old primary to end its last transactions");
+            told = true;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Lets the copy back begin.
+async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> {
+    let scene = &it.scene;
+    let key = keys::role(&scene.flow.name);
+    let before = scene.role()?;
+    let is_begun = before
+        .as_ref()
+        .is_some_and(|role| role.primary == Primary::Source);
+    if !is_begun {
+        let back = RoleRecord {
+            v: 1,
+            primary: Primary::Source,
+            topics: TopicSet::All,
+            epoch: before.map_or(1, |before| before.epoch + 1),
+            // Not this plan's: a claim that names a plan says that it has stopped for it.
+            plan: role.plan,
+            since_ms: now_ms(),
+            source_cluster_id: scene.source.cached().cluster_id.clone(),
+            target_cluster_id: scene.target.cached().cluster_id.clone(),
+            is_copied_back: false,
+            is_handed_back: false,
+        };
+        scene.store.put(&key, &back).await?;
+    }
+    Ok(())
+}
+
+/// Notes in the role of the failed over flow whether it is copied back.
+async fn note(
+    ended: &Scene,
+    role: RoleRecord,
+    is_copied_back: bool,
+) -> Result<RoleRecord, CutoverError> {
+    let role = RoleRecord {
+        is_copied_back,
+        is_handed_back: false,
+        ..role
+    };
+    ended
+        .store
+        .put(&keys::role(&ended.flow.name), &role)
+        .await?;
+    Ok(role)
+}
+
+/// Nothing is copied back any more. What was copied so far stays, and counts when it begins again.
+pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
+    let ended = it.ended()?;
+    ended.store.refresh().await?;
+    if let Some(role) = ended.role()?
+        && (role.is_copied_back || role.is_handed_back)
+    {
+        note(ended, role, false).await?;
+    }
+    let scene = &it.scene;
+    if let Some(role) = scene.role()? {
+        let role = RoleRecord {
+            primary: Primary::Target,
+            topics: TopicSet::All,
+            epoch: role.epoch + 1,
+            plan: it.journal.record.plan,
+            ..role
+        };
+        scene
+            .store
+            .put(&keys::role(&scene.flow.name), &role)
+            .await?;
+    }
+    stop::end_copying(it).await?;
+    Ok("nothing is copied back any more".to_owned())
+}

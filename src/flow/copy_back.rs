@@ -1,0 +1,139 @@
+//! The flow that copies back to the old primary, while the role says so.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::error::FlowError;
+use super::metadata::own_principal;
+use super::run::run_flow;
+use crate::config::{ClusterSection, FlowConfig};
+use crate::state::{RoleRecord, TopicSet};
+use crate::telemetry::progress::{FlowProgress, FlowState};
+
+/// How long it may take to end in order; a flow takes 9 s at most.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Starts and stops it.
+pub struct CopyBack {
+    /// The flow that was failed over.
+    flow: FlowConfig,
+    source: ClusterSection,
+    target: ClusterSection,
+    progress: Arc<FlowProgress>,
+    cancel: CancellationToken,
+    running: Option<Running>,
+}
+
+struct Running {
+    topics: TopicSet,
+    name: String,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl CopyBack {
+    /// For a flow, as the config has it.
+    pub fn new(
+        flow: &FlowConfig,
+        (source, target): (&ClusterSection, &ClusterSection),
+        progress: &Arc<FlowProgress>,
+        cancel: &CancellationToken,
+    ) -> Self {
+        Self {
+            flow: flow.clone(),
+            source: source.clone(),
+            target: target.clone(),
+            progress: progress.clone(),
+            cancel: cancel.clone(),
+            running: None,
+        }
+    }
+
+    /// Whom the old primary's brokers take us for, as far as is known.
+    pub fn own_principal(&self) -> Option<String> {
+        let back = self.flow.reversed(None).ok()?;
+        own_principal(&back, &self.source)
+    }
+
+    /// Copies back what the role says, and no more. A flow that ended by itself (another process
+    /// copies) isn't begun again until the role is another.
+    pub async fn follow(&mut self, role: Option<&RoleRecord>) {
+        let wanted = role.and_then(RoleRecord::copied_back);
+        if self.running.as_ref().map(|running| &running.topics) == wanted {
+            return;
+        }
+        self.stop().await;
+        if let Some(topics) = wanted {
+            self.running = self.start(topics.clone());
+        }
+    }
+
+    fn start(&self, topics: TopicSet) -> Option<Running> {
+        let listed = match &topics {
+            TopicSet::All => None,
+            TopicSet::List(topics) => Some(topics),
+        };
+        let back = match self.flow.reversed(listed) {
+            Ok(back) => back,
+            Err(error) => {
+                tracing::error!(flow = %self.flow.name, error, "it can't be copied back");
+                return None;
+            }
+        };
+        tracing::info!(flow = %back.name, "copying back from {} to {}", back.source, back.target);
+        let progress = self
+            .progress
+            .companion(&back.name, &back.source, &back.target);
+        let name = back.name.clone();
+        let cancel = self.cancel.child_token();
+        let (from, to) = (self.target.clone(), self.source.clone());
+        let running = run_boxed(back, from, to, progress.clone(), cancel.clone());
+        let task = tokio::spawn(async move {
+            if let Err(error) = running.await {
+                tracing::warn!(flow = %progress.name, %error, "copying back has ended");
+                progress.set_state(FlowState::Stopped {
+                    reason: "failed",
+                    detail: error.to_string(),
+                });
+            }
+        });
+        Some(Running {
+            topics,
+            name,
+            cancel,
+            task,
+        })
+    }
+
+    /// Ends it in order.
+    pub async fn stop(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        running.cancel.cancel();
+        if tokio::time::timeout(ENDS_WITHIN, running.task)
+            .await
+            .is_err()
+        {
+            tracing::warn!(flow = %running.name, "copying back did not end in time");
+        }
+        self.progress.remove_companion(&running.name);
+    }
+}
+
+type Run = Pin<Box<dyn Future<Output = Result<(), FlowError>> + Send>>;
+
+/// A flow that runs a flow: its type has an end only in a box.
+fn run_boxed(
+    flow: FlowConfig,
+    source: ClusterSection,
+    target: ClusterSection,
+    progress: Arc<FlowProgress>,
+    cancel: CancellationToken,
+) -> Run {
+    Box::pin(run_flow(flow, source, target, progress, cancel))
+}

@@ -1,0 +1,98 @@
+//! The fence around a cluster's topics as it is remembered: in the state topic before it is made,
+//! until after it is removed.
+//!
+//! A command and a running Twinlog may change it at the same time, so what is noted is looked at
+//! again: an ACL that nobody remembers would never be removed.
+
+use uuid::Uuid;
+
+use super::deny::{self, DenyError};
+use crate::state::{FenceAcl, FenceRecord, StateError, StateStore, keys};
+use crate::wire::Cluster;
+
+/// Two processes don't overwrite each other more often than this in a row.
+const TRIES: u32 = 5;
+
+/// Why a cluster isn't fenced.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    /// ACLs can't do it.
+    #[error(transparent)]
+    Deny(#[from] DenyError),
+    /// What is made can't be remembered.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Keeps everybody from writing to these topics. How many ACLs were made.
+///
+/// # Errors
+/// When ACLs can't be read, made or remembered.
+pub async fn everybody(
+    cluster: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    plan: Uuid,
+    topics: &[String],
+) -> Result<Vec<FenceAcl>, FenceError> {
+    let missing = deny::missing(cluster, topics).await?;
+    remember(store, flow, plan, &missing, &[]).await?;
+    deny::create(cluster, &missing).await?;
+    Ok(missing)
+}
+
+/// Makes the fence around an old primary's topics one through which Twinlog, as `own`, can copy.
+/// How many ACLs were made or removed; 0 when it is so already.
+///
+/// # Errors
+/// When nobody else can be kept away alone, or as [`everybody`].
+pub async fn but_us(
+    cluster: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    plan: Uuid,
+    topics: &[String],
+    own: Option<&str>,
+) -> Result<usize, FenceError> {
+    store.refresh().await?;
+    let record: FenceRecord = store.get(&keys::fence(flow))?.unwrap_or_default();
+    let change = deny::but_us(cluster, topics, own, &record.acls).await?;
+    if change.is_empty() {
+        return Ok(0);
+    }
+    remember(store, flow, plan, &change.make, &[]).await?;
+    deny::create(cluster, &change.make).await?;
+    deny::delete(cluster, &change.remove).await?;
+    remember(store, flow, plan, &[], &change.remove).await?;
+    Ok(change.make.len() + change.remove.len())
+}
+
+async fn remember(
+    store: &StateStore,
+    flow: &str,
+    plan: Uuid,
+    add: &[FenceAcl],
+    remove: &[FenceAcl],
+) -> Result<(), StateError> {
+    let key = keys::fence(flow);
+    for _ in 0..TRIES {
+        store.refresh().await?;
+        let known: Option<FenceRecord> = store.get(&key)?;
+        let is_noted = known.as_ref().is_some_and(|known| {
+            add.iter().all(|acl| known.acls.contains(acl))
+                && !remove.iter().any(|acl| known.acls.contains(acl))
+        });
+        if is_noted {
+            return Ok(());
+        }
+        let mut record = known.unwrap_or_default();
+        record.v = 1;
+        record.plan = plan;
+        record.acls.extend(add.iter().cloned());
+        record.acls.retain(|acl| !remove.contains(acl));
+        record.acls.sort();
+        record.acls.dedup();
+        store.put(&key, &record).await?;
+    }
+    Ok(())
+}
