@@ -55,7 +55,7 @@ impl World {
         match what {
             "producers write to the primary" => self.produce(&source),
             "the producers move to the standby" => self.produce(&target),
-            "the producers stop" => drop(self.producer.take()),
+            "the producers move to the primary" => self.produce(&source),
             "the copy falls behind" => {
                 self.twinlog.signal("STOP");
                 let copied = orders(&target);
@@ -74,12 +74,33 @@ impl World {
             "the primary is back" => self.source.restart(1),
             "another day, failed over" => {
                 *self = Self::new();
-                let output = failover(self.twinlog.config_file(), &["--yes"]);
-                assert_eq!(output.status.code(), Some(0), "{}", words(&output));
-                await_failed_over(&self.twinlog);
+                self.fail_over(&["--yes"]);
+            }
+            "failed over, and producers write to the standby" => {
+                if self.producer.is_some() {
+                    *self = Self::new();
+                }
+                self.fail_over(&["--yes"]);
+                self.produce(&self.target.bootstrap());
+            }
+            "another day, the primary was lost and is back" => {
+                *self = Self::new();
+                for before in ["producers write to the primary", "the copy falls behind"] {
+                    self.stage(before);
+                }
+                self.stage("the primary dies");
+                self.fail_over(&["--unplanned", "--accept-loss", "any", "--yes"]);
+                self.produce(&self.target.bootstrap());
+                self.stage("the primary is back");
             }
             other => panic!("nobody knows how to stage `{other}`"),
         }
+    }
+
+    fn fail_over(&self, arguments: &[&str]) {
+        let output = failover(self.twinlog.config_file(), arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+        await_failed_over(&self.twinlog);
     }
 
     fn produce(&mut self, bootstrap: &str) {
@@ -133,6 +154,26 @@ fn planned_failover() {
 fn unplanned_failover() {
     let page = include_str!("../docs/runbooks/unplanned-failover.md");
     World::new().carry_out("unplanned-failover.md", page);
+}
+
+#[test]
+fn failback() {
+    let page = include_str!("../docs/runbooks/failback.md");
+    World::new().carry_out("failback.md", page);
+}
+
+#[test]
+#[ignore = "waits for `twinlog orphans`"]
+fn orphans() {
+    let page = include_str!("../docs/runbooks/orphans.md");
+    World::new().carry_out("orphans.md", page);
+}
+
+#[test]
+#[ignore = "waits for `twinlog drill`"]
+fn drill() {
+    let page = include_str!("../docs/runbooks/drill.md");
+    World::new().carry_out("drill.md", page);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How long a failover of a thousand partitions and a hundred groups takes. Only Twinlog takes part:
+//! How long failovers and a failback of a thousand partitions and a hundred groups take. Only Twinlog takes part:
 //! MirrorMaker 2 has no such command.
 
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::contestant::Contestant;
 use crate::options::Options;
 use crate::report::{Bar, Metric, Number, Numbers, Outcome};
 use crate::scenarios::PREFIX;
-use crate::support::failover::{answer, await_failed_over, failover, fenceable};
+use crate::support::failover::{answer, await_failed_over, fenceable};
 use crate::support::groups::commit;
 use crate::support::{Cluster, Load, Twinlog, await_caught_up, create_topic};
 
@@ -20,7 +20,7 @@ const GROUPS: usize = 100;
 /// How long anything here may take.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-const METRICS: [Metric; 5] = [
+const METRICS: [Metric; 6] = [
     Metric {
         key: "planned_seconds",
         title: "planned: all steps, s",
@@ -29,6 +29,11 @@ const METRICS: [Metric; 5] = [
     Metric {
         key: "planned_command_seconds",
         title: "planned: the whole command, with all that is looked at before, s",
+        bar: Bar::None,
+    },
+    Metric {
+        key: "failback_seconds",
+        title: "failback after it, 100 records of 1 KB new in each topic: all steps, s",
         bar: Bar::None,
     },
     Metric {
@@ -43,7 +48,7 @@ const METRICS: [Metric; 5] = [
     },
     Metric {
         key: "lost_records",
-        title: "lost in the planned one, by its own proof",
+        title: "lost in the planned one and in the failback, by their own proofs",
         bar: Bar::AtMost(0.0),
     },
 ];
@@ -92,27 +97,23 @@ fn measure(topics: usize, groups: usize) -> Numbers {
         commit(&from, &format!("group-{group}"), &positions);
     }
 
-    let (planned, planned_command) = timed(&twinlog, &["--yes", "--json"]);
+    let (planned, planned_command) = timed(&twinlog, "failover", &["--yes", "--json"]);
     await_failed_over(&twinlog);
-    answer(
-        &failover(twinlog.config_file(), &["--abort", "--yes", "--json"]),
-        0,
-    );
+    for name in &names {
+        Load::new(name, 100).value_bytes(1_000).produce(&to);
+    }
+    let (back, _) = timed(&twinlog, "failback", &["--yes", "--json"]);
     await_caught_up(&twinlog, DEADLINE);
     source.kill(1);
     let arguments = ["--unplanned", "--yes", "--json", "--accept-loss", "any"];
-    let (unplanned, unplanned_command) = timed(&twinlog, &arguments);
-
-    let lost = match planned["lost"]["is_proven"] == true {
-        true => planned["lost"]["records"].as_f64().unwrap_or(f64::NAN),
-        false => f64::NAN,
-    };
+    let (unplanned, unplanned_command) = timed(&twinlog, "failover", &arguments);
     Numbers::from([
         ("planned_seconds", Number::Is(seconds(&planned))),
         ("planned_command_seconds", Number::Is(planned_command)),
+        ("failback_seconds", Number::Is(seconds(&back))),
         ("unplanned_seconds", Number::Is(seconds(&unplanned))),
         ("unplanned_command_seconds", Number::Is(unplanned_command)),
-        ("lost_records", Number::Is(lost)),
+        ("lost_records", Number::Is(lost(&planned) + lost(&back))),
     ])
 }
 
@@ -126,9 +127,9 @@ fn start(name: &str) -> Cluster {
 }
 
 /// Runs the command; its report, and how long all of it took.
-fn timed(twinlog: &Twinlog, arguments: &[&str]) -> (Value, f64) {
+fn timed(twinlog: &Twinlog, command: &str, arguments: &[&str]) -> (Value, f64) {
     let began = Instant::now();
-    let output = failover(twinlog.config_file(), arguments);
+    let output = twinlog.command(command, arguments);
     let seconds = began.elapsed().as_secs_f64();
     let report = answer(&output, 0);
     for step in report["steps"].as_array().into_iter().flatten() {
@@ -140,6 +141,13 @@ fn timed(twinlog: &Twinlog, arguments: &[&str]) -> (Value, f64) {
         );
     }
     (report, seconds)
+}
+
+fn lost(report: &Value) -> f64 {
+    match report["lost"]["is_proven"] == true {
+        true => report["lost"]["records"].as_f64().unwrap_or(f64::NAN),
+        false => f64::NAN,
+    }
 }
 
 fn seconds(report: &Value) -> f64 {

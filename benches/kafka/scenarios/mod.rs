@@ -42,7 +42,7 @@ pub enum Scenario {
     Groups,
     /// Configs and ACLs.
     Metadata,
-    /// Planned and unplanned failover of many partitions and groups.
+    /// Failovers and a failback of many partitions and groups.
     Failover,
 }
 
