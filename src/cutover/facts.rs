@@ -125,11 +125,13 @@ impl Logs {
     async fn look(scene: &Scene, pairs: &[Pair]) -> Result<Self, CutoverError> {
         let sources = on_source(pairs);
         let targets = on_target(pairs);
-        let (stable, source, target) = tokio::try_join!(
-            ends(&scene.source, &sources, OffsetSpec::LatestStable),
+        let (source, target) = tokio::try_join!(
             ends(&scene.source, &sources, OffsetSpec::Latest),
             ends(&scene.target, &targets, OffsetSpec::Latest),
         )?;
+        // Asked for behind the ends: what is stable by then and lower is held by a transaction, not
+        // by records that came in between.
+        let stable = ends(&scene.source, &sources, OffsetSpec::LatestStable).await?;
         let maps = scene.maps(pairs)?;
         Ok(Self {
             stable,
@@ -158,8 +160,7 @@ impl Logs {
         pairs.iter().map(of_one).sum()
     }
 
-    /// How many partitions have one. Under load the two looks differ a little; a transaction that
-    /// stays is found by the proof.
+    /// How many partitions have one.
     fn open_transactions(&self, pairs: &[Pair]) -> usize {
         let is_open = |pair: &&Pair| {
             let end = self.source.get(&pair.source).copied().unwrap_or(0);

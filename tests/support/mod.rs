@@ -40,6 +40,7 @@ pub mod produce;
 pub mod proxy;
 pub mod quotas;
 pub mod read;
+pub mod runbook;
 pub mod scratch;
 pub mod security;
 pub mod share;
