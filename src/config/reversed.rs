@@ -9,10 +9,15 @@ use super::selector::Selector;
 /// What its name ends with; no flow of a config can have it.
 const BACK: &str = "~back";
 
+/// The name of the flow that copies back what a failover of `flow` left.
+pub fn back_name(flow: &str) -> String {
+    format!("{flow}{BACK}")
+}
+
 impl FlowConfig {
     /// The name of the flow that copies back.
     pub fn back_name(&self) -> String {
-        format!("{}{BACK}", self.name)
+        back_name(&self.name)
     }
 
     /// Whether this is such a flow.
