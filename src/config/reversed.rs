@@ -1,8 +1,9 @@
 //! The flow that copies back, from the target to the source of a flow that was failed over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::flow::{FlowConfig, OnRecreate, Start};
+use super::metadata::ConfigRules;
 use super::selector::Selector;
 
 /// What its name ends with; no flow of a config can have it.
@@ -53,6 +54,9 @@ impl FlowConfig {
         back.topics = topics;
         back.rename = self.rename.turned(&self.source);
         back.start = Start::Earliest;
+        // How many replicas the standby has is no rule for the other cluster.
+        back.replication_factor = None;
+        back.metadata.configs = self.metadata.configs.reversed()?;
         back.on_recreate = OnRecreate::Stop;
         // Tools that read checkpoints read them of the flow that the config names.
         back.mirrormaker_compat = false;
@@ -60,6 +64,27 @@ impl FlowConfig {
         back.metadata.acls.principal = None;
         back.verify.background = false;
         Ok(back)
+    }
+}
+
+/// On a standby with fewer replicas than the source it is capped.
+const MIN_IN_SYNC: &str = "min.insync.replicas";
+
+impl ConfigRules {
+    /// What is true of the standby alone doesn't go back with it: a `retention.ms` that `fixed`
+    /// keeps short there would delete the old primary's records, and a capped
+    /// `min.insync.replicas` would let it acknowledge what a single broker has.
+    fn reversed(&self) -> Result<Self, String> {
+        let keys = self.fixed.keys().map(String::as_str);
+        let standbys: Vec<String> = keys.chain([MIN_IN_SYNC]).map(regex::escape).collect();
+        let with = |patterns: &[String]| [patterns, &standbys].concat();
+        Ok(Self {
+            enabled: self.enabled,
+            follow: Selector::new(self.follow.include(), &with(self.follow.exclude()))?,
+            // Nothing is excluded from what is left alone.
+            ignore: Selector::new::<String>(&with(self.ignore.include()), &[])?,
+            fixed: BTreeMap::new(),
+        })
     }
 }
 
@@ -101,5 +126,25 @@ mod tests {
         let back = flow.reversed(Some(&one)).unwrap();
         assert!(back.topics.matches("a.b"));
         assert!(!back.topics.matches("aXb") && !back.topics.matches("c"));
+    }
+
+    #[test]
+    fn what_the_standby_alone_has_does_not_go_back() {
+        let flow = flow(
+            "replication_factor: 1, configs: { follow: ['.*'], ignore: ['segment.*'], \
+             fixed: { retention.ms: '3600000' } }",
+        );
+        let back = flow.reversed(None).unwrap();
+        let rules = &back.metadata.configs;
+        assert!(rules.fixed.is_empty());
+        for key in ["retention.ms", "min.insync.replicas", "segment.bytes"] {
+            assert!(rules.ignore.matches(key), "{key}");
+        }
+        for key in ["retention.ms", "min.insync.replicas"] {
+            assert!(!rules.follow.matches(key), "{key}");
+        }
+        assert!(!rules.ignore.matches("retentionxms"));
+        assert!(rules.follow.matches("cleanup.policy"));
+        assert_eq!(back.replication_factor, None);
     }
 }
