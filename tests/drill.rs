@@ -253,7 +253,6 @@ fn a_killed_rehearsal_is_cleaned_up_by_the_next() {
     let config = twinlog.config_file().to_owned();
     let before = (picture(&source, &["orders"]), picture(&target, &["orders"]));
     for (said, is_cleaned_by_a_drill) in [
-        ("planned: clients write and read", false),
         ("prove:", false),
         ("promote:", true),
         ("unplanned: the copies are compared", false),

@@ -464,13 +464,13 @@ impl Rehearsal {
                 missing.records, missing.bound_records
             ));
         }
-        if let Some(groups) = &self.groups {
-            if !groups.wrong.is_empty() {
-                failures.push(format!(
-                    "{kind}: groups with another next record: {}",
-                    groups.wrong.join(", ")
-                ));
-            }
+        if let Some(groups) = &self.groups
+            && !groups.wrong.is_empty()
+        {
+            failures.push(format!(
+                "{kind}: groups with another next record: {}",
+                groups.wrong.join(", ")
+            ));
         }
         if let Some(compared) = &self.verify {
             compared.judge(&format!("{kind}: the copy"), failures, remarks);
