@@ -1,7 +1,7 @@
 //! Twinlog: an offset-identical hot standby for Apache Kafka.
 //!
 //! Dependencies point downward:
-//! `cli -> orphans -> cutover/http/verify -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
+//! `cli -> drill/orphans -> cutover/http/verify -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod cutover;
+pub mod drill;
 pub mod flow;
 pub mod groups;
 pub mod http;

@@ -259,6 +259,7 @@ fn reading_can_need_a_token_too() {
         "/readyz",
         "/api/v1/status",
         "/api/v1/groups",
+        "/api/v1/readiness",
         "/x",
     ] {
         let get = format!("GET {path}");

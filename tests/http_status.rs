@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use twinlog::telemetry::drill::DrillResult;
 use twinlog::telemetry::groups::{
     DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
 };
@@ -15,6 +16,7 @@ use twinlog::telemetry::names::{self, Kind};
 use twinlog::telemetry::progress::{
     FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, TopicNote, now_ms,
 };
+use twinlog::telemetry::role::RoleStatus;
 use twinlog::telemetry::status::{STATUS_VERSION, StatusReport};
 use twinlog::telemetry::verify::{BackgroundRound, VerifyResult, VerifySummary};
 
@@ -131,6 +133,9 @@ fn the_json_has_the_documented_shape() {
             "source_log_start",
             "source_stable_end",
             "source_high_watermark",
+            "source_end_seen_ms",
+            "source_per_second",
+            "transaction_open_seconds",
             "source_broker",
             "source_position",
             "target_position",
@@ -415,8 +420,25 @@ fn everything() -> Registry {
     flow.set_groups(Some(Arc::new(Groups(delays))));
     flow.set_metadata(Arc::new(differing()));
     flow.set_verify(Some(Arc::new(verified())));
+    flow.set_drill(Some(DrillResult {
+        ended_ms: now_ms() - 60_000,
+        verdict: "passed_with_remarks".to_owned(),
+        rto_seconds: Some(2.5),
+        rpo_seconds: Some(0.25),
+        ..DrillResult::default()
+    }));
     flow.count_error("leader_moved");
+    flow.note_source_seen(now_ms());
+    flow.set_role(Some(RoleStatus {
+        primary: "target".to_owned(),
+        topics: Some(vec!["payments".to_owned()]),
+        old_primary: "fenced".to_owned(),
+        orphan_offsets: Some(3),
+        ..RoleStatus::default()
+    }));
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
+    partition.source_high_watermark.store(100, Relaxed);
+    partition.set_fetched(true, now_ms());
     partition.records.store(40, Relaxed);
     partition.batches_passed.store(3, Relaxed);
     copying(&flow, "orders", 1, 1, 1).set_state(stopped());
@@ -532,6 +554,15 @@ fn metrics_say_what_the_report_says() {
         "twinlog_verify_differences{flow=\"dr\",kind=\"changed\"} 2",
         "twinlog_verify_differences{flow=\"dr\",kind=\"missing\"} 0",
         "twinlog_verify_bytes_total{flow=\"dr\"} 321",
+        "twinlog_failover_ready{flow=\"dr\"} 0",
+        "twinlog_failover_checks{flow=\"dr\",weight=\"loses_data\"} 1",
+        "twinlog_failover_checks{flow=\"dr\",weight=\"blocker\"} 0",
+        "twinlog_failover_loss_records{flow=\"dr\"} 60",
+        "twinlog_failover_loss_unknown_partitions{flow=\"dr\"} 0",
+        "twinlog_failover_reread_records_max{flow=\"dr\"} 7",
+        "twinlog_primary{flow=\"dr\",side=\"mixed\"} 1",
+        "twinlog_primary{flow=\"dr\",side=\"source\"} 0",
+        "twinlog_orphan_offsets{flow=\"dr\"} 3",
         "twinlog_partition_lag_records{flow=\"dr\",topic=\"orders \\\"x\\\"\\\\\",partition=\"0\"} 60",
         "twinlog_partition_source_position_offset{flow=\"dr\",topic=\"orders\",partition=\"1\"} 1",
     ] {
@@ -627,4 +658,23 @@ fn groups_that_are_not_followed_are_not_ready() {
         "{:?}",
         report.not_ready
     );
+}
+
+#[test]
+fn the_last_rehearsal_ages() {
+    let text = metrics::render(&StatusReport::build(&everything(), now_ms()));
+    let value = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix("{flow=\"dr\"} "));
+        line.and_then(|value| value.parse::<f64>().ok())
+    };
+    let age = value("twinlog_drill_age_seconds");
+    assert!(
+        age.is_some_and(|age| (60.0..90.0).contains(&age)),
+        "{age:?}"
+    );
+    assert_eq!(value("twinlog_drill_passed"), Some(1.0));
+    assert_eq!(value("twinlog_drill_rto_seconds"), Some(2.5));
+    assert_eq!(value("twinlog_drill_rpo_seconds"), Some(0.25));
 }

@@ -81,20 +81,26 @@ kafka_java() {
 }
 
 # kafka_properties FOLDER PORT CONTROLLER_PORT: one node, KRaft, plaintext on 127.0.0.1, with the
-# standard authorizer. Clients on a plaintext listener are anonymous, so ANONYMOUS is a super
-# user: ACLs can be kept and copied, and nobody is locked out.
+# standard authorizer. Clients on a plaintext listener are anonymous. They may do everything as long as
+# no ACL says otherwise, and are no super user: a failover's fence binds them. The node itself is
+# somebody (SASL between itself and its controller), so that no ACL can lock it out.
 kafka_properties() {
+    local module=org.apache.kafka.common.security.plain.PlainLoginModule
     cat <<END
 process.roles=broker,controller
 node.id=1
 listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
 advertised.listeners=PLAINTEXT://127.0.0.1:$2
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
 controller.listener.names=CONTROLLER
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.controller.sasl.enabled.mechanisms=PLAIN
+listener.name.controller.plain.sasl.jaas.config=$module required username="node" password="on-loopback" user_node="on-loopback";
 controller.quorum.voters=1@127.0.0.1:$3
 log.dirs=$1/data
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
+super.users=User:node
+allow.everyone.if.no.acl.found=true
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=8

@@ -5,6 +5,7 @@
 
 mod check;
 mod cutover;
+mod drill;
 mod exit;
 mod failback;
 mod failover;
@@ -21,6 +22,7 @@ mod orphans_text;
 mod output;
 mod pinned;
 mod plan;
+mod readiness_lines;
 mod run;
 mod running;
 mod shutdown;
@@ -102,6 +104,11 @@ enum Command {
     Failback(failback::FailbackArgs),
     /// Show what an old primary has that was never copied; export, replay, dismiss or keep it.
     Orphans(orphans::OrphansArgs),
+    /// Rehearse a failover on copies and write the report: shows the plan; --yes carries it out.
+    Drill(drill::DrillArgs),
+    /// Copy for a rehearsal; started by `drill`.
+    #[command(hide = true)]
+    DrillCopy,
     /// Show which grants wait on the target for the failover; release them, or take them back.
     Held(held::HeldArgs),
     /// Compare the target with the source, independently of what copied it. Changes nothing.
@@ -176,6 +183,8 @@ async fn dispatch(cli: &Cli, path: &Path, config: Config) -> Exit {
         Command::Failover(args) => failover::run(&config, args, json).await,
         Command::Failback(args) => failback::run(&config, args, json).await,
         Command::Orphans(args) => orphans::run(&config, args, json).await,
+        Command::Drill(args) => drill::run(&config, path, args, json).await,
+        Command::DrillCopy => drill::copy(&config).await,
         Command::Held(args) => held::run(&config, args, json).await,
         Command::Verify(args) => verify::run(&config, args, json).await,
     }

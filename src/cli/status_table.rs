@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, pr
 use super::first_copy;
 use super::format::{bytes, clean, count, plural, seconds, short};
 use super::metadata_lines;
+use super::readiness_lines;
 use super::verify_line;
 use crate::telemetry::readiness;
 use crate::telemetry::status::{FlowStatus, PartitionStatus, StatusReport, TopicStatus, Totals};
@@ -101,6 +102,11 @@ fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &Tabl
     line(text, options, &sums);
     if flow.first_copy.is_some() {
         line(text, options, &format!("  {}", first_copy::line(flow)));
+    }
+    if let Some(readiness) = &flow.failover {
+        for content in readiness_lines::lines(readiness, &flow.target) {
+            line(text, options, &content);
+        }
     }
     if let Some(verify) = &flow.verify {
         for content in verify_line::lines(verify, now_ms) {

@@ -37,6 +37,20 @@ pub fn is_internal_topic(name: &str) -> bool {
         || is_mirror_maker_internal(name)
 }
 
+/// What everything begins with that a rehearsal makes: topics, groups and flows. As an internal
+/// name no flow of a config takes it, in either direction.
+pub const DRILL_PREFIX: &str = "__twinlog_drill.";
+
+/// Whether a topic is internal to a flow: as [`is_internal_topic`], but a rehearsal's own flow takes
+/// the topics that were made for it, which bear the flow's name before theirs.
+pub fn is_internal_to_flow(flow: &str, topic: &str) -> bool {
+    let is_made_for_it = flow.starts_with(DRILL_PREFIX)
+        && topic
+            .strip_prefix(flow)
+            .is_some_and(|rest| rest.starts_with('.'));
+    is_internal_topic(topic) && !is_made_for_it
+}
+
 fn is_mirror_maker_internal(name: &str) -> bool {
     let Some(rest) = name.strip_suffix("internal") else {
         return false;
@@ -48,4 +62,30 @@ fn is_mirror_maker_internal(name: &str) -> bool {
     }
     let separator = &rest[without_separator.len()..];
     name.starts_with("mm2-") || without_separator.ends_with(&format!("{separator}checkpoints"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rehearsal_s_topics_are_taken_by_its_own_flow_alone() {
+        let (flow, topic) = (
+            "__twinlog_drill.1.planned",
+            "__twinlog_drill.1.planned.canary",
+        );
+        assert!(!is_internal_to_flow(flow, topic));
+        for other in [
+            "dr",
+            "",
+            "__twinlog_drill.1.unplanned",
+            "__twinlog_drill.1.plan",
+        ] {
+            assert!(is_internal_to_flow(other, topic), "{other}");
+        }
+        assert!(is_internal_to_flow(flow, "__twinlog_state"));
+        assert!(!is_internal_to_flow(flow, "orders"));
+        // Only a rehearsal's flow has topics of its own.
+        assert!(is_internal_to_flow("__twinlog", "__twinlog.x"));
+    }
 }

@@ -34,7 +34,7 @@ pub use flow::{
     Start,
 };
 pub use http::{HttpConfig, HttpTls};
-pub use internal::is_internal_topic;
+pub use internal::{DRILL_PREFIX, is_internal_to_flow, is_internal_topic};
 pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;

@@ -55,6 +55,9 @@ impl FlowConfig {
         back.rename = self.rename.turned(&self.source);
         back.start = Start::Earliest;
         back.on_recreate = OnRecreate::Stop;
+        // Its source is the primary: what retention took there is gone as it should be, and the
+        // old primary can't be waited for to get it.
+        back.on_gap = OnGap::Record;
         // Tools that read checkpoints read them of the flow that the config names.
         back.mirrormaker_compat = false;
         // It says whom the other cluster takes us for.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::context::Scene;
 use super::error::CutoverError;
-use super::pairs::ends;
+use super::pairs::{ends, present};
 use crate::config::OffsetsMode;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
@@ -65,6 +65,8 @@ enum Way {
     Known { is_mapped: bool },
     /// The old primary doesn't have it.
     Anew,
+    /// Neither has it any more.
+    Gone,
     /// Behind these records.
     Continued(Box<Continuation>),
     /// It can't.
@@ -101,13 +103,8 @@ pub async fn adopt(
         tokio::try_join!(begins.source.metadata(None), begins.target.metadata(None))?;
     let may_fill = wire::probe_marker_right(&begins.target).await?;
     let partitions: Vec<TopicPartition> = forks
-        .iter()
-        .filter(|(topic, _)| target.topics.contains_key(*topic))
-        .flat_map(|(topic, fork)| {
-            (0..)
-                .zip(&fork.partitions)
-                .map(move |(number, _)| TopicPartition::new(topic, number))
-        })
+        .keys()
+        .flat_map(|topic| present(&target, topic, usize::MAX))
         .collect();
     let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
     let mut adoption = Adoption::default();
@@ -138,6 +135,7 @@ pub async fn adopt(
                 let reason = forked.known.map(|known| known.reason).unwrap_or_default();
                 adoption.mapped.insert(name, reason);
             }
+            Way::Gone => records.extend(forget(begins, &forked)),
             Way::Anew => {
                 adoption.anew.insert(name);
                 records.extend(forget(begins, &forked));
@@ -184,15 +182,28 @@ fn way(
     may_fill: bool,
 ) -> Result<Way, CutoverError> {
     let fork = forked.fork;
-    let Some(source_id) = source_id.filter(|id| *id == forked.ended.target_topic_id) else {
-        let gone = "is no longer there, or was made again since the failover";
-        return Ok(Way::Refused(format!("topic {} {gone}", forked.source)));
-    };
-    let Some(target_id) = target_id else {
-        return Ok(Way::Anew);
+    let (source_id, target_id) = match (source_id, target_id) {
+        (None, None) => return Ok(Way::Gone),
+        // Whatever the primary has is copied from its beginning.
+        (Some(_), None) => return Ok(Way::Anew),
+        (None, Some(_)) => {
+            let since = "was deleted since the failover";
+            return Ok(Way::Refused(format!("topic {} {since}", forked.source)));
+        }
+        (Some(source_id), Some(_)) if source_id != forked.ended.target_topic_id => {
+            let since = "was made again since the failover";
+            return Ok(Way::Refused(format!("topic {} {since}", forked.source)));
+        }
+        (Some(source_id), Some(target_id)) => (source_id, target_id),
     };
     if target_id != forked.ended.source_topic_id {
-        // An empty one is filled as any other; one with records is refused when it is opened.
+        let has_records =
+            |(at, end): (&TopicPartition, &i64)| at.topic == forked.target && *end > 0;
+        if ends.iter().any(has_records) {
+            let since = "was made again on the old primary since the failover, and has records";
+            return Ok(Way::Refused(format!("topic {} {since}", forked.target)));
+        }
+        // An empty one is filled as any other.
         return Ok(Way::Anew);
     }
     if let Some(known) = &forked.known

@@ -7,13 +7,15 @@ use super::context::Scene;
 use super::error::CutoverError;
 use super::loss::Bound;
 use super::options::Options;
-use super::padding;
-use super::pairs::{Pair, copied_end, ends, on_source, on_target};
+use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
 use super::preflight::Facts;
 use super::steps::bound_now;
+use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim};
-use crate::state::{Claim, CutoverKind, EndsRecord, RoleRecord, keys};
+use crate::state::{Claim, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys};
+use crate::telemetry::failover::{self, StandbyHealth};
 use crate::telemetry::metadata::DriftAction;
+use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec};
 
 /// Comparing metadata is for information: nobody waits for it longer.
@@ -31,31 +33,64 @@ pub async fn collect(
 ) -> Result<Facts, CutoverError> {
     let pairs = scene.pairs();
     let mut facts = Facts {
-        topics: scene.topics.len(),
-        partitions: pairs.len(),
         mapped: pairs.iter().filter(|pair| pair.mapped).count(),
-        stopped: stopped(scene)?,
-        is_copied: is_copied(scene)?,
         ..Facts::default()
     };
-    standby(scene, &mut facts).await;
+    let common = &mut facts.common;
+    common.topics = scene.topics.len();
+    common.partitions = pairs.len();
+    common.stopped = stopped(scene)?;
+    common.is_copied = is_copied(scene)?;
+    common.clock_skew_seconds = clock_skew_seconds(scene)?;
+    let (standby, room, abilities) = tokio::join!(
+        standby(scene),
+        capacity::look(&scene.target, &pairs),
+        flow::standby_abilities(&scene.target),
+    );
+    common.standby = standby;
+    common.room = Some(room);
+    common.standby_abilities = abilities.ok();
     if options.kind == CutoverKind::Unplanned {
         unplanned(scene, options, &pairs, &mut facts).await?;
     } else if source_problem.is_none() {
-        let (lag, groups, ()) = tokio::join!(
-            lag(scene, &pairs),
-            unfollowed_groups(scene, &pairs),
-            async {}
-        );
-        let (lag, open) = lag?;
-        facts.lag = Some(lag);
-        facts.open_transactions = open;
-        facts.unfollowed_groups = groups.unwrap_or_default();
-        facts.without_copy = without_copy(scene, options, role);
-        metadata(scene, &mut facts).await;
+        planned(scene, options, role, &pairs, common).await?;
     }
-    facts.source_problem = source_problem;
+    facts.common.source_problem = source_problem;
     Ok(facts)
+}
+
+async fn planned(
+    scene: &Scene,
+    options: &Options,
+    role: Option<&RoleRecord>,
+    pairs: &[Pair],
+    facts: &mut failover::Facts,
+) -> Result<(), CutoverError> {
+    let logs = Logs::look(scene, pairs).await?;
+    facts.lag = Some(logs.lag(pairs));
+    facts.open_transactions = logs.open_transactions(pairs);
+    // What groups do is for information: where they can't be asked, the plan finds out.
+    let (unfollowed, groups, abilities) = tokio::join!(
+        unfollowed_groups(scene, pairs),
+        group_facts::look(scene, pairs, &logs),
+        flow::source_abilities(&scene.source),
+    );
+    facts.unfollowed_groups = unfollowed.unwrap_or_default();
+    match groups {
+        Ok(groups) => facts.groups = Some(groups),
+        Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
+    }
+    facts.source_abilities = abilities.ok();
+    facts.without_copy = without_copy(scene, options, role);
+    metadata(scene, facts).await;
+    Ok(())
+}
+
+/// By how much the clock of the process that copies is ahead: what it has seen can't have been seen
+/// in our future. That it is behind can't be told from a source that was seen long ago.
+fn clock_skew_seconds(scene: &Scene) -> Result<Option<i64>, CutoverError> {
+    let observed: Option<ObservedRecord> = scene.store.get(&keys::observed(&scene.flow.name))?;
+    Ok(observed.map(|observed| ((observed.at_ms - now_ms()) / 1_000).max(0)))
 }
 
 /// What the running flow noted of partitions that it had to stop.
@@ -76,25 +111,64 @@ fn is_copied(scene: &Scene) -> Result<bool, CutoverError> {
     Ok(claim.is_some_and(|claim| claim::may_run(&claim)))
 }
 
-/// The offsets that aren't copied, and how many partitions have an open transaction.
-async fn lag(scene: &Scene, pairs: &[Pair]) -> Result<(i64, usize), CutoverError> {
-    let sources = on_source(pairs);
-    let targets = on_target(pairs);
-    let (stable, now, there) = tokio::try_join!(
-        ends(&scene.source, &sources, OffsetSpec::LatestStable),
-        ends(&scene.source, &sources, OffsetSpec::Latest),
-        ends(&scene.target, &targets, OffsetSpec::Latest),
-    )?;
-    let maps = scene.maps(pairs)?;
-    let (mut lag, mut open) = (0, 0);
-    for pair in pairs {
-        let end = now.get(&pair.source).copied().unwrap_or(0);
-        let there = there.get(&pair.target).copied().unwrap_or(0);
-        lag += (end - copied_end(pair, there, &maps)).max(0);
-        // Under load the two looks differ a little; a transaction that stays is found by the proof.
-        open += usize::from(stable.get(&pair.source).is_some_and(|stable| *stable < end));
+/// Where the logs of both clusters end.
+pub(super) struct Logs {
+    stable: Offsets,
+    source: Offsets,
+    /// On the target.
+    pub(super) target: Offsets,
+    /// Of the mapped partitions.
+    pub(super) maps: Maps,
+}
+
+impl Logs {
+    async fn look(scene: &Scene, pairs: &[Pair]) -> Result<Self, CutoverError> {
+        let sources = on_source(pairs);
+        let targets = on_target(pairs);
+        let (source, target) = tokio::try_join!(
+            ends(&scene.source, &sources, OffsetSpec::Latest),
+            ends(&scene.target, &targets, OffsetSpec::Latest),
+        )?;
+        // Asked for behind the ends: what is stable by then and lower is held by a transaction, not
+        // by records that came in between.
+        let stable = ends(&scene.source, &sources, OffsetSpec::LatestStable).await?;
+        let maps = scene.maps(pairs)?;
+        Ok(Self {
+            stable,
+            source,
+            target,
+            maps,
+        })
     }
-    Ok((lag, open))
+
+    /// Where readers of the source end.
+    pub(super) fn stable_end(&self, pair: &Pair) -> i64 {
+        self.stable.get(&pair.source).copied().unwrap_or(0)
+    }
+
+    /// The end of the copy's log.
+    pub(super) fn target_end(&self, pair: &Pair) -> i64 {
+        self.target.get(&pair.target).copied().unwrap_or(0)
+    }
+
+    /// The offsets that aren't copied.
+    fn lag(&self, pairs: &[Pair]) -> i64 {
+        let of_one = |pair: &Pair| {
+            let end = self.source.get(&pair.source).copied().unwrap_or(0);
+            (end - copied_end(pair, self.target_end(pair), &self.maps)).max(0)
+        };
+        pairs.iter().map(of_one).sum()
+    }
+
+    /// How many partitions have one.
+    fn open_transactions(&self, pairs: &[Pair]) -> usize {
+        let is_open = |pair: &&Pair| {
+            let end = self.source.get(&pair.source).copied().unwrap_or(0);
+            let stable = self.stable.get(&pair.source);
+            stable.is_some_and(|stable| *stable < end)
+        };
+        pairs.iter().filter(is_open).count()
+    }
 }
 
 fn without_copy(scene: &Scene, options: &Options, role: Option<&RoleRecord>) -> Vec<String> {
@@ -140,7 +214,7 @@ async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Result<Vec<String>,
 }
 
 /// Whether the standby can take writes.
-async fn standby(scene: &Scene, facts: &mut Facts) {
+async fn standby(scene: &Scene) -> StandbyHealth {
     let names: Vec<String> = scene
         .topics
         .iter()
@@ -148,6 +222,7 @@ async fn standby(scene: &Scene, facts: &mut Facts) {
         .collect();
     let configs = wire::describe_topic_configs(&scene.target, &names).await;
     let target = scene.target.cached();
+    let mut health = StandbyHealth::default();
     for name in &names {
         let min_in_sync = configs
             .get(name)
@@ -157,18 +232,14 @@ async fn standby(scene: &Scene, facts: &mut Facts) {
             .unwrap_or(1);
         let partitions = target.topics.get(name).map(|topic| &topic.partitions);
         for partition in partitions.into_iter().flatten() {
-            if partition.leader < 0 {
-                facts.leaderless += 1;
-            } else if partition.in_sync.len() < min_in_sync {
-                facts.below_min_in_sync += 1;
-            } else if partition.in_sync.len() < partition.replicas.len() {
-                facts.under_replicated += 1;
-            }
+            let (in_sync, replicas) = (partition.in_sync.len(), partition.replicas.len());
+            health.add(partition.leader, in_sync, replicas, min_in_sync);
         }
     }
+    health
 }
 
-async fn metadata(scene: &Scene, facts: &mut Facts) {
+async fn metadata(scene: &Scene, facts: &mut failover::Facts) {
     let compared = flow::metadata_report(
         &scene.flow,
         &scene.target_section,
@@ -205,7 +276,11 @@ async fn unplanned(
     facts: &mut Facts,
 ) -> Result<(), CutoverError> {
     let (loss, bounds) = bound_now(scene, pairs).await?;
-    facts.loss = Some(loss);
+    facts.common.loss = Some(loss);
+    match reread::look(scene, pairs).await {
+        Ok(reread) => facts.common.groups = Some(reread::facts(&reread)),
+        Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
+    }
     facts.may_pad = wire::probe_marker_right(&scene.target).await?;
     let markers = pairs
         .iter()

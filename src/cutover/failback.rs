@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::adopt::{Adoption, adopt};
 use super::context::{Scene, topics};
 use super::error::CutoverError;
+use super::journal::fact;
 use super::options::Options;
-use super::pairs::ends;
+use super::pairs::{ends, present};
 use super::preflight::{Check, Weight};
 use super::steps::Step;
 use super::{Plan, SOURCE_FOR};
@@ -26,6 +29,8 @@ use crate::wire::{Cluster, Metadata, OffsetSpec, TopicPartition};
 
 /// More of one thing are counted, not named.
 const NAMED_MAX: usize = 5;
+/// In the journal: the plan of the failover that is gone back from.
+pub(super) const ENDED_PLAN: &str = "ended_plan";
 
 /// Both flows of a failback.
 pub(super) struct Ways {
@@ -102,6 +107,16 @@ impl Ways {
         Ok(self.back.store.get(&keys::cutover(&self.back.flow.name))?)
     }
 
+    /// Whether a plan is about an earlier failover than the one that counts now. Its journal may
+    /// not know that it was through: it died at the last moment, and the roles were as before.
+    pub fn is_over(&self, record: &CutoverRecord) -> bool {
+        let Some(role) = self.role.as_ref() else {
+            return false;
+        };
+        let ended: Option<Uuid> = fact(record, ENDED_PLAN);
+        role.primary != Primary::Source && ended.is_some_and(|ended| ended != role.plan)
+    }
+
     fn forks(&self) -> Result<BTreeMap<String, ForkRecord>, CutoverError> {
         let topics = self.role.as_ref().map_or(&TopicSet::All, |it| &it.topics);
         let forks = restrain::forks(&self.ended.store, &self.ended.flow.name, topics)?;
@@ -142,12 +157,10 @@ pub async fn look_back(
     scope: BackScope,
 ) -> Result<Plan, CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
-    let open = ways.journal()?.filter(|it| it.state == CutoverState::Open);
+    let journal = ways.journal()?.filter(|it| !ways.is_over(it));
+    let open = journal.clone().filter(|it| it.state == CutoverState::Open);
     let open = continued(open, scope.start_only)?;
-    if let Some(undone) = ways
-        .journal()?
-        .filter(|it| it.state == CutoverState::Aborting)
-    {
+    if let Some(undone) = journal.filter(|it| it.state == CutoverState::Aborting) {
         return Err(
             CutoverError::failed(format!("plan {} is being undone", undone.plan))
                 .with_hint("finish that with `--abort`"),
@@ -330,20 +343,17 @@ async fn amounts(
     forks: &BTreeMap<String, ForkRecord>,
 ) -> Result<(i64, i64), CutoverError> {
     let (from, to) = (ways.back.source.cached(), ways.back.target.cached());
-    let parts = |metadata: &Metadata, name: &dyn Fn(&str, &ForkRecord) -> String| {
-        let topics = forks.iter().map(|(topic, fork)| (name(topic, fork), fork));
-        let there = topics.filter(|(topic, _)| metadata.topics.contains_key(topic));
-        let all: Vec<TopicPartition> = there
-            .flat_map(|(topic, fork)| {
-                (0..)
-                    .zip(&fork.partitions)
-                    .map(move |(number, _)| TopicPartition::new(topic.clone(), number))
-            })
-            .collect();
-        all
+    let of = |metadata: &Metadata, name: &str, fork: &ForkRecord| {
+        present(metadata, name, fork.partitions.len())
     };
-    let new_side = parts(&from, &|_, fork| fork.target_topic.clone());
-    let old_side = parts(&to, &|topic, _| topic.to_owned());
+    let new_side: Vec<TopicPartition> = forks
+        .values()
+        .flat_map(|fork| of(&from, &fork.target_topic, fork))
+        .collect();
+    let old_side: Vec<TopicPartition> = forks
+        .iter()
+        .flat_map(|(topic, fork)| of(&to, topic, fork))
+        .collect();
     let (new_ends, old_ends) = tokio::try_join!(
         ends(&ways.back.source, &new_side, OffsetSpec::Latest),
         ends(&ways.back.target, &old_side, OffsetSpec::Latest),

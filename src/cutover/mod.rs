@@ -11,20 +11,23 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
-mod context;
+mod capacity;
+pub(crate) mod context;
 mod error;
 mod facts;
 mod failback;
+mod group_facts;
 mod journal;
-mod lease;
+pub(crate) mod lease;
 mod loss;
 mod options;
 mod padding;
-mod pairs;
+pub(crate) mod pairs;
 mod preflight;
 mod progress;
 mod reign;
 mod report;
+mod reread;
 mod steps;
 
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub use options::{AcceptedLoss, FenceMode, Options};
 pub use padding::PaddingCost;
 pub use preflight::{Check, Weight, worst};
 pub use report::{Lost, Report, StepReport};
+pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
 use context::{Cutover, Scene, topics};
@@ -445,6 +449,7 @@ pub async fn abort_back(
     let record = ways
         .journal()?
         .filter(|record| record.state != CutoverState::Aborted)
+        .filter(|record| !ways.is_over(record))
         .ok_or_else(|| {
             CutoverError::failed(format!("flow {} has no failback to undo", flow.name))
         })?;
@@ -458,6 +463,17 @@ pub async fn abort_back(
             ways.ended.source.name()
         ))
         .with_hint("the way to the standby is `twinlog failover`"));
+    }
+    // Before anything is undone: a plan that is half undone can't be finished any more.
+    let may_follow = |step: &crate::state::StepRecord| {
+        step.step == Step::Resume.name() && step.state != StepState::Pending
+    };
+    if record.steps.iter().any(may_follow) {
+        return Err(CutoverError::refused(format!(
+            "the failback is nearly through: {} may follow again already",
+            ways.ended.target.name()
+        ))
+        .with_hint("finish it with `twinlog failback`; the way back is `twinlog failover` then"));
     }
     refuse_own_records(&ways.back, &record).await?;
     let options = Options {

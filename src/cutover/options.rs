@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+pub use crate::telemetry::failover::AcceptedLoss;
+
 use crate::state::{CutoverKind, TopicSet};
 
 /// How writers are kept from the source.
@@ -28,32 +30,6 @@ impl FenceMode {
         match self {
             Self::Acl => "acl",
             Self::Manual => "manual",
-        }
-    }
-}
-
-/// The loss that is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcceptedLoss {
-    /// So many records at most.
-    Records(u64),
-    /// Whatever it is, also where nobody can say.
-    Any,
-}
-
-impl AcceptedLoss {
-    /// From the command line: a number or `any`.
-    ///
-    /// # Errors
-    /// When it is neither.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        match text {
-            "any" => Ok(Self::Any),
-            number => number
-                .replace([',', '_'], "")
-                .parse()
-                .map(Self::Records)
-                .map_err(|_| format!("`{number}` is neither a number of records nor `any`")),
         }
     }
 }

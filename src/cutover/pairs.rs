@@ -7,7 +7,7 @@ use super::error::CutoverError;
 use crate::offsets::{OffsetMap, SourceOffset, Translation};
 use crate::state::keys::MapKeys;
 use crate::state::{ContinuedLog, StateStore, TopicRecord, maps};
-use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition};
 
 /// A topic that is cut over.
 #[derive(Clone, Debug)]
@@ -83,6 +83,17 @@ pub async fn ends(
         offsets.insert(partition, offset);
     }
     Ok(offsets)
+}
+
+/// The first `most` partitions of a topic, as far as the cluster has them: who asks for others is
+/// refused.
+pub fn present(metadata: &Metadata, topic: &str, most: usize) -> Vec<TopicPartition> {
+    let there = metadata.topics.get(topic);
+    let count = there.map_or(0, |topic| topic.partitions.len().min(most));
+    (0..)
+        .take(count)
+        .map(|number| TopicPartition::new(topic, number))
+        .collect()
 }
 
 /// The source's names of these partitions.

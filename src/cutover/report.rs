@@ -8,6 +8,7 @@ use super::journal::fact;
 use super::loss::Loss;
 use super::padding::PaddingCost;
 use super::reign::Carried;
+use super::reread::RereadAccount;
 use super::steps::GroupsResult;
 use super::steps::release::Released;
 use crate::state::{CutoverKind, CutoverRecord, CutoverState, StepState};
@@ -38,6 +39,9 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// The consumer groups; absent where they weren't moved by the plan.
     pub groups: Option<GroupsResult>,
+    /// What groups read again; absent in a planned failover, where they read nothing again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reread: Option<RereadAccount>,
     /// Invisible offsets that were written past the fork; absent in a planned failover.
     pub padding: Option<PaddingCost>,
     /// What an operator has to do or to know.
@@ -105,6 +109,7 @@ impl Report {
                 .collect(),
             for_the_operator: for_the_operator(record, groups.as_ref()),
             groups,
+            reread: fact(record, "reread"),
             padding: fact(record, "padding"),
             for_clients: for_clients(target),
         }
@@ -157,6 +162,13 @@ impl Report {
                 "  {topic}: up to {} record(s), {} bytes; {} of them were seen on the source",
                 loss.records, loss.bytes, loss.seen_records
             );
+        }
+        if let Some(reread) = &self.reread {
+            let mut lines = reread.in_words().into_iter();
+            let _ = writeln!(text, "read again: {}", lines.next().unwrap_or_default());
+            for line in lines {
+                let _ = writeln!(text, "  {line}");
+            }
         }
         let _ = writeln!(text, "took: {:.2} s", self.seconds);
         if self.state == CutoverState::Done {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::deleted;
 use super::error::Trouble;
 use super::shared::Flow;
+use super::standby;
 use super::topic_config::TopicConfigs;
 use super::topics::{self, Found, TopicContext};
 use crate::state::TopicRecord;
@@ -128,6 +129,7 @@ async fn look(
         let answer = flow.target.metadata(None).await;
         target = answer.map_err(|error| ("target_unreachable", error))?;
         *target_seen = Some(seen);
+        standby::note(flow, &target);
         changed = self::changed(flow, known, &source, &target);
     }
     report_missing(flow, known, first_look, &source, found)

@@ -67,6 +67,29 @@ pub async fn but_us(
     Ok(change.make.len() + change.remove.len())
 }
 
+/// Removes the fence around topics that aren't there any more: it would keep us from making them.
+///
+/// # Errors
+/// When ACLs can't be removed or forgotten.
+pub async fn lift_of_gone(
+    cluster: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    is_there: impl Fn(&str) -> bool,
+) -> Result<(), FenceError> {
+    store.refresh().await?;
+    let Some(record) = store.get::<FenceRecord>(&keys::fence(flow))? else {
+        return Ok(());
+    };
+    let (plan, mut gone) = (record.plan, record.acls);
+    gone.retain(|acl| !is_there(&acl.topic));
+    if !gone.is_empty() {
+        deny::delete(cluster, &gone).await?;
+        remember(store, flow, plan, &[], &gone).await?;
+    }
+    Ok(())
+}
+
 async fn remember(
     store: &StateStore,
     flow: &str,

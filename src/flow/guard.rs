@@ -12,7 +12,7 @@ use super::error::Trouble;
 use super::partition::Partition;
 use super::shared::Flow;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{SeenRecord, maps};
+use crate::state::{DrillRecord, SeenRecord, keys, maps};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often the log ends of the target are compared with what was written.
@@ -133,17 +133,29 @@ pub struct Stored {
 pub async fn keep_progress(flow: Arc<Flow>, cancel: CancellationToken) {
     let mut stored = Stored::default();
     let mut seen_at = Instant::now();
+    show_drill(&flow);
     while cancel
         .run_until_cancelled(tokio::time::sleep(STORE_EVERY))
         .await
         .is_some()
     {
+        show_drill(&flow);
         store_maps(&flow, &mut stored).await;
         if seen_at.elapsed() >= SEEN_EVERY {
             store_seen(&flow, &mut stored).await;
             seen_at = Instant::now();
         }
     }
+}
+
+/// Shows how the last rehearsal of a failover ended. Others write that; the claim's look has read it.
+fn show_drill(flow: &Flow) {
+    let record = flow
+        .store
+        .get::<DrillRecord>(&keys::drill(&flow.config.name));
+    // What a newer Twinlog wrote isn't shown.
+    let result = record.ok().flatten().map(|record| record.result);
+    flow.progress.set_drill(result);
 }
 
 /// Stores all that changed, when the flow ends in order.

@@ -10,6 +10,7 @@
 //! A partition is never repaired in place. Whatever goes wrong, it is closed and opened again
 //! from what the target's log says (`resume`); a crash of the process is the same case.
 
+mod abilities;
 mod budget;
 mod check;
 pub mod claim;
@@ -37,6 +38,7 @@ mod run;
 mod shared;
 mod sink;
 mod source;
+mod standby;
 mod supervisor;
 mod tail;
 mod throttle;
@@ -45,6 +47,7 @@ mod topics;
 mod translate;
 mod work;
 
+pub use abilities::{source_abilities, standby_abilities};
 pub use check::check;
 pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};

@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::Flow;
 use crate::state::{EndsRecord, ObservedRecord, keys};
-use crate::telemetry::progress::{FlowState, PartitionState, now_ms};
+use crate::telemetry::progress::{
+    FlowProgress, FlowState, PartitionProgress, PartitionState, now_ms,
+};
+use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often ends are looked at; written only where they changed.
 const EVERY: Duration = Duration::from_secs(2);
@@ -18,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const FIRST: Duration = Duration::from_secs(1);
 /// How often it is written that the source was seen, while nothing moves.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
+/// How often the ends of partitions are asked for that nobody fetches.
+const ASK_EVERY: Duration = Duration::from_secs(10);
 /// Of a rate that falls, this much stays from one look to the next: producers pause.
 const RATE_KEPT: f64 = 0.7;
 /// A rate below this is none.
@@ -32,12 +37,15 @@ struct Last {
     written: Option<EndsRecord>,
 }
 
-/// Writes the source's ends until cancelled.
+/// Writes the source's ends until cancelled, and asks for those that nobody fetches.
 pub async fn keep_ends(flow: Arc<Flow>, cancel: CancellationToken) {
+    tokio::join!(keep(&flow, &cancel), ask_for_others(&flow, &cancel));
+}
+
+async fn keep(flow: &Flow, cancel: &CancellationToken) {
     let mut topics: HashMap<Arc<str>, Last> = HashMap::new();
     let mut written_at: Option<Instant> = None;
-    // When the source was seen last, by the clock.
-    let mut seen_at_ms: Option<i64> = None;
+    let mut was_running = false;
     let mut pause = FIRST;
     while cancel
         .run_until_cancelled(tokio::time::sleep(pause))
@@ -45,21 +53,19 @@ pub async fn keep_ends(flow: Arc<Flow>, cancel: CancellationToken) {
         .is_some()
     {
         pause = EVERY;
-        let is_seen = flow.progress.state() == FlowState::Running;
+        let is_running = flow.progress.state() == FlowState::Running;
         // Once more when the source is gone: what the copy saw of it until its last moment.
-        let Some(at_ms) = (if is_seen {
-            Some(now_ms())
-        } else {
-            seen_at_ms.take()
-        }) else {
+        let is_last = was_running && !is_running;
+        was_running = is_running;
+        if !is_running && !is_last {
+            continue;
+        }
+        let Some(at_ms) = seen_ms(&flow.progress) else {
             continue;
         };
-        if is_seen {
-            seen_at_ms = Some(at_ms);
-        }
-        let changed = look(&flow, &mut topics);
+        let changed = look(flow, &mut topics, is_last);
         let is_due = written_at.is_none_or(|at| at.elapsed() >= SEEN_EVERY);
-        if changed.is_empty() && is_seen && !is_due {
+        if changed.is_empty() && !is_last && !is_due {
             continue;
         }
         let key = keys::observed(&flow.config.name);
@@ -74,7 +80,71 @@ pub async fn keep_ends(flow: Arc<Flow>, cancel: CancellationToken) {
     }
 }
 
-fn look(flow: &Flow, topics: &mut HashMap<Arc<str>, Last>) -> Vec<(String, EndsRecord)> {
+/// When all that is known of the source's ends was seen at least; `None` if it never was. Not the
+/// present: a source that hangs isn't seen. Stopped partitions don't count: nobody fails over with
+/// them.
+fn seen_ms(progress: &FlowProgress) -> Option<i64> {
+    let at_ms = progress.source_seen_ms.load(Ordering::Relaxed);
+    let at_ms = (at_ms >= 0).then_some(at_ms)?;
+    let ends = progress.partitions.iter().filter_map(|entry| {
+        let of_one = entry.value();
+        let is_known = of_one.source_high_watermark.load(Ordering::Relaxed) >= 0;
+        let is_stopped = matches!(of_one.state(), (PartitionState::Stopped { .. }, _));
+        let seen_ms = of_one.end_seen_ms(Some(at_ms));
+        seen_ms.filter(|_| is_known && !is_stopped)
+    });
+    Some(ends.fold(at_ms, i64::min))
+}
+
+/// Nobody fetches a partition that is stopped, or that has no room for what would come. Its log
+/// grows on the source all the same.
+async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
+    while cancel
+        .run_until_cancelled(tokio::time::sleep(ASK_EVERY))
+        .await
+        .is_some()
+    {
+        if flow.progress.state() != FlowState::Running {
+            continue;
+        }
+        let others: HashMap<TopicPartition, Arc<PartitionProgress>> = flow
+            .progress
+            .partitions
+            .iter()
+            .filter(|entry| !entry.value().is_fetched())
+            .map(|entry| {
+                let (topic, partition) = entry.key();
+                let at = TopicPartition::new(topic.to_string(), *partition);
+                (at, entry.value().clone())
+            })
+            .collect();
+        if others.is_empty() {
+            continue;
+        }
+        let names: Vec<TopicPartition> = others.keys().cloned().collect();
+        let asked_ms = now_ms();
+        let asked = wire::list_offsets(&flow.source, &names, OffsetSpec::Latest);
+        let Some(ends) = cancel.run_until_cancelled(asked).await else {
+            return;
+        };
+        // Without a fetch nothing else says that the source is there.
+        let is_all = others.len() == flow.progress.partitions.len();
+        if is_all && ends.values().any(Result::is_ok) {
+            flow.progress.note_source_seen(asked_ms);
+        }
+        for (at, end) in ends {
+            if let (Ok(end), Some(progress)) = (end, others.get(&at)) {
+                progress.note_source_end(end, asked_ms);
+            }
+        }
+    }
+}
+
+fn look(
+    flow: &Flow,
+    topics: &mut HashMap<Arc<str>, Last>,
+    is_last: bool,
+) -> Vec<(String, EndsRecord)> {
     let mut now: HashMap<Arc<str>, EndsRecord> = HashMap::new();
     let mut sizes: HashMap<Arc<str>, (u64, u64)> = HashMap::new();
     for entry in &flow.progress.partitions {
@@ -102,9 +172,19 @@ fn look(flow: &Flow, topics: &mut HashMap<Arc<str>, Last>) -> Vec<(String, EndsR
     let at = Instant::now();
     let mut changed = Vec::new();
     for (topic, mut record) in now {
-        let last = topics.entry(topic.clone()).or_default();
+        let key = keys::ends(&flow.config.name, &topic);
+        let last = topics.entry(topic.clone()).or_insert_with(|| Last {
+            written: flow.store.get(&key).ok().flatten(),
+            ..Last::default()
+        });
+        // What was written by the process before stands until this one has seen better.
+        if let Some(written) = &last.written {
+            keep_known(&mut record, written);
+        }
         last.rates = match last.at {
             None => record.per_second.iter().map(|rate| *rate as f64).collect(),
+            // The source died somewhen since the last look: nothing slowed down before.
+            Some(_) if is_last && last.rates.len() == record.ends.len() => last.rates.clone(),
             Some(then) => {
                 let seconds = (at - then).as_secs_f64();
                 rates(&last.ends, &last.rates, &record.ends, seconds)
@@ -115,15 +195,39 @@ fn look(flow: &Flow, topics: &mut HashMap<Arc<str>, Last>) -> Vec<(String, EndsR
         record.v = 1;
         record.at_ms = now_ms();
         record.per_second = last.rates.iter().map(|rate| rate.ceil() as u64).collect();
-        if let Some((bytes, records)) = sizes.get(&topic) {
-            record.record_bytes = bytes / records.max(&1);
+        publish(flow, &topic, &record.per_second);
+        if let Some((bytes, records)) = sizes.get(&topic)
+            && *records > 0
+        {
+            record.record_bytes = bytes / records;
         }
         if last.written.as_ref().is_none_or(|it| differs(it, &record)) {
             last.written = Some(record.clone());
-            changed.push((keys::ends(&flow.config.name, &topic), record));
+            changed.push((key, record));
         }
     }
     changed
+}
+
+/// Shows the rates to those who look at the running flow.
+fn publish(flow: &Flow, topic: &Arc<str>, per_second: &[u64]) {
+    for (number, rate) in (0..).zip(per_second) {
+        if let Some(progress) = flow.progress.partitions.get(&(topic.clone(), number)) {
+            progress.source_per_second.store(*rate, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Ends that aren't known yet, just after a start, don't cover those that were.
+fn keep_known(record: &mut EndsRecord, written: &EndsRecord) {
+    for (end, known) in record.ends.iter_mut().zip(&written.ends) {
+        if *end < 0 {
+            *end = *known;
+        }
+    }
+    if record.record_bytes == 0 {
+        record.record_bytes = written.record_bytes;
+    }
 }
 
 /// Records per second of each partition. A rate rises at once and falls slowly.
@@ -170,6 +274,45 @@ mod tests {
         assert!(looks > 3, "a pause of a producer isn't its end");
         assert_eq!(rates(&[-1], &[0.0], &[300], 2.0), [0.0], "unknown");
         assert_eq!(rates(&[9], &[0.0], &[3], 2.0), [0.0], "cut");
+    }
+
+    #[test]
+    fn what_is_stored_is_as_old_as_the_oldest_end() {
+        let flow = FlowProgress::new("dr", "primary", "standby");
+        assert_eq!(seen_ms(&flow), None, "it never was");
+        flow.note_source_seen(9_000);
+        let topic: Arc<str> = "orders".into();
+        for number in 0..4 {
+            let partition = flow.partition(&topic, number);
+            partition.set_state(PartitionState::Copying);
+            partition.note_source_end(5, 1_000);
+            partition.set_fetched(true, 1_000);
+        }
+        assert_eq!(seen_ms(&flow), Some(9_000), "every answer tells all ends");
+        flow.partition(&topic, 1).set_fetched(false, 7_000);
+        assert_eq!(seen_ms(&flow), Some(7_000), "it has no room");
+        flow.partition(&topic, 2).set_fetched(false, 3_000);
+        flow.partition(&topic, 2)
+            .set_state(PartitionState::Stopped {
+                reason: "gap",
+                detail: String::new(),
+            });
+        assert_eq!(seen_ms(&flow), Some(7_000), "a stopped one doesn't count");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_covers_nothing_that_was() {
+        let written = EndsRecord {
+            ends: vec![7, 8],
+            record_bytes: 10,
+            ..EndsRecord::default()
+        };
+        let mut record = EndsRecord {
+            ends: vec![-1, 9, -1],
+            ..EndsRecord::default()
+        };
+        keep_known(&mut record, &written);
+        assert_eq!((record.ends, record.record_bytes), (vec![7, 9, -1], 10));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy_back::CopyBack;
 use super::restrain::Restrain;
-use crate::config::{FlowConfig, Selector};
+use crate::config::{DRILL_PREFIX, FlowConfig, Selector};
 use crate::state::{RoleRecord, StateStore, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::Cluster;
@@ -48,6 +48,12 @@ pub async fn stand_by(
     if config.is_back() {
         // Its source is the standby of the flow that the config names: nobody is kept from it here.
         back_is_over(&config.name, store, progress, cancel).await;
+        return;
+    }
+    if config.name.starts_with(DRILL_PREFIX) {
+        // A rehearsal leaves the source as it is, and is over soon.
+        progress.set_state(stopped("the rehearsed cut-over is done".to_owned()));
+        cancel.cancelled().await;
         return;
     }
     let mut restrain = Restrain::new(&config.name, source, back.own_principal());

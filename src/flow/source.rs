@@ -25,7 +25,7 @@ use super::intake::{self, Answer};
 use super::partition::Partition;
 use super::position::Position;
 use super::throttle::Throttle;
-use crate::telemetry::progress::now_ms;
+use crate::telemetry::progress::{FlowProgress, now_ms};
 use crate::wire::{Cluster, Pending, Role, WireError};
 
 /// Fetches by topic id from here on (KIP-516, Kafka 3.1): a recreated topic can't be mistaken.
@@ -81,6 +81,8 @@ pub struct Session {
     pub throttle: Arc<Throttle>,
     /// Where partitions go that another broker serves better.
     pub handovers: mpsc::UnboundedSender<Handover>,
+    /// Where it is noted when the source answered.
+    pub progress: Arc<FlowProgress>,
     /// Ends the session.
     pub cancel: CancellationToken,
 }
@@ -189,6 +191,7 @@ impl Session {
             };
             match answer {
                 Ok(response) => {
+                    self.progress.note_source_seen(now_ms());
                     pace.starved = sent.at.elapsed() >= SLOW_ANSWER
                         && self.budget.held() < self.budget.window() / 8;
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
@@ -252,6 +255,7 @@ impl Session {
                 out_of_room += 1;
                 if slot.in_session.take().is_some() {
                     state.forgotten.push((*topic_id, *index));
+                    slot.partition.progress.set_fetched(false, now_ms());
                 }
                 continue;
             }
@@ -262,6 +266,7 @@ impl Session {
                 offset == slot.fetch_offset && held_bytes <= bytes
             });
             if full || !known {
+                slot.partition.progress.set_fetched(true, now_ms());
                 slot.in_session = Some((slot.fetch_offset, bytes));
                 let partition = FetchPartition::default()
                     .with_partition(*index)

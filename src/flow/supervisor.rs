@@ -492,6 +492,7 @@ impl Supervisor {
             sessions: self.session_count.clone(),
             throttle: self.flow.throttle.clone(),
             handovers: self.handovers.clone(),
+            progress: self.flow.progress.clone(),
             cancel: self.cancel.clone(),
         };
         self.tracker.spawn(session.run(receiver));

@@ -11,7 +11,7 @@ use super::intake::IntakeRules;
 use super::position::Producers;
 use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_topic};
+use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_flow};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, TopicRecord, keys, maps};
@@ -93,7 +93,7 @@ pub fn selected<'a>(
                 && !is_ours(name)
                 && topic.error.is_none()
                 && !topic.partitions.is_empty()
-                && !is_internal_topic(name)
+                && !is_internal_to_flow(&flow.name, name)
                 && flow.topics.matches(name)
         })
         .collect()

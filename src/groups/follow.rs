@@ -377,6 +377,11 @@ impl Follower {
             }
             Verdict::Blocked(blocked) => {
                 row.set_blocked(Some(blocked.clone()), now);
+                // How far ahead the group is says what it would read again. A group without a record
+                // was never touched, and must not look as if it was.
+                if table.groups.get(name).is_some_and(|group| group.is_stored) {
+                    self.unstored.insert(name.clone());
+                }
                 drop(table);
                 self.wait_for(&blocked, name, key, source.offset);
                 None

@@ -85,16 +85,26 @@ pub fn target_topics(
 /// A group's record as it is now.
 pub fn record(group: &Group, seen_until_ms: i64) -> GroupPositions {
     let mut topics: BTreeMap<String, Vec<(i32, i64, i64)>> = BTreeMap::new();
+    let mut ahead: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
     for ((topic, partition), row) in &group.rows {
         if let Some(target) = row.applied {
             let positions = topics.entry(topic.to_string()).or_default();
             positions.push((*partition, row.applied_source, target));
+        }
+        // What can't be committed on the target (yet) tells what would be read again there.
+        let source = row.source.as_ref().map(|source| source.offset);
+        if let Some(source) = source
+            && row.applied.is_none_or(|_| row.applied_source < source)
+        {
+            let positions = ahead.entry(topic.to_string()).or_default();
+            positions.push((*partition, source));
         }
     }
     GroupPositions {
         v: 1,
         seen_until_ms,
         topics,
+        ahead,
     }
 }
 

@@ -144,7 +144,8 @@ impl View {
     fn reread(&self, key: &Key, row: &Row, on_target: i64) -> Option<i64> {
         let source = row.source.as_ref()?;
         if row.blocked.is_none() && row.applied == Some(on_target) {
-            return Some(0);
+            // The newest commit may just be on its way.
+            return Some((source.offset - row.applied_source).max(0));
         }
         let back = self
             .positions

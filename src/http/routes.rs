@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 
 use super::access::{self, Access};
 use super::{changes, page};
+use crate::telemetry::failover::{READINESS_VERSION, ReadinessReport};
 use crate::telemetry::groups::{GROUPS_VERSION, GroupExplained, GroupReporter, GroupsReport};
 use crate::telemetry::metadata::{METADATA_VERSION, MetadataReport};
 use crate::telemetry::metrics;
@@ -29,6 +30,9 @@ pub const GROUPS_PATH: &str = "/api/v1/groups";
 /// The path of everything that differs between the clusters' configs, ACLs, quotas and users.
 pub const METADATA_PATH: &str = "/api/v1/metadata";
 
+/// The path of what a failover would meet now, with every topic and group that is concerned.
+pub const READINESS_PATH: &str = "/api/v1/readiness";
+
 /// All routes over one registry, behind the tokens.
 pub(super) fn router(registry: Arc<Registry>, access: Access) -> Router {
     Router::new()
@@ -39,6 +43,7 @@ pub(super) fn router(registry: Arc<Registry>, access: Access) -> Router {
         .route(STATUS_PATH, get(status))
         .route(GROUPS_PATH, get(groups))
         .route(METADATA_PATH, get(metadata))
+        .route(READINESS_PATH, get(readiness))
         .route("/api/v1/groups/{*group}", get(explain_group))
         .route(changes::LOOK_ROUTE, post(changes::look))
         .fallback(async |uri: Uri| {
@@ -46,7 +51,7 @@ pub(super) fn router(registry: Arc<Registry>, access: Access) -> Router {
                 StatusCode::NOT_FOUND,
                 format!(
                     "nothing at {}; there are /, /metrics, /healthz, /readyz, {STATUS_PATH}, \
-                     {GROUPS_PATH} and {METADATA_PATH}\n",
+                     {GROUPS_PATH}, {METADATA_PATH} and {READINESS_PATH}\n",
                     uri.path()
                 ),
             )
@@ -84,6 +89,17 @@ async fn status(State(registry): State<Arc<Registry>>, uri: Uri) -> Response {
         report.keep_troubled_partitions();
     }
     Json(report).into_response()
+}
+
+async fn readiness(State(registry): State<Arc<Registry>>) -> Response {
+    let report = report(&registry);
+    let flows = report.flows.into_iter();
+    Json(ReadinessReport {
+        version: READINESS_VERSION,
+        now_ms: report.now_ms,
+        flows: flows.filter_map(|flow| flow.failover).collect(),
+    })
+    .into_response()
 }
 
 async fn groups(State(registry): State<Arc<Registry>>) -> Response {

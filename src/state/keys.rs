@@ -208,3 +208,18 @@ pub fn quotas(flow: &str) -> String {
 pub fn verify(flow: &str) -> String {
     format!("verify/{flow}")
 }
+
+/// A [`DrillRecord`](super::DrillRecord).
+pub fn drill(flow: &str) -> String {
+    format!("drill/{flow}")
+}
+
+/// An [`OpenDrill`](super::OpenDrill).
+pub fn open_drill(flow: &str, id: &str) -> String {
+    format!("{}{id}", open_drills(flow))
+}
+
+/// What the keys of a flow's open drills begin with.
+pub fn open_drills(flow: &str) -> String {
+    format!("drill-open/{flow}/")
+}

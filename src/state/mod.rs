@@ -7,6 +7,7 @@
 //! other flows' segments; records of other processes are picked up by [`StateStore::refresh`].
 
 mod cutover;
+mod drill;
 pub mod keys;
 pub mod maps;
 mod orphans;
@@ -18,6 +19,7 @@ pub use cutover::{
     LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, RoleRecord, StepRecord,
     StepState, TopicSet,
 };
+pub use drill::{DrillRecord, OpenDrill};
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions,

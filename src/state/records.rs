@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::TopicPartition;
+
 /// `flow/<flow>`: written once, when the flow first runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRecord {
@@ -144,6 +146,42 @@ pub struct GroupPositions {
     pub seen_until_ms: i64,
     /// By source topic: partition, position on the source, position on the target.
     pub topics: std::collections::BTreeMap<String, Vec<(i32, i64, i64)>>,
+    /// By source topic: partition and position on the source, where that is ahead of what was
+    /// committed on the target, such as beyond the copy's end.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub ahead: std::collections::BTreeMap<String, Vec<(i32, i64)>>,
+}
+
+impl GroupPositions {
+    /// The position on the source and on the target that were committed last.
+    pub fn pair(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
+        let positions = self.topics.get(topic)?.iter();
+        let mut found = positions.filter(|(number, _, _)| *number == partition);
+        found.next().map(|(_, source, target)| (*source, *target))
+    }
+
+    /// What was committed on the target last.
+    pub fn on_target(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.pair(topic, partition).map(|(_, target)| target)
+    }
+
+    /// The group's last known positions on the source.
+    pub fn known_on_source(&self) -> std::collections::BTreeMap<TopicPartition, i64> {
+        let mut known = std::collections::BTreeMap::new();
+        for (topic, positions) in &self.topics {
+            for (partition, source, _) in positions {
+                known.insert(TopicPartition::new(topic, *partition), *source);
+            }
+        }
+        for (topic, positions) in &self.ahead {
+            for (partition, source) in positions {
+                let position = known.entry(TopicPartition::new(topic, *partition));
+                let position = position.or_insert(*source);
+                *position = (*position).max(*source);
+            }
+        }
+        known
+    }
 }
 
 /// `share/<flow>/<group>`: where a share group was set to begin on the target. It tells our own

@@ -60,21 +60,20 @@ pub struct GroupTotals {
 
 impl GroupTotals {
     /// The sums over a flow's groups.
-    pub fn new(reporter: &dyn GroupReporter) -> Self {
-        let report = reporter.report();
-        let (buckets, delay_sum_ms) = reporter.delays().cumulative();
+    pub fn new(report: &FlowGroups, delays: &DelayHistogram) -> Self {
+        let (buckets, delay_sum_ms) = delays.cumulative();
         let mut totals = Self {
-            source: report.source,
-            target: report.target,
+            source: report.source.clone(),
+            target: report.target.clone(),
             commits: report.commits,
             delay_buckets: buckets.to_vec(),
             delay_sum_ms,
             ..Self::default()
         };
-        for group in report.groups {
-            *totals.groups.entry(group.state).or_insert(0) += 1;
-            for (reason, positions) in group.waiting {
-                *totals.waiting.entry(reason).or_insert(0) += positions;
+        for group in &report.groups {
+            *totals.groups.entry(group.state.clone()).or_insert(0) += 1;
+            for (reason, positions) in &group.waiting {
+                *totals.waiting.entry(reason.clone()).or_insert(0) += positions;
             }
             totals.reread_records = totals.reread_records.saturating_add(group.reread_records);
         }

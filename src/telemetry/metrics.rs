@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
+use super::drill::DrillResult;
+use super::failover::{Readiness, Verdict, Weight};
 use super::groups::{DELAY_BOUNDS_MS, GroupTotals};
 use super::metadata::{DriftKind, MetadataSummary};
 use super::names::{self, Kind, Metric};
@@ -123,6 +125,47 @@ fn record_flow(flow: &FlowStatus, now_ms: i64) {
     if let Some(verify) = &flow.verify {
         record_verify(name, verify, now_ms);
     }
+    if let Some(drill) = &flow.drill {
+        record_drill(name, drill, now_ms);
+    }
+    if let Some(readiness) = &flow.failover {
+        record_failover(name, readiness);
+    }
+}
+
+fn record_failover(flow: &str, readiness: &Readiness) {
+    let is_ready = readiness.can_fail_over == Verdict::Yes;
+    set(&n::FAILOVER_READY, &[flow], flag(is_ready));
+    for side in ["source", "promoting", "target", "mixed"] {
+        set(&n::PRIMARY, &[flow, side], flag(readiness.primary == side));
+    }
+    for weight in Weight::ALL {
+        let checks = readiness.checks.iter();
+        let count = checks.filter(|check| check.weight == weight).count();
+        set(&n::FAILOVER_CHECKS, &[flow, weight.word()], count as f64);
+    }
+    let failback = readiness.failback.as_ref();
+    if let Some(offsets) = failback.and_then(|failback| failback.orphan_offsets) {
+        set(&n::ORPHAN_OFFSETS, &[flow], offsets as f64);
+    }
+    if !readiness.knows_the_copy() {
+        return;
+    }
+    let loss = &readiness.loss;
+    set(&n::FAILOVER_LOSS_RECORDS, &[flow], loss.records as f64);
+    set(&n::FAILOVER_LOSS_BYTES, &[flow], loss.bytes as f64);
+    let seconds = loss.oldest_seconds.unwrap_or(0) as f64;
+    set(&n::FAILOVER_LOSS_SECONDS, &[flow], seconds);
+    let unknown = loss.unknown_partitions as f64;
+    set(&n::FAILOVER_LOSS_UNKNOWN, &[flow], unknown);
+    let reread = &readiness.reread;
+    set(&n::FAILOVER_REREAD_MAX, &[flow], reread.records_max as f64);
+    let unplaced = reread.unplaced_positions as f64;
+    set(&n::FAILOVER_UNPLACED, &[flow], unplaced);
+    if let Some(seen_ms) = readiness.source_seen_ms {
+        let age_ms = (readiness.computed_at_ms - seen_ms).max(0);
+        set(&n::FAILOVER_SOURCE_AGE, &[flow], age_ms as f64 / 1_000.0);
+    }
 }
 
 fn record_verify(flow: &str, verify: &VerifySummary, now_ms: i64) {
@@ -142,6 +185,18 @@ fn record_verify(flow: &str, verify: &VerifySummary, now_ms: i64) {
     }
     if let Some(round) = round {
         count(&n::VERIFY_BYTES, &[flow], round.bytes);
+    }
+}
+
+fn record_drill(flow: &str, drill: &DrillResult, now_ms: i64) {
+    let age_ms = (now_ms - drill.ended_ms).max(0);
+    set(&n::DRILL_AGE, &[flow], age_ms as f64 / 1_000.0);
+    set(&n::DRILL_PASSED, &[flow], flag(drill.verdict != "failed"));
+    if let Some(seconds) = drill.rto_seconds {
+        set(&n::DRILL_RTO, &[flow], seconds);
+    }
+    if let Some(seconds) = drill.rpo_seconds {
+        set(&n::DRILL_RPO, &[flow], seconds);
     }
 }
 

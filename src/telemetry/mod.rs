@@ -2,9 +2,11 @@
 //!
 //! The data path writes the [`progress::Registry`]; everything else here only reads it:
 //! [`status`] turns it into the report that the API, the page and `twinlog status` show,
-//! [`readiness`] judges that report, [`metrics`] renders it for Prometheus. One report
+//! [`readiness`] judges that report, [`failover`] says what a failover would meet, [`metrics`] renders it for Prometheus. One report
 //! feeds all of them, so they cannot disagree.
 
+pub mod drill;
+pub mod failover;
 pub mod finding;
 pub mod groups;
 pub mod logging;

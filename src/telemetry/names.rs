@@ -127,6 +127,38 @@ metrics! {
     VERIFY_BYTES = Counter "twinlog_verify_bytes_total" ["flow"]
         "Bytes of keys, values and headers read to compare in the background, both sides together.";
 
+    DRILL_AGE = Gauge "twinlog_drill_age_seconds" ["flow"]
+        "Time since the last rehearsal of a failover (twinlog drill) ended; absent before the first one.";
+    DRILL_PASSED = Gauge "twinlog_drill_passed" ["flow"]
+        "1 when the last rehearsal passed, with or without remarks, 0 when it failed.";
+    DRILL_RTO = Gauge "twinlog_drill_rto_seconds" ["flow"]
+        "The longest recovery time that the last rehearsal measured; absent where it measured none.";
+    DRILL_RPO = Gauge "twinlog_drill_rpo_seconds" ["flow"]
+        "The largest loss that the last rehearsal measured; absent where it measured none.";
+
+    FAILOVER_READY = Gauge "twinlog_failover_ready" ["flow"]
+        "1 when a failover now would lose nothing, as far as known; 0 when it would lose records, when something stands in the way, and after a failover.";
+    FAILOVER_LOSS_RECORDS = Gauge "twinlog_failover_loss_records" ["flow"]
+        "Records that would be missing if the source were lost now, at most, by its log ends and rates.";
+    FAILOVER_LOSS_BYTES = Gauge "twinlog_failover_loss_bytes" ["flow"]
+        "The same in bytes, estimated from the mean record size.";
+    FAILOVER_LOSS_SECONDS = Gauge "twinlog_failover_loss_seconds" ["flow"]
+        "How long ago the oldest of them may have been written; 0 when none is missing.";
+    FAILOVER_LOSS_UNKNOWN = Gauge "twinlog_failover_loss_unknown_partitions" ["flow"]
+        "Partitions of which nobody can say what would be missing.";
+    FAILOVER_REREAD_MAX = Gauge "twinlog_failover_reread_records_max" ["flow"]
+        "Records that the group with the most of them would read again if the failover happened now, at most; the sum over all groups is twinlog_group_reread_records.";
+    FAILOVER_UNPLACED = Gauge "twinlog_failover_unplaced_positions" ["flow"]
+        "Positions of groups that the target does not have at all: there auto.offset.reset decides.";
+    FAILOVER_CHECKS = Gauge "twinlog_failover_checks" ["flow", "weight"]
+        "What was looked at for a failover, by weight (ok, warning, blocker, loses_data).";
+    FAILOVER_SOURCE_AGE = Gauge "twinlog_failover_source_age_seconds" ["flow"]
+        "Time since the source last told where its logs end, from which readiness is computed; absent before it did.";
+    PRIMARY = Gauge "twinlog_primary" ["flow", "side"]
+        "1 for who is the primary: source, promoting (neither, for a moment), target, or mixed where only some topics were failed over.";
+    ORPHAN_OFFSETS = Gauge "twinlog_orphan_offsets" ["flow"]
+        "Offsets on the old primary that were never copied; absent before a failover and until they were measured.";
+
     PARTITION_LAG_RECORDS = Gauge "twinlog_partition_lag_records" ["flow", "topic", "partition"]
         "Source offsets not yet on the target; absent while unknown.";
     PARTITION_LAG_BYTES = Gauge "twinlog_partition_lag_bytes" ["flow", "topic", "partition"]

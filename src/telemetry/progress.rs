@@ -11,6 +11,8 @@ use dashmap::DashMap;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::drill::DrillResult;
+use super::failover::StandbyHealth;
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
@@ -75,6 +77,10 @@ pub struct FlowProgress {
     pub in_flight_limit_bytes: AtomicU64,
     /// Whether topic discovery has succeeded at least once.
     pub discovered: AtomicBool,
+    /// When the source last told where its logs end, milliseconds since the epoch; -1 if it never did.
+    pub source_seen_ms: AtomicI64,
+    /// The standby's partitions, as its metadata has them.
+    standby: Mutex<Option<StandbyHealth>>,
     /// Errors by policy kind, for the metric: kind -> count.
     pub errors: DashMap<&'static str, u64>,
     /// What removed partitions had counted, so that the flow's counters never fall.
@@ -87,6 +93,7 @@ pub struct FlowProgress {
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
     verify: Mutex<Option<Arc<VerifySummary>>>,
+    drill: Mutex<Option<DrillResult>>,
     /// Which side is the primary, where it isn't the source.
     role: Mutex<Option<RoleStatus>>,
     /// The registry that this is in, if it is in one.
@@ -157,6 +164,7 @@ pub enum PartitionState {
 pub struct PartitionProgress {
     state: Mutex<StateCell>,
     meter: Mutex<RateMeter>,
+    open_transaction: Mutex<Option<OpenTransaction>>,
     /// When this entry was made, milliseconds since the epoch.
     created_at_ms: i64,
     /// The source's log start offset.
@@ -165,6 +173,12 @@ pub struct PartitionProgress {
     pub source_stable_end: AtomicI64,
     /// The source's high watermark.
     pub source_high_watermark: AtomicI64,
+    /// When the source last told the partition's end, ms since the epoch, where nothing is fetched.
+    pub source_end_seen_ms: AtomicI64,
+    /// Whether it is fetched, so that the source tells its end with every answer.
+    is_fetched: AtomicBool,
+    /// By how many records a second the source grew when it was seen last, a short pause included.
+    pub source_per_second: AtomicU64,
     /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
     pub source_broker: AtomicI64,
     /// The next source offset to be acknowledged on the target.
@@ -195,6 +209,13 @@ pub struct PartitionProgress {
     pub holes_filled: AtomicU64,
     /// Source offsets that retention took before they were copied (`on_gap: record`).
     pub gap_offsets: AtomicU64,
+}
+
+/// The first open transaction of a partition: the stable end stands still before the log's end.
+#[derive(Clone, Copy, Debug)]
+struct OpenTransaction {
+    stable_end: i64,
+    since_ms: i64,
 }
 
 /// A partition's state with its times.
@@ -231,12 +252,15 @@ impl FlowProgress {
             in_flight_bytes: AtomicU64::new(0),
             in_flight_limit_bytes: AtomicU64::new(0),
             discovered: AtomicBool::new(false),
+            source_seen_ms: AtomicI64::new(-1),
+            standby: Mutex::new(None),
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
             look_now: Notify::new(),
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
             verify: Mutex::new(None),
+            drill: Mutex::new(None),
             role: Mutex::new(None),
             beside: Weak::new(),
         }
@@ -287,6 +311,16 @@ impl FlowProgress {
         *lock(&self.verify) = summary;
     }
 
+    /// How the last rehearsal of a failover ended; `None` where there was none.
+    pub fn drill(&self) -> Option<DrillResult> {
+        lock(&self.drill).clone()
+    }
+
+    /// Publishes how the last rehearsal ended.
+    pub fn set_drill(&self, result: Option<DrillResult>) {
+        *lock(&self.drill) = result;
+    }
+
     /// Which side is the primary; `None` while it is the source, of all topics.
     pub fn role(&self) -> Option<RoleStatus> {
         lock(&self.role).clone()
@@ -295,6 +329,21 @@ impl FlowProgress {
     /// Sets which side is the primary.
     pub fn set_role(&self, role: Option<RoleStatus>) {
         *lock(&self.role) = role;
+    }
+
+    /// The standby's partitions, as its metadata had them last.
+    pub fn standby(&self) -> Option<StandbyHealth> {
+        *lock(&self.standby)
+    }
+
+    /// Publishes how the standby's partitions are.
+    pub fn set_standby(&self, health: StandbyHealth) {
+        *lock(&self.standby) = Some(health);
+    }
+
+    /// The source told at this time, milliseconds since the epoch, where its logs end.
+    pub fn note_source_seen(&self, at_ms: i64) {
+        self.source_seen_ms.fetch_max(at_ms, Ordering::Relaxed);
     }
 
     /// When this entry was made, milliseconds since the epoch.
@@ -354,10 +403,14 @@ impl Default for PartitionProgress {
                 unhealthy_since_ms: Some(now),
             }),
             meter: Mutex::new(RateMeter::default()),
+            open_transaction: Mutex::new(None),
             created_at_ms: now,
             source_log_start: unknown(),
             source_stable_end: unknown(),
             source_high_watermark: unknown(),
+            source_end_seen_ms: unknown(),
+            is_fetched: AtomicBool::new(false),
+            source_per_second: AtomicU64::new(0),
             source_broker: unknown(),
             source_position: unknown(),
             target_position: unknown(),
@@ -423,6 +476,7 @@ impl PartitionProgress {
         if flow_is_running && self.is_caught_up() {
             self.caught_up_at_ms.fetch_max(now_ms, Ordering::Relaxed);
         }
+        self.observe_transaction(now_ms);
         lock(&self.meter).sample(
             now_ms,
             self.records.load(Ordering::Relaxed),
@@ -430,6 +484,56 @@ impl PartitionProgress {
             self.source_position.load(Ordering::Relaxed),
             self.source_stable_end.load(Ordering::Relaxed),
         );
+    }
+
+    /// Whether the source tells the partition's end with every answer to a fetch.
+    pub fn is_fetched(&self) -> bool {
+        self.is_fetched.load(Ordering::Relaxed)
+            && lock(&self.state).state == PartitionState::Copying
+    }
+
+    /// When the source last told its end, given when it last told any; `None` while it is fetched, and
+    /// if it never did. A partition that was closed has been fetched until then, unless the source was
+    /// silent before.
+    pub fn end_seen_ms(&self, source_seen_ms: Option<i64>) -> Option<i64> {
+        if self.is_fetched() {
+            return None;
+        }
+        let own = Some(self.source_end_seen_ms.load(Ordering::Relaxed)).filter(|at| *at >= 0);
+        own.max(self.unhealthy_since_ms().min(source_seen_ms))
+    }
+
+    /// It is fetched from now on, or not for now: there is no room for what it would bring.
+    pub fn set_fetched(&self, is_fetched: bool, now_ms: i64) {
+        if self.is_fetched.swap(is_fetched, Ordering::Relaxed) && !is_fetched {
+            self.source_end_seen_ms.fetch_max(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// The source was asked where the partition ends, at this time, milliseconds since the epoch.
+    pub fn note_source_end(&self, end: i64, at_ms: i64) {
+        self.source_high_watermark.fetch_max(end, Ordering::Relaxed);
+        self.source_end_seen_ms.fetch_max(at_ms, Ordering::Relaxed);
+    }
+
+    fn observe_transaction(&self, now_ms: i64) {
+        let stable_end = self.source_stable_end.load(Ordering::Relaxed);
+        let is_open = self.source_high_watermark.load(Ordering::Relaxed) > stable_end;
+        let mut open = lock(&self.open_transaction);
+        *open = match *open {
+            _ if !is_open || stable_end < 0 => None,
+            Some(open) if open.stable_end == stable_end => Some(open),
+            _ => Some(OpenTransaction {
+                stable_end,
+                since_ms: now_ms,
+            }),
+        };
+    }
+
+    /// Since when one and the same transaction has been open on the source, milliseconds since the
+    /// epoch; `None` if none is, as far as known.
+    pub fn transaction_since_ms(&self) -> Option<i64> {
+        lock(&self.open_transaction).map(|open| open.since_ms)
     }
 
     /// The rates as last sampled by `observe`.

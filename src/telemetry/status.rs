@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::drill::DrillResult;
+use super::failover::{self, Readiness, StandbyHealth};
 use super::groups::GroupTotals;
 use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
@@ -55,6 +57,13 @@ pub struct FlowStatus {
     pub detail: Option<String>,
     /// Whether topic discovery has succeeded at least once.
     pub discovered: bool,
+    /// When the source last told where its logs end, milliseconds since the epoch; absent if it never
+    /// did.
+    #[serde(default)]
+    pub source_seen_ms: Option<i64>,
+    /// The standby's partitions, as its metadata has them; absent before it was looked at.
+    #[serde(default)]
+    pub standby: Option<StandbyHealth>,
     /// Bytes fetched and not yet acknowledged by the target.
     pub in_flight_bytes: u64,
     /// The configured bound of `in_flight_bytes`.
@@ -74,9 +83,15 @@ pub struct FlowStatus {
     /// Comparisons of the target with the source; absent where there were none.
     #[serde(default)]
     pub verify: Option<VerifySummary>,
+    /// The last rehearsal of a failover; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillResult>,
     /// Which side is the primary; absent while it is the source, of all topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleStatus>,
+    /// Whether a failover could be done now, what it would lose, and what stands in the way.
+    #[serde(default)]
+    pub failover: Option<Readiness>,
     /// The topics by name.
     pub topics: Vec<TopicStatus>,
 }
@@ -153,6 +168,16 @@ pub struct PartitionStatus {
     pub source_stable_end: Option<i64>,
     /// The source's high watermark.
     pub source_high_watermark: Option<i64>,
+    /// When the source last told its end, milliseconds since the epoch; absent while it is fetched, when
+    /// every answer tells it (see [`FlowStatus::source_seen_ms`]), and if it never did.
+    #[serde(default)]
+    pub source_end_seen_ms: Option<i64>,
+    /// By how many records a second the source grew when it was seen last; falls slowly.
+    #[serde(default)]
+    pub source_per_second: u64,
+    /// How long one and the same transaction has been open on the source; 0 while none is.
+    #[serde(default)]
+    pub transaction_open_seconds: f64,
     /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
     #[serde(default)]
     pub source_broker: Option<i64>,
@@ -218,6 +243,9 @@ impl StatusReport {
     /// This keeps the answer small on clusters with thousands of partitions.
     pub fn keep_troubled_partitions(&mut self) {
         for flow in &mut self.flows {
+            if let Some(readiness) = &mut flow.failover {
+                readiness.keep_worst();
+            }
             for topic in &mut flow.topics {
                 topic.partitions.retain(PartitionStatus::is_troubled);
             }
@@ -229,6 +257,7 @@ impl FlowStatus {
     fn build(flow: &FlowProgress, now_ms: i64) -> Self {
         let flow_state = flow.state();
         let running = flow_state == FlowState::Running;
+        let source_seen_ms = known(&flow.source_seen_ms);
         let mut topics: BTreeMap<String, TopicStatus> = BTreeMap::new();
         for note in &flow.topics {
             let topic = topics
@@ -242,7 +271,8 @@ impl FlowStatus {
         let mut totals = Totals::default();
         for entry in &flow.partitions {
             let (topic_name, number) = entry.key();
-            let partition = PartitionStatus::build(*number, entry.value(), running, now_ms);
+            let of_flow = (running, source_seen_ms);
+            let partition = PartitionStatus::build(*number, entry.value(), of_flow, now_ms);
             first_copy.add(entry.value(), &partition);
             totals.add(&partition);
             let topic = topics
@@ -263,7 +293,9 @@ impl FlowStatus {
             topic.partitions.sort_by_key(|p| p.partition);
         }
         let (state, reason, detail) = flow_words(flow_state);
-        Self {
+        let reporter = flow.groups();
+        let groups = reporter.as_ref().map(|reporter| reporter.report());
+        let mut status = Self {
             name: flow.name.clone(),
             source: flow.source.clone(),
             target: flow.target.clone(),
@@ -271,6 +303,8 @@ impl FlowStatus {
             reason,
             detail,
             discovered,
+            source_seen_ms,
+            standby: flow.standby(),
             in_flight_bytes: flow.in_flight_bytes.load(Ordering::Relaxed),
             in_flight_limit_bytes: flow.in_flight_limit_bytes.load(Ordering::Relaxed),
             errors: flow
@@ -280,12 +314,18 @@ impl FlowStatus {
                 .collect(),
             totals,
             first_copy: first_copy.finish(),
-            groups: flow.groups().map(|reporter| GroupTotals::new(&*reporter)),
+            groups: reporter
+                .zip(groups.as_ref())
+                .map(|(reporter, groups)| GroupTotals::new(groups, reporter.delays())),
             metadata: flow.metadata().map(|report| MetadataSummary::new(&report)),
             verify: flow.verify().map(|summary| (*summary).clone()),
+            drill: flow.drill(),
             role: flow.role(),
+            failover: None,
             topics,
-        }
+        };
+        status.failover = Some(failover::now(&status, groups.as_ref(), now_ms));
+        status
     }
 }
 
@@ -303,7 +343,12 @@ impl TopicStatus {
 }
 
 impl PartitionStatus {
-    fn build(number: i32, progress: &PartitionProgress, running: bool, now_ms: i64) -> Self {
+    fn build(
+        number: i32,
+        progress: &PartitionProgress,
+        (running, source_seen_ms): (bool, Option<i64>),
+        now_ms: i64,
+    ) -> Self {
         let (state, since_ms) = progress.state();
         let copying = state == PartitionState::Copying;
         let (state, reason, detail) = partition_words(state);
@@ -341,6 +386,12 @@ impl PartitionStatus {
             source_log_start: known(&progress.source_log_start),
             source_stable_end: known(&progress.source_stable_end),
             source_high_watermark: known(&progress.source_high_watermark),
+            source_end_seen_ms: progress.end_seen_ms(source_seen_ms),
+            source_per_second: progress
+                .source_per_second
+                .load(Ordering::Relaxed)
+                .max(rates.growth_per_second.ceil() as u64),
+            transaction_open_seconds: progress.transaction_since_ms().map_or(0.0, seconds_since),
             source_broker: known(&progress.source_broker),
             source_position: known(&progress.source_position),
             target_position: known(&progress.target_position),

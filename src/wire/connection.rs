@@ -305,6 +305,12 @@ impl Connection {
         self.inner.shared.closed.is_cancelled()
     }
 
+    /// The cluster's finalized features by level, such as `metadata.version`, as this broker had them
+    /// when it was connected to; empty from brokers that don't tell.
+    pub fn features(&self) -> &std::collections::BTreeMap<String, i16> {
+        self.inner.versions.features()
+    }
+
     /// The highest version of the call that we, the broker and the caller (`max`) allow.
     pub fn version<R: Request>(&self, max: i16) -> Result<i16, WireError> {
         self.inner

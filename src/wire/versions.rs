@@ -1,28 +1,42 @@
 //! Which version of each call the broker and we both speak.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use kafka_protocol::messages::ApiVersionsResponse;
 use kafka_protocol::protocol::Request;
 
-/// Versions that a broker said it speaks, by API key.
+/// What a broker said it speaks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct VersionTable(HashMap<i16, (i16, i16)>);
+pub(super) struct VersionTable {
+    /// Versions by API key.
+    calls: HashMap<i16, (i16, i16)>,
+    /// The cluster's finalized features.
+    features: BTreeMap<String, i16>,
+}
 
 impl VersionTable {
     pub(super) fn new(response: &ApiVersionsResponse) -> Self {
-        Self(
-            response
+        let features = response.finalized_features.iter();
+        Self {
+            calls: response
                 .api_keys
                 .iter()
                 .map(|api| (api.api_key, (api.min_version, api.max_version)))
                 .collect(),
-        )
+            features: features
+                .map(|feature| (feature.name.to_string(), feature.max_version_level))
+                .collect(),
+        }
+    }
+
+    /// The cluster's features that an operator has finalized, such as `metadata.version`, by level.
+    pub(super) fn features(&self) -> &BTreeMap<String, i16> {
+        &self.features
     }
 
     /// The broker's range for a call.
     pub(super) fn range(&self, api_key: i16) -> Option<(i16, i16)> {
-        self.0.get(&api_key).copied()
+        self.calls.get(&api_key).copied()
     }
 
     /// The highest version that we, the broker and the caller (`max`) allow.

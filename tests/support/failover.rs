@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -285,6 +285,13 @@ pub fn fenceable_both(version: KafkaVersion) -> (Cluster, Cluster) {
     let mut target = Cluster::launch(version, fenceable("target"));
     source.await_ready();
     target.await_ready();
+    (source, target)
+}
+
+/// Such a pair of 4.3, started once per test binary: its tests take topics and flows of their own.
+pub fn fenceable_shared() -> (&'static Cluster, &'static Cluster) {
+    static PAIR: OnceLock<(Cluster, Cluster)> = OnceLock::new();
+    let (source, target) = PAIR.get_or_init(|| fenceable_both(KafkaVersion::V4_3));
     (source, target)
 }
 

@@ -1,6 +1,7 @@
 //! One file per scenario.
 
 mod crash;
+mod failover;
 mod groups;
 mod idle;
 mod latency;
@@ -41,11 +42,13 @@ pub enum Scenario {
     Groups,
     /// Configs and ACLs.
     Metadata,
+    /// Failovers and a failback of many partitions and groups.
+    Failover,
 }
 
 impl Scenario {
     /// In the order in which they run.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Throughput,
         Self::Small,
         Self::Latency,
@@ -55,6 +58,7 @@ impl Scenario {
         Self::Longline,
         Self::Groups,
         Self::Metadata,
+        Self::Failover,
     ];
 
     /// As on the command line.
@@ -69,6 +73,7 @@ impl Scenario {
             Self::Longline => "longline",
             Self::Groups => "groups",
             Self::Metadata => "metadata",
+            Self::Failover => "failover",
         }
     }
 
@@ -89,6 +94,7 @@ impl Scenario {
             Self::Longline => longline::run(options),
             Self::Groups => groups::run(options),
             Self::Metadata => metadata::run(options),
+            Self::Failover => failover::run(options),
         }
     }
 }

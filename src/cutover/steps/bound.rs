@@ -5,6 +5,7 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::loss::{self, Bound, Loss, Seen};
 use crate::cutover::options::AcceptedLoss;
 use crate::cutover::pairs::{Pair, copied_end, ends, on_target};
+use crate::cutover::reread;
 use crate::state::{EndsRecord, ObservedRecord, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{OffsetSpec, TopicPartition};
@@ -19,6 +20,11 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .collect();
     it.journal.note("loss", &loss);
     it.journal.note("bounds", &bounds);
+    // For information: what can't be told doesn't keep the standby from going on.
+    match reread::look(&it.scene, &pairs).await {
+        Ok(reread) => it.journal.note("reread", &reread),
+        Err(error) => tracing::debug!(%error, "what groups read again can't be told"),
+    }
     Ok(loss.in_words())
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::DRILL_PREFIX;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::cutover::reign;
@@ -16,7 +17,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     let key = keys::role(&scene.flow.name);
     scene.store.refresh().await?;
-    if it.ended.is_none() {
+    let is_rehearsal = scene.flow.name.starts_with(DRILL_PREFIX);
+    if it.ended.is_none() && !is_rehearsal {
         reign::remember(scene).await?;
     }
     let now: RoleRecord = scene
@@ -35,7 +37,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     };
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());
-    if it.journal.record.kind.loses_nothing() {
+    // A rehearsal leaves nothing in the source's own state.
+    if it.journal.record.kind.loses_nothing() && !is_rehearsal {
         match tell_source(it, &role).await {
             Ok(()) => text.push_str(", and both clusters know it"),
             Err(problem) => {

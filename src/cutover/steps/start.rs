@@ -1,5 +1,6 @@
 //! Begins to copy back: the old primary's logs are continued behind the forks.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,13 +9,14 @@ use super::stop;
 use crate::cutover::adopt::{adopt, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
-use crate::cutover::pairs::ends;
+use crate::cutover::failback::ENDED_PLAN;
+use crate::cutover::pairs::{ends, present};
 use crate::cutover::reign::{self, Carried};
 use crate::flow::fenced::FenceError;
 use crate::flow::{deny, fenced, own_principal, restrain};
-use crate::state::{Primary, RoleRecord, TopicSet, keys};
+use crate::state::{ForkRecord, Primary, RoleRecord, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, OffsetSpec, TopicPartition};
+use crate::wire::{self, Metadata, OffsetSpec, TopicPartition};
 
 const AGAIN: Duration = Duration::from_millis(200);
 /// A change of ACLs is known to every broker within this.
@@ -27,24 +29,19 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let role = ended_role(ended)?;
     let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
     let there = ended.source.metadata(None).await?;
-    let topics: Vec<String> = forks
-        .keys()
-        .filter(|topic| there.topics.contains_key(*topic))
-        .cloned()
-        .collect();
-    let partitions: Vec<TopicPartition> = topics
+    let topics = topics_of(&forks, &there);
+    let partitions: Vec<TopicPartition> = forks
         .iter()
-        .flat_map(|topic| {
-            let count = forks.get(topic).map_or(0, |fork| fork.partitions.len());
-            (0..)
-                .take(count)
-                .map(move |number| TopicPartition::new(topic, number))
-        })
+        .flat_map(|(topic, fork)| present(&there, topic, fork.partitions.len()))
         .collect();
+    it.journal.note(ENDED_PLAN, &role.plan);
+    it.journal.save().await?;
+    let ended = it.ended()?;
     // From here on whoever looks after the old primary leaves the way open for us.
     let role = note(ended, role, true).await?;
     let prepared = async {
         let unfenced = fence(it, ended, &role, &topics).await?;
+        lift_of_gone(ended, &there).await?;
         settled(it, ended, &partitions).await?;
         let adoption = adopt(&it.scene, ended, &forks, true).await?;
         Ok::<_, CutoverError>((unfenced, adoption))
@@ -73,6 +70,32 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         it.journal.note("unfenced", &problem);
     }
     Ok(text)
+}
+
+fn topics_of(forks: &BTreeMap<String, ForkRecord>, there: &Metadata) -> Vec<String> {
+    let topics = forks.keys();
+    let there = topics.filter(|topic| there.topics.contains_key(*topic));
+    there.cloned().collect()
+}
+
+/// Topics that the old primary has lost are made there again.
+async fn lift_of_gone(ended: &Scene, there: &Metadata) -> Result<(), CutoverError> {
+    let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
+    let is_there = |topic: &str| there.topics.contains_key(topic);
+    match fenced::lift_of_gone(cluster, store, flow, is_there).await {
+        Ok(()) | Err(FenceError::Deny(deny::DenyError::NoAuthorizer)) => Ok(()),
+        Err(FenceError::Deny(error)) => Err(error.into()),
+        Err(FenceError::State(error)) => Err(error.into()),
+    }
+}
+
+/// Keeps writers, but not us, from the old primary again.
+pub(super) async fn fence_again(it: &Cutover, role: &RoleRecord) -> Result<(), CutoverError> {
+    let ended = it.ended()?;
+    let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
+    let there = ended.source.metadata(None).await?;
+    fence(it, ended, role, &topics_of(&forks, &there)).await?;
+    Ok(())
 }
 
 /// The role of the flow that was failed over.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fence;
+use super::{fence, start};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::state::{RoleRecord, keys};
@@ -49,6 +49,8 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
         .store
         .put(&keys::role(&ended.flow.name), &role)
         .await?;
+    // Nobody else may be running who would.
+    start::fence_again(it, &role).await?;
     Ok(format!(
         "writers are kept from {} again",
         ended.source.name()

@@ -226,7 +226,7 @@ pub(super) const RIGHTS: &[Right] = &[
         without: "groups that are deleted on the source stay",
         used: |flow| groups(flow) && flow.group_rules.delete,
     },
-    // DescribeAcls, DescribeUserScramCredentials.
+    // DescribeAcls, DescribeUserScramCredentials; DescribeLogDirs before a failover.
     Right {
         side: Side::Target,
         on: On::Cluster,

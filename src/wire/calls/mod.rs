@@ -10,6 +10,7 @@ mod by_leader;
 mod configs;
 mod groups;
 mod list_offsets;
+mod log_dirs;
 mod many;
 mod markers;
 mod offset_for_leader_epoch;
@@ -34,6 +35,7 @@ pub use groups::{
     list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets};
+pub use log_dirs::{LogDir, describe_log_dirs};
 pub use many::{FetchFrom, fetch_many};
 pub use markers::{Filler, probe_marker_right, write_markers_request};
 pub use offset_for_leader_epoch::offset_for_leader_epoch;

@@ -6,6 +6,7 @@
 //! quickstart_load live BOOTSTRAP STOP_FILE     goes on writing until that file exists
 //! quickstart_load compare SOURCE TARGET        record by record, offsets included
 //! quickstart_load groups SOURCE TARGET         what each group reads next on either side
+//! quickstart_load courier FOLDER               a producer and a consumer that move with the primary
 //! ```
 //!
 //! All of it is librdkafka: nothing here shares a line with Twinlog's own Kafka code.
@@ -13,20 +14,22 @@
 // The modules are those of the integration tests, and only a part of each is used here.
 #![allow(dead_code, missing_docs)]
 
-#[path = "../tests/support/admin.rs"]
+#[path = "../../tests/support/admin.rs"]
 mod admin;
-#[path = "../tests/support/compare.rs"]
+#[path = "../../tests/support/compare.rs"]
 mod compare;
-#[path = "../tests/support/groups.rs"]
+#[path = "../../tests/support/groups.rs"]
 mod groups;
-#[path = "../tests/support/logins.rs"]
+#[path = "../../tests/support/logins.rs"]
 mod logins;
-#[path = "../tests/support/produce.rs"]
+#[path = "../../tests/support/produce.rs"]
 mod produce;
-#[path = "../tests/support/read.rs"]
+#[path = "../../tests/support/read.rs"]
 mod read;
-#[path = "../tests/support/wait.rs"]
+#[path = "../../tests/support/wait.rs"]
 mod wait;
+
+mod courier;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -49,7 +52,7 @@ struct Topic {
     note: &'static str,
 }
 
-const TOPICS: [Topic; 5] = [
+const TOPICS: [Topic; 6] = [
     Topic {
         name: "orders",
         partitions: 6,
@@ -84,6 +87,12 @@ const TOPICS: [Topic; 5] = [
         configs: &[("message.timestamp.type", "LogAppendTime")],
         note: "uncompressed, LogAppendTime",
     },
+    Topic {
+        name: courier::TOPIC,
+        partitions: 4,
+        configs: &[],
+        note: "for the failover",
+    },
 ];
 
 /// Groups, their topics, and how many records each has read.
@@ -102,10 +111,11 @@ fn main() -> ExitCode {
         ["live", bootstrap, stop_file] => live(bootstrap, Path::new(stop_file)),
         ["compare", source, target] => return compare_all(source, target),
         ["groups", source, target] => return compare_groups(source, target),
+        ["courier", folder] => return courier::run(Path::new(folder)),
         _ => {
             eprintln!(
                 "usage: quickstart_load ready|load BOOTSTRAP | live BOOTSTRAP STOP_FILE | \
-                 compare|groups SOURCE TARGET"
+                 compare|groups SOURCE TARGET | courier FOLDER"
             );
             return ExitCode::from(2);
         }
@@ -162,13 +172,13 @@ fn load(bootstrap: &str) {
         );
     }
     for (group, topic, records) in GROUPS {
-        consume(bootstrap, group, topic, records);
+        consume(bootstrap, group, topic, records, true);
         println!("  group {group} has read {records} records of {topic}");
     }
 }
 
-/// Reads some records as a member of a group, commits and leaves.
-fn consume(bootstrap: &str, group: &str, topic: &str, records: usize) {
+/// Reads some records as a member of a group, commits if wanted, and leaves.
+fn consume(bootstrap: &str, group: &str, topic: &str, records: usize, commits: bool) {
     let consumer: BaseConsumer = admin::client(bootstrap)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
@@ -190,9 +200,11 @@ fn consume(bootstrap: &str, group: &str, topic: &str, records: usize) {
             "group {group} has read only {seen} of {records} records of {topic}"
         );
     }
-    consumer
-        .commit_consumer_state(CommitMode::Sync)
-        .expect("the group's commit is accepted");
+    if commits {
+        consumer
+            .commit_consumer_state(CommitMode::Sync)
+            .expect("the group's commit is accepted");
+    }
 }
 
 /// Goes on writing a few hundred records a second, some in transactions.
@@ -314,7 +326,8 @@ fn compare_groups(source: &str, target: &str) -> ExitCode {
         return ExitCode::FAILURE;
     }
     let (group, topic, _) = GROUPS[0];
-    consume(target, group, topic, 100);
+    // Without a commit: the position there goes on following.
+    consume(target, group, topic, 100, false);
     println!("  a consumer of {group} on the standby has read the next 100 records of {topic}");
     ExitCode::SUCCESS
 }

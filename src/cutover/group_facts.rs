@@ -1,0 +1,125 @@
+//! What a planned failover should know of the groups: who still reads where, and how far.
+
+use std::collections::{HashMap, HashSet};
+
+use super::context::Scene;
+use super::error::CutoverError;
+use super::facts::Logs;
+use super::pairs::{Pair, translate};
+use crate::config::OnDiverged;
+use crate::state::{GroupPositions, keys};
+use crate::telemetry::failover::GroupFacts;
+use crate::wire::{self, GroupOffset, ListedGroup, TopicPartition};
+
+/// Looks at the groups that the flow follows, on both clusters.
+pub(super) async fn look(
+    scene: &Scene,
+    pairs: &[Pair],
+    logs: &Logs,
+) -> Result<GroupFacts, CutoverError> {
+    let mut facts = GroupFacts::default();
+    if scene.flow.groups.include().is_empty() {
+        return Ok(facts);
+    }
+    let (listed, on_target) = tokio::try_join!(
+        wire::list_groups(&scene.source),
+        wire::list_groups(&scene.target)
+    )?;
+    let followed: Vec<ListedGroup> = listed
+        .into_iter()
+        .filter(|group| scene.flow.groups.matches(&group.group_id))
+        .collect();
+    facts.share = count(&followed, |group| group.group_type == "share");
+    facts.new_protocol = count(&followed, |group| group.group_type == "consumer");
+    let active: HashSet<String> = on_target
+        .into_iter()
+        .filter(has_members)
+        .map(|group| group.group_id)
+        .collect();
+    let names: Vec<String> = followed
+        .iter()
+        .filter(|group| is_consumer_group(group))
+        .map(|group| group.group_id.clone())
+        .collect();
+    let (source, target) = tokio::join!(
+        wire::fetch_group_offsets(&scene.source, &names),
+        wire::fetch_group_offsets(&scene.target, &names)
+    );
+    let by_source: HashMap<&TopicPartition, &Pair> =
+        pairs.iter().map(|pair| (&pair.source, pair)).collect();
+    let mut with_members = 0;
+    for group in followed.iter().filter(|group| is_consumer_group(group)) {
+        let name = &group.group_id;
+        let Some(Ok(positions)) = source.get(name) else {
+            continue;
+        };
+        let positions: Vec<(&Pair, i64)> = positions
+            .iter()
+            .filter_map(|(at, position)| Some((*by_source.get(at)?, position.offset)))
+            .collect();
+        if positions.is_empty() {
+            continue;
+        }
+        facts.total += 1;
+        with_members += usize::from(has_members(group));
+        if active.contains(name) {
+            facts.active_on_target.push(name.clone());
+        }
+        let there = target.get(name).and_then(|there| there.as_ref().ok());
+        of_group(scene, name, &positions, there, logs, &mut facts)?;
+    }
+    facts.with_members = Some(with_members);
+    facts.active_on_target.sort();
+    facts.diverged.sort();
+    Ok(facts)
+}
+
+fn of_group(
+    scene: &Scene,
+    name: &str,
+    positions: &[(&Pair, i64)],
+    there: Option<&HashMap<TopicPartition, GroupOffset>>,
+    logs: &Logs,
+    facts: &mut GroupFacts,
+) -> Result<(), CutoverError> {
+    let remembered: GroupPositions = scene
+        .store
+        .get(&keys::group(&scene.flow.name, name))?
+        .unwrap_or_default();
+    let overwrites = scene.flow.group_rules.on_diverged == OnDiverged::Follow;
+    let (mut behind, mut is_diverged) = (0, false);
+    for (pair, position) in positions {
+        behind += (logs.stable_end(pair) - position).max(0);
+        let wanted = translate(pair, logs.target_end(pair), &logs.maps, *position);
+        match there.and_then(|there| there.get(&pair.target)) {
+            None => facts.unplaced_positions += 1,
+            Some(there) if Some(there.offset) == wanted => {}
+            Some(there) => {
+                facts.outdated_positions += 1;
+                // As the plan's own barrier tells clients' positions from ours.
+                let ours = remembered.on_target(&pair.source.topic, pair.source.partition);
+                let is_foreign = there.leader_epoch >= 0 && Some(there.offset) != ours;
+                is_diverged |= is_foreign && !overwrites;
+            }
+        }
+    }
+    facts.behind += usize::from(behind > 0);
+    facts.behind_records = facts.behind_records.saturating_add(behind);
+    if is_diverged {
+        facts.diverged.push(name.to_owned());
+    }
+    Ok(())
+}
+
+fn is_consumer_group(group: &ListedGroup) -> bool {
+    group.group_type != "share" && matches!(group.protocol_type.as_str(), "" | "consumer")
+}
+
+/// Brokers before 2.6 tell no state.
+fn has_members(group: &ListedGroup) -> bool {
+    !matches!(group.state.as_str(), "" | "Empty" | "Dead")
+}
+
+fn count(groups: &[ListedGroup], is_one: impl Fn(&ListedGroup) -> bool) -> usize {
+    groups.iter().filter(|group| is_one(group)).count()
+}

@@ -1,0 +1,165 @@
+//! What each group reads again after an unplanned failover: nobody can be asked where it is on the
+//! source, so what was seen of its commits, and remembered on the target, has to do.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::context::Scene;
+use super::error::CutoverError;
+use super::pairs::{Maps, Pair, copied_end, ends, on_target};
+use crate::offsets::{TargetOffset, Translation};
+use crate::state::{GroupPositions, keys};
+use crate::telemetry::failover::{GroupFacts, GroupReread};
+use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition};
+
+/// More groups are counted, not named.
+const NAMED_MAX: usize = 20;
+
+/// What the groups of the topics that are cut over read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RereadAccount {
+    /// Groups with a position in these topics.
+    pub groups_total: usize,
+    /// Records, over all groups, as far as their commits were seen.
+    pub records: i64,
+    /// Those that read anything again or have unplaced positions, the worst first.
+    pub groups: Vec<GroupReread>,
+}
+
+impl RereadAccount {
+    /// A line in all, then one for each group.
+    pub fn in_words(&self) -> Vec<String> {
+        let mut lines = vec![match (self.records, self.groups_total) {
+            (_, 0) => "no group has a position in these topics".to_owned(),
+            (0, groups) => format!(
+                "nothing that is known: {groups} group(s) go on at the last commit that was seen of them"
+            ),
+            (records, groups) => format!(
+                "{records} record(s), by the commits of {groups} group(s) that were seen last"
+            ),
+        }];
+        for group in self.groups.iter().take(NAMED_MAX) {
+            let mut line = format!("{}: {} record(s)", group.group, group.records);
+            if group.unplaced_positions > 0 {
+                // Writing to a string can't fail.
+                let _ = write!(
+                    line,
+                    ", {} position(s) by auto.offset.reset",
+                    group.unplaced_positions
+                );
+            }
+            lines.push(line);
+        }
+        if self.groups.len() > NAMED_MAX {
+            lines.push(format!(
+                "and {} more group(s)",
+                self.groups.len() - NAMED_MAX
+            ));
+        }
+        if self.groups_total > 0 {
+            lines.push(
+                "what they committed on the source in its last seconds may not have been seen"
+                    .to_owned(),
+            );
+        }
+        lines
+    }
+}
+
+/// Looks at what is remembered, and at where the groups are on the target.
+pub(super) async fn look(scene: &Scene, pairs: &[Pair]) -> Result<RereadAccount, CutoverError> {
+    let prefix = keys::groups(&scene.flow.name);
+    let mut remembered: Vec<(String, GroupPositions)> = Vec::new();
+    for key in scene.store.keys(&prefix) {
+        if let Some(record) = scene.store.get(&key)? {
+            remembered.push((key[prefix.len()..].to_owned(), record));
+        }
+    }
+    let names: Vec<String> = remembered.iter().map(|(name, _)| name.clone()).collect();
+    let targets = on_target(pairs);
+    let (there, target_ends) = tokio::join!(
+        wire::fetch_group_offsets(&scene.target, &names),
+        ends(&scene.target, &targets, OffsetSpec::Latest)
+    );
+    let target_ends = target_ends?;
+    let maps = scene.maps(pairs)?;
+    let by_source: HashMap<&TopicPartition, &Pair> =
+        pairs.iter().map(|pair| (&pair.source, pair)).collect();
+    let mut account = RereadAccount::default();
+    for (name, record) in &remembered {
+        let there = there.get(name).and_then(|there| there.as_ref().ok());
+        let known = record.known_on_source();
+        let mut group = GroupReread {
+            group: name.clone(),
+            ..GroupReread::default()
+        };
+        let mut positions = 0;
+        for (at, source) in known {
+            let Some(pair) = by_source.get(&at) else {
+                continue;
+            };
+            positions += 1;
+            let end = target_ends.get(&pair.target).copied().unwrap_or(0);
+            let committed = there.and_then(|there| there.get(&pair.target));
+            match committed {
+                None => group.unplaced_positions += 1,
+                Some(committed) => {
+                    let ours = record.pair(&at.topic, at.partition);
+                    let back = back(pair, &maps, committed, ours);
+                    // What wasn't copied can't be read again.
+                    let until = source.min(copied_end(pair, end, &maps));
+                    group.records += back.map_or(0, |back| (until - back).max(0));
+                }
+            }
+        }
+        if positions == 0 {
+            continue;
+        }
+        account.groups_total += 1;
+        account.records = account.records.saturating_add(group.records);
+        if group.records > 0 || group.unplaced_positions > 0 {
+            account.groups.push(group);
+        }
+    }
+    let badness = |group: &GroupReread| (group.records, group.unplaced_positions);
+    account
+        .groups
+        .sort_by_key(|group| std::cmp::Reverse(badness(group)));
+    Ok(account)
+}
+
+/// The source position that a position on the target stands for.
+fn back(
+    pair: &Pair,
+    maps: &Maps,
+    committed: &GroupOffset,
+    ours: Option<(i64, i64)>,
+) -> Option<i64> {
+    // Of our own commits it is remembered.
+    if let Some((source, target)) = ours
+        && target == committed.offset
+    {
+        return Some(source);
+    }
+    match maps.get(&pair.source) {
+        None => Some(committed.offset),
+        Some(map) => match map.reverse(TargetOffset(committed.offset)) {
+            Translation::Exact(offset) => Some(offset.0),
+            _ => None,
+        },
+    }
+}
+
+/// The same for the preflight.
+pub(super) fn facts(account: &RereadAccount) -> GroupFacts {
+    let unplaced = account.groups.iter().map(|group| group.unplaced_positions);
+    GroupFacts {
+        total: account.groups_total,
+        rereading: account.groups.iter().filter(|it| it.records > 0).count(),
+        reread_records: account.records,
+        unplaced_positions: unplaced.sum(),
+        ..GroupFacts::default()
+    }
+}

@@ -1,0 +1,176 @@
+//! The flow's groups, rehearsed: their positions go to copies of the groups by the same map, and
+//! after the cut each copy's next record must be the source's next record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::context::{Copied, Scene};
+use super::error::DrillError;
+use super::peek;
+use super::production::{followed_groups, shorten};
+use super::report::GroupsRehearsed;
+use crate::cutover::pairs::{ends, on_target, translate};
+use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition};
+
+/// Positions whose next record is looked at.
+const CHECKED_MAX: usize = 500;
+const PEEK_WITHIN: Duration = Duration::from_secs(20);
+
+/// A position that was brought to the copy of its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    /// The copied group.
+    pub group: String,
+    /// The partition on the source.
+    pub source: TopicPartition,
+    /// The position there.
+    pub position: i64,
+    /// The partition on the target.
+    pub target: TopicPartition,
+}
+
+/// Commits all positions in the copied topics to the copies of their groups.
+///
+/// # Errors
+/// When a cluster doesn't answer, or a commit is refused.
+pub async fn bring(
+    scene: &Scene,
+    copied: &Copied,
+) -> Result<(Vec<Brought>, GroupsRehearsed), DrillError> {
+    let names = followed_groups(scene).await?;
+    let targets = on_target(&copied.pairs);
+    let (starts, there) = tokio::try_join!(
+        ends(&scene.target, &targets, OffsetSpec::Earliest),
+        ends(&scene.target, &targets, OffsetSpec::Latest),
+    )?;
+    let mut result = GroupsRehearsed::default();
+    let mut brought = Vec::new();
+    let mut commits: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = HashMap::new();
+    for (name, positions) in wire::fetch_group_offsets(&scene.source, &names).await {
+        let positions = positions?;
+        let group = scene.names.copy_of(&name);
+        for pair in &copied.pairs {
+            let Some(position) = positions.get(&pair.source) else {
+                continue;
+            };
+            let end = there.get(&pair.target).copied().unwrap_or(0);
+            let start = starts.get(&pair.target).copied().unwrap_or(0);
+            let Some(offset) = translate(pair, end, &copied.maps, position.offset) else {
+                result.beyond += 1;
+                continue;
+            };
+            let commit = GroupOffset {
+                offset: offset.max(start),
+                leader_epoch: -1,
+                metadata: position.metadata.clone(),
+            };
+            let of_group = commits.entry(group.clone()).or_default();
+            of_group.insert(pair.target.clone(), commit);
+            brought.push(Brought {
+                group: group.clone(),
+                source: pair.source.clone(),
+                position: position.offset,
+                target: pair.target.clone(),
+            });
+        }
+    }
+    result.groups = commits.len();
+    result.positions = brought.len();
+    for (group, answers) in wire::commit_group_offsets(&scene.target, &commits).await {
+        for (at, answer) in answers {
+            answer.map_err(|error| {
+                DrillError::failed(format!("a position of {group} in {at}: {error}"))
+                    .with_hint("grant READ on the groups of rehearsals, see docs/DRILL.md")
+            })?;
+        }
+    }
+    brought.sort_by(|a, b| (&a.group, &a.source).cmp(&(&b.group, &b.source)));
+    Ok((brought, result))
+}
+
+/// Compares each position's next record on both clusters. `copied_ends` is where the copy ended on
+/// the source.
+///
+/// # Errors
+/// When a cluster doesn't answer.
+pub async fn check(
+    scene: &Scene,
+    mut brought: Vec<Brought>,
+    copied_ends: &HashMap<TopicPartition, i64>,
+    result: &mut GroupsRehearsed,
+) -> Result<(), DrillError> {
+    let mut names: Vec<String> = brought.iter().map(|it| it.group.clone()).collect();
+    names.dedup();
+    // As a consumer would find it: what the standby's coordinators say.
+    let found = wire::fetch_group_offsets(&scene.target, &names).await;
+    result.not_checked += brought.len().saturating_sub(CHECKED_MAX);
+    brought.truncate(CHECKED_MAX);
+    let mut looks = Vec::new();
+    for it in brought {
+        let there = found.get(&it.group).and_then(|it| it.as_ref().ok());
+        match there.and_then(|positions| positions.get(&it.target)) {
+            Some(there) => looks.push((there.offset, it)),
+            None => result
+                .wrong
+                .push(format!("{} {} (gone)", it.group, it.target)),
+        }
+    }
+    looks.retain(|(_, it)| {
+        let is_at_end = copied_ends
+            .get(&it.source)
+            .is_some_and(|end| it.position >= *end);
+        result.at_end += usize::from(is_at_end);
+        !is_at_end
+    });
+    let on_source: Vec<_> = looks
+        .iter()
+        .map(|(_, it)| (it.source.clone(), it.position))
+        .collect();
+    let on_standby: Vec<_> = looks
+        .iter()
+        .map(|(offset, it)| (it.target.clone(), *offset))
+        .collect();
+    let (expected, actual) = tokio::try_join!(
+        peek_at(scene, true, on_source),
+        peek_at(scene, false, on_standby)
+    )?;
+    for (offset, it) in looks {
+        let expected = expected.get(&(it.source.clone(), it.position));
+        let actual = actual.get(&(it.target.clone(), offset));
+        let is_same = match (expected, actual) {
+            (Some(a), Some(b)) => (a.timestamp_ms, a.digest) == (b.timestamp_ms, b.digest),
+            _ => false,
+        };
+        // Cleaners and retention of two clusters don't work at the same moment.
+        let is_there = expected.is_some_and(|record| record.offset == it.position);
+        match (is_same, is_there) {
+            (true, _) => result.exact += 1,
+            (false, false) => result.not_checked += 1,
+            (false, true) => result.wrong.push(format!("{} {}", it.group, it.source)),
+        }
+    }
+    shorten(&mut result.wrong);
+    Ok(())
+}
+
+async fn peek_at(
+    scene: &Scene,
+    is_source: bool,
+    places: Vec<(TopicPartition, i64)>,
+) -> Result<HashMap<(TopicPartition, i64), peek::Seen>, DrillError> {
+    if places.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let section = if is_source {
+        scene.source_section.clone()
+    } else {
+        scene.target_section.clone()
+    };
+    let group = scene.names.root();
+    let looking = tokio::task::spawn_blocking(move || {
+        peek::next_records(&section, &group, &places, PEEK_WITHIN)
+    });
+    Ok(looking
+        .await
+        .map_err(|error| DrillError::failed(error.to_string()))??)
+}

@@ -1,0 +1,678 @@
+//! Whether a failover may begin: each thing that was looked at, judged. Pure.
+
+use super::check::{Check, Weight, named};
+use super::facts::{Facts, GroupFacts, Room};
+use super::loss::{AcceptedLoss, Loss};
+use super::versions::ability_checks;
+
+/// A volume with less of it free than this is nearly full.
+const FREE_PERCENT_MIN: u64 = 10;
+/// Clocks that differ by more make ages wrong.
+const SKEW_SECONDS_MAX: i64 = 5;
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// A failover with the source reachable.
+    Planned,
+    /// A failover with the source gone, that may lose so much.
+    Unplanned(AcceptedLoss),
+    /// To know whether one could be done now: the planned one, or, where the source doesn't answer,
+    /// the unplanned one.
+    Know,
+}
+
+/// Judges what was found.
+pub fn judge(intent: Intent, facts: &Facts) -> Vec<Check> {
+    let mut checks = vec![source(intent, facts)];
+    copy(facts, &mut checks);
+    trouble(facts, &mut checks);
+    if let Some(lag) = facts.lag {
+        checks.push(self::lag(lag, facts.is_copied));
+    }
+    transactions(facts, &mut checks);
+    if !facts.unfollowed_groups.is_empty() {
+        let names = named(&facts.unfollowed_groups);
+        checks.push(
+            Check::new(
+                "groups",
+                Weight::Warning,
+                format!("not followed by the config: {names}"),
+            )
+            .with_hint("their consumers begin by auto.offset.reset on the standby"),
+        );
+    }
+    if let Some(of_groups) = &facts.groups {
+        groups(intent, of_groups, &mut checks);
+    }
+    standby(facts, &mut checks);
+    if let Some(room) = &facts.room {
+        self::room(room, &mut checks);
+    }
+    if facts.source_abilities.is_some() || facts.standby_abilities.is_some() {
+        checks.extend(ability_checks(
+            facts.source_abilities.as_ref(),
+            facts.standby_abilities.as_ref(),
+            facts.groups.as_ref(),
+        ));
+    }
+    clock(facts, &mut checks);
+    metadata(facts, &mut checks);
+    if let Some(loss) = &facts.loss {
+        checks.push(self::loss(intent, facts, loss));
+    }
+    checks
+}
+
+fn source(intent: Intent, facts: &Facts) -> Check {
+    let go_without = "when it is gone for good: `twinlog failover --unplanned`";
+    match (&facts.source_problem, intent) {
+        (Some(problem), Intent::Planned) => Check::new(
+            "source",
+            Weight::Blocker,
+            format!("the source doesn't answer: {problem}"),
+        )
+        .with_hint(go_without),
+        (Some(problem), Intent::Know) => Check::new(
+            "source",
+            Weight::Warning,
+            format!("the source doesn't answer: {problem}"),
+        )
+        .with_hint(go_without),
+        (Some(_), Intent::Unplanned(_)) => Check::new("source", Weight::Ok, "is gone, as said"),
+        (None, Intent::Unplanned(_)) => Check::new(
+            "source",
+            Weight::Warning,
+            "the source answers: a planned failover would lose nothing",
+        )
+        .with_hint("leave `--unplanned` out"),
+        (None, _) => Check::new("source", Weight::Ok, "answers"),
+    }
+}
+
+fn copy(facts: &Facts, checks: &mut Vec<Check>) {
+    if let Some(problem) = &facts.copy_problem {
+        let reason = format!("nothing is known of the copy here: {problem}");
+        // With the source away the standby has to do, whatever is known of it here.
+        let weight = match facts.source_problem {
+            Some(_) => Weight::Warning,
+            None => Weight::Blocker,
+        };
+        checks.push(
+            Check::new("copy", weight, reason)
+                .with_hint("`twinlog failover` without `--yes` looks at what is on the standby"),
+        );
+        return;
+    }
+    if facts.partitions == 0 {
+        checks.push(
+            Check::new(
+                "copy",
+                Weight::LosesData,
+                "nothing is copied yet: the standby has none of the topics",
+            )
+            .with_hint("let `twinlog run` copy first"),
+        );
+    } else {
+        let (topics, partitions) = (facts.topics, facts.partitions);
+        checks.push(Check::new(
+            "copy",
+            Weight::Ok,
+            format!("{topics} topic(s), {partitions} partition(s)"),
+        ));
+    }
+    if let Some(percent) = facts.first_copy_percent {
+        checks.push(
+            Check::new(
+                "first_copy",
+                Weight::Warning,
+                format!(
+                    "the first copy is at {percent:.1} %: a planned failover waits for its end"
+                ),
+            )
+            .with_hint("let it come to its end first"),
+        );
+    }
+    if !facts.without_copy.is_empty() {
+        checks.push(
+            Check::new(
+                "without_copy",
+                Weight::LosesData,
+                format!("not copied (yet): {}", named(&facts.without_copy)),
+            )
+            .with_hint(
+                "wait for `twinlog run`, exclude them in the config, or name topics with --topic",
+            ),
+        );
+    }
+}
+
+fn with_reasons(partitions: &[(String, String)]) -> String {
+    let all: Vec<String> = partitions
+        .iter()
+        .map(|(at, reason)| format!("{at} ({reason})"))
+        .collect();
+    named(&all)
+}
+
+fn trouble(facts: &Facts, checks: &mut Vec<Check>) {
+    if !facts.stopped.is_empty() {
+        let reason = format!(
+            "partitions whose copy is stopped: {}",
+            with_reasons(&facts.stopped)
+        );
+        checks.push(
+            Check::new("stopped", Weight::LosesData, reason).with_hint(
+                "mend them first (`twinlog status` says how), or leave their topics out",
+            ),
+        );
+    }
+    if !facts.retrying.is_empty() {
+        let reason = format!(
+            "partitions that aren't copied at the moment: {}",
+            with_reasons(&facts.retrying)
+        );
+        checks.push(
+            Check::new("retrying", Weight::Blocker, reason)
+                .with_hint("they are tried again; `twinlog status` says more"),
+        );
+    }
+    if !facts.no_progress.is_empty() {
+        let reason = format!(
+            "partitions that are behind and don't move: {}",
+            named(&facts.no_progress)
+        );
+        checks.push(
+            Check::new("no_progress", Weight::Blocker, reason)
+                .with_hint("a planned failover would wait for them in vain; see `twinlog status`"),
+        );
+    }
+    if facts.gap_offsets > 0 {
+        checks.push(Check::new(
+            "gaps",
+            Weight::Warning,
+            format!(
+                "{} source offset(s) were gone before they could be copied",
+                facts.gap_offsets
+            ),
+        ));
+    }
+    if let Some(differences) = facts.differences {
+        checks.push(
+            Check::new(
+                "verify",
+                Weight::Warning,
+                format!("the last comparison found {differences} difference(s)"),
+            )
+            .with_hint("`twinlog verify` lists them"),
+        );
+    }
+}
+
+fn lag(lag: i64, is_copied: bool) -> Check {
+    let (weight, reason) = match (lag, is_copied) {
+        (0, _) => (Weight::Ok, "everything is copied".to_owned()),
+        (lag, true) => (Weight::Ok, format!("{lag} offset(s) are left to copy")),
+        (lag, false) => (
+            Weight::Warning,
+            format!("{lag} offset(s) are left to copy and nobody copies: this command will"),
+        ),
+    };
+    Check::new("lag", weight, reason)
+}
+
+fn transactions(facts: &Facts, checks: &mut Vec<Check>) {
+    if facts.open_transactions > 0 {
+        checks.push(
+            Check::new(
+                "transactions",
+                Weight::Warning,
+                format!(
+                    "{} partition(s) have an open transaction",
+                    facts.open_transactions
+                ),
+            )
+            .with_hint("they are waited for; a hanging one has to be aborted"),
+        );
+    }
+    if !facts.hanging_transactions.is_empty() {
+        let names = named(&facts.hanging_transactions);
+        checks.push(
+            Check::new(
+                "transactions",
+                Weight::Warning,
+                format!("a transaction has been open for long: {names}"),
+            )
+            .with_hint("nothing behind it is copied; abort it (kafka-transactions abort)"),
+        );
+    }
+}
+
+fn groups(intent: Intent, groups: &GroupFacts, checks: &mut Vec<Check>) {
+    let mut add = |weight, reason: String| checks.push(Check::new("groups", weight, reason));
+    if groups.total > 0 {
+        let members = groups.with_members.map_or_else(String::new, |members| {
+            format!(", {members} with members on the source")
+        });
+        add(
+            Weight::Ok,
+            format!(
+                "{} group(s) are followed{members}; {} of them are {} record(s) behind and go on \
+                 there on the standby",
+                groups.total, groups.behind, groups.behind_records
+            ),
+        );
+    }
+    let missing = groups.unplaced_positions + groups.outdated_positions;
+    match intent {
+        Intent::Planned if missing > 0 => add(
+            Weight::Ok,
+            format!("{missing} position(s) aren't on the standby yet: the plan brings them"),
+        ),
+        Intent::Unplanned(_) if groups.unplaced_positions > 0 => add(
+            Weight::Warning,
+            format!(
+                "{} position(s) aren't on the standby: auto.offset.reset decides there",
+                groups.unplaced_positions
+            ),
+        ),
+        _ => {}
+    }
+    if groups.reread_records > 0 {
+        add(
+            Weight::Ok,
+            format!(
+                "{} group(s) would read up to {} record(s) again",
+                groups.rereading, groups.reread_records
+            ),
+        );
+    }
+    for (what, names, hint) in [
+        (
+            "groups can't be watched",
+            &groups.unwatched,
+            "their newest positions may be missing on the standby",
+        ),
+        (
+            "groups with members on the standby aren't moved",
+            &groups.active_on_target,
+            "stop their consumers there",
+        ),
+        (
+            "groups with positions of their own on the standby keep them",
+            &groups.diverged,
+            "`twinlog groups --explain GROUP`; `groups.on_diverged: follow` overwrites them",
+        ),
+        (
+            "groups whose positions the standby refuses",
+            &groups.failed,
+            "`twinlog groups --explain GROUP` says why",
+        ),
+    ] {
+        if !names.is_empty() {
+            let reason = format!("{what}: {}", named(names));
+            checks.push(Check::new("groups", Weight::Warning, reason).with_hint(hint));
+        }
+    }
+}
+
+fn standby(facts: &Facts, checks: &mut Vec<Check>) {
+    let health = facts.standby;
+    let mut add = |weight, reason: String, hint: Option<&str>| {
+        let check = Check::new("standby", weight, reason);
+        checks.push(match hint {
+            Some(hint) => check.with_hint(hint),
+            None => check,
+        });
+    };
+    if let Some(problem) = &facts.standby_problem {
+        add(
+            Weight::Blocker,
+            format!("the standby doesn't answer: {problem}"),
+            Some("bring its brokers up"),
+        );
+    }
+    if health.leaderless > 0 {
+        add(
+            Weight::Blocker,
+            format!("{} partition(s) there have no leader", health.leaderless),
+            Some("bring its brokers up"),
+        );
+    }
+    if health.unsatisfiable > 0 {
+        add(
+            Weight::Blocker,
+            format!(
+                "{} partition(s) there have fewer replicas than min.insync.replicas: producers with \
+                 acks=all would be refused for ever",
+                health.unsatisfiable
+            ),
+            Some("lower min.insync.replicas, or add replicas"),
+        );
+    }
+    if health.below_min_in_sync > 0 {
+        add(
+            Weight::Blocker,
+            format!(
+                "{} partition(s) there have fewer in-sync replicas than min.insync.replicas: \
+                 producers with acks=all would be refused",
+                health.below_min_in_sync
+            ),
+            Some("bring its brokers up, or lower min.insync.replicas"),
+        );
+    }
+    if health.under_replicated > 0 {
+        add(
+            Weight::Warning,
+            format!(
+                "{} partition(s) there have replicas out of sync",
+                health.under_replicated
+            ),
+            None,
+        );
+    }
+}
+
+fn room(room: &Room, checks: &mut Vec<Check>) {
+    if let Some(problem) = &room.problem {
+        // Not being allowed to look is no reason to wait.
+        let reason = format!("the standby's disks can't be looked at: {problem}");
+        let hint = "grant DESCRIBE on its cluster to Twinlog";
+        checks.push(Check::new("capacity", Weight::Ok, reason).with_hint(hint));
+        return;
+    }
+    if !room.offline.is_empty() {
+        let reason = format!("log folders are offline there: {}", named(&room.offline));
+        checks.push(
+            Check::new("capacity", Weight::Warning, reason).with_hint("replace the failed disks"),
+        );
+    }
+    let Some((volume, free, size)) = &room.fullest else {
+        let reason = format!(
+            "the standby has {} bytes of logs; its brokers don't tell how much is free",
+            room.log_bytes
+        );
+        checks.push(Check::new("capacity", Weight::Ok, reason));
+        return;
+    };
+    let percent = free.saturating_mul(100) / (*size).max(1);
+    let reason =
+        format!("{percent} % ({free} bytes) are free on {volume}, the fullest volume there");
+    let check = if percent < FREE_PERCENT_MIN {
+        Check::new("capacity", Weight::Warning, reason)
+            .with_hint("make room: the standby takes all of the source's writes")
+    } else {
+        Check::new("capacity", Weight::Ok, reason)
+    };
+    checks.push(check);
+}
+
+fn clock(facts: &Facts, checks: &mut Vec<Check>) {
+    let Some(skew) = facts.clock_skew_seconds else {
+        return;
+    };
+    if skew.abs() > SKEW_SECONDS_MAX {
+        let reason = format!(
+            "this machine's clock and that of the process that copies differ by {} s: ages and the \
+             bound of a loss are wrong by that",
+            skew.abs()
+        );
+        checks.push(Check::new("clock", Weight::Warning, reason).with_hint("synchronize them"));
+    }
+}
+
+fn metadata(facts: &Facts, checks: &mut Vec<Check>) {
+    if !facts.for_the_operator.is_empty() {
+        let reason = format!("only you can mend: {}", named(&facts.for_the_operator));
+        checks.push(
+            Check::new("metadata", Weight::Warning, reason).with_hint("`twinlog plan` lists it"),
+        );
+    }
+    if !facts.obstacles.is_empty() {
+        let reason = format!("can't be compared: {}", named(&facts.obstacles));
+        checks.push(Check::new("metadata", Weight::Warning, reason));
+    }
+}
+
+fn loss(intent: Intent, facts: &Facts, loss: &Loss) -> Check {
+    if intent == Intent::Know && facts.source_problem.is_none() {
+        let reason = match loss.records {
+            0 => "nothing is known to be missing if the source were lost now".to_owned(),
+            _ => format!("if the source were lost now, {}", loss.in_words()),
+        };
+        return Check::new("loss", Weight::Ok, reason);
+    }
+    let accepted = match intent {
+        Intent::Unplanned(accepted) => accepted,
+        Intent::Planned | Intent::Know => AcceptedLoss::Records(0),
+    };
+    let weight = match (loss.is_accepted(accepted), loss.records) {
+        (false, _) => Weight::LosesData,
+        (true, 0) if loss.unknown_partitions == 0 => Weight::Ok,
+        (true, _) => Weight::Warning,
+    };
+    let check = Check::new("loss", weight, loss.in_words());
+    if weight == Weight::LosesData {
+        check.with_hint(loss.how_to_accept())
+    } else {
+        check
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::worst;
+    use super::super::facts::StandbyHealth;
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            topics: 1,
+            partitions: 3,
+            lag: Some(0),
+            is_copied: true,
+            ..Facts::default()
+        }
+    }
+
+    fn weight(intent: Intent, facts: &Facts) -> Weight {
+        worst(&judge(intent, facts))
+    }
+
+    const NOTHING: Intent = Intent::Unplanned(AcceptedLoss::Records(0));
+
+    #[test]
+    fn a_copy_that_is_there_may_be_failed_over() {
+        assert_eq!(weight(Intent::Planned, &good()), Weight::Ok);
+        assert_eq!(weight(Intent::Know, &good()), Weight::Ok);
+    }
+
+    #[test]
+    fn what_would_lose_data_refuses() {
+        let lost = |loss| Facts {
+            source_problem: Some("gone".to_owned()),
+            loss: Some(loss),
+            ..good()
+        };
+        let cases = [
+            Facts {
+                partitions: 0,
+                ..good()
+            },
+            Facts {
+                without_copy: vec!["orders".to_owned()],
+                ..good()
+            },
+            Facts {
+                stopped: vec![("orders-0".to_owned(), "gap".to_owned())],
+                ..good()
+            },
+            lost(Loss {
+                records: 1,
+                ..Loss::default()
+            }),
+            lost(Loss {
+                unknown_partitions: 1,
+                ..Loss::default()
+            }),
+        ];
+        for facts in cases {
+            for intent in [Intent::Know, NOTHING] {
+                assert_eq!(weight(intent, &facts), Weight::LosesData, "{facts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_can_not_work_blocks() {
+        let gone = Facts {
+            source_problem: Some("refused".to_owned()),
+            ..good()
+        };
+        assert_eq!(weight(Intent::Planned, &gone), Weight::Blocker);
+        assert_eq!(weight(NOTHING, &gone), Weight::Ok);
+        assert_eq!(weight(Intent::Know, &gone), Weight::Warning);
+        let mut sick = [StandbyHealth::default(); 3];
+        sick[0].add(-1, 1, 1, 1);
+        sick[1].add(1, 1, 3, 2);
+        sick[2].add(1, 1, 1, 2);
+        for standby in sick {
+            let facts = Facts { standby, ..good() };
+            assert_eq!(
+                weight(Intent::Planned, &facts),
+                Weight::Blocker,
+                "{facts:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_operator_should_know_warns_with_what_to_do() {
+        let mut standby = StandbyHealth::default();
+        standby.add(1, 2, 3, 2);
+        let facts = Facts {
+            lag: Some(5),
+            is_copied: false,
+            open_transactions: 1,
+            unfollowed_groups: (0..9).map(|n| format!("g{n}")).collect(),
+            standby,
+            for_the_operator: vec!["user alice".to_owned()],
+            ..good()
+        };
+        let checks = judge(Intent::Planned, &facts);
+        assert_eq!(worst(&checks), Weight::Warning);
+        let warnings = checks.iter().filter(|it| it.weight == Weight::Warning);
+        assert_eq!(warnings.count(), 5, "{checks:#?}");
+        let groups = checks.iter().find(|check| check.subject == "groups");
+        assert!(groups.is_some_and(|it| it.reason.ends_with("and 4 more")));
+    }
+
+    #[test]
+    fn an_accepted_loss_still_warns() {
+        let facts = Facts {
+            source_problem: Some("gone".to_owned()),
+            loss: Some(Loss {
+                records: 7,
+                ..Loss::default()
+            }),
+            ..good()
+        };
+        let accepted = Intent::Unplanned(AcceptedLoss::Records(7));
+        assert_eq!(weight(accepted, &facts), Weight::Warning);
+    }
+
+    #[test]
+    fn what_would_be_lost_stands_in_nobodys_way_while_the_source_answers() {
+        let facts = Facts {
+            loss: Some(Loss {
+                records: 7,
+                ..Loss::default()
+            }),
+            ..good()
+        };
+        assert_eq!(weight(Intent::Know, &facts), Weight::Ok);
+    }
+
+    #[test]
+    fn groups_warn_only_where_somebody_can_do_something() {
+        let lively = GroupFacts {
+            total: 3,
+            with_members: Some(2),
+            behind: 1,
+            behind_records: 50,
+            outdated_positions: 4,
+            reread_records: 9,
+            rereading: 1,
+            ..GroupFacts::default()
+        };
+        let facts = |groups: &GroupFacts| Facts {
+            groups: Some(groups.clone()),
+            ..good()
+        };
+        assert_eq!(weight(Intent::Planned, &facts(&lively)), Weight::Ok);
+        let names = vec!["billing".to_owned()];
+        for groups in [
+            GroupFacts {
+                active_on_target: names.clone(),
+                ..lively.clone()
+            },
+            GroupFacts {
+                diverged: names.clone(),
+                ..lively.clone()
+            },
+            GroupFacts {
+                failed: names.clone(),
+                ..lively.clone()
+            },
+            GroupFacts {
+                unwatched: names,
+                ..lively
+            },
+        ] {
+            let checks = judge(Intent::Planned, &facts(&groups));
+            assert_eq!(worst(&checks), Weight::Warning, "{checks:#?}");
+            assert!(
+                checks
+                    .iter()
+                    .any(|it| it.reason.contains("billing") && it.hint.is_some())
+            );
+        }
+    }
+
+    #[test]
+    fn a_disk_warns_when_it_is_nearly_full_and_never_blocks() {
+        let with = |room: Room| Facts {
+            room: Some(room),
+            ..good()
+        };
+        let free = |free| Room {
+            fullest: Some(("broker 1".to_owned(), free, 1_000)),
+            ..Room::default()
+        };
+        assert_eq!(weight(Intent::Planned, &with(free(99))), Weight::Warning);
+        assert_eq!(weight(Intent::Planned, &with(free(100))), Weight::Ok);
+        assert_eq!(weight(Intent::Planned, &with(free(0))), Weight::Warning);
+        assert_eq!(weight(Intent::Planned, &with(Room::default())), Weight::Ok);
+        let offline = Room {
+            offline: vec!["/data on broker 2".to_owned()],
+            ..free(500)
+        };
+        assert_eq!(weight(Intent::Planned, &with(offline)), Weight::Warning);
+        let forbidden = Room {
+            problem: Some("not allowed".to_owned()),
+            ..Room::default()
+        };
+        assert_eq!(weight(Intent::Planned, &with(forbidden)), Weight::Ok);
+    }
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        let with = |skew| Facts {
+            clock_skew_seconds: Some(skew),
+            ..good()
+        };
+        assert_eq!(weight(Intent::Planned, &with(-5)), Weight::Ok);
+        assert_eq!(weight(Intent::Planned, &with(-6)), Weight::Warning);
+        assert_eq!(weight(Intent::Planned, &with(600)), Weight::Warning);
+    }
+}

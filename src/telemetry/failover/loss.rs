@@ -1,0 +1,272 @@
+//! How much may be missing when the source is gone. Pure.
+//!
+//! Known: each partition's end on the source as it was seen last, when that was, and how fast it
+//! grew. `missing = seen end - copied + rate x time since`. With producers that go on as before that
+//! is what is lost; a source that died at once has lost less. A burst that came after the last look
+//! can't be in it, and the words say so.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The loss that is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptedLoss {
+    /// So many records at most.
+    Records(u64),
+    /// Whatever it is, also where nobody can say.
+    Any,
+}
+
+impl AcceptedLoss {
+    /// From the command line: a number or `any`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "any" => Ok(Self::Any),
+            number => number
+                .replace([',', '_'], "")
+                .parse()
+                .map(Self::Records)
+                .map_err(|_| format!("`{number}` is neither a number of records nor `any`")),
+        }
+    }
+}
+
+/// What an operator takes to type the command again.
+const DECIDES_SECONDS: u64 = 60;
+
+/// What is known of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The first source offset that isn't on the target.
+    pub copied: i64,
+    /// The source's end as it was seen last; `None` if it never was.
+    pub observed: Option<i64>,
+    /// Records per second then.
+    pub per_second: u64,
+}
+
+/// The bound of one partition, in records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Seen on the source and not copied.
+    pub seen: u64,
+    /// What may have been written since.
+    pub unseen: u64,
+}
+
+impl Bound {
+    /// Both.
+    pub fn records(self) -> u64 {
+        self.seen.saturating_add(self.unseen)
+    }
+}
+
+/// Bounds what one partition lacks, `age_ms` after the source was seen last; `None` where nothing
+/// was ever seen.
+pub fn bound(seen: Seen, age_ms: i64) -> Option<Bound> {
+    let observed = seen.observed?;
+    let age_ms = u64::try_from(age_ms).unwrap_or(0);
+    Some(Bound {
+        seen: u64::try_from(observed.saturating_sub(seen.copied)).unwrap_or(0),
+        unseen: seen.per_second.saturating_mul(age_ms).div_ceil(1_000),
+    })
+}
+
+/// What a topic may lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicLoss {
+    /// Records, at most.
+    pub records: u64,
+    /// Of these, seen on the source and not copied.
+    pub seen_records: u64,
+    /// Bytes, from the mean record size.
+    pub bytes: u64,
+    /// Partitions of which nothing is known.
+    pub unknown_partitions: u64,
+    /// How long ago the oldest of them may have been written, seconds; absent if that isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_seconds: Option<u64>,
+}
+
+impl TopicLoss {
+    /// What makes one topic's loss worse than another's.
+    pub(super) fn badness(&self) -> (u64, u64) {
+        (self.records, self.unknown_partitions)
+    }
+}
+
+/// What all topics may lack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// Records, at most.
+    pub records: u64,
+    /// Of these, seen on the source and not copied; the others are what may have been written since,
+    /// at the rates seen.
+    #[serde(default)]
+    pub seen_records: u64,
+    /// Bytes, about.
+    pub bytes: u64,
+    /// How long ago the oldest missing record may have been written, seconds; absent if nothing is
+    /// missing or that isn't known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_seconds: Option<u64>,
+    /// Seconds since the source was seen last; absent if it never was.
+    pub seconds: Option<u64>,
+    /// By how many records the bound grows in a second.
+    #[serde(default)]
+    pub per_second: u64,
+    /// Partitions of which nothing is known.
+    pub unknown_partitions: u64,
+    /// The topics that lack anything.
+    pub topics: BTreeMap<String, TopicLoss>,
+}
+
+impl Loss {
+    /// Adds one partition.
+    pub fn add(&mut self, topic: &str, bound: Option<Bound>, record_bytes: u64) {
+        match bound {
+            None => {
+                self.unknown_partitions += 1;
+                let of_topic = self.topics.entry(topic.to_owned()).or_default();
+                of_topic.unknown_partitions += 1;
+            }
+            Some(bound) if bound.records() > 0 => {
+                let bytes = bound.records().saturating_mul(record_bytes);
+                self.records = self.records.saturating_add(bound.records());
+                self.seen_records = self.seen_records.saturating_add(bound.seen);
+                self.bytes = self.bytes.saturating_add(bytes);
+                let of_topic = self.topics.entry(topic.to_owned()).or_default();
+                of_topic.records = of_topic.records.saturating_add(bound.records());
+                of_topic.seen_records = of_topic.seen_records.saturating_add(bound.seen);
+                of_topic.bytes = of_topic.bytes.saturating_add(bytes);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Notes since when something of a topic may be missing.
+    pub fn note_oldest(&mut self, topic: &str, seconds: u64) {
+        self.oldest_seconds = self.oldest_seconds.max(Some(seconds));
+        if let Some(of_topic) = self.topics.get_mut(topic) {
+            of_topic.oldest_seconds = of_topic.oldest_seconds.max(Some(seconds));
+        }
+    }
+
+    /// Whether so much may be lost.
+    pub fn is_accepted(&self, accepted: AcceptedLoss) -> bool {
+        match accepted {
+            AcceptedLoss::Any => true,
+            AcceptedLoss::Records(most) => self.unknown_partitions == 0 && self.records <= most,
+        }
+    }
+
+    /// What the operator types to go on all the same.
+    pub fn how_to_accept(&self) -> String {
+        let how = if self.unknown_partitions > 0 {
+            "any".to_owned()
+        } else {
+            // The bound grows while the operator decides.
+            let grows = self.per_second.saturating_mul(DECIDES_SECONDS);
+            self.records.saturating_add(grows).to_string()
+        };
+        format!("to go on and lose that: `--accept-loss {how}`")
+    }
+
+    /// In one line.
+    pub fn in_words(&self) -> String {
+        let mut text = if self.records == 0 {
+            "nothing is known to be missing".to_owned()
+        } else {
+            let topics = self.topics.values().filter(|topic| topic.records > 0);
+            format!(
+                "up to {} record(s) or {} bytes of {} topic(s) may be missing, {} of them seen on \
+                 the source",
+                self.records,
+                self.bytes,
+                topics.count(),
+                self.seen_records
+            )
+        };
+        match self.seconds {
+            // A rate is no promise: what came faster than before, after the last look, is unknown.
+            Some(seconds) => text.push_str(&format!(
+                "; as far as was observed {seconds} s ago, and at the rates seen until then"
+            )),
+            None => text.push_str("; when the source was seen last isn't known"),
+        }
+        if self.unknown_partitions > 0 {
+            text.push_str(&format!(
+                "; of {} partition(s) nothing is known",
+                self.unknown_partitions
+            ));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn seen(copied: i64, observed: i64, per_second: u64) -> Seen {
+        Seen {
+            copied,
+            observed: Some(observed),
+            per_second,
+        }
+    }
+
+    #[test]
+    fn what_was_seen_and_what_came_since_add_up() {
+        let all = bound(seen(90, 100, 7), 2_500).expect("it was seen");
+        assert_eq!((all.seen, all.unseen), (10, 18));
+        assert_eq!(
+            bound(seen(100, 100, 0), 1 << 40).map(Bound::records),
+            Some(0)
+        );
+        // The copy is ahead of what was seen: that was only seen earlier.
+        assert_eq!(bound(seen(120, 100, 0), 0).map(Bound::records), Some(0));
+        let never = Seen {
+            observed: None,
+            ..seen(5, 0, 9)
+        };
+        assert_eq!(bound(never, 1_000), None);
+    }
+
+    #[test]
+    fn the_unknown_is_never_accepted_by_a_number() {
+        let mut loss = Loss::default();
+        loss.add("a", bound(seen(0, 10, 0), 0), 100);
+        assert_eq!((loss.records, loss.bytes), (10, 1_000));
+        assert!(loss.is_accepted(AcceptedLoss::Records(10)));
+        assert!(!loss.is_accepted(AcceptedLoss::Records(9)));
+        loss.add("b", None, 0);
+        assert!(!loss.is_accepted(AcceptedLoss::Records(u64::MAX)));
+        assert!(loss.is_accepted(AcceptedLoss::Any));
+    }
+
+    proptest! {
+        /// Producers that go no faster than they were seen to go lose no more than the bound says.
+        #[test]
+        fn a_steady_producer_never_loses_more(
+            copied in 0..1_000_000_i64,
+            ahead in 0..1_000_i64,
+            per_second in 0..100_000_u64,
+            age_ms in 0..100_000_i64,
+        ) {
+            let observed = copied + ahead;
+            let written_since = per_second * u64::try_from(age_ms).expect("positive") / 1_000;
+            let end = observed + i64::try_from(written_since).expect("small");
+            let bound = bound(seen(copied, observed, per_second), age_ms).expect("seen");
+            let lost = u64::try_from(end - copied).expect("positive");
+            prop_assert!(bound.records() >= lost);
+            prop_assert!(bound.records() <= lost + 1);
+        }
+    }
+}
