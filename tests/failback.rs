@@ -9,7 +9,10 @@ use support::failover::{
     fenceable_both, records, words,
 };
 use support::groups::{commit, committed};
-use support::{KafkaVersion, Load, Twinlog, await_caught_up, create_topic, end_offset, eventually};
+use support::{
+    KafkaVersion, Load, Twinlog, await_caught_up, create_topic, delete_topic, end_offset,
+    eventually,
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const ORDERS: i32 = 3;
@@ -268,4 +271,38 @@ fn back_after_a_crash_with_stranded_records() {
     }
     let verified = twinlog.command("verify", &["--full", "--json"]);
     assert_eq!(verified.status.code(), Some(0), "{}", words(&verified));
+}
+
+/// What the old primary has lost is copied from its first record, also when the way back is gone in
+/// two goes; what nobody has any more is in nobody's way.
+#[test]
+fn lost_topics_come_back_in_two_goes() {
+    let (source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    for topic in ["orders", "dropped"] {
+        create_topic(&source, topic, ORDERS, &[]);
+        Load::new(topic, 30).produce(&source);
+    }
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    await_failed_over(&twinlog);
+    delete_topic(&source, "orders");
+    delete_topic(&source, "dropped");
+    delete_topic(&target, "dropped");
+    answer(&failback(&config, &["--start", "--yes", "--json"]), 0);
+    eventually(DEADLINE, "orders are on the old primary again", || {
+        let (here, there) = (records(&source, &["orders"]), records(&target, &["orders"]));
+        match here == there {
+            true => Ok(()),
+            false => Err((here.len(), there.len())),
+        }
+    });
+    let report = answer(&failback(&config, &["--yes", "--json"]), 0);
+    assert_eq!(report["state"], "done", "{report:#}");
+    await_copying(&twinlog);
+    Load::new("orders", 60).first(1_000).produce(&source);
+    await_same_ends(&source, &target, "orders");
+    assert_eq!(records(&source, &["orders"]), records(&target, &["orders"]));
 }

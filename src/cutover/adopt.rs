@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
 
+use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
 use super::pairs::ends;
@@ -69,6 +70,8 @@ enum Way {
     Continued(Box<Continuation>),
     /// It can't.
     Refused(String),
+    /// Nobody has it any more.
+    Gone,
 }
 
 struct Continuation {
@@ -119,12 +122,21 @@ pub async fn adopt(
             continue;
         };
         let key = keys::topic(&begins.flow.name, &fork.target_topic);
+        let known: Option<TopicRecord> = begins.store.get(&key)?;
+        let is_begun = known.as_ref().is_some_and(|known| {
+            let continued = known.continued.as_ref();
+            continued.is_some_and(|continued| continued.plan == fork.plan)
+        });
+        let clear = match is_begun || !source.topics.contains_key(&fork.target_topic) {
+            true => fork.clone(),
+            false => buried::clear(&begins.source, fork, &bases(topic, fork, &ends)).await?,
+        };
         let forked = Forked {
             source: &fork.target_topic,
             target: topic,
-            fork,
+            fork: &clear,
             ended: record,
-            known: begins.store.get(&key)?,
+            known,
         };
         let id = |metadata: &wire::Metadata, name: &str| {
             metadata.topics.get(name).map(|topic| topic.topic_id)
@@ -142,6 +154,7 @@ pub async fn adopt(
                 adoption.anew.insert(name);
                 records.extend(forget(begins, &forked));
             }
+            Way::Gone => records.extend(forget(begins, &forked)),
             Way::Refused(reason) => {
                 adoption.refused.insert(name, reason);
                 records.extend(forget(begins, &forked));
@@ -184,16 +197,30 @@ fn way(
     may_fill: bool,
 ) -> Result<Way, CutoverError> {
     let fork = forked.fork;
-    let Some(source_id) = source_id.filter(|id| *id == forked.ended.target_topic_id) else {
-        let gone = "is no longer there, or was made again since the failover";
-        return Ok(Way::Refused(format!("topic {} {gone}", forked.source)));
-    };
-    let Some(target_id) = target_id else {
-        return Ok(Way::Anew);
+    let (source_id, target_id) = match (source_id, target_id) {
+        (Some(source_id), Some(target_id)) => (source_id, target_id),
+        (Some(_), None) => return Ok(Way::Anew),
+        (None, None) => return Ok(Way::Gone),
+        (None, Some(_)) => {
+            let gone = "is no longer there, and still on the other side";
+            return Ok(Way::Refused(format!("topic {} {gone}", forked.source)));
+        }
     };
     if target_id != forked.ended.source_topic_id {
+        // Ours since an earlier beginning: what is remembered of it must stay.
+        let ours = forked.known.as_ref().filter(|known| {
+            known.target_topic_id == target_id && known.source_topic_id == source_id
+        });
+        if let Some(known) = ours {
+            let is_mapped = known.mapped;
+            return Ok(Way::Known { is_mapped });
+        }
         // An empty one is filled as any other; one with records is refused when it is opened.
         return Ok(Way::Anew);
+    }
+    if source_id != forked.ended.target_topic_id {
+        let again = "was made again since the failover";
+        return Ok(Way::Refused(format!("topic {} {again}", forked.source)));
     }
     if let Some(known) = &forked.known
         && known.target_topic_id == target_id
@@ -203,13 +230,7 @@ fn way(
         let is_mapped = known.mapped;
         return Ok(Way::Known { is_mapped });
     }
-    let bases: Vec<i64> = (0..)
-        .zip(&fork.partitions)
-        .map(|(number, _)| {
-            let at = TopicPartition::new(forked.target, number);
-            ends.get(&at).copied().unwrap_or(0)
-        })
-        .collect();
+    let bases = bases(forked.target, fork, ends);
     let reason = not_identical(begins, fork, &bases, may_fill);
     if reason.is_some() && begins.flow.offsets == OffsetsMode::Identical {
         return Ok(Way::Refused(reason.unwrap_or_default()));
@@ -261,6 +282,17 @@ fn way(
         },
         maps: continued_maps,
     })))
+}
+
+/// Where the logs of a topic end on the old primary.
+fn bases(topic: &str, fork: &ForkRecord, ends: &HashMap<TopicPartition, i64>) -> Vec<i64> {
+    (0..)
+        .zip(&fork.partitions)
+        .map(|(number, _)| {
+            let at = TopicPartition::new(topic, number);
+            ends.get(&at).copied().unwrap_or(0)
+        })
+        .collect()
 }
 
 /// Why the old primary's log can't go on at the same offsets, if so.

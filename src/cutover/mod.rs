@@ -11,6 +11,7 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
+mod buried;
 mod context;
 mod error;
 mod facts;
