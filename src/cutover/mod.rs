@@ -16,6 +16,7 @@ mod context;
 mod error;
 mod facts;
 mod failback;
+mod hidden;
 mod journal;
 mod lease;
 mod loss;
