@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::fence;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
+use crate::flow::{fenced, own_principal, restrain};
 use crate::state::{RoleRecord, keys};
 
 /// Whoever looks after the old primary sees within this that nobody is kept from it any more.
@@ -49,8 +50,20 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
         .store
         .put(&keys::role(&ended.flow.name), &role)
         .await?;
-    Ok(format!(
-        "writers are kept from {} again",
-        ended.source.name()
-    ))
+    // Nobody else may run to do it.
+    let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
+    let there = ended.source.metadata(None).await?;
+    let topics = forks.into_keys();
+    let topics: Vec<String> = topics.filter(|it| there.topics.contains_key(it)).collect();
+    let own = own_principal(&it.scene.flow, &it.scene.target_section);
+    let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
+    let name = cluster.name();
+    let fenced = fenced::but_us(cluster, store, flow, role.plan, &topics, own.as_deref()).await;
+    Ok(match fenced {
+        Ok(_) => format!("writers are kept from {name} again"),
+        Err(error) => {
+            let error = CutoverError::from(error);
+            format!("writers can't be kept from {name}, stop them: {error}")
+        }
+    })
 }
