@@ -292,6 +292,12 @@ fn lost_topics_come_back_in_two_goes() {
     delete_topic(&source, "dropped");
     delete_topic(&target, "dropped");
     answer(&failback(&config, &["--start", "--yes", "--json"]), 0);
+    // From then on the topic is there again.
+    twinlog.wait_until(DEADLINE, "it copies back", |status| {
+        let flows = status["flows"].as_array().expect("a list");
+        let back = flows.iter().find(|flow| flow["name"] == "dr~back");
+        back.is_some_and(|back| back["state"] == "running")
+    });
     eventually(DEADLINE, "orders are on the old primary again", || {
         let (here, there) = (records(&source, &["orders"]), records(&target, &["orders"]));
         match here == there {
