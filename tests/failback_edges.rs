@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::admin::{partition_count, topic_names, watermarks};
 use support::failover::{
     answer, assert_refused, await_copying, await_failed_over, failback, failover,
-    failover_exiting_at, fenceable_shared, records, try_write, words,
+    failover_exiting_at, fenceable_shared, try_write, words,
 };
 use support::flow::flow_config;
 use support::groups::{commit, committed, next_values};

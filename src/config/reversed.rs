@@ -26,11 +26,16 @@ impl FlowConfig {
     }
 
     /// The flow that copies back, of these topics by their names on this flow's source; `None` for
-    /// all that this flow takes, later ones too. Its source is this flow's target.
+    /// all that this flow takes, later ones too. Its source is this flow's target, whose
+    /// `own_topics` stay where they are.
     ///
     /// # Errors
     /// When the names make no selector.
-    pub fn reversed(&self, topics: Option<&BTreeSet<String>>) -> Result<Self, String> {
+    pub fn reversed(
+        &self,
+        topics: Option<&BTreeSet<String>>,
+        own_topics: &BTreeSet<String>,
+    ) -> Result<Self, String> {
         let (before, after) = self.rename.around(&self.source);
         let turned = |pattern: &String| {
             format!(
@@ -46,8 +51,10 @@ impl FlowConfig {
                 .map(|topic| turned(&regex::escape(topic)))
                 .collect(),
         };
-        let exclude: Vec<String> = self.topics.exclude().iter().map(turned).collect();
-        let topics = if self.rename.is_identity() && topics.is_none() {
+        let mut exclude: Vec<String> = self.topics.exclude().iter().map(turned).collect();
+        exclude.extend(own_topics.iter().map(|topic| regex::escape(topic)));
+        let is_as_written = self.rename.is_identity() && topics.is_none() && own_topics.is_empty();
+        let topics = if is_as_written {
             self.topics.clone()
         } else {
             Selector::new(&include, &exclude)?
@@ -134,7 +141,7 @@ mod tests {
     fn the_way_back_takes_the_same_topics_and_their_names() {
         let flow =
             flow("rename: '{source}.{topic}', topics: { include: ['x.*|y'], exclude: [xz] }");
-        let back = flow.reversed(None).unwrap();
+        let back = flow.reversed(None, &BTreeSet::new()).unwrap();
         assert_eq!((&*back.source, &*back.target), ("b", "a"));
         for (topic, is_taken) in [("xa", true), ("y", true), ("xz", false), ("z", false)] {
             let there = flow.rename.apply("a", topic);
@@ -149,9 +156,12 @@ mod tests {
     #[test]
     fn some_topics_alone_can_be_copied_back() {
         let flow = flow("topics: { include: ['.*'] }");
-        assert_eq!(flow.reversed(None).unwrap().topics, flow.topics);
+        assert_eq!(
+            flow.reversed(None, &BTreeSet::new()).unwrap().topics,
+            flow.topics
+        );
         let one = BTreeSet::from(["a.b".to_owned()]);
-        let back = flow.reversed(Some(&one)).unwrap();
+        let back = flow.reversed(Some(&one), &BTreeSet::new()).unwrap();
         assert!(back.topics.matches("a.b"));
         assert!(!back.topics.matches("aXb") && !back.topics.matches("c"));
     }
@@ -162,7 +172,7 @@ mod tests {
             "replication_factor: 1, configs: { follow: ['.*'], ignore: ['segment.*'], \
              fixed: { retention.ms: '3600000' } }",
         );
-        let back = flow.reversed(None).unwrap();
+        let back = flow.reversed(None, &BTreeSet::new()).unwrap();
         let rules = &back.metadata.configs;
         assert!(rules.fixed.is_empty());
         for key in ["retention.ms", "min.insync.replicas", "segment.bytes"] {

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use uuid::Uuid;
 
+use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
 use super::pairs::{ends, present};
@@ -116,12 +117,21 @@ pub async fn adopt(
             continue;
         };
         let key = keys::topic(&begins.flow.name, &fork.target_topic);
+        let known: Option<TopicRecord> = begins.store.get(&key)?;
+        let is_begun = known.as_ref().is_some_and(|known| {
+            let continued = known.continued.as_ref();
+            continued.is_some_and(|continued| continued.plan == fork.plan)
+        });
+        let clear = match is_begun || !source.topics.contains_key(&fork.target_topic) {
+            true => fork.clone(),
+            false => buried::clear(&begins.source, fork, &bases(topic, fork, &ends)).await?,
+        };
         let forked = Forked {
             source: &fork.target_topic,
             target: topic,
-            fork,
+            fork: &clear,
             ended: record,
-            known: begins.store.get(&key)?,
+            known,
         };
         let id = |metadata: &wire::Metadata, name: &str| {
             metadata.topics.get(name).map(|topic| topic.topic_id)
@@ -190,13 +200,17 @@ fn way(
             let since = "was deleted since the failover";
             return Ok(Way::Refused(format!("topic {} {since}", forked.source)));
         }
-        (Some(source_id), Some(_)) if source_id != forked.ended.target_topic_id => {
-            let since = "was made again since the failover";
-            return Ok(Way::Refused(format!("topic {} {since}", forked.source)));
-        }
         (Some(source_id), Some(target_id)) => (source_id, target_id),
     };
     if target_id != forked.ended.source_topic_id {
+        // Ours since an earlier beginning: what is remembered of it must stay.
+        let ours = forked.known.as_ref().filter(|known| {
+            known.target_topic_id == target_id && known.source_topic_id == source_id
+        });
+        if let Some(known) = ours {
+            let is_mapped = known.mapped;
+            return Ok(Way::Known { is_mapped });
+        }
         let has_records =
             |(at, end): (&TopicPartition, &i64)| at.topic == forked.target && *end > 0;
         if ends.iter().any(has_records) {
@@ -206,6 +220,10 @@ fn way(
         // An empty one is filled as any other.
         return Ok(Way::Anew);
     }
+    if source_id != forked.ended.target_topic_id {
+        let again = "was made again since the failover";
+        return Ok(Way::Refused(format!("topic {} {again}", forked.source)));
+    }
     if let Some(known) = &forked.known
         && known.target_topic_id == target_id
         && let Some(continued) = &known.continued
@@ -214,13 +232,7 @@ fn way(
         let is_mapped = known.mapped;
         return Ok(Way::Known { is_mapped });
     }
-    let bases: Vec<i64> = (0..)
-        .zip(&fork.partitions)
-        .map(|(number, _)| {
-            let at = TopicPartition::new(forked.target, number);
-            ends.get(&at).copied().unwrap_or(0)
-        })
-        .collect();
+    let bases = bases(forked.target, fork, ends);
     let reason = not_identical(begins, fork, &bases, may_fill);
     if reason.is_some() && begins.flow.offsets == OffsetsMode::Identical {
         return Ok(Way::Refused(reason.unwrap_or_default()));
@@ -272,6 +284,17 @@ fn way(
         },
         maps: continued_maps,
     })))
+}
+
+/// Where the logs of a topic end on the old primary.
+fn bases(topic: &str, fork: &ForkRecord, ends: &HashMap<TopicPartition, i64>) -> Vec<i64> {
+    (0..)
+        .zip(&fork.partitions)
+        .map(|(number, _)| {
+            let at = TopicPartition::new(topic, number);
+            ends.get(&at).copied().unwrap_or(0)
+        })
+        .collect()
 }
 
 /// Why the old primary's log can't go on at the same offsets, if so.

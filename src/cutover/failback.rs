@@ -22,8 +22,8 @@ use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
 use crate::flow::restrain;
 use crate::state::{
-    CutoverKind, CutoverRecord, CutoverState, ForkRecord, Primary, RoleRecord, STATE_TOPIC,
-    StateStore, TopicSet, keys,
+    CutoverKind, CutoverRecord, CutoverState, ForkRecord, Primary, ReignRecord, RoleRecord,
+    STATE_TOPIC, StateStore, TopicSet, keys,
 };
 use crate::wire::{Cluster, Metadata, OffsetSpec, TopicPartition};
 
@@ -74,7 +74,10 @@ impl Ways {
             Some(TopicSet::List(topics)) => Some(topics),
             Some(TopicSet::All) | None => None,
         };
-        let reversed = flow.reversed(listed).map_err(CutoverError::failed)?;
+        let reign: Option<ReignRecord> = store.get(&keys::reign(&flow.name))?;
+        let own_topics = reign.unwrap_or_default().own_topics;
+        let reversed = flow.reversed(listed, &own_topics);
+        let reversed = reversed.map_err(CutoverError::failed)?;
         let back_store = Arc::new(StateStore::open(&source, &reversed.name).await?);
         let back_topics = topics(&back_store, &reversed, &TopicSet::All, None, &from)?;
         let ended_topics = topics(&store, flow, &TopicSet::All, None, &to)?;

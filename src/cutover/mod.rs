@@ -11,12 +11,14 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
+mod buried;
 mod capacity;
 pub(crate) mod context;
 mod error;
 mod facts;
 mod failback;
 mod group_facts;
+mod hidden;
 mod journal;
 pub(crate) mod lease;
 mod loss;

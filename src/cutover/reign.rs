@@ -13,7 +13,8 @@ use twox_hash::XxHash3_64;
 
 use super::context::Scene;
 use super::error::CutoverError;
-use crate::state::{AclRecord, FenceRecord, ForkRecord, keys};
+use crate::config::is_internal_topic;
+use crate::state::{AclRecord, FenceRecord, ForkRecord, ReignRecord, TopicRecord, keys};
 use crate::wire::{self, AclBinding, Cluster, ResponseError, TopicChanges};
 
 /// Topics in one request.
@@ -34,13 +35,6 @@ const ENFORCED: [&str; 3] = [
 struct ConfigsRecord {
     v: u32,
     overrides: BTreeMap<String, String>,
-}
-
-/// `reign/<flow>`: the ACLs that the target had at the failover, each as a hash in hexadecimal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct AclsRecord {
-    v: u32,
-    known: BTreeSet<String>,
 }
 
 /// What went over.
@@ -74,12 +68,29 @@ pub async fn remember(scene: &Scene) -> Result<(), CutoverError> {
         }
     }
     scene.store.put_all(&records).await?;
-    if let Some(acls) = acls(&scene.target).await {
-        let known = acls.iter().map(hash).collect();
-        let record = AclsRecord { v: 1, known };
-        scene.store.put(&keys::reign(flow), &record).await?;
+    let acls = acls(&scene.target).await;
+    let record = ReignRecord {
+        v: 1,
+        acls: acls.map(|acls| acls.iter().map(hash).collect()),
+        own_topics: own_topics(scene).await?,
+    };
+    Ok(scene.store.put(&keys::reign(flow), &record).await?)
+}
+
+/// What is on the target and no copy of this flow's.
+async fn own_topics(scene: &Scene) -> Result<BTreeSet<String>, CutoverError> {
+    let there = scene.target.metadata(None).await?;
+    let prefix = keys::topic(&scene.flow.name, "");
+    let mut copies = BTreeSet::new();
+    for key in scene.store.keys(&prefix) {
+        if let Some(record) = scene.store.get::<TopicRecord>(&key)? {
+            copies.insert(record.target_topic);
+        }
     }
-    Ok(())
+    let own = there.topics.iter().filter(|(name, topic)| {
+        !topic.internal && !is_internal_topic(name) && !copies.contains(*name)
+    });
+    Ok(own.map(|(name, _)| name.clone()).collect())
 }
 
 /// Carries the topic configs over that were changed since. `ended` is the flow that was failed
@@ -154,7 +165,8 @@ pub async fn carry_acls(
     if !ended.flow.metadata.acls.enabled {
         return Ok(());
     }
-    let known: Option<AclsRecord> = ended.store.get(&keys::reign(&ended.flow.name))?;
+    let known: Option<ReignRecord> = ended.store.get(&keys::reign(&ended.flow.name))?;
+    let known = known.and_then(|known| known.acls);
     let (Some(known), Some(now), Some(there)) =
         (known, acls(&back.source).await, acls(&back.target).await)
     else {
@@ -170,7 +182,7 @@ pub async fn carry_acls(
     let there: BTreeSet<AclBinding> = there.into_iter().collect();
     let mut new = Vec::new();
     for acl in now {
-        let is_known = known.known.contains(&hash(&acl));
+        let is_known = known.contains(&hash(&acl));
         if is_known || fence.contains(&acl) || copied.contains(&acl) || acl.resource_type == CLUSTER
         {
             continue;

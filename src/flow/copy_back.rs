@@ -1,5 +1,6 @@
 //! The flow that copies back to the old primary, while the role says so.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::error::FlowError;
 use super::metadata::own_principal;
 use super::run::run_flow;
 use crate::config::{ClusterSection, FlowConfig};
-use crate::state::{RoleRecord, TopicSet};
+use crate::state::{ReignRecord, RoleRecord, StateStore, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 
 /// How long it may take to end in order; a flow takes 9 s at most.
@@ -55,29 +56,35 @@ impl CopyBack {
 
     /// Whom the old primary's brokers take us for, as far as is known.
     pub fn own_principal(&self) -> Option<String> {
-        let back = self.flow.reversed(None).ok()?;
+        let back = self.flow.reversed(None, &BTreeSet::new()).ok()?;
         own_principal(&back, &self.source)
     }
 
     /// Copies back what the role says, and no more. A flow that ended by itself (another process
     /// copies) isn't begun again until the role is another.
-    pub async fn follow(&mut self, role: Option<&RoleRecord>) {
+    pub async fn follow(&mut self, store: &StateStore, role: Option<&RoleRecord>) {
         let wanted = role.and_then(RoleRecord::copied_back);
         if self.running.as_ref().map(|running| &running.topics) == wanted {
             return;
         }
         self.stop().await;
         if let Some(topics) = wanted {
-            self.running = self.start(topics.clone());
+            self.running = self.start(store, topics.clone());
         }
     }
 
-    fn start(&self, topics: TopicSet) -> Option<Running> {
+    fn start(&self, store: &StateStore, topics: TopicSet) -> Option<Running> {
         let listed = match &topics {
             TopicSet::All => None,
             TopicSet::List(topics) => Some(topics),
         };
-        let back = match self.flow.reversed(listed) {
+        let reign = store.get::<ReignRecord>(&keys::reign(&self.flow.name));
+        // What can't be read is no reason to take the standby's own topics along.
+        let reversed = reign.map_err(|error| error.to_string()).and_then(|reign| {
+            let own_topics = reign.unwrap_or_default().own_topics;
+            self.flow.reversed(listed, &own_topics)
+        });
+        let back = match reversed {
             Ok(back) => back,
             Err(error) => {
                 tracing::error!(flow = %self.flow.name, error, "it can't be copied back");

@@ -69,7 +69,7 @@ pub async fn stand_by(
                 None
             }
         };
-        back.follow(role.as_ref()).await;
+        back.follow(store, role.as_ref()).await;
         let Some(role) = role else {
             progress.set_role(None);
             return;
@@ -159,7 +159,7 @@ pub async fn look_after(
     let mut restrain = Restrain::new(&flow, &source, back.own_principal());
     loop {
         let role = store.get::<RoleRecord>(&keys::role(&flow)).ok().flatten();
-        back.follow(role.as_ref()).await;
+        back.follow(&store, role.as_ref()).await;
         match store.get::<RoleRecord>(&keys::role(&flow)) {
             Ok(Some(role)) if role.not_copied().is_some() => {
                 let pass = cancel.run_until_cancelled(restrain.pass(&store, &role));

@@ -355,6 +355,17 @@ pub struct EndsRecord {
     pub stopped: BTreeMap<i32, String>,
 }
 
+/// `reign/<flow>`: what the target had of its own when it became the primary. It isn't copied back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReignRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// Its ACLs, each as a hash in hexadecimal; absent where they couldn't be read.
+    pub acls: Option<BTreeSet<String>>,
+    /// Its topics that are no copies.
+    pub own_topics: BTreeSet<String>,
+}
+
 /// `orphans/<flow>`: what the returned old primary has that was never copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrphansRecord {

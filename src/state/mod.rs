@@ -16,8 +16,8 @@ mod store;
 
 pub use cutover::{
     CutoverKind, CutoverRecord, CutoverState, EndsRecord, FenceAcl, FenceRecord, Fork, ForkRecord,
-    LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, RoleRecord, StepRecord,
-    StepState, TopicSet,
+    LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, ReignRecord, RoleRecord,
+    StepRecord, StepState, TopicSet,
 };
 pub use drill::{DrillRecord, OpenDrill};
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};

@@ -72,7 +72,10 @@ async fn left(it: &Cutover, pairs: &[Pair], wanted: &Offsets) -> Result<i64, Cut
     let mut left = 0;
     for pair in pairs {
         let end = on_target.get(&pair.target).copied().unwrap_or(0);
-        let wanted = wanted.get(&pair.source).copied().unwrap_or(0);
+        let Some(wanted) = wanted.get(&pair.source).copied() else {
+            // It came after the proof; before the forks are recorded that is looked at.
+            continue;
+        };
         let copied = copied_end(pair, end, &maps);
         if copied > wanted && !pair.mapped {
             return Err(CutoverError::failed(format!(

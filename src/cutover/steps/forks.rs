@@ -11,6 +11,7 @@ use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::loss;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_source, on_target};
+use crate::flow;
 use crate::state::{CutoverKind, EndsRecord, Fork, ForkRecord, SeenRecord, keys};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
@@ -30,6 +31,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
     let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
+    if kind == CutoverKind::Failback {
+        refuse_late_topics(scene).await?;
+    }
     if kind.loses_nothing() {
         prove_nothing_lost(it, &pairs, &target_ends).await?;
     }
@@ -70,6 +74,29 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .collect();
     scene.store.put_all(&records).await?;
     Ok(format!("{} partition(s)", pairs.len().max(already)))
+}
+
+/// A topic that came after the fence was made is neither fenced nor copied, and nobody would copy it
+/// later: then the other cluster is the primary.
+async fn refuse_late_topics(scene: &Scene) -> Result<(), CutoverError> {
+    let source = scene.source.metadata(None).await?;
+    let selected = flow::selected_topics(&scene.flow, &source).into_iter();
+    let late: Vec<String> = selected
+        .filter(|(name, partitions)| {
+            let known = scene.topics.iter().find(|topic| topic.name == *name);
+            known.is_none_or(|topic| topic.record.origins.len() < *partitions)
+        })
+        .map(|(name, _)| name)
+        .collect();
+    let Some(first) = late.first() else {
+        return Ok(());
+    };
+    Err(CutoverError::refused(format!(
+        "{} topic(s) of {} were made or grew while this went on and aren't copied, such as {first}",
+        late.len(),
+        scene.source.name()
+    ))
+    .with_hint("run `--abort`, and begin again"))
 }
 
 /// Compares both clusters' ends once more.

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
+use crate::cutover::hidden::hidden;
 use crate::cutover::options::FenceMode;
 use crate::cutover::pairs::{Offsets, ends, on_source};
 use crate::wire::{self, OffsetSpec, TopicPartition};
@@ -39,7 +40,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         let pause = if before.open.is_empty() { apart } else { AGAIN };
         tokio::time::sleep(pause).await;
         let now = look(it, &partitions).await?;
-        if now.open.is_empty() && before.open.is_empty() && now.ends == before.ends {
+        let stands = now.open.is_empty() && before.open.is_empty() && now.ends == before.ends;
+        let hidden = match stands {
+            true => hidden(&it.scene.source, &now.ends).await?,
+            false => Vec::new(),
+        };
+        if stands && hidden.is_empty() {
             let mut proven: Vec<(String, i32, i64)> = now
                 .ends
                 .into_iter()
@@ -60,6 +66,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             .filter(|(at, end)| before.ends.get(*at) != Some(*end))
             .map(|(at, _)| at)
             .collect();
+        if Instant::now() >= deadline && stands {
+            return Err(lagging(it, &hidden));
+        }
         if Instant::now() >= deadline {
             return Err(unproven(it, &moving, &now.open).await);
         }
@@ -70,6 +79,24 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         }
         before = now;
     }
+}
+
+fn lagging(it: &Cutover, hidden: &[TopicPartition]) -> CutoverError {
+    let seconds = it.options.wait.as_secs();
+    let named: Vec<String> = hidden
+        .iter()
+        .take(NAMED_MAX)
+        .map(|at| at.to_string())
+        .collect();
+    CutoverError::failed(format!(
+        "after {seconds} s replicas still lag behind the source's leaders in {} partition(s), such \
+         as {}: what they don't have yet can't be read",
+        hidden.len(),
+        named.join(", ")
+    ))
+    .with_hint(
+        "wait until its replicas are in sync, and run this again, or undo the fence with `--abort`",
+    )
 }
 
 async fn look(it: &Cutover, partitions: &[TopicPartition]) -> Result<Look, CutoverError> {

@@ -10,6 +10,7 @@ use crate::cutover::adopt::{adopt, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::failback::ENDED_PLAN;
+use crate::cutover::hidden::hidden;
 use crate::cutover::pairs::{ends, present};
 use crate::cutover::reign::{self, Carried};
 use crate::flow::fenced::FenceError;
@@ -155,7 +156,8 @@ async fn may_write(cluster: &wire::Cluster, topics: &[String]) -> Result<bool, C
 }
 
 /// Waits until no transaction of the old primary's last producers is open: its coordinator ends
-/// them with a marker in the log, which would come behind our first batch.
+/// them with a marker in the log, which would come behind our first batch. Nor may its leaders have
+/// more than can be seen: our first batch goes behind that, and its offset must be known.
 async fn settled(
     it: &Cutover,
     ended: &Scene,
@@ -173,8 +175,20 @@ async fn settled(
             .filter(|at| stable.get(at) < now.get(at))
             .map(ToString::to_string)
             .collect();
-        if open.is_empty() {
+        let hidden = match open.is_empty() {
+            true => hidden(&ended.source, &now).await?,
+            false => Vec::new(),
+        };
+        if open.is_empty() && hidden.is_empty() {
             return Ok(());
+        }
+        if Instant::now() >= deadline && open.is_empty() {
+            return Err(CutoverError::failed(format!(
+                "replicas on the old primary lag behind their leaders in {} partition(s) such as {}",
+                hidden.len(),
+                hidden[0]
+            ))
+            .with_hint("wait until its replicas are in sync, and run this again"));
         }
         if Instant::now() >= deadline {
             return Err(CutoverError::failed(format!(
@@ -187,7 +201,7 @@ async fn settled(
                  ended by `kafka-transactions.sh abort`",
             ));
         }
-        if !told {
+        if !told && !open.is_empty() {
             (it.tell)("waiting for the old primary to end its last transactions");
             told = true;
         }
