@@ -141,7 +141,7 @@ async fn act(
         _ => None,
     };
     if choice.is_some() {
-        scene.may_decide()?;
+        scene.may_decide().await?;
     }
     let listing = orphans::list(scene, args.conflicts, progress).await?;
     if let Some(folder) = &args.export {

@@ -34,7 +34,7 @@ pub async fn decide(
     listing: &Listing,
     choice: OrphanChoice,
 ) -> Result<Vec<Decided>, OrphansError> {
-    scene.may_decide()?;
+    scene.may_decide().await?;
     let positions = position::read(scene).await?;
     let mut made = settle(scene, &positions).await?;
     let by_topic = undecided_by_topic(scene);

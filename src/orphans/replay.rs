@@ -47,7 +47,7 @@ pub async fn replay(
     options: ReplayOptions,
     progress: &Progress,
 ) -> Result<ReplayResult, OrphansError> {
-    scene.may_decide()?;
+    scene.may_decide().await?;
     let (section, flow) = (scene.target_section.clone(), scene.flow.name.clone());
     let producer = in_thread(move || Producer::open(&section, &flow)).await?;
     // Only now nobody else can append any more.

@@ -180,7 +180,9 @@ impl Scene {
     ///
     /// # Errors
     /// While a cut-over is open, or the target isn't the primary.
-    pub fn may_decide(&self) -> Result<(), OrphansError> {
+    pub async fn may_decide(&self) -> Result<(), OrphansError> {
+        // Listing takes its time; a failback may have been begun meanwhile.
+        self.store.refresh().await?;
         let open: Option<CutoverRecord> = self.store.get(&keys::cutover(&self.flow.name))?;
         if let Some(open) = open
             && matches!(open.state, CutoverState::Open | CutoverState::Aborting)
@@ -191,7 +193,8 @@ impl Scene {
             ))
             .with_hint("finish or abort it first"));
         }
-        match &self.role {
+        let role: Option<RoleRecord> = self.store.get(&keys::role(&self.flow.name))?;
+        match role {
             Some(role) if role.primary == Primary::Target => Ok(()),
             _ => Err(OrphansError::new(format!(
                 "flow {} wasn't failed over: there is nothing to decide",
