@@ -232,7 +232,7 @@ fn a_position_that_was_left_behind_is_found() {
     let judge = |copied: Option<i64>, end: i64| {
         let copied: BTreeMap<_, _> = copied.map(|it| (partition(), it)).into_iter().collect();
         let ends = [(partition(), end)].into();
-        positions_are_fresh(&pages, "g", 0, &copied, &ends, 3_000, 500)
+        positions_are_fresh(&pages, "g", 0, &copied, &ends, 2_500)
     };
     assert_eq!(judge(Some(5), 9), NOTHING);
     assert_eq!(judge(Some(6), 9), NOTHING);

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use support::apps::GROUPS;
 use support::book::{Pages, now_ms};
-use support::failover::{answer, await_failed_over, records};
+use support::failover::{answer, await_copying, await_failed_over, records};
 use support::laws::{
     self, Again, Log, OrphanRanges, assert_kept, orphans_are_what_is_missing, same_offsets,
 };
 use support::stage::{
-    TOPICS, apps, await_orphans, await_same_ends, clusters, ends, fail_back, fail_over_unplanned,
-    judge, old_records,
+    Earlier, TOPICS, apps, await_orphans, await_same_ends, clusters, ends, fail_back,
+    fail_over_unplanned, judge, old_records,
 };
 use support::{Cluster, KafkaVersion, Twinlog, eventually};
 
@@ -43,25 +43,34 @@ fn exchange(twinlog: &mut Twinlog, line: &str, by: &str) {
     twinlog.launch();
 }
 
-/// Kills the source's broker; when.
-fn kill(source: &mut Cluster, target: &str, twinlog: &mut Twinlog, death: Death) -> i64 {
+/// Kills the source's broker; what had been copied some time before.
+fn kill(source: &mut Cluster, target: &str, twinlog: &mut Twinlog, death: Death) -> Earlier {
+    let look = || Earlier {
+        at_ms: now_ms(),
+        ends: ends(target),
+    };
+    let mut earlier = look();
     if death == Death::Behind {
         exchange(twinlog, FAST, SLOW);
-        let bootstrap = source.bootstrap();
-        eventually(DEADLINE, "the source is ahead", || {
-            let (source, target) = (ends(&bootstrap), ends(target));
-            match source.values().sum::<i64>() - target.values().sum::<i64>() {
-                many if many > 800 => Ok(()),
-                few => Err(few),
-            }
-        });
+        await_copying(twinlog);
+        earlier = look();
     }
-    let killed_at_ms = now_ms();
+    let bootstrap = source.bootstrap();
+    eventually(DEADLINE, "the kill is due", || {
+        let (from, to) = (ends(&bootstrap), ends(target));
+        let ahead = from.values().sum::<i64>() - to.values().sum::<i64>();
+        // Positions have followed by then.
+        let is_late = now_ms() - earlier.at_ms >= 2_000;
+        match is_late && (death == Death::Sudden || ahead > 800) {
+            true => Ok(()),
+            false => Err(ahead),
+        }
+    });
     source.kill(1);
     twinlog.wait_until(DEADLINE, "the source is missed", |status| {
         status["flows"][0]["state"] == "waiting"
     });
-    killed_at_ms
+    earlier
 }
 
 /// Deaths of the source, and after each the way back with the orphans left where they are.
@@ -79,9 +88,9 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
     let mut bounds = Vec::new();
     for (round, death) in deaths.iter().enumerate() {
         apps.await_flowing(200);
-        let killed_at_ms = kill(&mut source, &target, &mut twinlog, *death);
+        let earlier = kill(&mut source, &target, &mut twinlog, *death);
         let era = 2 * round;
-        let copied = fail_over_unplanned(&apps, &twinlog, &target, era, killed_at_ms);
+        let copied = fail_over_unplanned(&apps, &twinlog, &target, era, &earlier);
         apps.switch(&target);
         if *death == Death::Behind {
             exchange(&mut twinlog, SLOW, FAST);
@@ -130,7 +139,13 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
 }
 
 /// The orphans that Twinlog counts are what the returned primary has and the copy hasn't.
-fn judge_orphans(pages: &Pages, source: &str, target: &str, copied: &Log, orphans: &OrphanRanges) {
+fn judge_orphans(
+    pages: &Pages,
+    source: &str,
+    target: &str,
+    copied: &Log,
+    orphans: &OrphanRanges,
+) -> Log {
     let old = old_records(pages, source, &records(target, &TOPICS));
     let missing = orphans_are_what_is_missing(pages, &old, copied, orphans);
     assert_kept("orphans", &missing);

@@ -45,7 +45,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
  * </pre>
  *
  * A value is "PRODUCER NUMBER", numbered by partition. What was not acknowledged is kept, and is
- * sent again in its order, before anything new.
+ * sent again in its order, before anything new. A producer that was refused writes nothing more
+ * until it is moved.
  */
 public final class Apps {
     /** Unacknowledged records of a producer. */
@@ -53,7 +54,7 @@ public final class Apps {
     /** A producer makes no more records, so that nothing grows for ever. */
     private static final long RECORDS_MAX = 100_000;
     private static final int IN_TRANSACTION = 5;
-    /** Before what was refused is tried again. */
+    /** Before what failed is tried again. */
     private static final long REST_MS = 300;
     private static final long COMMIT_EVERY_MS = 100;
 
@@ -245,6 +246,7 @@ public final class Apps {
         private final TreeMap<Long, Item> outstanding = new TreeMap<>();
         private int inFlight;
         private boolean isHolding;
+        private boolean isRefused;
         private long restUntilNanos;
 
         Plain(String[] words, String bootstrap) {
@@ -258,6 +260,7 @@ public final class Apps {
             producer = producer(properties);
             synchronized (outstanding) {
                 isHolding = true;
+                isRefused = false;
                 restUntilNanos = System.nanoTime();
             }
         }
@@ -274,7 +277,7 @@ public final class Apps {
             boolean isFull;
             boolean isEmpty;
             synchronized (outstanding) {
-                if (isHolding && inFlight == 0 && System.nanoTime() >= restUntilNanos) {
+                if (isHolding && !isRefused && inFlight == 0 && System.nanoTime() >= restUntilNanos) {
                     again = new ArrayList<>(outstanding.values());
                     isHolding = false;
                 }
@@ -319,6 +322,7 @@ public final class Apps {
                         return;
                     }
                     isHolding = true;
+                    isRefused |= error instanceof TopicAuthorizationException;
                     restUntilNanos = System.nanoTime() + REST_MS * 1_000_000;
                 }
                 if (error instanceof TopicAuthorizationException) {
@@ -335,6 +339,7 @@ public final class Apps {
         private KafkaProducer<String, String> producer;
         private List<Item> items = new ArrayList<>();
         private String address;
+        private boolean isRefused;
 
         Transactional(String[] words, String bootstrap) {
             super(words, bootstrap);
@@ -344,6 +349,7 @@ public final class Apps {
         void open(String bootstrap) {
             address = bootstrap;
             producer = null;
+            isRefused = false;
         }
 
         @Override
@@ -356,6 +362,10 @@ public final class Apps {
 
         @Override
         void work() throws InterruptedException {
+            if (isRefused) {
+                Thread.sleep(10);
+                return;
+            }
             if (items.isEmpty()) {
                 if (!mayMake()) {
                     idle();
@@ -399,6 +409,7 @@ public final class Apps {
                     // Nobody knows whether the coordinator has taken the commit.
                     items.forEach(item -> tell("doubt " + item.in(getName())));
                 } else if (isRefusal(error)) {
+                    isRefused = true;
                     tell("refused " + getName());
                 }
                 try {

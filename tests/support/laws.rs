@@ -238,20 +238,19 @@ pub fn nothing_is_read_again(pages: &Pages, group: &str, moves: &[Again]) -> Vec
     broken
 }
 
-/// The positions that were copied for a group are no older than what it had committed `slack_ms`
-/// before the copy stopped, as far as the records behind them had been copied.
+/// The positions that were copied for a group are no older than what it had committed by `at_ms`,
+/// some time before the copy stopped, as far as the records behind them had been copied then.
 pub fn positions_are_fresh(
     pages: &Pages,
     group: &str,
     era: usize,
     copied: &BTreeMap<Partition, i64>,
     copied_ends: &BTreeMap<Partition, i64>,
-    stopped_at_ms: i64,
-    slack_ms: i64,
+    at_ms: i64,
 ) -> Vec<String> {
     let mut wanted: BTreeMap<&Partition, i64> = BTreeMap::new();
     for committed in pages.commits.get(group).into_iter().flatten() {
-        let is_old = committed.at_ms <= stopped_at_ms - slack_ms;
+        let is_old = committed.at_ms <= at_ms;
         let end = copied_ends.get(&committed.partition).copied().unwrap_or(0);
         if committed.era == era && is_old && committed.offset <= end {
             wanted.insert(&committed.partition, committed.offset);

@@ -151,16 +151,24 @@ pub struct Copied {
     pub bound: u64,
 }
 
-/// An unplanned failover: the source was killed, and the copy had stopped at `stopped_at_ms`. The
-/// applications, which had moved `era` times, are still with the old primary afterwards.
+/// What had been copied at a moment well before the source was killed.
+#[derive(Debug)]
+pub struct Earlier {
+    /// Milliseconds since the epoch.
+    pub at_ms: i64,
+    /// Where the copies ended.
+    pub ends: BTreeMap<Partition, i64>,
+}
+
+/// An unplanned failover from a source that was killed. The applications, which had moved `era`
+/// times, are still with the old primary afterwards.
 pub fn fail_over_unplanned(
     apps: &Apps,
     twinlog: &Twinlog,
     target: &str,
     era: usize,
-    stopped_at_ms: i64,
+    earlier: &Earlier,
 ) -> Copied {
-    let ends_before = ends(target);
     let arguments = ["--unplanned", "--yes", "--json", "--accept-loss", "any"];
     let report = answer(&failover(twinlog.config_file(), &arguments), 0);
     assert_eq!(report["state"], "done", "{report:#}");
@@ -180,16 +188,8 @@ pub fn fail_over_unplanned(
     for group in GROUPS {
         let positions = positions(target, group);
         let broken = apps.book.look(|pages| {
-            let slack_ms = 2_000;
-            laws::positions_are_fresh(
-                pages,
-                group,
-                era,
-                &positions,
-                &ends_before,
-                stopped_at_ms,
-                slack_ms,
-            )
+            let (at_ms, ends) = (earlier.at_ms, &earlier.ends);
+            laws::positions_are_fresh(pages, group, era, &positions, ends, at_ms)
         });
         assert_kept("positions are fresh", &broken);
         again.insert(group, Again::From(positions));

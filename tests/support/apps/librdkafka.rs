@@ -22,7 +22,7 @@ use crate::support::book::{Book, Committed, Partition, Read, Told, now_ms};
 const OUTSTANDING_MAX: usize = 200;
 /// A producer makes no more records, so that nothing grows for ever.
 const RECORDS_MAX: u64 = 100_000;
-/// Before what was refused is tried again.
+/// Before what failed is tried again.
 const REST: Duration = Duration::from_millis(300);
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// How long a last answer may take.
@@ -169,6 +169,7 @@ impl Writer {
                 made: 0,
                 outstanding: BTreeMap::new(),
                 in_flight: 0,
+                is_refused: false,
                 book,
             };
             writing.run(orders, pause);
@@ -199,6 +200,8 @@ struct Writing {
     made: u64,
     outstanding: BTreeMap<u64, Item>,
     in_flight: usize,
+    /// Then it writes nothing more until it is moved.
+    is_refused: bool,
     book: Arc<Book>,
 }
 
@@ -218,6 +221,7 @@ impl Writing {
                 let _ = producer.flush(ANSWER);
                 self.take_outcomes(&producer);
                 self.in_flight = 0;
+                self.is_refused = false;
                 at = orders.bootstrap();
                 producer = idempotent(&at);
                 holding = Some(Instant::now());
@@ -228,7 +232,7 @@ impl Writing {
                 holding = Some(Instant::now() + REST);
             }
             if let Some(until) = holding {
-                if self.in_flight == 0 && Instant::now() >= until {
+                if !self.is_refused && self.in_flight == 0 && Instant::now() >= until {
                     let items = self.outstanding.clone();
                     let all_sent = items.values().all(|item| self.send(&producer, item));
                     holding = (!all_sent).then(|| Instant::now() + REST);
@@ -280,6 +284,7 @@ impl Writing {
                 return true;
             }
             Err((KafkaError::MessageProduction(Code::TopicAuthorizationFailed), _)) => {
+                self.is_refused = true;
                 Told::Refused(self.name.to_owned())
             }
             Err((error, _)) => Told::Failed(format!("{}: {error}", self.name)),
@@ -307,6 +312,7 @@ impl Writing {
                     }
                 }
                 Outcome::Refused => {
+                    self.is_refused = true;
                     again = true;
                     Told::Refused(self.name.to_owned())
                 }
