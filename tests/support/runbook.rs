@@ -241,7 +241,8 @@ impl Shell {
 
 /// Whether a command may be typed again and again.
 fn only_looks(command: &str) -> bool {
-    !command.contains("--yes") && !command.contains("kafka-console-producer")
+    let does = ["--yes", "--export", "kafka-console-producer"];
+    !does.iter().any(|word| command.contains(word))
 }
 
 /// Kafka's own script does the same with the jars of its own folder.
