@@ -256,6 +256,15 @@ pub fn judge(
     orphans: &OrphanRanges,
     moves: &BTreeMap<&str, Vec<Again>>,
 ) {
+    for (group, commits) in &pages.commits {
+        let eras: Vec<usize> = (0..=moves.get(group.as_str()).map_or(0, Vec::len))
+            .map(|era| commits.iter().filter(|it| it.era == era).count())
+            .collect();
+        assert!(
+            eras.iter().all(|commits| *commits > 0),
+            "{group} committed {eras:?} times between its moves"
+        );
+    }
     assert_kept(
         "what was acknowledged is there once or an orphan",
         &laws::each_acknowledged_once_or_orphaned(pages, primary, orphans),
