@@ -98,7 +98,7 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
         apps.await_flowing(100);
         await_failed_over(&twinlog);
         source.restart(1);
-        let stranded = await_orphans(&twinlog, &bootstrap);
+        let stranded = await_orphans(&twinlog);
         if *death == Death::Behind {
             assert!(!stranded.is_empty(), "nothing was stranded");
         }
