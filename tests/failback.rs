@@ -221,9 +221,21 @@ fn back_after_a_crash_with_stranded_records() {
         assert_eq!(away.status.code(), Some(1), "{}", words(&away));
         assert!(words(&away).contains("has to be back"), "{}", words(&away));
         source.restart(1);
+        twinlog.wait_until(DEADLINE, "the old primary is fenced", |status| {
+            status["flows"][0]["role"]["old_primary"] == "fenced"
+        });
+        let undecided = failback(&config, &["--yes"]);
+        assert_eq!(undecided.status.code(), Some(3), "{}", words(&undecided));
+        let arguments: &[&str] = match round {
+            0 => {
+                let kept = twinlog.command("orphans", &["--keep", "--yes"]);
+                assert_eq!(kept.status.code(), Some(0), "{}", words(&kept));
+                &["--yes", "--json"]
+            }
+            _ => &["--yes", "--json", "--accept-orphans"],
+        };
         copied.extend(under_load(&target, || {
-            let arguments = ["--yes", "--json", "--accept-orphans"];
-            let report = answer(&failback(&config, &arguments), 0);
+            let report = answer(&failback(&config, arguments), 0);
             assert_eq!(report["state"], "done", "{round}: {report:#}");
             assert_eq!(report["lost"]["is_proven"], true, "{round}: {report:#}");
         }));

@@ -163,14 +163,12 @@ fn failback() {
 }
 
 #[test]
-#[ignore = "waits for `twinlog orphans`"]
 fn orphans() {
     let page = include_str!("../docs/runbooks/orphans.md");
     World::new().carry_out("orphans.md", page);
 }
 
 #[test]
-#[ignore = "waits for `twinlog drill`"]
 fn drill() {
     let page = include_str!("../docs/runbooks/drill.md");
     World::new().carry_out("drill.md", page);

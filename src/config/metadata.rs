@@ -34,24 +34,9 @@ pub struct ConfigRules {
     pub ignore: Selector,
     /// Keys that have one value on the target, whatever the source has.
     pub fixed: BTreeMap<String, String>,
-    /// Topics that were there before the copy keep their own: only keys in `follow` follow, and
-    /// what a mirror must have. So it is on the way back, where the target is an old primary.
-    pub keep_what_was_there: bool,
-}
-
-impl ConfigRules {
-    /// The rules for topics that were there before the copy, where those keep their own configs.
-    pub fn of_what_was_there(&self) -> Option<Self> {
-        if !self.keep_what_was_there {
-            return None;
-        }
-        // It matches every name, so it is a selector.
-        let ignore = Selector::new(&[".*"], &[]).ok()?;
-        Some(Self {
-            ignore,
-            ..self.clone()
-        })
-    }
+    /// Other rules for topics that were there before the copy: on the way back, where the target is
+    /// an old primary, they keep their own.
+    pub of_what_was_there: Option<Box<Self>>,
 }
 
 /// How ACLs follow.
@@ -127,7 +112,7 @@ fn configs(reader: &mut Reader, table: &Table) -> ConfigRules {
         follow,
         ignore,
         fixed: fixed(reader, &inner),
-        keep_what_was_there: false,
+        of_what_was_there: None,
     }
 }
 

@@ -38,6 +38,7 @@ pub use internal::{DRILL_PREFIX, is_internal_to_flow, is_internal_topic};
 pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;
+pub use reversed::back_name;
 pub use secret::{Properties, Secret};
 pub use security::{
     IdentitySection, Note, OidcSection, PasswordMechanism, Pem, SaslSection, SecuritySection,

@@ -1,18 +1,23 @@
 //! The flow that copies back, from the target to the source of a flow that was failed over.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::flow::{FlowConfig, OnGap, OnRecreate, Start};
-use super::metadata::OnDelete;
+use super::metadata::{ConfigRules, OnDelete};
 use super::selector::Selector;
 
 /// What its name ends with; no flow of a config can have it.
 const BACK: &str = "~back";
 
+/// The name of the flow that copies back what a failover of `flow` left.
+pub fn back_name(flow: &str) -> String {
+    format!("{flow}{BACK}")
+}
+
 impl FlowConfig {
     /// The name of the flow that copies back.
     pub fn back_name(&self) -> String {
-        format!("{}{BACK}", self.name)
+        back_name(&self.name)
     }
 
     /// Whether this is such a flow.
@@ -54,6 +59,9 @@ impl FlowConfig {
         back.topics = topics;
         back.rename = self.rename.turned(&self.source);
         back.start = Start::Earliest;
+        // How many replicas the standby has is no rule for the other cluster.
+        back.replication_factor = None;
+        back.metadata.configs = self.metadata.configs.reversed()?;
         back.on_recreate = OnRecreate::Stop;
         // Its source is the primary: what retention took there is gone as it should be, and the
         // old primary can't be waited for to get it.
@@ -67,20 +75,44 @@ impl FlowConfig {
         back.metadata.acls.enabled = false;
         back.metadata.quotas = false;
         back.metadata.on_delete = OnDelete::Keep;
-        back.metadata.configs.fixed.clear();
-        let kept = |key: &str| {
-            let rules = &self.metadata.configs;
-            rules.fixed.contains_key(key) || rules.ignore.matches(key)
-        };
-        // A batch that a raised limit let in there must get in here.
-        let follow = ["max.message.bytes"].into_iter().filter(|key| !kept(key));
-        let follow: Vec<String> = follow.map(regex::escape).collect();
-        back.metadata.configs.follow = Selector::new(&follow, &[])?;
-        back.metadata.configs.keep_what_was_there = true;
-        // What retention took on the primary is no longer its data.
-        back.on_gap = OnGap::Record;
         back.verify.background = false;
         Ok(back)
+    }
+}
+
+/// On a standby with fewer replicas than the source it is capped.
+const MIN_IN_SYNC: &str = "min.insync.replicas";
+const LIMIT: &str = "max.message.bytes";
+
+impl ConfigRules {
+    /// What is true of the standby alone doesn't go back with it: a `retention.ms` that `fixed`
+    /// keeps short there would delete the old primary's records, and a capped
+    /// `min.insync.replicas` would let it acknowledge what a single broker has.
+    fn reversed(&self) -> Result<Self, String> {
+        let keys = self.fixed.keys().map(String::as_str);
+        let standbys: Vec<String> = keys.chain([MIN_IN_SYNC]).map(regex::escape).collect();
+        let with = |patterns: &[String]| [patterns, &standbys].concat();
+        // A batch that a raised limit let in there must get in here.
+        let is_kept = self.fixed.contains_key(LIMIT) || self.ignore.matches(LIMIT);
+        let limit: Vec<String> = (!is_kept)
+            .then(|| regex::escape(LIMIT))
+            .into_iter()
+            .collect();
+        let old = Self {
+            enabled: self.enabled,
+            follow: Selector::new(&limit, &[])?,
+            ignore: Selector::new(&[".*"], &[])?,
+            fixed: BTreeMap::new(),
+            of_what_was_there: None,
+        };
+        Ok(Self {
+            enabled: self.enabled,
+            of_what_was_there: Some(Box::new(old)),
+            follow: Selector::new(self.follow.include(), &with(self.follow.exclude()))?,
+            // Nothing is excluded from what is left alone.
+            ignore: Selector::new::<String>(&with(self.ignore.include()), &[])?,
+            fixed: BTreeMap::new(),
+        })
     }
 }
 
@@ -122,5 +154,25 @@ mod tests {
         let back = flow.reversed(Some(&one)).unwrap();
         assert!(back.topics.matches("a.b"));
         assert!(!back.topics.matches("aXb") && !back.topics.matches("c"));
+    }
+
+    #[test]
+    fn what_the_standby_alone_has_does_not_go_back() {
+        let flow = flow(
+            "replication_factor: 1, configs: { follow: ['.*'], ignore: ['segment.*'], \
+             fixed: { retention.ms: '3600000' } }",
+        );
+        let back = flow.reversed(None).unwrap();
+        let rules = &back.metadata.configs;
+        assert!(rules.fixed.is_empty());
+        for key in ["retention.ms", "min.insync.replicas", "segment.bytes"] {
+            assert!(rules.ignore.matches(key), "{key}");
+        }
+        for key in ["retention.ms", "min.insync.replicas"] {
+            assert!(!rules.follow.matches(key), "{key}");
+        }
+        assert!(!rules.ignore.matches("retentionxms"));
+        assert!(rules.follow.matches("cleanup.policy"));
+        assert_eq!(back.replication_factor, None);
     }
 }

@@ -349,8 +349,8 @@ async fn write(begins: &Scene, continued: Vec<(String, Continuation)>) -> Result
     for (topic, mut continuation) in continued {
         for (number, map) in (0..).zip(&continuation.maps) {
             let keys = MapKeys::new(flow, &topic, number);
-            maps::remove(&*begins.store, &keys).await?;
-            maps::save(&*begins.store, &keys, map).await?;
+            maps::remove(&begins.store, &keys).await?;
+            maps::save(&begins.store, &keys, map).await?;
         }
         if let Some(log) = &mut continuation.record.continued {
             log.data_producer_id = data_producer_id;

@@ -136,12 +136,14 @@ async fn answer(cluster: &Cluster) -> Result<Arc<Metadata>, CutoverError> {
 }
 
 /// What a failback is to do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BackScope {
     /// Only begin to copy back.
     pub start_only: bool,
     /// Go back although nobody has decided about what is stranded on the old primary.
     pub accept_orphans: bool,
+    /// Partitions of the old primary with stranded records that nobody has decided about.
+    pub undecided: Vec<TopicPartition>,
 }
 
 /// Looks at everything a failback needs. Changes nothing, but makes the state topic on an old
@@ -191,7 +193,7 @@ pub async fn look_back(
     let checks = match &open {
         // It was judged when it began.
         Some(_) => Vec::new(),
-        None => checks(&ways, scope.accept_orphans).await?,
+        None => checks(&ways, &scope).await?,
     };
     let steps = match scope.start_only {
         true => vec![Step::Start],
@@ -228,7 +230,7 @@ fn continued(
     }
 }
 
-async fn checks(ways: &Ways, accept_orphans: bool) -> Result<Vec<Check>, CutoverError> {
+async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverError> {
     let (ended, back) = (&ways.ended, &ways.back);
     let forks = ways.forks()?;
     let mut checks = Vec::new();
@@ -257,9 +259,24 @@ async fn checks(ways: &Ways, accept_orphans: bool) -> Result<Vec<Check>, Cutover
              and who reads that far back meets them",
             ended.source.name()
         );
-        let (weight, hint) = match accept_orphans {
-            true => (Weight::Warning, "see `twinlog orphans`"),
-            false => (
+        let named: Vec<String> = scope
+            .undecided
+            .iter()
+            .take(NAMED_MAX)
+            .map(ToString::to_string)
+            .collect();
+        let text = match named.is_empty() {
+            true => format!("{text}; all of it is decided"),
+            false => format!(
+                "{text}; nobody has decided about {} partition(s), such as {}",
+                scope.undecided.len(),
+                named.join(", ")
+            ),
+        };
+        let (weight, hint) = match (named.is_empty(), scope.accept_orphans) {
+            (true, _) => (Weight::Ok, "see `twinlog orphans`"),
+            (false, true) => (Weight::Warning, "see `twinlog orphans`"),
+            (false, false) => (
                 Weight::LosesData,
                 "decide about them with `twinlog orphans`, or leave them there: `--accept-orphans`",
             ),

@@ -106,8 +106,7 @@ pub async fn look(
     tell: Tell,
 ) -> Result<Prepared, DrillError> {
     let (source, target) = (cluster(source_section), cluster(target_section));
-    let (from, to) = tokio::join!(answers(&source), answers(&target));
-    (from?, to?);
+    tokio::try_join!(answers(&source), answers(&target))?;
     if StateStore::open_existing(&target).await?.is_none() {
         return Err(DrillError::refused(
             "nothing is copied yet: `twinlog run` never ran against this standby",

@@ -464,13 +464,13 @@ impl Rehearsal {
                 missing.records, missing.bound_records
             ));
         }
-        if let Some(groups) = &self.groups {
-            if !groups.wrong.is_empty() {
-                failures.push(format!(
-                    "{kind}: groups with another next record: {}",
-                    groups.wrong.join(", ")
-                ));
-            }
+        if let Some(groups) = &self.groups
+            && !groups.wrong.is_empty()
+        {
+            failures.push(format!(
+                "{kind}: groups with another next record: {}",
+                groups.wrong.join(", ")
+            ));
         }
         if let Some(compared) = &self.verify {
             compared.judge(&format!("{kind}: the copy"), failures, remarks);
@@ -494,6 +494,9 @@ impl Rehearsal {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    /// Makes a good report a bad one.
+    type Fault = fn(&mut Report);
 
     pub(in crate::drill) fn rehearsal(kind: Kind) -> Rehearsal {
         Rehearsal {
@@ -585,7 +588,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_fault_fails() {
-        let faults: [(&str, fn(&mut Report)); 12] = [
+        let faults: [(&str, Fault); 12] = [
             ("would be refused now", |it| {
                 it.production.checks.push(Check {
                     subject: "stopped".to_owned(),
@@ -658,7 +661,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_should_be_known_is_a_remark() {
-        let cases: [(&str, fn(&mut Report)); 6] = [
+        let cases: [(&str, Fault); 6] = [
             ("read 7 record(s) again", |it| {
                 it.production.groups.read_again = 7;
             }),

@@ -21,6 +21,9 @@ pub struct Decided {
     pub decision: OrphanDecision,
 }
 
+/// Offset ranges by topic: partition, first, and the one after the last.
+type ByTopic = BTreeMap<String, Vec<(i32, i64, i64)>>;
+
 /// Records a decision about everything that is undecided in a scene and was listed. What a replay
 /// that wasn't finished has appended already is recorded as replayed.
 ///
@@ -57,7 +60,7 @@ pub(super) async fn settle(
     scene: &mut Scene,
     positions: &Positions,
 ) -> Result<Vec<Decided>, OrphansError> {
-    let mut by_topic: BTreeMap<String, (Vec<(i32, i64, i64)>, u64)> = BTreeMap::new();
+    let mut by_topic = ByTopic::new();
     for stranded in &scene.stranded {
         let place = (stranded.topic.clone(), stranded.partition);
         let Some(position) = positions.get(&place).filter(|it| it.plan == stranded.plan) else {
@@ -66,13 +69,13 @@ pub(super) async fn settle(
         for range in &stranded.can_decide {
             let to = range.end.min(position.next);
             if range.start < to {
-                let of_topic = by_topic.entry(stranded.topic.clone()).or_default();
-                of_topic.0.push((stranded.partition, range.start, to));
+                let ranges = by_topic.entry(stranded.topic.clone()).or_default();
+                ranges.push((stranded.partition, range.start, to));
             }
         }
     }
     let mut made = Vec::new();
-    for (topic, (ranges, _)) in by_topic {
+    for (topic, ranges) in by_topic {
         let decision = decision(scene, &topic, OrphanChoice::Replay, ranges);
         let replayed = replayed(positions, &topic, &decision);
         let counted: u64 = scene
@@ -101,8 +104,8 @@ fn replayed(positions: &Positions, topic: &str, decision: &OrphanDecision) -> u6
         .sum()
 }
 
-fn undecided_by_topic(scene: &Scene) -> BTreeMap<String, Vec<(i32, i64, i64)>> {
-    let mut topics: BTreeMap<String, Vec<(i32, i64, i64)>> = BTreeMap::new();
+fn undecided_by_topic(scene: &Scene) -> ByTopic {
+    let mut topics = ByTopic::new();
     for stranded in &scene.stranded {
         for range in &stranded.can_decide {
             let ranges = topics.entry(stranded.topic.clone()).or_default();

@@ -31,6 +31,7 @@ pub(super) fn within(ranges: &[Range<i64>], bounds: &Range<i64>) -> Vec<Range<i6
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

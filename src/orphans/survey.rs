@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::OrphansError;
 use super::scene::Stranded;
 use super::undecided::{Log, stranded};
+use crate::config::back_name;
 use crate::flow::restrain;
 use crate::state::{ForkRecord, OrphanDecisions, StateStore, TopicRecord, TopicSet, keys};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
@@ -78,7 +79,8 @@ pub(super) async fn survey(
         .filter(|topic| topics.contains(topic) && !all.contains_key(*topic))
         .cloned()
         .collect();
-    let logs = logs(source, &forks).await?;
+    let mut logs = logs(source, &forks).await?;
+    without_copied_back(source, flow, &forks, &mut logs).await;
     let mut decisions = BTreeMap::new();
     let mut found = Vec::new();
     for (topic, fork) in &forks {
@@ -96,6 +98,32 @@ pub(super) async fn survey(
         notes,
         without_fork,
     })
+}
+
+/// Once it is copied back, what lies behind the orphans is a copy of the new primary's.
+async fn without_copied_back(
+    source: &Cluster,
+    flow: &str,
+    forks: &BTreeMap<String, ForkRecord>,
+    logs: &mut BTreeMap<String, BTreeMap<i32, Log>>,
+) {
+    // Without a state there nothing was ever copied back.
+    let Ok(Some(store)) = StateStore::open_existing(source).await else {
+        return;
+    };
+    for (topic, fork) in forks {
+        let key = keys::topic(&back_name(flow), &fork.target_topic);
+        let record: Option<TopicRecord> = store.get(&key).ok().flatten();
+        let continued = record.and_then(|record| record.continued);
+        let Some(continued) = continued.filter(|it| it.plan == fork.plan) else {
+            continue;
+        };
+        for (partition, log) in logs.get_mut(topic).into_iter().flatten() {
+            let base = continued.base(*partition);
+            log.end = log.end.min(base);
+            log.stable_end = log.stable_end.min(base);
+        }
+    }
 }
 
 /// The logs of all partitions that have a fork, by topic.

@@ -154,6 +154,7 @@ async fn holds_records(
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
     use crate::state::{Fork, Operator, OrphanDecision};

@@ -132,7 +132,7 @@ mod tests {
             .iter()
             .map(|(key, value)| ((*key).into(), (*value).into()));
         ConfigRules {
-            keep_what_was_there: false,
+            of_what_was_there: None,
             enabled: true,
             follow: Selector::new::<&str>(&[], &[]).unwrap(),
             ignore: Selector::new::<&str>(ignore, &[]).unwrap(),

@@ -141,9 +141,9 @@ impl Chunk {
         let source = self.usable("source", &context.source, source);
         let target = self.usable("target", &context.target, target);
         let rules = &context.rules.configs;
-        let kept = rules.of_what_was_there();
+        let kept = rules.of_what_was_there.as_deref();
         let found = topics.iter().filter_map(|topic| {
-            let kept = kept.as_ref().filter(|_| topic.was_there);
+            let kept = kept.filter(|_| topic.was_there);
             let decision = decide(
                 source.get(&topic.source_topic)?,
                 target.get(&topic.target_topic)?,

@@ -122,7 +122,7 @@ fn rules() -> impl Strategy<Value = ConfigRules> {
             Selector::new(&keys, &[]).expect("escaped")
         };
         ConfigRules {
-            keep_what_was_there: false,
+            of_what_was_there: None,
             enabled: true,
             follow: selector(follow),
             ignore: selector(ignore),
@@ -134,7 +134,7 @@ fn rules() -> impl Strategy<Value = ConfigRules> {
 fn plain() -> ConfigRules {
     let none = || Selector::new::<&str>(&[], &[]).expect("empty");
     ConfigRules {
-        keep_what_was_there: false,
+        of_what_was_there: None,
         enabled: true,
         follow: none(),
         ignore: none(),
@@ -308,20 +308,20 @@ fn a_rule_of_the_user_wins_over_the_defaults_but_not_over_what_a_mirror_needs() 
     let tiered = "remote.storage.enable";
     assert_eq!(policy(&plain(), tiered), Policy::Ignored);
     let rules = ConfigRules {
-        keep_what_was_there: false,
+        of_what_was_there: None,
         follow: only(tiered),
         ..plain()
     };
     assert_eq!(policy(&rules, tiered), Policy::Override);
     let rules = ConfigRules {
-        keep_what_was_there: false,
+        of_what_was_there: None,
         follow: only(tiered),
         ignore: only(tiered),
         ..plain()
     };
     assert_eq!(policy(&rules, tiered), Policy::Override);
     let rules = ConfigRules {
-        keep_what_was_there: false,
+        of_what_was_there: None,
         ignore: only("retention.ms"),
         ..plain()
     };
@@ -329,7 +329,7 @@ fn a_rule_of_the_user_wins_over_the_defaults_but_not_over_what_a_mirror_needs() 
     let kind = "message.timestamp.type";
     let fixed = BTreeMap::from([(kind.to_owned(), "LogAppendTime".to_owned())]);
     let rules = ConfigRules {
-        keep_what_was_there: false,
+        of_what_was_there: None,
         follow: only(kind),
         fixed,
         ..plain()

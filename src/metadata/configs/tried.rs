@@ -93,6 +93,7 @@ mod tests {
             target_topic: "orders".to_owned(),
             target_id: Uuid::nil(),
             target_replicas: Some(1),
+            was_there: false,
         }
     }
 

@@ -118,7 +118,7 @@ impl Apps {
             self.assert_sound();
             self.book.look(|pages| {
                 let is_there = |name: &&str| pages.switches.get(*name) == Some(&wanted);
-                if PRODUCERS.iter().chain(&GROUPS).all(|name| is_there(name)) {
+                if PRODUCERS.iter().chain(&GROUPS).all(is_there) {
                     Ok(())
                 } else {
                     Err(pages.switches.clone())
