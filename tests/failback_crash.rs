@@ -114,7 +114,7 @@ fn a_failback_that_dies_at_every_step_ends_at_the_same_place() {
     await_same_records(&source, &target);
 }
 
-/// It dies at every moment and is undone: the standby takes writes as before, and at the end the
+/// It dies at any step and is undone: the standby takes writes as before, and at the end the
 /// way back is open all the same.
 #[test]
 fn a_failback_that_dies_at_any_step_is_undone() {
@@ -124,7 +124,10 @@ fn a_failback_that_dies_at_any_step_is_undone() {
     let fence = Acl::deny("User:*", Operation::Write, Resource::topic("orders"));
     let mut first = 100;
     for step in STEPS.into_iter().take_while(|step| *step != NO_WAY_BACK) {
-        for moment in MOMENTS {
+        // Where nothing is changed, one moment is as good as the other.
+        let only_looks = matches!(step, "catch_up" | "prove" | "drain");
+        let moments = &MOMENTS[usize::from(only_looks)..];
+        for moment in moments {
             let at = format!("{step}:{moment}");
             Load::new("orders", 10).first(first).produce(&target);
             first += 10;

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -384,29 +384,6 @@ impl Group {
     }
 }
 
-/// Takes the answers to commits while the consumer is polled.
-#[derive(Debug, Default)]
-struct Commits {
-    is_waiting: AtomicBool,
-    taken: Mutex<Vec<(Partition, i64)>>,
-}
-
-impl ClientContext for Commits {
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Commits {
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        // What isn't taken is committed the next time.
-        if result.is_ok() {
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            taken.extend(positions(offsets));
-        }
-        self.is_waiting.store(false, Ordering::Relaxed);
-    }
-}
-
 fn positions(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
     let elements = list.elements();
     let known = elements.iter().filter_map(|at| match at.offset() {
@@ -419,7 +396,7 @@ fn positions(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
 struct Reading {
     name: &'static str,
     era: usize,
-    consumer: BaseConsumer<Commits>,
+    consumer: BaseConsumer,
     committed: HashMap<Partition, i64>,
     committed_at: Instant,
     book: Arc<Book>,
@@ -433,7 +410,7 @@ impl Reading {
         era: usize,
         book: Arc<Book>,
     ) -> Self {
-        let consumer: BaseConsumer<Commits> = client(bootstrap)
+        let consumer: BaseConsumer = client(bootstrap)
             .set("group.id", name)
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
@@ -443,7 +420,7 @@ impl Reading {
             // A cluster that is gone is left without waiting for it.
             .set("socket.timeout.ms", "2000")
             .set("fetch.wait.max.ms", "50")
-            .create_with_context(Commits::default())
+            .create()
             .expect("valid settings");
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).expect("valid names");
@@ -464,7 +441,7 @@ impl Reading {
         }
     }
 
-    /// Reads one record at most, and takes answers.
+    /// Reads one record at most.
     fn poll(&mut self) {
         // A cluster that is gone shows up as errors here; the client goes on trying.
         if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(20)) {
@@ -480,30 +457,13 @@ impl Reading {
             };
             self.book.note(Told::Read(self.name.to_owned(), read));
         }
-        let taken = self.consumer.context().taken.lock();
-        let taken = std::mem::take(&mut *taken.unwrap_or_else(PoisonError::into_inner));
-        for (partition, offset) in taken {
-            self.committed.insert(partition.clone(), offset);
-            let committed = Committed {
-                era: self.era,
-                partition,
-                offset,
-                at_ms: now_ms(),
-            };
-            let told = Told::Committed(self.name.to_owned(), committed);
-            self.book.note(told);
-        }
     }
 
     /// Commits where it stands, also behind markers at a log's end; whether anything is still to
-    /// be committed, or waits for an answer. Not synchronously: librdkafka would wait for ever for
-    /// a cluster that is gone.
+    /// be committed. Not synchronously: librdkafka would wait for ever for a cluster that is gone.
+    /// The coordinator is asked instead, and answers in its turn.
     fn commit(&mut self) -> bool {
         self.committed_at = Instant::now();
-        let context = self.consumer.context();
-        if context.is_waiting.load(Ordering::Relaxed) {
-            return true;
-        }
         let mut moved = TopicPartitionList::new();
         for (at, offset) in self.consumer.position().iter().flat_map(positions) {
             if self.committed.get(&at) != Some(&offset) {
@@ -514,9 +474,27 @@ impl Reading {
         if moved.count() == 0 {
             return false;
         }
-        let begun = self.consumer.commit(&moved, CommitMode::Async).is_ok();
-        context.is_waiting.store(begun, Ordering::Relaxed);
-        true
+        // What isn't taken is committed the next time.
+        if self.consumer.commit(&moved, CommitMode::Async).is_err() {
+            return true;
+        }
+        for (partition, offset) in self.consumer.committed(ANSWER).iter().flat_map(positions) {
+            if self.committed.insert(partition.clone(), offset) == Some(offset) {
+                continue;
+            }
+            let committed = Committed {
+                era: self.era,
+                partition,
+                offset,
+                at_ms: now_ms(),
+            };
+            let told = Told::Committed(self.name.to_owned(), committed);
+            self.book.note(told);
+        }
+        let wanted = positions(&moved);
+        wanted
+            .iter()
+            .any(|(at, offset)| self.committed.get(at) != Some(offset))
     }
 
     /// Goes on until all that was read is committed, or nobody answers.
