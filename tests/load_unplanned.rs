@@ -89,7 +89,7 @@ fn there_and_back(version: KafkaVersion, deaths: &[Death]) {
         apps.await_flowing(200);
         let earlier = kill(&mut source, &target, &mut twinlog, *death);
         let era = 2 * round;
-        let copied = fail_over_unplanned(&apps, &twinlog, &target, era, &earlier);
+        let copied = fail_over_unplanned(&apps, &twinlog, &target, era, &earlier, &orphans);
         apps.switch(&target);
         if *death == Death::Behind {
             exchange(&mut twinlog, SLOW, FAST);

@@ -30,7 +30,8 @@ fn partition(place: &Place) -> Partition {
     (place.0.clone(), place.1)
 }
 
-fn is_orphan(ranges: &OrphanRanges, place: &Place) -> bool {
+/// Whether a place is one of these orphans.
+pub fn is_orphan(ranges: &OrphanRanges, place: &Place) -> bool {
     let mut of_partition = ranges.get(&partition(place)).into_iter().flatten();
     of_partition.any(|(from, to)| (*from..*to).contains(&place.2))
 }

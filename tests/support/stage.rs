@@ -161,13 +161,14 @@ pub struct Earlier {
 }
 
 /// An unplanned failover from a source that was killed. The applications, which had moved `era`
-/// times, are still with the old primary afterwards.
+/// times, are still with the old primary afterwards. `orphans` are those of earlier failovers.
 pub fn fail_over_unplanned(
     apps: &Apps,
     twinlog: &Twinlog,
     target: &str,
     era: usize,
     earlier: &Earlier,
+    orphans: &OrphanRanges,
 ) -> Copied {
     let arguments = ["--unplanned", "--yes", "--json", "--accept-loss", "any"];
     let report = answer(&failover(twinlog.config_file(), &arguments), 0);
@@ -176,7 +177,7 @@ pub fn fail_over_unplanned(
     let missing = apps.book.look(|pages| {
         let acknowledged = pages.acknowledged.keys();
         acknowledged
-            .filter(|place| !log.contains_key(*place))
+            .filter(|place| !log.contains_key(*place) && !laws::is_orphan(orphans, place))
             .count()
     });
     println!(
