@@ -245,6 +245,38 @@ fn a_position_past_the_copy_waits_for_its_record() {
     case.await_state("followed");
 }
 
+/// A copy that lags behind a group that goes on: what it has reached is committed all the same, so
+/// that a failover now reads again from there and not from where the lag began.
+#[test]
+fn a_moving_group_is_followed_as_far_as_a_lagging_copy_has_come() {
+    let case = Case::new("lagging", "limits: { bytes_per_second: 1MiB }", "");
+    Load::new("lagging", 8_000)
+        .first(100)
+        .value_bytes(1_000)
+        .produce(&case.source);
+    let end = end_offset(&case.source, "lagging", 0);
+    let mut position = 1_000;
+    eventually(DEADLINE, "a position on the way is committed", || {
+        position = (position + 20).min(end - 1);
+        case.commit_on_source(position);
+        match case.on_target() {
+            Some(found) if found >= 1_000 => Ok(()),
+            found => Err(found),
+        }
+    });
+    assert!(
+        end_offset(&case.target, "lagging", 0) < end,
+        "it was not committed before the copy had come to its end"
+    );
+    eventually(DEADLINE, "the last one follows", || {
+        match case.on_target() {
+            Some(found) if found == position => Ok(()),
+            found => Err((found, position)),
+        }
+    });
+    case.await_state("followed");
+}
+
 #[test]
 fn a_deleted_group_stays_on_the_target_unless_the_config_says_otherwise() {
     for (name, lines, stays) in [("kept", "", true), ("dropped", ", delete: true", false)] {

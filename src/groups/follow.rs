@@ -23,7 +23,7 @@ use super::positions::Place;
 use super::report::{Health, View};
 use super::seen::Seen;
 use super::table::{Group, Key, Table};
-use super::waiting::{RowName, Waiting};
+use super::waiting::{RowName, Waiting, is_not_yet_copied};
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
 use crate::telemetry::progress::now_ms;
@@ -31,6 +31,8 @@ use crate::telemetry::progress::now_ms;
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
 /// after its record landed.
 const TICK: Duration = Duration::from_millis(50);
+/// A position that had to wait was committed: its group's newest one is looked at after this.
+const BEHIND_A_WAITED_ONE: Duration = Duration::from_millis(100);
 /// How often changed positions are remembered.
 const STORE_EVERY: Duration = Duration::from_secs(5);
 /// Messages of an observer that wait to be taken.
@@ -313,11 +315,22 @@ impl Follower {
         let view = self.view.clone();
         let mut table = view.table();
         let row = table.groups.get(name)?.rows.get(&key)?;
-        let source = row.source.clone()?;
-        let place = self
-            .context
-            .positions
-            .place(&key.0, key.1, SourceOffset(source.offset));
+        let newest = row.source.clone()?;
+        let place_of = |commit: &Commit| {
+            let offset = SourceOffset(commit.offset);
+            self.context.positions.place(&key.0, key.1, offset)
+        };
+        let (mut source, mut place) = (newest.clone(), place_of(&newest));
+        // Where the newest one has to wait, one that has waited may be there by now.
+        let reached = row.waiting.clone().filter(|waited| {
+            waited.offset < newest.offset
+                && is_not_yet_copied(&place)
+                && !is_not_yet_copied(&place_of(waited))
+        });
+        if let Some(waited) = reached.clone() {
+            place = place_of(&waited);
+            source = waited;
+        }
         let on_target = match &place {
             Place::Known { target, .. } => table.on_target(name, &target.topic, target.partition),
             _ => None,
@@ -344,6 +357,14 @@ impl Follower {
             self.context.note_checkpoint(name, target, &source, offset);
         }
         let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
+        if reached.is_some() || !is_not_yet_copied(&place) {
+            row.waiting = None;
+        }
+        if reached.is_some() {
+            // The newest one is looked at right behind this one.
+            let row = (name.clone(), key.clone());
+            self.waiting.for_a_while(row, BEHIND_A_WAITED_ONE);
+        }
         match verdict {
             Verdict::Current => {
                 row.set_blocked(None, now);
@@ -383,7 +404,7 @@ impl Follower {
                     self.unstored.insert(name.clone());
                 }
                 drop(table);
-                self.wait_for(&blocked, name, key, source.offset);
+                self.wait_for(&blocked, name, key, Some(&source));
                 None
             }
         }
@@ -396,9 +417,13 @@ impl Follower {
         })
     }
 
-    fn wait_for(&mut self, blocked: &Blocked, name: &Arc<str>, key: Key, offset: i64) {
+    /// `source` is the position that waits, where it waits for the copy.
+    fn wait_for(&mut self, blocked: &Blocked, name: &Arc<str>, key: Key, source: Option<&Commit>) {
         let pause_ms = match blocked {
-            Blocked::NotYetCopied { .. } => return self.wait_for_copy(name, key, offset),
+            Blocked::NotYetCopied { .. } => match source {
+                Some(source) => return self.wait_for_copy(name, key, source),
+                None => 500,
+            },
             // The source's or the target's next word about it brings it back.
             Blocked::Diverged { .. } => return,
             Blocked::CopyNotOpen => 500,
@@ -410,12 +435,20 @@ impl Follower {
         self.waiting.for_a_while((name.clone(), key), pause);
     }
 
-    fn wait_for_copy(&mut self, name: &Arc<str>, key: Key, offset: i64) {
-        let before = {
+    fn wait_for_copy(&mut self, name: &Arc<str>, key: Key, source: &Commit) {
+        let (offset, before) = {
             let mut table = self.view.table();
             let rows = table.groups.get_mut(name).map(|group| &mut group.rows);
-            let row = rows.and_then(|rows| rows.get_mut(&key));
-            row.and_then(|row| row.waiting_at.replace(offset))
+            let Some(row) = rows.and_then(|rows| rows.get_mut(&key)) else {
+                return;
+            };
+            match &row.waiting {
+                Some(waited) if waited.offset < source.offset => (waited.offset, None),
+                _ => {
+                    let before = row.waiting.replace(source.clone());
+                    (source.offset, before.map(|before| before.offset))
+                }
+            }
         };
         self.waiting.for_copy((name.clone(), key), offset, before);
     }
@@ -472,14 +505,14 @@ impl Follower {
                             if row.set_blocked(Some(blocked.clone()), now) {
                                 commit::log_failure(&attempt.group, &sent.target, &blocked);
                             }
-                            again.push((blocked, sent.key, sent.source_offset));
+                            again.push((blocked, sent.key));
                         }
                     }
                 }
             }
             self.unstored.insert(attempt.group.clone());
-            for (blocked, key, offset) in again {
-                self.wait_for(&blocked, &attempt.group, key, offset);
+            for (blocked, key) in again {
+                self.wait_for(&blocked, &attempt.group, key, None);
             }
         }
     }

@@ -33,8 +33,9 @@ pub struct Row {
     pub blocked: Option<Blocked>,
     /// When `blocked` changed, milliseconds since the epoch.
     pub since_ms: i64,
-    /// The source position that waits for the copy.
-    pub waiting_at: Option<i64>,
+    /// The source position that waits for the copy: the first one that it hasn't reached. Later ones
+    /// don't take its place, or behind a copy that lags nothing would ever be committed.
+    pub waiting: Option<Commit>,
     /// The reading of the source's log that showed it last.
     generation: u32,
 }

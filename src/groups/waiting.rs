@@ -70,7 +70,8 @@ impl Waiting {
     }
 }
 
-fn is_not_yet_copied(place: &Place) -> bool {
+/// Whether the copy hasn't reached a position, or can't say so.
+pub fn is_not_yet_copied(place: &Place) -> bool {
     matches!(
         place,
         Place::Unknown
