@@ -378,8 +378,14 @@ async fn finish(
         runner.stop().await;
     }
     let named = it.ended.as_ref().unwrap_or(&it.scene);
-    let (flow, target) = (named.flow.name.clone(), it.scene.target.name().to_owned());
+    let flow = named.flow.name.clone();
     let record = it.journal.close().await;
+    // Beginning to copy back leaves the new primary what it is.
+    let primary = match report::is_only_begun(&record) {
+        true => named.target.name(),
+        false => it.scene.target.name(),
+    };
+    let target = primary.to_owned();
     (Report::new(&flow, &target, &record), ended.err())
 }
 

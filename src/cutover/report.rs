@@ -50,6 +50,11 @@ pub struct Report {
     pub for_clients: Vec<String>,
 }
 
+/// Whether this was about beginning to copy back, and no more.
+pub(super) fn is_only_begun(record: &CutoverRecord) -> bool {
+    record.kind == CutoverKind::Failback && record.steps.len() == 1
+}
+
 /// What was lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
@@ -111,7 +116,10 @@ impl Report {
             groups,
             reread: fact(record, "reread"),
             padding: fact(record, "padding"),
-            for_clients: for_clients(target),
+            for_clients: match is_only_begun(record) {
+                true => Vec::new(),
+                false => for_clients(target),
+            },
         }
     }
 
@@ -199,6 +207,7 @@ fn lost(record: &CutoverRecord) -> Lost {
     let text = match (is_proven, &loss) {
         (true, _) => "0 records, proven: every log ends on both clusters at the same record".into(),
         (false, Some(loss)) => loss.in_words(),
+        (false, None) if is_only_begun(record) => "nothing: clients stay where they are".into(),
         (false, None) => "not known yet".into(),
     };
     let loss = loss.unwrap_or_default();
@@ -271,7 +280,16 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
         CutoverKind::Planned => {
             lines.push("keep the producers away from the old primary".to_owned());
         }
-        CutoverKind::Failback => {}
+        CutoverKind::Failback if is_only_begun(record) => lines.push(
+            "leave `twinlog run` running: it copies back what is new; `twinlog failback` does the \
+             rest"
+                .to_owned(),
+        ),
+        CutoverKind::Failback => lines.push(
+            "move every client that still writes to the standby: where no ACL keeps it away, what \
+             it writes there is on no other cluster, and stops the copy of its partition"
+                .to_owned(),
+        ),
         CutoverKind::Unplanned => lines.push(
             "leave `twinlog run` running: when the old primary is back it denies writes there and \
              counts what was stranded"

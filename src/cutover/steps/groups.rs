@@ -21,6 +21,12 @@ const APART: Duration = Duration::from_millis(250);
 /// Groups that move on for longer are named: their consumers still run on the source.
 const LOOKS_FOR: Duration = Duration::from_secs(2);
 
+/// A group with members that is about to come to the end is waited for: consumers commit every five
+/// seconds (`auto.commit.interval.ms`), and what they have read and not committed would be read again.
+const LAST_COMMIT_FOR: Duration = Duration::from_millis(5_500);
+/// So close to the end it is about to come there: nothing new is written any more.
+const NEAR: i64 = 10_000;
+
 /// What became of the groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GroupsResult {
@@ -51,11 +57,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let place = Place::look(scene, &pairs).await?;
     let by_source: HashMap<&TopicPartition, &Pair> =
         pairs.iter().map(|pair| (&pair.source, pair)).collect();
+    let proven = it.proven_ends()?;
     let mut result = GroupsResult::default();
     let began = Instant::now();
     let mut before: Option<Positions> = None;
     loop {
-        let names = names(scene).await?;
+        let Listed { names, live } = listed(scene).await?;
         let now = positions(&scene.source, &names, |at| by_source.contains_key(at)).await?;
         result.groups = now.values().filter(|it| !it.is_empty()).count();
         result.positions = now.values().map(HashMap::len).sum();
@@ -68,8 +75,11 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
                 .map(|(group, _)| group.clone())
                 .collect(),
         };
-        let is_settled = before.is_some() && moving.is_empty();
-        if is_settled || result.positions == 0 || began.elapsed() >= LOOKS_FOR {
+        let is_waited_for =
+            began.elapsed() < LAST_COMMIT_FOR && is_about_to_commit(&now, &live, &proven);
+        let is_settled = before.is_some() && moving.is_empty() && !is_waited_for;
+        let is_over = began.elapsed() >= LOOKS_FOR && !is_waited_for;
+        if is_settled || result.positions == 0 || is_over {
             if before.is_some() {
                 result.moving = moving;
             }
@@ -87,10 +97,27 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     Ok(text)
 }
 
+/// Whether a group with members is a little before the end that nothing comes behind any more.
+fn is_about_to_commit(now: &Positions, live: &BTreeSet<String>, proven: &Offsets) -> bool {
+    let of_live = now.iter().filter(|(group, _)| live.contains(*group));
+    let mut positions = of_live.flat_map(|(_, positions)| positions);
+    positions.any(|(at, position)| {
+        let left = proven.get(at).map_or(0, |end| end - position.offset);
+        (1..=NEAR).contains(&left)
+    })
+}
+
 /// The consumer groups that the flow follows.
-async fn names(scene: &Scene) -> Result<Vec<String>, CutoverError> {
+#[derive(Default)]
+struct Listed {
+    names: Vec<String>,
+    /// Those with members.
+    live: BTreeSet<String>,
+}
+
+async fn listed(scene: &Scene) -> Result<Listed, CutoverError> {
     if scene.flow.groups.include().is_empty() {
-        return Ok(Vec::new());
+        return Ok(Listed::default());
     }
     let listed = wire::list_groups(&scene.source).await?;
     let followed = listed.into_iter().filter(|group| {
@@ -98,7 +125,14 @@ async fn names(scene: &Scene) -> Result<Vec<String>, CutoverError> {
             && matches!(group.protocol_type.as_str(), "" | "consumer")
             && scene.flow.groups.matches(&group.group_id)
     });
-    Ok(followed.map(|group| group.group_id).collect())
+    let mut found = Listed::default();
+    for group in followed {
+        if !matches!(group.state.as_str(), "Empty" | "Dead") {
+            found.live.insert(group.group_id.clone());
+        }
+        found.names.push(group.group_id);
+    }
+    Ok(found)
 }
 
 async fn positions(
