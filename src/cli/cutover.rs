@@ -10,6 +10,7 @@ use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::cutover::{self, Check, CutoverError, Plan, Report, Tell, Weight};
 use crate::state::CutoverKind;
+use crate::telemetry::utc::to_the_second;
 
 /// A flow with its source and target.
 pub(super) struct Chosen<'a> {
@@ -138,7 +139,12 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     // Writing to a string can't fail.
     let _ = writeln!(text, "{what} of flow {}: {from} -> {to}", flow.name);
     if let Some(open) = &plan.continues {
-        let _ = writeln!(text, "continues plan {} of {} ms", open.plan, open.began_ms);
+        let _ = writeln!(
+            text,
+            "continues plan {} of {}",
+            open.plan,
+            to_the_second(open.began_ms)
+        );
     }
     for check in &plan.checks {
         let mark = match check.weight {

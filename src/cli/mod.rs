@@ -29,7 +29,6 @@ mod shutdown;
 mod status;
 mod status_table;
 mod translate;
-mod utc;
 mod verify;
 mod verify_line;
 

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::format::{clean, count, plural};
-use super::utc::utc;
 use crate::cutover::operator_in_words;
 use crate::orphans::{Decided, Listing, PartitionListing, Text, TopicListing};
 use crate::state::{OrphanChoice, OrphanDecision};
+use crate::telemetry::utc::to_the_millisecond as utc;
 
 /// More partitions of a topic aren't shown; `--json` has all.
 const SHOWN_MAX: usize = 50;

@@ -63,6 +63,7 @@ use crate::state::{
     StepState, TopicSet, keys,
 };
 use crate::telemetry::progress::now_ms;
+use crate::telemetry::utc;
 use crate::wire::OffsetSpec;
 
 /// How long a source that is needed may take to answer.
@@ -232,8 +233,9 @@ fn refuse_wrong_direction(
         return Ok(());
     }
     Err(CutoverError::failed(format!(
-        "the target is the primary already, since {} ms by plan {}",
-        role.since_ms, role.plan
+        "the target is the primary already, since {} by plan {}",
+        utc::to_the_second(role.since_ms),
+        role.plan
     ))
     .with_hint("the way back is `twinlog failback`"))
 }

@@ -47,8 +47,9 @@ pub use report::{
 };
 pub use scope::{LeftOut, Limits};
 
+use crate::telemetry::utc::to_the_second as utc;
 use context::Scene;
-use names::{Names, utc};
+use names::Names;
 use scope::{Candidate, Choice, choose};
 
 use crate::config::{ClusterSection, FlowConfig};

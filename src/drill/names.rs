@@ -4,6 +4,7 @@
 //! in either direction, and no selector that anybody has written takes them.
 
 use crate::config::DRILL_PREFIX;
+use crate::telemetry::utc::to_the_second as utc;
 
 /// A topic's name has no more letters.
 const NAME_LETTERS_MAX: usize = 249;
@@ -97,44 +98,10 @@ pub fn is_under(root: &str, name: &str) -> bool {
             .is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// A moment in words: `2026-11-25T03:15:00Z`.
-pub fn utc(ms: i64) -> String {
-    let seconds = ms.div_euclid(1_000);
-    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 1 March of year 0, in eras of 400 years: a year that begins in March has its
-    // leap day at its end.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::is_internal_topic;
-
-    #[test]
-    fn moments_are_dates() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_799, "2000-02-29T23:59:59Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_735_689_599, "2024-12-31T23:59:59Z"),
-            (1_795_576_500, "2026-11-25T03:15:00Z"),
-            (-1, "1969-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(utc(seconds * 1_000), text);
-        }
-    }
 
     #[test]
     fn everything_lies_under_the_root_and_is_internal() {

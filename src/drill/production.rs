@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Copied, Scene};
 use super::error::DrillError;
-use super::names::utc;
 use super::peek;
 use super::report::{Compared, GroupsNow, Production, RpoNow};
 use crate::config::{FlowConfig, Selector};
@@ -16,6 +15,7 @@ use crate::cutover::Check;
 use crate::cutover::pairs::{Offsets, copied_end, ends, on_source, on_target, translate};
 use crate::state::{AclRecord, AclState, EndsRecord, StateStore, keys};
 use crate::telemetry::progress::now_ms;
+use crate::telemetry::utc::to_the_second as utc;
 use crate::verify::{self, Mode, Progress, Request, Sampling};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 

@@ -12,13 +12,14 @@ use super::context::{Copied, Scene};
 use super::copier::Copier;
 use super::derive::{CopyOrder, private_flow};
 use super::error::DrillError;
-use super::names::{Kind, utc};
+use super::names::Kind;
 use super::peek;
 use super::report::{Phase, Rehearsal, Rto};
 use crate::config::FlowConfig;
 use crate::cutover::pairs::{Offsets, copied_end, ends, on_source, on_target};
 use crate::state::{EndsRecord, ObservedRecord, StateStore, keys};
 use crate::telemetry::progress::now_ms;
+use crate::telemetry::utc::to_the_second as utc;
 use crate::wire::{self, OffsetSpec, ResponseError, TopicPartition};
 
 const AGAIN: Duration = Duration::from_millis(100);

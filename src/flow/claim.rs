@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::error::FlowError;
 use crate::state::{Claim, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
+use crate::telemetry::utc;
 
 /// How old the last look at the claim may be when a filler is sent.
 const FRESH: Duration = Duration::from_millis(2_000);
@@ -167,8 +168,10 @@ impl Held {
             match store.get::<Claim>(&self.key) {
                 Ok(Some(current)) if current.owner != self.claim.owner => {
                     return Err(FlowError::Superseded(format!(
-                        "process {} on {} since {} ms",
-                        current.pid, current.host, current.claimed_at_ms
+                        "process {} on {} since {}",
+                        current.pid,
+                        current.host,
+                        utc::to_the_second(current.claimed_at_ms)
                     )));
                 }
                 _ => {

@@ -20,4 +20,5 @@ pub mod readiness;
 pub mod role;
 pub mod sampler;
 pub mod status;
+pub mod utc;
 pub mod verify;

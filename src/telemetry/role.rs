@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::utc;
+
 /// What `status` says after a failover.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleStatus {
@@ -54,9 +56,9 @@ impl RoleStatus {
         let mut text = match self.primary.as_str() {
             "promoting" => format!("plan {} is failing over {what}", self.plan),
             _ => format!(
-                "the target is the primary of {what} since {} ms by plan {}, and {}; the old primary \
+                "the target is the primary of {what} since {} by plan {}, and {}; the old primary \
                  is {}",
-                self.since_ms,
+                utc::to_the_second(self.since_ms),
                 self.plan,
                 if self.is_copied_back {
                     "what is new there is copied back"
