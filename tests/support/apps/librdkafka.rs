@@ -25,6 +25,8 @@ const RECORDS_MAX: u64 = 100_000;
 /// Before what failed is tried again.
 const REST: Duration = Duration::from_millis(300);
 const COMMIT_EVERY: Duration = Duration::from_millis(100);
+/// A consumer whose cluster answers closes within this.
+const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 /// How long a last answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -362,7 +364,7 @@ impl Group {
                     reading.leave();
                     let era = reading.era + 1;
                     // The old consumer leaves its group before the new one joins.
-                    drop(reading);
+                    close(reading);
                     at = wanted;
                     reading = Reading::join(name, &at, &topics, era, book.clone());
                     book.note(Told::Switched(name.to_owned()));
@@ -370,7 +372,7 @@ impl Group {
                 reading.work();
             }
             reading.leave();
-            drop(reading);
+            close(reading);
             book.note(Told::Stopped(name.to_owned()));
         }))
     }
@@ -382,6 +384,18 @@ impl Group {
     pub(super) fn stop(&mut self) {
         self.0.stop();
     }
+}
+
+/// Closes a consumer; one whose cluster is gone may wait for its last commit's answer for ever, and
+/// is left to itself after a while. It ends with the process.
+fn close(reading: Reading) {
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(reading);
+        // Nobody may be waiting any more.
+        let _ = closed.send(());
+    });
+    let _ = is_closed.recv_timeout(CLOSES_WITHIN);
 }
 
 fn positions(list: &TopicPartitionList) -> Vec<(Partition, i64)> {
