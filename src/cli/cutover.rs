@@ -115,6 +115,17 @@ pub(super) fn refuse(error: &CutoverError) -> Exit {
     output::fail(exit, error)
 }
 
+/// What was found, in a line, without what to do about it.
+pub(super) fn check_line(check: &Check) -> String {
+    let mark = match check.weight {
+        Weight::Ok => "ok     ",
+        Weight::Warning => "warning",
+        Weight::Blocker => "blocker",
+        Weight::LosesData => "LOSS   ",
+    };
+    format!("{mark}  {}: {}", check.subject, clean(&check.reason))
+}
+
 fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     let may_begin = cutover::worst(&plan.checks) < Weight::Blocker;
     if json {
@@ -147,13 +158,7 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
         );
     }
     for check in &plan.checks {
-        let mark = match check.weight {
-            Weight::Ok => "ok     ",
-            Weight::Warning => "warning",
-            Weight::Blocker => "blocker",
-            Weight::LosesData => "LOSS   ",
-        };
-        let _ = writeln!(text, "{mark}  {}: {}", check.subject, clean(&check.reason));
+        let _ = writeln!(text, "{}", check_line(check));
         if let Some(hint) = &check.hint {
             let _ = writeln!(text, "         -> {}", clean(hint));
         }

@@ -9,11 +9,12 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::cutover::check_line;
 use super::format::clean;
 use super::shutdown::Signals;
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig, Selector, parse_size};
-use crate::cutover::{Check, Tell, Weight};
+use crate::cutover::{Check, Tell};
 use crate::drill::{
     self, DrillError, Kind, Limits, Prepared, Request, Scope, Sealed, Verdict, copier,
 };
@@ -374,13 +375,7 @@ fn show(flow: &FlowConfig, kinds: Vec<&'static str>, prepared: &Prepared, json: 
         kinds.join(", ")
     );
     for check in &prepared.checks {
-        let mark = match check.weight {
-            Weight::Ok => "ok     ",
-            Weight::Warning => "warning",
-            Weight::Blocker => "blocker",
-            Weight::LosesData => "LOSS   ",
-        };
-        let _ = writeln!(text, "{mark}  {}: {}", check.subject, clean(&check.reason));
+        let _ = writeln!(text, "{}", check_line(check));
     }
     for id in &prepared.leftovers {
         let _ = writeln!(text, "removes first what drill {} has left", clean(id));

@@ -15,6 +15,8 @@ mod text;
 mod tls;
 mod verifiers;
 
+use rdkafka::consumer::BaseConsumer;
+
 use crate::config::ClusterSection;
 use crate::wire::Cluster;
 
@@ -32,4 +34,32 @@ pub fn cluster(section: &ClusterSection) -> Cluster {
 /// The configuration and the context of any rdkafka client for a cluster of the config.
 pub fn librdkafka(section: &ClusterSection) -> (rdkafka::ClientConfig, Context) {
     Access::new(section).librdkafka()
+}
+
+/// An rdkafka consumer that reads what consumers are shown (no open and no aborted transactions) from
+/// where it is told, and tells where a log ends. It joins no group and never commits: `group` is only
+/// the name that librdkafka wants, or whose commits are asked for. `properties` come last.
+///
+/// # Errors
+/// When librdkafka refuses a property.
+pub fn reader(
+    section: &ClusterSection,
+    group: &str,
+    properties: &[(&str, &str)],
+) -> rdkafka::error::KafkaResult<BaseConsumer<Context>> {
+    let (mut config, context) = librdkafka(section);
+    // Always from the leader: a follower's log may end earlier.
+    config.remove("client.rack");
+    config
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("allow.auto.create.topics", "false")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest");
+    for (key, value) in properties {
+        config.set(*key, *value);
+    }
+    config.create_with_context(context)
 }

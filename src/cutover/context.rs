@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::error::CutoverError;
 use super::journal::Journal;
@@ -12,8 +13,8 @@ use super::options::Options;
 use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
 use crate::config::{ClusterSection, FlowConfig};
 use crate::flow::{self, FlowError};
-use crate::state::{RoleRecord, StateStore, TopicRecord, TopicSet, keys};
-use crate::telemetry::progress::FlowProgress;
+use crate::state::{Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys};
+use crate::telemetry::progress::{FlowProgress, now_ms};
 use crate::wire::{Cluster, Metadata};
 
 /// How long our own copying process may take to stop.
@@ -41,6 +42,25 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// Of a flow with these topics; source and target in this order.
+    pub fn new(
+        flow: &FlowConfig,
+        (source_section, target_section): (&ClusterSection, &ClusterSection),
+        (source, target): (Cluster, Cluster),
+        store: Arc<StateStore>,
+        topics: Vec<CutTopic>,
+    ) -> Self {
+        Self {
+            flow: flow.clone(),
+            source_section: source_section.clone(),
+            target_section: target_section.clone(),
+            source,
+            target,
+            store,
+            topics,
+        }
+    }
+
     /// The partitions that are cut over.
     pub fn pairs(&self) -> Vec<Pair> {
         pairs(&self.topics)
@@ -65,6 +85,30 @@ impl Scene {
     /// When it can't be read.
     pub fn role(&self) -> Result<Option<RoleRecord>, CutoverError> {
         Ok(self.store.get(&keys::role(&self.flow.name))?)
+    }
+
+    /// Writes the role.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn put_role(&self, role: &RoleRecord) -> Result<(), CutoverError> {
+        Ok(self.store.put(&keys::role(&self.flow.name), role).await?)
+    }
+
+    /// The role with which the flow copies all of its topics, after `before`.
+    pub fn copying_role(&self, plan: Uuid, before: Option<&RoleRecord>) -> RoleRecord {
+        RoleRecord {
+            v: 1,
+            primary: Primary::Source,
+            topics: TopicSet::All,
+            epoch: before.map_or(1, |before| before.epoch + 1),
+            plan,
+            since_ms: now_ms(),
+            source_cluster_id: self.source.cached().cluster_id.clone(),
+            target_cluster_id: self.target.cached().cluster_id.clone(),
+            is_copied_back: false,
+            is_handed_back: false,
+        }
     }
 }
 

@@ -81,24 +81,11 @@ impl Ways {
         let back_store = Arc::new(StateStore::open(&source, &reversed.name).await?);
         let back_topics = topics(&back_store, &reversed, &TopicSet::All, None, &from)?;
         let ended_topics = topics(&store, flow, &TopicSet::All, None, &to)?;
-        let ended = Scene {
-            flow: flow.clone(),
-            source_section: source_section.clone(),
-            target_section: target_section.clone(),
-            source: source.clone(),
-            target: target.clone(),
-            store,
-            topics: ended_topics,
-        };
-        let back = Scene {
-            flow: reversed,
-            source_section: target_section.clone(),
-            target_section: source_section.clone(),
-            source: target,
-            target: source,
-            store: back_store,
-            topics: back_topics,
-        };
+        let clusters = (source.clone(), target.clone());
+        let sections = (source_section, target_section);
+        let ended = Scene::new(flow, sections, clusters, store, ended_topics);
+        let (clusters, sections) = ((target, source), (target_section, source_section));
+        let back = Scene::new(&reversed, sections, clusters, back_store, back_topics);
         Ok(Self { ended, back, role })
     }
 

@@ -53,7 +53,7 @@ use context::{Cutover, Scene, topics};
 use failback::Ways;
 use journal::Journal;
 use lease::Lease;
-use pairs::{ends, on_target};
+use pairs::{CutTopic, ends, on_target};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
@@ -127,7 +127,6 @@ pub async fn look(
             None
         }
     };
-    // What an earlier plan failed over is none of this one's business.
     let before = match &continues {
         Some(record) => record.role_before.clone(),
         None => role.clone(),
@@ -142,18 +141,9 @@ pub async fn look(
             .filter(|_| options.kind == CutoverKind::Planned),
         &to,
     )?;
-    if let Some(elsewhere) = before.as_ref().and_then(RoleRecord::not_copied) {
-        topics.retain(|topic| !elsewhere.contains(&topic.name));
-    }
-    let scene = Scene {
-        flow: flow.clone(),
-        source_section: source_section.clone(),
-        target_section: target_section.clone(),
-        source,
-        target,
-        store,
-        topics,
-    };
+    leave_out(&mut topics, before.as_ref());
+    let sections = (source_section, target_section);
+    let scene = Scene::new(flow, sections, (source, target), store, topics);
     let facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
     let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
     if continues.as_ref().is_some_and(|it| it.kind == options.kind) {
@@ -172,6 +162,13 @@ pub async fn look(
         options,
         ended: None,
     })
+}
+
+/// What an earlier plan failed over is none of another one's business.
+fn leave_out(topics: &mut Vec<CutTopic>, before: Option<&RoleRecord>) {
+    if let Some(elsewhere) = before.and_then(RoleRecord::not_copied) {
+        topics.retain(|topic| !elsewhere.contains(&topic.name));
+    }
 }
 
 /// Whether the loss was bounded and accepted already.
@@ -417,19 +414,9 @@ pub async fn abort(
         .filter(|record: &CutoverRecord| record.state != CutoverState::Aborted)
         .ok_or_else(nothing)?;
     let mut topics = topics(&store, flow, &record.topics, None, &to)?;
-    let before = record.role_before.as_ref();
-    if let Some(elsewhere) = before.and_then(RoleRecord::not_copied) {
-        topics.retain(|topic| !elsewhere.contains(&topic.name));
-    }
-    let scene = Scene {
-        flow: flow.clone(),
-        source_section: source_section.clone(),
-        target_section: target_section.clone(),
-        source,
-        target,
-        store,
-        topics,
-    };
+    leave_out(&mut topics, record.role_before.as_ref());
+    let sections = (source_section, target_section);
+    let scene = Scene::new(flow, sections, (source, target), store, topics);
     refuse_own_records(&scene, &record).await?;
     let options = Options {
         kind: record.kind,

@@ -14,7 +14,8 @@ use twox_hash::XxHash3_64;
 use super::context::Scene;
 use super::error::CutoverError;
 use crate::config::is_internal_topic;
-use crate::state::{AclRecord, FenceRecord, ForkRecord, ReignRecord, TopicRecord, keys};
+use crate::metadata;
+use crate::state::{FenceRecord, ForkRecord, ReignRecord, TopicRecord, keys};
 use crate::wire::{self, AclBinding, Cluster, ResponseError, TopicChanges};
 
 /// Topics in one request.
@@ -23,13 +24,6 @@ const AT_ONCE: usize = 100;
 const TOPIC: i8 = 2;
 const CLUSTER: i8 = 4;
 const LITERAL: i8 = 3;
-/// What a mirror must have for the time being; it is held, and set when it is none any more.
-const ENFORCED: [&str; 3] = [
-    "message.timestamp.type",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.after.max.ms",
-];
-
 /// `reign/<flow>/<source topic>`: the overrides that the target's topic had at the failover.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct ConfigsRecord {
@@ -178,7 +172,8 @@ pub async fn carry_acls(
         .flat_map(|fence| fence.acls)
         .map(|acl| acl.binding())
         .collect();
-    let copied = copied(ended)?;
+    // What the flow itself has made on the standby is on the old primary already.
+    let copied = metadata::acls::remembered(&ended.store, &ended.flow.name)?;
     let there: BTreeSet<AclBinding> = there.into_iter().collect();
     let mut new = Vec::new();
     for acl in now {
@@ -204,25 +199,6 @@ pub async fn carry_acls(
         }
     }
     Ok(())
-}
-
-/// What the flow itself has made on the standby is on the old primary already.
-fn copied(ended: &Scene) -> Result<BTreeSet<AclBinding>, CutoverError> {
-    let mut all = BTreeSet::new();
-    for key in ended.store.keys(&keys::acls(&ended.flow.name)) {
-        if let Some(record) = ended.store.get::<AclRecord>(&key)? {
-            all.insert(AclBinding {
-                resource_type: record.resource_type,
-                pattern_type: record.pattern_type,
-                name: record.name,
-                principal: record.principal,
-                host: record.host,
-                operation: record.operation,
-                permission: record.permission,
-            });
-        }
-    }
-    Ok(all)
 }
 
 /// An ACL by the old primary's names; `None` for one of a topic that isn't copied back, or of a
@@ -257,7 +233,8 @@ fn differences(
         .filter(|key| !now.contains_key(*key))
         .map(|key| (key.clone(), None));
     let mut all: BTreeMap<_, _> = set.chain(removed).collect();
-    all.retain(|key, _| !ENFORCED.contains(&key.as_str()));
+    // What a mirror must have for the time being is held, and set when it is none any more.
+    all.retain(|key, _| !metadata::is_enforced_config(key));
     all
 }
 

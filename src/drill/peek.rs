@@ -4,16 +4,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::config::ClusterSection;
-use crate::connect::{self, Context};
+use crate::connect;
 use crate::wire::TopicPartition;
 
 const POLL: Duration = Duration::from_millis(100);
+const PROPERTIES: [(&str, &str); 1] = [("fetch.wait.max.ms", "100")];
 
 /// A record without its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,23 +25,6 @@ pub struct Seen {
     pub timestamp_ms: i64,
     /// Of the key, the value and the headers.
     pub digest: [u8; 32],
-}
-
-/// A consumer that joins no group and commits nothing.
-fn consumer(section: &ClusterSection, group: &str) -> Result<BaseConsumer<Context>, KafkaError> {
-    let (mut config, context) = connect::librdkafka(section);
-    // A follower's log may end earlier.
-    config.remove("client.rack");
-    config
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "100");
-    config.create_with_context(context)
 }
 
 /// The first record at or after each place; no entry where there is none by the deadline. `group`
@@ -54,7 +38,7 @@ pub fn next_records(
     places: &[(TopicPartition, i64)],
     patience: Duration,
 ) -> Result<HashMap<(TopicPartition, i64), Seen>, KafkaError> {
-    let consumer = consumer(section, group)?;
+    let consumer = connect::reader(section, group, &PROPERTIES)?;
     let deadline = Instant::now() + patience;
     let mut found = HashMap::new();
     let mut left: Vec<&(TopicPartition, i64)> = places.iter().collect();
@@ -134,7 +118,7 @@ pub fn numbers(
     ends: &HashMap<TopicPartition, i64>,
     patience: Duration,
 ) -> Result<Vec<u64>, KafkaError> {
-    let consumer = consumer(section, group)?;
+    let consumer = connect::reader(section, group, &PROPERTIES)?;
     let deadline = Instant::now() + patience;
     let mut list = TopicPartitionList::new();
     for at in ends.keys() {

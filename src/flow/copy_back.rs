@@ -1,6 +1,5 @@
 //! The flow that copies back to the old primary, while the role says so.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::FlowError;
-use super::metadata::own_principal;
 use super::run::run_flow;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::state::{ReignRecord, RoleRecord, StateStore, TopicSet, keys};
@@ -56,8 +54,7 @@ impl CopyBack {
 
     /// Whom the old primary's brokers take us for, as far as is known.
     pub fn own_principal(&self) -> Option<String> {
-        let back = self.flow.reversed(None, &BTreeSet::new()).ok()?;
-        own_principal(&back, &self.source)
+        self.source.principal()
     }
 
     /// Copies back what the role says, and no more. A flow that ended by itself (another process

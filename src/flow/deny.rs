@@ -159,12 +159,7 @@ pub async fn but_us(
                 remove: Vec::new(),
             });
         }
-        let rights = wire::topic_rights(cluster, topics).await?;
-        let may_write = |topic: &String| {
-            let rights = rights.get(topic);
-            rights.is_some_and(|rights| rights.allow(wire::Operation::Write))
-        };
-        if topics.iter().all(may_write) {
+        if may_write(cluster, topics).await? {
             return Ok(Change::default());
         }
     }
@@ -179,6 +174,18 @@ pub async fn but_us(
     })?;
     let listed = wire::describe_acls(cluster).await?.acls(cluster)?;
     one_by_one(&listed, topics, own, made).map_err(ours_too)
+}
+
+/// Whether Twinlog may write to all of these topics.
+///
+/// # Errors
+/// When no broker answers.
+pub async fn may_write(cluster: &Cluster, topics: &[String]) -> Result<bool, WireError> {
+    let rights = wire::topic_rights(cluster, topics).await?;
+    Ok(topics.iter().all(|topic| {
+        let rights = rights.get(topic);
+        rights.is_some_and(|rights| rights.allow(wire::Operation::Write))
+    }))
 }
 
 /// The pure part of [`but_us`].

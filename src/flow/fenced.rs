@@ -67,27 +67,31 @@ pub async fn but_us(
     Ok(change.make.len() + change.remove.len())
 }
 
-/// Removes the fence around topics that aren't there any more: it would keep us from making them.
+/// Removes the fence around the topics that `is_lifted` names. How many ACLs that were; `None` where
+/// there was no fence.
 ///
 /// # Errors
 /// When ACLs can't be removed or forgotten.
-pub async fn lift_of_gone(
+pub async fn lift(
     cluster: &Cluster,
     store: &StateStore,
     flow: &str,
-    is_there: impl Fn(&str) -> bool,
-) -> Result<(), FenceError> {
+    is_lifted: impl Fn(&str) -> bool,
+) -> Result<Option<usize>, FenceError> {
     store.refresh().await?;
-    let Some(record) = store.get::<FenceRecord>(&keys::fence(flow))? else {
-        return Ok(());
+    let key = keys::fence(flow);
+    let Some(record) = store.get::<FenceRecord>(&key)? else {
+        return Ok(None);
     };
-    let (plan, mut gone) = (record.plan, record.acls);
-    gone.retain(|acl| !is_there(&acl.topic));
-    if !gone.is_empty() {
-        deny::delete(cluster, &gone).await?;
-        remember(store, flow, plan, &[], &gone).await?;
+    let (plan, mut lifted) = (record.plan, record.acls);
+    lifted.retain(|acl| is_lifted(&acl.topic));
+    deny::delete(cluster, &lifted).await?;
+    remember(store, flow, plan, &[], &lifted).await?;
+    let left: Option<FenceRecord> = store.get(&key)?;
+    if left.is_some_and(|left| left.acls.is_empty()) {
+        store.remove(&key).await?;
     }
-    Ok(())
+    Ok(Some(lifted.len()))
 }
 
 async fn remember(

@@ -23,6 +23,7 @@ mod pass;
 pub mod quotas;
 mod users;
 
+pub use configs::is_enforced as is_enforced_config;
 pub use configs::{Expected, configs_at_creation, expected as expected_config};
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};

@@ -31,21 +31,8 @@ pub(super) fn consumer(
     group: &str,
     properties: &[(&str, &str)],
 ) -> Result<Consumer, VerifyError> {
-    let (mut config, context) = settings(section);
-    config
-        .set("group.id", group)
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .set("check.crcs", "true");
-    for (key, value) in properties {
-        config.set(*key, *value);
-    }
-    config
-        .create_with_context(context)
+    let properties = [&[("check.crcs", "true")], properties].concat();
+    connect::reader(section, group, &properties)
         .map(Arc::new)
         .map_err(|error| failed(section, "creating a consumer", &error))
 }

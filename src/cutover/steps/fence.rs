@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::options::FenceMode;
-use crate::flow::{deny, fenced};
-use crate::state::{FenceRecord, keys};
+use crate::flow::fenced;
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     if it.options.fence == FenceMode::Manual {
@@ -30,22 +29,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 /// Removes what this flow's plans made, on the topics of this one.
 pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
-    let key = keys::fence(&scene.flow.name);
-    let Some(mut record) = scene.store.get::<FenceRecord>(&key)? else {
-        return Ok("there was none".to_owned());
-    };
     let topics: HashSet<String> = scene.names().into_iter().collect();
-    let (ours, others): (Vec<_>, Vec<_>) = std::mem::take(&mut record.acls)
-        .into_iter()
-        .partition(|acl| topics.contains(&acl.topic));
-    deny::delete(&scene.source, &ours).await?;
-    if others.is_empty() {
-        scene.store.remove(&key).await?;
-    } else {
-        record.acls = others;
-        scene.store.put(&key, &record).await?;
-    }
-    Ok(format!("{} ACL(s) removed", ours.len()))
+    let (cluster, store, flow) = (&scene.source, &scene.store, &scene.flow.name);
+    let removed = fenced::lift(cluster, store, flow, |topic| topics.contains(topic)).await?;
+    Ok(removed.map_or_else(|| "there was none".to_owned(), in_words))
 }
 
 /// Removes all that this flow's plans made on its source.
@@ -53,12 +40,11 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
 /// # Errors
 /// When not all of it was removed.
 pub(super) async fn lift(scene: &Scene) -> Result<String, CutoverError> {
-    scene.store.refresh().await?;
-    let key = keys::fence(&scene.flow.name);
-    let Some(record) = scene.store.get::<FenceRecord>(&key)? else {
-        return Ok("there was no fence".to_owned());
-    };
-    deny::delete(&scene.source, &record.acls).await?;
-    scene.store.remove(&key).await?;
-    Ok(format!("{} ACL(s) removed", record.acls.len()))
+    let (cluster, store, flow) = (&scene.source, &scene.store, &scene.flow.name);
+    let removed = fenced::lift(cluster, store, flow, |_| true).await?;
+    Ok(removed.map_or_else(|| "there was no fence".to_owned(), in_words))
+}
+
+fn in_words(removed: usize) -> String {
+    format!("{removed} ACL(s) removed")
 }

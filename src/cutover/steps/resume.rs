@@ -7,8 +7,7 @@ use crate::cutover::adopt::{adopt, seed_groups};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::flow::restrain;
-use crate::state::{Primary, RoleRecord, TopicSet, keys};
-use crate::telemetry::progress::now_ms;
+use crate::state::{Primary, TopicSet};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let ended = it.ended()?;
@@ -26,25 +25,13 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     seed_groups(ended, &forks).await?;
     fence::lift(back).await?;
     fence::lift(ended).await?;
-    let key = keys::role(&ended.flow.name);
     let before = ended.role()?;
     if before
         .as_ref()
         .is_none_or(|role| role.primary != Primary::Source)
     {
-        let role = RoleRecord {
-            v: 1,
-            primary: Primary::Source,
-            topics: TopicSet::All,
-            epoch: before.map_or(1, |before| before.epoch + 1),
-            plan: it.journal.record.plan,
-            since_ms: now_ms(),
-            source_cluster_id: ended.source.cached().cluster_id.clone(),
-            target_cluster_id: ended.target.cached().cluster_id.clone(),
-            is_copied_back: false,
-            is_handed_back: false,
-        };
-        ended.store.put(&key, &role).await?;
+        let role = ended.copying_role(it.journal.record.plan, before.as_ref());
+        ended.put_role(&role).await?;
         // The old primary's own state has the word of the failover.
         if let Err(error) = restrain::tell(&back.store, &ended.flow.name, &role).await {
             tracing::debug!(%error, "the primary can't be told its role");

@@ -15,9 +15,8 @@ use crate::cutover::pairs::{ends, present};
 use crate::cutover::reign::{self, Carried};
 use crate::flow::fenced::FenceError;
 use crate::flow::{deny, fenced, own_principal, restrain};
-use crate::state::{ForkRecord, Primary, RoleRecord, TopicSet, keys};
-use crate::telemetry::progress::now_ms;
-use crate::wire::{self, Metadata, OffsetSpec, TopicPartition};
+use crate::state::{ForkRecord, Primary, RoleRecord, TopicSet};
+use crate::wire::{Metadata, OffsetSpec, TopicPartition};
 
 const AGAIN: Duration = Duration::from_millis(200);
 /// A change of ACLs is known to every broker within this.
@@ -83,10 +82,9 @@ fn topics_of(forks: &BTreeMap<String, ForkRecord>, there: &Metadata) -> Vec<Stri
 async fn lift_of_gone(ended: &Scene, there: &Metadata) -> Result<(), CutoverError> {
     let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
     let is_there = |topic: &str| there.topics.contains_key(topic);
-    match fenced::lift_of_gone(cluster, store, flow, is_there).await {
-        Ok(()) | Err(FenceError::Deny(deny::DenyError::NoAuthorizer)) => Ok(()),
-        Err(FenceError::Deny(error)) => Err(error.into()),
-        Err(FenceError::State(error)) => Err(error.into()),
+    match fenced::lift(cluster, store, flow, |topic| !is_there(topic)).await {
+        Ok(_) | Err(FenceError::Deny(deny::DenyError::NoAuthorizer)) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -124,7 +122,7 @@ async fn fence(
     loop {
         let changed = fenced::but_us(cluster, store, flow, role.plan, topics, own.as_deref()).await;
         match changed {
-            Ok(0) if may_write(cluster, topics).await? => return Ok(None),
+            Ok(0) if deny::may_write(cluster, topics).await? => return Ok(None),
             Ok(_) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
             Ok(_) => {
                 return Err(CutoverError::failed(format!(
@@ -141,18 +139,9 @@ async fn fence(
                 );
                 return Ok(Some(error.to_string()));
             }
-            Err(FenceError::Deny(error)) => return Err(error.into()),
-            Err(FenceError::State(error)) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
     }
-}
-
-async fn may_write(cluster: &wire::Cluster, topics: &[String]) -> Result<bool, CutoverError> {
-    let rights = wire::topic_rights(cluster, topics).await?;
-    Ok(topics.iter().all(|topic| {
-        let rights = rights.get(topic);
-        rights.is_some_and(|rights| rights.allow(wire::Operation::Write))
-    }))
 }
 
 /// Waits until no transaction of the old primary's last producers is open: its coordinator ends
@@ -212,32 +201,20 @@ async fn settled(
 /// Lets the copy back begin.
 async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> {
     let scene = &it.scene;
-    let key = keys::role(&scene.flow.name);
     let before = scene.role()?;
     let is_begun = before
         .as_ref()
         .is_some_and(|role| role.primary == Primary::Source);
     if !is_begun {
-        let back = RoleRecord {
-            v: 1,
-            primary: Primary::Source,
-            topics: TopicSet::All,
-            epoch: before.map_or(1, |before| before.epoch + 1),
-            // Not this plan's: a claim that names a plan says that it has stopped for it.
-            plan: role.plan,
-            since_ms: now_ms(),
-            source_cluster_id: scene.source.cached().cluster_id.clone(),
-            target_cluster_id: scene.target.cached().cluster_id.clone(),
-            is_copied_back: false,
-            is_handed_back: false,
-        };
-        scene.store.put(&key, &back).await?;
+        // Not this plan's: a claim that names a plan says that it has stopped for it.
+        let back = scene.copying_role(role.plan, before.as_ref());
+        scene.put_role(&back).await?;
     }
     Ok(())
 }
 
 /// Notes in the role of the failed over flow whether it is copied back.
-async fn note(
+pub(super) async fn note(
     ended: &Scene,
     role: RoleRecord,
     is_copied_back: bool,
@@ -247,10 +224,7 @@ async fn note(
         is_handed_back: false,
         ..role
     };
-    ended
-        .store
-        .put(&keys::role(&ended.flow.name), &role)
-        .await?;
+    ended.put_role(&role).await?;
     Ok(role)
 }
 
@@ -272,10 +246,7 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
             plan: it.journal.record.plan,
             ..role
         };
-        scene
-            .store
-            .put(&keys::role(&scene.flow.name), &role)
-            .await?;
+        scene.put_role(&role).await?;
     }
     stop::end_copying(it).await?;
     Ok("nothing is copied back any more".to_owned())

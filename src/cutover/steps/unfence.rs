@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{fence, start};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
-use crate::state::{RoleRecord, keys};
+use crate::state::RoleRecord;
 
 /// Whoever looks after the old primary sees within this that nobody is kept from it any more.
 const SEEN_WITHIN: Duration = Duration::from_millis(1_000);
@@ -22,10 +22,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             is_handed_back: true,
             ..role
         };
-        ended
-            .store
-            .put(&keys::role(&ended.flow.name), &role)
-            .await?;
+        ended.put_role(&role).await?;
         // A pass that has begun looks at the role once more before it denies anything; one that is
         // past that look is through by then. What it makes all the same is removed with `resume`.
         tokio::time::sleep(SEEN_WITHIN).await;
@@ -40,15 +37,7 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
     let Some(role) = ended.role()?.filter(|role| role.is_handed_back) else {
         return Ok(String::new());
     };
-    let role = RoleRecord {
-        is_copied_back: true,
-        is_handed_back: false,
-        ..role
-    };
-    ended
-        .store
-        .put(&keys::role(&ended.flow.name), &role)
-        .await?;
+    let role = start::note(ended, role, true).await?;
     // Nobody else may be running who would.
     start::fence_again(it, &role).await?;
     Ok(format!(

@@ -365,6 +365,14 @@ pub(super) fn made(store: &StateStore, flow: &str) -> Result<Vec<AclBinding>, St
     Ok(made.map(|(acl, _)| acl).collect())
 }
 
+/// All that is remembered of a flow's ACLs on the target: what it made, and what it holds.
+///
+/// # Errors
+/// When a record can't be read.
+pub fn remembered(store: &StateStore, flow: &str) -> Result<BTreeSet<AclBinding>, StateError> {
+    Ok(ours::load(store, flow)?.into_keys().collect())
+}
+
 fn load_others(context: &Context) -> Result<Others, Stopped> {
     let Some(store) = &context.store else {
         return Ok(Others::new());

@@ -22,7 +22,7 @@ use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
-pub use self::policy::{Expected, expected};
+pub use self::policy::{Expected, expected, is_enforced};
 use self::tried::Tried;
 use super::context::{Context, MirroredTopic};
 use super::pass::Pass;

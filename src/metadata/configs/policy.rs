@@ -73,6 +73,11 @@ pub(super) fn enforced() -> impl Iterator<Item = (&'static str, &'static str)> {
     ENFORCED.into_iter()
 }
 
+/// Whether a mirror must have a value of its own for this key, whatever the source has.
+pub fn is_enforced(key: &str) -> bool {
+    enforced().any(|(enforced, _)| enforced == key)
+}
+
 /// What becomes of a key by these rules.
 pub(super) fn policy<'a>(rules: &'a ConfigRules, key: &str) -> Policy<'a> {
     if let Some((_, value)) = enforced().find(|(enforced, _)| *enforced == key) {
