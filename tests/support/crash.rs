@@ -45,6 +45,7 @@ pub fn await_caught_up(twinlog: &Twinlog, deadline: Duration) {
         let flow = &status["flows"][0];
         flow["state"] == "running"
             && flow["totals"]["lag_records"] == 0
+            && flow["totals"]["lag_unknown_partitions"] == 0
             && flow["totals"]["partitions"].as_u64() > Some(0)
     });
 }
