@@ -1,0 +1,16 @@
+//! A Kafka cluster in the process, for tests.
+//!
+//! It speaks the wire protocol, so every client can be the judge: Twinlog's own, librdkafka, Java. Its core does no I/O and knows no
+//! clock: a [`connection::Connection`] takes bytes and a time and gives bytes back. [`tcp::Server`] puts it behind sockets. Rules are
+//! those of Apache Kafka 4.3, each named by the class that decides it there.
+
+pub mod api;
+pub mod cluster;
+pub mod connection;
+pub mod faults;
+pub mod state;
+pub mod tcp;
+
+pub use cluster::Cluster;
+pub use kafka_protocol;
+pub use state::{Options, State};
