@@ -8,6 +8,7 @@ pub mod api;
 pub mod cluster;
 pub mod connection;
 pub mod faults;
+pub mod groups;
 pub mod state;
 pub mod tcp;
 
