@@ -545,8 +545,7 @@ impl ClassicGroup {
             (None, _) if join.needs_known_member_id => {
                 self.pending_join.insert(join.new_member_id.clone());
                 self.expect_heartbeat(&join.new_member_id, join.session_timeout_ms, step.now_ms);
-                let answer =
-                    Joined::refused(&join.new_member_id, ResponseError::MemberIdRequired);
+                let answer = Joined::refused(&join.new_member_id, ResponseError::MemberIdRequired);
                 step.answers.joined.insert(ticket, answer);
             }
             (None, _) => self.add_and_rebalance(&join.new_member_id, join, ticket, step),
@@ -694,7 +693,8 @@ impl ClassicGroup {
         let new_id = join.new_member_id.clone();
         member.id = new_id.clone();
         self.members.insert(new_id.clone(), member);
-        self.static_members.insert(instance.to_owned(), new_id.clone());
+        self.static_members
+            .insert(instance.to_owned(), new_id.clone());
         if self.is_leader(old_id) {
             self.leader = Some(new_id.clone());
         }
@@ -987,8 +987,7 @@ impl ClassicGroup {
         self.timers.remove(&Timer::Join);
         self.initial_delay = None;
         let missing = self.members.values();
-        let missing =
-            missing.filter(|it| it.awaiting_join.is_none() && it.instance_id.is_none());
+        let missing = missing.filter(|it| it.awaiting_join.is_none() && it.instance_id.is_none());
         let missing: Vec<String> = missing.map(|member| member.id.clone()).collect();
         for id in missing {
             self.remove(&id);

@@ -357,10 +357,7 @@ mod tests {
             partition: 3,
         };
         assert_eq!(read_key(key), Some(expected));
-        assert_eq!(
-            read_key(Bytes::from_static(&[0, 9])),
-            Some(Key::Other(9))
-        );
+        assert_eq!(read_key(Bytes::from_static(&[0, 9])), Some(Key::Other(9)));
         assert_eq!(read_key(Bytes::from_static(&[0])), None);
     }
 }

@@ -188,7 +188,10 @@ fn a_member_that_is_silent_is_taken_out_after_its_session() {
     assert_eq!(alive, Err(ResponseError::RebalanceInProgress));
     let ticket = stage.join(&known("a"));
     let answer = stage.joined(ticket).expect("it is the only one");
-    assert_eq!((answer.generation, answer.members.len()), (generation + 1, 1));
+    assert_eq!(
+        (answer.generation, answer.members.len()),
+        (generation + 1, 1)
+    );
 }
 
 #[test]
@@ -227,11 +230,13 @@ fn commits_are_taken_from_members_of_the_generation_and_from_outside_only_withou
     assert_eq!(outside(&stage), Ok(()));
     stage.stable(&["a"]);
     assert_eq!(outside(&stage), Err(ResponseError::UnknownMemberId));
-    let member = |stage: &Stage, id: &str, generation| {
-        stage.group.check_commit(id, None, generation, false)
-    };
+    let member =
+        |stage: &Stage, id: &str, generation| stage.group.check_commit(id, None, generation, false);
     assert_eq!(member(&stage, "a", 1), Ok(()));
-    assert_eq!(member(&stage, "a", 2), Err(ResponseError::IllegalGeneration));
+    assert_eq!(
+        member(&stage, "a", 2),
+        Err(ResponseError::IllegalGeneration)
+    );
     assert_eq!(member(&stage, "x", 1), Err(ResponseError::UnknownMemberId));
     // A transaction of an old client names no member, and is let in.
     assert_eq!(stage.group.check_commit("", None, -1, true), Ok(()));
@@ -248,7 +253,10 @@ fn deleting_needs_a_group_without_members() {
     let mut stage = Stage::new();
     assert_eq!(stage.group.check_delete(), Ok(()));
     stage.stable(&["a"]);
-    assert_eq!(stage.group.check_delete(), Err(ResponseError::NonEmptyGroup));
+    assert_eq!(
+        stage.group.check_delete(),
+        Err(ResponseError::NonEmptyGroup)
+    );
     assert_eq!(stage.group.check_offset_delete(), Ok(()), "consumers");
 }
 
@@ -262,10 +270,7 @@ fn another_protocol_is_refused_while_there_are_members() {
     };
     let ticket = stage.join(&other);
     let answer = stage.joined(ticket).expect("at once");
-    assert_eq!(
-        answer.error,
-        Some(ResponseError::InconsistentGroupProtocol)
-    );
+    assert_eq!(answer.error, Some(ResponseError::InconsistentGroupProtocol));
 }
 
 #[test]
