@@ -8,7 +8,7 @@ use kafka_protocol::ResponseError;
 use super::TOPIC;
 use super::records::CoordinatorRecord;
 use crate::batch::{self, Header, Marker, Record};
-use crate::log::{Rules, Stored};
+use crate::log::Stored;
 use crate::partition::Partition;
 use crate::state::State;
 use crate::topics::NewTopic;
@@ -121,7 +121,9 @@ pub(super) fn append(
     producer: Option<Producer>,
 ) -> Result<(), ResponseError> {
     let clock_ms = state.clock_ms(broker);
-    let min_in_sync = min_in_sync(state);
+    let rules = state.append_rules(TOPIC, broker);
+    let replicas = partition(state, number).map_or(0, |partition| partition.replicas.len());
+    let min_in_sync = state.min_in_sync(TOPIC, broker, replicas);
     let partition = state
         .topics
         .get_mut(TOPIC)
@@ -142,7 +144,7 @@ pub(super) fn append(
     match producer {
         None => {
             let batch = header.seal(&bytes);
-            log.append(&batch, &Rules::default(), epoch, clock_ms, false)
+            log.append(&batch, &rules, epoch, clock_ms, false)
                 .map_err(|rejected| rejected.error)?;
         }
         Some(producer) => {
@@ -165,12 +167,6 @@ pub(super) fn append(
     }
     state.replicate(TOPIC, number);
     Ok(())
-}
-
-fn min_in_sync(state: &State) -> usize {
-    let set = state.topics.get(TOPIC);
-    let set = set.and_then(|topic| topic.configs.get("min.insync.replicas"));
-    set.and_then(|value| value.parse().ok()).unwrap_or(1)
 }
 
 /// Makes the topic as brokers do (`GroupCoordinatorService.groupMetadataTopicConfigs`).

@@ -6,10 +6,11 @@
 
 pub mod transaction;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
 
+use crate::batch::Marker;
 use crate::groups::coordinator::partition_for;
 use crate::state::{Condition, State};
 use crate::topics::NewTopic;
@@ -121,6 +122,9 @@ impl State {
 
     /// Writes what is missing of an id's markers; what can't be written now is tried again.
     fn write_markers(&mut self, id: &str) {
+        if self.transactions.markers_are_held {
+            return;
+        }
         let Some(transaction) = self.transactions.by_id.get(id) else {
             return;
         };
@@ -129,36 +133,61 @@ impl State {
             Stage::PrepareAbort => false,
             _ => return,
         };
-        if self.transactions.markers_are_held {
-            return;
+        let producer = (transaction.producer_id, transaction.epoch);
+        let mut missing = transaction.partitions.clone();
+        if let Some((_, coordinator_epoch)) = coordinator(self, id) {
+            let marker = Marker {
+                commit,
+                coordinator_epoch,
+            };
+            missing.retain(|at| !write_marker(self, at, producer, marker));
         }
-        let coordinator_epoch = coordinator(self, id).map(|(_, epoch)| epoch);
-        let mut missing = BTreeSet::new();
-        for at in transaction.partitions.clone() {
-            let done = coordinator_epoch.is_some_and(|epoch| {
-                let producer = self.transactions.by_id.get(id);
-                producer.is_some_and(|it| {
-                    let (producer_id, producer_epoch) = (it.producer_id, it.epoch);
-                    self.write_marker(&at, producer_id, producer_epoch, commit, epoch)
-                })
-            });
-            if !done {
-                missing.insert(at);
+        let is_done = missing.is_empty();
+        if let Some(transaction) = self.transactions.by_id.get_mut(id) {
+            transaction.partitions = missing;
+            if is_done {
+                transaction.complete();
             }
         }
-        let Some(transaction) = self.transactions.by_id.get_mut(id) else {
-            return;
-        };
-        if missing.is_empty() {
-            transaction.complete();
-        } else {
-            transaction.partitions = missing;
+        if !is_done {
             let id = id.to_owned();
             let again_ms = self.now_ms + MARKER_RETRY_MS;
             self.at(again_ms, move |state| state.write_markers(&id));
         }
         self.changed();
     }
+}
+
+/// Appends a marker at the partition's leader; `false` if that can't be done now
+/// (`TransactionMarkerRequestCompletionHandler`).
+fn write_marker(
+    state: &mut State,
+    (topic, number): &At,
+    (producer_id, epoch): (i64, i16),
+    marker: Marker,
+) -> bool {
+    let Some(partition) = state.partition(topic, *number) else {
+        // Gone with its topic.
+        return true;
+    };
+    let Some(leader) = partition.leader else {
+        return false;
+    };
+    if state.condition(leader) != Condition::Up {
+        return false;
+    }
+    let rules = state.append_rules(topic, leader);
+    let clock_ms = state.clock_ms(leader);
+    let Some(partition) = state.partition_mut(topic, *number) else {
+        return true;
+    };
+    let leader_epoch = partition.leader_epoch;
+    if let Some(log) = partition.leader_log_mut() {
+        // Fenced: somebody else has ended it.
+        let _ = log.append_marker(marker, producer_id, epoch, &rules, leader_epoch, clock_ms);
+    }
+    state.replicate(topic, *number);
+    true
 }
 
 /// Who coordinates an id, and the coordinator's epoch.
@@ -204,7 +233,7 @@ pub(crate) fn init(
     check_coordinator(state, broker, id)?;
     check_regularly(state);
     // Only used if it is needed: ids are never given twice.
-    let new_id = state.new_producer_id();
+    let new_id = state.next_producer_id();
     let known = state.transactions.by_id.entry(id.to_owned());
     let transaction = known.or_insert_with(|| Transaction::new(new_id, timeout_ms));
     match transaction.init(timeout_ms, expected, || new_id)? {
@@ -267,7 +296,7 @@ pub(crate) fn end(
         return Err(ResponseError::InvalidRequest);
     }
     check_coordinator(state, broker, id)?;
-    let new_id = state.new_producer_id();
+    let new_id = state.next_producer_id();
     let transaction = known(state, id)?;
     let end = transaction.end(producer_id, epoch, commit, bumps, || new_id)?;
     let producer = (transaction.producer_id, transaction.epoch);

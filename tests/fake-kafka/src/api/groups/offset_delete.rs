@@ -62,7 +62,7 @@ pub(in crate::api) fn handle(
     let version = asked.api_version;
     once_replicated(state, written.into_iter().collect(), move |failed| {
         let topics = request.topics.iter().map(|topic| {
-            let of_topic = results.iter().filter(|((name, _), _)| *name == *topic.name);
+            let of_topic = results.iter().filter(|((name, _), _)| name.as_str() == topic.name.as_str());
             let partitions = of_topic.map(|((_, number), error)| {
                 OffsetDeleteResponsePartition::default()
                     .with_partition_index(*number)
