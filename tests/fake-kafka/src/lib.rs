@@ -5,11 +5,21 @@
 //! those of Apache Kafka 4.3, each named by the class that decides it there.
 
 pub mod api;
+pub mod batch;
+pub mod client;
 pub mod cluster;
+pub mod codec;
+pub mod configs;
 pub mod connection;
+pub mod controls;
 pub mod faults;
+mod hooks;
+pub mod log;
+pub mod partition;
+pub mod producers;
 pub mod state;
 pub mod tcp;
+pub mod topics;
 
 pub use cluster::Cluster;
 pub use kafka_protocol;
