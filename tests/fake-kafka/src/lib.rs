@@ -6,12 +6,25 @@
 
 pub mod acls;
 pub mod api;
+pub mod batch;
+pub mod client;
 pub mod cluster;
+pub mod codec;
+pub mod configs;
 pub mod connection;
+pub mod controls;
 pub mod faults;
 pub mod groups;
+mod hooks;
+pub mod log;
+pub mod partition;
+pub mod producers;
+pub mod quotas;
 pub mod state;
 pub mod tcp;
+pub mod topics;
+pub mod transactions;
+pub mod users;
 
 pub use cluster::Cluster;
 pub use kafka_protocol;

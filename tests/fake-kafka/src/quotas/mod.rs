@@ -99,7 +99,9 @@ fn check_entity(entity: &Entity) -> Result<(), String> {
         return Err("Empty client quota entity name".to_owned());
     }
     if entity.contains_key(IP) && entity.len() > 1 {
-        return Err("Invalid quota entity combination, IP entity should not be combined".to_owned());
+        return Err(
+            "Invalid quota entity combination, IP entity should not be combined".to_owned(),
+        );
     }
     Ok(())
 }

@@ -202,11 +202,7 @@ fn coordinator(state: &State, id: &str) -> Option<(i32, i32)> {
 ///
 /// # Errors
 /// NOT_COORDINATOR.
-pub(crate) fn check_coordinator(
-    state: &State,
-    broker: i32,
-    id: &str,
-) -> Result<(), ResponseError> {
+pub(crate) fn check_coordinator(state: &State, broker: i32, id: &str) -> Result<(), ResponseError> {
     match coordinator(state, id) {
         Some((leader, _)) if leader == broker => Ok(()),
         _ => Err(ResponseError::NotCoordinator),

@@ -348,10 +348,7 @@ mod tests {
     #[test]
     fn each_start_has_a_newer_epoch_and_fences_the_one_before() {
         let mut transaction = begun();
-        assert_eq!(
-            transaction.init(60_000, None, never),
-            Ok(Init::Ready(7, 1))
-        );
+        assert_eq!(transaction.init(60_000, None, never), Ok(Init::Ready(7, 1)));
         let late = transaction.add(7, 0, [("t".to_owned(), 0)], 0);
         assert_eq!(late, Err(ResponseError::ProducerFenced));
         let other = transaction.add(8, 1, [("t".to_owned(), 0)], 0);
@@ -408,9 +405,8 @@ mod tests {
     fn a_transaction_ends_one_way_and_can_be_told_so_again() {
         for (commit, other) in [(true, false), (false, true)] {
             let mut transaction = open();
-            let end = |transaction: &mut Transaction, commit| {
-                transaction.end(7, 0, commit, false, never)
-            };
+            let end =
+                |transaction: &mut Transaction, commit| transaction.end(7, 0, commit, false, never);
             assert_eq!(end(&mut transaction, commit), Ok(End::Markers));
             assert_eq!(
                 end(&mut transaction, commit),
@@ -442,16 +438,10 @@ mod tests {
     #[test]
     fn with_an_epoch_per_transaction_the_end_bumps_it_and_can_be_repeated() {
         let mut transaction = open();
-        assert_eq!(
-            transaction.end(7, 0, true, true, never),
-            Ok(End::Markers)
-        );
+        assert_eq!(transaction.end(7, 0, true, true, never), Ok(End::Markers));
         assert_eq!(transaction.epoch, 1);
         transaction.complete();
-        assert_eq!(
-            transaction.end(7, 0, true, true, never),
-            Ok(End::Already)
-        );
+        assert_eq!(transaction.end(7, 0, true, true, never), Ok(End::Already));
         assert_eq!(
             transaction.end(7, 1, true, true, never),
             Err(ResponseError::ProducerFenced),

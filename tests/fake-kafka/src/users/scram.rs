@@ -67,7 +67,13 @@ impl Mechanism {
         };
         let mut salted = vec![0; length];
         let iterations = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
-        pbkdf2::derive(algorithm, iterations, salt, password.as_bytes(), &mut salted);
+        pbkdf2::derive(
+            algorithm,
+            iterations,
+            salt,
+            password.as_bytes(),
+            &mut salted,
+        );
         salted
     }
 }

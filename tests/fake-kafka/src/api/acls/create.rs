@@ -36,13 +36,16 @@ pub(in crate::api) fn handle(
     if let Err(refusal) = check(state, asked, Operation::Alter, without) {
         return asked.send(&refused(&request, refusal));
     }
-    let results = request.creations.iter().map(|creation| match acl(creation) {
-        Ok(acl) => {
-            state.acls.all.insert(acl);
-            AclCreationResult::default()
-        }
-        Err(message) => failed(ResponseError::InvalidRequest, message),
-    });
+    let results = request
+        .creations
+        .iter()
+        .map(|creation| match acl(creation) {
+            Ok(acl) => {
+                state.acls.all.insert(acl);
+                AclCreationResult::default()
+            }
+            Err(message) => failed(ResponseError::InvalidRequest, message),
+        });
     let results = results.collect();
     asked.send(&CreateAclsResponse::default().with_results(results))
 }
@@ -59,7 +62,10 @@ fn acl(creation: &AclCreation) -> Result<Acl, &'static str> {
     }
     // `SecurityUtils.parseKafkaPrincipal`.
     let principal = creation.principal.to_string();
-    if !principal.split_once(':').is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty()) {
+    if !principal
+        .split_once(':')
+        .is_some_and(|(kind, name)| !kind.is_empty() && !name.is_empty())
+    {
         return Err("Could not parse principal");
     }
     Ok(Acl {

@@ -47,7 +47,10 @@ pub(in crate::api) fn handle(
     if filter.is_unknown() {
         // `DescribeAclsRequest.validate`.
         let error = ResponseError::InvalidRequest;
-        return asked.send(&refused((error, "DescribeAclsRequest contains UNKNOWN elements")));
+        return asked.send(&refused((
+            error,
+            "DescribeAclsRequest contains UNKNOWN elements",
+        )));
     }
     let found = state.acls.all.iter().filter(|acl| filter.matches(acl));
     asked.send(&DescribeAclsResponse::default().with_resources(resources(found)))

@@ -7,7 +7,9 @@ use kafka_protocol::messages::offset_commit_response::{
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
-use super::{Asked, Body, Reply, Subject, check, check_exists, code, group, may_topic, once_replicated};
+use super::{
+    Asked, Body, Reply, Subject, check, check_exists, code, group, may_topic, once_replicated,
+};
 use crate::acls::Operation;
 use crate::api::Served;
 use crate::groups::classic::Step;
@@ -135,10 +137,11 @@ fn commit(
     let partition = coordinator::partition_of(state, group)?;
     let clock_ms = state.clock_ms(asked.broker);
     let version = asked.api_version;
-    let (checked, written) = coordinator::on_shard(state, asked.broker, partition, |shard, step| {
-        check_group(shard, request, group, version, step)?;
-        Ok(append(request, group, topics, clock_ms, step))
-    })?;
+    let (checked, written) =
+        coordinator::on_shard(state, asked.broker, partition, |shard, step| {
+            check_group(shard, request, group, version, step)?;
+            Ok(append(request, group, topics, clock_ms, step))
+        })?;
     Ok((checked?, written))
 }
 

@@ -63,8 +63,9 @@ fn delete(
         return Err(ResponseError::InvalidGroupId);
     }
     let partition = coordinator::partition_of(state, group)?;
-    let (deleted, written) = coordinator::on_shard(state, asked.broker, partition, |shard, step| {
-        shard.delete(group, step)
-    })?;
+    let (deleted, written) =
+        coordinator::on_shard(state, asked.broker, partition, |shard, step| {
+            shard.delete(group, step)
+        })?;
     deleted.map(|()| written)
 }

@@ -169,8 +169,9 @@ fn look(
         let is_unstable = require_stable && shard.offsets.is_pending(group, at);
         let answer = OffsetFetchResponsePartitions::default().with_partition_index(at.1);
         match stored {
-            _ if is_unstable => nothing(answer)
-                .with_error_code(ResponseError::UnstableOffsetCommit.code()),
+            _ if is_unstable => {
+                nothing(answer).with_error_code(ResponseError::UnstableOffsetCommit.code())
+            }
             None => nothing(answer),
             Some(stored) => answer
                 .with_committed_offset(stored.value.offset)

@@ -119,27 +119,28 @@ fn understood(state: &mut State, asked: &Asked<'_>, request: &JoinGroupRequest) 
 fn wait(waits: Waits, version: i16) -> Reply {
     Reply::Wait {
         until_ms: i64::MAX,
-        ready: Box::new(move |state, _| {
-            match state.groups.joined(waits.ticket) {
-                Some(joined) => Some(Body::of(&answer(joined, version), version)),
-                None if waits.is_over(state) => {
-                    let error = ResponseError::NotCoordinator;
-                    Some(Body::of(&refused(&text(""), error), version))
-                }
-                None => None,
+        ready: Box::new(move |state, _| match state.groups.joined(waits.ticket) {
+            Some(joined) => Some(Body::of(&answer(joined, version), version)),
+            None if waits.is_over(state) => {
+                let error = ResponseError::NotCoordinator;
+                Some(Body::of(&refused(&text(""), error), version))
             }
+            None => None,
         }),
     }
 }
 
 fn answer(joined: Joined, version: i16) -> JoinGroupResponse {
-    let members = joined.members.into_iter().map(|(id, instance, subscription)| {
-        let instance = instance.filter(|_| version >= INSTANCE_FROM);
-        JoinGroupResponseMember::default()
-            .with_member_id(text(id))
-            .with_group_instance_id(instance.map(text))
-            .with_metadata(subscription)
-    });
+    let members = joined
+        .members
+        .into_iter()
+        .map(|(id, instance, subscription)| {
+            let instance = instance.filter(|_| version >= INSTANCE_FROM);
+            JoinGroupResponseMember::default()
+                .with_member_id(text(id))
+                .with_group_instance_id(instance.map(text))
+                .with_metadata(subscription)
+        });
     let mut answer = JoinGroupResponse::default()
         .with_error_code(code(joined.error))
         .with_generation_id(joined.generation)

@@ -6,7 +6,9 @@ use kafka_protocol::messages::offset_delete_response::{
 };
 use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 
-use super::{Asked, Body, Reply, Subject, check, check_exists, code, group, may_topic, once_replicated};
+use super::{
+    Asked, Body, Reply, Subject, check, check_exists, code, group, may_topic, once_replicated,
+};
 use crate::acls::Operation;
 use crate::api::Served;
 use crate::groups::classic::Step;
@@ -62,7 +64,9 @@ pub(in crate::api) fn handle(
     let version = asked.api_version;
     once_replicated(state, written.into_iter().collect(), move |failed| {
         let topics = request.topics.iter().map(|topic| {
-            let of_topic = results.iter().filter(|((name, _), _)| name.as_str() == topic.name.as_str());
+            let of_topic = results
+                .iter()
+                .filter(|((name, _), _)| name.as_str() == topic.name.as_str());
             let partitions = of_topic.map(|((_, number), error)| {
                 OffsetDeleteResponsePartition::default()
                     .with_partition_index(*number)

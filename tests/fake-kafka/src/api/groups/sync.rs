@@ -81,16 +81,14 @@ fn sync(
 fn wait(waits: Waits, version: i16) -> Reply {
     Reply::Wait {
         until_ms: i64::MAX,
-        ready: Box::new(move |state, _| {
-            match state.groups.synced(waits.ticket) {
-                Some(synced) => Some(Body::of(&answer(synced, version), version)),
-                None if waits.is_over(state) => {
-                    let code = ResponseError::NotCoordinator.code();
-                    let answer = SyncGroupResponse::default().with_error_code(code);
-                    Some(Body::of(&answer, version))
-                }
-                None => None,
+        ready: Box::new(move |state, _| match state.groups.synced(waits.ticket) {
+            Some(synced) => Some(Body::of(&answer(synced, version), version)),
+            None if waits.is_over(state) => {
+                let code = ResponseError::NotCoordinator.code();
+                let answer = SyncGroupResponse::default().with_error_code(code);
+                Some(Body::of(&answer, version))
             }
+            None => None,
         }),
     }
 }

@@ -67,7 +67,9 @@ fn alter(quotas: &mut Quotas, change: &Change, only_check: bool) -> Result<(), S
         let kind = component.entity_type.to_string();
         let name = component.entity_name.as_ref().map(StrBytes::to_string);
         if entity.insert(kind.clone(), name).is_some() {
-            return Err(format!("Invalid client quota entity, duplicate entity entry {kind}"));
+            return Err(format!(
+                "Invalid client quota entity, duplicate entity entry {kind}"
+            ));
         }
     }
     let mut values = BTreeMap::new();

@@ -86,7 +86,11 @@ fn filter(components: &[ComponentData]) -> Result<BTreeMap<String, Match>, Refus
             (EXACT, Some(name)) => Match::Exact(Some(name)),
             (DEFAULT, None) => Match::Exact(None),
             (SPECIFIED, None) => Match::Any,
-            _ => return Err(invalid("The kind of match and the match don't go together.")),
+            _ => {
+                return Err(invalid(
+                    "The kind of match and the match don't go together.",
+                ));
+            }
         };
         if filter.insert(kind, wanted).is_some() {
             return Err(invalid("An entity type cannot appear more than once."));

@@ -66,7 +66,8 @@ pub(in crate::api) fn handle(
     let allowed = check(state, asked, Operation::Write, &request.transactional_id);
     let allowed = allowed.and_then(|()| {
         let may = state.allows(asked, Operation::Read, ResourceType::Group, &group);
-        may.then_some(()).ok_or(ResponseError::GroupAuthorizationFailed)
+        may.then_some(())
+            .ok_or(ResponseError::GroupAuthorizationFailed)
     });
     if let Err(error) = allowed {
         return asked.send(&answer(&request, |_| Some(error)));
@@ -148,18 +149,19 @@ fn commit(
     }
     let partition = coordinator::partition_of(state, group)?;
     verify(state, asked, request, partition)?;
-    let (checked, _) = coordinator::on_shard(state, asked.broker, partition, |shard, _| {
-        match shard.groups.get(group) {
-            Some(group) => group.check_commit(
-                &request.member_id,
-                request.group_instance_id.as_deref(),
-                request.generation_id,
-                true,
-            ),
-            None if request.generation_id < 0 => Ok(()),
-            None => Err(ResponseError::IllegalGeneration),
-        }
-    })?;
+    let (checked, _) =
+        coordinator::on_shard(state, asked.broker, partition, |shard, _| {
+            match shard.groups.get(group) {
+                Some(group) => group.check_commit(
+                    &request.member_id,
+                    request.group_instance_id.as_deref(),
+                    request.generation_id,
+                    true,
+                ),
+                None if request.generation_id < 0 => Ok(()),
+                None => Err(ResponseError::IllegalGeneration),
+            }
+        })?;
     checked?;
     let producer = Producer {
         id: request.producer_id.0,

@@ -88,8 +88,8 @@ pub(in crate::api) fn handle(
     let ids = request.transactional_ids.iter();
     let states = ids.map(|id| {
         let described = describe(state, asked, id);
-        let described = described
-            .unwrap_or_else(|error| Described::default().with_error_code(error.code()));
+        let described =
+            described.unwrap_or_else(|error| Described::default().with_error_code(error.code()));
         described.with_transactional_id(id.clone())
     });
     let states = states.collect();

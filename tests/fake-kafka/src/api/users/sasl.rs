@@ -36,7 +36,10 @@ pub(in crate::api) fn handle_handshake(
         return asked.send(&answer.with_error_code(error.code()));
     }
     let answer = answer.with_mechanisms(MECHANISMS.map(text).to_vec());
-    match state.users.shake_hands(asked.connection, &request.mechanism) {
+    match state
+        .users
+        .shake_hands(asked.connection, &request.mechanism)
+    {
         true => asked.send(&answer),
         false => {
             let error = ResponseError::UnsupportedSaslMechanism;
