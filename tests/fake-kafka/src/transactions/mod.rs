@@ -260,6 +260,22 @@ pub(crate) fn add(
     known(state, id)?.add(producer_id, epoch, partitions, now_ms)
 }
 
+/// Puts a partition into the transaction for its leader, which asks the coordinator
+/// (`AddPartitionsToTxnManager.addOrVerifyTransaction`).
+///
+/// # Errors
+/// As the coordinator answers.
+pub(crate) fn add_for_broker(
+    state: &mut State,
+    id: &str,
+    producer: (i64, i16),
+    at: At,
+) -> Result<(), ResponseError> {
+    let found = coordinator(state, id);
+    let (broker, _) = found.ok_or(ResponseError::CoordinatorNotAvailable)?;
+    add(state, broker, id, producer, [at])
+}
+
 /// Whether the coordinator has the partition in the transaction, as a partition's leader asks it
 /// (`TransactionCoordinator.handleVerifyPartitionsInTransaction`).
 ///
