@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::failover::{
     Writer, answer, assert_holds, await_copying, await_failed_over, failback, failover,
-    fenceable_both, records, words,
+    fenceable_both, records, try_write, words,
 };
 use crate::support::groups::{commit, committed};
 use crate::support::share::{begin_at_earliest, set_start_offset, start_offsets};
@@ -33,11 +33,22 @@ fn await_same_ends(one: &str, other: &str, topic: &str) {
     });
 }
 
-fn under_load(
-    bootstrap: &str,
-    work: impl FnOnce(),
-) -> std::collections::BTreeMap<crate::support::failover::Place, String> {
-    let writer = Writer::start(bootstrap, &["orders"], 400);
+type Acknowledged = std::collections::BTreeMap<crate::support::failover::Place, String>;
+
+fn under_load(bootstrap: &str, work: impl FnOnce()) -> Acknowledged {
+    under_load_of(Writer::start(bootstrap, &["orders"], 400), work)
+}
+
+/// The standby's clients end when the fence refuses them, and aren't there when it falls.
+fn under_load_until_refused(bootstrap: &str, work: impl FnOnce()) -> Acknowledged {
+    let writer = Writer::start_until_refused(bootstrap, &["orders"], 400);
+    let ledger = writer.ledger.clone();
+    let acknowledged = under_load_of(writer, work);
+    assert!(ledger.refused() > 0, "no fence was in its way");
+    acknowledged
+}
+
+fn under_load_of(writer: Writer, work: impl FnOnce()) -> Acknowledged {
     eventually(DEADLINE, "records are acknowledged", || {
         match writer.ledger.acknowledged().len() {
             many if many > 200 => Ok(()),
@@ -78,7 +89,7 @@ fn there_and_back(version: KafkaVersion) {
             .zip(&at)
             .map(|(partition, end)| ("orders", partition, *end + 5))
             .collect();
-        ledger.extend(under_load(&target, || {
+        ledger.extend(under_load_until_refused(&target, || {
             eventually(DEADLINE, "the group's records are there", || {
                 let now = ends(&target, "orders");
                 match now.iter().zip(&at).all(|(now, at)| now - at > 10) {
@@ -152,6 +163,27 @@ fn there_and_back(version: KafkaVersion) {
 #[test]
 fn there_and_back_twice_under_load() {
     there_and_back(KafkaVersion::V4_3);
+}
+
+/// Whoever was left behind on the standby writes into the copy, and stops it. So the fence around it
+/// would have to stay; today the failback's last step lifts it.
+#[test]
+#[should_panic(expected = "15.11: a client that nobody moved is let in on the standby again")]
+fn a_client_that_nobody_moved_stays_outside_after_a_failback() {
+    let (source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", ORDERS, &[]);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    assert_eq!(try_write(&target, "orders"), Ok(()));
+    answer(&failback(&config, &["--yes", "--json"]), 0);
+    assert_eq!(
+        try_write(&target, "orders"),
+        Err("refused".to_owned()),
+        "15.11: a client that nobody moved is let in on the standby again"
+    );
 }
 
 /// The source dies under load with records that were never copied. After the way back they are
@@ -235,7 +267,7 @@ fn back_after_a_crash_with_stranded_records() {
             }
             _ => &["--yes", "--json", "--accept-orphans"],
         };
-        copied.extend(under_load(&target, || {
+        copied.extend(under_load_until_refused(&target, || {
             let report = answer(&failback(&config, arguments), 0);
             assert_eq!(report["state"], "done", "{round}: {report:#}");
             assert_eq!(report["lost"]["is_proven"], true, "{round}: {report:#}");

@@ -156,17 +156,31 @@ impl ProducerContext for Acks {
     }
 }
 
+fn pause_nanos(per_second: u32) -> u64 {
+    1_000_000_000 / u64::from(per_second)
+}
+
 /// A producer that goes on until it is stopped, whatever the cluster says.
 pub struct Writer {
     /// What was acknowledged.
     pub ledger: Arc<Ledger>,
     stopping: Arc<AtomicBool>,
+    pause_nanos: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// About `per_second` records a second to these topics in turn, with acks=all.
+    /// At most `per_second` records a second to these topics in turn, with acks=all.
     pub fn start(bootstrap: &str, topics: &[&str], per_second: u32) -> Self {
+        Self::begin(bootstrap, topics, per_second, false)
+    }
+
+    /// The same, of an application that ends when it is refused, and is moved by its operators.
+    pub fn start_until_refused(bootstrap: &str, topics: &[&str], per_second: u32) -> Self {
+        Self::begin(bootstrap, topics, per_second, true)
+    }
+
+    fn begin(bootstrap: &str, topics: &[&str], per_second: u32, until_refused: bool) -> Self {
         let ledger = Arc::new(Ledger::default());
         let stopping = Arc::new(AtomicBool::new(false));
         let producer: ThreadedProducer<Acks> = client(bootstrap)
@@ -178,10 +192,12 @@ impl Writer {
             .expect("valid settings");
         let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         let stop = stopping.clone();
+        let pause_nanos = Arc::new(AtomicU64::new(pause_nanos(per_second)));
+        let (pause, told) = (pause_nanos.clone(), ledger.clone());
         let thread = std::thread::spawn(move || {
-            let pause = Duration::from_secs(1) / per_second;
             for number in 0.. {
-                if stop.load(Ordering::Relaxed) {
+                let is_refused = until_refused && told.refused() > 0;
+                if is_refused || stop.load(Ordering::Relaxed) {
                     break;
                 }
                 let topic = &topics[number % topics.len()];
@@ -191,15 +207,22 @@ impl Writer {
                     .payload(&value);
                 // A full queue is a cluster that doesn't answer.
                 let _ = producer.send(record);
-                std::thread::sleep(pause);
+                std::thread::sleep(Duration::from_nanos(pause.load(Ordering::Relaxed)));
             }
             let _ = producer.flush(Duration::from_secs(10));
         });
         Self {
             ledger,
             stopping,
+            pause_nanos,
             thread: Some(thread),
         }
+    }
+
+    /// At most so many records a second from now on.
+    pub fn slow_down(&self, per_second: u32) {
+        let pause = pause_nanos(per_second);
+        self.pause_nanos.store(pause, Ordering::Relaxed);
     }
 
     /// Stops, and waits until every record's fate is known.
