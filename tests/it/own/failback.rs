@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::failover::{
-    Writer, answer, assert_holds, await_copying, await_failed_over, failback, failover,
-    fenceable_both, records, words,
+    Writer, answer, assert_holds, await_copying, await_failed_over, failback, failover, records,
+    start_fenceable_both, words,
 };
 use crate::support::groups::{commit, committed};
 use crate::support::share::{begin_at_earliest, set_start_offset, start_offsets};
@@ -49,7 +49,7 @@ fn under_load(
 }
 
 fn there_and_back(version: KafkaVersion) {
-    let (source, target) = fenceable_both(version);
+    let (source, target) = start_fenceable_both(version);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", ORDERS, &[]);
     create_topic(&source, "quiet", ORDERS, &[]);
@@ -158,7 +158,7 @@ fn there_and_back_twice_under_load() {
 /// where they were, nothing new has their offsets, and no group is sent into them.
 #[test]
 fn back_after_a_crash_with_stranded_records() {
-    let (mut source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_both(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", ORDERS, &[]);
     create_topic(&bootstrap, "quiet", ORDERS, &[]);
@@ -295,7 +295,7 @@ fn back_after_a_crash_with_stranded_records() {
 /// back.
 #[test]
 fn a_share_group_comes_along_both_ways() {
-    let (source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (source, target) = start_fenceable_both(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let name = "shared";
     create_topic(&source, name, 1, &[]);
@@ -326,7 +326,7 @@ fn a_share_group_comes_along_both_ways() {
 /// two goes; what nobody has any more is in nobody's way.
 #[test]
 fn lost_topics_come_back_in_two_goes() {
-    let (source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (source, target) = start_fenceable_both(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     for topic in ["orders", "dropped"] {
         create_topic(&source, topic, ORDERS, &[]);

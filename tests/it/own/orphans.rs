@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::support::admin::client;
-use crate::support::failover::{answer, await_failed_over, failover, fenceable_pair, words};
+use crate::support::failover::{answer, await_failed_over, failover, start_fenceable_pair, words};
 use crate::support::{
     Cluster, Codec, HeaderStyle, Isolation, KafkaVersion, Load, Seen, Transactions, Twinlog,
     await_caught_up, create_topic, end_offset, eventually, read_all,
@@ -103,7 +103,7 @@ struct Fallen {
 }
 
 fn fall(version: KafkaVersion) -> Fallen {
-    let (mut source_cluster, target_cluster) = fenceable_pair(version);
+    let (mut source_cluster, target_cluster) = start_fenceable_pair(version);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
     create_topic(&source, "orders", ORDERS, &[]);
     create_topic(&source, "quiet", 2, &[]);
@@ -650,7 +650,7 @@ fn from_raw(raw: &[u8], index: &str, range: std::ops::Range<i64>, partition: i32
 /// Somebody goes around the fence of a planned failover; then two operators replay at once.
 #[test]
 fn the_second_replay_takes_over_from_the_first() {
-    let (source_cluster, target_cluster) = fenceable_pair(KafkaVersion::V3_9);
+    let (source_cluster, target_cluster) = start_fenceable_pair(KafkaVersion::V3_9);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
     create_topic(&source, "orders", ORDERS, &[]);
     create_topic(&source, "weird", 1, &[]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::failover::{
-    Writer, answer, await_failed_over, failover, fenceable_pair, records, try_write,
+    Writer, answer, await_failed_over, failover, records, start_fenceable_pair, try_write,
 };
 use crate::support::flow::with_state;
 use crate::support::groups::{commit, committed};
@@ -176,7 +176,7 @@ fn it_is_ready_until_something_stands_in_the_way() {
 
 #[test]
 fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", 1, &[]);
     let mut twinlog = Twinlog::between(&bootstrap, &target);

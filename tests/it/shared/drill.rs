@@ -8,10 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::failover::{
-    Writer, answer, failover, failover_exiting_at, fenceable_pair, records, words,
-};
+use crate::support::failover::{Writer, answer, failover, failover_exiting_at, records, words};
 use crate::support::groups::{commit, committed};
+use crate::support::pool::fenceable_pair;
 use crate::support::untouched::picture;
 use crate::support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_caught_up,

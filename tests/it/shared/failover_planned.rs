@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::support::failover::{
-    Writer, answer, assert_holds, await_failed_over, failover, failover_exiting_at, fenceable_pair,
-    records, words,
+    Writer, answer, assert_holds, await_failed_over, failover, failover_exiting_at, records, words,
 };
 use crate::support::groups::{commit, committed};
+use crate::support::pool::fenceable_pair;
 use crate::support::{
     KafkaVersion, Load, Transactions, Twinlog, await_caught_up, create_topic, end_offset,
     eventually,

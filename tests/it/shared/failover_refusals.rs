@@ -4,11 +4,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::failover::{
-    answer, await_failed_over, failover, failover_exiting_at, fenceable_pair, records, try_write,
-    words,
+    answer, await_failed_over, failover, failover_exiting_at, records, try_write, words,
 };
 use crate::support::flow::flow_config;
 use crate::support::groups::{commit, committed, next_values};
+use crate::support::pool::fenceable_pair;
 use crate::support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_caught_up,
     create_topic, end_offset, eventually, pair,
