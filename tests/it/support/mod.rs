@@ -67,7 +67,6 @@ pub use pool::pair;
 pub use produce::{Codec, HeaderStyle, Load, Transactions};
 pub use read::{Isolation, Seen, read_all};
 pub use security::Security;
-pub use strict::strict_cluster;
 pub use twinlog::Twinlog;
 pub use version::KafkaVersion;
 pub use wait::eventually;

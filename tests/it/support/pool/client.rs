@@ -145,7 +145,7 @@ fn start(owner: Owner, folder: &Path) {
     let log: PathBuf = folder.join(keeper::LOG);
     let open = || File::options().create(true).append(true).open(&log);
     let (output, errors) = (open(), open());
-    Command::new(std::env::current_exe().expect("this executable has a path"))
+    let keeper = Command::new(std::env::current_exe().expect("this executable has a path"))
         .args(["--exact", keeper::TEST, "--ignored", "--nocapture"])
         .env(keeper::OWNER, owner.to_string())
         .env_remove("TWINLOG_TEST_SECURITY")
@@ -155,4 +155,6 @@ fn start(owner: Owner, folder: &Path) {
         .process_group(0)
         .spawn()
         .expect("this executable can be run again");
+    // It outlives this process, which has nothing to wait for.
+    std::mem::forget(keeper);
 }

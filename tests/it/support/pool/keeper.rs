@@ -133,6 +133,7 @@ impl Pair {
         let started = Instant::now();
         let (version, [source, target]) = match kind {
             Kind::Plain(version) => (version, ["source", "target"].map(ClusterOptions::named)),
+            Kind::Authorized(version) => (version, ["source", "target"].map(authorized)),
             Kind::Fenceable(version) => {
                 (version, [strict("source"), ClusterOptions::named("target")])
             }
@@ -173,6 +174,13 @@ impl Pair {
             source: place(&self.source),
             target: place(&self.target),
         }
+    }
+}
+
+fn authorized(name: &str) -> ClusterOptions {
+    ClusterOptions {
+        authorizer: true,
+        ..ClusterOptions::named(name)
     }
 }
 

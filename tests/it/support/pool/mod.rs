@@ -27,6 +27,8 @@ use super::version::KafkaVersion;
 enum Kind {
     /// Two clusters without any security.
     Plain(KafkaVersion),
+    /// The authorizer on both; whoever comes without a name may do everything.
+    Authorized(KafkaVersion),
     /// A source whose writers can be refused (see [`strict`](super::strict)), and a plain target.
     Fenceable(KafkaVersion),
     /// Writers can be refused on both.
@@ -65,6 +67,16 @@ pub fn pair(version: KafkaVersion) -> (Leased, Leased) {
     let kind = match super::security::is_wanted() {
         true => Kind::Secured(version),
         false => Kind::Plain(version),
+    };
+    client::lease(kind)
+}
+
+/// Lends a pair with the authorizer on which anonymous clients may do everything, or a secured one
+/// where `TWINLOG_TEST_SECURITY` asks for it.
+pub fn authorized_pair(version: KafkaVersion) -> (Leased, Leased) {
+    let kind = match super::security::is_wanted() {
+        true => Kind::Secured(version),
+        false => Kind::Authorized(version),
     };
     client::lease(kind)
 }
