@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub fn fenceable(name: &str) -> ClusterOptions {
     strict(name)
 }
 
-/// Such a source, and a plain target.
-pub fn fenceable_pair(version: KafkaVersion) -> (Cluster, Cluster) {
+/// Such a source, and a plain target, that the test may break.
+pub fn start_fenceable_pair(version: KafkaVersion) -> (Cluster, Cluster) {
     let mut source = Cluster::launch(version, fenceable("source"));
     let mut target = Cluster::launch(version, ClusterOptions::named("target"));
     source.await_ready();
@@ -302,19 +302,12 @@ pub fn assert_refused(bootstrap: &str, topic: &str) {
     assert_eq!(try_write(bootstrap, topic), Err("refused".to_owned()));
 }
 
-/// A pair whose writers can be refused on both sides.
-pub fn fenceable_both(version: KafkaVersion) -> (Cluster, Cluster) {
+/// A pair whose writers can be refused on both sides, and that the test may break.
+pub fn start_fenceable_both(version: KafkaVersion) -> (Cluster, Cluster) {
     let mut source = Cluster::launch(version, fenceable("source"));
     let mut target = Cluster::launch(version, fenceable("target"));
     source.await_ready();
     target.await_ready();
-    (source, target)
-}
-
-/// Such a pair of 4.3, started once per test binary: its tests take topics and flows of their own.
-pub fn fenceable_shared() -> (&'static Cluster, &'static Cluster) {
-    static PAIR: OnceLock<(Cluster, Cluster)> = OnceLock::new();
-    let (source, target) = PAIR.get_or_init(|| fenceable_both(KafkaVersion::V4_3));
     (source, target)
 }
 

@@ -11,7 +11,7 @@ use super::apps::{Apps, GROUPS, PRODUCERS};
 use super::book::{Pages, Partition};
 use super::cluster::Cluster;
 use super::failover::{
-    answer, await_copying, await_failed_over, failback, failover, fenceable_both, records,
+    answer, await_copying, await_failed_over, failback, failover, records, start_fenceable_both,
 };
 use super::groups::committed;
 use super::laws::{self, Again, Log, OrphanRanges, assert_kept};
@@ -29,7 +29,7 @@ const PER_SECOND: u32 = 150;
 
 /// Two clusters that can both be fenced, and topics on the first.
 pub fn clusters(version: KafkaVersion) -> (Cluster, Cluster) {
-    let (source, target) = fenceable_both(version);
+    let (source, target) = start_fenceable_both(version);
     for (topic, partitions) in PLAIN.into_iter().chain(TRANSACTIONAL) {
         create_topic(&source.bootstrap(), topic, partitions, &[]);
     }
