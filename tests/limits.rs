@@ -16,6 +16,8 @@ use support::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(90);
+/// Then they kill.
+const SERVICE_MANAGERS_WAIT: Duration = Duration::from_secs(10);
 const MIB: u64 = 1024 * 1024;
 
 /// Writes `count` records of 1 KiB to partition `partition`, in large uncompressed batches.
@@ -118,10 +120,9 @@ fn bytes_in_flight_stay_within_their_limit_while_the_target_hangs() {
 
     // An end while the target hangs is orderly too, and loses nothing.
     let asked_at = Instant::now();
-    let status = twinlog.terminate();
+    let status = twinlog.terminate_within(SERVICE_MANAGERS_WAIT);
     println!("ended after {:?} while the target hung", asked_at.elapsed());
     assert!(status.success(), "{status}");
-    assert!(asked_at.elapsed() < Duration::from_secs(10));
     target.signal(1, "CONT");
     twinlog.launch();
     await_same(&source, &target.bootstrap(), "hanging", DEADLINE);
@@ -197,10 +198,8 @@ fn a_termination_under_load_drains_and_exits_with_0() {
     let config = flow_config("drained", "drained", &source, &target, "");
     let mut twinlog = Twinlog::start(&config);
     await_bytes(&twinlog, MIB);
-    let asked_at = Instant::now();
-    let status = twinlog.terminate();
+    let status = twinlog.terminate_within(SERVICE_MANAGERS_WAIT);
     assert_eq!(status.code(), Some(0));
-    assert!(asked_at.elapsed() < Duration::from_secs(10));
     twinlog.launch();
     await_same(&source, &target, "drained", DEADLINE);
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::messages::AlterUserScramCredentialsRequest;
 use kafka_protocol::messages::alter_user_scram_credentials_request::{
@@ -324,14 +324,13 @@ fn await_quota_for(
     key: &str,
     wanted: Option<f64>,
 ) {
-    let until = Instant::now() + deadline;
-    while quota(bootstrap, components, key) != wanted {
-        assert!(
-            Instant::now() < until,
-            "{components:?} {key} isn't {wanted:?}"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let what = format!("{components:?} {key} is {wanted:?}");
+    eventually(deadline, &what, || {
+        match quota(bootstrap, components, key) {
+            found if found == wanted => Ok(()),
+            found => Err(found),
+        }
+    });
 }
 
 const SHA_256: i8 = 1;
