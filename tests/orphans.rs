@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -13,12 +13,14 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use support::admin::client;
 use support::failover::{answer, await_failed_over, failover, fenceable_pair, words};
+use support::flow::{block_on, wire_cluster};
 use support::{
     Cluster, Codec, HeaderStyle, Isolation, KafkaVersion, Load, Seen, Transactions, Twinlog,
     await_caught_up, create_topic, end_offset, eventually, read_all,
 };
 use twinlog::batch;
 use twinlog::orphans::{BatchEntry, Manifest, Undecided};
+use twinlog::wire::{OffsetSpec, TopicPartition, list_offsets};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const ORDERS: i32 = 3;
@@ -91,6 +93,29 @@ fn produce_oddities(bootstrap: &str) {
     producer.flush(DEADLINE).expect("acknowledged");
 }
 
+/// Waits until the markers of every transaction are written: a commit is answered before.
+fn await_markers(bootstrap: &str) {
+    let partitions: Vec<TopicPartition> = (0..ORDERS)
+        .map(|number| TopicPartition::new("orders", number))
+        .collect();
+    eventually(DEADLINE, "no transaction is open", || {
+        let cluster = wire_cluster(bootstrap);
+        let (stable, all) = block_on(async {
+            let ends = |which| list_offsets(&cluster, &partitions, which);
+            tokio::join!(ends(OffsetSpec::LatestStable), ends(OffsetSpec::Latest))
+        });
+        let ends = |found: HashMap<TopicPartition, Result<i64, _>>| {
+            let ends = found.into_iter().map(|(at, end)| (at, end.ok()));
+            ends.collect::<BTreeMap<_, _>>()
+        };
+        let (stable, all) = (ends(stable), ends(all));
+        match stable == all && all.values().all(Option::is_some) {
+            true => Ok(()),
+            false => Err((stable, all)),
+        }
+    });
+}
+
 /// A flow that was failed over without its source, which then came back.
 struct Fallen {
     source: Cluster,
@@ -135,6 +160,7 @@ fn fall(version: KafkaVersion) -> Fallen {
         .keys(0)
         .produce(&source);
     produce_oddities(&source);
+    await_markers(&source);
     source_cluster.kill(1);
     twinlog.signal("CONT");
     twinlog.wait_until(DEADLINE, "the source is missed", |status| {
@@ -326,7 +352,7 @@ impl Fallen {
         let text = words(&orphans(config, &[]));
         assert!(text.contains("a replay got to"), "{text}");
 
-        let mut child = replaying(config, "5");
+        let mut child = replaying(config, "2");
         let from = end_sum(&target);
         eventually(DEADLINE, "it is under way", || {
             match end_sum(&target) - from {
