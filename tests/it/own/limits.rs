@@ -1,6 +1,6 @@
 //! What a flow does when its clusters hang, are late or are far away.
 
-use crate::shared::limits::DEADLINE;
+use crate::shared::limits::{DEADLINE, SERVICE_MANAGERS_WAIT};
 use crate::shared::limits::{await_bytes, bytes_of, in_flight, produce_kibs};
 use crate::support::flow::{await_position, flow_config, is_caught_up};
 use crate::support::ports::Port;
@@ -53,10 +53,9 @@ fn bytes_in_flight_stay_within_their_limit_while_the_target_hangs() {
 
     // An end while the target hangs is orderly too, and loses nothing.
     let asked_at = Instant::now();
-    let status = twinlog.terminate();
+    let status = twinlog.terminate_within(SERVICE_MANAGERS_WAIT);
     println!("ended after {:?} while the target hung", asked_at.elapsed());
     assert!(status.success(), "{status}");
-    assert!(asked_at.elapsed() < Duration::from_secs(10));
     target.signal(1, "CONT");
     twinlog.launch();
     await_same(&source, &target.bootstrap(), "hanging", DEADLINE);

@@ -1,6 +1,7 @@
 //! Quotas follow, and users that can't are named, between real clusters.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
 
 use crate::support::flow::{block_on, flow_config, wire_cluster};
 use crate::support::{KafkaVersion, Twinlog, eventually, pair};
@@ -345,12 +346,11 @@ pub(crate) fn await_quota_for(
     key: &str,
     wanted: Option<f64>,
 ) {
-    let until = Instant::now() + deadline;
-    while quota(bootstrap, components, key) != wanted {
-        assert!(
-            Instant::now() < until,
-            "{components:?} {key} isn't {wanted:?}"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let what = format!("{components:?} {key} is {wanted:?}");
+    eventually(deadline, &what, || {
+        match quota(bootstrap, components, key) {
+            found if found == wanted => Ok(()),
+            found => Err(found),
+        }
+    });
 }

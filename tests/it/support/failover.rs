@@ -83,7 +83,7 @@ pub fn answer(output: &Output, code: i32) -> Value {
 
 /// Waits until the running Twinlog says that its flow was failed over.
 pub fn await_failed_over(twinlog: &Twinlog) -> Value {
-    twinlog.wait_until(Duration::from_secs(30), "the flow has stopped", |status| {
+    twinlog.wait_until(Duration::from_secs(60), "the flow has stopped", |status| {
         let flow = &status["flows"][0];
         flow["state"] == "stopped"
             && flow["reason"] == "failed_over"
@@ -209,7 +209,7 @@ impl Writer {
                 let _ = producer.send(record);
                 std::thread::sleep(Duration::from_nanos(pause.load(Ordering::Relaxed)));
             }
-            let _ = producer.flush(Duration::from_secs(10));
+            let _ = producer.flush(Duration::from_secs(30));
         });
         Self {
             ledger,
@@ -277,7 +277,7 @@ pub fn assert_holds(found: &BTreeMap<Place, String>, ledger: &BTreeMap<Place, St
 pub fn try_write(bootstrap: &str, topic: &str) -> Result<(), String> {
     let ledger = Arc::new(Ledger::default());
     let producer: ThreadedProducer<Acks> = client(bootstrap)
-        .set("message.timeout.ms", "5000")
+        .set("message.timeout.ms", "30000")
         .create_with_context(Acks(ledger.clone()))
         .expect("valid settings");
     let value = "one more".to_owned();
@@ -288,7 +288,7 @@ pub fn try_write(bootstrap: &str, topic: &str) -> Result<(), String> {
         .send(record)
         .map_err(|(error, _)| error.to_string())?;
     producer
-        .flush(Duration::from_secs(10))
+        .flush(Duration::from_secs(60))
         .map_err(|error| error.to_string())?;
     match (ledger.acknowledged().len(), ledger.refused()) {
         (1, _) => Ok(()),
@@ -318,7 +318,7 @@ pub fn failback(config: &Path, arguments: &[&str]) -> Output {
 
 /// Waits until the running Twinlog copies in the config's direction.
 pub fn await_copying(twinlog: &Twinlog) -> Value {
-    twinlog.wait_until(Duration::from_secs(30), "the flow copies", |status| {
+    twinlog.wait_until(Duration::from_secs(60), "the flow copies", |status| {
         status["flows"][0]["state"] == "running"
     })
 }
