@@ -8,8 +8,10 @@ pub mod api;
 pub mod cluster;
 pub mod connection;
 pub mod faults;
+pub mod memory;
 pub mod state;
 pub mod tcp;
+pub mod world;
 
 pub use cluster::Cluster;
 pub use kafka_protocol;
