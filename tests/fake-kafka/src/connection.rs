@@ -25,6 +25,7 @@ pub struct Connection {
 struct Who {
     broker: i32,
     number: u64,
+    generation: u64,
     principal: String,
 }
 
@@ -73,12 +74,13 @@ impl Connection {
 
     /// Somebody connected to a broker and proved who they are.
     pub fn as_principal(cluster: &Cluster, broker: i32, principal: &str) -> Self {
-        let number = cluster.with(State::next_id);
+        let (number, generation) = cluster.with(|state| (state.next_id(), state.generation));
         Self {
             cluster: cluster.clone(),
             who: Who {
                 broker,
                 number,
+                generation,
                 principal: principal.to_owned(),
             },
             received: BytesMut::new(),
@@ -109,6 +111,7 @@ impl Connection {
                 Condition::Frozen => break,
                 Condition::Up => {}
             }
+            self.closed |= self.who.generation != state.generation;
             if self.closed {
                 break;
             }

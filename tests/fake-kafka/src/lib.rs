@@ -5,12 +5,22 @@
 //! those of Apache Kafka 4.3, each named by the class that decides it there.
 
 pub mod api;
+pub mod batch;
+pub mod client;
 pub mod cluster;
+pub mod codec;
+pub mod configs;
 pub mod connection;
+pub mod controls;
 pub mod faults;
+mod hooks;
+pub mod log;
 pub mod memory;
+pub mod partition;
+pub mod producers;
 pub mod state;
 pub mod tcp;
+pub mod topics;
 pub mod world;
 
 pub use cluster::Cluster;

@@ -1,7 +1,25 @@
 //! The brokers' APIs: one file each, one line each in the table below.
 
 mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod fetch;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod write_txn_markers;
+
+pub(crate) use fetch::Session;
+pub(crate) use init_producer_id::refused as refused_producer;
 
 use std::cell::Cell;
 
@@ -158,7 +176,22 @@ macro_rules! apis {
 
 apis! {
     ApiVersionsRequest, 0..=4, api_versions::handle, reads;
+    ProduceRequest, 3..=13, produce::handle;
+    FetchRequest, 4..=18, fetch::handle, reads;
+    ListOffsetsRequest, 1..=10, list_offsets::handle, reads;
     MetadataRequest, 0..=13, metadata::handle;
+    CreateTopicsRequest, 2..=7, create_topics::handle;
+    DeleteTopicsRequest, 1..=6, delete_topics::handle;
+    DeleteRecordsRequest, 0..=2, delete_records::handle;
+    InitProducerIdRequest, 0..=5, init_producer_id::handle;
+    OffsetForLeaderEpochRequest, 2..=4, offset_for_leader_epoch::handle, reads;
+    WriteTxnMarkersRequest, 1..=1, write_txn_markers::handle;
+    DescribeConfigsRequest, 1..=4, describe_configs::handle, reads;
+    DescribeLogDirsRequest, 1..=4, describe_log_dirs::handle, reads;
+    CreatePartitionsRequest, 0..=3, create_partitions::handle;
+    IncrementalAlterConfigsRequest, 0..=1, incremental_alter_configs::handle;
+    DescribeClusterRequest, 0..=2, describe_cluster::handle, reads;
+    DescribeProducersRequest, 0..=0, describe_producers::handle, reads;
 }
 
 /// A request's body, decoded and ready to be handled. `None`: the broker closes the connection (`RequestContext.parseRequest`).
