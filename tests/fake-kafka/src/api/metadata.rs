@@ -1,0 +1,139 @@
+//! Metadata (`KRaftMetadataCache.getTopicMetadata`, `KafkaApis.handleTopicMetadataRequest`).
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
+use uuid::Uuid;
+
+use super::{Asked, Reply, Served, Subject, text};
+use crate::partition::Partition;
+use crate::state::{State, Topic};
+
+/// Stands for "not asked for".
+const NO_OPERATIONS: i32 = i32::MIN;
+
+impl Served for MetadataRequest {
+    fn about(&self, state: &State) -> Vec<Subject> {
+        let Some(topics) = &self.topics else {
+            return state.topics.keys().cloned().map(Subject::Topic).collect();
+        };
+        topics
+            .iter()
+            .filter_map(|topic| name_of(state, topic))
+            .map(Subject::Topic)
+            .collect()
+    }
+}
+
+pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequest) -> Reply {
+    let topics = match &request.topics {
+        // Version 0 had no null: an empty list meant all.
+        Some(topics) if !topics.is_empty() || asked.api_version > 0 => topics
+            .iter()
+            .map(|topic| asked_for(state, asked, topic))
+            .collect(),
+        _ => state
+            .topics
+            .iter()
+            .map(|(name, topic)| described(state, asked, name, topic))
+            .collect(),
+    };
+    let cluster_id = asked.cluster_id.unwrap_or(&state.cluster_id);
+    asked.send(
+        &MetadataResponse::default()
+            .with_brokers(brokers(state))
+            .with_cluster_id(Some(text(cluster_id)))
+            .with_controller_id(BrokerId(state.controller()))
+            .with_cluster_authorized_operations(NO_OPERATIONS)
+            .with_topics(topics),
+    )
+}
+
+fn name_of(state: &State, topic: &MetadataRequestTopic) -> Option<String> {
+    match &topic.name {
+        Some(name) => Some(name.to_string()),
+        None => state.topic_name(topic.topic_id).map(str::to_owned),
+    }
+}
+
+fn asked_for(
+    state: &State,
+    asked: &Asked<'_>,
+    wanted: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let Some(name) = name_of(state, wanted) else {
+        return failed(ResponseError::UnknownTopicId, None, wanted.topic_id);
+    };
+    match state.topics.get(&name) {
+        Some(topic) => described(state, asked, &name, topic),
+        None => failed(
+            ResponseError::UnknownTopicOrPartition,
+            Some(&name),
+            wanted.topic_id,
+        ),
+    }
+}
+
+fn failed(error: ResponseError, name: Option<&str>, id: Uuid) -> MetadataResponseTopic {
+    MetadataResponseTopic::default()
+        .with_error_code(error.code())
+        // Only versions that can be asked by id can leave out the name.
+        .with_name(name.map(|name| TopicName(text(name))))
+        .with_topic_id(id)
+        .with_topic_authorized_operations(NO_OPERATIONS)
+}
+
+fn described(state: &State, asked: &Asked<'_>, name: &str, topic: &Topic) -> MetadataResponseTopic {
+    if let Some(error) = asked.refused_topic(name) {
+        return failed(error, Some(name), topic.id);
+    }
+    let partitions = topic
+        .partitions
+        .iter()
+        .map(|(&number, partition)| partition_of(state, number, partition));
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(text(name))))
+        .with_topic_id(topic.id)
+        .with_is_internal(topic.internal)
+        .with_topic_authorized_operations(NO_OPERATIONS)
+        .with_partitions(partitions.collect())
+}
+
+fn partition_of(state: &State, number: i32, partition: &Partition) -> MetadataResponsePartition {
+    let leader = partition.leader.filter(|&leader| state.is_alive(leader));
+    let error = match leader {
+        Some(_) => 0,
+        None => ResponseError::LeaderNotAvailable.code(),
+    };
+    let offline = partition.replicas.iter().filter(|&&id| !state.is_alive(id));
+    MetadataResponsePartition::default()
+        .with_error_code(error)
+        .with_partition_index(number)
+        .with_leader_id(BrokerId(leader.unwrap_or(-1)))
+        .with_leader_epoch(partition.leader_epoch)
+        .with_replica_nodes(ids(&partition.replicas))
+        .with_isr_nodes(ids(&partition.in_sync))
+        .with_offline_replicas(ids(offline))
+}
+
+fn ids<'a>(ids: impl IntoIterator<Item = &'a i32>) -> Vec<BrokerId> {
+    ids.into_iter().map(|&id| BrokerId(id)).collect()
+}
+
+fn brokers(state: &State) -> Vec<MetadataResponseBroker> {
+    state
+        .brokers
+        .iter()
+        .filter(|(id, _)| state.is_alive(**id))
+        .map(|(&id, broker)| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(id))
+                .with_host(text(&broker.host))
+                .with_port(i32::from(broker.port))
+                .with_rack(broker.rack.as_ref().map(text))
+        })
+        .collect()
+}

@@ -1,0 +1,317 @@
+//! What goes wrong on order: rules that requests are held against.
+
+use std::fmt;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::ApiKey;
+
+use crate::api::Subject;
+use crate::state::State;
+
+/// Which requests a fault is for.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    key: Option<ApiKey>,
+    broker: Option<i32>,
+    subject: Option<Subject>,
+    client_id: Option<String>,
+    skip: u64,
+    times: u64,
+}
+
+impl Fault {
+    /// For requests of one API.
+    pub fn on(key: ApiKey) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::on_anything()
+        }
+    }
+
+    /// For every request.
+    pub fn on_anything() -> Self {
+        Self {
+            key: None,
+            broker: None,
+            subject: None,
+            client_id: None,
+            skip: 0,
+            times: u64::MAX,
+        }
+    }
+
+    /// Only at this broker.
+    #[must_use]
+    pub fn broker(mut self, broker: i32) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// Only if the request is about this.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// Only if the request is about this topic.
+    #[must_use]
+    pub fn topic(mut self, topic: &str) -> Self {
+        self.subject = Some(Subject::Topic(topic.to_owned()));
+        self
+    }
+
+    /// Only if the request is about this partition.
+    #[must_use]
+    pub fn partition(mut self, topic: &str, partition: i32) -> Self {
+        self.subject = Some(Subject::Partition(topic.to_owned(), partition));
+        self
+    }
+
+    /// Only if the request is about this group.
+    #[must_use]
+    pub fn group(mut self, group: &str) -> Self {
+        self.subject = Some(Subject::Group(group.to_owned()));
+        self
+    }
+
+    /// Only from clients with this id.
+    #[must_use]
+    pub fn client_id(mut self, client_id: &str) -> Self {
+        self.client_id = Some(client_id.to_owned());
+        self
+    }
+
+    /// From the nth such request on; the first is 1.
+    #[must_use]
+    pub fn nth(mut self, nth: u64) -> Self {
+        self.skip = nth.saturating_sub(1);
+        self
+    }
+
+    /// So often, then never again. Without it: until it is cleared.
+    #[must_use]
+    pub fn times(mut self, times: u64) -> Self {
+        self.times = times;
+        self
+    }
+
+    fn is_for(&self, seen: &Seen) -> bool {
+        self.key.is_none_or(|key| key == seen.key)
+            && self.broker.is_none_or(|broker| broker == seen.broker)
+            && self
+                .client_id
+                .as_ref()
+                .is_none_or(|id| *id == seen.client_id)
+            && self
+                .subject
+                .as_ref()
+                .is_none_or(|wanted| seen.about.iter().any(|subject| wanted.covers(subject)))
+    }
+}
+
+/// A request that arrived.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its API.
+    pub key: ApiKey,
+    /// Its version.
+    pub version: i16,
+    /// Who got it.
+    pub broker: i32,
+    /// The connection's number.
+    pub connection: u64,
+    /// Who sent it.
+    pub client_id: String,
+    /// What it is about.
+    pub about: Vec<Subject>,
+}
+
+/// Told of a request while the cluster's lock is held; it may change the cluster through the state that it gets.
+pub type Hook = Box<dyn FnMut(&mut State, &Seen) + Send>;
+
+/// What happens to the request.
+pub enum Action {
+    /// Answered with this error, without effect: in each partition that the fault is for, or whole.
+    Refuse(ResponseError),
+    /// Handled later; the connection's other requests wait.
+    Delay(i64),
+    /// Never handled nor answered.
+    Swallow,
+    /// Handled, but never answered.
+    SwallowAfter,
+    /// The connection is closed before the effect.
+    CutBefore,
+    /// The connection is closed after the effect, without an answer.
+    CutAfter,
+    /// Handled at once, answered later.
+    AnswerLate(i64),
+    /// Metadata answers as if this were the cluster's id.
+    OtherCluster(String),
+    /// Nothing, but the test is told before the effect.
+    Arrives(Hook),
+    /// Nothing, but the test is told after the effect, before the answer leaves.
+    HasTakenEffect(Hook),
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refuse(error) => write!(f, "Refuse({error:?})"),
+            Self::Delay(ms) => write!(f, "Delay({ms})"),
+            Self::Swallow => f.write_str("Swallow"),
+            Self::SwallowAfter => f.write_str("SwallowAfter"),
+            Self::CutBefore => f.write_str("CutBefore"),
+            Self::CutAfter => f.write_str("CutAfter"),
+            Self::AnswerLate(ms) => write!(f, "AnswerLate({ms})"),
+            Self::OtherCluster(id) => write!(f, "OtherCluster({id})"),
+            Self::Arrives(_) => f.write_str("Arrives"),
+            Self::HasTakenEffect(_) => f.write_str("HasTakenEffect"),
+        }
+    }
+}
+
+/// Names a fault, to ask after it or to take it back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultId(u64);
+
+#[derive(Debug)]
+struct Rule {
+    id: FaultId,
+    fault: Fault,
+    action: Action,
+    matched: u64,
+    fired: u64,
+}
+
+/// All faults of a cluster.
+#[derive(Debug, Default)]
+pub struct Faults {
+    rules: Vec<Rule>,
+    added: u64,
+}
+
+/// What the faults make of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) refuse: Option<(ResponseError, Option<Subject>)>,
+    pub(crate) delay_ms: i64,
+    pub(crate) late_ms: i64,
+    pub(crate) fate: Fate,
+    pub(crate) cluster_id: Option<String>,
+}
+
+/// Whether a request has an effect and an answer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    #[default]
+    Answered,
+    Swallowed,
+    SwallowedAfter,
+    CutBefore,
+    CutAfter,
+}
+
+impl Faults {
+    /// From now on.
+    pub fn add(&mut self, fault: Fault, action: Action) -> FaultId {
+        self.added += 1;
+        let id = FaultId(self.added);
+        self.rules.push(Rule {
+            id,
+            fault,
+            action,
+            matched: 0,
+            fired: 0,
+        });
+        id
+    }
+
+    /// No longer.
+    pub fn clear(&mut self, id: FaultId) {
+        self.rules.retain(|rule| rule.id != id);
+    }
+
+    /// None of them any longer.
+    pub fn clear_all(&mut self) {
+        self.rules.clear();
+    }
+
+    /// How often it happened; a fault that was cleared never did.
+    pub fn fired(&self, id: FaultId) -> u64 {
+        self.rules
+            .iter()
+            .find(|rule| rule.id == id)
+            .map_or(0, |rule| rule.fired)
+    }
+}
+
+impl Rule {
+    /// Counts a request that the rule is for; says whether it is one of those that are hit.
+    fn hits(&mut self, seen: &Seen) -> bool {
+        if !self.fault.is_for(seen) {
+            return false;
+        }
+        self.matched += 1;
+        let hit = self.matched > self.fault.skip && self.fired < self.fault.times;
+        if hit {
+            self.fired += 1;
+        }
+        hit
+    }
+
+    fn add_to(&self, verdict: &mut Verdict) {
+        match &self.action {
+            Action::Refuse(error) => {
+                verdict
+                    .refuse
+                    .get_or_insert((*error, self.fault.subject.clone()));
+            }
+            Action::Delay(ms) => verdict.delay_ms += ms,
+            Action::AnswerLate(ms) => verdict.late_ms += ms,
+            Action::Swallow => verdict.fate = Fate::Swallowed,
+            Action::SwallowAfter => verdict.fate = Fate::SwallowedAfter,
+            Action::CutBefore => verdict.fate = Fate::CutBefore,
+            Action::CutAfter => verdict.fate = Fate::CutAfter,
+            Action::OtherCluster(id) => verdict.cluster_id = Some(id.clone()),
+            Action::Arrives(_) | Action::HasTakenEffect(_) => {}
+        }
+    }
+}
+
+/// A request arrived: what the rules make of it. Those who want to be told are told.
+pub(crate) fn arrives(state: &mut State, seen: &Seen) -> Verdict {
+    let mut verdict = Verdict::default();
+    told(state, seen, |rule, state| {
+        if matches!(rule.action, Action::HasTakenEffect(_)) || !rule.hits(seen) {
+            return;
+        }
+        rule.add_to(&mut verdict);
+        if let Action::Arrives(hook) = &mut rule.action {
+            hook(state, seen);
+        }
+    });
+    verdict
+}
+
+/// A request has taken effect: those who want to be told are told.
+pub(crate) fn has_taken_effect(state: &mut State, seen: &Seen) {
+    told(state, seen, |rule, state| {
+        if let Action::HasTakenEffect(_) = &rule.action
+            && rule.hits(seen)
+            && let Action::HasTakenEffect(hook) = &mut rule.action
+        {
+            hook(state, seen);
+        }
+    });
+}
+
+/// Shows every rule the state, in which a hook may add and clear rules meanwhile.
+fn told(state: &mut State, _seen: &Seen, mut each: impl FnMut(&mut Rule, &mut State)) {
+    let mut rules = std::mem::take(&mut state.faults.rules);
+    for rule in &mut rules {
+        each(rule, state);
+    }
+    rules.append(&mut state.faults.rules);
+    state.faults.rules = rules;
+}
