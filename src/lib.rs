@@ -2,6 +2,7 @@
 //!
 //! Dependencies point downward:
 //! `cli -> drill/orphans -> cutover/http/verify -> flow -> groups/metadata -> state -> connect -> wire -> batch/offsets`.
+//! `environment` is how connections are made and who this process is; a config section carries it.
 //! `batch` and `offsets` are pure: no I/O, no tokio, nothing of ours.
 
 pub mod batch;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod connect;
 pub mod cutover;
 pub mod drill;
+pub mod environment;
 pub mod flow;
 pub mod groups;
 pub mod http;

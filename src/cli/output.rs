@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use super::Exit;
+pub(super) use crate::telemetry::logging::with_causes as chain;
 
 /// Writes an answer to stdout. A reader that has gone away (`twinlog status | head`) is no
 /// failure.
@@ -44,20 +45,4 @@ pub(super) fn fail(exit: Exit, problem: &impl Display) -> Exit {
         let _ = writeln!(io::stderr(), "error: {line}");
     }
     exit
-}
-
-/// An error with its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        // Some errors already name their cause.
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
 }

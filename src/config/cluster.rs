@@ -7,6 +7,7 @@ use super::secret::Properties;
 use super::security::{Note, SaslSection, SecuritySection};
 use super::tree::{Node, Place};
 use super::{refused, secure, values};
+use crate::environment::Environment;
 
 /// How to reach a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct ClusterSection {
     /// every request, and the other a producer's only. `sasl.oauthbearer.*` isn't in it: Twinlog
     /// gets the tokens for both clients.
     pub properties: Properties,
+    /// Where a process with this section runs; nothing that is written.
+    pub environment: Environment,
 }
 
 impl ClusterSection {
@@ -158,5 +161,6 @@ pub(super) fn read(reader: &mut Reader, name: &str, table: &Table) -> ClusterSec
         security: secure.security,
         notes: secure.notes,
         properties,
+        environment: Environment::default(),
     }
 }

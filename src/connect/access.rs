@@ -46,6 +46,7 @@ impl Access {
         config.client_rack.clone_from(&section.client_rack);
         config.request_timeout = section.request_timeout;
         config.connect_timeout = section.connect_timeout;
+        config.dial = section.environment.dial.clone();
         config.security = Security {
             tls: self.tls.clone().map(|tls| tls as _),
             sasl: self.sasl().map(Arc::new),

@@ -12,6 +12,7 @@ use super::journal::Journal;
 use super::options::Options;
 use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
 use crate::config::{ClusterSection, FlowConfig};
+use crate::environment::Machine;
 use crate::flow::{self, FlowError};
 use crate::state::{Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, now_ms};
@@ -59,6 +60,11 @@ impl Scene {
             store,
             topics,
         }
+    }
+
+    /// Where this process runs.
+    pub fn machine(&self) -> &dyn Machine {
+        self.target_section.environment.machine.as_ref()
     }
 
     /// The partitions that are cut over.

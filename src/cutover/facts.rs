@@ -108,7 +108,7 @@ fn stopped(scene: &Scene) -> Result<Vec<(String, String)>, CutoverError> {
 
 fn is_copied(scene: &Scene) -> Result<bool, CutoverError> {
     let claim: Option<Claim> = scene.store.get(&keys::claim(&scene.flow.name))?;
-    Ok(claim.is_some_and(|claim| claim::may_run(&claim)))
+    Ok(claim.is_some_and(|claim| claim::may_run(&claim, scene.machine())))
 }
 
 /// Where the logs of both clusters end.

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::error::CutoverError;
-use crate::flow::claim;
+use crate::environment::Machine;
 use crate::state::{LeaseRecord, Operator, StateStore, keys};
 use crate::telemetry::progress::now_ms;
 
@@ -33,13 +33,13 @@ pub struct Lease {
 }
 
 /// Who this process is.
-pub fn operator() -> Operator {
+pub fn operator(machine: &dyn Machine) -> Operator {
     let user = ["USER", "LOGNAME"]
         .iter()
         .find_map(|it| std::env::var(it).ok());
     Operator {
-        host: claim::host(),
-        pid: std::process::id(),
+        host: machine.host(),
+        pid: machine.pid(),
         user: user.unwrap_or_default(),
         since_ms: now_ms(),
     }
@@ -64,11 +64,12 @@ impl Lease {
         store: &Arc<StateStore>,
         flow: &str,
         plan: Uuid,
+        machine: &dyn Machine,
     ) -> Result<Self, CutoverError> {
         let key = keys::cutover_lease(flow);
         store.refresh().await?;
         if let Some(other) = store.get::<LeaseRecord>(&key)?
-            && is_alive(store, &key, &other).await?
+            && is_alive(store, &key, &other, machine).await?
         {
             return Err(taken(&other));
         }
@@ -76,7 +77,7 @@ impl Lease {
             v: 1,
             owner: Uuid::from_u128(rand::random::<u128>()),
             plan,
-            operator: operator(),
+            operator: operator(machine),
             beat: 0,
             released: false,
         };
@@ -161,15 +162,14 @@ async fn is_alive(
     store: &StateStore,
     key: &str,
     other: &LeaseRecord,
+    machine: &dyn Machine,
 ) -> Result<bool, CutoverError> {
     if other.released {
         return Ok(false);
     }
-    if other.operator.host == claim::host() {
-        let process = format!("/proc/{}", other.operator.pid);
-        return Ok(
-            other.operator.pid != std::process::id() && std::path::Path::new(&process).exists()
-        );
+    if other.operator.host == machine.host() {
+        let pid = other.operator.pid;
+        return Ok(pid != machine.pid() && machine.runs(pid));
     }
     let began = tokio::time::Instant::now();
     while began.elapsed() < FRESH {

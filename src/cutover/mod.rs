@@ -271,7 +271,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         Some(open) => open.plan,
         None => Uuid::from_u128(rand::random::<u128>()),
     };
-    let lease = Lease::take(&scene.store, &scene.flow.name, id).await?;
+    let lease = Lease::take(&scene.store, &scene.flow.name, id, scene.machine()).await?;
     // Who was faster may have finished or undone it meanwhile.
     let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
     let record = match (same_plan, newest) {
@@ -283,7 +283,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
                 ));
             }
             CutoverRecord {
-                operator: lease::operator(),
+                operator: lease::operator(scene.machine()),
                 ..newest
             }
         }
@@ -297,7 +297,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
                 kind: options.kind,
                 state: CutoverState::Open,
                 topics: options.topic_set(),
-                operator: lease::operator(),
+                operator: lease::operator(scene.machine()),
                 began_ms,
                 role_before: role,
                 fence: options.fence.word().to_owned(),
@@ -491,9 +491,9 @@ async fn undo(
     options: Options,
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
-    let lease = Lease::take(&scene.store, &scene.flow.name, record.plan).await?;
+    let lease = Lease::take(&scene.store, &scene.flow.name, record.plan, scene.machine()).await?;
     let record = CutoverRecord {
-        operator: lease::operator(),
+        operator: lease::operator(scene.machine()),
         state: CutoverState::Aborting,
         ..record
     };

@@ -12,6 +12,7 @@ use crate::config::{ClusterSection, FlowConfig, Selector};
 use crate::cutover::Tell;
 use crate::cutover::context::topics;
 use crate::cutover::pairs::{CutTopic, Maps, Pair, load_maps, pairs};
+use crate::environment::Machine;
 use crate::state::keys::MapKeys;
 use crate::state::{StateStore, TopicSet, maps};
 use crate::wire::Cluster;
@@ -80,6 +81,11 @@ pub struct Copied {
 }
 
 impl Scene {
+    /// Where this process runs.
+    pub fn machine(&self) -> &dyn Machine {
+        self.target_section.environment.machine.as_ref()
+    }
+
     /// What `flow` copies and can be translated; `store` is opened for it.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ use crate::connect::cluster;
 use crate::cutover::lease::{self, Lease};
 use crate::cutover::pairs::{ends, on_source};
 use crate::cutover::{self, AcceptedLoss, Check, CutoverError, FenceMode, Options, Tell};
+use crate::environment::Machine;
 use crate::state::{CutoverKind, DrillRecord, OpenDrill, StateStore, keys};
 use crate::telemetry::drill::DrillResult;
 use crate::telemetry::progress::now_ms;
@@ -273,16 +274,20 @@ impl Sealed {
 /// was cancelled.
 pub async fn run(prepared: Prepared, cancel: &CancellationToken) -> Result<Sealed, DrillError> {
     let Prepared { scene, checks, .. } = prepared;
-    let lease = take_lease(&scene.store, &scene.flow.name).await?;
+    let lease = take_lease(&scene.store, &scene.flow.name, scene.machine()).await?;
     let result = rehearse(&scene, checks, cancel).await;
     lease.release().await;
     result
 }
 
 /// One rehearsal of a flow at a time.
-async fn take_lease(store: &Arc<StateStore>, flow: &str) -> Result<Lease, DrillError> {
+async fn take_lease(
+    store: &Arc<StateStore>,
+    flow: &str,
+    machine: &dyn Machine,
+) -> Result<Lease, DrillError> {
     let id = Uuid::from_u128(rand::random::<u128>());
-    Lease::take(store, &format!("{flow}/drill"), id)
+    Lease::take(store, &format!("{flow}/drill"), id, machine)
         .await
         .map_err(|error| {
             DrillError::refused("another rehearsal of this flow runs")
@@ -304,7 +309,7 @@ async fn rehearse(
         v: 1,
         root: scene.names.root(),
         began_ms,
-        operator: lease::operator(),
+        operator: lease::operator(scene.machine()),
     };
     // Before anything is made.
     scene
@@ -435,7 +440,8 @@ pub async fn clean_up(
         return Ok(done);
     }
     let store = Arc::new(StateStore::open(&target, &flow.name).await?);
-    let lease = take_lease(&store, &flow.name).await?;
+    let machine = target_section.environment.machine.as_ref();
+    let lease = take_lease(&store, &flow.name, machine).await?;
     for (id, record) in cleanup::open(&store, &flow.name)? {
         cleanup::remove(
             (&source, &target),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::FlowError;
+use crate::environment::Machine;
 use crate::state::{Claim, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc;
@@ -85,21 +86,22 @@ pub async fn claim(
     store: &StateStore,
     flow: &str,
     role: Option<&RoleRecord>,
+    machine: &dyn Machine,
 ) -> Result<Held, StateError> {
     let key = keys::claim(flow);
     let previous: Option<Claim> = store.get(&key)?;
     let claim = Claim {
         v: 1,
         owner: new_owner(),
-        host: host(),
-        pid: std::process::id(),
+        host: machine.host(),
+        pid: machine.pid(),
         claimed_at_ms: now_ms(),
         released: false,
         role_plan: role.map(|role| role.plan),
     };
     store.put(&key, &claim).await?;
     let wait = match &previous {
-        Some(previous) if may_be_alive(previous, &claim) => {
+        Some(previous) if may_run(previous, machine) => {
             tracing::warn!(
                 flow,
                 previous_host = %previous.host,
@@ -130,13 +132,14 @@ pub async fn claim(
 pub const TAKEOVER_WAIT: Duration = TAKEOVER;
 
 /// Whether the owner of a claim may still be running, as far as this machine can tell.
-pub fn may_run(claim: &Claim) -> bool {
-    let mine = Claim {
-        host: host(),
-        pid: std::process::id(),
-        ..claim.clone()
-    };
-    may_be_alive(claim, &mine)
+pub fn may_run(claim: &Claim, machine: &dyn Machine) -> bool {
+    if claim.released {
+        return false;
+    }
+    let same_machine = claim.host == machine.host() && claim.host.len() > 1;
+    // Whoever had our own number is gone: we have it now.
+    let gone = same_machine && (claim.pid == machine.pid() || !machine.runs(claim.pid));
+    !gone
 }
 
 impl Held {
@@ -204,36 +207,6 @@ fn new_owner() -> Uuid {
     Uuid::from_u128(rand::random::<u128>())
 }
 
-/// The boot id tells machines and containers' hosts apart better than a host name, which images
-/// share; the host name tells containers on one machine apart.
-pub fn host() -> String {
-    let read = |path: &str| {
-        std::fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    // Containers that share a host's name have process ids of their own.
-    let processes = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!(
-        "{}/{}/{}",
-        read("/proc/sys/kernel/hostname"),
-        read("/proc/sys/kernel/random/boot_id"),
-        processes.display()
-    )
-}
-
-fn may_be_alive(previous: &Claim, mine: &Claim) -> bool {
-    if previous.released {
-        return false;
-    }
-    let same_machine = previous.host == mine.host && previous.host.len() > 1;
-    let gone = same_machine
-        && (previous.pid == mine.pid
-            || !std::path::Path::new(&format!("/proc/{}", previous.pid)).exists());
-    !gone
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,21 +223,30 @@ mod tests {
         }
     }
 
+    #[derive(Debug)]
+    struct Here;
+
+    impl Machine for Here {
+        fn host(&self) -> String {
+            "a/1".to_owned()
+        }
+
+        fn pid(&self) -> u32 {
+            7
+        }
+
+        fn runs(&self, pid: u32) -> bool {
+            [1, 7].contains(&pid)
+        }
+    }
+
     #[test]
     fn only_a_gone_or_released_owner_is_not_waited_for() {
-        let mine = claim_of("a/1", std::process::id(), false);
-        assert!(
-            may_be_alive(&claim_of("b/2", 1, false), &mine),
-            "another machine"
-        );
-        assert!(
-            may_be_alive(&claim_of("a/1", 1, false), &mine),
-            "process 1 runs on this machine"
-        );
-        assert!(!may_be_alive(&claim_of("b/2", 1, true), &mine), "released");
-        assert!(
-            !may_be_alive(&claim_of("a/1", u32::MAX, false), &mine),
-            "no such process"
-        );
+        let may_run = |host: &str, pid, released| may_run(&claim_of(host, pid, released), &Here);
+        assert!(may_run("b/2", 9, false), "another machine");
+        assert!(may_run("a/1", 1, false), "it runs on this machine");
+        assert!(!may_run("b/2", 9, true), "released");
+        assert!(!may_run("a/1", 9, false), "no such process");
+        assert!(!may_run("a/1", 7, false), "we have its number");
     }
 }

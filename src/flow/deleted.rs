@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
+use tokio::time::Instant;
 
 use super::error::Trouble;
 use super::shared::Flow;

@@ -11,6 +11,7 @@
 //! from what the target's log says (`resume`); a crash of the process is the same case.
 
 mod abilities;
+mod all;
 mod budget;
 mod check;
 pub mod claim;
@@ -48,6 +49,7 @@ mod translate;
 mod work;
 
 pub use abilities::{source_abilities, standby_abilities};
+pub use all::{AllEnded, run_flows};
 pub use check::check;
 pub use deleted::gone_topics;
 pub use error::{FlowError, Policy, Trouble};

@@ -25,6 +25,7 @@ use super::supervisor::Supervisor;
 use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
 use crate::connect::cluster;
+use crate::environment::Machine;
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
@@ -61,8 +62,16 @@ pub async fn run_flow(
     let sections = (source, target);
     let back = || CopyBack::new(&config, (&sections.0, &sections.1), &progress, &cancel);
     let (source, target) = (cluster(&sections.0), cluster(&sections.1));
+    let machine = sections.1.environment.machine.as_ref();
     loop {
-        let begun = begin(&config, &source, &target, own_principal.clone(), &progress);
+        let own_principal = own_principal.clone();
+        let begun = begin(
+            &config,
+            (&source, &target),
+            own_principal,
+            machine,
+            &progress,
+        );
         let Some(begun) = cancel.run_until_cancelled(begun).await else {
             return Ok(());
         };
@@ -145,9 +154,9 @@ fn target_failure(error: StateError) -> Failure {
 
 async fn begin(
     config: &FlowConfig,
-    source: &Cluster,
-    target: &Cluster,
+    (source, target): (&Cluster, &Cluster),
     own_principal: Option<String>,
+    machine: &dyn Machine,
     progress: &Arc<FlowProgress>,
 ) -> Result<Begun, Failure> {
     let (from, to) = tokio::join!(source.metadata(None), target.metadata(None));
@@ -186,7 +195,7 @@ async fn begin(
             "holes can't be filled on the target, so offsets can't be identical: grant CLUSTER_ACTION on the cluster"
         );
     }
-    let held = claim::claim(&store, &config.name, role.as_ref())
+    let held = claim::claim(&store, &config.name, role.as_ref(), machine)
         .await
         .map_err(target_failure)?;
     let producers = producers(&store, target, &config.name, from.cluster_id.clone()).await?;

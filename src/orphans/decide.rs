@@ -125,7 +125,7 @@ fn decision(
     OrphanDecision {
         plan: plan.map(|it| it.plan).unwrap_or_default(),
         decision,
-        operator: operator(),
+        operator: operator(scene.target_section.environment.machine.as_ref()),
         at_ms: now_ms(),
         ranges,
         records: 0,

@@ -7,7 +7,6 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::backoff;
@@ -17,7 +16,8 @@ use super::error::{ErrorContext, WireError};
 use super::handshake::handshake;
 use super::metadata::Metadata;
 use super::refusals::Refusals;
-use super::{tls, transport};
+use super::tls;
+use super::transport::{self, ReadHalf, WriteHalf};
 
 /// What a connection is for. Requests on one connection wait for each other, so bulk traffic and
 /// short questions use separate ones. The number is a lane: each lane is a connection of its own.
@@ -272,7 +272,7 @@ impl Cluster {
     async fn open(&self, broker: i32, address: &str) -> Result<Connection, WireError> {
         let config = &self.inner.config;
         let context = self.context(broker, Some(address));
-        let stream = transport::connect(config, address)
+        let halves = transport::connect(config, address)
             .await
             .map_err(|error| WireError::Io {
                 context: Arc::new(context.clone()),
@@ -289,7 +289,7 @@ impl Cluster {
         if let Some(error) = refusals.too_early(address) {
             return Err(error);
         }
-        let opened = self.introduce(stream, address, context).await;
+        let opened = self.introduce(halves, address, context).await;
         match &opened {
             Ok(_) => refusals.accepted(address),
             Err(error) if error.is_refusal() => refusals.refused(address, error),
@@ -301,17 +301,17 @@ impl Cluster {
     /// TLS, versions and authentication, as far as the cluster wants them.
     async fn introduce(
         &self,
-        stream: TcpStream,
+        halves: (ReadHalf, WriteHalf),
         address: &str,
         context: ErrorContext,
     ) -> Result<Connection, WireError> {
         let config = &self.inner.config;
         let security = &config.security;
         let (halves, facts) = match &security.tls {
-            None => (transport::plain(stream), None),
+            None => (halves, None),
             Some(settings) => {
                 let timeout = config.connect_timeout;
-                let securing = tls::secure(stream, settings.as_ref(), address, timeout, &context);
+                let securing = tls::secure(halves, settings.as_ref(), address, timeout, &context);
                 let (halves, facts) = securing.await?;
                 (halves, Some(facts))
             }

@@ -1,8 +1,10 @@
 //! What a connection to one cluster needs to know.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::security::Security;
+use super::transport::{Dial, Tcp};
 
 /// How to reach a cluster and how patient to be with it.
 #[derive(Clone, Debug)]
@@ -23,8 +25,8 @@ pub struct ClusterConfig {
     pub backoff_min: Duration,
     /// Longest wait after failed connects.
     pub backoff_max: Duration,
-    /// Socket send and receive buffers; `None` leaves them to the system's auto-tuning.
-    pub socket_buffer_bytes: Option<usize>,
+    /// How connections are made.
+    pub dial: Arc<dyn Dial>,
     /// TLS and authentication.
     pub security: Security,
 }
@@ -41,7 +43,7 @@ impl ClusterConfig {
             connect_timeout: Duration::from_secs(5),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
-            socket_buffer_bytes: None,
+            dial: Arc::new(Tcp::default()),
             security: Security::default(),
         }
     }

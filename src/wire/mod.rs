@@ -38,3 +38,4 @@ pub use kafka_protocol::ResponseError;
 pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
 pub use security::{Lack, Sasl, ScramHash, Security, TlsSettings, Token, TokenFuture, TokenSource};
 pub use tls::TlsFacts;
+pub use transport::{Dial, Dialing, ReadHalf, Tcp, WriteHalf};

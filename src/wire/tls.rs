@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, ProtocolVersion};
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::error::{ErrorContext, TlsProblem, WireError};
@@ -27,9 +26,9 @@ pub struct TlsFacts {
     pub certificate: Option<Vec<u8>>,
 }
 
-/// Makes a TLS connection of a TCP connection to `address` (`host:port`) within `timeout`.
+/// Makes a TLS connection of a connection to `address` (`host:port`) within `timeout`.
 pub(super) async fn secure(
-    stream: TcpStream,
+    (reader, writer): (ReadHalf, WriteHalf),
     settings: &dyn TlsSettings,
     address: &str,
     timeout: Duration,
@@ -48,6 +47,7 @@ pub(super) async fn secure(
         message: format!("`{host}` can't be the name in a certificate"),
         hint: "check the broker's advertised.listeners".to_owned(),
     })?;
+    let stream = tokio::io::join(reader, writer);
     let connecting = TlsConnector::from(config).connect(name, stream);
     match tokio::time::timeout(timeout, connecting).await {
         Ok(Ok(stream)) => {

@@ -93,7 +93,7 @@ pub(super) async fn is_copied_by_others(it: &Cutover) -> Result<bool, CutoverErr
     let scene = &it.scene;
     scene.store.refresh().await?;
     let claim: Option<Claim> = scene.store.get(&keys::claim(&scene.flow.name))?;
-    Ok(claim.is_some_and(|claim| claim::may_run(&claim)))
+    Ok(claim.is_some_and(|claim| claim::may_run(&claim, scene.machine())))
 }
 
 pub(super) fn progress(left: i64, first: i64, elapsed: Duration) -> String {

@@ -114,7 +114,7 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
             Some(claim) if claim.released || claim.role_plan == Some(plan) => {
                 return Ok(Ended::InOrder);
             }
-            Some(claim) if !claim::may_run(&claim) => return Ok(Ended::Gone),
+            Some(claim) if !claim::may_run(&claim, scene.machine()) => return Ok(Ended::Gone),
             Some(_) if Instant::now() >= deadline => return Ok(Ended::Silent),
             Some(_) => tokio::time::sleep(LOOK_EVERY).await,
         }
@@ -122,11 +122,12 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
 }
 
 async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
+    let machine = it.scene.machine();
     let claim = Claim {
         v: 1,
         owner: Uuid::from_u128(rand::random::<u128>()),
-        host: claim::host(),
-        pid: std::process::id(),
+        host: machine.host(),
+        pid: machine.pid(),
         claimed_at_ms: now_ms(),
         // We don't copy: nobody has to wait for us.
         released: true,

@@ -15,12 +15,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use kafka_protocol::messages::{
     DescribeProducersResponse, ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::markers::MarkersPending;

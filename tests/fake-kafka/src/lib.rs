@@ -17,12 +17,14 @@ pub mod faults;
 pub mod groups;
 mod hooks;
 pub mod log;
+pub mod memory;
 pub mod partition;
 pub mod producers;
 pub mod quotas;
 pub mod state;
 pub mod tcp;
 pub mod topics;
+pub mod world;
 pub mod transactions;
 pub mod users;
 

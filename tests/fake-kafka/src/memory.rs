@@ -1,0 +1,641 @@
+//! A network in memory between simulated processes and fake brokers: bytes arrive in order, after a
+//! delay, or while a path is cut off not at all. All of it happens in the order of simulated time.
+
+mod path;
+mod stream;
+mod trace;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use crate::cluster::Cluster;
+use crate::connection::Connection;
+use crate::state::Condition;
+use crate::world::clock;
+
+pub use path::{Connects, Path};
+pub use stream::{Reader, Stream, Writer};
+pub use trace::Trace;
+
+/// Bytes that may be on their way to a broker before writing waits, as in a socket's buffers.
+const ON_THE_WAY_MAX: usize = 4 * 1024 * 1024;
+/// What a client that has gone left at a broker is worked on for so long at most.
+const LEFT_BEHIND_US: i64 = 120_000_000;
+
+/// Names a simulated process on the network; it keeps its number when it is started again.
+pub type HostId = u32;
+type LinkId = u64;
+
+/// The network. Clones are the same one.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    hosts: Vec<String>,
+    clusters: Vec<Member>,
+    /// `host:port` to the cluster's number and the broker.
+    addresses: BTreeMap<String, (usize, i32)>,
+    links: BTreeMap<LinkId, Link>,
+    links_made: LinkId,
+    events: BTreeMap<(i64, u64), Event>,
+    events_made: u64,
+    paths: BTreeMap<(HostId, usize), Path>,
+    woken: BTreeSet<HostId>,
+    chance: u64,
+    trace: Trace,
+}
+
+struct Member {
+    name: String,
+    cluster: Cluster,
+    seen_changes: u64,
+    path: Path,
+}
+
+/// One connection, both of its ends.
+struct Link {
+    host: HostId,
+    cluster: usize,
+    broker: i32,
+    /// The broker's end.
+    far: Option<Connection>,
+    /// When that wants to be looked at, in the brokers' milliseconds.
+    wake_at_ms: Option<i64>,
+    phase: Phase,
+    /// What the client hasn't read yet.
+    inbox: VecDeque<Bytes>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    on_the_way: usize,
+    last_to_broker_us: i64,
+    last_to_client_us: i64,
+    /// What arrived at a path that was cut off, in order.
+    held_to_broker: Vec<Event>,
+    held_to_client: Vec<Event>,
+    requests: trace::Frames,
+    answers: trace::Frames,
+}
+
+/// The client's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Open,
+    Refused,
+    /// The broker has closed it.
+    Ended,
+    /// Cut: both ends see it.
+    Reset,
+    /// The client has gone, at this time.
+    Gone(i64),
+}
+
+/// What arrives somewhere.
+enum Event {
+    Connect(LinkId),
+    ToBroker(LinkId, Bytes),
+    ClientClosed(LinkId),
+    Connected(LinkId, bool),
+    ToClient(LinkId, Bytes),
+    BrokerClosed(LinkId),
+}
+
+impl Event {
+    fn link(&self) -> LinkId {
+        match self {
+            Self::Connect(id)
+            | Self::ToBroker(id, _)
+            | Self::ClientClosed(id)
+            | Self::Connected(id, _)
+            | Self::ToClient(id, _)
+            | Self::BrokerClosed(id) => *id,
+        }
+    }
+
+    fn is_to_broker(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(_) | Self::ToBroker(..) | Self::ClientClosed(_)
+        )
+    }
+}
+
+impl Network {
+    pub(crate) fn new(seed: u64) -> Self {
+        let inner = Inner {
+            chance: seed ^ 0x6a09_e667_f3bc_c909,
+            ..Inner::default()
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What failed is told by who failed, not by everybody after him.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add_host(&self, name: &str) -> HostId {
+        let mut inner = self.lock();
+        inner.hosts.push(name.to_owned());
+        HostId::try_from(inner.hosts.len() - 1).expect("few processes")
+    }
+
+    /// Gives the brokers names of their own and listens there. Returns the cluster's number.
+    pub(crate) fn add_cluster(&self, name: &str, cluster: &Cluster) -> usize {
+        let names = cluster.control(|state| {
+            let mut names = Vec::new();
+            for (id, broker) in &mut state.brokers {
+                broker.host = format!("{name}-{id}.kafka");
+                names.push((format!("{}:{}", broker.host, broker.port), *id));
+            }
+            // Nothing has happened since 1970.
+            state.now_ms = clock::broker_ms(clock::now_us());
+            names
+        });
+        let mut inner = self.lock();
+        let number = inner.clusters.len();
+        inner.clusters.push(Member {
+            name: name.to_owned(),
+            cluster: cluster.clone(),
+            seen_changes: 0,
+            path: Path::default(),
+        });
+        for (address, broker) in names {
+            inner.addresses.insert(address, (number, broker));
+        }
+        number
+    }
+
+    /// Changes how a process reaches a cluster; what waited goes on when the way is free again.
+    pub(crate) fn change_path(&self, host: HostId, cluster: usize, change: impl FnOnce(&mut Path)) {
+        let mut inner = self.lock();
+        let common = inner.clusters[cluster].path.clone();
+        change(inner.paths.entry((host, cluster)).or_insert(common));
+        inner.release_held();
+    }
+
+    /// Changes how all processes reach a cluster, those too that have a path of their own.
+    pub(crate) fn change_paths(&self, cluster: usize, change: impl Fn(&mut Path)) {
+        let mut inner = self.lock();
+        change(&mut inner.clusters[cluster].path);
+        for ((_, to), path) in &mut inner.paths {
+            if *to == cluster {
+                change(path);
+            }
+        }
+        inner.release_held();
+    }
+
+    /// Cuts the connections of a process to a broker, or to all of the cluster: both ends see it, and
+    /// what was on its way is lost.
+    pub(crate) fn cut(&self, host: HostId, cluster: usize, broker: Option<i32>) {
+        let mut inner = self.lock();
+        let is_meant = |link: &Link| {
+            (link.host, link.cluster) == (host, cluster)
+                && broker.is_none_or(|broker| broker == link.broker)
+                && !matches!(link.phase, Phase::Gone(_))
+        };
+        let cut: BTreeSet<LinkId> = inner
+            .links
+            .iter()
+            .filter(|(_, link)| is_meant(link))
+            .map(|(id, _)| *id)
+            .collect();
+        inner.events.retain(|_, event| !cut.contains(&event.link()));
+        for id in cut {
+            if let Some(link) = inner.links.get_mut(&id) {
+                link.far = None;
+                link.phase = Phase::Reset;
+                link.held_to_broker.clear();
+                link.held_to_client.clear();
+                link.wake_client();
+            }
+            inner.woken.insert(host);
+        }
+    }
+
+    /// The machine of a process has lost power: its ends of the connections are gone, without a word to
+    /// the brokers.
+    pub(crate) fn lose_power(&self, host: HostId) {
+        let mut inner = self.lock();
+        let now_us = clock::now_us();
+        for link in inner.links.values_mut() {
+            if link.host == host && !matches!(link.phase, Phase::Gone(_)) {
+                link.phase = Phase::Gone(now_us);
+            }
+        }
+    }
+
+    /// Processes that have got something since this was asked last, in order.
+    pub(crate) fn take_woken(&self) -> BTreeSet<HostId> {
+        std::mem::take(&mut self.lock().woken)
+    }
+
+    /// When something happens next: something arrives, or a broker's timer is due.
+    pub(crate) fn next_us(&self) -> Option<i64> {
+        let inner = self.lock();
+        let event = inner.events.keys().next().map(|(at_us, _)| *at_us);
+        let links = inner.links.values().filter_map(|link| link.wake_at_ms);
+        let timers = inner
+            .clusters
+            .iter()
+            .filter_map(|member| member.cluster.look(crate::state::State::next_timer_ms));
+        let wake = links.chain(timers).min();
+        let wake_us = wake.map(|at_ms| at_ms * 1_000 - clock::EPOCH_US);
+        event.into_iter().chain(wake_us).min()
+    }
+
+    /// Lets everything happen that is due now.
+    pub(crate) fn run_due(&self) {
+        let now_us = clock::now_us();
+        self.fire_timers(now_us);
+        self.settle();
+        loop {
+            let event = self.lock().pop_due(now_us);
+            let Some(event) = event else { break };
+            self.take(event);
+            self.settle();
+        }
+    }
+
+    pub(crate) fn trace<T>(&self, see: impl FnOnce(&mut Trace) -> T) -> T {
+        see(&mut self.lock().trace)
+    }
+
+    fn fire_timers(&self, now_us: i64) {
+        let now_ms = clock::broker_ms(now_us);
+        let clusters: Vec<Cluster> = self
+            .lock()
+            .clusters
+            .iter()
+            .map(|member| member.cluster.clone())
+            .collect();
+        for cluster in clusters {
+            if cluster
+                .look(crate::state::State::next_timer_ms)
+                .is_some_and(|at_ms| at_ms <= now_ms)
+            {
+                cluster.control(|state| state.advance_to(now_ms));
+            }
+        }
+        let due: Vec<LinkId> = self
+            .lock()
+            .links
+            .iter()
+            .filter(|(_, link)| link.wake_at_ms.is_some_and(|at_ms| at_ms <= now_ms))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.advance(id);
+        }
+    }
+
+    fn take(&self, event: Event) {
+        match event {
+            Event::Connect(id) => self.accept(id),
+            Event::ToBroker(id, bytes) => {
+                if self.lock().arrived_at_broker(id, &bytes) {
+                    self.advance(id);
+                }
+            }
+            Event::ClientClosed(id) => {
+                self.advance(id);
+                self.bury(id);
+            }
+            Event::Connected(id, accepted) => {
+                let phase = if accepted {
+                    Phase::Open
+                } else {
+                    Phase::Refused
+                };
+                self.lock().to_client(id, |link| link.phase = phase);
+            }
+            Event::ToClient(id, bytes) => {
+                self.lock()
+                    .to_client(id, |link| link.inbox.push_back(bytes));
+            }
+            Event::BrokerClosed(id) => {
+                self.lock().to_client(id, |link| link.phase = Phase::Ended);
+            }
+        }
+    }
+
+    /// The kernel accepts, also for a broker that is frozen; where none listens it refuses.
+    fn accept(&self, id: LinkId) {
+        let Some((cluster, broker)) = self.lock().end_of(id) else {
+            return;
+        };
+        let condition = cluster.look(|state| state.condition(broker));
+        let accepted = condition != Condition::Stopped;
+        let far = accepted.then(|| Connection::new(&cluster, broker));
+        let mut inner = self.lock();
+        if let Some(link) = inner.links.get_mut(&id) {
+            link.far = far;
+        }
+        inner.send_to_client(id, Event::Connected(id, accepted));
+    }
+
+    /// Lets the broker's end work. Nothing of the network is locked meanwhile: a fault may tell the test,
+    /// which may change the network.
+    fn advance(&self, id: LinkId) {
+        let mut far = {
+            let mut inner = self.lock();
+            let Some(link) = inner.links.get_mut(&id) else {
+                return;
+            };
+            match link.far.take() {
+                Some(far) => far,
+                None => return,
+            }
+        };
+        let now_ms = clock::broker_ms(clock::now_us());
+        let output = far.advance(now_ms);
+        let mut inner = self.lock();
+        let Some(link) = inner.links.get_mut(&id) else {
+            return;
+        };
+        if link.phase == Phase::Reset {
+            return;
+        }
+        // What is due and still waits does so for a change: for its broker to be thawed.
+        link.wake_at_ms = output.wake_at_ms.filter(|at_ms| *at_ms > now_ms);
+        if !output.close {
+            link.far = Some(far);
+        }
+        if !output.bytes.is_empty() {
+            inner.answered(id, &output.bytes);
+            inner.send_to_client(id, Event::ToClient(id, output.bytes));
+        }
+        if output.close {
+            inner.send_to_client(id, Event::BrokerClosed(id));
+        }
+    }
+
+    /// Where a cluster has changed everybody who waits there looks again.
+    fn settle(&self) {
+        loop {
+            let changed: Vec<usize> = {
+                let mut inner = self.lock();
+                let changed = inner
+                    .clusters
+                    .iter_mut()
+                    .enumerate()
+                    .filter_map(|(at, member)| {
+                        let changes = member.cluster.changes();
+                        (std::mem::replace(&mut member.seen_changes, changes) != changes)
+                            .then_some(at)
+                    });
+                changed.collect()
+            };
+            if changed.is_empty() {
+                return;
+            }
+            let links: Vec<LinkId> = self
+                .lock()
+                .links
+                .iter()
+                .filter(|(_, link)| changed.contains(&link.cluster) && link.far.is_some())
+                .map(|(id, _)| *id)
+                .collect();
+            for id in links {
+                self.advance(id);
+                self.bury(id);
+            }
+        }
+    }
+
+    /// A broker works on what a client sent before it went; then the connection is no more.
+    fn bury(&self, id: LinkId) {
+        let mut inner = self.lock();
+        let now_us = clock::now_us();
+        let Some(link) = inner.links.get(&id) else {
+            return;
+        };
+        let Phase::Gone(since_us) = link.phase else {
+            return;
+        };
+        let frozen = inner.clusters[link.cluster]
+            .cluster
+            .look(|state| state.condition(link.broker) == Condition::Frozen);
+        let works = link.far.is_some() && (link.wake_at_ms.is_some() || frozen);
+        let arrives = |event: &Event| event.link() == id && event.is_to_broker();
+        let expects = !link.held_to_broker.is_empty() || inner.events.values().any(arrives);
+        if (!works || now_us - since_us > LEFT_BEHIND_US) && !expects {
+            inner.links.remove(&id);
+        }
+    }
+}
+
+impl Inner {
+    fn path(&self, link: &Link) -> &Path {
+        self.paths
+            .get(&(link.host, link.cluster))
+            .unwrap_or(&self.clusters[link.cluster].path)
+    }
+
+    fn end_of(&self, id: LinkId) -> Option<(Cluster, i32)> {
+        let link = self.links.get(&id)?;
+        Some((self.clusters[link.cluster].cluster.clone(), link.broker))
+    }
+
+    /// A new connection sets out.
+    fn connect(&mut self, host: HostId, address: &str) -> io::Result<LinkId> {
+        let Some(&(cluster, broker)) = self.addresses.get(address) else {
+            let message = format!("there is no {address} in this world");
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        };
+        let id = self.links_made;
+        self.links_made += 1;
+        self.links
+            .insert(id, Link::new(host, cluster, broker, clock::now_us()));
+        match self.path(&self.links[&id]).connects {
+            Connects::Work => self.send_to_broker(id, Event::Connect(id)),
+            Connects::Hang => {}
+            Connects::Refused => self.send_to_client(id, Event::Connected(id, false)),
+        }
+        Ok(id)
+    }
+
+    fn send_to_broker(&mut self, id: LinkId, event: Event) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        let mut chance = self.chance;
+        let at_us = self.path(link).to_broker_us(&mut chance) + clock::now_us();
+        self.chance = chance;
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.last_to_broker_us = link.last_to_broker_us.max(at_us);
+        let at_us = link.last_to_broker_us;
+        self.schedule(at_us, event);
+    }
+
+    fn send_to_client(&mut self, id: LinkId, event: Event) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        let mut chance = self.chance;
+        let at_us = self.path(link).to_client_us(&mut chance) + clock::now_us();
+        self.chance = chance;
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        link.last_to_client_us = link.last_to_client_us.max(at_us);
+        let at_us = link.last_to_client_us;
+        self.schedule(at_us, event);
+    }
+
+    fn schedule(&mut self, at_us: i64, event: Event) {
+        self.events_made += 1;
+        self.events.insert((at_us, self.events_made), event);
+    }
+
+    /// The next event that is due and gets through.
+    fn pop_due(&mut self, now_us: i64) -> Option<Event> {
+        loop {
+            let entry = self.events.first_entry()?;
+            if entry.key().0 > now_us {
+                return None;
+            }
+            let event = entry.remove();
+            let Some(link) = self.links.get(&event.link()) else {
+                continue;
+            };
+            let path = self.path(link);
+            let (blocked, is_to_broker) = (path.blocked, event.is_to_broker());
+            let Some(link) = self.links.get_mut(&event.link()) else {
+                continue;
+            };
+            let (held, is_blocked) = if is_to_broker {
+                (&mut link.held_to_broker, blocked.to_broker)
+            } else {
+                (&mut link.held_to_client, blocked.to_client)
+            };
+            if is_blocked || !held.is_empty() {
+                held.push(event);
+                continue;
+            }
+            return Some(event);
+        }
+    }
+
+    /// Sends on what paths that are free again held back.
+    fn release_held(&mut self) {
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in ids {
+            let blocked = self.path(&self.links[&id]).blocked;
+            let Some(link) = self.links.get_mut(&id) else {
+                continue;
+            };
+            let mut free = Vec::new();
+            if !blocked.to_broker {
+                free.append(&mut link.held_to_broker);
+            }
+            if !blocked.to_client {
+                free.append(&mut link.held_to_client);
+            }
+            for event in free {
+                if event.is_to_broker() {
+                    self.send_to_broker(id, event);
+                } else {
+                    self.send_to_client(id, event);
+                }
+            }
+        }
+    }
+
+    /// Whether the broker has something to look at.
+    fn arrived_at_broker(&mut self, id: LinkId, bytes: &Bytes) -> bool {
+        let Some(link) = self.links.get_mut(&id) else {
+            return false;
+        };
+        link.on_the_way = link.on_the_way.saturating_sub(bytes.len());
+        if let Some(waker) = link.writer.take() {
+            self.woken.insert(link.host);
+            waker.wake();
+        }
+        let Some(far) = &mut link.far else {
+            return false;
+        };
+        far.receive(bytes);
+        let frames = link.requests.take(bytes);
+        let (host, cluster, broker) = (link.host, link.cluster, link.broker);
+        self.trace.note(clock::now_us(), id, bytes);
+        for frame in frames {
+            let (host, cluster) = (&self.hosts[host as usize], &self.clusters[cluster].name);
+            self.trace.tell(clock::now_us(), || {
+                format!("{host} -> {cluster}-{broker}: {}", frame.as_request())
+            });
+        }
+        true
+    }
+
+    fn answered(&mut self, id: LinkId, bytes: &Bytes) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        let frames = link.answers.take(bytes);
+        let (host, cluster, broker) = (link.host, link.cluster, link.broker);
+        self.trace.note(clock::now_us(), !id, bytes);
+        for frame in frames {
+            let (host, cluster) = (&self.hosts[host as usize], &self.clusters[cluster].name);
+            self.trace.tell(clock::now_us(), || {
+                format!("{host} <- {cluster}-{broker}: {}", frame.as_answer())
+            });
+        }
+    }
+
+    fn to_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if matches!(link.phase, Phase::Gone(_) | Phase::Reset) {
+            return;
+        }
+        change(link);
+        link.wake_client();
+        self.woken.insert(link.host);
+    }
+}
+
+impl Link {
+    fn new(host: HostId, cluster: usize, broker: i32, now_us: i64) -> Self {
+        Self {
+            host,
+            cluster,
+            broker,
+            far: None,
+            wake_at_ms: None,
+            phase: Phase::Connecting,
+            inbox: VecDeque::new(),
+            reader: None,
+            writer: None,
+            on_the_way: 0,
+            last_to_broker_us: now_us,
+            last_to_client_us: now_us,
+            held_to_broker: Vec::new(),
+            held_to_client: Vec::new(),
+            requests: trace::Frames::default(),
+            answers: trace::Frames::default(),
+        }
+    }
+
+    fn wake_client(&mut self) {
+        for waker in [self.reader.take(), self.writer.take()]
+            .into_iter()
+            .flatten()
+        {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Whole Twinlog processes on fake clusters, in simulated time.
+
+mod copy;
+mod process;
