@@ -26,6 +26,7 @@ mod orphans;
 mod readiness;
 mod state_maps;
 mod stray_fillers;
+mod truth;
 mod verify;
 mod verify_clusters;
 mod verify_speed;

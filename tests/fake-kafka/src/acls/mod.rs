@@ -4,6 +4,8 @@ mod filter;
 
 use std::collections::BTreeSet;
 
+use kafka_protocol::error::ResponseError;
+
 use crate::api::Asked;
 use crate::state::State;
 
@@ -357,6 +359,25 @@ impl State {
     ) -> bool {
         self.acls
             .allow(asked.principal, operation, resource_type, name)
+    }
+
+    /// Whether whoever asks may do this to a topic.
+    pub fn allows_on_topic(&self, asked: &Asked<'_>, operation: Operation, name: &str) -> bool {
+        self.allows(asked, operation, ResourceType::Topic, name)
+    }
+
+    /// `TOPIC_AUTHORIZATION_FAILED`, unless whoever asks may do this to a topic.
+    pub(crate) fn check_topic(
+        &self,
+        asked: &Asked<'_>,
+        operation: Operation,
+        name: &str,
+    ) -> Result<(), ResponseError> {
+        if self.allows_on_topic(asked, operation, name) {
+            Ok(())
+        } else {
+            Err(ResponseError::TopicAuthorizationFailed)
+        }
     }
 
     /// Whether whoever asks may do this to the cluster.

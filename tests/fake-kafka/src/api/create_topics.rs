@@ -11,6 +11,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::configs::TOPIC;
 use crate::state::State;
 use crate::topics::{NewTopic, Refusal};
@@ -61,6 +62,11 @@ fn create(
 ) -> Result<Created, Refusal> {
     if let Some(error) = asked.refused_topic(&topic.name) {
         return Err((error, "refused by a fault".to_owned()));
+    }
+    // A right on the cluster is one on every topic (`ControllerApis.createTopics`).
+    if !state.allows_on_cluster(asked, Operation::Create) {
+        let allowed = state.check_topic(asked, Operation::Create, &topic.name);
+        allowed.map_err(|error| (error, "Authorization failed.".to_owned()))?;
     }
     let new = wanted(topic)?;
     let replicas = state.plan_topic(&topic.name, &new)?;
@@ -130,6 +136,14 @@ fn result(
                 .with_configs(Some(Vec::new()));
         }
     };
+    if let Err(error) = state.check_topic(asked, Operation::DescribeConfigs, &topic.name) {
+        return result
+            .with_topic_id(created.id)
+            .with_topic_config_error_code(error.code())
+            .with_num_partitions(-1)
+            .with_replication_factor(-1)
+            .with_configs(Some(Vec::new()));
+    }
     let configs = TOPIC.iter().map(|definition| {
         let given = state
             .topic_config(&created.configs, asked.broker, definition)

@@ -6,6 +6,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicN
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::state::State;
 
 impl Served for DeleteTopicsRequest {
@@ -61,6 +62,13 @@ fn delete(
             .with_topic_id(id)
     };
     if let Some(error) = asked.refused_topic(&name) {
+        return named(failed(error), id);
+    }
+    // Who may not even describe a topic doesn't learn its name from its id (`ControllerApis.deleteTopics`).
+    if by_id && !state.allows_on_topic(asked, Operation::Describe, &name) {
+        return failed(ResponseError::TopicAuthorizationFailed).with_topic_id(id);
+    }
+    if let Err(error) = state.check_topic(asked, Operation::Delete, &name) {
         return named(failed(error), id);
     }
     let Some(topic) = state.topics.get(&name) else {

@@ -12,6 +12,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId
 use uuid::Uuid;
 
 use super::{Asked, Body, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::log::Log;
 use crate::state::State;
 
@@ -55,15 +56,14 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: FetchRequest
             return asked.send(&FetchResponse::default().with_error_code(error.code()));
         }
     };
+    let refuse = |name: &str, partition| {
+        let allowed = state.check_topic(asked, Operation::Read, name);
+        asked.refused(name, partition).or(allowed.err())
+    };
     let refused = context
         .wanted
         .iter()
-        .map(|wanted| {
-            wanted
-                .name
-                .as_deref()
-                .and_then(|name| asked.refused(name, wanted.partition))
-        })
+        .map(|wanted| refuse(wanted.name.as_deref()?, wanted.partition))
         .collect();
     if context.wanted.is_empty() {
         // Nothing was asked for, so no fault can have been for a partition of it.

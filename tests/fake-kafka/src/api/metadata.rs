@@ -9,8 +9,10 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::{Operation, ResourceType};
 use crate::partition::Partition;
 use crate::state::{State, Topic};
+use crate::topics::{NewTopic, check_name};
 
 /// Stands for "not asked for".
 const NO_OPERATIONS: i32 = i32::MIN;
@@ -29,7 +31,10 @@ impl Served for MetadataRequest {
 }
 
 pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequest) -> Reply {
-    let topics = match &request.topics {
+    if request.allow_auto_topic_creation && state.options.auto_create_topics {
+        create_missing(state, asked, &request);
+    }
+    let mut topics: Vec<MetadataResponseTopic> = match &request.topics {
         // Version 0 had no null: an empty list meant all.
         Some(topics) if !topics.is_empty() || asked.api_version > 0 => topics
             .iter()
@@ -38,9 +43,20 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
         _ => state
             .topics
             .iter()
+            // What may not be described isn't there.
+            .filter(|(name, _)| state.allows_on_topic(asked, Operation::Describe, name))
             .map(|(name, topic)| described(state, asked, name, topic))
             .collect(),
     };
+    if request.include_topic_authorized_operations {
+        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+            let name = topic.name.as_ref().map_or("", |name| name.as_str());
+            let operations = state
+                .acls
+                .operations(asked.principal, ResourceType::Topic, name);
+            topic.topic_authorized_operations = operations;
+        }
+    }
     let cluster_id = asked.cluster_id.unwrap_or(&state.cluster_id);
     asked.send(
         &MetadataResponse::default()
@@ -50,6 +66,25 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
             .with_cluster_authorized_operations(NO_OPERATIONS)
             .with_topics(topics),
     )
+}
+
+/// `AutoTopicCreationManager`: topics that somebody asks for come into being. (A broker answers this request before they do.)
+fn create_missing(state: &mut State, asked: &Asked<'_>, request: &MetadataRequest) {
+    let wanted = request.topics.iter().flatten();
+    let names: Vec<String> = wanted.filter_map(|topic| name_of(state, topic)).collect();
+    for name in names {
+        let allowed = state.allows_on_cluster(asked, Operation::Create)
+            || state.allows_on_topic(asked, Operation::Create, &name);
+        if allowed && !state.topics.contains_key(&name) {
+            let new = NewTopic {
+                partitions: -1,
+                replication: -1,
+                ..NewTopic::default()
+            };
+            // What can't be created is answered as unknown.
+            let _ = state.create_topic(&name, &new);
+        }
+    }
 }
 
 fn name_of(state: &State, topic: &MetadataRequestTopic) -> Option<String> {
@@ -67,13 +102,25 @@ fn asked_for(
     let Some(name) = name_of(state, wanted) else {
         return failed(ResponseError::UnknownTopicId, None, wanted.topic_id);
     };
+    if !state.allows_on_topic(asked, Operation::Describe, &name) {
+        return match &wanted.name {
+            None => failed(ResponseError::UnknownTopicId, None, wanted.topic_id),
+            Some(_) => failed(
+                ResponseError::TopicAuthorizationFailed,
+                Some(&name),
+                Uuid::nil(),
+            ),
+        };
+    }
     match state.topics.get(&name) {
         Some(topic) => described(state, asked, &name, topic),
-        None => failed(
-            ResponseError::UnknownTopicOrPartition,
-            Some(&name),
-            wanted.topic_id,
-        ),
+        None => {
+            let error = match check_name(&name) {
+                Err((invalid, _)) => invalid,
+                Ok(()) => ResponseError::UnknownTopicOrPartition,
+            };
+            failed(error, Some(&name), wanted.topic_id)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{Asked, Body, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::batch::Marker;
 use crate::state::State;
 
@@ -43,6 +44,11 @@ pub(crate) fn handle(
     asked: &Asked<'_>,
     request: WriteTxnMarkersRequest,
 ) -> Reply {
+    if !state.allows_on_cluster(asked, Operation::Alter)
+        && !state.allows_on_cluster(asked, Operation::ClusterAction)
+    {
+        return Reply::Send(refused(asked, &request));
+    }
     // `if (numAppends.get == 0)`: nothing to append, nothing to wait for.
     if request.markers.is_empty() {
         return asked.send(&WriteTxnMarkersResponse::default());
@@ -78,6 +84,25 @@ pub(crate) fn handle(
         until_ms: state.now_ms + APPEND_TIMEOUT_MS,
         ready: Box::new(move |state, timed_out| pending.ready(state, timed_out)),
     }
+}
+
+/// Nobody may write any of them.
+fn refused(asked: &Asked<'_>, request: &WriteTxnMarkersRequest) -> Body {
+    let code = ResponseError::ClusterAuthorizationFailed.code();
+    let markers = request.markers.iter().map(|marker| {
+        let all =
+            partitions(marker).map(|(topic, partition)| (topic, partition, Outcome::Done(code)));
+        Written {
+            producer_id: marker.producer_id.0,
+            partitions: all.collect(),
+        }
+    });
+    let pending = Pending {
+        broker: asked.broker,
+        version: asked.api_version,
+        markers: markers.collect(),
+    };
+    pending.body()
 }
 
 struct Pending {

@@ -1,14 +1,13 @@
 //! The fake Kafka tells enough of the truth for librdkafka, and for `twinlog run` to copy from one fake to another.
 
-mod support;
-
 use std::time::Duration;
 
 use fake_kafka::state::Options;
 use fake_kafka::tcp::Server;
-use support::{
-    Codec, HeaderStyle, Isolation, Load, Twinlog, await_same, create_topic, delete_records,
-    read_all,
+
+use crate::support::{
+    Codec, HeaderStyle, Isolation, Load, Transactions, Twinlog, await_same, create_topic,
+    delete_records, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -52,10 +51,13 @@ fn twinlog_copies_from_one_fake_to_another() {
     Load::new(TOPIC, 1_000)
         .headers(HeaderStyle::Every)
         .produce(&from);
+    create_topic(&from, "payments", 2, &[]);
+    Transactions::new(Load::new("payments", 5), 20).produce(&from);
     let twinlog = Twinlog::between(&from, &to);
     let seen = await_same(&from, &to, TOPIC, DEADLINE);
     assert_eq!(seen.len(), 1_500 - 123);
     Load::new(TOPIC, 300).first(2_000).produce(&from);
     await_same(&from, &to, TOPIC, DEADLINE);
+    await_same(&from, &to, "payments", DEADLINE);
     drop(twinlog);
 }

@@ -1,0 +1,4 @@
+//! Fake clusters in this process, and whatever talks to them.
+
+mod copy;
+mod truth;
