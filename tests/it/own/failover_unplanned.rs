@@ -192,7 +192,7 @@ fn the_source_is_killed_on_3_9() {
 /// margin no new record gets an offset of a stranded one.
 #[test]
 fn a_process_that_was_frozen_knows_that_it_was() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", ORDERS, &[]);
     let config = Twinlog::config(&bootstrap, &target, "failover: { padding: 0 }");
