@@ -4,6 +4,7 @@
 //! clock: a [`connection::Connection`] takes bytes and a time and gives bytes back. [`tcp::Server`] puts it behind sockets. Rules are
 //! those of Apache Kafka 4.3, each named by the class that decides it there.
 
+pub mod acls;
 pub mod api;
 pub mod batch;
 pub mod client;
@@ -13,15 +14,19 @@ pub mod configs;
 pub mod connection;
 pub mod controls;
 pub mod faults;
+pub mod groups;
 mod hooks;
 pub mod log;
 pub mod memory;
 pub mod partition;
 pub mod producers;
+pub mod quotas;
 pub mod state;
 pub mod tcp;
 pub mod topics;
 pub mod world;
+pub mod transactions;
+pub mod users;
 
 pub use cluster::Cluster;
 pub use kafka_protocol;

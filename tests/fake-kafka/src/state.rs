@@ -5,9 +5,14 @@ use std::collections::BTreeMap;
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
+use crate::acls::Acls;
 use crate::api::Session;
 use crate::faults::Faults;
+use crate::groups::Groups;
 use crate::partition::Partition;
+use crate::quotas::Quotas;
+use crate::transactions::Transactions;
+use crate::users::Users;
 
 /// How a cluster is made.
 #[derive(Debug, Clone)]
@@ -104,6 +109,16 @@ pub struct State {
     pub(crate) fetch_sessions: BTreeMap<(i32, i32), Session>,
     /// Grows when another cluster takes the place of this one; connections of the one before are cut.
     pub(crate) generation: u64,
+    /// Who may do what.
+    pub acls: Acls,
+    /// Consumer groups and their coordinators.
+    pub groups: Groups,
+    /// Transactions and their coordinators.
+    pub transactions: Transactions,
+    /// Client quotas.
+    pub quotas: Quotas,
+    /// Who can log in, and who has.
+    pub users: Users,
     /// What goes wrong on order.
     pub faults: Faults,
     changes: u64,
@@ -128,6 +143,11 @@ impl State {
             broker_configs: BTreeMap::new(),
             fetch_sessions: BTreeMap::new(),
             generation: 0,
+            acls: Acls::default(),
+            groups: Groups::default(),
+            transactions: Transactions::default(),
+            quotas: Quotas::default(),
+            users: Users::default(),
             faults: Faults::default(),
             changes: 0,
             ids: 0,

@@ -1,5 +1,6 @@
 //! The brokers' APIs: one file each, one line each in the table below.
 
+mod acls;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
@@ -10,12 +11,16 @@ mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
 mod fetch;
+mod groups;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
+mod quotas;
+mod transactions;
+mod users;
 mod write_txn_markers;
 
 pub(crate) use fetch::Session;
@@ -192,6 +197,33 @@ apis! {
     IncrementalAlterConfigsRequest, 0..=1, incremental_alter_configs::handle;
     DescribeClusterRequest, 0..=2, describe_cluster::handle, reads;
     DescribeProducersRequest, 0..=0, describe_producers::handle, reads;
+    OffsetCommitRequest, 2..=9, groups::commit::handle;
+    OffsetFetchRequest, 1..=9, groups::fetch::handle;
+    FindCoordinatorRequest, 0..=6, groups::find::handle;
+    JoinGroupRequest, 2..=9, groups::join::handle;
+    SyncGroupRequest, 0..=5, groups::sync::handle;
+    HeartbeatRequest, 0..=4, groups::heartbeat::handle;
+    LeaveGroupRequest, 0..=5, groups::leave::handle;
+    ListGroupsRequest, 0..=5, groups::list::handle;
+    DescribeGroupsRequest, 0..=6, groups::describe::handle;
+    DeleteGroupsRequest, 0..=2, groups::delete::handle;
+    OffsetDeleteRequest, 0..=0, groups::offset_delete::handle;
+    ConsumerGroupDescribeRequest, 0..=1, groups::describe::handle_consumer, reads;
+    AddPartitionsToTxnRequest, 0..=3, transactions::add::handle;
+    AddOffsetsToTxnRequest, 0..=4, transactions::add::handle_offsets;
+    EndTxnRequest, 0..=4, transactions::end::handle;
+    TxnOffsetCommitRequest, 0..=4, transactions::commit_offsets::handle;
+    ListTransactionsRequest, 0..=1, transactions::describe::handle_list, reads;
+    DescribeTransactionsRequest, 0..=0, transactions::describe::handle, reads;
+    DescribeAclsRequest, 1..=3, acls::describe::handle, reads;
+    CreateAclsRequest, 1..=3, acls::create::handle;
+    DeleteAclsRequest, 1..=3, acls::delete::handle;
+    DescribeClientQuotasRequest, 0..=1, quotas::describe::handle, reads;
+    AlterClientQuotasRequest, 0..=1, quotas::alter::handle;
+    DescribeUserScramCredentialsRequest, 0..=0, users::scram::handle, reads;
+    AlterUserScramCredentialsRequest, 0..=0, users::scram::handle_alter;
+    SaslHandshakeRequest, 1..=1, users::sasl::handle_handshake;
+    SaslAuthenticateRequest, 0..=2, users::sasl::handle;
 }
 
 /// A request's body, decoded and ready to be handled. `None`: the broker closes the connection (`RequestContext.parseRequest`).
