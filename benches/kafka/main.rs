@@ -1,7 +1,9 @@
 //! MirrorMaker 2, a plain librdkafka loop and Twinlog on the same data, machine and brokers, one
 //! after the other. Run it with `scripts/bench`; what is measured how is in `docs/BENCHMARKS.md`.
 
-#[path = "../../tests/support/mod.rs"]
+// The modules are those of the integration tests, and only a part of them is used here.
+#[allow(dead_code, unused_imports)]
+#[path = "../../tests/it/support/mod.rs"]
 mod support;
 
 mod brokers;

@@ -14,19 +14,19 @@
 // The modules are those of the integration tests, and only a part of each is used here.
 #![allow(dead_code, missing_docs)]
 
-#[path = "../../tests/support/admin.rs"]
+#[path = "../../tests/it/support/admin.rs"]
 mod admin;
-#[path = "../../tests/support/compare.rs"]
+#[path = "../../tests/it/support/compare.rs"]
 mod compare;
-#[path = "../../tests/support/groups.rs"]
+#[path = "../../tests/it/support/groups.rs"]
 mod groups;
-#[path = "../../tests/support/logins.rs"]
+#[path = "../../tests/it/support/logins.rs"]
 mod logins;
-#[path = "../../tests/support/produce.rs"]
+#[path = "../../tests/it/support/produce.rs"]
 mod produce;
-#[path = "../../tests/support/read.rs"]
+#[path = "../../tests/it/support/read.rs"]
 mod read;
-#[path = "../../tests/support/wait.rs"]
+#[path = "../../tests/it/support/wait.rs"]
 mod wait;
 
 mod courier;

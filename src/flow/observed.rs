@@ -18,8 +18,8 @@ use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often ends are looked at; written only where they changed.
 const EVERY: Duration = Duration::from_secs(2);
-/// The first look: before it nothing is known.
-const FIRST: Duration = Duration::from_secs(1);
+/// The first looks: before the first nothing is known, before the second no rate.
+const FIRST: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(750)];
 /// How often it is written that the source was seen, while nothing moves.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
 /// How often the ends of partitions are asked for that nobody fetches.
@@ -28,14 +28,26 @@ const ASK_EVERY: Duration = Duration::from_secs(10);
 const RATE_KEPT: f64 = 0.7;
 /// A rate below this is none.
 const RATE_MIN: f64 = 0.5;
+/// A rate isn't measured over less.
+const MEASURED_SECONDS_MIN: f64 = 0.5;
 
-/// What the last look saw of a topic.
+/// What the looks before saw of a topic.
 #[derive(Default)]
 struct Last {
-    at: Option<Instant>,
-    ends: Vec<i64>,
-    rates: Vec<f64>,
+    partitions: Vec<Growth>,
     written: Option<EndsRecord>,
+}
+
+/// How fast a partition of the source grows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Growth {
+    /// Where it ended; -1 while unknown.
+    end: i64,
+    /// When it was seen to end there, milliseconds since the epoch. Not when we looked: what a source
+    /// that hangs, or a process without a processor, doesn't show isn't rest.
+    seen_ms: i64,
+    /// Records per second; `None` until it was seen twice.
+    per_second: Option<f64>,
 }
 
 /// Writes the source's ends until cancelled, and asks for those that nobody fetches.
@@ -47,13 +59,13 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
     let mut topics: HashMap<Arc<str>, Last> = HashMap::new();
     let mut written_at: Option<Instant> = None;
     let mut was_running = false;
-    let mut pause = FIRST;
+    let mut pauses = FIRST.into_iter();
+    let mut pause = pauses.next().unwrap_or(EVERY);
     while cancel
         .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()
     {
-        pause = EVERY;
         let is_running = flow.progress.state() == FlowState::Running;
         // Once more when the source is gone: what the copy saw of it until its last moment.
         let is_last = was_running && !is_running;
@@ -64,6 +76,7 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
         let Some(at_ms) = seen_ms(&flow.progress) else {
             continue;
         };
+        pause = pauses.next().unwrap_or(EVERY);
         let changed = look(flow, &mut topics, is_last);
         let is_due = written_at.is_none_or(|at| at.elapsed() >= SEEN_EVERY);
         if changed.is_empty() && !is_last && !is_due {
@@ -141,66 +154,43 @@ async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
     }
 }
 
+/// What one look sees of a topic.
+#[derive(Default)]
+struct Look {
+    /// By partition: where it ends, and when that was seen. `None` for one that isn't copied (yet).
+    partitions: Vec<Option<Growth>>,
+    stopped: BTreeMap<i32, String>,
+    bytes: u64,
+    records: u64,
+}
+
 fn look(
     flow: &Flow,
     topics: &mut HashMap<Arc<str>, Last>,
     is_last: bool,
 ) -> Vec<(String, EndsRecord)> {
-    let mut now: HashMap<Arc<str>, EndsRecord> = HashMap::new();
-    let mut sizes: HashMap<Arc<str>, (u64, u64)> = HashMap::new();
-    for entry in &flow.progress.partitions {
-        let (topic, partition) = entry.key();
-        let progress = entry.value();
-        let Ok(index) = usize::try_from(*partition) else {
-            continue;
-        };
-        let record = now.entry(topic.clone()).or_default();
-        if record.ends.len() <= index {
-            record.ends.resize(index + 1, -1);
-            // Until two looks tell better, what the data path has measured.
-            record.per_second.resize(index + 1, 0);
-        }
-        record.per_second[index] = progress.rates().growth_per_second.max(0.0).ceil() as u64;
-        record.ends[index] = progress.source_high_watermark.load(Ordering::Relaxed);
-        if let (PartitionState::Stopped { reason, .. }, _) = progress.state() {
-            record.stopped.insert(*partition, reason.to_owned());
-        }
-        let size = sizes.entry(topic.clone()).or_default();
-        size.0 += progress.bytes.load(Ordering::Relaxed);
-        size.1 += progress.records.load(Ordering::Relaxed);
-    }
-    topics.retain(|topic, _| now.contains_key(topic));
-    let at = Instant::now();
+    let looks = look_at_all(&flow.progress);
+    topics.retain(|topic, _| looks.contains_key(topic));
     let mut changed = Vec::new();
-    for (topic, mut record) in now {
+    for (topic, look) in looks {
         let key = keys::ends(&flow.config.name, &topic);
         let last = topics.entry(topic.clone()).or_insert_with(|| Last {
             written: flow.store.get(&key).ok().flatten(),
             ..Last::default()
         });
+        last.partitions = (0..)
+            .zip(&look.partitions)
+            .map(|(number, now)| {
+                let before = last.partitions.get(number).copied();
+                let before = before.or_else(|| known(last.written.as_ref(), number));
+                grown(before, *now, is_last)
+            })
+            .collect();
+        publish(flow, &topic, &last.partitions);
+        let mut record = record(&last.partitions, look);
         // What was written by the process before stands until this one has seen better.
         if let Some(written) = &last.written {
             keep_known(&mut record, written);
-        }
-        last.rates = match last.at {
-            None => record.per_second.iter().map(|rate| *rate as f64).collect(),
-            // The source died somewhen since the last look: nothing slowed down before.
-            Some(_) if is_last && last.rates.len() == record.ends.len() => last.rates.clone(),
-            Some(then) => {
-                let seconds = (at - then).as_secs_f64();
-                rates(&last.ends, &last.rates, &record.ends, seconds)
-            }
-        };
-        last.ends.clone_from(&record.ends);
-        last.at = Some(at);
-        record.v = 1;
-        record.at_ms = now_ms();
-        record.per_second = last.rates.iter().map(|rate| rate.ceil() as u64).collect();
-        publish(flow, &topic, &record.per_second);
-        if let Some((bytes, records)) = sizes.get(&topic)
-            && *records > 0
-        {
-            record.record_bytes = bytes / records;
         }
         if last.written.as_ref().is_none_or(|it| differs(it, &record)) {
             last.written = Some(record.clone());
@@ -210,11 +200,65 @@ fn look(
     changed
 }
 
+fn look_at_all(progress: &FlowProgress) -> HashMap<Arc<str>, Look> {
+    let source_seen_ms = progress.source_seen_ms.load(Ordering::Relaxed);
+    let mut looks: HashMap<Arc<str>, Look> = HashMap::new();
+    for entry in &progress.partitions {
+        let (topic, partition) = entry.key();
+        let progress = entry.value();
+        let Ok(index) = usize::try_from(*partition) else {
+            continue;
+        };
+        let look = looks.entry(topic.clone()).or_default();
+        if look.partitions.len() <= index {
+            look.partitions.resize(index + 1, None);
+        }
+        let seen_ms = progress.end_seen_ms(Some(source_seen_ms));
+        let measured = progress.rates().growth_per_second;
+        look.partitions[index] = Some(Growth {
+            end: progress.source_high_watermark.load(Ordering::Relaxed),
+            seen_ms: seen_ms.unwrap_or(source_seen_ms),
+            // Until two looks tell better, what the data path has measured.
+            per_second: (measured > 0.0).then_some(measured),
+        });
+        if let (PartitionState::Stopped { reason, .. }, _) = progress.state() {
+            look.stopped.insert(*partition, reason.to_owned());
+        }
+        look.bytes += progress.bytes.load(Ordering::Relaxed);
+        look.records += progress.records.load(Ordering::Relaxed);
+    }
+    looks
+}
+
+/// What the process before knew of a partition: its rate counts until there is a better one.
+fn known(written: Option<&EndsRecord>, number: usize) -> Option<Growth> {
+    let per_second = *written?.per_second.get(number)?;
+    Some(Growth {
+        end: -1,
+        seen_ms: -1,
+        per_second: Some(per_second as f64),
+    })
+}
+
+/// A topic's record.
+fn record(partitions: &[Growth], look: Look) -> EndsRecord {
+    EndsRecord {
+        v: 1,
+        at_ms: now_ms(),
+        ends: partitions.iter().map(|it| it.end).collect(),
+        per_second: partitions.iter().map(Growth::written).collect(),
+        record_bytes: look.bytes.checked_div(look.records).unwrap_or(0),
+        stopped: look.stopped,
+    }
+}
+
 /// Shows the rates to those who look at the running flow.
-fn publish(flow: &Flow, topic: &Arc<str>, per_second: &[u64]) {
-    for (number, rate) in (0..).zip(per_second) {
+fn publish(flow: &Flow, topic: &Arc<str>, partitions: &[Growth]) {
+    for (number, growth) in (0..).zip(partitions) {
         if let Some(progress) = flow.progress.partitions.get(&(topic.clone(), number)) {
-            progress.source_per_second.store(*rate, Ordering::Relaxed);
+            let per_second = growth.per_second.unwrap_or(0.0).ceil() as u64;
+            let shown = &progress.source_per_second;
+            shown.store(per_second, Ordering::Relaxed);
         }
     }
 }
@@ -231,22 +275,53 @@ fn keep_known(record: &mut EndsRecord, written: &EndsRecord) {
     }
 }
 
-/// Records per second of each partition. A rate rises at once and falls slowly.
-fn rates(before: &[i64], rates: &[f64], now: &[i64], seconds: f64) -> Vec<f64> {
-    now.iter()
-        .enumerate()
-        .map(|(index, end)| {
-            let kept = rates.get(index).map_or(0.0, |rate| rate * RATE_KEPT);
-            let rate = match before.get(index) {
-                Some(before) if *before >= 0 && seconds > 0.0 => {
-                    (end - before).max(0) as f64 / seconds
-                }
-                _ => 0.0,
-            };
-            let rate = rate.max(kept);
-            if rate < RATE_MIN { 0.0 } else { rate }
-        })
-        .collect()
+impl Growth {
+    /// Nothing was seen of it.
+    const UNKNOWN: Self = Self {
+        end: -1,
+        seen_ms: -1,
+        per_second: None,
+    };
+
+    /// The rate as it is stored. That nobody writes to a log with records is known only once it was
+    /// seen twice.
+    fn written(&self) -> u64 {
+        let unmeasured = if self.end > 0 { 1.0 } else { 0.0 };
+        self.per_second.unwrap_or(unmeasured).ceil() as u64
+    }
+}
+
+/// How a partition grows, by what was seen of it before and what is seen now. A rate rises at once
+/// and falls slowly. At the last look the source is gone: nothing slowed down before, and what came
+/// since the look before counts, however short that was.
+fn grown(before: Option<Growth>, now: Option<Growth>, is_last: bool) -> Growth {
+    let Some(now) = now else {
+        return before.unwrap_or(Growth::UNKNOWN);
+    };
+    let Some(before) = before else {
+        return now;
+    };
+    if before.end < 0 || now.end < 0 {
+        let known = before.per_second.into_iter().chain(now.per_second);
+        return Growth {
+            per_second: known.reduce(f64::max),
+            ..now
+        };
+    }
+    let seconds = (now.seen_ms - before.seen_ms) as f64 / 1_000.0;
+    if seconds < MEASURED_SECONDS_MIN && !is_last {
+        return before;
+    }
+    let rate = (now.end - before.end).max(0) as f64 / seconds.max(MEASURED_SECONDS_MIN);
+    let kept = match is_last {
+        true => before.per_second,
+        false => before.per_second.map(|rate| rate * RATE_KEPT),
+    };
+    let rate = rate.max(kept.unwrap_or(0.0));
+    Growth {
+        per_second: Some(if rate < RATE_MIN { 0.0 } else { rate }),
+        ..now
+    }
 }
 
 /// Whether anything but the time and the mean size is another.
@@ -261,20 +336,77 @@ fn differs(before: &EndsRecord, now: &EndsRecord) -> bool {
 mod tests {
     use super::*;
 
+    fn seen(end: i64, seen_ms: i64, per_second: Option<f64>) -> Growth {
+        Growth {
+            end,
+            seen_ms,
+            per_second,
+        }
+    }
+
+    fn next(before: Growth, end: i64, seen_ms: i64) -> Growth {
+        grown(Some(before), Some(seen(end, seen_ms, None)), false)
+    }
+
     #[test]
     fn a_rate_rises_at_once_and_falls_to_nothing() {
-        assert_eq!(rates(&[], &[], &[5], 2.0), [0.0], "a new partition");
-        let mut rate = rates(&[100], &[0.0], &[300], 2.0);
-        assert_eq!(rate, [100.0]);
+        let first = grown(None, Some(seen(5, 0, None)), false);
+        assert_eq!(first, seen(5, 0, None), "a new partition");
+        let mut rate = next(seen(100, 0, Some(0.0)), 300, 2_000);
+        assert_eq!(rate, seen(300, 2_000, Some(100.0)));
         let mut looks = 0;
-        while rate != [0.0] {
-            rate = rates(&[300], &rate, &[300], 2.0);
+        while rate.per_second != Some(0.0) {
+            rate = next(rate, 300, rate.seen_ms + 2_000);
             looks += 1;
             assert!(looks < 30, "a quiet topic must become silent: {rate:?}");
         }
         assert!(looks > 3, "a pause of a producer isn't its end");
-        assert_eq!(rates(&[-1], &[0.0], &[300], 2.0), [0.0], "unknown");
-        assert_eq!(rates(&[9], &[0.0], &[3], 2.0), [0.0], "cut");
+        let found = next(seen(-1, -1, None), 300, 2_000);
+        assert_eq!(found, seen(300, 2_000, None), "unknown before");
+        let cut = next(seen(9, 0, Some(0.0)), 3, 2_000);
+        assert_eq!(cut, seen(3, 2_000, Some(0.0)));
+    }
+
+    #[test]
+    fn what_is_not_seen_is_no_rest() {
+        // Nothing was seen of the source between two looks, as it hung or as little may be copied.
+        let before = seen(1_000, 4_000, Some(50.0));
+        assert_eq!(next(before, 1_000, 4_000), before);
+        // What came meanwhile came in all of that time, not since the last look.
+        let after = next(before, 2_000, 14_000);
+        assert_eq!(after.per_second, Some(100.0));
+    }
+
+    #[test]
+    fn what_came_before_the_source_was_lost_counts() {
+        let quiet = seen(0, 1_000, Some(0.0));
+        let last = |end, seen_ms| grown(Some(quiet), Some(seen(end, seen_ms, None)), true);
+        assert_eq!(last(100, 2_000).per_second, Some(100.0));
+        assert_eq!(last(100, 1_010).per_second, Some(200.0));
+        assert_eq!(last(0, 1_010).per_second, Some(0.0));
+        let busy = seen(0, 1_000, Some(80.0));
+        let last = grown(Some(busy), Some(seen(10, 2_000, None)), true);
+        assert_eq!(last.per_second, Some(80.0), "nothing slowed down before");
+    }
+
+    #[test]
+    fn a_log_that_was_seen_once_is_not_called_quiet() {
+        assert_eq!(seen(100, 1_000, None).written(), 1);
+        assert_eq!(seen(100, 1_000, Some(0.0)).written(), 0);
+        assert_eq!(seen(0, 1_000, None).written(), 0, "there is nothing yet");
+    }
+
+    #[test]
+    fn a_process_goes_on_at_the_rate_that_the_one_before_has_seen() {
+        let written = EndsRecord {
+            ends: vec![500],
+            per_second: vec![70],
+            ..EndsRecord::default()
+        };
+        let before = known(Some(&written), 0);
+        let first = grown(before, Some(seen(800, 9_000, None)), false);
+        assert_eq!(first, seen(800, 9_000, Some(70.0)));
+        assert_eq!(known(Some(&written), 1), None);
     }
 
     #[test]

@@ -109,6 +109,8 @@ struct SessionState {
     id: i32,
     epoch: i32,
     forgotten: Vec<(Uuid, i32)>,
+    /// When the question was asked that was answered last, milliseconds since the epoch.
+    seen_ms: i64,
 }
 
 /// How much to ask for: more, while the line is what everything waits for.
@@ -138,6 +140,8 @@ struct Sent {
     pending: Pending<FetchResponse>,
     _reservation: Reservation,
     at: Instant,
+    /// By the clock, milliseconds since the epoch.
+    at_ms: i64,
 }
 
 impl Session {
@@ -192,7 +196,10 @@ impl Session {
             };
             match answer {
                 Ok(response) => {
-                    self.progress.note_source_seen(now_ms());
+                    // An answer may have waited here for long, when this process was frozen or had no
+                    // processor. It is no older than the question.
+                    state.seen_ms = sent.at_ms;
+                    self.progress.note_source_seen(sent.at_ms);
                     pace.starved = sent.at.elapsed() >= SLOW_ANSWER
                         && self.budget.held() < self.budget.window() / 8;
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
@@ -237,6 +244,7 @@ impl Session {
             pending,
             _reservation: reservation,
             at: Instant::now(),
+            at_ms: now_ms(),
         }))
     }
 
@@ -256,7 +264,7 @@ impl Session {
                 out_of_room += 1;
                 if slot.in_session.take().is_some() {
                     state.forgotten.push((*topic_id, *index));
-                    slot.partition.progress.set_fetched(false, now_ms());
+                    slot.partition.progress.set_fetched(false, state.seen_ms);
                 }
                 continue;
             }
@@ -517,7 +525,10 @@ fn forgotten_topics(state: &mut SessionState, slots: &Slots) -> Vec<ForgottenTop
 }
 
 fn reset_session(slots: &mut Slots, state: &mut SessionState) {
-    *state = SessionState::default();
+    *state = SessionState {
+        seen_ms: state.seen_ms,
+        ..SessionState::default()
+    };
     slots.values_mut().for_each(|slot| slot.in_session = None);
 }
 

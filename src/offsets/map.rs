@@ -15,7 +15,7 @@
 //!   a hole: it is mapped, and pushed as copied. That is why an identical partition stays one run
 //!   for ever, however many fillers it has.
 //!
-//! # Laws (property-tested in `tests/offsets_map.rs`)
+//! # Laws (property-tested in `tests/it/pure/offsets_map.rs`)
 //!
 //! 1. *Monotone*: `a <= b` implies `translate(a) <= translate(b)`.
 //! 2. *Inverse*: for every mapped offset, `reverse(translate(c)) == c`.

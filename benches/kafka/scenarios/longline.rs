@@ -9,8 +9,9 @@ use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::report::{Bar, Metric, Number, Numbers, Outcome};
 use crate::scenarios::{PREFIX, await_topic};
+use crate::support::cluster::Listener;
 use crate::support::ports::Port;
-use crate::support::{Cluster, Listener, create_topic};
+use crate::support::{Cluster, create_topic};
 use crate::usage;
 use crate::watch::Watch;
 

@@ -67,12 +67,20 @@ impl Bound {
 
 /// Bounds what one partition lacks, `age_ms` after the source was seen last; `None` where nothing
 /// was ever seen.
+///
+/// What was copied beyond the end that was seen was written since: whoever wrote it, wrote at least
+/// that much in this time, whatever the rate was before.
 pub fn bound(seen: Seen, age_ms: i64) -> Option<Bound> {
     let observed = seen.observed?;
     let age_ms = u64::try_from(age_ms).unwrap_or(0);
+    let at_the_rate = seen.per_second.saturating_mul(age_ms).div_ceil(1_000);
+    let copied_since = match age_ms {
+        0 => 0,
+        _ => u64::try_from(seen.copied.saturating_sub(observed)).unwrap_or(0),
+    };
     Some(Bound {
         seen: u64::try_from(observed.saturating_sub(seen.copied)).unwrap_or(0),
-        unseen: seen.per_second.saturating_mul(age_ms).div_ceil(1_000),
+        unseen: at_the_rate.max(copied_since),
     })
 }
 
@@ -232,6 +240,13 @@ mod tests {
         );
         // The copy is ahead of what was seen: that was only seen earlier.
         assert_eq!(bound(seen(120, 100, 0), 0).map(Bound::records), Some(0));
+        // It is ahead because somebody wrote since: he may have written more.
+        assert_eq!(
+            bound(seen(120, 100, 0), 500).map(Bound::records),
+            Some(20),
+            "this is no quiet partition"
+        );
+        assert_eq!(bound(seen(120, 100, 80), 500).map(Bound::records), Some(40));
         let never = Seen {
             observed: None,
             ..seen(5, 0, 9)
