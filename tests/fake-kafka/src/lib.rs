@@ -4,11 +4,13 @@
 //! clock: a [`connection::Connection`] takes bytes and a time and gives bytes back. [`tcp::Server`] puts it behind sockets. Rules are
 //! those of Apache Kafka 4.3, each named by the class that decides it there.
 
+pub mod acls;
 pub mod api;
 pub mod cluster;
 pub mod connection;
 pub mod faults;
 pub mod memory;
+pub mod groups;
 pub mod state;
 pub mod tcp;
 pub mod world;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
+use crate::acls::Acls;
 use crate::faults::Faults;
 
 /// How a cluster is made.
@@ -100,6 +101,8 @@ pub struct State {
     pub brokers: BTreeMap<i32, Broker>,
     /// By name.
     pub topics: BTreeMap<String, Topic>,
+    /// Who may do what.
+    pub acls: Acls,
     /// What goes wrong on order.
     pub faults: Faults,
     changes: u64,
@@ -119,6 +122,7 @@ impl State {
             now_ms: 0,
             brokers,
             topics: BTreeMap::new(),
+            acls: Acls::default(),
             faults: Faults::default(),
             changes: 0,
             ids: 0,
