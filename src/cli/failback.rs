@@ -7,12 +7,10 @@ use clap::Args;
 
 use super::cutover::{account, carry_out, choose, refuse, tell};
 use super::{Exit, output};
-use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::connect::cluster;
+use crate::config::Config;
 use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options};
 use crate::orphans;
-use crate::state::{CutoverKind, StateStore};
-use crate::wire::TopicPartition;
+use crate::state::CutoverKind;
 
 /// The options of `failback`.
 #[derive(Debug, Args)]
@@ -72,9 +70,9 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         padding: 0,
         wait: Duration::from_secs(args.wait),
     };
-    let undecided = match undecided(flow, source, target).await {
+    let undecided = match orphans::undecided_partitions(&flow.name, source, target).await {
         Ok(undecided) => undecided,
-        Err(exit) => return exit,
+        Err(error) => return output::fail(Exit::Failed, &error),
     };
     let scope = BackScope {
         start_only: args.start,
@@ -84,35 +82,5 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
     match cutover::look_back(flow, source, target, options, scope).await {
         Ok(plan) => carry_out(flow, CutoverKind::Failback, plan, args.yes, json).await,
         Err(error) => refuse(&error),
-    }
-}
-
-/// Partitions with stranded records that nobody has decided about. A cluster that doesn't answer is
-/// no concern of this one: the plan says so.
-async fn undecided(
-    flow: &FlowConfig,
-    source: &ClusterSection,
-    target: &ClusterSection,
-) -> Result<Vec<TopicPartition>, Exit> {
-    let (source, target) = (cluster(source), cluster(target));
-    let answers = tokio::join!(source.metadata(None), target.metadata(None));
-    let (Ok(_), Ok(_)) = answers else {
-        return Ok(Vec::new());
-    };
-    let store = match StateStore::open_existing(&target).await {
-        Ok(Some(store)) => store,
-        Ok(None) => return Ok(Vec::new()),
-        Err(error) => return Err(output::fail(Exit::Failed, &error)),
-    };
-    match orphans::undecided(&store, &source, &flow.name).await {
-        Ok(found) => {
-            let mut partitions: Vec<TopicPartition> = found
-                .into_iter()
-                .map(|it| TopicPartition::new(it.topic, it.partition))
-                .collect();
-            partitions.dedup();
-            Ok(partitions)
-        }
-        Err(error) => Err(output::fail(Exit::Failed, &error)),
     }
 }

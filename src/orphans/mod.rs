@@ -38,4 +38,4 @@ pub use manifest::{BatchEntry, FileEntry, Manifest, PartitionEntry};
 pub use progress::{Phase, Progress};
 pub use replay::{ReplayOptions, ReplayResult, replay};
 pub use scene::{Scene, Stranded};
-pub use undecided::{Undecided, undecided};
+pub use undecided::{Undecided, undecided, undecided_partitions};

@@ -10,6 +10,8 @@ use super::fetched::{self, Fetched};
 use super::ranges::{within, without};
 use super::scene::Stranded;
 use super::survey;
+use crate::config::ClusterSection;
+use crate::connect::cluster;
 use crate::state::{ForkRecord, OrphanChoice, OrphanDecisions, RoleRecord, StateStore, keys};
 use crate::wire::{Cluster, TopicPartition};
 
@@ -133,6 +135,33 @@ pub async fn undecided(
         }
     }
     Ok(found)
+}
+
+/// The partitions of [`undecided`], for a flow whose clusters nobody has asked yet. A cluster that
+/// doesn't answer is no concern of this: whoever goes on finds out.
+///
+/// # Errors
+/// When the old primary or the state can't be read.
+pub async fn undecided_partitions(
+    flow: &str,
+    source: &ClusterSection,
+    target: &ClusterSection,
+) -> Result<Vec<TopicPartition>, OrphansError> {
+    let (source, target) = (cluster(source), cluster(target));
+    let answers = tokio::join!(source.metadata(None), target.metadata(None));
+    let (Ok(_), Ok(_)) = answers else {
+        return Ok(Vec::new());
+    };
+    let Some(store) = StateStore::open_existing(&target).await? else {
+        return Ok(Vec::new());
+    };
+    let found = undecided(&store, &source, flow).await?;
+    let mut partitions: Vec<TopicPartition> = found
+        .into_iter()
+        .map(|it| TopicPartition::new(it.topic, it.partition))
+        .collect();
+    partitions.dedup();
+    Ok(partitions)
 }
 
 /// Reads up to the first record.

@@ -1,7 +1,7 @@
 //! Every integration test, in one binary. The first part of a test's name tells what it needs:
 //!
 //! - [`pure`]: no JVM.
-//! - [`shared`]: brokers that other tests use at the same time.
+//! - [`shared`]: brokers that are lent to one test after the other.
 //! - [`own`]: brokers that it starts for itself.
 
 mod own;

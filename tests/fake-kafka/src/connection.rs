@@ -10,6 +10,8 @@ use crate::cluster::Cluster;
 use crate::faults::{self, Fate, Seen, Verdict};
 use crate::state::{Condition, State};
 
+/// Whoever doesn't say who they are (`KafkaPrincipal.ANONYMOUS`).
+const ANONYMOUS: &str = "User:ANONYMOUS";
 /// `socket.request.max.bytes`.
 const MAX_REQUEST_BYTES: usize = 100 * 1024 * 1024;
 
@@ -25,6 +27,7 @@ pub struct Connection {
 struct Who {
     broker: i32,
     number: u64,
+    generation: u64,
     principal: String,
 }
 
@@ -68,17 +71,18 @@ enum Next {
 impl Connection {
     /// Somebody connected to a broker, without saying who.
     pub fn new(cluster: &Cluster, broker: i32) -> Self {
-        Self::as_principal(cluster, broker, "User:ANONYMOUS")
+        Self::as_principal(cluster, broker, ANONYMOUS)
     }
 
     /// Somebody connected to a broker and proved who they are.
     pub fn as_principal(cluster: &Cluster, broker: i32, principal: &str) -> Self {
-        let number = cluster.with(State::next_id);
+        let (number, generation) = cluster.with(|state| (state.next_id(), state.generation));
         Self {
             cluster: cluster.clone(),
             who: Who {
                 broker,
                 number,
+                generation,
                 principal: principal.to_owned(),
             },
             received: BytesMut::new(),
@@ -109,6 +113,7 @@ impl Connection {
                 Condition::Frozen => break,
                 Condition::Up => {}
             }
+            self.closed |= self.who.generation != state.generation;
             if self.closed {
                 break;
             }
@@ -243,17 +248,30 @@ impl Who {
         }
     }
 
+    /// Before the login there is little to ask (`SaslServerAuthenticator.handleKafkaRequest`).
+    fn may_ask(&self, state: &State, key: ApiKey) -> bool {
+        let is_login = matches!(
+            key,
+            ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate
+        );
+        is_login || self.principal != ANONYMOUS || !state.users.must_log_in(self.number)
+    }
+
     fn run(&self, state: &mut State, current: &Current, run: Run) -> Next {
         match current.verdict.fate {
             Fate::Swallowed => return Next::Stay(Step::Silent),
             Fate::CutBefore => return Next::Close,
             Fate::Answered | Fate::SwallowedAfter | Fate::CutAfter => {}
         }
+        if !self.may_ask(state, current.seen.key) {
+            return Next::Close;
+        }
+        let logged_in = state.users.principal(self.number).map(str::to_owned);
         let asked = Asked {
             broker: self.broker,
             connection: self.number,
             client_id: &current.seen.client_id,
-            principal: &self.principal,
+            principal: logged_in.as_deref().unwrap_or(&self.principal),
             api_version: current.seen.version,
             refusal: current.verdict.refuse.as_ref(),
             refusal_used: Cell::new(false),

@@ -47,6 +47,13 @@ impl Fault {
         self
     }
 
+    /// Only if the request is about this.
+    #[must_use]
+    pub fn about(mut self, subject: Subject) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
     /// Only if the request is about this topic.
     #[must_use]
     pub fn topic(mut self, topic: &str) -> Self {

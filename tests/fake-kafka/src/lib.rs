@@ -6,14 +6,27 @@
 
 pub mod acls;
 pub mod api;
+pub mod batch;
+pub mod client;
 pub mod cluster;
+pub mod codec;
+pub mod configs;
 pub mod connection;
+pub mod controls;
 pub mod faults;
-pub mod memory;
 pub mod groups;
+mod hooks;
+pub mod log;
+pub mod memory;
+pub mod partition;
+pub mod producers;
+pub mod quotas;
 pub mod state;
 pub mod tcp;
+pub mod topics;
 pub mod world;
+pub mod transactions;
+pub mod users;
 
 pub use cluster::Cluster;
 pub use kafka_protocol;

@@ -1,12 +1,18 @@
 //! Everything that a cluster knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
 
 use crate::acls::Acls;
+use crate::api::Session;
 use crate::faults::Faults;
+use crate::groups::Groups;
+use crate::partition::Partition;
+use crate::quotas::Quotas;
+use crate::transactions::Transactions;
+use crate::users::Users;
 
 /// How a cluster is made.
 #[derive(Debug, Clone)]
@@ -21,6 +27,12 @@ pub struct Options {
     pub default_partitions: i32,
     /// `default.replication.factor`.
     pub default_replication: i16,
+    /// More of the brokers' `server.properties`, such as `log.retention.ms` and the like.
+    pub broker_configs: BTreeMap<String, String>,
+    /// `producer.id.expiration.ms`.
+    pub producer_expiration_ms: i64,
+    /// `producer.id.expiration.check.interval.ms`: how often producers are looked through. `None`: only when a test says so.
+    pub producer_check_interval_ms: Option<i64>,
 }
 
 impl Default for Options {
@@ -31,6 +43,9 @@ impl Default for Options {
             auto_create_topics: false,
             default_partitions: 1,
             default_replication: 1,
+            broker_configs: BTreeMap::new(),
+            producer_expiration_ms: 86_400_000,
+            producer_check_interval_ms: Some(600_000),
         }
     }
 }
@@ -74,19 +89,6 @@ pub struct Topic {
     pub internal: bool,
 }
 
-/// One partition, its copies and who leads them.
-#[derive(Debug)]
-pub struct Partition {
-    /// Nobody while the partition is offline.
-    pub leader: Option<i32>,
-    /// Grows with every election.
-    pub leader_epoch: i32,
-    /// In order of preference.
-    pub replicas: Vec<i32>,
-    /// The in-sync ones.
-    pub in_sync: BTreeSet<i32>,
-}
-
 type Timer = Box<dyn FnOnce(&mut State) + Send>;
 
 /// The state of a cluster.
@@ -101,12 +103,27 @@ pub struct State {
     pub brokers: BTreeMap<i32, Broker>,
     /// By name.
     pub topics: BTreeMap<String, Topic>,
+    /// Dynamic configs of brokers, by id; those of all brokers under an empty name.
+    pub broker_configs: BTreeMap<String, BTreeMap<String, String>>,
+    /// Fetch sessions, by broker and id.
+    pub(crate) fetch_sessions: BTreeMap<(i32, i32), Session>,
+    /// Grows when another cluster takes the place of this one; connections of the one before are cut.
+    pub(crate) generation: u64,
     /// Who may do what.
     pub acls: Acls,
+    /// Consumer groups and their coordinators.
+    pub groups: Groups,
+    /// Transactions and their coordinators.
+    pub transactions: Transactions,
+    /// Client quotas.
+    pub quotas: Quotas,
+    /// Who can log in, and who has.
+    pub users: Users,
     /// What goes wrong on order.
     pub faults: Faults,
     changes: u64,
     ids: u64,
+    producer_ids: i64,
     timers: BTreeMap<(i64, u64), Timer>,
 }
 
@@ -116,18 +133,33 @@ impl State {
         let brokers = (1..=options.brokers)
             .map(|id| (id, Broker::new(id)))
             .collect();
-        Self {
+        let check_interval_ms = options.producer_check_interval_ms;
+        let mut state = Self {
             cluster_id: options.cluster_id.clone(),
             options,
             now_ms: 0,
             brokers,
             topics: BTreeMap::new(),
+            broker_configs: BTreeMap::new(),
+            fetch_sessions: BTreeMap::new(),
+            generation: 0,
             acls: Acls::default(),
+            groups: Groups::default(),
+            transactions: Transactions::default(),
+            quotas: Quotas::default(),
+            users: Users::default(),
             faults: Faults::default(),
             changes: 0,
             ids: 0,
+            producer_ids: 0,
             timers: BTreeMap::new(),
-        }
+        };
+        state.at(0, move |state| {
+            if let Some(interval_ms) = check_interval_ms {
+                state.expire_producers_every(interval_ms);
+            }
+        });
+        state
     }
 
     /// Notes that somebody who waits may have to look again.
@@ -144,6 +176,12 @@ impl State {
     pub fn next_id(&mut self) -> u64 {
         self.ids += 1;
         self.ids
+    }
+
+    /// A producer id; counted apart, as `ProducerIdManager` does.
+    pub fn next_producer_id(&mut self) -> i64 {
+        self.producer_ids += 1;
+        self.producer_ids - 1
     }
 
     /// An id for a topic or a member, in the form of a random one.
@@ -176,6 +214,10 @@ impl State {
 
     /// Moves the time forward; timers that are due are called in order, each at its own time.
     pub fn advance_to(&mut self, now_ms: i64) {
+        // The clock's first reading is when the cluster came up.
+        if self.now_ms == 0 {
+            self.now_ms = now_ms;
+        }
         while let Some(entry) = self.timers.first_entry() {
             let due_ms = entry.key().0;
             if due_ms > now_ms {
@@ -209,12 +251,48 @@ impl State {
             .map(|(name, _)| name.as_str())
     }
 
-    /// A partition, or the error that a broker answers when it doesn't know it.
-    pub fn partition(&self, topic: &str, partition: i32) -> Result<&Partition, ResponseError> {
-        self.topics
-            .get(topic)
-            .and_then(|t| t.partitions.get(&partition))
-            .ok_or(ResponseError::UnknownTopicOrPartition)
+    /// A partition, if it exists.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<&Partition> {
+        self.topics.get(topic)?.partitions.get(&partition)
+    }
+
+    /// A partition, if it exists.
+    pub fn partition_mut(&mut self, topic: &str, partition: i32) -> Option<&mut Partition> {
+        self.topics.get_mut(topic)?.partitions.get_mut(&partition)
+    }
+
+    /// A partition at a broker that leads it and has the client's epoch, or what the broker answers
+    /// (`ReplicaManager.getPartitionOrError`, `Partition.checkCurrentLeaderEpoch`). An epoch of -1 is not compared.
+    pub fn led(
+        &self,
+        broker: i32,
+        topic: &str,
+        partition: i32,
+        epoch: i32,
+    ) -> Result<&Partition, ResponseError> {
+        let found = self.hosted(broker, topic, partition)?;
+        found.check_epoch(epoch)?;
+        if found.leader != Some(broker) {
+            return Err(ResponseError::NotLeaderOrFollower);
+        }
+        Ok(found)
+    }
+
+    /// A partition at a broker that has a copy of it, or what the broker answers (`ReplicaManager.getPartitionOrError`).
+    pub fn hosted(
+        &self,
+        broker: i32,
+        topic: &str,
+        partition: i32,
+    ) -> Result<&Partition, ResponseError> {
+        let found = self
+            .partition(topic, partition)
+            .ok_or(ResponseError::UnknownTopicOrPartition)?;
+        if found.logs.contains_key(&broker) {
+            Ok(found)
+        } else {
+            Err(ResponseError::NotLeaderOrFollower)
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Exactly once while brokers are killed, restarted and frozen under load.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::support::{
@@ -10,9 +9,6 @@ use crate::support::{
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const TOPICS: [&str; 2] = ["plain", "transactions"];
-
-/// One test at a time: each has two brokers on two cores.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn create_topics(source: &str) {
     create_topic(source, "plain", 3, &[]);
@@ -28,7 +24,6 @@ fn load_on(source: &str) -> Background {
 
 #[test]
 fn brokers_are_killed_and_restarted() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut dice = Dice::new("brokers_are_killed_and_restarted");
     let (mut source_cluster, mut target_cluster) = two_clusters(KafkaVersion::V4_3);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
@@ -69,7 +64,6 @@ fn brokers_are_killed_and_restarted() {
 /// connections left is worked on after the next one has come.
 #[test]
 fn what_a_dead_twinlog_left_in_a_frozen_broker_does_no_harm() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut dice = Dice::new("what_a_dead_twinlog_left");
     let (source_cluster, mut target_cluster) = two_clusters(KafkaVersion::V4_3);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());

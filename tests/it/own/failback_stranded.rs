@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::support::failover::{
-    answer, await_copying, failback, failover, fenceable_both, try_write, words,
+    answer, await_copying, failback, failover, start_fenceable_both, try_write, words,
 };
 use crate::support::groups::{commit, next_values};
 use crate::support::mapped::translate;
@@ -35,7 +35,7 @@ fn contents(records: &[Seen]) -> Vec<Seen> {
 /// tells, nothing is lost or doubled, and what is stranded stays where it is.
 #[test]
 fn more_is_stranded_than_was_padded() {
-    let (mut source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_both(KafkaVersion::V4_3);
     let (old, new) = (source.bootstrap(), target.bootstrap());
     create_topic(&old, TOPIC, PARTITIONS, &[]);
     Load::new(TOPIC, 100).produce(&old);

@@ -1,9 +1,9 @@
 //! How long a failover of 1,000 partitions and 100 groups takes. Run by hand, one after the other:
-//! `cargo test --release --test failover_scale -- --ignored --nocapture`.
+//! `cargo test --release --test it failover_scale -- --ignored --nocapture`.
 
 use std::time::Duration;
 
-use crate::support::failover::{answer, await_failed_over, failover, fenceable_pair};
+use crate::support::failover::{answer, await_failed_over, failover, start_fenceable_pair};
 use crate::support::groups::commit;
 use crate::support::{KafkaVersion, Load, Twinlog, await_caught_up, create_topic};
 
@@ -15,7 +15,7 @@ const GROUPS: usize = 100;
 #[test]
 #[ignore = "measures"]
 fn a_thousand_partitions() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     let topics: Vec<String> = (0..TOPICS).map(|it| format!("topic-{it}")).collect();
     for topic in &topics {

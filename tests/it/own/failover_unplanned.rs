@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::support::failover::{
     Place, Writer, answer, assert_holds, assert_refused, await_failed_over, failover,
-    failover_exiting_at, fenceable_pair, records, words,
+    failover_exiting_at, records, start_fenceable_pair, words,
 };
 use crate::support::groups::{commit, committed};
 use crate::support::{
@@ -72,7 +72,7 @@ fn a_killed_source(
 }
 
 fn the_source_is_killed(version: KafkaVersion) {
-    let (mut source, target) = fenceable_pair(version);
+    let (mut source, target) = start_fenceable_pair(version);
     let target = target.bootstrap();
     let (mut twinlog, acknowledged) = a_killed_source(&mut source, &target, |bootstrap| {
         Twinlog::config(bootstrap, &target, "failover: { padding: 500 }")
@@ -247,7 +247,7 @@ const STEPS: [&str; 6] = [
 /// The command dies at every step, one after the other, of one and the same plan.
 #[test]
 fn a_command_that_dies_at_every_step_ends_at_the_same_place() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let target = target.bootstrap();
     let (twinlog, acknowledged) = a_killed_source(&mut source, &target, |bootstrap| {
         Twinlog::config(bootstrap, &target, "failover: { padding: 300 }")
@@ -302,7 +302,7 @@ fn a_command_that_dies_at_every_step_ends_at_the_same_place() {
 /// The source dies in the middle of a planned failover: the same operator goes on without it.
 #[test]
 fn a_planned_failover_whose_source_dies_goes_on_unplanned() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", ORDERS, &[]);
     Load::new("orders", 300).produce(&bootstrap);

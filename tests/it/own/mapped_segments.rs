@@ -13,8 +13,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const TOPIC: &str = "many-holes";
 /// Every other one is compacted away. A segment has 1,024 runs.
 const RECORDS: u64 = 60_000;
-/// So that the copy isn't over before its map was stored twice.
-const FLOW: &str = "offsets: mapped\nlimits: { bytes_per_second: 100KiB }";
+/// So slow that most is still to be copied when the map was stored twice.
+const SLOW: &str = "limits: { bytes_per_second: 30KiB }";
+const FAST: &str = "limits: { bytes_per_second: unlimited }";
 /// Segments that roll and are cleaned at once.
 const COMPACT_FAST: [(&str, &str); 4] = [
     ("cleanup.policy", "compact,delete"),
@@ -29,13 +30,17 @@ fn a_map_in_segments_survives_crashes_and_loses_what_the_logs_lose() {
     let (from, to) = (source.bootstrap(), target.bootstrap());
     create_topic(&from, TOPIC, 1, &COMPACT_FAST);
     make_holes(&from);
-    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, FLOW));
+    let lines = format!("offsets: mapped\n{SLOW}");
+    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, &lines));
     // Killed when segments are stored, so that the next one goes on from them.
     let first = await_segments(&twinlog, &to, 1);
     twinlog.kill9();
     twinlog.launch();
     let second = await_segments(&twinlog, &to, first + 1);
     twinlog.kill9();
+    let config = std::fs::read_to_string(twinlog.config_file()).expect("our file");
+    assert!(config.contains(SLOW), "{config}");
+    std::fs::write(twinlog.config_file(), config.replace(SLOW, FAST)).expect("our folder");
     twinlog.launch();
     let end = end_offset(&from, TOPIC, 0);
     await_position(&twinlog, TOPIC, 0, end);

@@ -1,13 +1,14 @@
 //! `twinlog orphans` after real failovers: what is stranded on the old primary is listed exactly,
 //! exported without loss, replayed exactly once however often the command dies, and decided about.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::support::admin::client;
-use crate::support::failover::{answer, await_failed_over, failover, fenceable_pair, words};
+use crate::support::failover::{answer, await_failed_over, failover, start_fenceable_pair, words};
+use crate::support::flow::{block_on, wire_cluster};
 use crate::support::{
     Cluster, Codec, HeaderStyle, Isolation, KafkaVersion, Load, Seen, Transactions, Twinlog,
     await_caught_up, create_topic, end_offset, eventually, read_all,
@@ -17,23 +18,24 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use twinlog::batch;
 use twinlog::orphans::{BatchEntry, Manifest, Undecided};
+use twinlog::wire::{OffsetSpec, TopicPartition, list_offsets};
 
-const DEADLINE: Duration = Duration::from_secs(60);
-const ORDERS: i32 = 3;
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const ORDERS: i32 = 3;
 
-fn orphans(config: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn orphans(config: &Path, arguments: &[&str]) -> Output {
     command(config, arguments)
         .output()
         .expect("the built binary runs")
 }
 
-fn command(config: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(config: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twinlog"));
     command.arg("orphans").arg("-c").arg(config).args(arguments);
     command
 }
 
-fn listed(config: &Path) -> Value {
+pub(crate) fn listed(config: &Path) -> Value {
     answer(&orphans(config, &["--json"]), 0)
 }
 
@@ -43,12 +45,12 @@ fn ends(bootstrap: &str) -> Vec<i64> {
         .collect()
 }
 
-fn end_sum(bootstrap: &str) -> i64 {
+pub(crate) fn end_sum(bootstrap: &str) -> i64 {
     ends(bootstrap).iter().sum()
 }
 
 /// What the library tells a failback.
-fn undecided(config: &Path) -> Vec<Undecided> {
+pub(crate) fn undecided(config: &Path) -> Vec<Undecided> {
     let config = twinlog::config::load(config).expect("a good config");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -89,6 +91,29 @@ fn produce_oddities(bootstrap: &str) {
     producer.flush(DEADLINE).expect("acknowledged");
 }
 
+/// Waits until the markers of every transaction are written: a commit is answered before.
+fn await_markers(bootstrap: &str) {
+    let partitions: Vec<TopicPartition> = (0..ORDERS)
+        .map(|number| TopicPartition::new("orders", number))
+        .collect();
+    eventually(DEADLINE, "no transaction is open", || {
+        let cluster = wire_cluster(bootstrap);
+        let (stable, all) = block_on(async {
+            let ends = |which| list_offsets(&cluster, &partitions, which);
+            tokio::join!(ends(OffsetSpec::LatestStable), ends(OffsetSpec::Latest))
+        });
+        let ends = |found: HashMap<TopicPartition, Result<i64, _>>| {
+            let ends = found.into_iter().map(|(at, end)| (at, end.ok()));
+            ends.collect::<BTreeMap<_, _>>()
+        };
+        let (stable, all) = (ends(stable), ends(all));
+        match stable == all && all.values().all(Option::is_some) {
+            true => Ok(()),
+            false => Err((stable, all)),
+        }
+    });
+}
+
 /// A flow that was failed over without its source, which then came back.
 struct Fallen {
     source: Cluster,
@@ -103,7 +128,7 @@ struct Fallen {
 }
 
 fn fall(version: KafkaVersion) -> Fallen {
-    let (mut source_cluster, target_cluster) = fenceable_pair(version);
+    let (mut source_cluster, target_cluster) = start_fenceable_pair(version);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
     create_topic(&source, "orders", ORDERS, &[]);
     create_topic(&source, "quiet", 2, &[]);
@@ -133,6 +158,7 @@ fn fall(version: KafkaVersion) -> Fallen {
         .keys(0)
         .produce(&source);
     produce_oddities(&source);
+    await_markers(&source);
     source_cluster.kill(1);
     twinlog.signal("CONT");
     twinlog.wait_until(DEADLINE, "the source is missed", |status| {
@@ -324,7 +350,7 @@ impl Fallen {
         let text = words(&orphans(config, &[]));
         assert!(text.contains("a replay got to"), "{text}");
 
-        let mut child = replaying(config, "5");
+        let mut child = replaying(config, "2");
         let from = end_sum(&target);
         eventually(DEADLINE, "it is under way", || {
             match end_sum(&target) - from {
@@ -487,38 +513,8 @@ fn dumped(segment: &Path) -> usize {
     text.matches("isvalid: true").count()
 }
 
-/// A record whose header's key is no text: only a client of one's own writes such.
-fn produce_unreadable_header(config: &Path) {
-    let config = twinlog::config::load(config).expect("a good config");
-    let source = twinlog::connect::cluster(&config.clusters["primary"]);
-    let at = twinlog::wire::TopicPartition::new("weird", 0);
-    let record = batch::Record {
-        offset: 0,
-        timestamp: 1_000,
-        key: None,
-        value: Some(bytes::Bytes::from_static(b"v")),
-        // Zig-zag lengths: the key 0xff, a null value.
-        header_count: 1,
-        headers: bytes::Bytes::from_static(&[2, 0xff, 1]),
-    };
-    let encoded = batch::encode(&[record], batch::Codec::None, batch::Stamp::NONE);
-    let encoded = encoded.expect("one small record");
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime
-        .block_on(twinlog::wire::produce_one(&source, &at, encoded, -1))
-        .expect("the broker minds no header");
-}
-
-fn replaying(config: &Path, batch: &str) -> Child {
-    command(config, &["--replay", "--yes", "--batch", batch])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the built binary runs")
-}
-
 /// What was replayed, by the header that says so, without it.
-fn replayed(target: &str) -> Vec<(String, Seen)> {
+pub(crate) fn replayed(target: &str) -> Vec<(String, Seen)> {
     let mut found = Vec::new();
     for mut record in read_all(target, "orders", Isolation::ReadCommitted) {
         if record
@@ -546,7 +542,7 @@ fn sum_of(list: &Value, pointer: &str) -> u64 {
 }
 
 /// Takes away every ACL of the topic.
-fn unfence(bootstrap: &str) {
+pub(crate) fn unfence(bootstrap: &str) {
     for acl in crate::support::acls::list(bootstrap) {
         crate::support::acls::remove(bootstrap, &acl);
     }
@@ -653,90 +649,10 @@ fn from_raw(raw: &[u8], index: &str, range: std::ops::Range<i64>, partition: i32
     found
 }
 
-/// Somebody goes around the fence of a planned failover; then two operators replay at once.
-#[test]
-fn the_second_replay_takes_over_from_the_first() {
-    let (source_cluster, target_cluster) = fenceable_pair(KafkaVersion::V3_9);
-    let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
-    create_topic(&source, "orders", ORDERS, &[]);
-    create_topic(&source, "weird", 1, &[]);
-    Load::new("orders", 60).produce(&source);
-    let mut twinlog = Twinlog::between(&source, &target);
-    await_caught_up(&twinlog, DEADLINE);
-    eventually(DEADLINE, "everything is copied", || {
-        match end_sum(&target) {
-            60 => Ok(()),
-            few => Err(few),
-        }
-    });
-    let config = twinlog.config_file().to_owned();
-
-    // Before a failover there is nothing to decide.
-    let list = listed(&config);
-    assert_eq!(list["totals"]["records"], 0, "{list:#}");
-    let early = orphans(&config, &["--dismiss", "--yes"]);
-    assert_eq!(early.status.code(), Some(1), "{}", words(&early));
-    assert!(
-        words(&early).contains("wasn't failed over"),
-        "{}",
-        words(&early)
-    );
-
-    let report = answer(&failover(&config, &["--yes", "--json"]), 0);
-    assert_eq!(report["state"], "done", "{report:#}");
-    await_failed_over(&twinlog);
-    assert_eq!(listed(&config)["totals"]["records"], 0);
-    assert_eq!(undecided(&config), []);
-    twinlog.kill9();
-    unfence(&source);
-    Load::new("orders", 900).first(1_000).produce(&source);
-
-    let mut first = replaying(&config, "1");
-    eventually(DEADLINE, "the first is under way", || {
-        match end_sum(&target) {
-            many if many > 100 => Ok(()),
-            few => Err(few),
-        }
-    });
-    let second = answer(&orphans(&config, &["--replay", "--yes", "--json"]), 0);
-    let status = first.wait().expect("our child");
-    let mut problem = String::new();
-    if let Some(mut stderr) = first.stderr.take() {
-        std::io::Read::read_to_string(&mut stderr, &mut problem).expect("text");
-    }
-    assert_eq!(status.code(), Some(1), "{problem}");
-    assert!(problem.contains("taken over"), "{problem}");
-    let by_second = second["replay"]["records"].as_u64().expect("a number");
-    assert!((1..900).contains(&by_second), "{second:#}");
-    let origins: Vec<String> = replayed(&target)
-        .into_iter()
-        .map(|(origin, _)| origin)
-        .collect();
-    assert_eq!(origins.len(), 900);
-    assert_eq!(origins.iter().collect::<BTreeSet<_>>().len(), 900);
-    assert_eq!(undecided(&config), []);
-
-    // A record that librdkafka can't write is exported, not replayed and not lost.
-    produce_unreadable_header(&config);
-    let refused = orphans(&config, &["--replay", "--yes"]);
-    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
-    assert!(
-        words(&refused).contains("primary/weird/0/0: a header's key isn't UTF-8"),
-        "{}",
-        words(&refused)
-    );
-    assert_eq!(undecided(&config).len(), 1);
-    assert!(read_all(&target, "weird", Isolation::ReadCommitted).is_empty());
-    let folder = config.with_file_name("weird");
-    let path = folder.to_str().expect("UTF-8");
-    let exported = orphans(&config, &["--export", path, "--topic", "weird"]);
-    assert_eq!(exported.status.code(), Some(0), "{}", words(&exported));
-    let line = std::fs::read_to_string(folder.join("weird-0/records.jsonl")).expect("written");
-    assert!(
-        line.ends_with("\"headers\":[{\"key_base64\":\"/w==\",\"value\":null}]}\n"),
-        "{line}"
-    );
-    let dismissed = orphans(&config, &["--dismiss", "--topic", "weird", "--yes"]);
-    assert_eq!(dismissed.status.code(), Some(0), "{}", words(&dismissed));
-    assert_eq!(undecided(&config), []);
+pub(crate) fn replaying(config: &Path, batch: &str) -> Child {
+    command(config, &["--replay", "--yes", "--batch", batch])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the built binary runs")
 }

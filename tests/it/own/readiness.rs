@@ -6,25 +6,22 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::failover::{
-    Writer, answer, await_failed_over, failover, fenceable_pair, records, try_write,
+    Writer, answer, await_failed_over, failover, records, start_fenceable_pair,
 };
 use crate::support::flow::with_state;
 use crate::support::groups::{commit, committed};
-use crate::support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_caught_up, create_topic,
-    end_offset, eventually, pair,
-};
+use crate::support::{KafkaVersion, Twinlog, create_topic, end_offset, eventually};
 use twinlog::state::{GroupPositions, keys};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The first flow's readiness.
-fn readiness(status: &Value) -> &Value {
+pub(crate) fn readiness(status: &Value) -> &Value {
     &status["flows"][0]["failover"]
 }
 
 /// The weight and the reason of the checks about something.
-fn checks(found: &Value, subject: &str) -> Vec<(String, String)> {
+pub(crate) fn checks(found: &Value, subject: &str) -> Vec<(String, String)> {
     let list = found.as_array().into_iter().flatten();
     list.filter(|check| check["subject"] == subject)
         .map(|check| {
@@ -34,20 +31,20 @@ fn checks(found: &Value, subject: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn says(found: &Value, subject: &str, weight: &str, part: &str) -> bool {
+pub(crate) fn says(found: &Value, subject: &str, weight: &str, part: &str) -> bool {
     let found = checks(found, subject);
     let mut found = found.iter();
     found.any(|(found, reason)| found == weight && reason.contains(part))
 }
 
 /// A metric's value.
-fn metric(twinlog: &Twinlog, series: &str) -> Option<f64> {
+pub(crate) fn metric(twinlog: &Twinlog, series: &str) -> Option<f64> {
     let text = twinlog.metrics();
     let mut lines = text.lines();
     lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 
-fn status_text(twinlog: &Twinlog) -> String {
+pub(crate) fn status_text(twinlog: &Twinlog) -> String {
     let output = twinlog.command("status", &[]);
     // Lines are broken to fit a terminal.
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -55,7 +52,7 @@ fn status_text(twinlog: &Twinlog) -> String {
 }
 
 /// A group that is at 45 on the source and, by a client's own commit, at 10 on the standby.
-fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &str) {
+pub(crate) fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &str) {
     commit(source, "billing", &[("orders", 0, 30)]);
     eventually(DEADLINE, "the group has followed", || {
         match committed(target, "billing", "orders", 1) {
@@ -71,112 +68,8 @@ fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &str) {
 }
 
 #[test]
-fn it_is_ready_until_something_stands_in_the_way() {
-    let (source, target) = pair(KafkaVersion::V4_3);
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    create_topic(&source, "orders", 1, &[]);
-    create_topic(&source, "quiet", 1, &[]);
-    Load::new("orders", 200).produce(&source);
-    Load::new("quiet", 20).produce(&source);
-    let twinlog = Twinlog::between(&source, &target);
-    await_caught_up(&twinlog, DEADLINE);
-    let status = twinlog.wait_until(DEADLINE, "it is ready", |status| {
-        readiness(status)["can_fail_over"] == "yes" && readiness(status)["loss"]["records"] == 0
-    });
-    let ready = readiness(&status);
-    assert_eq!(ready["kind"], "planned", "{ready:#}");
-    assert_eq!(ready["primary"], "source");
-    assert!(
-        says(&ready["checks"], "source", "ok", "answers"),
-        "{ready:#}"
-    );
-    assert!(
-        says(&ready["checks"], "copy", "ok", "2 topic(s)"),
-        "{ready:#}"
-    );
-    assert!(ready.get("failback").is_none());
-    assert_eq!(
-        metric(&twinlog, r#"twinlog_failover_ready{flow="dr"}"#),
-        Some(1.0)
-    );
-
-    a_group_that_is_behind(&twinlog, &source, &target);
-    let (code, body) = twinlog.get("/api/v1/readiness").expect("it answers");
-    assert_eq!(code, 200);
-    let report: Value = serde_json::from_str(&body).expect("JSON");
-    let ready = &report["flows"][0];
-    assert_eq!(ready["can_fail_over"], "yes", "{ready:#}");
-    assert_eq!(ready["reread"]["groups"][0]["group"], "billing");
-    assert_eq!(ready["reread"]["groups"][0]["records"], 35);
-    assert!(
-        says(&ready["checks"], "groups", "warning", "billing"),
-        "{ready:#}"
-    );
-    for (series, value) in [
-        (r#"twinlog_group_reread_records{flow="dr"}"#, 35.0),
-        (r#"twinlog_failover_reread_records_max{flow="dr"}"#, 35.0),
-        (r#"twinlog_failover_loss_records{flow="dr"}"#, 0.0),
-        (
-            r#"twinlog_failover_checks{flow="dr",weight="blocker"}"#,
-            0.0,
-        ),
-        (r#"twinlog_primary{flow="dr",side="source"}"#, 1.0),
-        (r#"twinlog_primary{flow="dr",side="target"}"#, 0.0),
-    ] {
-        assert_eq!(metric(&twinlog, series), Some(value), "{series}");
-    }
-    let text = status_text(&twinlog);
-    assert!(text.contains("failover now: yes (planned)"), "{text}");
-    assert!(text.contains("billing 35"), "{text}");
-
-    // The preflight says the same, and what it has to ask for.
-    let shown = answer(&failover(twinlog.config_file(), &["--json"]), 0);
-    assert_eq!(shown["may_begin"], true, "{shown:#}");
-    let found = &shown["checks"];
-    assert!(says(found, "source", "ok", "answers"), "{found:#}");
-    assert!(says(found, "versions", "ok", "both"), "{found:#}");
-    for part in ["1 group(s) are followed, 0 with members", "1 position(s)"] {
-        assert!(says(found, "groups", "ok", part), "{part}: {found:#}");
-    }
-    let capacity = checks(found, "capacity");
-    assert!(
-        capacity.len() == 1 && capacity[0].1.contains("free on"),
-        "{found:#}"
-    );
-
-    // A stranger writes to the copy: it stops, and the source grows on.
-    try_write(&target, "quiet").expect("the target takes it");
-    let status = twinlog.wait_until(DEADLINE, "it says no", |status| {
-        readiness(status)["can_fail_over"] == "no"
-    });
-    let no = readiness(&status);
-    let reason = "quiet-0 (foreign_write)";
-    assert!(
-        says(&no["checks"], "stopped", "loses_data", reason),
-        "{no:#}"
-    );
-    Load::new("quiet", 40).produce(&source);
-    let status = twinlog.wait_until(DEADLINE, "the loss is known", |status| {
-        readiness(status)["loss"]["topics"]["quiet"]["seen_records"] == 40
-    });
-    let no = readiness(&status);
-    assert!(no["loss"]["records"].as_u64() >= Some(40), "{no:#}");
-    assert!(no["loss"]["bytes"].as_u64() > Some(0), "{no:#}");
-    assert!(no["loss"]["topics"].get("orders").is_none(), "{no:#}");
-    assert_eq!(
-        metric(&twinlog, r#"twinlog_failover_ready{flow="dr"}"#),
-        Some(0.0)
-    );
-    let series = r#"twinlog_failover_checks{flow="dr",weight="loses_data"}"#;
-    assert_eq!(metric(&twinlog, series), Some(1.0));
-    let text = status_text(&twinlog);
-    assert!(text.contains("failover now: no"), "{text}");
-    assert!(text.contains("stopped (LOSS)"), "{text}");
-}
-
-#[test]
 fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", 1, &[]);
     let mut twinlog = Twinlog::between(&bootstrap, &target);
@@ -298,25 +191,4 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
     assert_eq!(orphans, Some(stranded as f64));
     let text = status_text(&twinlog);
     assert!(text.contains("failback waits for orphans"), "{text}");
-}
-
-#[test]
-fn a_standby_that_is_older_is_told_before_a_failover() {
-    let mut source = Cluster::launch(KafkaVersion::V4_3, ClusterOptions::named("source"));
-    let mut target = Cluster::launch(KafkaVersion::V3_9, ClusterOptions::named("target"));
-    source.await_ready();
-    target.await_ready();
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    create_topic(&source, "orders", 1, &[]);
-    Load::new("orders", 20).produce(&source);
-    let twinlog = Twinlog::between(&source, &target);
-    await_caught_up(&twinlog, DEADLINE);
-    let shown = answer(&failover(twinlog.config_file(), &["--json"]), 0);
-    let found = &shown["checks"];
-    assert_eq!(shown["may_begin"], true, "{shown:#}");
-    assert!(
-        says(found, "versions", "warning", "metadata.version"),
-        "{found:#}"
-    );
-    assert!(!checks(found, "capacity").is_empty(), "{found:#}");
 }

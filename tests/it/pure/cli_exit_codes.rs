@@ -1,5 +1,6 @@
 //! Exit codes and messages of the command.
 
+use crate::support::Twinlog;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -149,4 +150,27 @@ fn run_on_a_taken_http_address_is_1_and_names_it() {
     let output = twinlog(&["run", "-c", path.to_str().expect("UTF-8")]);
     assert_exit(&output, 1);
     assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+}
+
+#[test]
+fn every_problem_of_a_config_is_named_at_once() {
+    let twinlog = Twinlog::prepare(
+        "clusters:
+  primary: { bootstrap.servers: \"127.0.0.1:1\", sasl.mechanism: PLAIN }
+  standby: { bootstrap.servers: \"nowhere\" }
+flows:
+  dr:
+    source: primary
+    target: third
+    on_gap: perhaps
+    limits: { in_flight: 1KiB }
+http: { listen: \"127.0.0.1:0\" }
+",
+    );
+    let output = twinlog.command("run", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let problems = String::from_utf8_lossy(&output.stderr);
+    for word in ["sasl.mechanism", "nowhere", "third", "on_gap", "in_flight"] {
+        assert!(problems.contains(word), "{word} isn't named:\n{problems}");
+    }
 }

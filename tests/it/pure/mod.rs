@@ -15,3 +15,4 @@ mod load_laws;
 mod offsets_map;
 mod offsets_memory;
 mod offsets_segments;
+mod runbooks;

@@ -1,6 +1,5 @@
 //! What must never pass in silence: lost source records, replaced topics, strangers' writes.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use crate::support::flow::{
     wire_cluster, with_state,
 };
 use crate::support::{
-    Cluster, ClusterOptions, Isolation, KafkaVersion, Load, Transactions, Twinlog, assert_same,
-    await_same, create_topic, delete_records, delete_topic, end_offset, pair, read_all,
+    Isolation, KafkaVersion, Load, Transactions, Twinlog, assert_same, await_same, create_topic,
+    delete_records, delete_topic, end_offset, pair, read_all,
 };
 use twinlog::batch::{self, Stamp};
 use twinlog::state::{FlowRecord, GapRecord};
@@ -18,7 +17,7 @@ use twinlog::wire::{self, TopicPartition};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-fn addresses() -> (String, String) {
+pub(crate) fn addresses() -> (String, String) {
     let (source, target) = pair(KafkaVersion::V4_3);
     (source.bootstrap(), target.bootstrap())
 }
@@ -30,7 +29,7 @@ fn metric(twinlog: &Twinlog, start: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-fn assert_seen_everywhere(twinlog: &Twinlog, flow: &str, reason: &str, stopped: u64) {
+pub(crate) fn assert_seen_everywhere(twinlog: &Twinlog, flow: &str, reason: &str, stopped: u64) {
     let start =
         format!("twinlog_partitions{{flow=\"{flow}\",state=\"stopped\",reason=\"{reason}\"}}");
     assert_eq!(
@@ -371,60 +370,4 @@ fn a_deleted_target_topic_is_copied_again() {
             .log()
             .contains("the topic is copied again from its start")
     );
-}
-
-#[test]
-fn a_truncated_source_is_never_followed_in_silence() {
-    let mut source = Cluster::launch(KafkaVersion::V4_3, ClusterOptions::named("restored"));
-    source.await_ready();
-    let (_, target) = addresses();
-    let bootstrap = source.bootstrap();
-    create_topic(&bootstrap, "restored", 2, &[]);
-    Load::new("restored", 200).produce(&bootstrap);
-    source.stop(1);
-    let backup = source.data_folder(1).with_file_name("backup");
-    copy_folder(&source.data_folder(1), &backup);
-    source.restart(1);
-    Load::new("restored", 200)
-        .first(200)
-        .partition(0)
-        .produce(&bootstrap);
-    let config = flow_config("restored", "restored", &bootstrap, &target, "");
-    let mut twinlog = Twinlog::start(&config);
-    let copy = await_same(&bootstrap, &target, "restored", DEADLINE);
-    // Caught up, so that the epochs of the last records are known.
-    twinlog.wait_until(DEADLINE, "everything is copied", |status| {
-        (0..2).all(|partition| is_caught_up(status, "restored", partition))
-    });
-
-    source.stop(1);
-    std::fs::remove_dir_all(source.data_folder(1)).expect("our folder is writable");
-    std::fs::rename(&backup, source.data_folder(1)).expect("our folder is writable");
-    source.restart(1);
-    for _ in 0..2 {
-        await_stopped(&twinlog, "restored", 0, "source_truncated");
-        twinlog.wait_until(DEADLINE, "the whole partition goes on", |status| {
-            is_caught_up(status, "restored", 1)
-        });
-        assert_seen_everywhere(&twinlog, "restored", "source_truncated", 1);
-        assert_same(
-            &copy,
-            &read_all(&target, "restored", Isolation::ReadUncommitted),
-        );
-        twinlog.kill9();
-        twinlog.launch();
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("our folder is writable");
-    for entry in std::fs::read_dir(from).expect("the folder can be read") {
-        let entry = entry.expect("the folder can be read");
-        let place = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &place);
-        } else {
-            std::fs::copy(entry.path(), place).expect("our folder is writable");
-        }
-    }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::support::acls::{self, Operation, Resource};
 use crate::support::flow::{flow_config, is_caught_up, partition_status, topic_status};
+use crate::support::pool::fenceable_pair;
 use crate::support::{
     Isolation, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic, delete_topic,
-    eventually, read_all, strict_cluster,
+    eventually, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -19,10 +20,9 @@ fn allow(bootstrap: &str, resource: Resource, principal: &str) {
 
 #[test]
 fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
-    let (source, _) = crate::support::pair(KafkaVersion::V4_3);
-    let source = source.bootstrap();
-    let target = strict_cluster("strict");
-    let target = target.bootstrap();
+    // The strict one is the target here.
+    let (target, source) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "hidden", 1, &[]);
     Load::new("hidden", 100).produce(&source);
     let twinlog = Twinlog::start(&flow_config("hidden", "hidden", &source, &target, ""));
@@ -44,10 +44,8 @@ fn a_copy_that_may_not_be_seen_is_not_taken_for_gone() {
 
 #[test]
 fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
-    let source = strict_cluster("strict");
-    let source = source.bootstrap();
-    let (_, target) = crate::support::pair(KafkaVersion::V4_3);
-    let target = target.bootstrap();
+    let (source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     for topic in ["veiled", "veiled.deleted"] {
         create_topic(&source, topic, 2, &[]);
         Load::new(topic, 100).produce(&source);
@@ -90,10 +88,9 @@ fn a_source_topic_that_may_not_be_seen_is_not_taken_for_gone() {
 
 #[test]
 fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
-    let (source, _) = crate::support::pair(KafkaVersion::V4_3);
-    let source = source.bootstrap();
-    let target = strict_cluster("strict");
-    let target = target.bootstrap();
+    // The strict one is the target here.
+    let (target, source) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "rights", 1, &[]);
     Transactions::new(Load::new("rights", 10), 6).produce(&source);
     let full = flow_config(
@@ -146,10 +143,8 @@ fn without_the_right_to_write_markers_offsets_are_mapped_and_say_why() {
 
 #[test]
 fn groups_are_polled_where_the_coordinators_log_may_not_be_read() {
-    let source = strict_cluster("strict");
-    let source = source.bootstrap();
-    let (_, target) = crate::support::pair(KafkaVersion::V4_3);
-    let target = target.bootstrap();
+    let (source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "polled", 2, &[]);
     Load::new("polled", 100).produce(&source);
     crate::support::groups::commit(&source, "polled", &[("polled", 0, 7)]);

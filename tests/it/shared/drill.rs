@@ -8,14 +8,13 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::failover::{
-    Writer, answer, failover, failover_exiting_at, fenceable_pair, records, words,
-};
+use crate::support::failover::{Writer, answer, failover, failover_exiting_at, records, words};
 use crate::support::groups::{commit, committed};
+use crate::support::pair;
+use crate::support::pool::fenceable_pair;
 use crate::support::untouched::picture;
 use crate::support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_caught_up,
-    create_topic, eventually, scratch,
+    KafkaVersion, Load, Transactions, Twinlog, await_caught_up, create_topic, eventually, scratch,
 };
 use serde_json::Value;
 
@@ -287,8 +286,7 @@ fn a_killed_rehearsal_is_cleaned_up_by_the_next() {
 /// What is wrong with production is in the report, and it fails.
 #[test]
 fn faults_of_production_fail_the_rehearsal() {
-    let source = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("source"));
-    let target = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("target"));
+    let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", 1, &[]);
     create_topic(&source, "strange", 1, &[]);
@@ -358,8 +356,7 @@ fn faults_of_production_fail_the_rehearsal() {
 /// anywhere. With `--no-source` nothing is made there at all. Offsets that are mapped, too.
 #[test]
 fn other_flows_take_nothing_of_a_rehearsal() {
-    let source = Cluster::start(KafkaVersion::V3_9, ClusterOptions::named("source"));
-    let target = Cluster::start(KafkaVersion::V3_9, ClusterOptions::named("target"));
+    let (source, target) = pair(KafkaVersion::V3_9);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", 2, &[]);
     create_topic(&target, "local", 1, &[]);

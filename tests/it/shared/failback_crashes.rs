@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::support::failover::{
     Place, answer, assert_holds, assert_refused, await_failed_over, cutover_exiting_at, failback,
-    failover, fenceable_shared, records, try_write, words,
+    failover, records, try_write, words,
 };
 use crate::support::flow::flow_config;
 use crate::support::groups::{commit, committed};
+use crate::support::pool::fenceable_both;
+use crate::support::version::KafkaVersion;
 use crate::support::{Load, Twinlog, await_caught_up, create_topic, end_offset, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -41,7 +43,7 @@ struct Case {
 
 impl Case {
     fn start(topic: &'static str) -> Self {
-        let (source, target) = fenceable_shared();
+        let (source, target) = fenceable_both(KafkaVersion::V4_3);
         let (source, target) = (source.bootstrap(), target.bootstrap());
         create_topic(&source, topic, PARTITIONS, &[]);
         let twinlog = Twinlog::start(&flow_config(topic, topic, &source, &target, ""));

@@ -7,13 +7,15 @@ use std::time::Duration;
 use crate::support::admin::{partition_count, topic_names, watermarks};
 use crate::support::failover::{
     answer, assert_refused, await_copying, await_failed_over, failback, failover,
-    failover_exiting_at, fenceable_shared, try_write, words,
+    failover_exiting_at, try_write, words,
 };
 use crate::support::flow::flow_config;
 use crate::support::groups::{commit, committed, next_values};
 use crate::support::mapped::{assert_same_sequence, translate};
+use crate::support::pool::fenceable_both;
 use crate::support::topic_configs;
 use crate::support::verified::assert_verified;
+use crate::support::version::KafkaVersion;
 use crate::support::{
     Isolation, Load, Seen, Transactions, Twinlog, add_partitions, await_caught_up, create_topic,
     delete_records, delete_topic, end_offset, eventually, read_all,
@@ -31,7 +33,7 @@ struct Case {
 impl Case {
     /// `prepare` makes the topics on the source.
     fn start(name: &str, topics: &str, lines: &str, prepare: impl FnOnce(&str)) -> Self {
-        let (source, target) = fenceable_shared();
+        let (source, target) = fenceable_both(KafkaVersion::V4_3);
         let (source, target) = (source.bootstrap(), target.bootstrap());
         prepare(&source);
         let twinlog = Twinlog::start(&flow_config(name, topics, &source, &target, lines));

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::support::failover::{
-    Writer, answer, assert_holds, await_failed_over, failover, failover_exiting_at, fenceable_pair,
-    records, words,
+    Writer, answer, assert_holds, await_failed_over, failover, failover_exiting_at, records, words,
 };
 use crate::support::groups::{commit, committed};
+use crate::support::pair;
+use crate::support::pool::fenceable_pair;
 use crate::support::{
     KafkaVersion, Load, Transactions, Twinlog, await_caught_up, create_topic, end_offset,
     eventually,
@@ -222,7 +223,7 @@ fn one_topic_is_failed_over_alone_and_without_anybody_running() {
 /// Without an authorizer, ACLs keep nobody away: the operator does, and the command waits for it.
 #[test]
 fn writers_that_no_acl_binds_are_waited_for() {
-    let (source, target) = crate::support::two_clusters(KafkaVersion::V4_3);
+    let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", 1, &[]);
     let twinlog = Twinlog::between(&source, &target);

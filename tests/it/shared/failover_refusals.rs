@@ -4,14 +4,14 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::failover::{
-    answer, await_failed_over, failover, failover_exiting_at, fenceable_pair, records, try_write,
-    words,
+    answer, await_failed_over, failover, failover_exiting_at, records, try_write, words,
 };
 use crate::support::flow::flow_config;
 use crate::support::groups::{commit, committed, next_values};
+use crate::support::pool::fenceable_pair;
 use crate::support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_caught_up,
-    create_topic, end_offset, eventually, pair,
+    KafkaVersion, Load, Transactions, Twinlog, await_caught_up, create_topic, end_offset,
+    eventually, pair,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -19,8 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Nothing copied; a topic without a copy; a partition that is stopped: each would lose data.
 #[test]
 fn what_would_lose_data_is_refused_and_changes_nothing() {
-    let source = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("source"));
-    let target = Cluster::start(KafkaVersion::V4_3, ClusterOptions::named("target"));
+    let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "copied", 1, &[]);
     create_topic(&source, "strange", 1, &[]);

@@ -1,7 +1,7 @@
 //! Topic configs follow, between real clusters. What the target has is read by librdkafka.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::acls::{self, Operation, Resource};
@@ -9,9 +9,9 @@ use crate::support::admin::client;
 use crate::support::flow::{
     await_stopped, block_on, flow_config, is_caught_up, wire_cluster, with_state,
 };
+use crate::support::pool::fenceable_pair;
 use crate::support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, delete_topic,
-    eventually, pair, strict_cluster,
+    KafkaVersion, Load, Twinlog, await_same, create_topic, delete_topic, eventually, pair,
 };
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
@@ -29,12 +29,12 @@ use twinlog::wire::{self, TopicChanges};
 use uuid::Uuid;
 
 /// The promise: a change on the source is on the target within this time.
-const PROMISED: Duration = Duration::from_secs(5);
+pub(crate) const PROMISED: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The copied topics, named alike on both sides.
 #[derive(Default)]
-struct Copied {
+pub(crate) struct Copied {
     topics: Mutex<Vec<MirroredTopic>>,
     changed: Mutex<Vec<String>>,
 }
@@ -91,7 +91,7 @@ impl Topics for Copied {
 }
 
 /// Metadata that is followed in this process, without a copy.
-struct Following {
+pub(crate) struct Following {
     progress: Arc<FlowProgress>,
     copied: Arc<Copied>,
     cancel: CancellationToken,
@@ -100,7 +100,13 @@ struct Following {
 
 impl Following {
     /// `lines` are more lines of the flow.
-    fn start(flow: &str, source: &str, target: &str, lines: &str, topics: &[&str]) -> Self {
+    pub(crate) fn start(
+        flow: &str,
+        source: &str,
+        target: &str,
+        lines: &str,
+        topics: &[&str],
+    ) -> Self {
         let copied = Arc::new(Copied::default());
         for topic in topics {
             copied.add(topic, 1);
@@ -153,7 +159,7 @@ impl Following {
         }
     }
 
-    fn report(&self) -> Arc<MetadataReport> {
+    pub(crate) fn report(&self) -> Arc<MetadataReport> {
         eventually(DEADLINE, "a report is there", || {
             self.progress.metadata().ok_or("none")
         })
@@ -220,13 +226,13 @@ fn configs(bootstrap: &str, topic: &str) -> BTreeMap<String, (String, bool)> {
     entries.collect()
 }
 
-fn overridden(bootstrap: &str, topic: &str, key: &str) -> Option<String> {
+pub(crate) fn overridden(bootstrap: &str, topic: &str, key: &str) -> Option<String> {
     let (value, is_override) = configs(bootstrap, topic).remove(key)?;
     is_override.then_some(value)
 }
 
 /// Waits until a key has this override, or none.
-fn await_override(
+pub(crate) fn await_override(
     bootstrap: &str,
     topic: &str,
     key: &str,
@@ -244,7 +250,7 @@ fn await_override(
 }
 
 /// Sets or removes overrides.
-fn alter(bootstrap: &str, topic: &str, changes: &[(&str, Option<&str>)]) {
+pub(crate) fn alter(bootstrap: &str, topic: &str, changes: &[(&str, Option<&str>)]) {
     let changes = changes
         .iter()
         .map(|(key, value)| ((*key).to_owned(), value.map(str::to_owned)));
@@ -265,22 +271,8 @@ fn both(topic: &str, on_source: &[(&str, &str)], on_target: &[(&str, &str)]) -> 
     (source, target)
 }
 
-/// The test of a thousand topics keeps the brokers busy for longer than others are promised.
-static BROKERS: RwLock<()> = RwLock::new(());
-
-/// Held by a test that may run beside others.
-fn beside_others() -> RwLockReadGuard<'static, ()> {
-    BROKERS.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Held by the test that must not.
-fn alone() -> RwLockWriteGuard<'static, ()> {
-    BROKERS.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[test]
 fn a_change_an_addition_and_a_removal_arrive_in_time() {
-    let _beside = beside_others();
     let topic = "follows";
     let set = [("segment.bytes", "2000000"), ("retention.ms", "3600000")];
     let (source, target) = both(topic, &set, &[("flush.messages", "7")]);
@@ -321,7 +313,6 @@ fn a_change_an_addition_and_a_removal_arrive_in_time() {
 
 #[test]
 fn a_second_pass_does_nothing() {
-    let _beside = beside_others();
     let topic = "quiet";
     let set = [
         ("cleanup.policy", "delete,compact"),
@@ -358,7 +349,6 @@ fn a_second_pass_does_nothing() {
 /// Between a change of ours and the next look, so that no look has seen it done.
 #[test]
 fn what_somebody_changes_right_behind_a_change_of_ours_is_changed_back() {
-    let _beside = beside_others();
     let topic = "contested";
     let (source, target) = both(topic, &[("segment.ms", "1000000")], &[]);
     let lines = "metadata_interval: 1s";
@@ -377,7 +367,6 @@ fn what_somebody_changes_right_behind_a_change_of_ours_is_changed_back() {
 /// As MirrorMaker 2's `testSyncTopicConfigs`.
 #[test]
 fn what_is_ignored_differs_and_stays() {
-    let _beside = beside_others();
     let topic = "excluded";
     let on_source = [
         ("delete.retention.ms", "1000"),
@@ -404,64 +393,6 @@ fn what_is_ignored_differs_and_stays() {
     assert_eq!(found["segment.ms"], ("7".to_owned(), true));
 }
 
-/// As MirrorMaker 2's `testReplicateTargetDefault`, and what it doesn't do: a default of the
-/// source that readers would notice.
-#[test]
-fn a_default_of_the_source_that_differs_is_written_out() {
-    let _beside = beside_others();
-    let options = ClusterOptions::named("other-defaults")
-        .with("log.retention.ms", 86_400_000)
-        .with("message.max.bytes", 2_000_000)
-        .with("log.segment.bytes", 50_000_000);
-    let source = Cluster::start(KafkaVersion::V3_9, options);
-    let source = source.bootstrap();
-    let target = pair(KafkaVersion::V4_3).1.bootstrap();
-    for (topic, on_source) in [
-        ("defaults.none", &[][..]),
-        (
-            "defaults.removed",
-            &[("segment.ms", "1000000"), ("cleanup.policy", "compact")][..],
-        ),
-    ] {
-        create_topic(&source, topic, 1, on_source);
-        create_topic(&target, topic, 1, &[]);
-    }
-    let topics = ["defaults.none", "defaults.removed"];
-    let following = Following::start("defaults", &source, &target, "", &topics);
-    for topic in topics {
-        await_override(&target, topic, "retention.ms", Some("86400000"), PROMISED);
-        await_override(
-            &target,
-            topic,
-            "max.message.bytes",
-            Some("2000000"),
-            PROMISED,
-        );
-        // Segments are the target's own affair.
-        assert_eq!(overridden(&target, topic, "segment.bytes"), None);
-    }
-    let topic = "defaults.removed";
-    await_override(&target, topic, "cleanup.policy", Some("compact"), PROMISED);
-    alter(
-        &source,
-        topic,
-        &[("segment.ms", None), ("cleanup.policy", None)],
-    );
-    await_override(&target, topic, "segment.ms", None, PROMISED);
-    await_override(&target, topic, "cleanup.policy", None, PROMISED);
-
-    // A 4.x target would refuse timestamps an hour ahead, a 3.x source takes them.
-    let held = await_held(&target, "defaults", topic);
-    let no_limit = i64::MAX.to_string();
-    assert_eq!(
-        held.values["message.timestamp.after.max.ms"],
-        Some(no_limit)
-    );
-    assert_eq!(held.values["message.timestamp.type"], None);
-    let report = following.report();
-    assert!(obstacles(&report).is_empty(), "{report:#?}");
-}
-
 /// Configs that should be changed and can't be.
 fn failures(report: &MetadataReport) -> Vec<&Drift> {
     let configs = report.drift.iter();
@@ -471,13 +402,13 @@ fn failures(report: &MetadataReport) -> Vec<&Drift> {
 
 /// What kept configs from being compared. Other aspects have obstacles of their own, such as no
 /// authorizer.
-fn obstacles(report: &MetadataReport) -> Vec<&Obstacle> {
+pub(crate) fn obstacles(report: &MetadataReport) -> Vec<&Obstacle> {
     let all = report.obstacles.iter();
     all.filter(|obstacle| obstacle.kind == DriftKind::TopicConfig)
         .collect()
 }
 
-fn await_held(target: &str, flow: &str, topic: &str) -> HeldConfigs {
+pub(crate) fn await_held(target: &str, flow: &str, topic: &str) -> HeldConfigs {
     eventually(DEADLINE, "what is held is stored", || {
         let key = keys::held_configs(flow, topic);
         let held = with_state(target, |store| store.get::<HeldConfigs>(&key));
@@ -487,7 +418,6 @@ fn await_held(target: &str, flow: &str, topic: &str) -> HeldConfigs {
 
 #[test]
 fn what_a_mirror_must_have_is_enforced_and_the_sources_value_held() {
-    let _beside = beside_others();
     let topic = "append-time";
     let on_source = [("message.timestamp.type", "LogAppendTime")];
     let (source, target) = both(topic, &on_source, &on_source);
@@ -537,7 +467,6 @@ fn what_a_mirror_must_have_is_enforced_and_the_sources_value_held() {
 
 #[test]
 fn min_insync_replicas_is_no_more_than_the_replicas() {
-    let _beside = beside_others();
     let topic = "in-sync";
     let (source, target) = both(topic, &[("min.insync.replicas", "3")], &[]);
     let copied = Arc::new(Copied::default());
@@ -552,7 +481,6 @@ fn min_insync_replicas_is_no_more_than_the_replicas() {
 
 #[test]
 fn a_key_that_the_target_refuses_blocks_no_other() {
-    let _beside = beside_others();
     let topics = ["refused.one", "refused.two"];
     for topic in topics {
         both(
@@ -614,7 +542,6 @@ fn a_key_that_the_target_refuses_blocks_no_other() {
 /// A batch that only the new limit allows, right behind the change.
 #[test]
 fn a_batch_right_behind_a_raised_limit_goes_through() {
-    let _beside = beside_others();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topic = "raised";
@@ -654,7 +581,6 @@ fn a_batch_right_behind_a_raised_limit_goes_through() {
 
 #[test]
 fn a_new_copy_is_made_as_it_shall_be() {
-    let _beside = beside_others();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topic = "made";
@@ -704,7 +630,6 @@ fn a_new_copy_is_made_as_it_shall_be() {
 
 #[test]
 fn a_source_topic_that_is_made_again_changes_nothing_of_the_copy_that_is_kept() {
-    let _beside = beside_others();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let (again, other) = ("again.one", "again.other");
@@ -743,10 +668,9 @@ fn allow(bootstrap: &str, topic: &str, operation: Operation) {
 
 #[test]
 fn a_missing_right_is_named_and_blocks_no_other_topic() {
-    let _beside = beside_others();
-    let strict = strict_cluster("strict");
-    let target = strict.bootstrap();
-    let source = pair(KafkaVersion::V4_3).0.bootstrap();
+    // The strict one is the target here.
+    let (target, source) = fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     let topics = ["rights.closed", "rights.hidden", "rights.open"];
     for topic in topics {
         create_topic(&source, topic, 1, &[("segment.ms", "1000000")]);
@@ -827,7 +751,6 @@ fn create_many(bootstrap: &str, topics: &[String], configs: &[(&str, &str)]) {
 
 #[test]
 fn a_thousand_topics_are_compared_in_a_moment_and_then_left_alone() {
-    let _alone = alone();
     let (source, target) = pair(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let topics: Vec<String> = (0..1_000).map(|number| format!("many.{number}")).collect();

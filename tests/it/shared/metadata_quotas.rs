@@ -1,32 +1,31 @@
 //! Quotas follow, and users that can't are named, between real clusters.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
 
 use crate::support::flow::{block_on, flow_config, wire_cluster};
-use crate::support::{Cluster, ClusterOptions, KafkaVersion, Twinlog, eventually, pair};
+use crate::support::{KafkaVersion, Twinlog, eventually, pair};
 use kafka_protocol::messages::AlterUserScramCredentialsRequest;
 use kafka_protocol::messages::alter_user_scram_credentials_request::{
     ScramCredentialDeletion, ScramCredentialUpsertion,
 };
 use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
-use twinlog::metadata::quotas;
-use twinlog::state::StateStore;
 use twinlog::wire::{self, ClientQuotas, QuotaChange, QuotaEntity};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a change may take to follow: two looks of 3 s at most.
-const FOLLOWED: Duration = Duration::from_secs(5);
+pub(crate) const FOLLOWED: Duration = Duration::from_secs(5);
 
 /// `None` in an entity is the default.
-type Entity<'a> = &'a [(&'a str, Option<&'a str>)];
+pub(crate) type Entity<'a> = &'a [(&'a str, Option<&'a str>)];
 
 fn entity(components: Entity<'_>) -> QuotaEntity {
     QuotaEntity::new(components.iter().copied())
 }
 
 /// Sets or removes one quota, as an operator does.
-fn set(bootstrap: &str, components: Entity<'_>, key: &str, value: Option<f64>) {
+pub(crate) fn set(bootstrap: &str, components: Entity<'_>, key: &str, value: Option<f64>) {
     let change = QuotaChange {
         entity: entity(components),
         key: key.to_owned(),
@@ -43,14 +42,14 @@ fn quotas_of(bootstrap: &str) -> ClientQuotas {
     block_on(wire::describe_client_quotas(&wire_cluster(bootstrap))).expect("quotas")
 }
 
-fn quota(bootstrap: &str, components: Entity<'_>, key: &str) -> Option<f64> {
+pub(crate) fn quota(bootstrap: &str, components: Entity<'_>, key: &str) -> Option<f64> {
     quotas_of(bootstrap)
         .get(&entity(components))?
         .get(key)
         .copied()
 }
 
-fn await_quota(bootstrap: &str, components: Entity<'_>, key: &str, wanted: Option<f64>) {
+pub(crate) fn await_quota(bootstrap: &str, components: Entity<'_>, key: &str, wanted: Option<f64>) {
     let what = format!("{components:?} has {key} {wanted:?}");
     eventually(FOLLOWED, &what, || {
         match quota(bootstrap, components, key) {
@@ -75,7 +74,7 @@ fn find(twinlog: &Twinlog, kind: &str, subject: &str, detail: &str) -> Option<Va
     })
 }
 
-fn await_drift(
+pub(crate) fn await_drift(
     twinlog: &Twinlog,
     (kind, subject, detail): (&str, &str, &str),
     action: &str,
@@ -95,8 +94,8 @@ const USER: Entity<'_> = &[("user", Some("alice"))];
 const CLIENT: Entity<'_> = &[("client-id", Some("app"))];
 const BOTH: Entity<'_> = &[("user", Some("alice")), ("client-id", Some("app"))];
 const BOTH_DEFAULT: Entity<'_> = &[("user", Some("alice")), ("client-id", None)];
-const DEFAULT_USER: Entity<'_> = &[("user", None)];
-const DEFAULT_CLIENT: Entity<'_> = &[("client-id", None)];
+pub(crate) const DEFAULT_USER: Entity<'_> = &[("user", None)];
+pub(crate) const DEFAULT_CLIENT: Entity<'_> = &[("client-id", None)];
 const IP: Entity<'_> = &[("ip", Some("10.0.0.1"))];
 
 #[test]
@@ -237,101 +236,6 @@ fn quotas_of_every_kind_follow_and_what_would_throttle_twinlog_is_held() {
     );
 }
 
-/// With the source gone, or not: it isn't asked.
-#[test]
-fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
-    let start = |name| Cluster::launch(KafkaVersion::V4_3, ClusterOptions::named(name));
-    let (mut from, mut to) = (start("held-source"), start("held-target"));
-    from.await_ready();
-    to.await_ready();
-    let (source, target) = (from.bootstrap(), to.bootstrap());
-    // So high that nobody waits: the one on the target counts for Twinlog too.
-    set(&source, DEFAULT_USER, "producer_byte_rate", Some(7e9));
-    set(&source, DEFAULT_CLIENT, "consumer_byte_rate", Some(8e9));
-    set(&target, DEFAULT_CLIENT, "consumer_byte_rate", Some(80e9));
-    let mut twinlog = Twinlog::start(&flow_config("held", "held", &source, &target, ""));
-    let (user, client) = (
-        ("quota", "user <default>", "producer_byte_rate"),
-        ("quota", "client-id <default>", "consumer_byte_rate"),
-    );
-    await_drift(&twinlog, user, "hold");
-    await_drift(&twinlog, client, "hold");
-    assert!(twinlog.terminate().success());
-    drop(from);
-    // What waits is listed from the target alone.
-    let listed = twinlog.command("held", &[]);
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    for line in [
-        "held user <default>: producer_byte_rate=7000000000 (",
-        "held client-id <default>: consumer_byte_rate=8000000000 (",
-    ] {
-        assert!(listed.contains(line), "{listed}");
-    }
-
-    let both = || {
-        (
-            quota(&target, DEFAULT_USER, "producer_byte_rate"),
-            quota(&target, DEFAULT_CLIENT, "consumer_byte_rate"),
-        )
-    };
-    block_on(async {
-        let cluster = wire_cluster(&target);
-        let open = || StateStore::open(&cluster, "held");
-        let store = open().await.expect("the state");
-        let held = quotas::held(&store, "held").expect("readable");
-        let values: Vec<f64> = held.iter().map(|held| held.value).collect();
-        assert_eq!(values, [8e9, 7e9], "{held:?}");
-        let done = quotas::release(&cluster, &store, "held")
-            .await
-            .expect("done");
-        assert_eq!(done.len(), 2);
-        assert!(done.iter().all(|(_, outcome)| outcome.is_ok()), "{done:?}");
-    });
-    eventually(FOLLOWED, "both are set", || match both() {
-        (Some(7e9), Some(8e9)) => Ok(()),
-        found => Err(found),
-    });
-    // Another process goes on where the first one ended.
-    block_on(async {
-        let cluster = wire_cluster(&target);
-        let store = StateStore::open(&cluster, "held").await.expect("the state");
-        assert_eq!(quotas::held(&store, "held").expect("readable"), []);
-        let again = quotas::release(&cluster, &store, "held")
-            .await
-            .expect("done");
-        assert!(again.is_empty(), "{again:?}");
-        let back = quotas::withdraw(&cluster, &store, "held")
-            .await
-            .expect("done");
-        assert_eq!(back.len(), 2);
-        assert!(back.iter().all(|(_, outcome)| outcome.is_ok()), "{back:?}");
-        assert_eq!(quotas::held(&store, "held").expect("readable").len(), 2);
-    });
-    eventually(FOLLOWED, "what was there before is there", || {
-        match both() {
-            (None, Some(80e9)) => Ok(()),
-            found => Err(found),
-        }
-    });
-}
-
-fn await_quota_for(
-    deadline: Duration,
-    bootstrap: &str,
-    components: Entity<'_>,
-    key: &str,
-    wanted: Option<f64>,
-) {
-    let until = Instant::now() + deadline;
-    while quota(bootstrap, components, key) != wanted {
-        assert!(
-            Instant::now() < until,
-            "{components:?} {key} isn't {wanted:?}"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 const SHA_256: i8 = 1;
 const SHA_512: i8 = 2;
 
@@ -408,11 +312,8 @@ fn a_user_that_the_standby_lacks_is_listed_until_it_is_made() {
 /// Many entities are one look's work.
 #[test]
 fn a_thousand_users_follow() {
-    let options = |name| ClusterOptions::named(name);
-    let source = Cluster::start(KafkaVersion::V4_3, options("many"));
-    let source = source.bootstrap();
-    let (_, target) = pair(KafkaVersion::V4_3);
-    let target = target.bootstrap();
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     let change = |number: usize, key: &str| QuotaChange {
         entity: QuotaEntity::new([("user", Some(format!("many-{number}").as_str()))]),
         key: key.to_owned(),
@@ -435,5 +336,21 @@ fn a_thousand_users_follow() {
             .map(|(_, quotas)| quotas.len())
             .sum();
         if count == 2_000 { Ok(()) } else { Err(count) }
+    });
+}
+
+pub(crate) fn await_quota_for(
+    deadline: Duration,
+    bootstrap: &str,
+    components: Entity<'_>,
+    key: &str,
+    wanted: Option<f64>,
+) {
+    let what = format!("{components:?} {key} is {wanted:?}");
+    eventually(deadline, &what, || {
+        match quota(bootstrap, components, key) {
+            found if found == wanted => Ok(()),
+            found => Err(found),
+        }
     });
 }

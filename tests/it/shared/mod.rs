@@ -1,9 +1,12 @@
-//! Brokers that the tests share: a test owns names on them, and harms no other.
+//! Brokers of the pool: one test has a pair after the other, and leaves it running.
 
 mod copy;
-mod detect_gaps;
+mod crash_twinlog;
+mod crash_twins;
+pub(crate) mod detect_gaps;
 mod detect_rights;
 mod drill;
+mod failback;
 mod failback_crashes;
 mod failback_edges;
 mod failover_planned;
@@ -12,11 +15,15 @@ mod groups_rules;
 mod groups_share;
 mod harness_smoke;
 mod http_secrets;
-mod limits;
-mod metadata_configs;
+pub(crate) mod limits;
+pub(crate) mod metadata_acls;
+pub(crate) mod metadata_configs;
 mod metadata_deletion;
 mod metadata_plan;
-mod metadata_quotas;
+pub(crate) mod metadata_quotas;
+mod mirrormaker_compat;
+mod orphans;
+mod readiness;
 mod state_maps;
 mod stray_fillers;
 mod verify;

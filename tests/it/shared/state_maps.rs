@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::support::flow::{block_on, wire_cluster};
-use crate::support::{Cluster, ClusterOptions, Isolation, KafkaVersion, read_all};
+use crate::support::pair;
+use crate::support::{Isolation, KafkaVersion, read_all};
 use twinlog::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use twinlog::state::keys::MapKeys;
 use twinlog::state::{STATE_TOPIC, StateStore, maps};
@@ -12,8 +13,7 @@ const RUNS: i64 = 200_000;
 
 #[test]
 fn segments_are_held_written_and_removed_once() {
-    let mut target = Cluster::launch(KafkaVersion::V4_3, ClusterOptions::named("target"));
-    target.await_ready();
+    let (_, target) = pair(KafkaVersion::V4_3);
     let bootstrap = target.bootstrap();
     let keys = MapKeys::new("dr", "orders", 0);
     let mut map = OffsetMap::identity_from(SourceOffset(0));

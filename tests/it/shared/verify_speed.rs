@@ -1,5 +1,5 @@
 //! How fast `twinlog verify --full` reads, beside a consumer that only counts what it gets. Run by
-//! hand: `cargo test --release --test verify_speed -- --ignored --nocapture`.
+//! hand: `cargo test --release --test it verify_speed -- --ignored --nocapture`.
 
 use std::time::{Duration, Instant};
 

@@ -15,7 +15,7 @@ use super::admin::{client_as, client_with, partition_count};
 use super::logins::Login;
 
 /// How long a try may take.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Writes one record as a user whom the test has made.
 ///

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -138,25 +137,6 @@ struct Node {
     process: Option<Process>,
 }
 
-/// A source and a target of one version, started once per test binary.
-pub fn pair(version: KafkaVersion) -> (&'static Cluster, &'static Cluster) {
-    static V3_9: OnceLock<(Cluster, Cluster)> = OnceLock::new();
-    static V4_3: OnceLock<(Cluster, Cluster)> = OnceLock::new();
-    let cell = match version {
-        KafkaVersion::V3_9 => &V3_9,
-        KafkaVersion::V4_3 => &V4_3,
-    };
-    let (source, target) = cell.get_or_init(|| {
-        // Both JVMs boot at the same time.
-        let mut source = Cluster::launch(version, ClusterOptions::named("source"));
-        let mut target = Cluster::launch(version, ClusterOptions::named("target"));
-        source.await_ready();
-        target.await_ready();
-        (source, target)
-    });
-    (source, target)
-}
-
 impl Cluster {
     /// Starts a cluster and waits until every node answers.
     ///
@@ -285,6 +265,11 @@ impl Cluster {
     /// The data folder of node `id` (from 1), to damage it in tests.
     pub fn data_folder(&self, id: usize) -> PathBuf {
         self.nodes[id - 1].folder.join("data")
+    }
+
+    /// The log of node `id` (from 1).
+    pub fn log(&self, id: usize) -> PathBuf {
+        self.nodes[id - 1].folder.join("broker.log")
     }
 
     /// Stops node `id` (from 1) in an orderly way: SIGTERM.

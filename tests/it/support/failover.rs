@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,8 +26,8 @@ pub fn fenceable(name: &str) -> ClusterOptions {
     strict(name)
 }
 
-/// Such a source, and a plain target.
-pub fn fenceable_pair(version: KafkaVersion) -> (Cluster, Cluster) {
+/// Such a source, and a plain target, that the test may break.
+pub fn start_fenceable_pair(version: KafkaVersion) -> (Cluster, Cluster) {
     let mut source = Cluster::launch(version, fenceable("source"));
     let mut target = Cluster::launch(version, ClusterOptions::named("target"));
     source.await_ready();
@@ -83,7 +83,7 @@ pub fn answer(output: &Output, code: i32) -> Value {
 
 /// Waits until the running Twinlog says that its flow was failed over.
 pub fn await_failed_over(twinlog: &Twinlog) -> Value {
-    twinlog.wait_until(Duration::from_secs(30), "the flow has stopped", |status| {
+    twinlog.wait_until(Duration::from_secs(60), "the flow has stopped", |status| {
         let flow = &status["flows"][0];
         flow["state"] == "stopped"
             && flow["reason"] == "failed_over"
@@ -209,7 +209,7 @@ impl Writer {
                 let _ = producer.send(record);
                 std::thread::sleep(Duration::from_nanos(pause.load(Ordering::Relaxed)));
             }
-            let _ = producer.flush(Duration::from_secs(10));
+            let _ = producer.flush(Duration::from_secs(30));
         });
         Self {
             ledger,
@@ -277,7 +277,7 @@ pub fn assert_holds(found: &BTreeMap<Place, String>, ledger: &BTreeMap<Place, St
 pub fn try_write(bootstrap: &str, topic: &str) -> Result<(), String> {
     let ledger = Arc::new(Ledger::default());
     let producer: ThreadedProducer<Acks> = client(bootstrap)
-        .set("message.timeout.ms", "5000")
+        .set("message.timeout.ms", "30000")
         .create_with_context(Acks(ledger.clone()))
         .expect("valid settings");
     let value = "one more".to_owned();
@@ -288,7 +288,7 @@ pub fn try_write(bootstrap: &str, topic: &str) -> Result<(), String> {
         .send(record)
         .map_err(|(error, _)| error.to_string())?;
     producer
-        .flush(Duration::from_secs(10))
+        .flush(Duration::from_secs(60))
         .map_err(|error| error.to_string())?;
     match (ledger.acknowledged().len(), ledger.refused()) {
         (1, _) => Ok(()),
@@ -302,19 +302,12 @@ pub fn assert_refused(bootstrap: &str, topic: &str) {
     assert_eq!(try_write(bootstrap, topic), Err("refused".to_owned()));
 }
 
-/// A pair whose writers can be refused on both sides.
-pub fn fenceable_both(version: KafkaVersion) -> (Cluster, Cluster) {
+/// A pair whose writers can be refused on both sides, and that the test may break.
+pub fn start_fenceable_both(version: KafkaVersion) -> (Cluster, Cluster) {
     let mut source = Cluster::launch(version, fenceable("source"));
     let mut target = Cluster::launch(version, fenceable("target"));
     source.await_ready();
     target.await_ready();
-    (source, target)
-}
-
-/// Such a pair of 4.3, started once per test binary: its tests take topics and flows of their own.
-pub fn fenceable_shared() -> (&'static Cluster, &'static Cluster) {
-    static PAIR: OnceLock<(Cluster, Cluster)> = OnceLock::new();
-    let (source, target) = PAIR.get_or_init(|| fenceable_both(KafkaVersion::V4_3));
     (source, target)
 }
 
@@ -325,7 +318,7 @@ pub fn failback(config: &Path, arguments: &[&str]) -> Output {
 
 /// Waits until the running Twinlog copies in the config's direction.
 pub fn await_copying(twinlog: &Twinlog) -> Value {
-    twinlog.wait_until(Duration::from_secs(30), "the flow copies", |status| {
+    twinlog.wait_until(Duration::from_secs(60), "the flow copies", |status| {
         status["flows"][0]["state"] == "running"
     })
 }

@@ -13,7 +13,7 @@ use super::admin::client;
 use super::wait::eventually;
 
 /// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(20);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A client of a group that isn't a member of it.
 pub fn group_client(bootstrap: &str, group: &str) -> BaseConsumer {

@@ -4,15 +4,17 @@
 //! that address looks here what else it needs; for a plaintext cluster that is nothing. So the
 //! same test runs on both.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
 
 /// How one principal gets into a cluster: properties by librdkafka's names.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Login(BTreeMap<&'static str, String>);
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login(BTreeMap<Cow<'static, str>, String>);
 
 /// Values are secrets, some of them.
 impl std::fmt::Debug for Login {
@@ -44,7 +46,7 @@ impl Login {
     /// The same with one property set or replaced.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.0.insert(key, value.to_string());
+        self.0.insert(key.into(), value.to_string());
         self
     }
 
@@ -63,7 +65,7 @@ impl Login {
     /// Sets the properties of an rdkafka client.
     pub fn apply(&self, config: &mut ClientConfig) {
         for (key, value) in &self.0 {
-            config.set(*key, value);
+            config.set(key.as_ref(), value);
         }
     }
 
@@ -107,7 +109,7 @@ impl Login {
 }
 
 /// What is known of one address of a secured cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// Where the same cluster takes anybody for a super user: its brokers' own listener.
     pub internal: String,

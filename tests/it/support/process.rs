@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::wait::{POLL_PAUSE, Patience};
 
 /// A running child whose output goes to a file. Killed on drop.
 #[derive(Debug)]
@@ -98,12 +100,13 @@ impl Process {
     /// SIGTERM, and waits; `None` when it had to be killed at the deadline.
     pub fn terminate(&mut self, deadline: Duration) -> Option<ExitStatus> {
         self.signal("TERM");
-        let started = Instant::now();
-        while started.elapsed() < deadline {
+        let mut patience = Patience::new(deadline);
+        while !patience.is_over() {
             if let Some(status) = self.ended() {
                 return Some(status);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL_PAUSE);
+            patience.step(POLL_PAUSE);
         }
         self.kill9();
         None

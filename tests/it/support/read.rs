@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::admin::{client, partition_count};
 
 /// How long reading may take as long as it makes no progress.
-const STALL_DEADLINE: Duration = Duration::from_secs(30);
+const STALL_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What a consumer is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Seen {
 /// Header keys must be UTF-8: rdkafka panics on others (read those with [`super::java_read`]).
 ///
 /// # Panics
-/// When the topic does not exist or nothing arrives for 30 s before the end is reached.
+/// When the topic does not exist or nothing arrives for 60 s before the end is reached.
 pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen> {
     let partitions = partition_count(bootstrap, topic);
     assert!(

@@ -48,6 +48,14 @@ pub fn remove(folder: &Path) {
     }
 }
 
+/// Removes a folder that others know the name of when this process is gone, however it ended.
+pub fn sweep_in_the_end(folder: &Path) {
+    if !kept() {
+        // The pipe must stay open as long as we live.
+        std::mem::forget(sweeper(folder));
+    }
+}
+
 fn kept() -> bool {
     std::env::var_os("TWINLOG_TEST_KEEP").is_some_and(|value| value == "1")
 }
@@ -71,18 +79,23 @@ impl Scratch {
                 _sweeper: None,
             };
         }
-        let sweeper = Command::new("sh")
-            .args(["-c", SWEEP, "sweeper"])
-            .arg(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("sh starts");
+        let sweeper = sweeper(&folder);
         Self {
             folder,
             _sweeper: Some(sweeper),
         }
     }
+}
+
+/// Starts the shell that removes a folder when the pipe to it closes.
+fn sweeper(folder: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", SWEEP, "sweeper"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("sh starts")
 }

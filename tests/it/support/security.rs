@@ -47,20 +47,18 @@ impl Default for Security {
 
 impl Security {
     /// What `TWINLOG_TEST_SECURITY` asks for, for clusters that don't say themselves.
-    ///
-    /// # Panics
-    /// When it has a value that nobody knows: a typing error must not test plaintext again.
     pub fn from_environment(cluster_name: &str) -> Option<Self> {
-        let value = std::env::var("TWINLOG_TEST_SECURITY").ok()?;
-        match value.as_str() {
-            "" => None,
-            // Both kinds of SCRAM in every pair.
-            "sasl_ssl" if cluster_name == "source" => Some(Self {
+        is_wanted().then(|| Self::of_a_pair(cluster_name))
+    }
+
+    /// Of a pair's `source` or `target`: both kinds of SCRAM are in every pair.
+    pub fn of_a_pair(cluster_name: &str) -> Self {
+        match cluster_name {
+            "source" => Self {
                 mechanism: "SCRAM-SHA-256",
                 ..Self::default()
-            }),
-            "sasl_ssl" => Some(Self::default()),
-            _ => panic!("TWINLOG_TEST_SECURITY={value} is unknown; expected sasl_ssl"),
+            },
+            _ => Self::default(),
         }
     }
 
@@ -69,6 +67,18 @@ impl Security {
     pub fn with_bare_twinlog(mut self) -> Self {
         self.super_users.clear();
         self
+    }
+}
+
+/// Whether `TWINLOG_TEST_SECURITY` asks for secured clusters.
+///
+/// # Panics
+/// When it has a value that nobody knows: a typing error must not test plaintext again.
+pub(super) fn is_wanted() -> bool {
+    match std::env::var("TWINLOG_TEST_SECURITY").as_deref() {
+        Err(_) | Ok("") => false,
+        Ok("sasl_ssl") => true,
+        Ok(value) => panic!("TWINLOG_TEST_SECURITY={value} is unknown; expected sasl_ssl"),
     }
 }
 

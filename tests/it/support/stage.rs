@@ -11,7 +11,7 @@ use super::apps::{Apps, GROUPS, PRODUCERS};
 use super::book::{Pages, Partition};
 use super::cluster::Cluster;
 use super::failover::{
-    answer, await_copying, await_failed_over, failback, failover, fenceable_both, records,
+    answer, await_copying, await_failed_over, failback, failover, records, start_fenceable_both,
 };
 use super::groups::committed;
 use super::laws::{self, Again, Log, OrphanRanges, assert_kept};
@@ -19,7 +19,7 @@ use super::twinlog::Twinlog;
 use super::version::KafkaVersion;
 use super::wait::eventually;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 const PLAIN: [(&str, i32); 2] = [("orders", 3), ("events", 2)];
 const TRANSACTIONAL: [(&str, i32); 1] = [("payments", 2)];
 /// Every topic.
@@ -29,7 +29,7 @@ const PER_SECOND: u32 = 150;
 
 /// Two clusters that can both be fenced, and topics on the first.
 pub fn clusters(version: KafkaVersion) -> (Cluster, Cluster) {
-    let (source, target) = fenceable_both(version);
+    let (source, target) = start_fenceable_both(version);
     for (topic, partitions) in PLAIN.into_iter().chain(TRANSACTIONAL) {
         create_topic(&source.bootstrap(), topic, partitions, &[]);
     }
@@ -160,6 +160,32 @@ pub struct Earlier {
     pub ends: BTreeMap<Partition, i64>,
 }
 
+/// Where each group stands.
+pub fn all_positions(bootstrap: &str) -> BTreeMap<&'static str, BTreeMap<Partition, i64>> {
+    let groups = GROUPS.into_iter();
+    groups
+        .map(|group| (group, positions(bootstrap, group)))
+        .collect()
+}
+
+/// What groups had committed `earlier`, after `era` moves, and isn't among these positions yet.
+pub fn not_followed(
+    apps: &Apps,
+    positions: &BTreeMap<&'static str, BTreeMap<Partition, i64>>,
+    era: usize,
+    earlier: &Earlier,
+) -> Vec<String> {
+    let (at_ms, ends) = (earlier.at_ms, &earlier.ends);
+    apps.book.look(|pages| {
+        let groups = positions.iter();
+        groups
+            .flat_map(|(group, positions)| {
+                laws::positions_are_fresh(pages, group, era, positions, ends, at_ms)
+            })
+            .collect()
+    })
+}
+
 /// An unplanned failover from a source that was killed. The applications, which had moved `era`
 /// times, are still with the old primary afterwards. `orphans` are those of earlier failovers.
 pub fn fail_over_unplanned(
@@ -185,16 +211,12 @@ pub fn fail_over_unplanned(
         report["lost"]["records"], report["seconds"]
     );
     let bound = report["lost"]["records"].as_u64().expect("a number");
-    let mut again = BTreeMap::new();
-    for group in GROUPS {
-        let positions = positions(target, group);
-        let broken = apps.book.look(|pages| {
-            let (at_ms, ends) = (earlier.at_ms, &earlier.ends);
-            laws::positions_are_fresh(pages, group, era, &positions, ends, at_ms)
-        });
-        assert_kept("positions are fresh", &broken);
-        again.insert(group, Again::From(positions));
-    }
+    let positions = all_positions(target);
+    let broken = not_followed(apps, &positions, era, earlier);
+    assert_kept("positions are fresh", &broken);
+    let again = positions.into_iter();
+    let again = again.map(|(group, positions)| (group, Again::From(positions)));
+    let again = again.collect();
     Copied {
         log,
         again,
@@ -228,10 +250,11 @@ fn ranges(role: &Value) -> OrphanRanges {
         .collect()
 }
 
-/// The old primary's records, once no transaction hides any of what was acknowledged there.
-pub fn old_records(pages: &Pages, source: &str, primary: &Log) -> Log {
-    eventually(DEADLINE, "the old primary shows all", || {
-        let old = records(source, &TOPICS);
+/// The old primary's records, once no transaction hides any of what was acknowledged on either side:
+/// a commit is acknowledged before its markers are written.
+pub fn old_records(pages: &Pages, source: &str, target: &str) -> Log {
+    eventually(DEADLINE, "both primaries show all", || {
+        let (old, primary) = (records(source, &TOPICS), records(target, &TOPICS));
         let hidden = pages
             .acknowledged
             .keys()

@@ -1,7 +1,6 @@
 //! Clusters on which anonymous clients are nobody special, so that ACLs bind them.
 
-use super::cluster::{Cluster, ClusterOptions};
-use super::version::KafkaVersion;
+use super::cluster::ClusterOptions;
 
 /// A cluster whose brokers are somebody (SASL between themselves), so that anonymous clients
 /// aren't. Where a resource has no ACL at all, everybody may do everything.
@@ -21,9 +20,4 @@ pub fn strict(name: &str) -> ClusterOptions {
     .with("sasl.mechanism.controller.protocol", "PLAIN")
     .with("listener.name.controller.sasl.enabled.mechanisms", "PLAIN")
     .with("listener.name.controller.plain.sasl.jaas.config", login)
-}
-
-/// Starts one of the newest version.
-pub fn strict_cluster(name: &str) -> Cluster {
-    Cluster::start(KafkaVersion::V4_3, strict(name))
 }

@@ -14,7 +14,10 @@ use super::scratch;
 use super::wait::eventually;
 
 /// How long an orderly end may take.
-const TERMINATE_DEADLINE: Duration = Duration::from_secs(20);
+const TERMINATE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long it may take to answer, from its start on.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A `twinlog run -c FILE`. Killed on drop; its log is printed when the test has failed.
 #[derive(Debug)]
@@ -121,11 +124,19 @@ flows:
     /// SIGTERM, and waits for the exit.
     ///
     /// # Panics
-    /// When it does not end within 20 s.
+    /// When it does not end within 30 s.
     pub fn terminate(&mut self) -> ExitStatus {
+        self.terminate_within(TERMINATE_DEADLINE)
+    }
+
+    /// The same, within another time.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn terminate_within(&mut self, deadline: Duration) -> ExitStatus {
         let mut process = self.process.take().expect("twinlog is running");
         process
-            .terminate(TERMINATE_DEADLINE)
+            .terminate(deadline)
             .unwrap_or_else(|| panic!("twinlog did not end on SIGTERM:\n{}", process.log_tail()))
     }
 
@@ -152,19 +163,17 @@ flows:
     /// `/api/v1/status`.
     ///
     /// # Panics
-    /// When there is no answer within 10 s, or it is not JSON.
+    /// When there is no answer within 30 s, or it is not JSON.
     pub fn status(&self) -> Value {
-        eventually(Duration::from_secs(10), "twinlog answers", || {
-            self.try_status()
-        })
+        eventually(ANSWER_DEADLINE, "twinlog answers", || self.try_status())
     }
 
     /// `/metrics`.
     ///
     /// # Panics
-    /// When there is no answer within 10 s.
+    /// When there is no answer within 30 s.
     pub fn metrics(&self) -> String {
-        eventually(Duration::from_secs(10), "twinlog answers", || {
+        eventually(ANSWER_DEADLINE, "twinlog answers", || {
             self.get("/metrics").map(|(_, body)| body)
         })
     }
@@ -192,9 +201,9 @@ flows:
     /// `/api/v1/groups`, of the first flow.
     ///
     /// # Panics
-    /// When there is no answer within 10 s.
+    /// When there is no answer within 30 s.
     pub fn groups(&self) -> Value {
-        eventually(Duration::from_secs(10), "twinlog answers", || {
+        eventually(ANSWER_DEADLINE, "twinlog answers", || {
             let (_, body) = self.get("/api/v1/groups").map_err(|e| e.to_string())?;
             let report: Value = serde_json::from_str(&body).map_err(|e| e.to_string())?;
             Ok::<_, String>(report["flows"][0].clone())

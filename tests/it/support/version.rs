@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 /// A Kafka version under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum KafkaVersion {
     /// Kafka 3.9: the last one with v0/v1 protocol support, KRaft mode.
     V3_9,

@@ -9,7 +9,8 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
-use crate::state::{Partition, State, Topic};
+use crate::partition::Partition;
+use crate::state::{State, Topic};
 
 /// Stands for "not asked for".
 const NO_OPERATIONS: i32 = i32::MIN;

@@ -1,7 +1,30 @@
 //! The brokers' APIs: one file each, one line each in the table below.
 
+mod acls;
 mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod fetch;
+mod groups;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+mod quotas;
+mod transactions;
+mod users;
+mod write_txn_markers;
+
+pub(crate) use fetch::Session;
+pub(crate) use init_producer_id::refused as refused_producer;
 
 use std::cell::Cell;
 
@@ -158,7 +181,49 @@ macro_rules! apis {
 
 apis! {
     ApiVersionsRequest, 0..=4, api_versions::handle, reads;
+    ProduceRequest, 3..=13, produce::handle;
+    FetchRequest, 4..=18, fetch::handle, reads;
+    ListOffsetsRequest, 1..=10, list_offsets::handle, reads;
     MetadataRequest, 0..=13, metadata::handle;
+    CreateTopicsRequest, 2..=7, create_topics::handle;
+    DeleteTopicsRequest, 1..=6, delete_topics::handle;
+    DeleteRecordsRequest, 0..=2, delete_records::handle;
+    InitProducerIdRequest, 0..=5, init_producer_id::handle;
+    OffsetForLeaderEpochRequest, 2..=4, offset_for_leader_epoch::handle, reads;
+    WriteTxnMarkersRequest, 1..=1, write_txn_markers::handle;
+    DescribeConfigsRequest, 1..=4, describe_configs::handle, reads;
+    DescribeLogDirsRequest, 1..=4, describe_log_dirs::handle, reads;
+    CreatePartitionsRequest, 0..=3, create_partitions::handle;
+    IncrementalAlterConfigsRequest, 0..=1, incremental_alter_configs::handle;
+    DescribeClusterRequest, 0..=2, describe_cluster::handle, reads;
+    DescribeProducersRequest, 0..=0, describe_producers::handle, reads;
+    OffsetCommitRequest, 2..=9, groups::commit::handle;
+    OffsetFetchRequest, 1..=9, groups::fetch::handle;
+    FindCoordinatorRequest, 0..=6, groups::find::handle;
+    JoinGroupRequest, 2..=9, groups::join::handle;
+    SyncGroupRequest, 0..=5, groups::sync::handle;
+    HeartbeatRequest, 0..=4, groups::heartbeat::handle;
+    LeaveGroupRequest, 0..=5, groups::leave::handle;
+    ListGroupsRequest, 0..=5, groups::list::handle;
+    DescribeGroupsRequest, 0..=6, groups::describe::handle;
+    DeleteGroupsRequest, 0..=2, groups::delete::handle;
+    OffsetDeleteRequest, 0..=0, groups::offset_delete::handle;
+    ConsumerGroupDescribeRequest, 0..=1, groups::describe::handle_consumer, reads;
+    AddPartitionsToTxnRequest, 0..=3, transactions::add::handle;
+    AddOffsetsToTxnRequest, 0..=4, transactions::add::handle_offsets;
+    EndTxnRequest, 0..=4, transactions::end::handle;
+    TxnOffsetCommitRequest, 0..=4, transactions::commit_offsets::handle;
+    ListTransactionsRequest, 0..=1, transactions::describe::handle_list, reads;
+    DescribeTransactionsRequest, 0..=0, transactions::describe::handle, reads;
+    DescribeAclsRequest, 1..=3, acls::describe::handle, reads;
+    CreateAclsRequest, 1..=3, acls::create::handle;
+    DeleteAclsRequest, 1..=3, acls::delete::handle;
+    DescribeClientQuotasRequest, 0..=1, quotas::describe::handle, reads;
+    AlterClientQuotasRequest, 0..=1, quotas::alter::handle;
+    DescribeUserScramCredentialsRequest, 0..=0, users::scram::handle, reads;
+    AlterUserScramCredentialsRequest, 0..=0, users::scram::handle_alter;
+    SaslHandshakeRequest, 1..=1, users::sasl::handle_handshake;
+    SaslAuthenticateRequest, 0..=2, users::sasl::handle;
 }
 
 /// A request's body, decoded and ready to be handled. `None`: the broker closes the connection (`RequestContext.parseRequest`).

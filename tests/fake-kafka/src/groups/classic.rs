@@ -37,6 +37,10 @@ pub struct Settings {
     pub offsets_retention_ms: i64,
     /// `offsets.commit.timeout.ms`.
     pub commit_timeout_ms: i64,
+    /// `offsets.topic.num.partitions`. Kafka's default is 50.
+    pub topic_partitions: i32,
+    /// `offsets.topic.replication.factor`, or as many brokers as there are.
+    pub topic_replication: i32,
 }
 
 impl Default for Settings {
@@ -50,6 +54,8 @@ impl Default for Settings {
             offset_metadata_max: 4_096,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1_000,
             commit_timeout_ms: 5_000,
+            topic_partitions: 4,
+            topic_replication: 3,
         }
     }
 }

@@ -28,7 +28,7 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 /// A consumer whose cluster answers closes within this.
 const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 /// How long a last answer may take.
-const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// What an operator tells an application.
 #[derive(Debug)]

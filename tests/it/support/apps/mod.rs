@@ -15,7 +15,7 @@ use java::JavaApps;
 use librdkafka::{Group, Writer};
 
 /// How long moving, or ending, may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A topic and how many partitions it has.
 pub type Topic<'a> = (&'a str, i32);

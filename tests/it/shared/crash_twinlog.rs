@@ -1,11 +1,11 @@
 //! Exactly once under `kill -9` of Twinlog, at any moment, under load.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::support::pair;
 use crate::support::{
     Background, Dice, Ends, KafkaVersion, Load, Twinlog, await_all_same, await_caught_up,
-    await_compacted_same, create_topic, end_offset, eventually, read_all, two_clusters,
+    await_compacted_same, create_topic, end_offset, eventually, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -22,7 +22,7 @@ const COMPACT_FAST: [(&str, &str); 4] = [
 
 fn killed_again_and_again(version: KafkaVersion) {
     let mut dice = Dice::new("killed_again_and_again");
-    let (source, target) = two_clusters(version);
+    let (source, target) = pair(version);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "plain", PLAIN_PARTITIONS, &[]);
     create_topic(&source, "transactions", 2, &[]);
@@ -90,17 +90,12 @@ fn await_gaps(source: &str) {
     });
 }
 
-/// Two pairs of clusters under load at once would only measure the machine.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 #[test]
 fn killed_again_and_again_on_4_3() {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     killed_again_and_again(KafkaVersion::V4_3);
 }
 
 #[test]
 fn killed_again_and_again_on_3_9() {
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     killed_again_and_again(KafkaVersion::V3_9);
 }

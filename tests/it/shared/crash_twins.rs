@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use crate::support::pair;
 use crate::support::{
     Background, Ends, KafkaVersion, Twinlog, await_all_same, await_caught_up, create_topic,
-    eventually, two_clusters,
+    eventually,
 };
 
 const DEADLINE: Duration = Duration::from_secs(120);
 
 #[test]
 fn the_older_of_two_ends_itself_and_nothing_is_doubled() {
-    let (source_cluster, target_cluster) = two_clusters(KafkaVersion::V4_3);
+    let (source_cluster, target_cluster) = pair(KafkaVersion::V4_3);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
     create_topic(&source, "plain", 3, &[]);
     create_topic(&source, "transactions", 2, &[]);
@@ -44,7 +45,7 @@ fn the_older_of_two_ends_itself_and_nothing_is_doubled() {
 /// Both at the very same moment, before the flow has any state.
 #[test]
 fn two_that_start_at_once_leave_one() {
-    let (source_cluster, target_cluster) = two_clusters(KafkaVersion::V4_3);
+    let (source_cluster, target_cluster) = pair(KafkaVersion::V4_3);
     let (source, target) = (source_cluster.bootstrap(), target_cluster.bootstrap());
     create_topic(&source, "transactions", 2, &[]);
     let mut load = Background::new();

@@ -1,0 +1,179 @@
+//! DescribeConfigs of topics and brokers (`ConfigHelper`).
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+
+use super::{Asked, Reply, Served, Subject, text};
+use crate::configs::{BROKER, Definition, Given, Kind, Source, TOPIC};
+use crate::state::State;
+
+/// `ConfigResource.Type`.
+pub(crate) const TOPIC_RESOURCE: i8 = 2;
+/// `ConfigResource.Type`.
+pub(crate) const BROKER_RESOURCE: i8 = 4;
+
+impl Served for DescribeConfigsRequest {
+    fn about(&self, _: &State) -> Vec<Subject> {
+        let topics = self
+            .resources
+            .iter()
+            .filter(|r| r.resource_type == TOPIC_RESOURCE);
+        topics
+            .map(|resource| Subject::Topic(resource.resource_name.to_string()))
+            .collect()
+    }
+}
+
+pub(crate) fn handle(
+    state: &mut State,
+    asked: &Asked<'_>,
+    request: DescribeConfigsRequest,
+) -> Reply {
+    let results = request.resources.iter().map(|resource| {
+        let result = DescribeConfigsResult::default()
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone())
+            .with_error_message(None);
+        match describe(state, asked, resource) {
+            Ok(configs) => result.with_configs(
+                configs
+                    .into_iter()
+                    .map(|config| config.told(request.include_synonyms))
+                    .collect(),
+            ),
+            Err((error, why)) => result
+                .with_error_code(error.code())
+                .with_error_message(Some(text(why))),
+        }
+    });
+    let results = results.collect();
+    asked.send(&DescribeConfigsResponse::default().with_results(results))
+}
+
+/// A config and everything that gives it a value.
+struct Described {
+    name: &'static str,
+    kind: Kind,
+    read_only: bool,
+    given: Vec<Given>,
+}
+
+impl Described {
+    fn told(self, with_synonyms: bool) -> DescribeConfigsResourceResult {
+        let first = &self.given[0];
+        let synonyms = self.given.iter().map(|given| {
+            DescribeConfigsSynonym::default()
+                .with_name(text(&given.name))
+                .with_value(Some(text(&given.value)))
+                .with_source(given.source as i8)
+        });
+        DescribeConfigsResourceResult::default()
+            .with_name(text(self.name))
+            .with_value(Some(text(&first.value)))
+            .with_read_only(self.read_only)
+            .with_config_source(first.source as i8)
+            .with_config_type(self.kind as i8)
+            .with_documentation(None)
+            .with_synonyms(if with_synonyms {
+                synonyms.collect()
+            } else {
+                Vec::new()
+            })
+    }
+}
+
+fn describe(
+    state: &State,
+    asked: &Asked<'_>,
+    resource: &DescribeConfigsResource,
+) -> Result<Vec<Described>, (ResponseError, String)> {
+    let name = resource.resource_name.as_str();
+    let mut all = match resource.resource_type {
+        TOPIC_RESOURCE => of_topic(state, asked, name)?,
+        BROKER_RESOURCE => of_broker(state, asked, name)?,
+        other => {
+            return Err((
+                ResponseError::InvalidRequest,
+                format!("Unsupported resource type: {other}"),
+            ));
+        }
+    };
+    if let Some(keys) = &resource.configuration_keys {
+        all.retain(|config| keys.iter().any(|key| key.as_str() == config.name));
+    }
+    Ok(all)
+}
+
+fn of_topic(
+    state: &State,
+    asked: &Asked<'_>,
+    name: &str,
+) -> Result<Vec<Described>, (ResponseError, String)> {
+    if let Some(error) = asked.refused_topic(name) {
+        return Err((error, "refused by a fault".to_owned()));
+    }
+    crate::topics::check_name(name)?;
+    let topic = state.topics.get(name).ok_or((
+        ResponseError::UnknownTopicOrPartition,
+        "This server does not host this topic-partition.".to_owned(),
+    ))?;
+    Ok(TOPIC
+        .iter()
+        .map(|definition| Described {
+            name: definition.name,
+            kind: definition.kind,
+            read_only: false,
+            given: state.topic_config(&topic.configs, asked.broker, definition),
+        })
+        .collect())
+}
+
+/// A broker tells of itself only; the empty name stands for what is set on all while they run.
+fn of_broker(
+    state: &State,
+    asked: &Asked<'_>,
+    name: &str,
+) -> Result<Vec<Described>, (ResponseError, String)> {
+    if name.is_empty() {
+        let mut all = broker_configs(state, asked.broker);
+        for config in &mut all {
+            config
+                .given
+                .retain(|given| given.source == Source::AllBrokers);
+        }
+        all.retain(|config| !config.given.is_empty());
+        return Ok(all);
+    }
+    if name != asked.broker.to_string() {
+        return Err((
+            ResponseError::InvalidRequest,
+            format!(
+                "Unexpected broker id, expected {} or empty string, but received {name}",
+                asked.broker
+            ),
+        ));
+    }
+    Ok(broker_configs(state, asked.broker))
+}
+
+fn broker_configs(state: &State, broker: i32) -> Vec<Described> {
+    let synonyms = TOPIC
+        .iter()
+        .filter_map(|definition| Some((definition.synonym?, definition, false)));
+    let own = BROKER
+        .iter()
+        .map(|definition: &Definition| (definition.name, definition, true));
+    synonyms
+        .chain(own)
+        .map(|(name, definition, read_only)| Described {
+            name,
+            kind: definition.kind,
+            read_only,
+            given: state.broker_config(broker, name, definition.default),
+        })
+        .collect()
+}
