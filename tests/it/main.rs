@@ -3,8 +3,10 @@
 //! - [`pure`]: no JVM.
 //! - [`shared`]: brokers that are lent to one test after the other.
 //! - [`own`]: brokers that it starts for itself.
+//! - [`sim`]: whole processes and brokers in simulated time; no JVM.
 
 mod own;
 mod pure;
 mod shared;
+mod sim;
 mod support;
