@@ -97,18 +97,14 @@ impl State {
     /// A broker goes on.
     pub fn thaw_broker(&mut self, id: i32) {
         self.set_condition(id, Condition::Up);
+        self.elect_where_needed();
         self.replicate_all();
     }
 
-    /// The controller has missed a frozen broker's heartbeats: others lead what it led.
+    /// The controller has missed a frozen broker's heartbeats: others lead what it led, or nobody.
     pub fn fence_broker(&mut self, id: i32) {
         self.leave_in_sync_sets(id);
-        for partition in self.partitions_mut() {
-            if partition.leader == Some(id) && !partition.in_sync.contains(&id) {
-                partition.leader = None;
-            }
-        }
-        self.elect_where_needed();
+        self.elect_but(&BTreeSet::from([id]));
         self.replicate_all();
     }
 
@@ -131,23 +127,23 @@ impl State {
 
     /// The controller gives partitions whose leader is gone to the first in-sync replica that lives, or to nobody.
     pub fn elect_where_needed(&mut self) {
-        let alive: BTreeSet<i32> = self.working();
-        let up = |id: &i32| alive.contains(id);
-        let stopped: BTreeSet<i32> = self
-            .brokers
-            .keys()
-            .copied()
-            .filter(|&id| !self.is_alive(id))
+        self.elect_but(&BTreeSet::new());
+    }
+
+    fn elect_but(&mut self, fenced: &BTreeSet<i32>) {
+        let all = self.brokers.keys().copied();
+        let gone: BTreeSet<i32> = all
+            .filter(|id| fenced.contains(id) || !self.is_alive(*id))
             .collect();
+        let able = self.working();
         for partition in self.partitions_mut() {
-            if partition.leader.is_some_and(|id| !stopped.contains(&id)) {
+            if partition.leader.is_some_and(|id| !gone.contains(&id)) {
                 continue;
             }
-            let next = partition
-                .replicas
-                .iter()
-                .find(|id| up(id) && partition.in_sync.contains(id));
-            match next.copied() {
+            let fits = |id: &&i32| {
+                able.contains(id) && !gone.contains(id) && partition.in_sync.contains(id)
+            };
+            match partition.replicas.iter().find(fits).copied() {
                 Some(next) => partition.lead(next),
                 None => partition.go_offline(),
             }

@@ -1,4 +1,3 @@
 //! Fake clusters in this process, and whatever talks to them.
 
 mod copy;
-mod truth;

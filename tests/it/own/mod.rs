@@ -26,3 +26,4 @@ pub(crate) mod mirrormaker_compat;
 pub(crate) mod orphans;
 pub(crate) mod readiness;
 mod runbooks;
+mod truth;

@@ -1,4 +1,4 @@
-//! The fake tells the truth: what holds on it holds on real brokers. Its twin is `fake::truth`.
+//! The fake tells the truth: what holds on it holds on real brokers. The same holds on the fake, in the tests of its crate.
 
 use fake_kafka::scenarios;
 

@@ -4,7 +4,7 @@ mod filter;
 
 use std::collections::BTreeSet;
 
-use kafka_protocol::error::ResponseError;
+use kafka_protocol::ResponseError;
 
 use crate::api::Asked;
 use crate::state::State;
@@ -349,6 +349,37 @@ impl Acls {
 }
 
 impl State {
+    /// Whether whoever asks may do this with the topic.
+    ///
+    /// # Errors
+    /// TOPIC_AUTHORIZATION_FAILED.
+    pub fn check_topic(
+        &self,
+        asked: &Asked<'_>,
+        operation: Operation,
+        topic: &str,
+    ) -> Result<(), ResponseError> {
+        match self.allows(asked, operation, ResourceType::Topic, topic) {
+            true => Ok(()),
+            false => Err(ResponseError::TopicAuthorizationFailed),
+        }
+    }
+
+    /// Whether whoever asks may do this to the cluster.
+    ///
+    /// # Errors
+    /// CLUSTER_AUTHORIZATION_FAILED.
+    pub fn check_cluster(
+        &self,
+        asked: &Asked<'_>,
+        operation: Operation,
+    ) -> Result<(), ResponseError> {
+        match self.allows_on_cluster(asked, operation) {
+            true => Ok(()),
+            false => Err(ResponseError::ClusterAuthorizationFailed),
+        }
+    }
+
     /// Whether whoever asks may do this.
     pub fn allows(
         &self,
@@ -359,25 +390,6 @@ impl State {
     ) -> bool {
         self.acls
             .allow(asked.principal, operation, resource_type, name)
-    }
-
-    /// Whether whoever asks may do this to a topic.
-    pub fn allows_on_topic(&self, asked: &Asked<'_>, operation: Operation, name: &str) -> bool {
-        self.allows(asked, operation, ResourceType::Topic, name)
-    }
-
-    /// `TOPIC_AUTHORIZATION_FAILED`, unless whoever asks may do this to a topic.
-    pub(crate) fn check_topic(
-        &self,
-        asked: &Asked<'_>,
-        operation: Operation,
-        name: &str,
-    ) -> Result<(), ResponseError> {
-        if self.allows_on_topic(asked, operation, name) {
-            Ok(())
-        } else {
-            Err(ResponseError::TopicAuthorizationFailed)
-        }
     }
 
     /// Whether whoever asks may do this to the cluster.

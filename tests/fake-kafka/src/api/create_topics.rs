@@ -63,10 +63,10 @@ fn create(
     if let Some(error) = asked.refused_topic(&topic.name) {
         return Err((error, "refused by a fault".to_owned()));
     }
-    // A right on the cluster is one on every topic (`ControllerApis.createTopics`).
     if !state.allows_on_cluster(asked, Operation::Create) {
-        let allowed = state.check_topic(asked, Operation::Create, &topic.name);
-        allowed.map_err(|error| (error, "Authorization failed.".to_owned()))?;
+        state
+            .check_topic(asked, Operation::Create, &topic.name)
+            .map_err(|error| (error, "Authorization failed.".to_owned()))?;
     }
     let new = wanted(topic)?;
     let replicas = state.plan_topic(&topic.name, &new)?;
@@ -136,9 +136,10 @@ fn result(
                 .with_configs(Some(Vec::new()));
         }
     };
+    let result = result.with_topic_id(created.id);
+    // What it is like is told to those who may ask for its configs.
     if let Err(error) = state.check_topic(asked, Operation::DescribeConfigs, &topic.name) {
         return result
-            .with_topic_id(created.id)
             .with_topic_config_error_code(error.code())
             .with_num_partitions(-1)
             .with_replication_factor(-1)
@@ -154,7 +155,6 @@ fn result(
             .with_config_source(given.source as i8)
     });
     result
-        .with_topic_id(created.id)
         .with_num_partitions(i32::try_from(created.replicas.len()).expect("fits"))
         .with_replication_factor(i16::try_from(created.replicas[0].len()).expect("fits"))
         .with_configs(Some(configs.collect()))

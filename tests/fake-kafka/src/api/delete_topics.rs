@@ -64,12 +64,14 @@ fn delete(
     if let Some(error) = asked.refused_topic(&name) {
         return named(failed(error), id);
     }
-    // Who may not even describe a topic doesn't learn its name from its id (`ControllerApis.deleteTopics`).
-    if by_id && !state.allows_on_topic(asked, Operation::Describe, &name) {
-        return failed(ResponseError::TopicAuthorizationFailed).with_topic_id(id);
-    }
-    if let Err(error) = state.check_topic(asked, Operation::Delete, &name) {
-        return named(failed(error), id);
+    if !state.allows_on_cluster(asked, Operation::Delete)
+        && let Err(error) = state.check_topic(asked, Operation::Delete, &name)
+    {
+        let may_see = state.check_topic(asked, Operation::Describe, &name).is_ok();
+        return match by_id && !may_see {
+            true => failed(error).with_topic_id(id),
+            false => named(failed(error), id),
+        };
     }
     let Some(topic) = state.topics.get(&name) else {
         let error = if by_id {

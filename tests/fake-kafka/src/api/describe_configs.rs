@@ -117,8 +117,9 @@ fn of_topic(
     if let Some(error) = asked.refused_topic(name) {
         return Err((error, "refused by a fault".to_owned()));
     }
-    let allowed = state.check_topic(asked, Operation::DescribeConfigs, name);
-    allowed.map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
+    state
+        .check_topic(asked, Operation::DescribeConfigs, name)
+        .map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
     crate::topics::check_name(name)?;
     let topic = state.topics.get(name).ok_or((
         ResponseError::UnknownTopicOrPartition,
@@ -141,12 +142,9 @@ fn of_broker(
     asked: &Asked<'_>,
     name: &str,
 ) -> Result<Vec<Described>, (ResponseError, String)> {
-    if !state.allows_on_cluster(asked, Operation::DescribeConfigs) {
-        return Err((
-            ResponseError::ClusterAuthorizationFailed,
-            "Cluster authorization failed.".to_owned(),
-        ));
-    }
+    state
+        .check_cluster(asked, Operation::DescribeConfigs)
+        .map_err(|error| (error, "Cluster authorization failed.".to_owned()))?;
     if name.is_empty() {
         let mut all = broker_configs(state, asked.broker);
         for config in &mut all {

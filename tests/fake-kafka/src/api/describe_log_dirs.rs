@@ -24,9 +24,14 @@ pub(crate) fn handle(
     asked: &Asked<'_>,
     request: DescribeLogDirsRequest,
 ) -> Reply {
-    if !state.allows_on_cluster(asked, Operation::Describe) {
-        let refused = ResponseError::ClusterAuthorizationFailed;
-        return asked.send(&DescribeLogDirsResponse::default().with_error_code(refused.code()));
+    if let Err(error) = state.check_cluster(asked, Operation::Describe) {
+        // Before version 3 there was nowhere to say so.
+        let code = if asked.api_version >= 3 {
+            error.code()
+        } else {
+            0
+        };
+        return asked.send(&DescribeLogDirsResponse::default().with_error_code(code));
     }
     let is_wanted = |name: &str, partition: i32| match &request.topics {
         None => true,

@@ -56,14 +56,14 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: FetchRequest
             return asked.send(&FetchResponse::default().with_error_code(error.code()));
         }
     };
-    let refuse = |name: &str, partition| {
-        let allowed = state.check_topic(asked, Operation::Read, name);
-        asked.refused(name, partition).or(allowed.err())
-    };
     let refused = context
         .wanted
         .iter()
-        .map(|wanted| refuse(wanted.name.as_deref()?, wanted.partition))
+        .map(|wanted| {
+            let name = wanted.name.as_deref()?;
+            let denied = || state.check_topic(asked, Operation::Read, name).err();
+            asked.refused(name, wanted.partition).or_else(denied)
+        })
         .collect();
     if context.wanted.is_empty() {
         // Nothing was asked for, so no fault can have been for a partition of it.

@@ -65,8 +65,9 @@ fn alter(
             if let Some(error) = asked.refused_topic(&name) {
                 return Err((error, "refused by a fault".to_owned()));
             }
-            let allowed = state.check_topic(asked, Operation::AlterConfigs, &name);
-            allowed.map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
+            state
+                .check_topic(asked, Operation::AlterConfigs, &name)
+                .map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
             let topic = state.topics.get(&name).ok_or((
                 ResponseError::UnknownTopicOrPartition,
                 format!("The topic '{name}' does not exist."),
@@ -83,12 +84,9 @@ fn alter(
             }
         }
         BROKER_RESOURCE => {
-            if !state.allows_on_cluster(asked, Operation::AlterConfigs) {
-                return Err((
-                    ResponseError::ClusterAuthorizationFailed,
-                    "Cluster authorization failed.".to_owned(),
-                ));
-            }
+            state
+                .check_cluster(asked, Operation::AlterConfigs)
+                .map_err(|error| (error, "Cluster authorization failed.".to_owned()))?;
             let known = name.is_empty()
                 || name
                     .parse()

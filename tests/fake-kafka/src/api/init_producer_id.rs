@@ -36,12 +36,11 @@ pub(crate) fn handle(
     if request.transactional_id.is_some() {
         return hooks::init_transactional(state, asked, &request);
     }
-    let principal = asked.principal;
-    let may_write = state.allows_on_cluster(asked, Operation::IdempotentWrite)
+    let may = state.allows_on_cluster(asked, Operation::IdempotentWrite)
         || state
             .acls
-            .allow_on_any(principal, Operation::Write, ResourceType::Topic);
-    if !may_write {
+            .allow_on_any(asked.principal, Operation::Write, ResourceType::Topic);
+    if !may {
         return asked.send(&refused(ResponseError::ClusterAuthorizationFailed));
     }
     // Without a transactional id nothing is checked and every call gives a new id.

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
-use crate::acls::{Operation, ResourceType};
+use crate::acls::{CLUSTER_NAME, Operation, ResourceType};
 use crate::partition::Partition;
 use crate::state::{State, Topic};
 use crate::topics::{NewTopic, check_name};
@@ -34,7 +34,7 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
     if request.allow_auto_topic_creation && state.options.auto_create_topics {
         create_missing(state, asked, &request);
     }
-    let mut topics: Vec<MetadataResponseTopic> = match &request.topics {
+    let topics = match &request.topics {
         // Version 0 had no null: an empty list meant all.
         Some(topics) if !topics.is_empty() || asked.api_version > 0 => topics
             .iter()
@@ -43,27 +43,19 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
         _ => state
             .topics
             .iter()
-            // What may not be described isn't there.
-            .filter(|(name, _)| state.allows_on_topic(asked, Operation::Describe, name))
+            // What may not be seen isn't there.
+            .filter(|(name, _)| may_see(state, asked, name))
             .map(|(name, topic)| described(state, asked, name, topic))
             .collect(),
     };
-    if request.include_topic_authorized_operations {
-        for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
-            let name = topic.name.as_ref().map_or("", |name| name.as_str());
-            let operations = state
-                .acls
-                .operations(asked.principal, ResourceType::Topic, name);
-            topic.topic_authorized_operations = operations;
-        }
-    }
+    let topics = with_operations(state, asked, &request, topics);
     let cluster_id = asked.cluster_id.unwrap_or(&state.cluster_id);
     asked.send(
         &MetadataResponse::default()
             .with_brokers(brokers(state))
             .with_cluster_id(Some(text(cluster_id)))
             .with_controller_id(BrokerId(state.controller()))
-            .with_cluster_authorized_operations(NO_OPERATIONS)
+            .with_cluster_authorized_operations(cluster_operations(state, asked, &request))
             .with_topics(topics),
     )
 }
@@ -74,7 +66,7 @@ fn create_missing(state: &mut State, asked: &Asked<'_>, request: &MetadataReques
     let names: Vec<String> = wanted.filter_map(|topic| name_of(state, topic)).collect();
     for name in names {
         let allowed = state.allows_on_cluster(asked, Operation::Create)
-            || state.allows_on_topic(asked, Operation::Create, &name);
+            || state.check_topic(asked, Operation::Create, &name).is_ok();
         if allowed && !state.topics.contains_key(&name) {
             let new = NewTopic {
                 partitions: -1,
@@ -85,6 +77,47 @@ fn create_missing(state: &mut State, asked: &Asked<'_>, request: &MetadataReques
             let _ = state.create_topic(&name, &new);
         }
     }
+}
+
+fn may_see(state: &State, asked: &Asked<'_>, topic: &str) -> bool {
+    state.check_topic(asked, Operation::Describe, topic).is_ok()
+}
+
+/// Versions in which rights on the cluster were told here; later it is DescribeCluster (KIP-700).
+const CLUSTER_OPERATIONS: std::ops::RangeInclusive<i16> = 8..=10;
+
+fn cluster_operations(state: &State, asked: &Asked<'_>, request: &MetadataRequest) -> i32 {
+    let asks = CLUSTER_OPERATIONS.contains(&asked.api_version)
+        && request.include_cluster_authorized_operations;
+    match asks {
+        false => NO_OPERATIONS,
+        true if !state.allows_on_cluster(asked, Operation::Describe) => 0,
+        true => {
+            let kind = ResourceType::Cluster;
+            state.acls.operations(asked.principal, kind, CLUSTER_NAME)
+        }
+    }
+}
+
+/// Rights on topics, whether they exist or not. Of what may not be seen nothing is told.
+fn with_operations(
+    state: &State,
+    asked: &Asked<'_>,
+    request: &MetadataRequest,
+    mut topics: Vec<MetadataResponseTopic>,
+) -> Vec<MetadataResponseTopic> {
+    if !request.include_topic_authorized_operations {
+        return topics;
+    }
+    for topic in &mut topics {
+        if let Some(name) = &topic.name
+            && may_see(state, asked, name)
+        {
+            let kind = ResourceType::Topic;
+            topic.topic_authorized_operations = state.acls.operations(asked.principal, kind, name);
+        }
+    }
+    topics
 }
 
 fn name_of(state: &State, topic: &MetadataRequestTopic) -> Option<String> {
@@ -102,14 +135,12 @@ fn asked_for(
     let Some(name) = name_of(state, wanted) else {
         return failed(ResponseError::UnknownTopicId, None, wanted.topic_id);
     };
-    if !state.allows_on_topic(asked, Operation::Describe, &name) {
+    if !may_see(state, asked, &name) {
+        // Nothing is said of whether it exists; an id is no secret, a name behind it is.
+        let error = ResponseError::TopicAuthorizationFailed;
         return match &wanted.name {
-            None => failed(ResponseError::UnknownTopicId, None, wanted.topic_id),
-            Some(_) => failed(
-                ResponseError::TopicAuthorizationFailed,
-                Some(&name),
-                Uuid::nil(),
-            ),
+            Some(name) => failed(error, Some(name), Uuid::nil()),
+            None => failed(error, None, wanted.topic_id),
         };
     }
     match state.topics.get(&name) {

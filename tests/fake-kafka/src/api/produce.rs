@@ -84,11 +84,9 @@ fn refused_whole(
         .filter(Header::is_transactional)
         .map(|header| (header.producer_id, header.producer_epoch));
     let first = writers.next()?;
-    let allowed = request
-        .transactional_id
-        .as_ref()
-        .is_some_and(|id| state.allows(asked, Operation::Write, ResourceType::TransactionalId, id));
-    if !allowed {
+    let id = request.transactional_id.as_deref();
+    let kind = ResourceType::TransactionalId;
+    if !id.is_some_and(|id| state.allows(asked, Operation::Write, kind, id)) {
         return Some(ResponseError::TransactionalIdAuthorizationFailed);
     }
     // `ReplicaManager.handleProduceAppend`.
@@ -249,7 +247,7 @@ fn append(
     }
     state
         .check_topic(asked, Operation::Write, topic)
-        .map_err(|error| rejected(error, "not allowed"))?;
+        .map_err(|error| rejected(error, "Topic authorization failed."))?;
     // `KafkaApis` looks into its metadata first, whoever leads.
     let known = state
         .partition(topic, partition)

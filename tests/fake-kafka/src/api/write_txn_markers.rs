@@ -45,9 +45,9 @@ pub(crate) fn handle(
     request: WriteTxnMarkersRequest,
 ) -> Reply {
     if !state.allows_on_cluster(asked, Operation::Alter)
-        && !state.allows_on_cluster(asked, Operation::ClusterAction)
+        && let Err(error) = state.check_cluster(asked, Operation::ClusterAction)
     {
-        return Reply::Send(refused(asked, &request));
+        return asked.send(&refused(&request, error));
     }
     // `if (numAppends.get == 0)`: nothing to append, nothing to wait for.
     if request.markers.is_empty() {
@@ -86,23 +86,24 @@ pub(crate) fn handle(
     }
 }
 
-/// Nobody may write any of them.
-fn refused(asked: &Asked<'_>, request: &WriteTxnMarkersRequest) -> Body {
-    let code = ResponseError::ClusterAuthorizationFailed.code();
+/// `WriteTxnMarkersRequest.getErrorResponse`.
+fn refused(request: &WriteTxnMarkersRequest, error: ResponseError) -> WriteTxnMarkersResponse {
     let markers = request.markers.iter().map(|marker| {
-        let all =
-            partitions(marker).map(|(topic, partition)| (topic, partition, Outcome::Done(code)));
-        Written {
-            producer_id: marker.producer_id.0,
-            partitions: all.collect(),
-        }
+        let topics = marker.topics.iter().map(|topic| {
+            let partitions = topic.partition_indexes.iter().map(|&partition| {
+                WritableTxnMarkerPartitionResult::default()
+                    .with_partition_index(partition)
+                    .with_error_code(error.code())
+            });
+            WritableTxnMarkerTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions.collect())
+        });
+        WritableTxnMarkerResult::default()
+            .with_producer_id(marker.producer_id)
+            .with_topics(topics.collect())
     });
-    let pending = Pending {
-        broker: asked.broker,
-        version: asked.api_version,
-        markers: markers.collect(),
-    };
-    pending.body()
+    WriteTxnMarkersResponse::default().with_markers(markers.collect())
 }
 
 struct Pending {

@@ -1,6 +1,7 @@
 //! What a cluster does, as its clients see it. Each scenario drives a cluster only by its wire protocol, and asserts what it saw; it holds
 //! on the fake and on a real broker. Whoever adds a rule to the fake adds a scenario that shows that Kafka has it.
 
+mod aging;
 mod epochs;
 mod fetching;
 mod markers;
@@ -8,6 +9,8 @@ mod producing;
 mod sequences;
 mod topics;
 mod transactions;
+
+pub use aging::{CHECK_INTERVAL_MS, EXPIRATION_MS};
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -90,6 +93,15 @@ pub fn run_all(bootstrap: &str, prefix: &str) {
         }
     }
     assert!(failed.is_empty(), "these don't hold: {failed:?}");
+}
+
+/// Plays what needs brokers that forget producers soon ([`EXPIRATION_MS`], [`CHECK_INTERVAL_MS`]) and clean eagerly
+/// (`log.cleaner.backoff.ms`). `clean` is called when a topic should be cleaned below offset 8; real brokers do so by themselves.
+pub fn run_aging(bootstrap: &str, prefix: &str, clean: &mut dyn FnMut(&str)) {
+    let mut stage = Stage::on(bootstrap, prefix, "producers are forgotten");
+    aging::producers_are_forgotten(&mut stage);
+    let mut stage = Stage::on(bootstrap, prefix, "keys are cleaned");
+    aging::keys_are_cleaned(&mut stage, clean);
 }
 
 /// The broker that a scenario plays on.
@@ -374,6 +386,7 @@ fn text(text: &str) -> StrBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cleaner::Cleaning;
     use crate::cluster::Cluster;
     use crate::state::Options;
     use crate::tcp::Server;
@@ -383,5 +396,22 @@ mod tests {
         let cluster = Cluster::new(Options::default());
         let server = Server::start(&cluster);
         run_all(&server.bootstrap(), "");
+    }
+
+    #[test]
+    fn producers_and_keys_age_on_the_fake() {
+        let cluster = Cluster::new(Options {
+            producer_expiration_ms: EXPIRATION_MS,
+            producer_check_interval_ms: Some(CHECK_INTERVAL_MS),
+            ..Options::default()
+        });
+        let server = Server::start(&cluster);
+        let cleaning = Cleaning {
+            drops_tombstones: true,
+            below: 8,
+        };
+        run_aging(&server.bootstrap(), "", &mut |topic| {
+            cluster.control(|state| state.compact(topic, 0, cleaning));
+        });
     }
 }
