@@ -23,6 +23,7 @@ mod metadata_plan;
 pub(crate) mod metadata_quotas;
 mod mirrormaker_compat;
 mod orphans;
+mod pool;
 mod readiness;
 mod state_maps;
 mod stray_fillers;
