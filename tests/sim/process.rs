@@ -65,7 +65,10 @@ pub fn config(source: &Brokers, target: &Brokers, lines: &str) -> String {
         target.bootstrap()
     );
     let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
-    text = text.replace("    target: standby\n", &format!("    target: standby\n{lines}"));
+    text = text.replace(
+        "    target: standby\n",
+        &format!("    target: standby\n{lines}"),
+    );
     text
 }
 
@@ -203,5 +206,9 @@ fn only_flow(
     &config::ClusterSection,
 ) {
     let flow = config.flows.values().next().expect("a flow");
-    (flow, &config.clusters[&flow.source], &config.clusters[&flow.target])
+    (
+        flow,
+        &config.clusters[&flow.source],
+        &config.clusters[&flow.target],
+    )
 }

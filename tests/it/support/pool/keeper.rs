@@ -21,6 +21,8 @@ use crate::support::strict::strict;
 pub(super) const TEST: &str = "support::pool::keeper::the_keeper";
 /// Names the process with which the keeper ends; without it, it is no keeper.
 pub(super) const OWNER: &str = "TWINLOG_TEST_POOL_OWNER";
+/// Names the process that is the run, where a script runs every test as a process.
+const RUN: &str = "TWINLOG_TEST_RUN";
 pub(super) const SOCKET: &str = "socket";
 pub(super) const LOG: &str = "keeper.log";
 
@@ -38,11 +40,14 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// The test runner where it runs every test as a process, else this process.
+    /// The script that says so, the test runner where it runs every test as a process, or this
+    /// process.
     pub(super) fn of_this_run() -> Self {
-        let process = match is_one_test_per_process() {
-            true => std::os::unix::process::parent_id(),
-            false => std::process::id(),
+        let told = std::env::var(RUN).ok();
+        let process = match told.map(|id| id.parse().expect("the id of a process")) {
+            Some(script) => script,
+            None if std::env::var_os("NEXTEST").is_some() => std::os::unix::process::parent_id(),
+            None => std::process::id(),
         };
         let started = started(process).expect("the run goes on");
         Self { process, started }
@@ -75,11 +80,6 @@ impl FromStr for Owner {
             started: parts.1.parse().map_err(number)?,
         })
     }
-}
-
-/// Whether this process ends with its test, as those of `cargo nextest` do.
-pub(super) fn is_one_test_per_process() -> bool {
-    std::env::var_os("NEXTEST").is_some()
 }
 
 /// When a process was started, in ticks since the boot: field 22 of `/proc/PID/stat`, counted from
