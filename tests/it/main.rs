@@ -4,9 +4,11 @@
 //! - [`fake`]: no JVM, but fake clusters and the real `twinlog`.
 //! - [`shared`]: brokers that are lent to one test after the other.
 //! - [`own`]: brokers that it starts for itself.
+//! - [`sim`]: whole processes and brokers in simulated time; no JVM.
 
 mod fake;
 mod own;
 mod pure;
 mod shared;
+mod sim;
 mod support;

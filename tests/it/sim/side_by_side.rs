@@ -6,8 +6,8 @@ use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::world::{self, Brokers, Phase, World};
 use twinlog::flow::AllEnded;
 
-use crate::process;
-use crate::records::{make_topic, read, write};
+use super::process;
+use super::records::{make_topic, read, write};
 
 fn clusters(world: &mut World) -> (Brokers, Brokers) {
     let source = world.cluster("source", Options::default());

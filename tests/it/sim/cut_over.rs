@@ -4,8 +4,8 @@ use fake_kafka::Options;
 use fake_kafka::world;
 use twinlog::state::CutoverKind;
 
-use crate::process::{self, failover_options};
-use crate::records::{make_topic, read, write};
+use super::process::{self, failover_options};
+use super::records::{make_topic, read, write};
 
 #[test]
 fn a_planned_failover_takes_over_a_copy_that_another_process_makes() {
