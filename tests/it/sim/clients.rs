@@ -367,7 +367,7 @@ pub async fn commit(ctx: Ctx, job: Job, group: String) {
             continue;
         }
         while began.elapsed() < job.patience {
-            if try_commit(&mut client, &job, &group, &newest).await.is_ok() {
+            if try_commit(&mut client, &job.topic, &group, &newest).await.is_ok() {
                 positions.extend(newest);
                 break;
             }
@@ -377,13 +377,28 @@ pub async fn commit(ctx: Ctx, job: Job, group: String) {
     }
 }
 
+/// Commits positions of a group once.
+pub async fn commit_once(
+    ctx: &Ctx,
+    brokers: &Brokers,
+    topic: &str,
+    group: &str,
+    positions: &BTreeMap<i32, i64>,
+) {
+    let mut client = Client::new(ctx, brokers);
+    while try_commit(&mut client, topic, group, positions).await.is_err() {
+        client.forget();
+        sleep(BETWEEN_TRIES).await;
+    }
+}
+
 async fn try_commit(
     client: &mut Client,
-    job: &Job,
+    topic: &str,
     group: &str,
     positions: &BTreeMap<i32, i64>,
 ) -> Result<(), Failure> {
-    client.leader(&job.topic, 0).await?;
+    client.leader(topic, 0).await?;
     let broker = coordinator(client, group, GROUPS).await?;
     let partitions = positions.iter().map(|(partition, position)| {
         OffsetCommitRequestPartition::default()
@@ -393,7 +408,7 @@ async fn try_commit(
             .with_committed_metadata(Some(text("")))
     });
     let topic = OffsetCommitRequestTopic::default()
-        .with_name(TopicName(text(&job.topic)))
+        .with_name(TopicName(text(topic)))
         .with_partitions(partitions.collect());
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(text(group)))

@@ -20,6 +20,8 @@ pub enum Trouble {
     TwinStart,
     /// A frozen command goes on behind the abort of its plan.
     FrozenCommand,
+    /// Groups commit for the first time while a second process takes the flow over.
+    GroupAtTakeover,
 }
 
 /// One entry.
@@ -87,6 +89,13 @@ pub const KNOWN: &[Known] = &[
         shows: Kind::RoleWrong,
         also: &[Kind::HealthyWhileStuck],
         leaves_out: Trouble::FrozenCommand,
+    },
+    Known {
+        id: "S1",
+        says: "what the old owner commits first of a group while it is being superseded counts as a client's, and the group isn't followed",
+        shows: Kind::GroupBack,
+        also: &[],
+        leaves_out: Trouble::GroupAtTakeover,
     },
 ];
 

@@ -146,6 +146,8 @@ pub struct Plan {
     pub brokers: i32,
     pub topics: Vec<TopicPlan>,
     pub offsets: Offsets,
+    /// Whether consumers commit.
+    pub groups: bool,
     /// Clients write for so long.
     pub work_ms: i64,
     pub events: Vec<Event>,
@@ -186,6 +188,7 @@ impl Plan {
             brokers,
             topics,
             offsets,
+            groups: true,
             work_ms,
             events,
             end,
@@ -201,7 +204,9 @@ impl Plan {
         self.events.retain(|it| match it.what {
             // A refused batch and a forgotten producer make it together.
             What::ForgetProducers => !refuses || !is_left_out(Trouble::ForgottenProducer),
-            What::Clean => !mapped || !is_left_out(Trouble::CompactionWhileDown),
+            What::Clean | What::Retention => {
+                !mapped || !is_left_out(Trouble::CompactionWhileDown)
+            }
             _ => true,
         });
         // Two that start within this time both believe that nobody else is there.
@@ -218,6 +223,10 @@ impl Plan {
                         it.at_ms < from - APART_MS || it.at_ms > to + APART_MS
                     })
             });
+        }
+        if is_left_out(Trouble::GroupAtTakeover) {
+            let takes_over = |it: &Event| it.what == What::SecondTwinlog;
+            self.groups = !self.events.iter().any(takes_over);
         }
     }
 }
@@ -327,8 +336,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, clients write for {} ms, it ends {:?}",
-            self.seed, self.brokers, self.offsets, self.work_ms, self.end
+            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, groups {}, clients write for {} ms, it ends {:?}",
+            self.seed, self.brokers, self.offsets, self.groups, self.work_ms, self.end
         )?;
         for it in &self.topics {
             writeln!(

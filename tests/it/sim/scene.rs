@@ -10,7 +10,10 @@ use fake_kafka::world::{Brokers, World, clock};
 use twinlog::telemetry::status::PartitionStatus;
 
 use super::logs;
-use super::model::{Acked, Case, Log, Offsets, Place, Record, Says, Side, Violation, copy_of, judge};
+use super::model::{
+    Acked, Case, GroupCase, Log, Offsets, Place, Record, Says, Side, Violation, copy_of, judge,
+    judge_group,
+};
 use super::process::{self, Running};
 
 /// Two clusters and what is known of them.
@@ -209,6 +212,27 @@ impl Scene {
         excuses: &[&'static str],
     ) -> Vec<Violation> {
         judge(&self.case(place, says(world, twinlog, place), offsets, excuses))
+    }
+
+    /// Where a group would go on with a partition on the target against the source.
+    pub fn judge_group(&self, group: &str, place: &Place) -> Vec<Violation> {
+        let committed = |side: Side| {
+            self.side(side).cluster.control(|state| {
+                let value = state.committed_offset(group, &place.topic, place.partition);
+                value.map(|it| it.offset)
+            })
+        };
+        let Some(position) = committed(Side::Primary) else {
+            return Vec::new();
+        };
+        judge_group(&GroupCase {
+            group: group.to_owned(),
+            place: place.clone(),
+            committed: position,
+            copied: committed(Side::Standby),
+            source: logs::read(&self.source, place),
+            target: logs::read(&self.target, place),
+        })
     }
 
     /// The copy of a partition against its source.
