@@ -377,18 +377,23 @@ pub async fn commit(ctx: Ctx, job: Job, group: String) {
     }
 }
 
-/// Commits positions of a group once.
-pub async fn commit_once(
-    ctx: &Ctx,
-    brokers: &Brokers,
-    topic: &str,
-    group: &str,
-    positions: &BTreeMap<i32, i64>,
+/// Commits the positions 1 to `count` of a group in partition 0, one after the other.
+pub async fn commit_often(
+    ctx: Ctx,
+    brokers: Brokers,
+    topic: &'static str,
+    group: &'static str,
+    count: i64,
+    pause_ms: u64,
 ) {
-    let mut client = Client::new(ctx, brokers);
-    while try_commit(&mut client, topic, group, positions).await.is_err() {
-        client.forget();
-        sleep(BETWEEN_TRIES).await;
+    let mut client = Client::new(&ctx, &brokers);
+    for position in 1..=count {
+        let positions = BTreeMap::from([(0, position)]);
+        while try_commit(&mut client, topic, group, &positions).await.is_err() {
+            client.forget();
+            sleep(BETWEEN_TRIES).await;
+        }
+        sleep(Duration::from_millis(pause_ms)).await;
     }
 }
 

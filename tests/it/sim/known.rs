@@ -20,7 +20,7 @@ pub enum Trouble {
     TwinStart,
     /// A frozen command goes on behind the abort of its plan.
     FrozenCommand,
-    /// Groups commit for the first time while a second process takes the flow over.
+    /// Groups commit while a second process takes the flow over.
     GroupAtTakeover,
 }
 
@@ -92,7 +92,7 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         id: "S1",
-        says: "what the old owner commits first of a group while it is being superseded counts as a client's, and the group isn't followed",
+        says: "what the old owner commits for a group while it is being superseded may count as a client's; then the group isn't followed any more",
         shows: Kind::GroupBack,
         also: &[],
         leaves_out: Trouble::GroupAtTakeover,
