@@ -25,7 +25,8 @@ tests_run_secured() {
     TWINLOG_TEST_SECURITY=sasl_ssl tests_run "$profile"
 }
 
-# tests_times FILE: how long every test took, the slowest first. Those of no time are counted.
+# tests_times FILE: how long every test took, the slowest first, and how many passed. Those that took
+# no time are counted only.
 tests_times() {
     [ -e "$1" ] || return 0
     echo "== seconds of every test"
@@ -34,6 +35,8 @@ tests_times() {
         $1 >= 0.1 { printf "%8.1f  %s\n", $1, $2 }
         $1 < 0.1 { quick++ }
         END { printf "%8.1f  in sum, with %d tests that took less than a tenth\n", sum, quick }'
+    sed -n 's/^<testsuites .*tests="\([0-9]*\)" .*failures="\([0-9]*\)" errors="\([0-9]*\)".*/\1 \2 \3/p' "$1" |
+        awk '{ printf "%d passed, %d failed\n", $1 - $2 - $3, $2 + $3 }'
 }
 
 # tests_only_in_all: the list in .config/nextest.toml: reasons, and a paragraph of tests for each.
@@ -54,7 +57,7 @@ tests_filter() {
 tests_run_plainly() {
     local profile=${1%-all} binary filter
     shift
-    cargo test --locked --workspace --lib --bins
+    cargo test --locked --workspace --lib --bins -- "$@"
     binary="$(cargo test --locked --no-run --test it 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')"
     filter="$(tests_filter "$profile")"
     "$binary" --list --format terse | sed -n 's/: test$//p' |

@@ -199,6 +199,8 @@ struct Pool {
 struct State {
     /// Nobody's, by kind.
     free: BTreeMap<Kind, Vec<Pair>>,
+    /// Soon free, by kind.
+    being_emptied: BTreeMap<Kind, usize>,
     /// All that run, are starting or being emptied.
     pairs: usize,
 }
@@ -243,14 +245,17 @@ impl Pool {
             if let Some(pair) = state.free.entry(kind).or_default().pop() {
                 return Some(pair);
             }
-            if state.pairs < PAIRS_MAX {
-                state.pairs += 1;
-                return None;
-            }
-            if let Some(other) = state.free.values_mut().find_map(Vec::pop) {
-                // It makes room.
-                drop(other);
-                return None;
+            // Emptying one takes a moment, starting one some seconds of both cores.
+            if state.being_emptied.get(&kind).is_none_or(|many| *many == 0) {
+                if state.pairs < PAIRS_MAX {
+                    state.pairs += 1;
+                    return None;
+                }
+                if let Some(other) = state.free.values_mut().find_map(Vec::pop) {
+                    // It makes room.
+                    drop(other);
+                    return None;
+                }
             }
             state = self
                 .changed
@@ -261,16 +266,24 @@ impl Pool {
 
     fn give_back(&self, kind: Kind, pair: Pair, fine: bool) {
         let started = Instant::now();
+        *self.state().being_emptied.entry(kind).or_default() += 1;
         let emptied = fine && catch_unwind(AssertUnwindSafe(|| pair.empty())).is_ok();
-        if emptied {
+        let pair = if emptied {
             println!("{kind:?}: emptied in {:?}", started.elapsed());
-            self.state().free.entry(kind).or_default().push(pair);
-            self.changed.notify_all();
+            Some(pair)
         } else {
             println!("{kind:?}: a pair is ended (its test was fine: {fine})");
             drop(pair);
-            self.one_less();
+            None
+        };
+        let mut state = self.state();
+        *state.being_emptied.entry(kind).or_default() -= 1;
+        match pair {
+            Some(pair) => state.free.entry(kind).or_default().push(pair),
+            None => state.pairs -= 1,
         }
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn one_less(&self) {
