@@ -10,7 +10,10 @@ use fake_kafka::world::{Brokers, World, clock};
 use twinlog::telemetry::status::PartitionStatus;
 
 use super::logs;
-use super::model::{Acked, Case, Log, Offsets, Place, Record, Says, Side, Violation, copy_of, judge};
+use super::model::{
+    Acked, Case, GroupCase, Log, Offsets, Place, Record, Says, Side, Violation, copy_of, judge,
+    judge_group,
+};
 use super::process::{self, Running};
 
 /// Two clusters and what is known of them.
@@ -211,6 +214,27 @@ impl Scene {
         judge(&self.case(place, says(world, twinlog, place), offsets, excuses))
     }
 
+    /// Where a group would go on with a partition on the target against the source.
+    pub fn judge_group(&self, group: &str, place: &Place) -> Vec<Violation> {
+        let committed = |side: Side| {
+            self.side(side).cluster.control(|state| {
+                let value = state.committed_offset(group, &place.topic, place.partition);
+                value.map(|it| it.offset)
+            })
+        };
+        let Some(position) = committed(Side::Primary) else {
+            return Vec::new();
+        };
+        judge_group(&GroupCase {
+            group: group.to_owned(),
+            place: place.clone(),
+            committed: position,
+            copied: committed(Side::Standby),
+            source: logs::read(&self.source, place),
+            target: logs::read(&self.target, place),
+        })
+    }
+
     /// The copy of a partition against its source.
     pub fn case(&self, place: &Place, says: Says, offsets: Offsets, excuses: &[&'static str]) -> Case {
         let gone = self.gone.get(place).map_or(&[][..], Vec::as_slice);
@@ -228,20 +252,18 @@ impl Scene {
 }
 
 /// `RecordBatch.isTransactional`.
-const TRANSACTIONAL: i16 = 0x10;
+pub const TRANSACTIONAL: i16 = 0x10;
 
 fn names(brokers: &Brokers, place: &Place) -> Vec<String> {
     let Log { records, .. } = logs::read(brokers, place);
     records.into_iter().map(|it| it.name).collect()
 }
 
-/// What Twinlog says of a partition.
-///
-/// # Panics
-/// When it doesn't know the partition.
+/// What Twinlog says of a partition. One that it doesn't know is none that it calls sick.
 pub fn says(world: &World, twinlog: &Running, place: &Place) -> Says {
-    let status = partition_status(world, twinlog, place);
-    let status = status.unwrap_or_else(|| panic!("Twinlog doesn't know {place}"));
+    let Some(status) = partition_status(world, twinlog, place) else {
+        return Says::Copying { lag: None };
+    };
     match (status.state.as_str(), status.reason) {
         ("copying", _) => Says::Copying {
             lag: status.lag_records,
