@@ -24,9 +24,9 @@ pub mod quotas;
 pub mod state;
 pub mod tcp;
 pub mod topics;
-pub mod world;
 pub mod transactions;
 pub mod users;
+pub mod world;
 
 pub use cluster::Cluster;
 pub use kafka_protocol;

@@ -3,8 +3,8 @@
 use fake_kafka::Options;
 use fake_kafka::world::{self, World};
 
-use crate::process;
-use crate::records::{Read, make_topic, read, write};
+use super::process;
+use super::records::{Read, make_topic, read, write};
 
 fn copy(world: &mut World) -> (Vec<Vec<Read>>, u64, u64) {
     let source = world.cluster("source", Options::default());

@@ -4,8 +4,8 @@ use fake_kafka::Options;
 use fake_kafka::world;
 use twinlog::state::CutoverKind;
 
-use crate::process::{self, failover_options};
-use crate::records::{make_topic, read, write};
+use super::process::{self, failover_options};
+use super::records::{make_topic, read, write};
 
 #[test]
 fn a_planned_failover_takes_over_a_copy_that_another_process_makes() {
@@ -18,6 +18,7 @@ fn a_planned_failover_takes_over_a_copy_that_another_process_makes() {
         let brokers = source.clone();
         let writer = world.process("writer", move |ctx| write(ctx, brokers.clone(), 2, 100));
         world.result(&writer, 60_000);
+        world.run_for(10_000);
         let options = failover_options(CutoverKind::Planned);
         let cut = process::failover(world, "operator", &text, options);
         let (report, error) = world.result(&cut, 120_000).expect("it may begin");
