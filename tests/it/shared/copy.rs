@@ -1,12 +1,13 @@
 //! Copying between two real clusters: every kind of record arrives once, at the same offset.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::admin::partition_count;
+use crate::support::wait::eventually_after;
 use crate::support::{
     Codec, HeaderStyle, Isolation, KafkaVersion, Load, Transactions, Twinlog, add_partitions,
-    assert_same, await_same, create_topic, delete_records, end_offset, eventually, java_produce,
-    java_read, pair, read_all,
+    assert_same, await_same, create_topic, delete_records, end_offset, java_produce, java_read,
+    pair, read_all,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -108,7 +109,7 @@ fn new_ones_are_copied_at_once(source: &str, target: &str) {
     assert_prompt("a partition", partitions);
 }
 
-/// The time from before the creation to the first record's arrival on the target.
+/// The time from the creation to the first record's arrival on the target.
 fn first_arrival(
     source: &str,
     target: &str,
@@ -116,18 +117,17 @@ fn first_arrival(
     partition: i32,
     create: impl FnOnce(),
 ) -> Duration {
-    let began = Instant::now();
     create();
     Load::new(topic, 1).partition(partition).produce(source);
     let what = format!("{topic}-{partition} has its first record");
-    eventually(DEADLINE, &what, || {
+    let arrived = eventually_after(DEADLINE, &what, || {
         match partition_count(target, topic) > partition && end_offset(target, topic, partition) > 0
         {
             true => Ok(()),
-            false => Err(began.elapsed()),
+            false => Err(()),
         }
     });
-    began.elapsed()
+    arrived.1
 }
 
 fn assert_prompt(what: &str, arrivals: impl Iterator<Item = Duration>) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+
 use crate::support::flow::{block_on, flow_config, wire_cluster};
 use crate::support::{KafkaVersion, Twinlog, eventually, pair};
 use kafka_protocol::messages::AlterUserScramCredentialsRequest;

@@ -1,7 +1,14 @@
-//! Whole Twinlog processes on fake clusters, in simulated time.
+//! Whole Twinlog processes, brokers and clients in simulated time, judged by a model.
 
 mod copy;
 mod cut_over;
+mod expected;
+mod hunts;
+mod known;
+mod logs;
+mod model;
+mod plan;
 mod process;
 mod records;
+mod scene;
 mod side_by_side;

@@ -173,8 +173,13 @@ pub fn abort(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
     })
 }
 
-/// Starts `twinlog failback --yes`.
-pub fn failback(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+/// Starts `twinlog failback --yes`, with `--accept-orphans` or not.
+pub fn failback(
+    world: &mut World,
+    name: &str,
+    text: &str,
+    accept_orphans: bool,
+) -> Process<CutOver> {
     let text = text.to_owned();
     world.process(name, move |ctx| {
         let config = read(&ctx, &text);
@@ -185,7 +190,7 @@ pub fn failback(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
                 .expect("both clusters answer");
             let scope = BackScope {
                 start_only: false,
-                accept_orphans: false,
+                accept_orphans,
                 undecided,
             };
             let options = Options {

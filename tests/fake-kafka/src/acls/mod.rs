@@ -4,6 +4,8 @@ mod filter;
 
 use std::collections::BTreeSet;
 
+use kafka_protocol::ResponseError;
+
 use crate::api::Asked;
 use crate::state::State;
 
@@ -347,6 +349,37 @@ impl Acls {
 }
 
 impl State {
+    /// Whether whoever asks may do this with the topic.
+    ///
+    /// # Errors
+    /// TOPIC_AUTHORIZATION_FAILED.
+    pub fn check_topic(
+        &self,
+        asked: &Asked<'_>,
+        operation: Operation,
+        topic: &str,
+    ) -> Result<(), ResponseError> {
+        match self.allows(asked, operation, ResourceType::Topic, topic) {
+            true => Ok(()),
+            false => Err(ResponseError::TopicAuthorizationFailed),
+        }
+    }
+
+    /// Whether whoever asks may do this to the cluster.
+    ///
+    /// # Errors
+    /// CLUSTER_AUTHORIZATION_FAILED.
+    pub fn check_cluster(
+        &self,
+        asked: &Asked<'_>,
+        operation: Operation,
+    ) -> Result<(), ResponseError> {
+        match self.allows_on_cluster(asked, operation) {
+            true => Ok(()),
+            false => Err(ResponseError::ClusterAuthorizationFailed),
+        }
+    }
+
     /// Whether whoever asks may do this.
     pub fn allows(
         &self,

@@ -8,6 +8,7 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::partition::Partition;
 use crate::state::State;
 use crate::topics::Refusal;
@@ -48,6 +49,9 @@ fn grow(
     if let Some(error) = asked.refused_topic(&wanted.name) {
         return Err((error, "refused by a fault".to_owned()));
     }
+    state
+        .check_topic(asked, Operation::Alter, &wanted.name)
+        .map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
     let topic = state.topics.get(wanted.name.as_str()).ok_or((
         ResponseError::UnknownTopicOrPartition,
         "This server does not host this topic-partition.".to_owned(),

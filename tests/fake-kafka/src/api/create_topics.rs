@@ -11,6 +11,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::configs::TOPIC;
 use crate::state::State;
 use crate::topics::{NewTopic, Refusal};
@@ -61,6 +62,11 @@ fn create(
 ) -> Result<Created, Refusal> {
     if let Some(error) = asked.refused_topic(&topic.name) {
         return Err((error, "refused by a fault".to_owned()));
+    }
+    if !state.allows_on_cluster(asked, Operation::Create) {
+        state
+            .check_topic(asked, Operation::Create, &topic.name)
+            .map_err(|error| (error, "Authorization failed.".to_owned()))?;
     }
     let new = wanted(topic)?;
     let replicas = state.plan_topic(&topic.name, &new)?;
@@ -130,6 +136,15 @@ fn result(
                 .with_configs(Some(Vec::new()));
         }
     };
+    let result = result.with_topic_id(created.id);
+    // What it is like is told to those who may ask for its configs.
+    if let Err(error) = state.check_topic(asked, Operation::DescribeConfigs, &topic.name) {
+        return result
+            .with_topic_config_error_code(error.code())
+            .with_num_partitions(-1)
+            .with_replication_factor(-1)
+            .with_configs(Some(Vec::new()));
+    }
     let configs = TOPIC.iter().map(|definition| {
         let given = state
             .topic_config(&created.configs, asked.broker, definition)
@@ -140,7 +155,6 @@ fn result(
             .with_config_source(given.source as i8)
     });
     result
-        .with_topic_id(created.id)
         .with_num_partitions(i32::try_from(created.replicas.len()).expect("fits"))
         .with_replication_factor(i16::try_from(created.replicas[0].len()).expect("fits"))
         .with_configs(Some(configs.collect()))

@@ -8,6 +8,7 @@ use kafka_protocol::messages::delete_records_response::{
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::{Asked, Reply, Served, Subject};
+use crate::acls::Operation;
 use crate::state::State;
 
 /// Stands for the high watermark.
@@ -55,6 +56,7 @@ fn delete(
     if let Some(error) = asked.refused(topic, partition) {
         return Err(error);
     }
+    state.check_topic(asked, Operation::Delete, topic)?;
     if state.topics.get(topic).is_some_and(|topic| topic.internal) {
         return Err(ResponseError::InvalidTopicException);
     }

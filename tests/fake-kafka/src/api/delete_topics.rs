@@ -6,6 +6,7 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicN
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::state::State;
 
 impl Served for DeleteTopicsRequest {
@@ -62,6 +63,15 @@ fn delete(
     };
     if let Some(error) = asked.refused_topic(&name) {
         return named(failed(error), id);
+    }
+    if !state.allows_on_cluster(asked, Operation::Delete)
+        && let Err(error) = state.check_topic(asked, Operation::Delete, &name)
+    {
+        let may_see = state.check_topic(asked, Operation::Describe, &name).is_ok();
+        return match by_id && !may_see {
+            true => failed(error).with_topic_id(id),
+            false => named(failed(error), id),
+        };
     }
     let Some(topic) = state.topics.get(&name) else {
         let error = if by_id {

@@ -5,6 +5,7 @@ use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 
 use super::{Asked, Reply, Served, text};
+use crate::acls::{CLUSTER_NAME, Operation, ResourceType};
 use crate::state::State;
 
 /// Brokers, not controllers.
@@ -38,6 +39,14 @@ pub(crate) fn handle(
             .with_port(i32::from(broker.port))
             .with_rack(broker.rack.as_ref().map(text))
     });
+    let operations = match request.include_cluster_authorized_operations {
+        false => i32::MIN,
+        true if !state.allows_on_cluster(asked, Operation::Describe) => 0,
+        true => {
+            let kind = ResourceType::Cluster;
+            state.acls.operations(asked.principal, kind, CLUSTER_NAME)
+        }
+    };
     asked.send(
         &DescribeClusterResponse::default()
             .with_error_message(None)
@@ -45,6 +54,6 @@ pub(crate) fn handle(
             .with_cluster_id(text(asked.cluster_id.unwrap_or(&state.cluster_id)))
             .with_controller_id(BrokerId(state.controller()))
             .with_brokers(brokers.collect())
-            .with_cluster_authorized_operations(i32::MIN),
+            .with_cluster_authorized_operations(operations),
     )
 }

@@ -8,6 +8,7 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::configs::{BROKER, Definition, Given, Kind, Source, TOPIC};
 use crate::state::State;
 
@@ -116,6 +117,9 @@ fn of_topic(
     if let Some(error) = asked.refused_topic(name) {
         return Err((error, "refused by a fault".to_owned()));
     }
+    state
+        .check_topic(asked, Operation::DescribeConfigs, name)
+        .map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
     crate::topics::check_name(name)?;
     let topic = state.topics.get(name).ok_or((
         ResponseError::UnknownTopicOrPartition,
@@ -138,6 +142,9 @@ fn of_broker(
     asked: &Asked<'_>,
     name: &str,
 ) -> Result<Vec<Described>, (ResponseError, String)> {
+    state
+        .check_cluster(asked, Operation::DescribeConfigs)
+        .map_err(|error| (error, "Cluster authorization failed.".to_owned()))?;
     if name.is_empty() {
         let mut all = broker_configs(state, asked.broker);
         for config in &mut all {

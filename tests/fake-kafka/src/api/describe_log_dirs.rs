@@ -7,6 +7,7 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 
 use super::{Asked, Reply, Served, text};
+use crate::acls::Operation;
 use crate::state::State;
 
 /// Nobody fills this disk.
@@ -23,6 +24,15 @@ pub(crate) fn handle(
     asked: &Asked<'_>,
     request: DescribeLogDirsRequest,
 ) -> Reply {
+    if let Err(error) = state.check_cluster(asked, Operation::Describe) {
+        // Before version 3 there was nowhere to say so.
+        let code = if asked.api_version >= 3 {
+            error.code()
+        } else {
+            0
+        };
+        return asked.send(&DescribeLogDirsResponse::default().with_error_code(code));
+    }
     let is_wanted = |name: &str, partition: i32| match &request.topics {
         None => true,
         Some(topics) => topics

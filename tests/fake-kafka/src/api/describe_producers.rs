@@ -7,6 +7,7 @@ use kafka_protocol::messages::describe_producers_response::{
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, ProducerId};
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::producers::Producer;
 use crate::state::State;
 
@@ -54,6 +55,7 @@ fn describe(
     if let Some(error) = asked.refused(topic, partition) {
         return Err(error);
     }
+    state.check_topic(asked, Operation::Read, topic)?;
     let led = state.led(asked.broker, topic, partition, -1)?;
     let log = led.leader_log().expect("led by this broker");
     Ok(log

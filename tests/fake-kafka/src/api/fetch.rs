@@ -12,6 +12,7 @@ use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId
 use uuid::Uuid;
 
 use super::{Asked, Body, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::log::Log;
 use crate::state::State;
 
@@ -59,10 +60,9 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: FetchRequest
         .wanted
         .iter()
         .map(|wanted| {
-            wanted
-                .name
-                .as_deref()
-                .and_then(|name| asked.refused(name, wanted.partition))
+            let name = wanted.name.as_deref()?;
+            let denied = || state.check_topic(asked, Operation::Read, name).err();
+            asked.refused(name, wanted.partition).or_else(denied)
         })
         .collect();
     if context.wanted.is_empty() {

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterC
 
 use super::describe_configs::{BROKER_RESOURCE, TOPIC_RESOURCE};
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::configs::{BROKER, Definition, Kind, TOPIC};
 use crate::state::State;
 use crate::topics::{Refusal, check_configs};
@@ -64,6 +65,9 @@ fn alter(
             if let Some(error) = asked.refused_topic(&name) {
                 return Err((error, "refused by a fault".to_owned()));
             }
+            state
+                .check_topic(asked, Operation::AlterConfigs, &name)
+                .map_err(|error| (error, "Topic authorization failed.".to_owned()))?;
             let topic = state.topics.get(&name).ok_or((
                 ResponseError::UnknownTopicOrPartition,
                 format!("The topic '{name}' does not exist."),
@@ -80,6 +84,9 @@ fn alter(
             }
         }
         BROKER_RESOURCE => {
+            state
+                .check_cluster(asked, Operation::AlterConfigs)
+                .map_err(|error| (error, "Cluster authorization failed.".to_owned()))?;
             let known = name.is_empty()
                 || name
                     .parse()

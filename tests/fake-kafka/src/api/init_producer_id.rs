@@ -4,6 +4,7 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use super::{Asked, Reply, Served, Subject};
+use crate::acls::{Operation, ResourceType};
 use crate::hooks;
 use crate::state::State;
 
@@ -34,6 +35,13 @@ pub(crate) fn handle(
 ) -> Reply {
     if request.transactional_id.is_some() {
         return hooks::init_transactional(state, asked, &request);
+    }
+    let may = state.allows_on_cluster(asked, Operation::IdempotentWrite)
+        || state
+            .acls
+            .allow_on_any(asked.principal, Operation::Write, ResourceType::Topic);
+    if !may {
+        return asked.send(&refused(ResponseError::ClusterAuthorizationFailed));
     }
     // Without a transactional id nothing is checked and every call gives a new id.
     let id = state.next_producer_id();

@@ -8,6 +8,7 @@ use kafka_protocol::messages::list_offsets_response::{
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 
 use super::{Asked, Reply, Served, Subject};
+use crate::acls::Operation;
 use crate::log::Found;
 use crate::state::State;
 
@@ -62,6 +63,7 @@ fn find(
     if let Some(error) = asked.refused(topic, wanted.partition_index) {
         return Err(error);
     }
+    state.check_topic(asked, Operation::Describe, topic)?;
     let partition = state.led(
         asked.broker,
         topic,

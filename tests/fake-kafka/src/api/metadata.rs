@@ -9,6 +9,7 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use uuid::Uuid;
 
 use super::{Asked, Reply, Served, Subject, text};
+use crate::acls::{CLUSTER_NAME, Operation, ResourceType};
 use crate::partition::Partition;
 use crate::state::{State, Topic};
 
@@ -38,18 +39,62 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
         _ => state
             .topics
             .iter()
+            // What may not be seen isn't there.
+            .filter(|(name, _)| may_see(state, asked, name))
             .map(|(name, topic)| described(state, asked, name, topic))
             .collect(),
     };
+    let topics = with_operations(state, asked, &request, topics);
     let cluster_id = asked.cluster_id.unwrap_or(&state.cluster_id);
     asked.send(
         &MetadataResponse::default()
             .with_brokers(brokers(state))
             .with_cluster_id(Some(text(cluster_id)))
             .with_controller_id(BrokerId(state.controller()))
-            .with_cluster_authorized_operations(NO_OPERATIONS)
+            .with_cluster_authorized_operations(cluster_operations(state, asked, &request))
             .with_topics(topics),
     )
+}
+
+fn may_see(state: &State, asked: &Asked<'_>, topic: &str) -> bool {
+    state.check_topic(asked, Operation::Describe, topic).is_ok()
+}
+
+/// Versions in which rights on the cluster were told here; later it is DescribeCluster (KIP-700).
+const CLUSTER_OPERATIONS: std::ops::RangeInclusive<i16> = 8..=10;
+
+fn cluster_operations(state: &State, asked: &Asked<'_>, request: &MetadataRequest) -> i32 {
+    let asks = CLUSTER_OPERATIONS.contains(&asked.api_version)
+        && request.include_cluster_authorized_operations;
+    match asks {
+        false => NO_OPERATIONS,
+        true if !state.allows_on_cluster(asked, Operation::Describe) => 0,
+        true => {
+            let kind = ResourceType::Cluster;
+            state.acls.operations(asked.principal, kind, CLUSTER_NAME)
+        }
+    }
+}
+
+/// Rights on topics, whether they exist or not. Of what may not be seen nothing is told.
+fn with_operations(
+    state: &State,
+    asked: &Asked<'_>,
+    request: &MetadataRequest,
+    mut topics: Vec<MetadataResponseTopic>,
+) -> Vec<MetadataResponseTopic> {
+    if !request.include_topic_authorized_operations {
+        return topics;
+    }
+    for topic in &mut topics {
+        if let Some(name) = &topic.name
+            && may_see(state, asked, name)
+        {
+            let kind = ResourceType::Topic;
+            topic.topic_authorized_operations = state.acls.operations(asked.principal, kind, name);
+        }
+    }
+    topics
 }
 
 fn name_of(state: &State, topic: &MetadataRequestTopic) -> Option<String> {
@@ -67,6 +112,14 @@ fn asked_for(
     let Some(name) = name_of(state, wanted) else {
         return failed(ResponseError::UnknownTopicId, None, wanted.topic_id);
     };
+    if !may_see(state, asked, &name) {
+        // Nothing is said of whether it exists; an id is no secret, a name behind it is.
+        let error = ResponseError::TopicAuthorizationFailed;
+        return match &wanted.name {
+            Some(name) => failed(error, Some(name), Uuid::nil()),
+            None => failed(error, None, wanted.topic_id),
+        };
+    }
     match state.topics.get(&name) {
         Some(topic) => described(state, asked, &name, topic),
         None => failed(

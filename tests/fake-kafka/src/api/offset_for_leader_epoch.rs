@@ -8,6 +8,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
 use super::{Asked, Reply, Served, Subject};
+use crate::acls::Operation;
 use crate::state::State;
 
 impl Served for OffsetForLeaderEpochRequest {
@@ -54,6 +55,7 @@ fn end(
     if let Some(error) = asked.refused(topic, wanted.partition) {
         return Err(error);
     }
+    state.check_topic(asked, Operation::Describe, topic)?;
     let partition = state.led(
         asked.broker,
         topic,

@@ -10,6 +10,7 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 
 use super::{Asked, Body, Reply, Served, Subject, text};
+use crate::acls::{Operation, ResourceType};
 use crate::batch::{self, Header};
 use crate::codec::Codec;
 use crate::hooks::{self, Unverified};
@@ -43,7 +44,7 @@ fn name_of(state: &State, topic: &TopicProduceData) -> Option<String> {
 
 pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: ProduceRequest) -> Reply {
     let acks = request.acks;
-    if let Some(error) = refused_whole(&request) {
+    if let Some(error) = refused_whole(state, asked, &request) {
         return answer(asked, &request, |_| failed(error));
     }
     let mut topics = Vec::new();
@@ -67,7 +68,11 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: ProduceReque
     }
 }
 
-fn refused_whole(request: &ProduceRequest) -> Option<ResponseError> {
+fn refused_whole(
+    state: &State,
+    asked: &Asked<'_>,
+    request: &ProduceRequest,
+) -> Option<ResponseError> {
     if !matches!(request.acks, -1..=1) {
         return Some(ResponseError::InvalidRequiredAcks);
     }
@@ -79,7 +84,9 @@ fn refused_whole(request: &ProduceRequest) -> Option<ResponseError> {
         .filter(Header::is_transactional)
         .map(|header| (header.producer_id, header.producer_epoch));
     let first = writers.next()?;
-    if request.transactional_id.is_none() {
+    let id = request.transactional_id.as_deref();
+    let kind = ResourceType::TransactionalId;
+    if !id.is_some_and(|id| state.allows(asked, Operation::Write, kind, id)) {
         return Some(ResponseError::TransactionalIdAuthorizationFailed);
     }
     // `ReplicaManager.handleProduceAppend`.
@@ -238,6 +245,9 @@ fn append(
     if let Some(error) = asked.refused(topic, partition) {
         return Err(rejected(error, "refused by a fault"));
     }
+    state
+        .check_topic(asked, Operation::Write, topic)
+        .map_err(|error| rejected(error, "Topic authorization failed."))?;
     // `KafkaApis` looks into its metadata first, whoever leads.
     let known = state
         .partition(topic, partition)

@@ -12,6 +12,7 @@ use kafka_protocol::messages::{
 };
 
 use super::{Asked, Body, Reply, Served, Subject, text};
+use crate::acls::Operation;
 use crate::batch::Marker;
 use crate::state::State;
 
@@ -43,6 +44,11 @@ pub(crate) fn handle(
     asked: &Asked<'_>,
     request: WriteTxnMarkersRequest,
 ) -> Reply {
+    if !state.allows_on_cluster(asked, Operation::Alter)
+        && let Err(error) = state.check_cluster(asked, Operation::ClusterAction)
+    {
+        return asked.send(&refused(&request, error));
+    }
     // `if (numAppends.get == 0)`: nothing to append, nothing to wait for.
     if request.markers.is_empty() {
         return asked.send(&WriteTxnMarkersResponse::default());
@@ -78,6 +84,26 @@ pub(crate) fn handle(
         until_ms: state.now_ms + APPEND_TIMEOUT_MS,
         ready: Box::new(move |state, timed_out| pending.ready(state, timed_out)),
     }
+}
+
+/// `WriteTxnMarkersRequest.getErrorResponse`.
+fn refused(request: &WriteTxnMarkersRequest, error: ResponseError) -> WriteTxnMarkersResponse {
+    let markers = request.markers.iter().map(|marker| {
+        let topics = marker.topics.iter().map(|topic| {
+            let partitions = topic.partition_indexes.iter().map(|&partition| {
+                WritableTxnMarkerPartitionResult::default()
+                    .with_partition_index(partition)
+                    .with_error_code(error.code())
+            });
+            WritableTxnMarkerTopicResult::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions.collect())
+        });
+        WritableTxnMarkerResult::default()
+            .with_producer_id(marker.producer_id)
+            .with_topics(topics.collect())
+    });
+    WriteTxnMarkersResponse::default().with_markers(markers.collect())
 }
 
 struct Pending {
