@@ -168,7 +168,7 @@ fn there_and_back_twice_under_load() {
 #[test]
 #[should_panic(expected = "15.11: a client that nobody moved is let in on the standby again")]
 fn a_client_that_nobody_moved_stays_outside_after_a_failback() {
-    let (source, target) = fenceable_both(KafkaVersion::V4_3);
+    let (source, target) = start_fenceable_both(KafkaVersion::V4_3);
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", ORDERS, &[]);
     let twinlog = Twinlog::between(&source, &target);

@@ -36,7 +36,7 @@ fn a_killed_source(
     let writer = Writer::start(&bootstrap, &["orders"], 400);
     eventually(DEADLINE, "records are copied", || {
         match ends(target).iter().sum::<i64>() {
-            many if many > 600 => Ok(()),
+            many if many > 400 => Ok(()),
             few => Err(few),
         }
     });
@@ -192,7 +192,7 @@ fn the_source_is_killed_on_3_9() {
 /// margin no new record gets an offset of a stranded one.
 #[test]
 fn a_process_that_was_frozen_knows_that_it_was() {
-    let (mut source, target) = fenceable_pair(KafkaVersion::V4_3);
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", ORDERS, &[]);
     let config = Twinlog::config(&bootstrap, &target, "failover: { padding: 0 }");
@@ -201,13 +201,13 @@ fn a_process_that_was_frozen_knows_that_it_was() {
     let writer = Writer::start(&bootstrap, &["orders"], 400);
     eventually(DEADLINE, "records are copied", || {
         match ends(&target).iter().min() {
-            Some(few) if *few > 100 => Ok(()),
+            Some(few) if *few > 200 => Ok(()),
             few => Err(few.copied()),
         }
     });
     twinlog.signal("STOP");
-    // Nobody writes faster than was seen.
-    writer.slow_down(100);
+    // Nobody writes faster than was seen, also where the writer's first moments were slow.
+    writer.slow_down(60);
     let copied = ends(&target);
     eventually(DEADLINE, "the source is far ahead", || {
         let ahead = ends(&bootstrap).iter().sum::<i64>() - copied.iter().sum::<i64>();

@@ -1,14 +1,13 @@
 //! `twinlog orphans` after real failovers: what is stranded on the old primary is listed exactly,
 //! exported without loss, replayed exactly once however often the command dies, and decided about.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::support::admin::client;
 use crate::support::failover::{answer, await_failed_over, failover, start_fenceable_pair, words};
-use crate::support::flow::{block_on, wire_cluster};
 use crate::support::{
     Cluster, Codec, HeaderStyle, Isolation, KafkaVersion, Load, Seen, Transactions, Twinlog,
     await_caught_up, create_topic, end_offset, eventually, read_all,
@@ -18,7 +17,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use twinlog::batch;
 use twinlog::orphans::{BatchEntry, Manifest, Undecided};
-use twinlog::wire::{OffsetSpec, TopicPartition, list_offsets};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const ORDERS: i32 = 3;
@@ -91,29 +89,6 @@ fn produce_oddities(bootstrap: &str) {
     producer.flush(DEADLINE).expect("acknowledged");
 }
 
-/// Waits until the markers of every transaction are written: a commit is answered before.
-fn await_markers(bootstrap: &str) {
-    let partitions: Vec<TopicPartition> = (0..ORDERS)
-        .map(|number| TopicPartition::new("orders", number))
-        .collect();
-    eventually(DEADLINE, "no transaction is open", || {
-        let cluster = wire_cluster(bootstrap);
-        let (stable, all) = block_on(async {
-            let ends = |which| list_offsets(&cluster, &partitions, which);
-            tokio::join!(ends(OffsetSpec::LatestStable), ends(OffsetSpec::Latest))
-        });
-        let ends = |found: HashMap<TopicPartition, Result<i64, _>>| {
-            let ends = found.into_iter().map(|(at, end)| (at, end.ok()));
-            ends.collect::<BTreeMap<_, _>>()
-        };
-        let (stable, all) = (ends(stable), ends(all));
-        match stable == all && all.values().all(Option::is_some) {
-            true => Ok(()),
-            false => Err((stable, all)),
-        }
-    });
-}
-
 /// A flow that was failed over without its source, which then came back.
 struct Fallen {
     source: Cluster,
@@ -158,7 +133,6 @@ fn fall(version: KafkaVersion) -> Fallen {
         .keys(0)
         .produce(&source);
     produce_oddities(&source);
-    await_markers(&source);
     source_cluster.kill(1);
     twinlog.signal("CONT");
     twinlog.wait_until(DEADLINE, "the source is missed", |status| {
@@ -481,13 +455,7 @@ impl Fallen {
             ..Transactions::new(Load::new("orders", 6).first(40_000), 1)
         };
         aborted.produce(&source);
-        // An abort is answered before its markers are written.
-        eventually(DEADLINE, "the transactions are over", || {
-            match undecided(&config) {
-                none if none.is_empty() => Ok(()),
-                some => Err(some),
-            }
-        });
+        assert_eq!(undecided(&config), []);
         assert_eq!(end_sum(&target), before, "deciding appends nothing");
     }
 }

@@ -103,7 +103,8 @@ impl World {
 
     fn produce(&mut self, bootstrap: &str) {
         self.producer = None;
-        let writer = Writer::start(bootstrap, &["orders"], 200);
+        // Its operators stop it when it is refused: a failback lets those in again who stay.
+        let writer = Writer::start_until_refused(bootstrap, &["orders"], 200);
         eventually(DEADLINE, "records are acknowledged", || {
             match writer.ledger.acknowledged().len() {
                 many if many > 100 => Ok(()),

@@ -299,18 +299,13 @@ impl Transactions {
         }
     }
 
-    /// Writes them; returns how many records were committed.
+    /// Writes them, to their last marker; returns how many records were committed.
     ///
     /// # Panics
     /// When the broker refuses something for good.
     pub fn produce(&self, bootstrap: &str) -> u64 {
         let id = format!("tx-{}-{}", self.load.topic, rand::random::<u64>());
-        let producer = self.load.producer(bootstrap, &[("transactional.id", &id)]);
-        eventually(DEADLINE, "the transaction coordinator answers", || {
-            producer
-                .init_transactions(DEADLINE)
-                .map_err(|error| error.to_string())
-        });
+        let producer = self.producer(bootstrap, &id);
         let partitions = self.load.partition_count(bootstrap);
         let mut committed = 0;
         for transaction in 0..self.transactions {
@@ -337,7 +332,20 @@ impl Transactions {
             }
         }
         assert_eq!(producer.context().refused(), 0, "records were refused");
+        // A commit is answered before its markers are written. The coordinator lets nobody else begin
+        // with the id until they are (`TransactionCoordinator.handleInitProducerId`).
+        self.producer(bootstrap, &id);
         committed
+    }
+
+    fn producer(&self, bootstrap: &str, id: &str) -> BaseProducer<Deliveries> {
+        let producer = self.load.producer(bootstrap, &[("transactional.id", id)]);
+        eventually(DEADLINE, "the transaction coordinator answers", || {
+            producer
+                .init_transactions(DEADLINE)
+                .map_err(|error| error.to_string())
+        });
+        producer
     }
 
     /// Bresenham's rule: the aborted ones are spread over the run, not drawn.

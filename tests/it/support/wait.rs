@@ -38,6 +38,11 @@ impl Patience {
         self.step_began = Instant::now();
     }
 
+    /// How much of that time has passed.
+    pub fn counted(&self) -> Duration {
+        self.counted
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         self.counted >= self.deadline || self.started.elapsed() >= self.deadline * STRETCH_MAX
@@ -54,12 +59,24 @@ impl Patience {
 pub fn eventually<T, S: Debug>(
     deadline: Duration,
     what: &str,
-    mut look: impl FnMut() -> Result<T, S>,
+    look: impl FnMut() -> Result<T, S>,
 ) -> T {
+    eventually_after(deadline, what, look).0
+}
+
+/// The same, and how much of that time had passed by then.
+///
+/// # Panics
+/// When `deadline` passes first.
+pub fn eventually_after<T, S: Debug>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, S>,
+) -> (T, Duration) {
     let mut patience = Patience::new(deadline);
     loop {
         match look() {
-            Ok(value) => return value,
+            Ok(value) => return (value, patience.counted()),
             Err(seen) if patience.is_over() => panic!(
                 "not within {deadline:?} ({:?} by the clock): {what}; last seen: {seen:#?}",
                 patience.started.elapsed()

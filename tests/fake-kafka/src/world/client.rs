@@ -4,19 +4,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{MetadataRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    MetadataRequest, ProduceRequest, RequestHeader, ResponseHeader, TopicName,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Brokers, Ctx};
+use crate::batch::{self, Record};
 use crate::memory::{Reader, Writer};
 
 const METADATA_VERSION: i16 = 12;
+/// The last one that names topics by name.
+const PRODUCE_VERSION: i16 = 12;
 
 /// Why a request didn't work.
 #[derive(Debug)]
@@ -199,11 +205,64 @@ impl Client {
         leader.ok_or(Failure::Refused(ResponseError::LeaderNotAvailable))
     }
 
+    /// Appends records as a producer without idempotence, `acks=all`. Returns the first one's offset.
+    ///
+    /// # Errors
+    /// When the answer is lost, then it may be there or not; or it is refused.
+    pub async fn produce(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        records: &[Record],
+    ) -> Result<i64, Failure> {
+        let (header, encoded) = batch::produced(records, wall_clock_ms());
+        self.append(topic, partition, header.seal(&encoded)).await
+    }
+
+    /// Appends a batch as it is, `acks=all`. Returns its first offset.
+    ///
+    /// # Errors
+    /// As [`produce`](Self::produce).
+    pub async fn append(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        batch: Bytes,
+    ) -> Result<i64, Failure> {
+        let leader = self.leader(topic, partition).await?;
+        let data = PartitionProduceData::default()
+            .with_index(partition)
+            .with_records(Some(batch));
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(30_000)
+            .with_topic_data(vec![
+                TopicProduceData::default()
+                    .with_name(TopicName(StrBytes::from_string(topic.to_owned())))
+                    .with_partition_data(vec![data]),
+            ]);
+        let answer = self.call(leader, &request, PRODUCE_VERSION).await?;
+        let answers = answer.responses.iter();
+        let mut partitions = answers.flat_map(|of| &of.partition_responses);
+        let appended = partitions.next().ok_or_else(missing)?;
+        Failure::check(appended.error_code)?;
+        Ok(appended.base_offset)
+    }
+
     /// Leaders are asked for again, and connections made again.
     pub fn forget(&mut self) {
         self.leaders.clear();
         self.connections.clear();
     }
+}
+
+fn missing() -> Failure {
+    io::Error::new(io::ErrorKind::InvalidData, "the answer doesn't name it").into()
+}
+
+fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 fn request_frame<R: Request>(

@@ -1,14 +1,13 @@
 //! The test's end of a lease.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Once;
 use std::time::Duration;
 
 use super::keeper::{self, Owner};
@@ -22,40 +21,39 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// One cluster of a pair that is the test's until its thread ends.
 #[derive(Debug)]
-pub struct Leased {
-    place: Place,
-    lease: Arc<Lease>,
-}
+pub struct Leased(Place);
 
 impl Leased {
     /// Where its clients connect.
     pub fn bootstrap(&self) -> String {
-        self.place.bootstrap.clone()
-    }
-}
-
-impl Drop for Leased {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.lease.failed.store(true, Ordering::Relaxed);
-            let log = tail(&self.place.log, 1_500);
-            let address = &self.place.bootstrap;
-            eprintln!("--- {address}: end of the broker's log\n{log}");
-        }
+        self.0.bootstrap.clone()
     }
 }
 
 /// The connection that holds a pair.
 #[derive(Debug)]
 struct Lease {
+    kind: Kind,
     connection: UnixStream,
     places: [Place; 2],
-    failed: AtomicBool,
+    failed: Cell<bool>,
+}
+
+impl Lease {
+    /// The test has failed: shows what the brokers said, and they are not used again.
+    fn fail(&self) {
+        if !self.failed.replace(true) {
+            for place in &self.places {
+                let (address, log) = (&place.bootstrap, tail(&place.log, 1_500));
+                eprintln!("--- {address}: end of the broker's log\n{log}");
+            }
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if !*self.failed.get_mut() {
+        if !self.failed.get() {
             // A keeper that is gone needs no word.
             let _ = self.connection.write_all(&[FINE]);
         }
@@ -68,7 +66,7 @@ impl Drop for Lease {
 thread_local! {
     /// What this test holds. Every test has a thread of its own, and when that ends, nothing that
     /// the test started is writing any more.
-    static HELD: RefCell<Vec<(Kind, Arc<Lease>)>> = const { RefCell::new(Vec::new()) };
+    static HELD: RefCell<Vec<Lease>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The pair of this kind that the test holds; waits for one if it holds none.
@@ -76,20 +74,35 @@ thread_local! {
 /// # Panics
 /// When the keeper can't give one, with its log.
 pub(super) fn lease(kind: Kind) -> (Leased, Leased) {
-    let held = HELD.with_borrow(|held| {
-        let found = held.iter().find(|(of, _)| *of == kind);
-        found.map(|(_, lease)| lease.clone())
+    let held = |held: &Vec<Lease>| {
+        let lease = held.iter().find(|lease| lease.kind == kind);
+        lease.map(|lease| lease.places.clone())
+    };
+    let [source, target] = HELD.with_borrow(held).unwrap_or_else(|| {
+        notice_failures();
+        let lease = ask(kind);
+        let places = lease.places.clone();
+        HELD.with_borrow_mut(|held| held.push(lease));
+        places
     });
-    let lease = held.unwrap_or_else(|| {
-        let lease = Arc::new(ask(kind));
-        HELD.with_borrow_mut(|held| held.push((kind, lease.clone())));
-        lease
+    (Leased(source), Leased(target))
+}
+
+/// When the thread of a test panics, its leases learn of it.
+fn notice_failures() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            before(panic);
+            // The thread may be ending, or just about to take a lease.
+            let _ = HELD.try_with(|held| {
+                if let Ok(held) = held.try_borrow() {
+                    held.iter().for_each(Lease::fail);
+                }
+            });
+        }));
     });
-    let [source, target] = lease.places.clone().map(|place| Leased {
-        place,
-        lease: lease.clone(),
-    });
-    (source, target)
 }
 
 fn ask(kind: Kind) -> Lease {
@@ -111,9 +124,10 @@ fn ask(kind: Kind) -> Lease {
         }
     }
     Lease {
+        kind,
         connection,
         places,
-        failed: false.into(),
+        failed: Cell::new(false),
     }
 }
 

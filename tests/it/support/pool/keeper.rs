@@ -21,6 +21,8 @@ use crate::support::strict::strict;
 pub(super) const TEST: &str = "support::pool::keeper::the_keeper";
 /// Names the process with which the keeper ends; without it, it is no keeper.
 pub(super) const OWNER: &str = "TWINLOG_TEST_POOL_OWNER";
+/// Names the process that is the run, where a script runs every test as a process.
+const RUN: &str = "TWINLOG_TEST_RUN";
 pub(super) const SOCKET: &str = "socket";
 pub(super) const LOG: &str = "keeper.log";
 
@@ -38,11 +40,14 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// The test runner where it runs every test as a process, else this process.
+    /// The script that says so, the test runner where it runs every test as a process, or this
+    /// process.
     pub(super) fn of_this_run() -> Self {
-        let process = match is_one_test_per_process() {
-            true => std::os::unix::process::parent_id(),
-            false => std::process::id(),
+        let told = std::env::var(RUN).ok();
+        let process = match told.map(|id| id.parse().expect("the id of a process")) {
+            Some(script) => script,
+            None if std::env::var_os("NEXTEST").is_some() => std::os::unix::process::parent_id(),
+            None => std::process::id(),
         };
         let started = started(process).expect("the run goes on");
         Self { process, started }
@@ -77,11 +82,6 @@ impl FromStr for Owner {
     }
 }
 
-/// Whether this process ends with its test, as those of `cargo nextest` do.
-pub(super) fn is_one_test_per_process() -> bool {
-    std::env::var_os("NEXTEST").is_some()
-}
-
 /// When a process was started, in ticks since the boot: field 22 of `/proc/PID/stat`, counted from
 /// behind the name, which may hold anything. `None` when it is gone or a zombie.
 fn started(process: u32) -> Option<u64> {
@@ -101,7 +101,10 @@ fn the_keeper() {
     };
     let owner: Owner = owner.parse().expect("we were started with the right words");
     let folder = owner.folder();
-    let listener = UnixListener::bind(folder.join(SOCKET)).expect("we are the only keeper");
+    let socket = folder.join(SOCKET);
+    // Whoever starts a keeper has asked there in vain: that of a dead one is in the way only.
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).expect("our folder is writable");
     scratch::sweep_in_the_end(&folder);
     std::thread::spawn(move || {
         while owner.is_running() {
@@ -156,7 +159,12 @@ impl Pair {
             && reset::is_empty(&self.target.internal_bootstrap())
     }
 
-    fn empty(&self) {
+    /// # Panics
+    /// When something stays, or a broker is gone.
+    fn empty(&mut self) {
+        for cluster in [&mut self.source, &mut self.target] {
+            assert!(cluster.runs(), "a broker has ended");
+        }
         std::thread::scope(|scope| {
             for cluster in [&self.source, &self.target] {
                 scope.spawn(|| reset::empty(&cluster.internal_bootstrap()));
@@ -199,6 +207,8 @@ struct Pool {
 struct State {
     /// Nobody's, by kind.
     free: BTreeMap<Kind, Vec<Pair>>,
+    /// Soon free, by kind.
+    being_emptied: BTreeMap<Kind, usize>,
     /// All that run, are starting or being emptied.
     pairs: usize,
 }
@@ -243,14 +253,17 @@ impl Pool {
             if let Some(pair) = state.free.entry(kind).or_default().pop() {
                 return Some(pair);
             }
-            if state.pairs < PAIRS_MAX {
-                state.pairs += 1;
-                return None;
-            }
-            if let Some(other) = state.free.values_mut().find_map(Vec::pop) {
-                // It makes room.
-                drop(other);
-                return None;
+            // Emptying one takes a moment, starting one some seconds of both cores.
+            if state.being_emptied.get(&kind).is_none_or(|many| *many == 0) {
+                if state.pairs < PAIRS_MAX {
+                    state.pairs += 1;
+                    return None;
+                }
+                if let Some(other) = state.free.values_mut().find_map(Vec::pop) {
+                    // It makes room.
+                    drop(other);
+                    return None;
+                }
             }
             state = self
                 .changed
@@ -259,18 +272,26 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, kind: Kind, pair: Pair, fine: bool) {
+    fn give_back(&self, kind: Kind, mut pair: Pair, fine: bool) {
         let started = Instant::now();
+        *self.state().being_emptied.entry(kind).or_default() += 1;
         let emptied = fine && catch_unwind(AssertUnwindSafe(|| pair.empty())).is_ok();
-        if emptied {
+        let pair = if emptied {
             println!("{kind:?}: emptied in {:?}", started.elapsed());
-            self.state().free.entry(kind).or_default().push(pair);
-            self.changed.notify_all();
+            Some(pair)
         } else {
             println!("{kind:?}: a pair is ended (its test was fine: {fine})");
             drop(pair);
-            self.one_less();
+            None
+        };
+        let mut state = self.state();
+        *state.being_emptied.entry(kind).or_default() -= 1;
+        match pair {
+            Some(pair) => state.free.entry(kind).or_default().push(pair),
+            None => state.pairs -= 1,
         }
+        drop(state);
+        self.changed.notify_all();
     }
 
     fn one_less(&self) {

@@ -33,6 +33,9 @@ const ANY: i8 = 1;
 const BROKER: i8 = 4;
 /// Sources of configs that were set while the cluster ran: of one broker, of all.
 const DYNAMIC: [i8; 2] = [2, 3];
+/// What a new cluster of 4.x has set for all brokers, and lets nobody remove
+/// (`ConfigurationControlManager`, KIP-966).
+const OF_A_NEW_CLUSTER: &str = "min.insync.replicas";
 /// How long an idle cluster may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -146,7 +149,7 @@ fn remove_broker_configs(bootstrap: &str, broker: &str) {
         _ => DYNAMIC[0],
     };
     let removals: Vec<_> = configs
-        .filter(|config| config.config_source == wanted)
+        .filter(|config| config.config_source == wanted && config.name.as_str() != OF_A_NEW_CLUSTER)
         .map(|config| {
             AlterableConfig::default()
                 .with_name(config.name)

@@ -65,7 +65,10 @@ pub fn config(source: &Brokers, target: &Brokers, lines: &str) -> String {
         target.bootstrap()
     );
     let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
-    text = text.replace("    target: standby\n", &format!("    target: standby\n{lines}"));
+    text = text.replace(
+        "    target: standby\n",
+        &format!("    target: standby\n{lines}"),
+    );
     text
 }
 
@@ -170,8 +173,13 @@ pub fn abort(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
     })
 }
 
-/// Starts `twinlog failback --yes`.
-pub fn failback(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+/// Starts `twinlog failback --yes`, with `--accept-orphans` or not.
+pub fn failback(
+    world: &mut World,
+    name: &str,
+    text: &str,
+    accept_orphans: bool,
+) -> Process<CutOver> {
     let text = text.to_owned();
     world.process(name, move |ctx| {
         let config = read(&ctx, &text);
@@ -182,7 +190,7 @@ pub fn failback(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
                 .expect("both clusters answer");
             let scope = BackScope {
                 start_only: false,
-                accept_orphans: false,
+                accept_orphans,
                 undecided,
             };
             let options = Options {
@@ -203,5 +211,9 @@ fn only_flow(
     &config::ClusterSection,
 ) {
     let flow = config.flows.values().next().expect("a flow");
-    (flow, &config.clusters[&flow.source], &config.clusters[&flow.target])
+    (
+        flow,
+        &config.clusters[&flow.source],
+        &config.clusters[&flow.target],
+    )
 }

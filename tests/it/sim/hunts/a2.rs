@@ -1,0 +1,65 @@
+//! The old primary comes back with less than was copied from it, and with records that nobody copied.
+
+use std::collections::BTreeSet;
+
+use fake_kafka::world::{self, World};
+use twinlog::state::CutoverKind;
+
+use crate::sim::expected::{expected_failure, holds};
+use crate::sim::logs;
+use crate::sim::model::{Case, Offsets, Place, Says, Side, Violation, copy_of, judge};
+use crate::sim::process::{self, failover_options};
+use crate::sim::scene::{Scene, Write};
+
+/// 100 records are copied, then the source is lost and failed over from. It comes back, `shorter` or
+/// not, clients that know nothing of it write 20 more there, and it becomes the primary again.
+fn play(world: &mut World, shorter: bool) -> Vec<Violation> {
+    let mut scene = Scene::new(world, 1, "");
+    scene.topic("t", 1, 1, &[]);
+    let place = Place::new("t", 0);
+    scene.twinlog(world, "twinlog");
+    scene.write(world, Side::Primary, &place, 100, Write::default());
+    scene.must_copy(world, &[place.clone()], 30_000);
+    world.run_for(12_000);
+    scene.source.cluster.control(|state| state.stop_broker(1));
+    let unplanned = failover_options(CutoverKind::Unplanned);
+    let failover = process::failover(world, "operator", &scene.text, unplanned);
+    let (report, error) = world.result(&failover, 120_000).expect("it may begin");
+    assert!(error.is_none(), "{error:?} {report:?}");
+    scene.write(world, Side::Standby, &place, 50, Write::default());
+    scene.source.cluster.control(|state| {
+        if shorter {
+            state.truncate("t", 0, 90);
+        }
+        state.start_broker(1);
+    });
+    scene.write(world, Side::Primary, &place, 20, Write::default());
+    world.run_for(5_000);
+    let failback = process::failback(world, "operator-back", &scene.text, true);
+    let (report, error) = world.result(&failback, 300_000).expect("it may begin");
+    assert!(error.is_none(), "{error:?} {report:?}");
+    // All that the standby had while it was the primary, in order; strangers may be between.
+    let there = scene.acked.iter().filter(|it| it.side == Side::Primary);
+    judge(&Case {
+        place: place.clone(),
+        offsets: Offsets::Mapped,
+        says: Says::Copying { lag: Some(0) },
+        excuses: BTreeSet::new(),
+        expected: copy_of(&logs::read(&scene.target, &place), &[]),
+        strangers: there.map(|it| it.name.clone()).collect(),
+        barred: BTreeSet::new(),
+        found: logs::read(&scene.source, &place),
+    })
+}
+
+#[test]
+fn a_failback_trusts_the_length_of_a_shorter_log() {
+    expected_failure("A2", |seed| world::run(seed, |world| play(world, true)));
+}
+
+#[test]
+fn a_failback_to_a_whole_log_loses_nothing() {
+    for seed in 1..=2 {
+        holds("it has all it had", &world::run(seed, |world| play(world, false)));
+    }
+}

@@ -1,0 +1,59 @@
+//! Twinlog crashes before it has stored a map, and the source's cleaner runs before it is back.
+
+use fake_kafka::world::{self, World};
+
+use crate::sim::expected::{expected_failure, holds};
+use crate::sim::logs;
+use crate::sim::model::{Offsets, Place, Side, Violation};
+use crate::sim::scene::{Scene, Write};
+
+const LINES: &str = "offsets: mapped";
+const FEW_KEYS: Write = Write {
+    transaction: None,
+    bytes: 0,
+    keys: 10,
+    age_ms: 0,
+};
+
+/// 100 records are copied behind the stored map; then new ones come while nobody copies. `cleans`: of
+/// the 100 only the newest of each key are left by then.
+fn play(world: &mut World, cleans: bool) -> Vec<Violation> {
+    let mut scene = Scene::new(world, 1, LINES);
+    scene.topic("t", 1, 1, &[("cleanup.policy", "compact")]);
+    let place = Place::new("t", 0);
+    let twinlog = scene.twinlog(world, "twinlog");
+    scene.write(world, Side::Primary, &place, 1, Write::default());
+    scene.must_copy(world, &[place.clone()], 30_000);
+    // The map is stored every 5 s while it changes.
+    world.run_for(11_000);
+    let stored = || logs::newest(&scene.target, "__twinlog_state", "map/dr/t/0");
+    let before = stored();
+    assert!(before.is_some(), "a map is stored");
+    scene.write(world, Side::Primary, &place, 100, FEW_KEYS);
+    scene.must_copy(world, &[place.clone()], 4_000);
+    twinlog.process.kill();
+    world.run_for(10);
+    let stored = logs::newest(&scene.target, "__twinlog_state", "map/dr/t/0");
+    assert_eq!(stored, before, "it wasn't stored again");
+    scene.write(world, Side::Primary, &place, 1, Write::default());
+    if cleans {
+        scene.compact(&place, 101);
+        assert_eq!(scene.gone[&place].len(), 90);
+    }
+    scene.write(world, Side::Primary, &place, 200, Write::default());
+    twinlog.process.restart();
+    world.run_for(20_000);
+    scene.judge_copy(world, &twinlog, &place, Offsets::Mapped, &[])
+}
+
+#[test]
+fn what_a_stored_map_lacks_is_paired_by_counting_behind_the_cleaner() {
+    expected_failure("A3", |seed| world::run(seed, |world| play(world, true)));
+}
+
+#[test]
+fn what_a_stored_map_lacks_is_found_again() {
+    for seed in 1..=3 {
+        holds("no cleaner ran", &world::run(seed, |world| play(world, false)));
+    }
+}

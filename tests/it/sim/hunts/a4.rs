@@ -1,0 +1,63 @@
+//! A replica that lacks records is elected on the source, while Twinlog runs.
+
+use fake_kafka::Options;
+use fake_kafka::world::{self, World};
+
+use crate::sim::expected::{expected_failure, holds};
+use crate::sim::model::{Offsets, Place, Side, Violation};
+use crate::sim::scene::{Scene, Write};
+
+/// A follower misses 100 records that are copied; then it leads, and the log grows beyond what was
+/// copied before Twinlog looks again. `unclean`: it leads without them.
+fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
+    let options = |brokers| Options {
+        brokers,
+        ..Options::default()
+    };
+    let mut scene = Scene::with(world, options(2), options(1), "");
+    scene.topic("t", 1, 2, &[]);
+    let place = Place::new("t", 0);
+    let twinlog = scene.twinlog(world, "twinlog");
+    scene.write_batch(world, Side::Primary, &place, 100, Write::default());
+    scene.must_copy(world, &[place.clone()], 30_000);
+    // What was seen of the source is stored every 30 s.
+    world.run_for(40_000);
+    let (leader, follower) = scene.source.cluster.look(|state| {
+        let found = state.partition("t", 0).expect("it is there");
+        let leader = found.leader.expect("it is led");
+        (leader, 3 - leader)
+    });
+    if unclean {
+        scene.source.cluster.control(|state| {
+            state.lag("t", 0, follower);
+            state.shrink_in_sync("t", 0);
+        });
+    }
+    scene.write_batch(world, Side::Primary, &place, 100, Write::default());
+    scene.must_copy(world, &[place.clone()], 10_000);
+    twinlog.process.freeze();
+    world.run_for(10);
+    scene.source.cluster.control(|state| {
+        state.stop_broker(leader);
+        if unclean {
+            state.elect_unclean("t", 0, follower);
+        }
+    });
+    scene.write_batch(world, Side::Primary, &place, 300, Write::default());
+    world.run_for(100);
+    twinlog.process.thaw();
+    world.run_for(30_000);
+    scene.judge_copy(world, &twinlog, &place, Offsets::Identical, &["source_truncated"])
+}
+
+#[test]
+fn an_unclean_election_is_forgotten_by_a_running_twinlog() {
+    expected_failure("A4", |seed| world::run(seed, |world| play(world, true)));
+}
+
+#[test]
+fn a_clean_election_is_followed() {
+    for seed in 1..=3 {
+        holds("a clean election", &world::run(seed, |world| play(world, false)));
+    }
+}

@@ -1,0 +1,81 @@
+//! Two processes start for one flow, whose claim was given back, while transactions are copied.
+
+use fake_kafka::world::{self, Phase, World};
+use twinlog::flow::AllEnded;
+
+use crate::sim::expected::{expected_failure, holds};
+use crate::sim::model::{Offsets, Place, Side, Violation};
+use crate::sim::process;
+use crate::sim::scene::{Scene, Write};
+
+const ROUNDS: u64 = 12;
+const PARTITIONS: i32 = 4;
+const IN_A_TRANSACTION: Write = Write {
+    transaction: Some(true),
+    bytes: 0,
+    keys: 0,
+    age_ms: 0,
+};
+
+/// One transaction in each partition every 20 ms.
+fn write_for(world: &mut World, scene: &mut Scene, ms: i64) {
+    for _ in 0..ms / 20 {
+        for partition in 0..PARTITIONS {
+            let place = Place::new("t", partition);
+            scene.write(world, Side::Primary, &place, 1, IN_A_TRANSACTION);
+        }
+        world.run_for(20);
+    }
+}
+
+/// Rounds of two starts, `apart_ms` apart at least and a moment more, until the model finds something.
+fn play(world: &mut World, apart_ms: i64) -> Vec<Violation> {
+    let mut scene = Scene::new(world, 1, "");
+    scene.topic("t", PARTITIONS, 1, &[]);
+    let places: Vec<Place> = (0..PARTITIONS).map(|at| Place::new("t", at)).collect();
+    let first = scene.twinlog(world, "first");
+    write_for(world, &mut scene, 1_000);
+    scene.must_copy(world, &places, 30_000);
+    let second = process::run(world, "second", &scene.text);
+    second.process.kill();
+    first.process.stop();
+    assert_eq!(world.result(&first.process, 15_000), AllEnded::AsTold);
+    for _ in 0..ROUNDS {
+        first.process.restart();
+        let more_ms = world.random(6);
+        write_for(world, &mut scene, apart_ms);
+        world.run_for(more_ms.cast_signed());
+        second.process.restart();
+        write_for(world, &mut scene, 2_000);
+        // One of them has lost its claim by now.
+        let both = [first.process.clone(), second.process.clone()];
+        world.must("one of them ends", 10_000, move |_| {
+            both.iter().any(|it| it.phase() == Phase::Ended)
+        });
+        world.run_for(5_000);
+        let survivor = [&first, &second]
+            .into_iter()
+            .find(|it| it.process.phase() == Phase::Running)
+            .expect("one of them goes on");
+        let found: Vec<Violation> = places
+            .iter()
+            .flat_map(|at| scene.judge_copy(world, survivor, at, Offsets::Identical, &[]))
+            .collect();
+        if !found.is_empty() {
+            return found;
+        }
+        survivor.process.stop();
+        assert_eq!(world.result(&survivor.process, 15_000), AllEnded::AsTold);
+    }
+    Vec::new()
+}
+
+#[test]
+fn of_two_that_start_at_once_both_fill() {
+    expected_failure("B4", |seed| world::run(seed, |world| play(world, 0)));
+}
+
+#[test]
+fn of_two_that_start_one_after_the_other_one_fills() {
+    holds("5 s apart", &world::run(1, |world| play(world, 5_000)));
+}

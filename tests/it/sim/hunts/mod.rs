@@ -1,0 +1,10 @@
+//! Scenarios after what is known to be broken: each with a control, the same without its fault.
+
+mod a1;
+mod a2;
+mod a3;
+mod a4;
+mod a7;
+mod b4;
+mod c1;
+mod s1;

@@ -1,0 +1,427 @@
+//! From a seed to what a random run does: plain data, which a failure prints.
+
+use std::fmt;
+
+use super::known::{self, Trouble};
+use super::model::{Offsets, Side};
+
+/// Random numbers of a seed (splitmix64). Not the world's: what is planned must not depend on what happens.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed ^ 0x2545_f491_4f6c_dd1d)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From `least` to `most`.
+    pub fn between(&mut self, least: i64, most: i64) -> i64 {
+        let span = u64::try_from(most - least + 1).expect("least is at most most");
+        least + i64::try_from(self.next() % span).expect("a small number")
+    }
+
+    /// Whether something of this chance happens.
+    pub fn percent(&mut self, chance: i64) -> bool {
+        self.between(1, 100) <= chance
+    }
+
+    pub fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
+        let last = i64::try_from(of.len()).expect("a short list") - 1;
+        of[usize::try_from(self.between(0, last)).expect("not negative")]
+    }
+}
+
+/// What kind of records a topic has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Plain,
+    /// Some in transactions, of which some are aborted.
+    Transactional,
+    /// `cleanup.policy=compact`; the cleaner runs when an event says so.
+    Compacted,
+    /// The source's brokers set the times.
+    LogAppendTime,
+    /// Times of a week ago.
+    Old,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    pub name: String,
+    pub partitions: i32,
+    pub sort: Sort,
+    /// One producer's requests.
+    pub per_second: i64,
+    pub records_per_batch: i64,
+}
+
+/// Which request something happens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Produce,
+    Fetch,
+    ListOffsets,
+    Metadata,
+    WriteTxnMarkers,
+}
+
+/// What happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    NotLeader,
+    NotEnoughReplicas,
+    TimedOut,
+    StorageError,
+    DelayMs(i64),
+    LateMs(i64),
+    Swallow,
+    SwallowAfter,
+    CutBefore,
+    CutAfter,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// To the next so many of these requests.
+    Requests {
+        side: Side,
+        asked: Asked,
+        fate: Fate,
+        times: u64,
+    },
+    /// A broker is gone for so long.
+    StopBroker { side: Side, broker: i32, ms: i64 },
+    /// A broker answers nothing for so long.
+    FreezeBroker { side: Side, broker: i32, ms: i64 },
+    /// Every partition that can is led by another broker.
+    MoveLeaders { side: Side },
+    /// Twinlog doesn't run for so long.
+    FreezeTwinlog { ms: i64 },
+    /// Twinlog is killed and starts again after so long.
+    KillTwinlog { ms: i64 },
+    /// Twinlog is told to end in order, and starts again after so long.
+    StopTwinlog { ms: i64 },
+    /// Twinlog and a cluster don't reach each other for so long.
+    Partition { side: Side, ms: i64 },
+    /// Twinlog's connections to a cluster are cut.
+    Cut { side: Side },
+    /// The target's brokers forget Twinlog's producers.
+    ForgetProducers,
+    /// A second process starts for the same flow, and has it from then on.
+    SecondTwinlog,
+    /// Retention: half of what is there goes, of what was copied.
+    Retention,
+    /// The cleaner runs on compacted topics of the source.
+    Clean,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub at_ms: i64,
+    pub what: What,
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the copy.
+    Copied,
+    /// With a planned failover, then clients on the new primary.
+    Planned,
+    /// With an unplanned one; the source is gone.
+    Unplanned,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub seed: u64,
+    pub brokers: i32,
+    pub topics: Vec<TopicPlan>,
+    pub offsets: Offsets,
+    /// Whether consumers commit.
+    pub groups: bool,
+    /// Clients write for so long.
+    pub work_ms: i64,
+    pub events: Vec<Event>,
+    pub end: End,
+}
+
+impl Plan {
+    /// The plan of a seed, without what is known to be broken.
+    pub fn of(seed: u64) -> Self {
+        Self::without(seed, known::is_left_out)
+    }
+
+    /// The plan of a seed, without some kinds of trouble.
+    pub fn without(seed: u64, is_left_out: impl Fn(Trouble) -> bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let brokers = i32::try_from(dice.between(1, 3)).expect("three at most");
+        let topics = (0..dice.between(1, 3))
+            .map(|number| topic(&mut dice, number))
+            .collect();
+        let offsets = match dice.percent(20) {
+            true => Offsets::Mapped,
+            false => Offsets::Identical,
+        };
+        let work_ms = dice.between(3_000, 8_000);
+        let events = (0..dice.between(1, 5))
+            .map(|_| Event {
+                at_ms: dice.between(2_000, 2_000 + work_ms),
+                what: what(&mut dice, brokers),
+            })
+            .collect();
+        let end = match dice.between(1, 10) {
+            1..=6 => End::Copied,
+            7..=8 => End::Planned,
+            _ => End::Unplanned,
+        };
+        let mut plan = Self {
+            seed,
+            brokers,
+            topics,
+            offsets,
+            groups: true,
+            work_ms,
+            events,
+            end,
+        };
+        plan.leave_out(is_left_out);
+        plan.events.sort_by_key(|it| it.at_ms);
+        plan
+    }
+
+    fn leave_out(&mut self, is_left_out: impl Fn(Trouble) -> bool) {
+        let mapped = self.offsets == Offsets::Mapped;
+        let refuses = self.events.iter().any(|it| it.what.is_refusal());
+        self.events.retain(|it| match it.what {
+            // A refused batch and a forgotten producer make it together.
+            What::ForgetProducers => !refuses || !is_left_out(Trouble::ForgottenProducer),
+            What::Clean | What::Retention => {
+                !mapped || !is_left_out(Trouble::CompactionWhileDown)
+            }
+            _ => true,
+        });
+        // Two that start within this time both believe that nobody else is there.
+        const APART_MS: i64 = 5_000;
+        if is_left_out(Trouble::TwinStart) {
+            let starts: Vec<(i64, i64)> = self
+                .events
+                .iter()
+                .filter_map(|it| it.what.starts_after_ms().map(|ms| (it.at_ms, it.at_ms + ms)))
+                .collect();
+            self.events.retain(|it| {
+                it.what != What::SecondTwinlog
+                    || starts.iter().all(|(from, to)| {
+                        it.at_ms < from - APART_MS || it.at_ms > to + APART_MS
+                    })
+            });
+        }
+        if is_left_out(Trouble::GroupAtTakeover) {
+            let takes_over = |it: &Event| it.what == What::SecondTwinlog;
+            self.groups = !self.events.iter().any(takes_over);
+        }
+    }
+}
+
+impl What {
+    /// Whether a broker says no to what is written.
+    fn is_refusal(self) -> bool {
+        match self {
+            Self::Requests { asked, fate, .. } => {
+                matches!(asked, Asked::Produce | Asked::WriteTxnMarkers)
+                    && !matches!(fate, Fate::DelayMs(_) | Fate::LateMs(_))
+            }
+            Self::StopBroker { .. } | Self::FreezeBroker { .. } | Self::MoveLeaders { .. } => true,
+            Self::Partition { .. } | Self::Cut { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// After how long a Twinlog starts because of it.
+    fn starts_after_ms(self) -> Option<i64> {
+        match self {
+            Self::KillTwinlog { ms } | Self::StopTwinlog { ms } | Self::FreezeTwinlog { ms } => {
+                Some(ms)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn topic(dice: &mut Dice, number: i64) -> TopicPlan {
+    let sort = dice.one_of(&[
+        Sort::Plain,
+        Sort::Plain,
+        Sort::Transactional,
+        Sort::Compacted,
+        Sort::LogAppendTime,
+        Sort::Old,
+    ]);
+    TopicPlan {
+        name: format!("t{number}"),
+        partitions: i32::try_from(dice.between(1, 3)).expect("three at most"),
+        sort,
+        per_second: dice.between(2, 20),
+        records_per_batch: dice.between(1, 4),
+    }
+}
+
+fn what(dice: &mut Dice, brokers: i32) -> What {
+    let side = dice.one_of(&[Side::Primary, Side::Standby]);
+    let broker = i32::try_from(dice.between(1, i64::from(brokers))).expect("a small number");
+    let ms = dice.between(100, 4_000);
+    match dice.between(1, 16) {
+        1..=5 => {
+            let asked = dice.one_of(&[
+                Asked::Produce,
+                Asked::Produce,
+                Asked::Fetch,
+                Asked::ListOffsets,
+                Asked::Metadata,
+                Asked::WriteTxnMarkers,
+            ]);
+            What::Requests {
+                side,
+                asked,
+                fate: fate(dice, asked),
+                times: u64::try_from(dice.between(1, 3)).expect("a small number"),
+            }
+        }
+        6 => What::StopBroker { side, broker, ms },
+        7 => What::FreezeBroker { side, broker, ms },
+        8 => What::MoveLeaders { side },
+        9 => What::FreezeTwinlog { ms },
+        10 => What::KillTwinlog { ms },
+        11 => What::StopTwinlog { ms },
+        12 => What::Partition { side, ms },
+        13 => What::Cut { side },
+        14 => dice.one_of(&[What::ForgetProducers, What::SecondTwinlog]),
+        15 => What::Retention,
+        _ => What::Clean,
+    }
+}
+
+fn fate(dice: &mut Dice, asked: Asked) -> Fate {
+    let ms = dice.between(50, 3_000);
+    // What brokers say to such a request, if it isn't done.
+    let refusals: &[Fate] = match asked {
+        Asked::Produce | Asked::WriteTxnMarkers => {
+            &[Fate::NotLeader, Fate::NotEnoughReplicas, Fate::TimedOut]
+        }
+        Asked::Fetch | Asked::ListOffsets => &[Fate::NotLeader, Fate::StorageError],
+        Asked::Metadata => &[],
+    };
+    if !refusals.is_empty() && dice.percent(50) {
+        return dice.one_of(refusals);
+    }
+    dice.one_of(&[
+        Fate::DelayMs(ms),
+        Fate::LateMs(ms),
+        Fate::Swallow,
+        Fate::SwallowAfter,
+        Fate::CutBefore,
+        Fate::CutAfter,
+    ])
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, groups {}, clients write for {} ms, it ends {:?}",
+            self.seed, self.brokers, self.offsets, self.groups, self.work_ms, self.end
+        )?;
+        for it in &self.topics {
+            writeln!(
+                f,
+                "  topic {}: {} partition(s), {:?}, {} batches of {} a second",
+                it.name,
+                it.partitions,
+                it.sort,
+                it.per_second,
+                it.records_per_batch
+            )?;
+        }
+        for event in &self.events {
+            writeln!(f, "  at {} ms: {:?}", event.at_ms, event.what)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_plan() {
+        assert_eq!(Plan::of(5), Plan::of(5));
+        assert_ne!(Plan::of(5), Plan { seed: 5, ..Plan::of(6) });
+    }
+
+    #[test]
+    fn every_kind_of_event_is_planned_and_shown() {
+        let word = |what: &What| {
+            let text = format!("{what:?}");
+            text.split([' ', '{']).next().expect("a word").to_owned()
+        };
+        let mut seen = BTreeSet::new();
+        for seed in 0..300 {
+            let plan = Plan::of(seed);
+            let text = plan.to_string();
+            for event in &plan.events {
+                assert!(text.contains(&format!("at {} ms", event.at_ms)), "{text}");
+                seen.insert(word(&event.what));
+            }
+        }
+        let expected = [
+            "Clean",
+            "Cut",
+            "ForgetProducers",
+            "FreezeBroker",
+            "FreezeTwinlog",
+            "KillTwinlog",
+            "MoveLeaders",
+            "Partition",
+            "Requests",
+            "Retention",
+            "SecondTwinlog",
+            "StopBroker",
+            "StopTwinlog",
+        ];
+        assert_eq!(seen, expected.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn events_come_in_order_while_clients_write() {
+        for seed in 0..300 {
+            let plan = Plan::of(seed);
+            let times: Vec<i64> = plan.events.iter().map(|it| it.at_ms).collect();
+            assert!(times.is_sorted(), "{plan}");
+            assert!(times.iter().all(|at| *at <= plan.work_ms + 2_000), "{plan}");
+        }
+    }
+
+    fn forgets_and_refuses(plan: &Plan) -> bool {
+        let forgets = plan.events.iter().any(|it| it.what == What::ForgetProducers);
+        forgets && plan.events.iter().any(|it| it.what.is_refusal())
+    }
+
+    #[test]
+    fn what_is_known_is_left_out_as_long_as_it_is_known() {
+        let plans = || (0..2_000).map(Plan::of);
+        assert!(!plans().any(|plan| forgets_and_refuses(&plan)));
+        let everything = |seed| Plan::without(seed, |_| false);
+        assert!((0..2_000).map(everything).any(|plan| forgets_and_refuses(&plan)));
+    }
+}

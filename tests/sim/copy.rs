@@ -1,1 +1,0 @@
-//! What is copied lands at the same offsets, and a seed is a run.
