@@ -85,6 +85,11 @@ impl Stage {
         group
     }
 
+    /// The one of Kafka 4.0 and later, and of the fake.
+    pub(super) fn has_new_coordinator(&mut self) -> bool {
+        self.speaks::<DescribeGroupsRequest>(6)
+    }
+
     /// A member that has its id, but hasn't joined yet.
     fn newcomer(&mut self, group: &str) -> Member {
         let mut member = Member {
@@ -393,12 +398,14 @@ pub(super) fn listed(stage: &mut Stage) {
         (described.error_code, described.group_state.as_str()),
         (0, "Dead")
     );
-    if stage.speaks::<DescribeGroupsRequest>(6) {
+    if stage.has_new_coordinator() {
         assert_eq!(stage.described_group(&missing, 6).error_code, NOT_FOUND);
     }
     // Of the new protocol there is no such group, either.
-    let has_new_protocol = stage.speaks::<ConsumerGroupDescribeRequest>(0);
-    for name in [&missing, &group].into_iter().filter(|_| has_new_protocol) {
+    if !stage.has_new_coordinator() {
+        return;
+    }
+    for name in [&missing, &group] {
         let request =
             ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text(name))]);
         let answer = stage.call(&request, 0);
