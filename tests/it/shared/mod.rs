@@ -21,6 +21,7 @@ mod metadata_deletion;
 mod metadata_quotas;
 mod mirrormaker_compat;
 mod orphans;
+mod pool;
 mod readiness;
 mod stray_fillers;
 mod verify;

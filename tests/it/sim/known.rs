@@ -20,6 +20,8 @@ pub enum Trouble {
     TwinStart,
     /// A frozen command goes on behind the abort of its plan.
     FrozenCommand,
+    /// Groups commit while a second process takes the flow over.
+    GroupAtTakeover,
 }
 
 /// One entry.
@@ -87,6 +89,13 @@ pub const KNOWN: &[Known] = &[
         shows: Kind::RoleWrong,
         also: &[Kind::HealthyWhileStuck],
         leaves_out: Trouble::FrozenCommand,
+    },
+    Known {
+        id: "S1",
+        says: "what the old owner commits for a group while it is being superseded may count as a client's; then the group isn't followed any more",
+        shows: Kind::GroupBack,
+        also: &[],
+        leaves_out: Trouble::GroupAtTakeover,
     },
 ];
 

@@ -115,9 +115,7 @@ pub fn compact(brokers: &Brokers, place: &Place, below: i64) -> Vec<Record> {
         for log in partition.logs.values_mut() {
             let cleaned: Vec<_> = log
                 .batches()
-                .filter_map(|batch| {
-                    cleaned(batch, |offset| offset >= below || stay.contains(&offset))
-                })
+                .filter_map(|batch| cleaned(batch, |offset| offset >= below || stay.contains(&offset)))
                 .collect();
             log.replace_batches(cleaned);
         }

@@ -1,5 +1,6 @@
 //! Whole Twinlog processes, brokers and clients in simulated time, judged by a model.
 
+mod clients;
 mod copy;
 mod cut_over;
 mod expected;
@@ -10,5 +11,6 @@ mod model;
 mod plan;
 mod process;
 mod records;
+mod run;
 mod scene;
 mod side_by_side;

@@ -161,10 +161,7 @@ pub fn judge(case: &Case) -> Vec<Violation> {
     for record in &case.found.records {
         let name = record.name.as_str();
         if !seen.insert(name) {
-            found.add(
-                Kind::RecordDoubled,
-                format!("{name} again at {}", record.offset),
-            );
+            found.add(Kind::RecordDoubled, format!("{name} again at {}", record.offset));
             continue;
         }
         if case.barred.contains(name) {
@@ -367,10 +364,7 @@ pub fn judge_acks(acked: &[Acked], place: &Place, log: &Log, gone: &[Record]) ->
     for ack in acked {
         match (there.get(ack.name.as_str()), ack.offset) {
             (None, _) if !gone.contains(ack.name.as_str()) => {
-                found.add(
-                    Kind::RecordMissing,
-                    format!("{} was acknowledged", ack.name),
-                );
+                found.add(Kind::RecordMissing, format!("{} was acknowledged", ack.name));
             }
             (Some(at), Some(told)) if *at != told => found.add(
                 Kind::WrongOffset,
@@ -383,11 +377,7 @@ pub fn judge_acks(acked: &[Acked], place: &Place, log: &Log, gone: &[Record]) ->
 }
 
 /// What a failover's account says against what is missing on the new primary.
-pub fn judge_loss(
-    reported: u64,
-    acked: &[Acked],
-    new_primary: &BTreeSet<String>,
-) -> Vec<Violation> {
+pub fn judge_loss(reported: u64, acked: &[Acked], new_primary: &BTreeSet<String>) -> Vec<Violation> {
     let lost = acked.iter().filter(|it| !new_primary.contains(&it.name));
     let lost: Vec<&str> = lost.map(|it| it.name.as_str()).collect();
     if u64::try_from(lost.len()).is_ok_and(|count| count <= reported) {
@@ -497,11 +487,7 @@ mod tests {
     #[test]
     fn an_end_that_lacks_is_judged_by_what_is_said() {
         let mut it = case(&[(0, "a"), (1, "b")]);
-        assert_eq!(
-            kinds(&judge(&it)),
-            [Kind::RecordMissing; 2],
-            "lag 0 is a lie"
-        );
+        assert_eq!(kinds(&judge(&it)), [Kind::RecordMissing; 2], "lag 0 is a lie");
         it.says = Says::Copying { lag: Some(2) };
         assert_eq!(kinds(&judge(&it)), [Kind::HealthyWhileStuck; 2]);
         it.says = Says::Stopped {
@@ -584,11 +570,7 @@ mod tests {
         it.found = log(&[(1, "b"), (3, "c"), (4, "d")]);
         assert_eq!(judge(&it), []);
         it.found = log(&[(1, "b"), (4, "d")]);
-        assert_eq!(
-            kinds(&judge(&it)),
-            [Kind::RecordMissing],
-            "this one is there"
-        );
+        assert_eq!(kinds(&judge(&it)), [Kind::RecordMissing], "this one is there");
     }
 
     #[test]
@@ -599,10 +581,7 @@ mod tests {
         it.expected = copy_of(&log(&all), &[]);
         let violations = judge(&it);
         assert_eq!(kinds(&violations), [Kind::RecordMissing; SHOWN + 1]);
-        assert!(
-            violations[SHOWN].text.contains("49 in all"),
-            "{violations:?}"
-        );
+        assert!(violations[SHOWN].text.contains("49 in all"), "{violations:?}");
     }
 
     fn group(committed: i64, copied: Option<i64>) -> Vec<Kind> {
@@ -663,10 +642,7 @@ mod tests {
         let all = [acked("a", 0), acked("x", 1), acked("y", 2)];
         let there = BTreeSet::from(["a".to_owned()]);
         assert_eq!(judge_loss(2, &all, &there), []);
-        assert_eq!(
-            kinds(&judge_loss(1, &all, &there)),
-            [Kind::ReportedLossWrong]
-        );
+        assert_eq!(kinds(&judge_loss(1, &all, &there)), [Kind::ReportedLossWrong]);
     }
 
     #[test]
@@ -676,9 +652,6 @@ mod tests {
         assert_eq!(kinds(&judge_role(&[], Side::Standby)), [Kind::RoleWrong]);
         let undone = [done(9, Side::Primary), done(5, Side::Standby)];
         assert_eq!(judge_role(&undone, Side::Primary), []);
-        assert_eq!(
-            kinds(&judge_role(&undone, Side::Standby)),
-            [Kind::RoleWrong]
-        );
+        assert_eq!(kinds(&judge_role(&undone, Side::Standby)), [Kind::RoleWrong]);
     }
 }

@@ -57,7 +57,6 @@ pub struct TopicPlan {
     pub name: String,
     pub partitions: i32,
     pub sort: Sort,
-    pub offsets: Offsets,
     /// One producer's requests.
     pub per_second: i64,
     pub records_per_batch: i64,
@@ -71,7 +70,6 @@ pub enum Asked {
     ListOffsets,
     Metadata,
     WriteTxnMarkers,
-    InitProducerId,
 }
 
 /// What happens to it.
@@ -147,6 +145,9 @@ pub struct Plan {
     pub seed: u64,
     pub brokers: i32,
     pub topics: Vec<TopicPlan>,
+    pub offsets: Offsets,
+    /// Whether consumers commit.
+    pub groups: bool,
     /// Clients write for so long.
     pub work_ms: i64,
     pub events: Vec<Event>,
@@ -166,6 +167,10 @@ impl Plan {
         let topics = (0..dice.between(1, 3))
             .map(|number| topic(&mut dice, number))
             .collect();
+        let offsets = match dice.percent(20) {
+            true => Offsets::Mapped,
+            false => Offsets::Identical,
+        };
         let work_ms = dice.between(3_000, 8_000);
         let events = (0..dice.between(1, 5))
             .map(|_| Event {
@@ -182,6 +187,8 @@ impl Plan {
             seed,
             brokers,
             topics,
+            offsets,
+            groups: true,
             work_ms,
             events,
             end,
@@ -192,12 +199,14 @@ impl Plan {
     }
 
     fn leave_out(&mut self, is_left_out: impl Fn(Trouble) -> bool) {
-        let mapped = self.topics.iter().any(|it| it.offsets == Offsets::Mapped);
+        let mapped = self.offsets == Offsets::Mapped;
         let refuses = self.events.iter().any(|it| it.what.is_refusal());
         self.events.retain(|it| match it.what {
             // A refused batch and a forgotten producer make it together.
             What::ForgetProducers => !refuses || !is_left_out(Trouble::ForgottenProducer),
-            What::Clean => !mapped || !is_left_out(Trouble::CompactionWhileDown),
+            What::Clean | What::Retention => {
+                !mapped || !is_left_out(Trouble::CompactionWhileDown)
+            }
             _ => true,
         });
         // Two that start within this time both believe that nobody else is there.
@@ -206,18 +215,18 @@ impl Plan {
             let starts: Vec<(i64, i64)> = self
                 .events
                 .iter()
-                .filter_map(|it| {
-                    it.what
-                        .starts_after_ms()
-                        .map(|ms| (it.at_ms, it.at_ms + ms))
-                })
+                .filter_map(|it| it.what.starts_after_ms().map(|ms| (it.at_ms, it.at_ms + ms)))
                 .collect();
             self.events.retain(|it| {
                 it.what != What::SecondTwinlog
-                    || starts
-                        .iter()
-                        .all(|(from, to)| it.at_ms < from - APART_MS || it.at_ms > to + APART_MS)
+                    || starts.iter().all(|(from, to)| {
+                        it.at_ms < from - APART_MS || it.at_ms > to + APART_MS
+                    })
             });
+        }
+        if is_left_out(Trouble::GroupAtTakeover) {
+            let takes_over = |it: &Event| it.what == What::SecondTwinlog;
+            self.groups = !self.events.iter().any(takes_over);
         }
     }
 }
@@ -260,11 +269,6 @@ fn topic(dice: &mut Dice, number: i64) -> TopicPlan {
         name: format!("t{number}"),
         partitions: i32::try_from(dice.between(1, 3)).expect("three at most"),
         sort,
-        offsets: if dice.percent(20) {
-            Offsets::Mapped
-        } else {
-            Offsets::Identical
-        },
         per_second: dice.between(2, 20),
         records_per_batch: dice.between(1, 4),
     }
@@ -275,20 +279,22 @@ fn what(dice: &mut Dice, brokers: i32) -> What {
     let broker = i32::try_from(dice.between(1, i64::from(brokers))).expect("a small number");
     let ms = dice.between(100, 4_000);
     match dice.between(1, 16) {
-        1..=5 => What::Requests {
-            side,
-            asked: dice.one_of(&[
+        1..=5 => {
+            let asked = dice.one_of(&[
                 Asked::Produce,
                 Asked::Produce,
                 Asked::Fetch,
                 Asked::ListOffsets,
                 Asked::Metadata,
                 Asked::WriteTxnMarkers,
-                Asked::InitProducerId,
-            ]),
-            fate: fate(dice),
-            times: u64::try_from(dice.between(1, 3)).expect("a small number"),
-        },
+            ]);
+            What::Requests {
+                side,
+                asked,
+                fate: fate(dice, asked),
+                times: u64::try_from(dice.between(1, 3)).expect("a small number"),
+            }
+        }
         6 => What::StopBroker { side, broker, ms },
         7 => What::FreezeBroker { side, broker, ms },
         8 => What::MoveLeaders { side },
@@ -303,13 +309,20 @@ fn what(dice: &mut Dice, brokers: i32) -> What {
     }
 }
 
-fn fate(dice: &mut Dice) -> Fate {
+fn fate(dice: &mut Dice, asked: Asked) -> Fate {
     let ms = dice.between(50, 3_000);
+    // What brokers say to such a request, if it isn't done.
+    let refusals: &[Fate] = match asked {
+        Asked::Produce | Asked::WriteTxnMarkers => {
+            &[Fate::NotLeader, Fate::NotEnoughReplicas, Fate::TimedOut]
+        }
+        Asked::Fetch | Asked::ListOffsets => &[Fate::NotLeader, Fate::StorageError],
+        Asked::Metadata => &[],
+    };
+    if !refusals.is_empty() && dice.percent(50) {
+        return dice.one_of(refusals);
+    }
     dice.one_of(&[
-        Fate::NotLeader,
-        Fate::NotEnoughReplicas,
-        Fate::TimedOut,
-        Fate::StorageError,
         Fate::DelayMs(ms),
         Fate::LateMs(ms),
         Fate::Swallow,
@@ -323,14 +336,18 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "plan of seed {}: {} broker(s) a cluster, clients write for {} ms, it ends {:?}",
-            self.seed, self.brokers, self.work_ms, self.end
+            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, groups {}, clients write for {} ms, it ends {:?}",
+            self.seed, self.brokers, self.offsets, self.groups, self.work_ms, self.end
         )?;
         for it in &self.topics {
             writeln!(
                 f,
-                "  topic {}: {} partition(s), {:?}, {:?}, {} batches of {} a second",
-                it.name, it.partitions, it.sort, it.offsets, it.per_second, it.records_per_batch
+                "  topic {}: {} partition(s), {:?}, {} batches of {} a second",
+                it.name,
+                it.partitions,
+                it.sort,
+                it.per_second,
+                it.records_per_batch
             )?;
         }
         for event in &self.events {
@@ -349,13 +366,7 @@ mod tests {
     #[test]
     fn a_seed_is_a_plan() {
         assert_eq!(Plan::of(5), Plan::of(5));
-        assert_ne!(
-            Plan::of(5),
-            Plan {
-                seed: 5,
-                ..Plan::of(6)
-            }
-        );
+        assert_ne!(Plan::of(5), Plan { seed: 5, ..Plan::of(6) });
     }
 
     #[test]
@@ -402,10 +413,7 @@ mod tests {
     }
 
     fn forgets_and_refuses(plan: &Plan) -> bool {
-        let forgets = plan
-            .events
-            .iter()
-            .any(|it| it.what == What::ForgetProducers);
+        let forgets = plan.events.iter().any(|it| it.what == What::ForgetProducers);
         forgets && plan.events.iter().any(|it| it.what.is_refusal())
     }
 
@@ -414,10 +422,6 @@ mod tests {
         let plans = || (0..2_000).map(Plan::of);
         assert!(!plans().any(|plan| forgets_and_refuses(&plan)));
         let everything = |seed| Plan::without(seed, |_| false);
-        assert!(
-            (0..2_000)
-                .map(everything)
-                .any(|plan| forgets_and_refuses(&plan))
-        );
+        assert!((0..2_000).map(everything).any(|plan| forgets_and_refuses(&plan)));
     }
 }

@@ -60,9 +60,6 @@ fn a_failback_trusts_the_length_of_a_shorter_log() {
 #[test]
 fn a_failback_to_a_whole_log_loses_nothing() {
     for seed in 1..=2 {
-        holds(
-            "it has all it had",
-            &world::run(seed, |world| play(world, false)),
-        );
+        holds("it has all it had", &world::run(seed, |world| play(world, false)));
     }
 }

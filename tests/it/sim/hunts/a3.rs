@@ -54,9 +54,6 @@ fn what_a_stored_map_lacks_is_paired_by_counting_behind_the_cleaner() {
 #[test]
 fn what_a_stored_map_lacks_is_found_again() {
     for seed in 1..=3 {
-        holds(
-            "no cleaner ran",
-            &world::run(seed, |world| play(world, false)),
-        );
+        holds("no cleaner ran", &world::run(seed, |world| play(world, false)));
     }
 }

@@ -47,13 +47,7 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
     world.run_for(100);
     twinlog.process.thaw();
     world.run_for(30_000);
-    scene.judge_copy(
-        world,
-        &twinlog,
-        &place,
-        Offsets::Identical,
-        &["source_truncated"],
-    )
+    scene.judge_copy(world, &twinlog, &place, Offsets::Identical, &["source_truncated"])
 }
 
 #[test]
@@ -64,9 +58,6 @@ fn an_unclean_election_is_forgotten_by_a_running_twinlog() {
 #[test]
 fn a_clean_election_is_followed() {
     for seed in 1..=3 {
-        holds(
-            "a clean election",
-            &world::run(seed, |world| play(world, false)),
-        );
+        holds("a clean election", &world::run(seed, |world| play(world, false)));
     }
 }

@@ -56,10 +56,7 @@ fn new_primary(scene: &Scene, place: &Place, copied: Vec<Record>) -> Case {
     let found = logs::read(&scene.target, place);
     let own = scene.acked.iter().filter(|it| it.side == Side::Standby);
     let own: BTreeSet<&str> = own.map(|it| it.name.as_str()).collect();
-    let own = found
-        .records
-        .iter()
-        .filter(|it| own.contains(it.name.as_str()));
+    let own = found.records.iter().filter(|it| own.contains(it.name.as_str()));
     let expected = copied.iter().chain(own).map(|record| Expected {
         record: record.clone(),
         may_lack: false,
@@ -84,9 +81,6 @@ fn a_frozen_owner_appends_what_it_had_fetched_to_the_new_primary() {
 #[test]
 fn an_owner_that_never_wakes_up_appends_nothing() {
     for seed in 1..=3 {
-        holds(
-            "it never wakes up",
-            &world::run(seed, |world| play(world, false)),
-        );
+        holds("it never wakes up", &world::run(seed, |world| play(world, false)));
     }
 }

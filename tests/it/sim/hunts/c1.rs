@@ -67,9 +67,6 @@ fn a_frozen_command_promotes_although_its_plan_was_aborted() {
 #[test]
 fn an_aborted_plan_leaves_the_source_the_primary() {
     for seed in 1..=2 {
-        holds(
-            "it never wakes up",
-            &world::run(seed, |world| play(world, false)),
-        );
+        holds("it never wakes up", &world::run(seed, |world| play(world, false)));
     }
 }

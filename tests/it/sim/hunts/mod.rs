@@ -7,3 +7,4 @@ mod a4;
 mod a7;
 mod b4;
 mod c1;
+mod s1;
