@@ -7,6 +7,7 @@
 pub mod acls;
 pub mod api;
 pub mod batch;
+pub mod cleaner;
 pub mod client;
 pub mod cluster;
 pub mod codec;
@@ -21,6 +22,7 @@ pub mod memory;
 pub mod partition;
 pub mod producers;
 pub mod quotas;
+pub mod scenarios;
 pub mod state;
 pub mod tcp;
 pub mod topics;

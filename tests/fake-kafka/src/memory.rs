@@ -361,14 +361,14 @@ impl Network {
                 } else {
                     Phase::Refused
                 };
-                self.lock().to_client(id, |link| link.phase = phase);
+                self.lock().at_client(id, |link| link.phase = phase);
             }
             Event::ToClient(id, bytes) => {
                 self.lock()
-                    .to_client(id, |link| link.inbox.push_back(bytes));
+                    .at_client(id, |link| link.inbox.push_back(bytes));
             }
             Event::BrokerClosed(id) => {
-                self.lock().to_client(id, |link| link.phase = Phase::Ended);
+                self.lock().at_client(id, |link| link.phase = Phase::Ended);
             }
         }
     }
@@ -662,7 +662,7 @@ impl Inner {
         }
     }
 
-    fn to_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
+    fn at_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };

@@ -23,3 +23,4 @@ mod metadata_acls;
 pub(crate) mod mirrormaker_compat;
 pub(crate) mod orphans;
 mod runbooks;
+mod truth;

@@ -24,6 +24,7 @@ mod orphans;
 mod pool;
 mod readiness;
 mod stray_fillers;
+mod truth;
 mod verify;
 mod verify_clusters;
 mod verify_speed;
