@@ -44,11 +44,17 @@ fn freeze_and_thaw(world: &mut World) -> u64 {
     let at_third = Fault::on_topic(ApiKey::Produce, "orders").nth(nth).times(1);
     target.cluster.fault(at_third, freeze);
     let frozen = first.process.clone();
-    world.must("the first is frozen", 30_000, move |_| frozen.phase() == Phase::Frozen);
+    world.must("the first is frozen", 30_000, move |_| {
+        frozen.phase() == Phase::Frozen
+    });
     let second = process::run(world, "second", &text);
     world.run_for(2_000);
     first.process.thaw();
-    assert_eq!(world.result(&first.process, 30_000), AllEnded::OneFailed, "it lost its claim");
+    assert_eq!(
+        world.result(&first.process, 30_000),
+        AllEnded::OneFailed,
+        "it lost its claim"
+    );
     all_is_copied(world, &source, &target, 400);
     second.process.stop();
     assert_eq!(world.result(&second.process, 15_000), AllEnded::AsTold);
@@ -59,7 +65,11 @@ fn freeze_and_thaw(world: &mut World) -> u64 {
 fn a_process_that_wakes_up_late_finds_another_owner() {
     for seed in 1..=5 {
         let hash = world::run(seed, freeze_and_thaw);
-        assert_eq!(world::run(seed, freeze_and_thaw), hash, "seed {seed} is a run");
+        assert_eq!(
+            world::run(seed, freeze_and_thaw),
+            hash,
+            "seed {seed} is a run"
+        );
     }
 }
 
