@@ -75,7 +75,10 @@ pub(super) fn quotas(stage: &mut Stage) {
     let rate = "producer_byte_rate";
     assert_eq!(stage.set_quota(user, rate, Some(1_000.0)), 0);
     assert_eq!(stage.set_quota(both, "request_percentage", Some(1.5)), 0);
-    let all = [(1, rate.to_owned(), 1_000.0), (2, "request_percentage".to_owned(), 1.5)];
+    let all = [
+        (1, rate.to_owned(), 1_000.0),
+        (2, "request_percentage".to_owned(), 1.5),
+    ];
     stage.until(|stage| stage.quotas(&name, false).len() == 2);
     assert_eq!(stage.quotas(&name, false), all);
     assert_eq!(stage.quotas(&name, true), all[..1]);
@@ -114,8 +117,7 @@ impl Stage {
             .with_iterations(iterations)
             .with_salt(Bytes::from_static(b"salt"))
             .with_salted_password(Bytes::from_static(&[7; 32]));
-        let request =
-            AlterUserScramCredentialsRequest::default().with_upsertions(vec![upsertion]);
+        let request = AlterUserScramCredentialsRequest::default().with_upsertions(vec![upsertion]);
         self.call(&request, 0).results[0].error_code
     }
 

@@ -6,18 +6,25 @@ use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest,
-    EndTxnRequest, FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListTransactionsRequest,
-    ProducerId, TopicName, TransactionalId, TxnOffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, DescribeTransactionsRequest, EndTxnRequest,
+    FindCoordinatorRequest, GroupId, InitProducerIdRequest, ListTransactionsRequest, ProducerId,
+    TopicName, TransactionalId, TxnOffsetCommitRequest,
 };
 
 use super::offsets::Commit;
-use super::{Stage, text};
+use super::{Batch, Stage, produce, text};
+
+/// From these versions on clients have an epoch per transaction (KIP-890).
+const BUMPING_END: i16 = 5;
+const ADDING_PRODUCE: i16 = 12;
+const ADDING_COMMIT: i16 = 5;
+const TRANSACTIONAL: i16 = 0x10;
 
 const UNKNOWN_PARTITION: i16 = 3;
 const UNKNOWN_MEMBER: i16 = 25;
 const TOPIC_DENIED: i16 = 29;
 const INVALID_REQUEST: i16 = 42;
+const OLD_EPOCH: i16 = 47;
 const INVALID_STATE: i16 = 48;
 const WRONG_PRODUCER: i16 = 49;
 const INVALID_TIMEOUT: i16 = 50;
@@ -33,6 +40,37 @@ struct Producer {
     id: String,
     producer_id: i64,
     epoch: i16,
+}
+
+fn end_transaction(producer: &Producer, commit: bool) -> EndTxnRequest {
+    EndTxnRequest::default()
+        .with_transactional_id(TransactionalId(text(&producer.id)))
+        .with_producer_id(ProducerId(producer.producer_id))
+        .with_producer_epoch(producer.epoch)
+        .with_committed(commit)
+}
+
+fn txn_commit(
+    producer: &Producer,
+    group: &str,
+    topic: &str,
+    commit: &Commit,
+) -> TxnOffsetCommitRequest {
+    let partition = TxnOffsetCommitRequestPartition::default()
+        .with_partition_index(0)
+        .with_committed_offset(commit.offset)
+        .with_committed_metadata(Some(text(&commit.metadata)));
+    let topic = TxnOffsetCommitRequestTopic::default()
+        .with_name(TopicName(text(topic)))
+        .with_partitions(vec![partition]);
+    TxnOffsetCommitRequest::default()
+        .with_transactional_id(TransactionalId(text(&producer.id)))
+        .with_producer_id(ProducerId(producer.producer_id))
+        .with_producer_epoch(producer.epoch)
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id(commit.generation)
+        .with_member_id(text(&commit.member))
+        .with_topics(vec![topic])
 }
 
 impl Stage {
@@ -110,11 +148,7 @@ impl Stage {
     }
 
     fn end_of_transaction(&mut self, producer: &Producer, commit: bool) -> i16 {
-        let request = EndTxnRequest::default()
-            .with_transactional_id(TransactionalId(text(&producer.id)))
-            .with_producer_id(ProducerId(producer.producer_id))
-            .with_producer_epoch(producer.epoch)
-            .with_committed(commit);
+        let request = end_transaction(producer, commit);
         self.call(&request, 3).error_code
     }
 
@@ -138,21 +172,7 @@ impl Stage {
     }
 
     fn commit_in(&mut self, producer: &Producer, group: &str, topic: &str, commit: &Commit) -> i16 {
-        let partition = TxnOffsetCommitRequestPartition::default()
-            .with_partition_index(0)
-            .with_committed_offset(commit.offset)
-            .with_committed_metadata(Some(text(&commit.metadata)));
-        let topic = TxnOffsetCommitRequestTopic::default()
-            .with_name(TopicName(text(topic)))
-            .with_partitions(vec![partition]);
-        let request = TxnOffsetCommitRequest::default()
-            .with_transactional_id(TransactionalId(text(&producer.id)))
-            .with_producer_id(ProducerId(producer.producer_id))
-            .with_producer_epoch(producer.epoch)
-            .with_group_id(GroupId(text(group)))
-            .with_generation_id(commit.generation)
-            .with_member_id(text(&commit.member))
-            .with_topics(vec![topic]);
+        let request = txn_commit(producer, group, topic, commit);
         let answer = self.call(&request, 4);
         answer.topics[0].partitions[0].error_code
     }
@@ -197,6 +217,61 @@ pub(super) fn producers(stage: &mut Stage) {
     let fourth = stage.init_in_time(&id);
     assert_eq!(fourth.epoch, 4, "the epoch in between was nobody's");
     assert_eq!(stage.end_of_transaction(&third, true), FENCED);
+}
+
+pub(super) fn an_epoch_per_transaction(stage: &mut Stage) {
+    if !stage.speaks::<EndTxnRequest>(BUMPING_END) {
+        return;
+    }
+    let topic = stage.topic("a", 1, &[]);
+    let group = stage.group("g");
+    let id = stage.transactional_id("id");
+    let mut producer = stage.init_in_time(&id);
+    for commit in [true, false] {
+        // The broker puts into the transaction what is written in it.
+        let batch = Batch::of(1)
+            .by(producer.producer_id, producer.epoch, 0)
+            .with(|header| header.attributes |= TRANSACTIONAL);
+        let write = produce(&topic, 0, -1, Some(batch.bytes()))
+            .with_transactional_id(Some(TransactionalId(text(&id))));
+        stage.until(|stage| {
+            let answer = stage.call(&write, ADDING_PRODUCE);
+            answer.responses[0].partition_responses[0].error_code == 0
+        });
+        let offset = txn_commit(&producer, &group, &topic, &Commit::of(7));
+        let answer = stage.call(&offset, ADDING_COMMIT);
+        assert_eq!(answer.topics[0].partitions[0].error_code, 0);
+        assert_eq!(stage.transaction(&id).topics.len(), 2);
+        let end = end_transaction(&producer, commit);
+        let answer = stage.call(&end, BUMPING_END);
+        assert_eq!(answer.error_code, 0);
+        let next = Producer {
+            id: id.clone(),
+            producer_id: answer.producer_id.0,
+            epoch: answer.producer_epoch,
+        };
+        assert_eq!(next.producer_id, producer.producer_id);
+        assert_eq!(next.epoch, producer.epoch + 1);
+        let state = if commit {
+            "CompleteCommit"
+        } else {
+            "CompleteAbort"
+        };
+        stage.until(|stage| stage.is_in_state(&id, state));
+        let again = stage.call(&end, BUMPING_END);
+        assert_eq!((again.error_code, again.producer_epoch), (0, next.epoch));
+        let (header, _) = *stage.read(&topic, 0).last().expect("a marker");
+        assert!(header.is_control());
+        assert_eq!(
+            header.producer_epoch, next.epoch,
+            "the marker's is the next one"
+        );
+        let late = stage.call(&write, ADDING_PRODUCE);
+        let late = late.responses[0].partition_responses[0].error_code;
+        assert!([OLD_EPOCH, FENCED].contains(&late), "{late}");
+        producer = next;
+    }
+    assert_eq!(stage.committed(&group, &topic).committed_offset, 7);
 }
 
 pub(super) fn ends(stage: &mut Stage) {
@@ -296,7 +371,10 @@ pub(super) fn offsets(stage: &mut Stage) {
     }
     // A commit from outside that comes later stays.
     stage.until(|stage| stage.add_offsets(&producer, &group) == 0);
-    assert_eq!(stage.commit_in(&producer, &group, &topic, &Commit::of(20)), 0);
+    assert_eq!(
+        stage.commit_in(&producer, &group, &topic, &Commit::of(20)),
+        0
+    );
     assert_eq!(stage.commit(&group, &topic, &Commit::of(3)), 0);
     assert_eq!(stage.end_of_transaction(&producer, true), 0);
     stage.until(|stage| !stage.is_unstable(&group, &topic));

@@ -1,11 +1,16 @@
 //! What a cluster does, as its clients see it. Each scenario drives a cluster only by its wire protocol, and asserts what it saw; it holds
 //! on the fake and on a real broker. Whoever adds a rule to the fake adds a scenario that shows that Kafka has it.
 
+mod accounts;
 mod aging;
+mod coordinated;
 mod epochs;
 mod fetching;
+mod groups;
 mod markers;
+mod offsets;
 mod producing;
+mod rights;
 mod sequences;
 mod topics;
 mod transactions;
@@ -23,8 +28,8 @@ use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionRespons
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    ProduceRequest, ProducerId, TopicName, TransactionalId,
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest,
+    ListOffsetsRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 use uuid::Uuid;
@@ -75,6 +80,38 @@ pub const ALL: &[Scenario] = &[
         "a transaction is hidden until it ends",
         transactions::hidden_until_the_end,
     ),
+    ("members of a group", groups::members),
+    ("who may join a group", groups::who_may_join),
+    ("a group rebalances", groups::rebalances),
+    ("static members", groups::static_members),
+    ("groups are listed and described", groups::listed),
+    ("offsets committed from outside", offsets::from_outside),
+    ("offsets in old versions", offsets::in_old_versions),
+    ("offsets are taken back", offsets::taken_back),
+    ("offsets in the log", offsets::in_the_log),
+    ("offsets go with their topic", offsets::go_with_their_topic),
+    ("transactional producers", coordinated::producers),
+    ("transactions end", coordinated::ends),
+    (
+        "an epoch per transaction",
+        coordinated::an_epoch_per_transaction,
+    ),
+    ("offsets in transactions", coordinated::offsets),
+    ("client quotas", accounts::quotas),
+    ("SCRAM users", accounts::users),
+];
+
+/// Those that want an authorizer that lets everybody do what no ACL is about.
+pub const WITH_AUTHORIZER: &[Scenario] = &[
+    ("ACLs come and go", rights::acls_come_and_go),
+    (
+        "a topic that may not be seen",
+        rights::a_topic_that_may_not_be_seen,
+    ),
+    (
+        "a group that may not be seen",
+        rights::a_group_that_may_not_be_seen,
+    ),
 ];
 
 /// Runs all of them on one broker, and says how each went; `prefix` begins every name that they make up.
@@ -82,8 +119,16 @@ pub const ALL: &[Scenario] = &[
 /// # Panics
 /// When one fails, after all were tried.
 pub fn run_all(bootstrap: &str, prefix: &str) {
+    run(ALL, bootstrap, prefix);
+}
+
+/// Runs some of them, as [`run_all`] does all.
+///
+/// # Panics
+/// When one fails, after all were tried.
+pub fn run(scenarios: &[Scenario], bootstrap: &str, prefix: &str) {
     let mut failed = Vec::new();
-    for (name, scenario) in ALL {
+    for (name, scenario) in scenarios {
         let outcome = std::panic::catch_unwind(|| {
             let mut stage = Stage::on(bootstrap, prefix, name);
             scenario(&mut stage);
@@ -135,6 +180,13 @@ impl Stage {
         self.client
             .call(request, version)
             .unwrap_or_else(|e| panic!("API {} version {version}: {e}", R::KEY))
+    }
+
+    /// Whether the broker speaks this version of the API.
+    fn speaks<R: Request>(&mut self, version: i16) -> bool {
+        let answer = self.call(&ApiVersionsRequest::default(), 2);
+        let mut apis = answer.api_keys.iter();
+        apis.any(|api| api.api_key == R::KEY && api.max_version >= version)
     }
 
     /// A name that no other scenario uses.
@@ -413,5 +465,16 @@ mod tests {
         run_aging(&server.bootstrap(), "", &mut |topic| {
             cluster.control(|state| state.compact(topic, 0, cleaning));
         });
+    }
+
+    #[test]
+    fn those_about_rights_hold_on_the_fake() {
+        let cluster = Cluster::new(Options::default());
+        cluster.control(|state| {
+            state.acls.is_on = true;
+            state.acls.allow_if_no_acl_found = true;
+        });
+        let server = Server::start(&cluster);
+        run(WITH_AUTHORIZER, &server.bootstrap(), "");
     }
 }

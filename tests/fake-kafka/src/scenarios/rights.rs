@@ -13,6 +13,7 @@ use kafka_protocol::messages::{
 use super::offsets::Commit;
 use super::{Batch, Stage, Want, text};
 
+const UNKNOWN_SERVER_ERROR: i16 = -1;
 const TOPIC_DENIED: i16 = 29;
 const GROUP_DENIED: i16 = 30;
 const CLUSTER_DENIED: i16 = 31;
@@ -107,8 +108,8 @@ impl Stage {
 pub(super) fn acls_come_and_go(stage: &mut Stage) {
     let name = stage.name("t");
     let read = acl(TOPIC, &name, READ, ALLOW);
-    let prefixed = acl(TOPIC, &name[..name.len() - 1], WRITE, DENY)
-        .with_resource_pattern_type(PREFIXED);
+    let prefixed =
+        acl(TOPIC, &name[..name.len() - 1], WRITE, DENY).with_resource_pattern_type(PREFIXED);
     assert_eq!(stage.create_acls(&[&read, &read, &prefixed]), [0, 0, 0]);
     stage.until(|stage| stage.acls(MATCH, &name) == 2);
     assert_eq!(stage.acls(LITERAL, &name), 1, "made once");
@@ -117,10 +118,22 @@ pub(super) fn acls_come_and_go(stage: &mut Stage) {
     for bad in [
         acl(TOPIC, "", READ, ALLOW),
         acl(CLUSTER, "other", DESCRIBE, ALLOW),
+    ] {
+        assert_eq!(
+            stage.create_acls(&[&bad, &read]),
+            [INVALID_REQUEST, 0],
+            "{bad:?}"
+        );
+    }
+    // What only filters may say is not expected at all, and all of the request fails.
+    for bad in [
         acl(TOPIC, &name, READ, ALLOW).with_resource_pattern_type(MATCH),
         acl(TOPIC, &name, ANY, ALLOW),
+        acl(TOPIC, &name, READ, ANY),
+        acl(ANY, &name, READ, ALLOW),
     ] {
-        assert_eq!(stage.create_acls(&[&bad]), [INVALID_REQUEST], "{bad:?}");
+        let codes = stage.create_acls(&[&bad, &read]);
+        assert_eq!(codes, [UNKNOWN_SERVER_ERROR; 2], "{bad:?}");
     }
     assert_eq!(stage.delete_acl(&read), 1);
     stage.until(|stage| stage.acls(MATCH, &name) == 1);
@@ -211,7 +224,10 @@ pub(super) fn a_group_that_may_not_be_seen(stage: &mut Stage) {
     // Both at once: without ALTER nobody takes anything back.
     let filters = vec![exactly(&alter), exactly(&denied), exactly(&other)];
     let answer = stage.call(&DeleteAclsRequest::default().with_filters(filters), 3);
-    let gone = answer.filter_results.iter().map(|it| it.matching_acls.len());
+    let gone = answer
+        .filter_results
+        .iter()
+        .map(|it| it.matching_acls.len());
     assert_eq!(gone.collect::<Vec<_>>(), [1, 1, 1]);
     stage.until(is_listed);
     let everything = stage.call(&rights, 0).cluster_authorized_operations;
