@@ -336,6 +336,13 @@ pub fn judge_group_now(case: &GroupCase) -> Vec<Violation> {
     let Some(copied) = case.copied else {
         return Vec::new();
     };
+    if copied > case.target.end {
+        let text = format!(
+            "copied as {copied}, and the log ends at {}",
+            case.target.end
+        );
+        return vec![case.violation(Kind::GroupBeyond, text)];
+    }
     let read = case.target.records.iter().rev();
     let mut read = read.skip_while(|it| it.offset >= copied);
     let Some(last) = read.next() else {
@@ -672,6 +679,8 @@ mod tests {
         assert_eq!(now(3, Some(11), &behind), [], "it may be behind");
         assert_eq!(now(3, None, &behind), []);
         assert_eq!(now(1, Some(13), &behind), [Kind::GroupBeyond]);
+        let out_of_range = now(9, Some(14), &behind);
+        assert_eq!(out_of_range, [Kind::GroupBeyond], "the log ends at 13");
     }
 
     fn acked(name: &str, offset: i64) -> Acked {
