@@ -361,14 +361,15 @@ impl Network {
                 } else {
                     Phase::Refused
                 };
-                self.lock().at_client(id, |link| link.phase = phase);
+                self.lock().arrives_at_client(id, |link| link.phase = phase);
             }
             Event::ToClient(id, bytes) => {
                 self.lock()
-                    .at_client(id, |link| link.inbox.push_back(bytes));
+                    .arrives_at_client(id, |link| link.inbox.push_back(bytes));
             }
             Event::BrokerClosed(id) => {
-                self.lock().at_client(id, |link| link.phase = Phase::Ended);
+                self.lock()
+                    .arrives_at_client(id, |link| link.phase = Phase::Ended);
             }
         }
     }
@@ -662,7 +663,7 @@ impl Inner {
         }
     }
 
-    fn at_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
+    fn arrives_at_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::support::flow::{block_on, flow_config, wire_cluster};
-use crate::support::groups::{commit, committed, group_client, next_records};
+use crate::support::groups::{commit, committed, group_client, has_had_groups, next_records};
 use crate::support::{Load, Twinlog, admin, create_topic, end_offset, eventually, fake_pair};
+use fake_kafka::faults::{Action, Fault};
+use kafka_protocol::messages::ApiKey;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -26,6 +28,7 @@ pub(crate) struct Case {
 impl Case {
     fn new(name: &'static str, lines: &str, group_lines: &str) -> Self {
         let (source, target) = fake_pair();
+        has_had_groups(&target.bootstrap());
         Self::between(
             (source.bootstrap(), target.bootstrap()),
             name,
@@ -196,6 +199,37 @@ fn a_position_that_a_client_committed_on_the_target_stays() {
     assert!(deleted["diverged"].is_ok(), "{deleted:?}");
     case.await_on_target(31);
     case.await_state("followed");
+}
+
+/// Twinlog looks twice a second for the log of groups of a target that never had one. What is committed
+/// before it was found and read is taken for long past, and nothing is known of it until then.
+#[test]
+#[should_panic(
+    expected = "16: what a client commits before the log of groups is read is overwritten"
+)]
+fn a_position_that_a_client_committed_before_the_target_s_log_is_read_stays() {
+    let (source, target) = fake_pair();
+    let addresses = (source.bootstrap(), target.bootstrap());
+    let case = Case::between(addresses, "unseen", "", "");
+    let reads = Fault::on_topic(ApiKey::ListOffsets, "__consumer_offsets");
+    target.fault(reads, Action::Delay(4_000));
+    case.commit_on_source(20);
+    case.await_on_target(20);
+    commit(&case.target, "unseen", &[("unseen", 0, 77)]);
+    case.commit_on_source(30);
+    eventually(DEADLINE, "it is decided about the next one", || {
+        let found = &case.twinlog.groups()["groups"][0];
+        let is_decided = found["state"] == "diverged" || found["target_position"] == 30;
+        match is_decided && found["source_position"] == 30 {
+            true => Ok(()),
+            false => Err(found.clone()),
+        }
+    });
+    assert_eq!(
+        case.on_target(),
+        Some(77),
+        "16: what a client commits before the log of groups is read is overwritten"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::failover::{Writer, answer, await_failed_over, failover, records, try_write};
 use crate::support::fake::fake_fenceable_pair;
 use crate::support::flow::with_state;
-use crate::support::groups::{commit, committed};
+use crate::support::groups::{commit, committed, has_had_groups};
 use crate::support::{
     Load, Twinlog, await_caught_up, create_topic, end_offset, eventually, fake_pair,
 };
@@ -71,6 +71,7 @@ fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &str) {
 #[test]
 fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
     let (source, target) = fake_fenceable_pair();
+    has_had_groups(&target.bootstrap());
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", 1, &[]);
     let mut twinlog = Twinlog::between(&bootstrap, &target);
@@ -197,6 +198,7 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
 #[test]
 fn it_is_ready_until_something_stands_in_the_way() {
     let (source, target) = fake_pair();
+    has_had_groups(&target.bootstrap());
     ready_until_something_stands_in_the_way(&source.bootstrap(), &target.bootstrap());
 }
 

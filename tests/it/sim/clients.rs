@@ -11,7 +11,9 @@ use fake_kafka::kafka_protocol::messages::add_partitions_to_txn_request::AddPart
 use fake_kafka::kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use fake_kafka::kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use fake_kafka::kafka_protocol::messages::produce_request::{
+    PartitionProduceData, TopicProduceData,
+};
 use fake_kafka::kafka_protocol::messages::{
     AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
     InitProducerIdRequest, OffsetCommitRequest, ProduceRequest, ProducerId, TopicName,
@@ -288,7 +290,8 @@ impl Producer {
         for _ in 0..count {
             let (partition, names, mut header, encoded) = self.batch();
             if !sequences.contains_key(&partition) {
-                self.add(broker, id, (producer_id, epoch), partition).await?;
+                self.add(broker, id, (producer_id, epoch), partition)
+                    .await?;
             }
             let sequence = sequences.entry(partition).or_insert(0);
             header.producer_id = producer_id;
@@ -296,7 +299,9 @@ impl Producer {
             header.base_sequence = *sequence;
             header.attributes |= TRANSACTIONAL;
             *sequence += header.count;
-            let first = self.append(partition, header.seal(&encoded), Some(id)).await?;
+            let first = self
+                .append(partition, header.seal(&encoded), Some(id))
+                .await?;
             written.push((partition, names, first));
         }
         let request = EndTxnRequest::default()
@@ -367,7 +372,10 @@ pub async fn commit(ctx: Ctx, job: Job, group: String) {
             continue;
         }
         while began.elapsed() < job.patience {
-            if try_commit(&mut client, &job.topic, &group, &newest).await.is_ok() {
+            if try_commit(&mut client, &job.topic, &group, &newest)
+                .await
+                .is_ok()
+            {
                 positions.extend(newest);
                 break;
             }
@@ -389,7 +397,10 @@ pub async fn commit_often(
     let mut client = Client::new(&ctx, &brokers);
     for position in 1..=count {
         let positions = BTreeMap::from([(0, position)]);
-        while try_commit(&mut client, topic, group, &positions).await.is_err() {
+        while try_commit(&mut client, topic, group, &positions)
+            .await
+            .is_err()
+        {
             client.forget();
             sleep(BETWEEN_TRIES).await;
         }

@@ -79,6 +79,17 @@ fn read_partition(partition: &Partition) -> Log {
     }
 }
 
+/// How many ends of transactions are in a partition.
+pub fn markers(brokers: &Brokers, place: &Place) -> usize {
+    brokers.cluster.look(|state| {
+        let found = state.partition(&place.topic, place.partition);
+        let log = found.and_then(|it| it.leader_log());
+        log.map_or(0, |log| {
+            log.batches().filter(|it| it.header.is_control()).count()
+        })
+    })
+}
+
 fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -115,7 +126,9 @@ pub fn compact(brokers: &Brokers, place: &Place, below: i64) -> Vec<Record> {
         for log in partition.logs.values_mut() {
             let cleaned: Vec<_> = log
                 .batches()
-                .filter_map(|batch| cleaned(batch, |offset| offset >= below || stay.contains(&offset)))
+                .filter_map(|batch| {
+                    cleaned(batch, |offset| offset >= below || stay.contains(&offset))
+                })
                 .collect();
             log.replace_batches(cleaned);
         }

@@ -161,7 +161,10 @@ pub fn judge(case: &Case) -> Vec<Violation> {
     for record in &case.found.records {
         let name = record.name.as_str();
         if !seen.insert(name) {
-            found.add(Kind::RecordDoubled, format!("{name} again at {}", record.offset));
+            found.add(
+                Kind::RecordDoubled,
+                format!("{name} again at {}", record.offset),
+            );
             continue;
         }
         if case.barred.contains(name) {
@@ -327,6 +330,36 @@ pub fn judge_group(case: &GroupCase) -> Vec<Violation> {
     }
 }
 
+/// Judges a group at any moment, while commits are on their way and the copy may be behind: what it is
+/// said to have read on the target it has read.
+pub fn judge_group_now(case: &GroupCase) -> Vec<Violation> {
+    let Some(copied) = case.copied else {
+        return Vec::new();
+    };
+    if copied > case.target.end {
+        let text = format!(
+            "copied as {copied}, and the log ends at {}",
+            case.target.end
+        );
+        return vec![case.violation(Kind::GroupBeyond, text)];
+    }
+    let read = case.target.records.iter().rev();
+    let mut read = read.skip_while(|it| it.offset >= copied);
+    let Some(last) = read.next() else {
+        return Vec::new();
+    };
+    let source = case.source.records.iter();
+    let at = source.clone().find(|it| it.name == last.name);
+    if at.is_none_or(|it| it.offset < case.committed) {
+        return Vec::new();
+    }
+    let text = format!(
+        "committed {}, already copied as {copied}, behind {}",
+        case.committed, last.name
+    );
+    vec![case.violation(Kind::GroupBeyond, text)]
+}
+
 fn next(log: &Log, position: i64) -> Option<&str> {
     let record = log.records.iter().find(|it| it.offset >= position)?;
     Some(&record.name)
@@ -364,7 +397,10 @@ pub fn judge_acks(acked: &[Acked], place: &Place, log: &Log, gone: &[Record]) ->
     for ack in acked {
         match (there.get(ack.name.as_str()), ack.offset) {
             (None, _) if !gone.contains(ack.name.as_str()) => {
-                found.add(Kind::RecordMissing, format!("{} was acknowledged", ack.name));
+                found.add(
+                    Kind::RecordMissing,
+                    format!("{} was acknowledged", ack.name),
+                );
             }
             (Some(at), Some(told)) if *at != told => found.add(
                 Kind::WrongOffset,
@@ -377,7 +413,11 @@ pub fn judge_acks(acked: &[Acked], place: &Place, log: &Log, gone: &[Record]) ->
 }
 
 /// What a failover's account says against what is missing on the new primary.
-pub fn judge_loss(reported: u64, acked: &[Acked], new_primary: &BTreeSet<String>) -> Vec<Violation> {
+pub fn judge_loss(
+    reported: u64,
+    acked: &[Acked],
+    new_primary: &BTreeSet<String>,
+) -> Vec<Violation> {
     let lost = acked.iter().filter(|it| !new_primary.contains(&it.name));
     let lost: Vec<&str> = lost.map(|it| it.name.as_str()).collect();
     if u64::try_from(lost.len()).is_ok_and(|count| count <= reported) {
@@ -487,7 +527,11 @@ mod tests {
     #[test]
     fn an_end_that_lacks_is_judged_by_what_is_said() {
         let mut it = case(&[(0, "a"), (1, "b")]);
-        assert_eq!(kinds(&judge(&it)), [Kind::RecordMissing; 2], "lag 0 is a lie");
+        assert_eq!(
+            kinds(&judge(&it)),
+            [Kind::RecordMissing; 2],
+            "lag 0 is a lie"
+        );
         it.says = Says::Copying { lag: Some(2) };
         assert_eq!(kinds(&judge(&it)), [Kind::HealthyWhileStuck; 2]);
         it.says = Says::Stopped {
@@ -570,7 +614,11 @@ mod tests {
         it.found = log(&[(1, "b"), (3, "c"), (4, "d")]);
         assert_eq!(judge(&it), []);
         it.found = log(&[(1, "b"), (4, "d")]);
-        assert_eq!(kinds(&judge(&it)), [Kind::RecordMissing], "this one is there");
+        assert_eq!(
+            kinds(&judge(&it)),
+            [Kind::RecordMissing],
+            "this one is there"
+        );
     }
 
     #[test]
@@ -581,7 +629,10 @@ mod tests {
         it.expected = copy_of(&log(&all), &[]);
         let violations = judge(&it);
         assert_eq!(kinds(&violations), [Kind::RecordMissing; SHOWN + 1]);
-        assert!(violations[SHOWN].text.contains("49 in all"), "{violations:?}");
+        assert!(
+            violations[SHOWN].text.contains("49 in all"),
+            "{violations:?}"
+        );
     }
 
     fn group(committed: i64, copied: Option<i64>) -> Vec<Kind> {
@@ -609,6 +660,27 @@ mod tests {
         assert_eq!(group(4, Some(21)), [Kind::GroupBeyond]);
         assert_eq!(group(4, Some(13)), [Kind::GroupBack]);
         assert_eq!(group(1, None), [Kind::GroupBack]);
+    }
+
+    #[test]
+    fn a_group_is_never_beyond_what_it_has_read() {
+        let now = |committed, copied, target: &[(i64, &str)]| {
+            kinds(&judge_group_now(&GroupCase {
+                group: "g".to_owned(),
+                place: Place::new("t", 0),
+                committed,
+                copied,
+                source: log(&WHOLE),
+                target: log(target),
+            }))
+        };
+        let behind = [(10, "a"), (12, "b")];
+        assert_eq!(now(3, Some(13), &behind), []);
+        assert_eq!(now(3, Some(11), &behind), [], "it may be behind");
+        assert_eq!(now(3, None, &behind), []);
+        assert_eq!(now(1, Some(13), &behind), [Kind::GroupBeyond]);
+        let out_of_range = now(9, Some(14), &behind);
+        assert_eq!(out_of_range, [Kind::GroupBeyond], "the log ends at 13");
     }
 
     fn acked(name: &str, offset: i64) -> Acked {
@@ -642,7 +714,10 @@ mod tests {
         let all = [acked("a", 0), acked("x", 1), acked("y", 2)];
         let there = BTreeSet::from(["a".to_owned()]);
         assert_eq!(judge_loss(2, &all, &there), []);
-        assert_eq!(kinds(&judge_loss(1, &all, &there)), [Kind::ReportedLossWrong]);
+        assert_eq!(
+            kinds(&judge_loss(1, &all, &there)),
+            [Kind::ReportedLossWrong]
+        );
     }
 
     #[test]
@@ -652,6 +727,9 @@ mod tests {
         assert_eq!(kinds(&judge_role(&[], Side::Standby)), [Kind::RoleWrong]);
         let undone = [done(9, Side::Primary), done(5, Side::Standby)];
         assert_eq!(judge_role(&undone, Side::Primary), []);
-        assert_eq!(kinds(&judge_role(&undone, Side::Standby)), [Kind::RoleWrong]);
+        assert_eq!(
+            kinds(&judge_role(&undone, Side::Standby)),
+            [Kind::RoleWrong]
+        );
     }
 }

@@ -204,9 +204,7 @@ impl Plan {
         self.events.retain(|it| match it.what {
             // A refused batch and a forgotten producer make it together.
             What::ForgetProducers => !refuses || !is_left_out(Trouble::ForgottenProducer),
-            What::Clean | What::Retention => {
-                !mapped || !is_left_out(Trouble::CompactionWhileDown)
-            }
+            What::Clean | What::Retention => !mapped || !is_left_out(Trouble::CompactionWhileDown),
             _ => true,
         });
         // Two that start within this time both believe that nobody else is there.
@@ -215,13 +213,17 @@ impl Plan {
             let starts: Vec<(i64, i64)> = self
                 .events
                 .iter()
-                .filter_map(|it| it.what.starts_after_ms().map(|ms| (it.at_ms, it.at_ms + ms)))
+                .filter_map(|it| {
+                    it.what
+                        .starts_after_ms()
+                        .map(|ms| (it.at_ms, it.at_ms + ms))
+                })
                 .collect();
             self.events.retain(|it| {
                 it.what != What::SecondTwinlog
-                    || starts.iter().all(|(from, to)| {
-                        it.at_ms < from - APART_MS || it.at_ms > to + APART_MS
-                    })
+                    || starts
+                        .iter()
+                        .all(|(from, to)| it.at_ms < from - APART_MS || it.at_ms > to + APART_MS)
             });
         }
         if is_left_out(Trouble::GroupAtTakeover) {
@@ -343,11 +345,7 @@ impl fmt::Display for Plan {
             writeln!(
                 f,
                 "  topic {}: {} partition(s), {:?}, {} batches of {} a second",
-                it.name,
-                it.partitions,
-                it.sort,
-                it.per_second,
-                it.records_per_batch
+                it.name, it.partitions, it.sort, it.per_second, it.records_per_batch
             )?;
         }
         for event in &self.events {
@@ -366,7 +364,13 @@ mod tests {
     #[test]
     fn a_seed_is_a_plan() {
         assert_eq!(Plan::of(5), Plan::of(5));
-        assert_ne!(Plan::of(5), Plan { seed: 5, ..Plan::of(6) });
+        assert_ne!(
+            Plan::of(5),
+            Plan {
+                seed: 5,
+                ..Plan::of(6)
+            }
+        );
     }
 
     #[test]
@@ -413,7 +417,10 @@ mod tests {
     }
 
     fn forgets_and_refuses(plan: &Plan) -> bool {
-        let forgets = plan.events.iter().any(|it| it.what == What::ForgetProducers);
+        let forgets = plan
+            .events
+            .iter()
+            .any(|it| it.what == What::ForgetProducers);
         forgets && plan.events.iter().any(|it| it.what.is_refusal())
     }
 
@@ -422,6 +429,10 @@ mod tests {
         let plans = || (0..2_000).map(Plan::of);
         assert!(!plans().any(|plan| forgets_and_refuses(&plan)));
         let everything = |seed| Plan::without(seed, |_| false);
-        assert!((0..2_000).map(everything).any(|plan| forgets_and_refuses(&plan)));
+        assert!(
+            (0..2_000)
+                .map(everything)
+                .any(|plan| forgets_and_refuses(&plan))
+        );
     }
 }

@@ -17,8 +17,8 @@ use super::clients::{self, Job, Notes, lock};
 use super::known::{self, Trouble};
 use super::logs;
 use super::model::{
-    CutOver, Expected, Kind, Offsets, Place, Says, Side, Violation, judge, judge_acks,
-    judge_loss, judge_role,
+    CutOver, Expected, Kind, Offsets, Place, Says, Side, Violation, judge, judge_acks, judge_loss,
+    judge_role,
 };
 use super::plan::{Asked, End, Fate, Plan, Sort, What};
 use super::process::{self, Running, failover_options};
@@ -32,12 +32,17 @@ const TWICE_EVERY: u64 = 20;
 const START_MS: i64 = 2_000;
 /// After it has healed everything has so long to be copied.
 const CATCH_UP_MS: i64 = 180_000;
+/// What must hold at any moment is looked at so often.
+const LOOK_EVERY_MS: i64 = 250;
 /// Positions of groups, maps and what is remembered have come to rest by then.
 const REST_MS: i64 = 20_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")),
+    )
 }
 
 /// `TWINLOG_SIM_SEED` plays one seed; `TWINLOG_SIM_FROM` is the first of `TWINLOG_SIM_RUNS`, or of as
@@ -52,7 +57,8 @@ fn random_runs_hold() {
     let began = Instant::now();
     let first = number("TWINLOG_SIM_FROM").unwrap_or(1);
     let seconds = number("TWINLOG_SIM_SECONDS").map(Duration::from_secs);
-    let runs = number("TWINLOG_SIM_RUNS").unwrap_or(if seconds.is_some() { u64::MAX } else { RUNS });
+    let runs =
+        number("TWINLOG_SIM_RUNS").unwrap_or(if seconds.is_some() { u64::MAX } else { RUNS });
     let mut failed = Vec::new();
     let mut played = 0;
     while played < runs && seconds.is_none_or(|most| began.elapsed() < most) {
@@ -88,6 +94,7 @@ fn play(seed: u64) -> u64 {
             lines.join("\n"),
             run.told(world)
         );
+        println!("seed {seed}: {}", run.summary(world));
         world.trace().hash()
     })
 }
@@ -132,7 +139,9 @@ impl Run {
             scene.topic(&topic.name, topic.partitions, replication, configs);
         }
         for brokers in [&scene.source, &scene.target] {
-            brokers.cluster.control(|state| state.create_offsets_topic());
+            brokers
+                .cluster
+                .control(|state| state.create_offsets_topic());
         }
         let current = scene.twinlog(world, "twinlog");
         Self {
@@ -155,22 +164,49 @@ impl Run {
         world.run_for(START_MS);
         self.start_clients(world);
         for (at_ms, step) in self.timeline() {
-            let now_ms = world.now_ms();
-            world.run_for((at_ms - now_ms).max(0));
+            if let Some(found) = self.watch(world, at_ms) {
+                return found;
+            }
             world.tell(format!("plan: {step:?}"));
             match step {
                 Step::Begins(what) => self.begins(world, what),
                 Step::Ends(what) => self.ends(world, what),
             }
         }
-        let now_ms = world.now_ms();
-        world.run_for((START_MS + self.plan.work_ms - now_ms).max(0));
+        if let Some(found) = self.watch(world, START_MS + self.plan.work_ms) {
+            return found;
+        }
         self.heal(world);
         match self.plan.end {
             End::Copied => self.copied(world),
             End::Planned => self.planned(world),
             End::Unplanned => self.unplanned(world),
         }
+    }
+
+    /// Lets time pass, and looks now and then at what must hold at any moment.
+    fn watch(&self, world: &mut World, until_ms: i64) -> Option<Vec<Violation>> {
+        while world.now_ms() < until_ms {
+            let ms = (until_ms - world.now_ms()).min(LOOK_EVERY_MS);
+            world.run_for(ms);
+            let found = self
+                .groups()
+                .flat_map(|(group, at)| self.scene.judge_group_now(&group, &at));
+            let found: Vec<Violation> = found.collect();
+            if !found.is_empty() {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Each group, and a partition that it reads.
+    fn groups(&self) -> impl Iterator<Item = (String, Place)> {
+        let topics = self.plan.topics.iter().enumerate();
+        topics.flat_map(|(number, topic)| {
+            let places = (0..topic.partitions).map(|at| Place::new(&topic.name, at));
+            places.map(move |at| (format!("group-{number}"), at))
+        })
     }
 
     fn start_clients(&self, world: &mut World) {
@@ -217,10 +253,6 @@ impl Run {
     }
 
     fn begins(&mut self, world: &mut World, what: What) {
-        let condition = |side: Side, broker| {
-            let cluster = &self.scene.side(side).cluster;
-            cluster.look(|state| state.condition(broker))
-        };
         match what {
             What::Requests {
                 side,
@@ -236,10 +268,12 @@ impl Run {
                 cluster.control(|state| state.stop_broker(broker));
             }
             What::FreezeBroker { side, broker, .. } => {
-                if condition(side, broker) == Condition::Up {
-                    let cluster = &self.scene.side(side).cluster;
-                    cluster.control(|state| state.freeze_broker(broker));
-                }
+                let cluster = &self.scene.side(side).cluster;
+                cluster.control(|state| {
+                    if state.condition(broker) == Condition::Up {
+                        state.freeze_broker(broker);
+                    }
+                });
             }
             What::MoveLeaders { side } => self.move_leaders(side),
             What::FreezeTwinlog { .. } => self.current.process.freeze(),
@@ -268,10 +302,10 @@ impl Run {
                 self.up_again(side, broker);
             }
             What::FreezeTwinlog { .. } => self.current.process.thaw(),
-            What::KillTwinlog { .. } | What::StopTwinlog { .. } => {
-                if self.current.process.phase() != Phase::Running {
-                    self.current.process.restart();
-                }
+            What::KillTwinlog { .. } | What::StopTwinlog { .. }
+                if self.current.process.phase() != Phase::Running =>
+            {
+                self.current.process.restart();
             }
             What::Partition { side, .. } => {
                 world.heal(&self.current.process, self.scene.side(side));
@@ -281,11 +315,14 @@ impl Run {
     }
 
     fn up_again(&self, side: Side, broker: i32) {
-        self.scene.side(side).cluster.control(|state| match state.condition(broker) {
-            Condition::Stopped => state.start_broker(broker),
-            Condition::Frozen => state.thaw_broker(broker),
-            Condition::Up => {}
-        });
+        self.scene
+            .side(side)
+            .cluster
+            .control(|state| match state.condition(broker) {
+                Condition::Stopped => state.start_broker(broker),
+                Condition::Frozen => state.thaw_broker(broker),
+                Condition::Up => {}
+            });
     }
 
     /// Everything that was planned to go wrong is over.
@@ -304,7 +341,10 @@ impl Run {
         // Whoever has lost the flow is started again by whatever looks after it.
         world.run_for(3_000);
         let all = self.others.iter().chain([&self.current]);
-        if all.into_iter().all(|it| it.process.phase() != Phase::Running) {
+        if all
+            .into_iter()
+            .all(|it| it.process.phase() != Phase::Running)
+        {
             self.current.process.restart();
         }
         world.tell("plan: all is healed".to_owned());
@@ -359,7 +399,11 @@ impl Run {
                 let below = first.offset;
                 let gone = source.records.iter().filter(|it| it.offset < below);
                 let gone: Vec<_> = gone.cloned().collect();
-                self.scene.gone.entry(place.clone()).or_default().extend(gone);
+                self.scene
+                    .gone
+                    .entry(place.clone())
+                    .or_default()
+                    .extend(gone);
                 self.scene.source.cluster.control(|state| {
                     state.raise_log_start(&place.topic, place.partition, below);
                 });
@@ -419,6 +463,24 @@ impl Run {
         world.run_for(REST_MS);
     }
 
+    /// How much has happened.
+    fn summary(&self, world: &World) -> String {
+        let markers: usize = self
+            .places()
+            .iter()
+            .map(|at| logs::markers(&self.scene.source, at))
+            .sum();
+        format!(
+            "{} records, {markers} transactions' ends, {} event(s), {} starts, {:?}, {} s, {:?}",
+            lock(&self.notes).len(),
+            self.plan.events.len(),
+            self.others.len() + 1,
+            self.plan.end,
+            world.now_ms() / 1_000,
+            world.trace(),
+        )
+    }
+
     /// What Twinlog says at the end.
     fn told(&self, world: &World) -> String {
         let mut lines = String::new();
@@ -446,7 +508,10 @@ impl Run {
         let mut found = self.judge_source();
         for place in self.places() {
             let offsets = self.plan.offsets;
-            found.extend(self.scene.judge_copy(world, self.owner(), &place, offsets, &[]));
+            found.extend(
+                self.scene
+                    .judge_copy(world, self.owner(), &place, offsets, &[]),
+            );
         }
         found.extend(self.judge_groups());
         found.extend(judge_role(&[], self.scene.role()));
@@ -458,7 +523,11 @@ impl Run {
         let notes = lock(&self.notes);
         let mut found = Vec::new();
         for place in self.places() {
-            let of_it: Vec<_> = notes.iter().filter(|it| it.place == place).cloned().collect();
+            let of_it: Vec<_> = notes
+                .iter()
+                .filter(|it| it.place == place)
+                .cloned()
+                .collect();
             let gone = self.scene.gone.get(&place).map_or(&[][..], Vec::as_slice);
             let log = logs::read(&self.scene.source, &place);
             let judged = judge_acks(&of_it, &place, &log, gone).into_iter();
@@ -471,14 +540,10 @@ impl Run {
     }
 
     fn judge_groups(&self) -> Vec<Violation> {
-        let mut found = Vec::new();
-        for (number, topic) in self.plan.topics.iter().enumerate() {
-            for partition in 0..topic.partitions {
-                let place = Place::new(&topic.name, partition);
-                found.extend(self.scene.judge_group(&format!("group-{number}"), &place));
-            }
-        }
-        found
+        let groups = self.groups();
+        groups
+            .flat_map(|(group, at)| self.scene.judge_group(&group, &at))
+            .collect()
     }
 
     fn planned(&mut self, world: &mut World) -> Vec<Violation> {
@@ -570,7 +635,10 @@ impl Run {
             let now = logs::read(&self.scene.target, place);
             let own = self.scene.acked.iter().filter(|it| it.place == *place);
             let own: BTreeSet<&str> = own.map(|it| it.name.as_str()).collect();
-            let own = now.records.iter().filter(|it| own.contains(it.name.as_str()));
+            let own = now
+                .records
+                .iter()
+                .filter(|it| own.contains(it.name.as_str()));
             let expected: Vec<Expected> = before[place]
                 .records
                 .iter()
@@ -591,7 +659,13 @@ impl Run {
             case.barred = late.filter(|it| !here.contains(it.as_str())).collect();
             case.expected = expected;
             found.extend(judge(&case));
-            let own: Vec<_> = self.scene.acked.iter().filter(|it| it.place == *place).cloned().collect();
+            let own: Vec<_> = self
+                .scene
+                .acked
+                .iter()
+                .filter(|it| it.place == *place)
+                .cloned()
+                .collect();
             found.extend(judge_acks(&own, place, &now, &[]));
         }
         found

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fake_kafka::Options;
-use fake_kafka::memory::Connects;
 use fake_kafka::batch::{Marker, Record as Encoded, produced};
+use fake_kafka::memory::Connects;
 use fake_kafka::topics::NewTopic;
 use fake_kafka::world::{Brokers, World, clock};
 use twinlog::telemetry::status::PartitionStatus;
@@ -12,7 +12,7 @@ use twinlog::telemetry::status::PartitionStatus;
 use super::logs;
 use super::model::{
     Acked, Case, GroupCase, Log, Offsets, Place, Record, Says, Side, Violation, copy_of, judge,
-    judge_group,
+    judge_group, judge_group_now,
 };
 use super::process::{self, Running};
 
@@ -84,7 +84,10 @@ impl Scene {
                 .collect(),
             ..NewTopic::default()
         };
-        let made = self.source.cluster.control(|state| state.create_topic(name, &new));
+        let made = self
+            .source
+            .cluster
+            .control(|state| state.create_topic(name, &new));
         made.unwrap_or_else(|(error, why)| panic!("{error:?}: {why}"));
     }
 
@@ -100,7 +103,14 @@ impl Scene {
     }
 
     /// The same, in one batch.
-    pub fn write_batch(&mut self, world: &World, side: Side, place: &Place, count: u64, how: Write) {
+    pub fn write_batch(
+        &mut self,
+        world: &World,
+        side: Side,
+        place: &Place,
+        count: u64,
+        how: Write,
+    ) {
         let now_ms = clock::broker_ms(world.now_ms() * 1_000);
         let mut names = Vec::new();
         let mut records = Vec::new();
@@ -120,10 +130,14 @@ impl Scene {
         let first = brokers.cluster.control(|state| {
             let found = state.partition(&place.topic, place.partition);
             let found = found.unwrap_or_else(|| panic!("there is no {place}"));
-            let leader = found.leader.unwrap_or_else(|| panic!("nobody leads {place}"));
+            let leader = found
+                .leader
+                .unwrap_or_else(|| panic!("nobody leads {place}"));
             let epoch = found.leader_epoch;
             let rules = state.append_rules(&place.topic, leader);
-            let producer = how.transaction.map(|commit| (state.next_producer_id(), commit));
+            let producer = how
+                .transaction
+                .map(|commit| (state.next_producer_id(), commit));
             if let Some((id, _)) = producer {
                 header.producer_id = id;
                 header.producer_epoch = 0;
@@ -192,7 +206,9 @@ impl Scene {
     pub fn must_copy(&self, world: &mut World, places: &[Place], within_ms: i64) {
         let (source, target, places) = (self.source.clone(), self.target.clone(), places.to_vec());
         world.must("all is copied", within_ms, move |_| {
-            places.iter().all(|at| names(&source, at) == names(&target, at))
+            places
+                .iter()
+                .all(|at| names(&source, at) == names(&target, at))
         });
     }
 
@@ -214,21 +230,29 @@ impl Scene {
         judge(&self.case(place, says(world, twinlog, place), offsets, excuses))
     }
 
-    /// Where a group would go on with a partition on the target against the source.
+    /// Where a group would go on with a partition on the target, against the source, once all is at rest.
     pub fn judge_group(&self, group: &str, place: &Place) -> Vec<Violation> {
+        let case = self.group(group, place);
+        case.as_ref().map_or_else(Vec::new, judge_group)
+    }
+
+    /// The same at any moment.
+    pub fn judge_group_now(&self, group: &str, place: &Place) -> Vec<Violation> {
+        let case = self.group(group, place);
+        case.as_ref().map_or_else(Vec::new, judge_group_now)
+    }
+
+    fn group(&self, group: &str, place: &Place) -> Option<GroupCase> {
         let committed = |side: Side| {
             self.side(side).cluster.control(|state| {
                 let value = state.committed_offset(group, &place.topic, place.partition);
                 value.map(|it| it.offset)
             })
         };
-        let Some(position) = committed(Side::Primary) else {
-            return Vec::new();
-        };
-        judge_group(&GroupCase {
+        Some(GroupCase {
             group: group.to_owned(),
             place: place.clone(),
-            committed: position,
+            committed: committed(Side::Primary)?,
             copied: committed(Side::Standby),
             source: logs::read(&self.source, place),
             target: logs::read(&self.target, place),
@@ -236,7 +260,13 @@ impl Scene {
     }
 
     /// The copy of a partition against its source.
-    pub fn case(&self, place: &Place, says: Says, offsets: Offsets, excuses: &[&'static str]) -> Case {
+    pub fn case(
+        &self,
+        place: &Place,
+        says: Says,
+        offsets: Offsets,
+        excuses: &[&'static str],
+    ) -> Case {
         let gone = self.gone.get(place).map_or(&[][..], Vec::as_slice);
         Case {
             place: place.clone(),
@@ -285,5 +315,7 @@ pub fn partition_status(
     let topics = status.flows.into_iter().flat_map(|flow| flow.topics);
     let mut topic = topics.filter(|topic| topic.name == place.topic);
     let partitions = topic.next()?.partitions;
-    partitions.into_iter().find(|it| it.partition == place.partition)
+    partitions
+        .into_iter()
+        .find(|it| it.partition == place.partition)
 }

@@ -48,7 +48,7 @@ impl std::ops::Deref for FakeCluster {
 }
 
 /// What a pair can do, as those of the [`pool`](super::pool).
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Plain,
     Authorized,
@@ -91,7 +91,9 @@ fn pair(kind: Kind) -> Pair {
 }
 
 fn start(kind: Kind) -> Pair {
-    let (source, target) = (FakeCluster::named("source"), FakeCluster::named("target"));
+    // A test that has two pairs has four clusters.
+    let name = |side: &str| FakeCluster::named(&format!("{kind:?}-{side}").to_lowercase());
+    let (source, target) = (name("source"), name("target"));
     match kind {
         Kind::Plain => (source, target),
         Kind::Authorized => (source.with(authorize), target.with(authorize)),

@@ -27,7 +27,7 @@ fn play(world: &mut World, forgets: bool) -> Vec<Violation> {
     };
     scene.write(world, Side::Primary, &place, 1, committed);
     scene.write(world, Side::Primary, &place, 1, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     // The limit follows with the metadata.
     world.run_for(6_000);
     if forgets {

@@ -19,7 +19,7 @@ fn play(world: &mut World, shorter: bool) -> Vec<Violation> {
     let place = Place::new("t", 0);
     scene.twinlog(world, "twinlog");
     scene.write(world, Side::Primary, &place, 100, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     world.run_for(12_000);
     scene.source.cluster.control(|state| state.stop_broker(1));
     let unplanned = failover_options(CutoverKind::Unplanned);
@@ -60,6 +60,9 @@ fn a_failback_trusts_the_length_of_a_shorter_log() {
 #[test]
 fn a_failback_to_a_whole_log_loses_nothing() {
     for seed in 1..=2 {
-        holds("it has all it had", &world::run(seed, |world| play(world, false)));
+        holds(
+            "it has all it had",
+            &world::run(seed, |world| play(world, false)),
+        );
     }
 }

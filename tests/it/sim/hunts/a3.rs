@@ -23,14 +23,14 @@ fn play(world: &mut World, cleans: bool) -> Vec<Violation> {
     let place = Place::new("t", 0);
     let twinlog = scene.twinlog(world, "twinlog");
     scene.write(world, Side::Primary, &place, 1, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     // The map is stored every 5 s while it changes.
     world.run_for(11_000);
     let stored = || logs::newest(&scene.target, "__twinlog_state", "map/dr/t/0");
     let before = stored();
     assert!(before.is_some(), "a map is stored");
     scene.write(world, Side::Primary, &place, 100, FEW_KEYS);
-    scene.must_copy(world, &[place.clone()], 4_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 4_000);
     twinlog.process.kill();
     world.run_for(10);
     let stored = logs::newest(&scene.target, "__twinlog_state", "map/dr/t/0");
@@ -54,6 +54,9 @@ fn what_a_stored_map_lacks_is_paired_by_counting_behind_the_cleaner() {
 #[test]
 fn what_a_stored_map_lacks_is_found_again() {
     for seed in 1..=3 {
-        holds("no cleaner ran", &world::run(seed, |world| play(world, false)));
+        holds(
+            "no cleaner ran",
+            &world::run(seed, |world| play(world, false)),
+        );
     }
 }

@@ -19,7 +19,7 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
     let place = Place::new("t", 0);
     let twinlog = scene.twinlog(world, "twinlog");
     scene.write_batch(world, Side::Primary, &place, 100, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     // What was seen of the source is stored every 30 s.
     world.run_for(40_000);
     let (leader, follower) = scene.source.cluster.look(|state| {
@@ -34,7 +34,7 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
         });
     }
     scene.write_batch(world, Side::Primary, &place, 100, Write::default());
-    scene.must_copy(world, &[place.clone()], 10_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 10_000);
     twinlog.process.freeze();
     world.run_for(10);
     scene.source.cluster.control(|state| {
@@ -47,7 +47,13 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
     world.run_for(100);
     twinlog.process.thaw();
     world.run_for(30_000);
-    scene.judge_copy(world, &twinlog, &place, Offsets::Identical, &["source_truncated"])
+    scene.judge_copy(
+        world,
+        &twinlog,
+        &place,
+        Offsets::Identical,
+        &["source_truncated"],
+    )
 }
 
 #[test]
@@ -58,6 +64,9 @@ fn an_unclean_election_is_forgotten_by_a_running_twinlog() {
 #[test]
 fn a_clean_election_is_followed() {
     for seed in 1..=3 {
-        holds("a clean election", &world::run(seed, |world| play(world, false)));
+        holds(
+            "a clean election",
+            &world::run(seed, |world| play(world, false)),
+        );
     }
 }

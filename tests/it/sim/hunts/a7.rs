@@ -18,7 +18,7 @@ fn play(world: &mut World, wakes: bool) -> Vec<Violation> {
     let place = Place::new("t", 0);
     let twinlog = scene.twinlog(world, "twinlog");
     scene.write(world, Side::Primary, &place, 50, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     world.run_for(12_000);
     twinlog.process.freeze();
     world.run_for(10);
@@ -56,7 +56,10 @@ fn new_primary(scene: &Scene, place: &Place, copied: Vec<Record>) -> Case {
     let found = logs::read(&scene.target, place);
     let own = scene.acked.iter().filter(|it| it.side == Side::Standby);
     let own: BTreeSet<&str> = own.map(|it| it.name.as_str()).collect();
-    let own = found.records.iter().filter(|it| own.contains(it.name.as_str()));
+    let own = found
+        .records
+        .iter()
+        .filter(|it| own.contains(it.name.as_str()));
     let expected = copied.iter().chain(own).map(|record| Expected {
         record: record.clone(),
         may_lack: false,
@@ -81,6 +84,9 @@ fn a_frozen_owner_appends_what_it_had_fetched_to_the_new_primary() {
 #[test]
 fn an_owner_that_never_wakes_up_appends_nothing() {
     for seed in 1..=3 {
-        holds("it never wakes up", &world::run(seed, |world| play(world, false)));
+        holds(
+            "it never wakes up",
+            &world::run(seed, |world| play(world, false)),
+        );
     }
 }

@@ -16,7 +16,7 @@ fn play(world: &mut World, wakes: bool) -> Vec<Violation> {
     let place = Place::new("t", 0);
     scene.twinlog(world, "twinlog");
     scene.write(world, Side::Primary, &place, 50, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     let options = failover_options(CutoverKind::Planned);
     let frozen = process::failover(world, "operator", &scene.text, options);
     // The operator is far away: there is time between the journal's word and the deed.
@@ -67,6 +67,9 @@ fn a_frozen_command_promotes_although_its_plan_was_aborted() {
 #[test]
 fn an_aborted_plan_leaves_the_source_the_primary() {
     for seed in 1..=2 {
-        holds("it never wakes up", &world::run(seed, |world| play(world, false)));
+        holds(
+            "it never wakes up",
+            &world::run(seed, |world| play(world, false)),
+        );
     }
 }

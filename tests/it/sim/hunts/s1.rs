@@ -19,13 +19,15 @@ fn play(world: &mut World, beside: bool) -> Vec<Violation> {
     let mut scene = Scene::new(world, 1, "");
     scene.topic("t", 1, 1, &[]);
     for brokers in [&scene.source, &scene.target] {
-        brokers.cluster.control(|state| state.create_offsets_topic());
+        brokers
+            .cluster
+            .control(|state| state.create_offsets_topic());
     }
     let place = Place::new("t", 0);
     let first = scene.twinlog(world, "first");
     let written = u64::try_from(COMMITS).expect("not negative");
     scene.write(world, Side::Primary, &place, written, Write::default());
-    scene.must_copy(world, &[place.clone()], 30_000);
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     world.run_for(3_000);
     let source = scene.source.clone();
     let group = world.process("group", move |ctx| {
@@ -56,6 +58,9 @@ fn what_the_old_owner_commits_while_it_is_superseded_is_taken_for_a_clients() {
 #[test]
 fn a_group_is_followed_by_the_next_owner() {
     for seed in 1..=3 {
-        holds("one after the other", &world::run(seed, |world| play(world, false)));
+        holds(
+            "one after the other",
+            &world::run(seed, |world| play(world, false)),
+        );
     }
 }
