@@ -303,6 +303,7 @@ impl State {
             .topics
             .remove(name)
             .unwrap_or_else(|| panic!("no topic {name}"));
+        self.forget_offsets_of_topic(name);
         let replicas = topic.partitions.values().map(|p| p.replicas.clone());
         let new = crate::topics::NewTopic {
             assignments: (0..).zip(replicas).collect(),
@@ -319,6 +320,10 @@ impl State {
         self.topics.clear();
         self.broker_configs.clear();
         self.fetch_sessions.clear();
+        self.forget_groups();
+        self.transactions.forget();
+        self.acls.all.clear();
+        self.quotas.clear();
         self.generation += 1;
         self.changed();
     }

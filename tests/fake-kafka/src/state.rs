@@ -27,6 +27,8 @@ pub struct Options {
     pub default_partitions: i32,
     /// `default.replication.factor`.
     pub default_replication: i16,
+    /// Finalized features and their levels.
+    pub features: BTreeMap<String, i16>,
     /// More of the brokers' `server.properties`, such as `log.retention.ms` and the like.
     pub broker_configs: BTreeMap<String, String>,
     /// `producer.id.expiration.ms`.
@@ -43,11 +45,24 @@ impl Default for Options {
             auto_create_topics: false,
             default_partitions: 1,
             default_replication: 1,
+            features: features_of_4_3(),
             broker_configs: BTreeMap::new(),
             producer_expiration_ms: 86_400_000,
             producer_check_interval_ms: Some(600_000),
         }
     }
+}
+
+/// What a new cluster of Kafka 4.3 has finalized, as far as the fake has it.
+fn features_of_4_3() -> BTreeMap<String, i16> {
+    let features = [
+        ("group.version", 1),
+        ("metadata.version", 30),
+        ("transaction.version", 2),
+    ];
+    features
+        .map(|(name, level)| (name.to_owned(), level))
+        .into()
 }
 
 /// What a broker is doing.

@@ -44,8 +44,8 @@ fn ask_everything(direct: &mut Direct) {
     let keys = vec!["g".into()];
     each(direct, 4..=6, &find.with_coordinator_keys(keys));
     let join = JoinGroupRequest::default().with_group_id(group());
-    each(direct, 2..=9, &join);
-    each(direct, 2..=9, &join.with_session_timeout_ms(10_000));
+    each(direct, 0..=9, &join);
+    each(direct, 0..=9, &join.with_session_timeout_ms(10_000));
     let sync = SyncGroupRequest::default().with_group_id(group());
     each(direct, 0..=5, &sync);
     let beat = HeartbeatRequest::default().with_group_id(group());

@@ -1,16 +1,30 @@
 //! ApiVersions (`ApiVersionManager`, KIP-35, KIP-511).
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{Asked, Body, Call, Reply, Served, VERSIONS};
+use super::{Asked, Body, Call, Reply, Served, VERSIONS, text};
 use crate::state::State;
 
 impl Served for ApiVersionsRequest {}
 
-pub(crate) fn handle(_: &mut State, asked: &Asked<'_>, _: ApiVersionsRequest) -> Reply {
-    asked.send(&versions())
+/// The first version that tells features (KIP-584).
+const FEATURES_FROM: i16 = 3;
+
+pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, _: ApiVersionsRequest) -> Reply {
+    let mut answer = versions();
+    if asked.api_version >= FEATURES_FROM {
+        let features = state.options.features.iter();
+        let features = features.map(|(name, level)| {
+            FinalizedFeatureKey::default()
+                .with_name(text(name))
+                .with_max_version_level(*level)
+                .with_min_version_level(*level)
+        });
+        answer.finalized_features = features.collect();
+    }
+    asked.send(&answer)
 }
 
 fn versions() -> ApiVersionsResponse {

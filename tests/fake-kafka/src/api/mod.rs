@@ -200,7 +200,7 @@ apis! {
     OffsetCommitRequest, 2..=9, groups::commit::handle;
     OffsetFetchRequest, 1..=9, groups::fetch::handle;
     FindCoordinatorRequest, 0..=6, groups::find::handle;
-    JoinGroupRequest, 2..=9, groups::join::handle;
+    JoinGroupRequest, 0..=9, groups::join::handle;
     SyncGroupRequest, 0..=5, groups::sync::handle;
     HeartbeatRequest, 0..=4, groups::heartbeat::handle;
     LeaveGroupRequest, 0..=5, groups::leave::handle;

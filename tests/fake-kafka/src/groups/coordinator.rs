@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use kafka_protocol::ResponseError;
+use uuid::Uuid;
 
 use super::classic::{Answers, ClassicGroup, Settings, Step, Ticket};
 use super::journal::{self, Entry, Producer};
@@ -27,6 +28,8 @@ pub struct Groups {
 pub struct Shard {
     broker: i32,
     leader_epoch: i32,
+    /// A topic that came again is another one.
+    topic_id: Uuid,
     /// Up to here the log was read.
     replayed_to: i64,
     /// When the next timer was ordered.
@@ -67,10 +70,17 @@ impl Groups {
 
 impl Shard {
     /// A coordinator that was just elected reads its log.
-    fn loaded(broker: i32, leader_epoch: i32, entries: Vec<Entry>, now_ms: i64) -> Self {
+    fn loaded(
+        broker: i32,
+        leader_epoch: i32,
+        topic_id: Uuid,
+        entries: Vec<Entry>,
+        now_ms: i64,
+    ) -> Self {
         let mut shard = Self {
             broker,
             leader_epoch,
+            topic_id,
             replayed_to: 0,
             wakes_at_ms: None,
             groups: BTreeMap::new(),
@@ -281,12 +291,17 @@ fn enter(state: &mut State, broker: i32, partition: i32) -> Result<Shard, Respon
         return Err(ResponseError::NotCoordinator);
     }
     let known = state.groups.shards.remove(&partition);
-    let known = known.filter(|it| it.broker == broker && it.leader_epoch == leader_epoch);
+    let topic_id = state
+        .topics
+        .get(TOPIC)
+        .map_or(Uuid::nil(), |topic| topic.id);
+    let reign = (broker, leader_epoch, topic_id);
+    let known = known.filter(|it| (it.broker, it.leader_epoch, it.topic_id) == reign);
     let mut shard = match known {
         Some(shard) => shard,
         None => {
             let entries = journal::read(state, partition, 0);
-            let mut shard = Shard::loaded(broker, leader_epoch, entries, state.now_ms);
+            let mut shard = Shard::loaded(broker, leader_epoch, topic_id, entries, state.now_ms);
             shard.replayed_to = journal::end(state, partition);
             shard
         }
@@ -454,6 +469,12 @@ impl State {
         Some(found.ok()?.0?.value)
     }
 
+    /// Another cluster has other groups.
+    pub(crate) fn forget_groups(&mut self) {
+        self.groups.shards.clear();
+        self.groups.answers = Answers::default();
+    }
+
     /// A group's state, as its coordinator knows it now.
     pub fn group_state(&mut self, group: &str) -> Option<classic::State> {
         let number = partition_of(self, group).ok()?;
@@ -469,13 +490,107 @@ impl State {
 mod tests {
     use super::*;
 
+    use crate::state::Options;
+
     #[test]
     fn a_group_s_partition_is_java_s_hash_of_its_name() {
-        // "groups".hashCode() == -1237460524, "".hashCode() == 0, "ü".hashCode() == 252.
-        assert_eq!(partition_for("groups", 50), 24);
+        // "orders".hashCode() is -1008770331, that of "ü" is 252.
+        assert_eq!(partition_for("orders", 50), 31);
         assert_eq!(partition_for("", 50), 0);
         assert_eq!(partition_for("ü", 50), 2);
         // Integer.MIN_VALUE has no positive counterpart: Utils.abs says 0.
         assert_eq!(partition_for("polygenelubricants", 50), 0);
+    }
+
+    /// The partition of the group "g", and who leads it.
+    fn place(state: &State) -> (i32, i32) {
+        let partition = partition_of(state, "g").expect("the topic is there");
+        let (broker, _) = journal::leader(state, partition).expect("a leader");
+        (partition, broker)
+    }
+
+    fn with_topic() -> State {
+        let mut state = State::new(Options {
+            brokers: 2,
+            ..Options::default()
+        });
+        state.create_offsets_topic();
+        state
+    }
+
+    fn commit(state: &mut State, offset: i64) -> Written {
+        let (partition, broker) = place(state);
+        let value = OffsetValue {
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+            committed_at_ms: state.now_ms,
+            expires_at_ms: None,
+            topic_id: None,
+        };
+        let (_, written) = on_shard(state, broker, partition, |_, step| {
+            step.records.push(records::offset("g", "t", 0, &value));
+        })
+        .expect("it coordinates the group");
+        written.expect("something was written")
+    }
+
+    fn committed(state: &mut State) -> Option<i64> {
+        state.committed_offset("g", "t", 0).map(|it| it.offset)
+    }
+
+    #[test]
+    fn a_new_coordinator_knows_what_is_left_in_the_log() {
+        let mut state = with_topic();
+        commit(&mut state, 1);
+        let (partition, broker) = place(&state);
+        let end = journal::end(&state, partition);
+        commit(&mut state, 2);
+        assert_eq!(committed(&mut state), Some(2));
+        let other = 3 - broker;
+        state.move_leader(TOPIC, partition, other);
+        assert_eq!(committed(&mut state), Some(2));
+        let nobody = on_shard(&mut state, broker, partition, |_, _| ());
+        assert_eq!(nobody.err(), Some(ResponseError::NotCoordinator));
+        state.truncate(TOPIC, partition, end);
+        assert_eq!(
+            committed(&mut state),
+            Some(1),
+            "the same broker, elected anew"
+        );
+        state.recreate_topic(TOPIC);
+        assert_eq!(committed(&mut state), None);
+    }
+
+    #[test]
+    fn a_commit_is_answered_when_it_is_replicated() {
+        let mut state = with_topic();
+        let (partition, broker) = place(&state);
+        let other = 3 - broker;
+        state.lag(TOPIC, partition, other);
+        let written = commit(&mut state, 1);
+        assert_eq!(outcome(&state, &written, false), None);
+        let late = Some(Err(ResponseError::CoordinatorNotAvailable));
+        assert_eq!(outcome(&state, &written, true), late);
+        state.catch_up(TOPIC, partition, other);
+        assert_eq!(outcome(&state, &written, false), Some(Ok(())));
+        state.move_leader(TOPIC, partition, other);
+        let elsewhere = Some(Err(ResponseError::NotCoordinator));
+        assert_eq!(outcome(&state, &written, false), elsewhere);
+    }
+
+    #[test]
+    fn offsets_expire_when_a_test_says_so() {
+        let mut state = with_topic();
+        commit(&mut state, 1);
+        let retention_ms = state.groups.settings.offsets_retention_ms;
+        state.advance_to(retention_ms - 1);
+        state.expire_offsets();
+        assert_eq!(committed(&mut state), Some(1));
+        state.advance_to(retention_ms);
+        assert_eq!(committed(&mut state), Some(1), "not by itself");
+        state.expire_offsets();
+        assert_eq!(committed(&mut state), None);
+        assert_eq!(state.group_state("g"), None, "nothing is left of it");
     }
 }

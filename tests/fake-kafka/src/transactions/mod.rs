@@ -65,6 +65,11 @@ impl Transactions {
         self.by_id.iter()
     }
 
+    /// Another cluster has none of them.
+    pub(crate) fn forget(&mut self) {
+        self.by_id.clear();
+    }
+
     /// One of them.
     pub fn get(&self, id: &str) -> Option<&Transaction> {
         self.by_id.get(id)
