@@ -96,6 +96,11 @@ impl Connection {
         self.received.extend_from_slice(bytes);
     }
 
+    /// Whether it has anything to work on, so that a change of the cluster or of the time may matter to it.
+    pub fn has_work(&self) -> bool {
+        self.current.is_some() || !self.received.is_empty()
+    }
+
     /// Handles what can be handled. To be called after bytes were received, when the cluster changed, and at the time that it said.
     pub fn advance(&mut self, now_ms: i64) -> Output {
         let cluster = self.cluster.clone();

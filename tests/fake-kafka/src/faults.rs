@@ -315,3 +315,208 @@ fn told(state: &mut State, _seen: &Seen, mut each: impl FnMut(&mut Rule, &mut St
     rules.append(&mut state.faults.rules);
     state.faults.rules = rules;
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::messages::{
+        CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, MetadataResponse, TopicName,
+    };
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::*;
+    use crate::client::Direct;
+    use crate::cluster::Cluster;
+    use crate::state::{Condition, Options};
+    use crate::topics::NewTopic;
+
+    const TOPIC: &str = "t";
+
+    fn cluster() -> Cluster {
+        let cluster = Cluster::new(Options {
+            brokers: 2,
+            ..Options::default()
+        });
+        let new = NewTopic {
+            partitions: 1,
+            replication: 1,
+            ..NewTopic::default()
+        };
+        for name in [TOPIC, "other"] {
+            cluster
+                .control(|state| state.create_topic(name, &new))
+                .expect("made");
+        }
+        cluster
+    }
+
+    fn delete(topic: &'static str) -> DeleteTopicsRequest {
+        let name = TopicName(StrBytes::from_static_str(topic));
+        DeleteTopicsRequest::default().with_topic_names(vec![name])
+    }
+
+    fn describe(topic: &'static str) -> MetadataRequest {
+        let name = TopicName(StrBytes::from_static_str(topic));
+        let topic = MetadataRequestTopic::default().with_name(Some(name));
+        MetadataRequest::default().with_topics(Some(vec![topic]))
+    }
+
+    fn exists(cluster: &Cluster) -> bool {
+        cluster.look(|state| state.topics.contains_key(TOPIC))
+    }
+
+    fn on_delete() -> Fault {
+        Fault::on(ApiKey::DeleteTopics)
+    }
+
+    #[test]
+    fn a_request_is_refused_as_often_as_it_is_wanted() {
+        let cluster = cluster();
+        let fault = Fault::on(ApiKey::DeleteTopics).topic(TOPIC).nth(2).times(1);
+        let id = cluster.fault(fault, Action::Refuse(ResponseError::PolicyViolation));
+        let mut client = Direct::connect(&cluster, 1);
+        assert_eq!(
+            client.call(&delete("nowhere"), 5).responses[0].error_code,
+            3
+        );
+        assert_eq!(
+            client.call(&delete(TOPIC), 5).responses[0].error_code,
+            0,
+            "the first"
+        );
+        let new = NewTopic {
+            partitions: 1,
+            replication: 1,
+            ..NewTopic::default()
+        };
+        cluster
+            .control(|state| state.create_topic(TOPIC, &new))
+            .expect("made");
+        assert_eq!(
+            client.call(&delete(TOPIC), 5).responses[0].error_code,
+            44,
+            "the second"
+        );
+        assert!(exists(&cluster), "without effect");
+        assert_eq!(
+            client.call(&delete(TOPIC), 5).responses[0].error_code,
+            0,
+            "the third"
+        );
+        assert_eq!(cluster.fired(id), 1);
+    }
+
+    #[test]
+    fn only_what_the_fault_is_for_is_refused() {
+        let cluster = cluster();
+        let fault = Fault::on(ApiKey::Metadata).broker(1).topic(TOPIC);
+        cluster.fault(fault, Action::Refuse(ResponseError::LeaderNotAvailable));
+        let code = |answer: MetadataResponse| answer.topics[0].error_code;
+        let mut first = Direct::connect(&cluster, 1);
+        let mut second = Direct::connect(&cluster, 2);
+        assert_eq!(code(first.call(&describe(TOPIC), 12)), 5);
+        assert_eq!(code(first.call(&describe("other"), 12)), 0);
+        assert_eq!(code(second.call(&describe(TOPIC), 12)), 0);
+    }
+
+    #[test]
+    fn a_swallowed_request_has_no_effect_or_no_answer() {
+        for (action, has_effect) in [(Action::Swallow, false), (Action::SwallowAfter, true)] {
+            let cluster = cluster();
+            cluster.fault(on_delete(), action);
+            let mut client = Direct::connect(&cluster, 1);
+            assert!(client.try_call(&delete(TOPIC), 5).is_none());
+            assert_eq!(exists(&cluster), !has_effect);
+            assert!(!client.is_closed());
+            assert!(
+                client.try_call(&describe(TOPIC), 12).is_none(),
+                "the channel is mute"
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_is_cut_before_or_after_the_effect() {
+        for (action, has_effect) in [(Action::CutBefore, false), (Action::CutAfter, true)] {
+            let cluster = cluster();
+            cluster.fault(on_delete(), action);
+            let mut client = Direct::connect(&cluster, 1);
+            assert!(client.try_call(&delete(TOPIC), 5).is_none());
+            assert_eq!(exists(&cluster), !has_effect);
+            assert!(client.is_closed());
+        }
+    }
+
+    #[test]
+    fn a_request_or_its_answer_comes_late() {
+        for (action, at_once) in [(Action::Delay(500), false), (Action::AnswerLate(500), true)] {
+            let cluster = cluster();
+            cluster.fault(on_delete().times(1), action);
+            let mut client = Direct::connect(&cluster, 1);
+            assert!(client.try_call(&delete(TOPIC), 5).is_none());
+            assert_eq!(exists(&cluster), !at_once);
+            client.now_ms += 499;
+            assert!(client.answer::<DeleteTopicsRequest>(5).is_none());
+            client.now_ms += 1;
+            assert!(client.answer::<DeleteTopicsRequest>(5).is_some());
+            assert!(!exists(&cluster));
+        }
+    }
+
+    #[test]
+    fn another_cluster_seems_to_answer() {
+        let cluster = cluster();
+        let fault = Fault::on(ApiKey::Metadata).times(1);
+        cluster.fault(fault, Action::OtherCluster("somebody-else".to_owned()));
+        let mut client = Direct::connect(&cluster, 1);
+        let mut id = || client.call(&describe(TOPIC), 12).cluster_id.expect("an id");
+        assert_eq!(id().as_str(), "somebody-else");
+        assert_eq!(id().as_str(), "fake-cluster");
+    }
+
+    #[test]
+    fn hooks_are_called_before_and_after_the_effect() {
+        let cluster = cluster();
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let note = |name: &'static str| -> Hook {
+            let seen = seen.clone();
+            Box::new(move |state, _| {
+                let exists = state.topics.contains_key(TOPIC);
+                seen.lock().expect("no panic").push((name, exists));
+            })
+        };
+        cluster.fault(on_delete(), Action::Arrives(note("before")));
+        cluster.fault(on_delete(), Action::HasTakenEffect(note("after")));
+        Direct::connect(&cluster, 1).call(&delete(TOPIC), 5);
+        assert_eq!(
+            *seen.lock().expect("no panic"),
+            [("before", true), ("after", false)]
+        );
+    }
+
+    #[test]
+    fn a_broker_can_be_frozen_when_a_request_arrives() {
+        let cluster = cluster();
+        let freeze: Hook = Box::new(|state, seen| state.freeze_broker(seen.broker));
+        cluster.fault(on_delete().times(1), Action::Arrives(freeze));
+        let mut client = Direct::connect(&cluster, 1);
+        assert!(client.try_call(&delete(TOPIC), 5).is_none());
+        assert!(exists(&cluster), "not handled yet");
+        cluster.control(|state| {
+            assert_eq!(state.condition(1), Condition::Frozen);
+            state.thaw_broker(1);
+        });
+        assert!(client.answer::<DeleteTopicsRequest>(5).is_some());
+        assert!(!exists(&cluster));
+    }
+
+    #[test]
+    #[should_panic(expected = "never asks after")]
+    fn a_refusal_that_nobody_can_give_is_a_defect_of_the_test() {
+        let cluster = cluster();
+        let fault = Fault::on(ApiKey::CreateTopics);
+        cluster.fault(fault, Action::Refuse(ResponseError::PolicyViolation));
+        // About no topic at all, so there is nothing to refuse.
+        Direct::connect(&cluster, 1).call(&CreateTopicsRequest::default(), 7);
+    }
+}

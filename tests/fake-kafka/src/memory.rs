@@ -38,7 +38,7 @@ pub struct Network {
 
 #[derive(Default)]
 struct Inner {
-    hosts: Vec<String>,
+    hosts: Vec<Host>,
     clusters: Vec<Member>,
     /// `host:port` to the cluster's number and the broker.
     addresses: BTreeMap<String, (usize, i32)>,
@@ -52,11 +52,38 @@ struct Inner {
     trace: Trace,
 }
 
+struct Host {
+    name: String,
+    /// It dies when it has written so often more.
+    writes_left: Option<u64>,
+    has_died: bool,
+}
+
 struct Member {
     name: String,
     cluster: Cluster,
-    seen_changes: u64,
+    seen: Seen,
     path: Path,
+}
+
+/// What a cluster was like when its connections were looked at last.
+#[derive(Default, PartialEq, Eq)]
+struct Seen {
+    changes: u64,
+    /// Which brokers can be talked to, and as which cluster: every connection depends on it.
+    brokers: (u64, Vec<Condition>),
+}
+
+impl Seen {
+    fn of(cluster: &Cluster) -> Self {
+        Self {
+            changes: cluster.changes(),
+            brokers: cluster.look(|state| {
+                let conditions = state.brokers.values().map(|broker| broker.condition);
+                (state.generation, conditions.collect())
+            }),
+        }
+    }
 }
 
 /// One connection, both of its ends.
@@ -145,7 +172,11 @@ impl Network {
 
     pub(crate) fn add_host(&self, name: &str) -> HostId {
         let mut inner = self.lock();
-        inner.hosts.push(name.to_owned());
+        inner.hosts.push(Host {
+            name: name.to_owned(),
+            writes_left: None,
+            has_died: false,
+        });
         HostId::try_from(inner.hosts.len() - 1).expect("few processes")
     }
 
@@ -166,7 +197,7 @@ impl Network {
         inner.clusters.push(Member {
             name: name.to_owned(),
             cluster: cluster.clone(),
-            seen_changes: 0,
+            seen: Seen::default(),
             path: Path::default(),
         });
         for (address, broker) in names {
@@ -221,6 +252,19 @@ impl Network {
             }
             inner.woken.insert(host);
         }
+    }
+
+    /// A process dies in the middle of what it does: when it has written `writes` times more, its next
+    /// write doesn't happen.
+    pub(crate) fn die_after(&self, host: HostId, writes: u64) {
+        let host = &mut self.lock().hosts[host as usize];
+        host.writes_left = Some(writes);
+    }
+
+    /// Whether a process has died at a write since this was asked last.
+    pub(crate) fn take_death(&self, host: HostId) -> bool {
+        let host = &mut self.lock().hosts[host as usize];
+        std::mem::take(&mut host.has_died)
     }
 
     /// The machine of a process has lost power: its ends of the connections are gone, without a word to
@@ -317,14 +361,15 @@ impl Network {
                 } else {
                     Phase::Refused
                 };
-                self.lock().to_client(id, |link| link.phase = phase);
+                self.lock().arrives_at_client(id, |link| link.phase = phase);
             }
             Event::ToClient(id, bytes) => {
                 self.lock()
-                    .to_client(id, |link| link.inbox.push_back(bytes));
+                    .arrives_at_client(id, |link| link.inbox.push_back(bytes));
             }
             Event::BrokerClosed(id) => {
-                self.lock().to_client(id, |link| link.phase = Phase::Ended);
+                self.lock()
+                    .arrives_at_client(id, |link| link.phase = Phase::Ended);
             }
         }
     }
@@ -367,7 +412,8 @@ impl Network {
             return;
         }
         // What is due and still waits does so for a change: for its broker to be thawed.
-        link.wake_at_ms = output.wake_at_ms.filter(|at_ms| *at_ms > now_ms);
+        let wake_at_ms = output.wake_at_ms.filter(|at_ms| *at_ms > now_ms);
+        link.wake_at_ms = wake_at_ms.filter(|_| far.has_work());
         if !output.close {
             link.far = Some(far);
         }
@@ -383,29 +429,10 @@ impl Network {
     /// Where a cluster has changed everybody who waits there looks again.
     fn settle(&self) {
         loop {
-            let changed: Vec<usize> = {
-                let mut inner = self.lock();
-                let changed = inner
-                    .clusters
-                    .iter_mut()
-                    .enumerate()
-                    .filter_map(|(at, member)| {
-                        let changes = member.cluster.changes();
-                        (std::mem::replace(&mut member.seen_changes, changes) != changes)
-                            .then_some(at)
-                    });
-                changed.collect()
-            };
-            if changed.is_empty() {
+            let (has_changed, links) = self.lock().concerned();
+            if !has_changed {
                 return;
             }
-            let links: Vec<LinkId> = self
-                .lock()
-                .links
-                .iter()
-                .filter(|(_, link)| changed.contains(&link.cluster) && link.far.is_some())
-                .map(|(id, _)| *id)
-                .collect();
             for id in links {
                 self.advance(id);
                 self.bury(id);
@@ -426,7 +453,8 @@ impl Network {
         let frozen = inner.clusters[link.cluster]
             .cluster
             .look(|state| state.condition(link.broker) == Condition::Frozen);
-        let works = link.far.is_some() && (link.wake_at_ms.is_some() || frozen);
+        let works = link.far.as_ref().is_some_and(Connection::has_work)
+            && (link.wake_at_ms.is_some() || frozen);
         let arrives = |event: &Event| event.link() == id && event.is_to_broker();
         let expects = !link.held_to_broker.is_empty() || inner.events.values().any(arrives);
         if (!works || now_us - since_us > LEFT_BEHIND_US) && !expects {
@@ -447,6 +475,23 @@ impl Inner {
         Some((self.clusters[link.cluster].cluster.clone(), link.broker))
     }
 
+    /// Whether a cluster has changed since it was looked at, and the connections to which that may matter.
+    fn concerned(&mut self) -> (bool, Vec<LinkId>) {
+        let mut changed = vec![None; self.clusters.len()];
+        for (at, member) in self.clusters.iter_mut().enumerate() {
+            let before = std::mem::replace(&mut member.seen, Seen::of(&member.cluster));
+            let concerns_all = member.seen.brokers != before.brokers;
+            changed[at] = (member.seen != before).then_some(concerns_all);
+        }
+        let is_concerned = |link: &Link| match (changed[link.cluster], &link.far) {
+            (Some(concerns_all), Some(far)) => concerns_all || far.has_work(),
+            _ => false,
+        };
+        let links = self.links.iter().filter(|(_, link)| is_concerned(link));
+        let links = links.map(|(id, _)| *id).collect();
+        (changed.iter().any(Option::is_some), links)
+    }
+
     /// A new connection sets out.
     fn connect(&mut self, host: HostId, address: &str) -> io::Result<LinkId> {
         let Some(&(cluster, broker)) = self.addresses.get(address) else {
@@ -463,6 +508,23 @@ impl Inner {
             Connects::Refused => self.send_to_client(id, Event::Connected(id, false)),
         }
         Ok(id)
+    }
+
+    /// Whether a process that writes lives on to do it.
+    fn lives_to_write(&mut self, host: HostId) -> bool {
+        let host = &mut self.hosts[host as usize];
+        match &mut host.writes_left {
+            None => !host.has_died,
+            Some(0) => {
+                host.writes_left = None;
+                host.has_died = true;
+                false
+            }
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+        }
     }
 
     fn send_to_broker(&mut self, id: LinkId, event: Event) {
@@ -572,7 +634,10 @@ impl Inner {
         let (host, cluster, broker) = (link.host, link.cluster, link.broker);
         self.trace.note(clock::now_us(), id, bytes);
         for frame in frames {
-            let (host, cluster) = (&self.hosts[host as usize], &self.clusters[cluster].name);
+            let (host, cluster) = (
+                &self.hosts[host as usize].name,
+                &self.clusters[cluster].name,
+            );
             self.trace.tell(clock::now_us(), || {
                 format!("{host} -> {cluster}-{broker}: {}", frame.as_request())
             });
@@ -588,14 +653,17 @@ impl Inner {
         let (host, cluster, broker) = (link.host, link.cluster, link.broker);
         self.trace.note(clock::now_us(), !id, bytes);
         for frame in frames {
-            let (host, cluster) = (&self.hosts[host as usize], &self.clusters[cluster].name);
+            let (host, cluster) = (
+                &self.hosts[host as usize].name,
+                &self.clusters[cluster].name,
+            );
             self.trace.tell(clock::now_us(), || {
                 format!("{host} <- {cluster}-{broker}: {}", frame.as_answer())
             });
         }
     }
 
-    fn to_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
+    fn arrives_at_client(&mut self, id: LinkId, change: impl FnOnce(&mut Link)) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };

@@ -180,6 +180,7 @@ impl State {
     /// Takes a topic away; `false` if there is none.
     pub fn delete_topic(&mut self, name: &str) -> bool {
         let gone = self.topics.remove(name).is_some();
+        self.forget_offsets_of_topic(name);
         self.changed();
         gone
     }

@@ -4,10 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use fake_kafka::acls::{Acl, Operation, ResourceType};
 use fake_kafka::groups::classic::State as GroupState;
 use fake_kafka::groups::coordinator::partition_for;
 use fake_kafka::tcp::Server;
 use fake_kafka::topics::NewTopic;
+use fake_kafka::users::Login;
 use fake_kafka::{Cluster, Options, groups};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -313,4 +315,61 @@ fn an_open_transaction_holds_readers_back_until_it_times_out() {
         .control(|state| state.time_out_transaction("tx"));
     assert!(was_open);
     assert_eq!(values(&consumer, 3), numbered(3..6));
+}
+
+#[test]
+fn users_log_in_and_are_bound_by_acls() {
+    let stage = Stage::new(1, 1);
+    stage.cluster.control(|state| {
+        state.users.login = Login::Required;
+        state.users.add("alice", "secret");
+        state.acls.is_on = true;
+        let alice = |operation, kind, name| Acl::allow("User:alice", operation, kind, name);
+        state.acls.all.extend([
+            alice(Operation::Write, ResourceType::Topic, "t"),
+            alice(Operation::Read, ResourceType::Group, "g"),
+        ]);
+    });
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let mut config = stage.client();
+        config
+            .set("security.protocol", "SASL_PLAINTEXT")
+            .set("sasl.mechanism", mechanism)
+            .set("sasl.username", "alice")
+            .set("sasl.password", "secret");
+        let producer: BaseProducer = config.create().expect("a producer");
+        send(&producer, numbered(0..2));
+        producer.flush(DEADLINE).expect("produced");
+        let consumer: BaseConsumer = config
+            .clone()
+            .set("group.id", "g")
+            .create()
+            .expect("a consumer");
+        consumer.subscribe(&["t"]).expect("subscribed");
+        // She may write, and so see it, but not read.
+        let refused = error_of(&consumer);
+        assert_eq!(refused, RDKafkaErrorCode::TopicAuthorizationFailed);
+        let stranger: BaseConsumer = config
+            .set("sasl.password", "wrong")
+            .create()
+            .expect("a consumer");
+        let refused = stranger.fetch_metadata(None, Duration::from_millis(500));
+        assert!(refused.is_err(), "{mechanism}");
+    }
+    let produced = stage.cluster.look(|state| {
+        let partition = &state.topics["t"].partitions[&0];
+        partition.leader_log().map(|log| log.end_offset())
+    });
+    assert_eq!(produced, Some(6));
+}
+
+/// Polls until something goes wrong.
+fn error_of(consumer: &BaseConsumer) -> RDKafkaErrorCode {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        assert!(Instant::now() < until, "nothing goes wrong");
+        if let Some(Err(error)) = consumer.poll(Duration::from_millis(50)) {
+            return error.rdkafka_error_code().expect("a code");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Real clients under the copied ACLs, and after a failover with the source gone.
 
-use crate::shared::metadata_acls::{DEADLINE, OFTEN, await_held, await_looks};
+use crate::fake::metadata_acls::{DEADLINE, OFTEN, await_held, await_looks};
 use crate::support::admin::client_with;
 use crate::support::logins::{self, Login};
 use crate::support::{

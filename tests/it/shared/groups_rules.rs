@@ -1,342 +1,40 @@
-//! The rules by which groups are followed, between real clusters.
+//! The rules by which groups are followed, between real clusters: what the fake has no answer to, and
+//! that it tells the truth.
 
 use std::time::Duration;
 
-use crate::support::flow::{block_on, flow_config, wire_cluster};
-use crate::support::groups::{commit, committed, group_client, next_records};
-use crate::support::mirror_tools;
-use crate::support::{
-    KafkaVersion, Load, Twinlog, admin, create_topic, end_offset, eventually, pair,
+use crate::fake::groups_rules::{
+    Case, DEADLINE, commits_in_transactions, member, moves_forward_and_back,
 };
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use crate::support::groups::next_records;
+use crate::support::{KafkaVersion, create_topic, eventually, mirror_tools, pair};
+use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
-use serde_json::Value;
-use twinlog::wire::{self, TopicPartition};
 
-const DEADLINE: Duration = Duration::from_secs(60);
-const ANSWER: Duration = Duration::from_secs(60);
-
-/// A topic with one partition and 100 records, and a flow that copies it and follows one group.
-struct Case {
-    name: &'static str,
-    source: String,
-    target: String,
-    twinlog: Twinlog,
-}
-
-impl Case {
-    fn new(name: &'static str, lines: &str, group_lines: &str) -> Self {
-        let (source, target) = pair(KafkaVersion::V4_3);
-        let (source, target) = (source.bootstrap(), target.bootstrap());
-        create_topic(&source, name, 1, &[]);
-        Load::new(name, 100).produce(&source);
-        let lines = format!("groups: {{ include: [\"{name}\"]{group_lines} }}\n{lines}");
-        let config = flow_config(name, name, &source, &target, &lines);
-        let twinlog = Twinlog::start(&config);
-        crate::support::await_caught_up(&twinlog, DEADLINE);
-        Self {
-            name,
-            source,
-            target,
-            twinlog,
-        }
-    }
-
-    fn commit_on_source(&self, offset: i64) {
-        commit(&self.source, self.name, &[(self.name, 0, offset)]);
-    }
-
-    fn on_target(&self) -> Option<i64> {
-        committed(&self.target, self.name, self.name, 1)[0]
-    }
-
-    fn await_on_target(&self, offset: i64) {
-        let what = format!("{} is at {offset} on the target", self.name);
-        eventually(DEADLINE, &what, || match self.on_target() {
-            Some(found) if found == offset => Ok(()),
-            found => Err(found),
-        });
-    }
-
-    fn await_state(&self, state: &str) -> Value {
-        self.twinlog.await_group(self.name, state, DEADLINE)
-    }
-
-    /// Waits until Twinlog has seen this position on the source and stands so.
-    fn await_seen(&self, source_position: i64, state: &str) {
-        let what = format!("{} is seen at {source_position}, {state}", self.name);
-        eventually(DEADLINE, &what, || {
-            let found = self.await_state(state);
-            if found["source_position"] == source_position {
-                Ok(())
-            } else {
-                Err(found)
-            }
-        });
-    }
-
-    fn explain(&self) -> Value {
-        let path = format!("/api/v1/groups/{}", self.name);
-        let (code, body) = self.twinlog.get(&path).expect("twinlog answers");
-        assert_eq!(code, 200, "{body}");
-        serde_json::from_str(&body).expect("JSON")
-    }
-}
-
-/// A member of the group on one cluster, with its partition.
-fn member(bootstrap: &str, group: &str, protocol: &str) -> BaseConsumer {
-    let consumer: BaseConsumer = admin::client(bootstrap)
-        .set("group.id", group)
-        .set("group.protocol", protocol)
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "error")
-        .create()
-        .expect("valid settings");
-    consumer.subscribe(&[group]).expect("a topic");
-    eventually(DEADLINE, "the member has its partition", || {
-        let polled = consumer.poll(Duration::from_millis(100));
-        assert!(
-            polled.as_ref().is_none_or(Result::is_ok),
-            "{:?}",
-            polled.map(|message| message.map(|m| m.offset()))
-        );
-        match consumer.assignment().expect("an assignment").count() {
-            0 => Err(()),
-            _ => Ok(()),
-        }
-    });
-    consumer
+fn case(name: &'static str, lines: &str, group_lines: &str) -> Case {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    Case::between(
+        (source.bootstrap(), target.bootstrap()),
+        name,
+        lines,
+        group_lines,
+    )
 }
 
 #[test]
 fn a_group_that_moves_forward_and_back_is_followed() {
-    let case = Case::new("back", "", "");
-    for offset in [40, 90, 10, 100, 0] {
-        case.commit_on_source(offset);
-        case.await_on_target(offset);
-    }
-    let explained = case.explain();
-    let position = &explained[0]["partitions"][0];
-    assert_eq!(position["source_offset"], 0, "{explained:#}");
-    assert_eq!(position["wanted_offset"], 0, "{explained:#}");
-}
-
-#[test]
-fn what_a_group_wrote_beside_its_position_is_kept_and_no_epoch_is_invented() {
-    let case = Case::new("beside", "", "");
-    let mut list = TopicPartitionList::new();
-    let mut element = list.add_partition("beside", 0);
-    element
-        .set_offset(Offset::Offset(33))
-        .expect("a valid offset");
-    element.set_metadata("checkpoint:ä|7");
-    group_client(&case.source, "beside")
-        .commit(&list, CommitMode::Sync)
-        .expect("committed");
-    case.await_on_target(33);
-    let cluster = wire_cluster(&case.target);
-    let found = block_on(wire::fetch_group_offsets(&cluster, &["beside".to_owned()]));
-    let found = found["beside"].as_ref().expect("an answer");
-    let found = &found[&TopicPartition::new("beside", 0)];
-    assert_eq!(found.metadata, "checkpoint:ä|7");
-    assert_eq!(found.leader_epoch, -1);
-}
-
-#[test]
-fn a_group_with_members_on_the_target_is_not_moved_until_they_are_gone() {
-    let case = Case::new("active", "", "");
-    case.commit_on_source(20);
-    case.await_on_target(20);
-    let member = member(&case.target, "active", "classic");
-    case.commit_on_source(70);
-    case.await_seen(70, "active_on_target");
-    assert_eq!(case.on_target(), Some(20));
-    drop(member);
-    case.await_on_target(70);
-    case.await_state("followed");
-}
-
-#[test]
-fn a_position_that_a_client_committed_on_the_target_stays() {
-    let case = Case::new("diverged", "", "");
-    case.commit_on_source(20);
-    case.await_on_target(20);
-    commit(&case.target, "diverged", &[("diverged", 0, 77)]);
-    case.commit_on_source(30);
-    case.await_seen(30, "diverged");
-    case.commit_on_source(31);
-    case.await_seen(31, "diverged");
-    assert_eq!(case.on_target(), Some(77));
-    let explained = case.explain();
-    let steps = explained[0]["partitions"][0]["steps"].to_string();
-    assert!(
-        steps.contains("77") && steps.contains("--delete-offsets"),
-        "{explained:#}"
-    );
-
-    // What stood in the way goes: the position is applied.
-    let cluster = wire_cluster(&case.target);
-    let deleted = block_on(wire::delete_groups(&cluster, &["diverged".to_owned()]));
-    assert!(deleted["diverged"].is_ok(), "{deleted:?}");
-    case.await_on_target(31);
-    case.await_state("followed");
-}
-
-#[test]
-fn a_consumer_that_read_on_the_target_while_twinlog_was_down_is_not_moved() {
-    let mut case = Case::new("meanwhile", "", "");
-    case.commit_on_source(20);
-    case.await_on_target(20);
-    case.twinlog.kill9();
-    let consumer = group_client(&case.target, "meanwhile");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset("meanwhile", 0, Offset::Offset(50))
-        .expect("a valid offset");
-    consumer.assign(&list).expect("a partition");
-    let message = eventually(DEADLINE, "a record is read", || {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => Ok(message.detach()),
-            _ => Err(()),
-        }
-    });
-    assert_eq!(message.offset(), 50);
-    // With the epoch that it read with, as consumers do.
-    eventually(DEADLINE, "the consumer commits", || {
-        consumer.commit_consumer_state(CommitMode::Sync)
-    });
-    case.commit_on_source(90);
-    case.twinlog.launch();
-    case.await_seen(90, "diverged");
-    assert_eq!(case.on_target(), Some(51));
-}
-
-#[test]
-fn others_positions_are_overwritten_where_the_config_says_so() {
-    let case = Case::new("overwrite", "", ", on_diverged: follow");
-    case.commit_on_source(20);
-    case.await_on_target(20);
-    commit(&case.target, "overwrite", &[("overwrite", 0, 77)]);
-    case.await_on_target(20);
-}
-
-#[test]
-fn a_position_past_the_copy_waits_for_its_record() {
-    let case = Case::new("ahead", "limits: { bytes_per_second: 1MiB }", "");
-    Load::new("ahead", 6_000)
-        .first(100)
-        .value_bytes(1_000)
-        .produce(&case.source);
-    let end = end_offset(&case.source, "ahead", 0);
-    case.commit_on_source(end);
-    case.await_seen(end, "not_yet_copied");
-    eventually(DEADLINE, "the position is applied", || {
-        match case.on_target() {
-            None => Err(()),
-            Some(found) => {
-                // Never past what is there to be read.
-                assert!(end_offset(&case.target, "ahead", 0) >= found);
-                assert_eq!(found, end);
-                Ok(())
-            }
-        }
-    });
-    case.await_state("followed");
-}
-
-/// A copy that lags behind a group that goes on: what it has reached is committed all the same, so
-/// that a failover now reads again from there and not from where the lag began.
-#[test]
-fn a_moving_group_is_followed_as_far_as_a_lagging_copy_has_come() {
-    let case = Case::new("lagging", "limits: { bytes_per_second: 1MiB }", "");
-    Load::new("lagging", 8_000)
-        .first(100)
-        .value_bytes(1_000)
-        .produce(&case.source);
-    let end = end_offset(&case.source, "lagging", 0);
-    let mut position = 1_000;
-    eventually(DEADLINE, "a position on the way is committed", || {
-        position = (position + 20).min(end - 1);
-        case.commit_on_source(position);
-        match case.on_target() {
-            Some(found) if found >= 1_000 => Ok(()),
-            found => Err(found),
-        }
-    });
-    assert!(
-        end_offset(&case.target, "lagging", 0) < end,
-        "it was not committed before the copy had come to its end"
-    );
-    eventually(DEADLINE, "the last one follows", || {
-        match case.on_target() {
-            Some(found) if found == position => Ok(()),
-            found => Err((found, position)),
-        }
-    });
-    case.await_state("followed");
-}
-
-#[test]
-fn a_deleted_group_stays_on_the_target_unless_the_config_says_otherwise() {
-    for (name, lines, stays) in [("kept", "", true), ("dropped", ", delete: true", false)] {
-        let case = Case::new(name, "", lines);
-        case.commit_on_source(20);
-        case.await_on_target(20);
-        let cluster = wire_cluster(&case.source);
-        let deleted = block_on(wire::delete_groups(&cluster, &[name.to_owned()]));
-        assert!(deleted[name].is_ok(), "{deleted:?}");
-        if stays {
-            case.await_state("gone_on_source");
-            assert_eq!(case.on_target(), Some(20));
-        } else {
-            eventually(DEADLINE, "the group is gone", || match case.on_target() {
-                None => Ok(()),
-                found => Err(found),
-            });
-        }
-        // It comes back, and is followed again.
-        case.commit_on_source(60);
-        case.await_on_target(60);
-    }
+    moves_forward_and_back(&case("back", "", ""));
 }
 
 #[test]
 fn a_transaction_s_positions_count_when_it_commits() {
-    let case = Case::new("exactly-once", "", "");
-    let producer: BaseProducer = admin::client(&case.source)
-        .set("transactional.id", "exactly-once")
-        .create()
-        .expect("valid settings");
-    producer.init_transactions(ANSWER).expect("a producer id");
-    let consumer = group_client(&case.source, "exactly-once");
-    let send = |offset: i64| {
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset("exactly-once", 0, Offset::Offset(offset))
-            .expect("a valid offset");
-        producer.begin_transaction().expect("it begins");
-        let group = consumer.group_metadata().expect("the group's name");
-        producer
-            .send_offsets_to_transaction(&list, &group, ANSWER)
-            .expect("offsets are sent");
-    };
-    send(11);
-    producer.commit_transaction(ANSWER).expect("it commits");
-    case.await_on_target(11);
-    send(22);
-    producer.abort_transaction(ANSWER).expect("it aborts");
-    send(33);
-    // Another group is not held up by the open transaction, and nothing of it shows.
-    let seen = case.await_state("followed");
-    assert_eq!(seen["source_position"], 11, "{seen:#}");
-    assert_eq!(case.on_target(), Some(11));
-    producer.commit_transaction(ANSWER).expect("it commits");
-    case.await_on_target(33);
+    commits_in_transactions(&case("exactly-once", "", ""));
 }
 
 #[test]
 fn a_kip_848_group_goes_on_as_one() {
-    let case = Case::new("kip-848", "", "");
+    let case = case("kip-848", "", "");
     case.commit_on_source(0);
     let consumer = member(&case.source, "kip-848", "consumer");
     let mut list = TopicPartitionList::new();
@@ -362,7 +60,7 @@ fn a_kip_848_group_goes_on_as_one() {
 /// The whole way: a flow with `mirrormaker_compat`, read by MirrorMaker 2's own Java client.
 #[test]
 fn mirrormaker_s_own_tools_translate_a_followed_group() {
-    let case = Case::new("mm2-tools", "mirrormaker_compat: true", "");
+    let case = case("mm2-tools", "mirrormaker_compat: true", "");
     // Ours has the topic's name on the target: a flow must not copy another into it.
     create_topic(&case.source, "heartbeats", 1, &[]);
     case.commit_on_source(40);
@@ -385,31 +83,4 @@ fn mirrormaker_s_own_tools_translate_a_followed_group() {
             Err(said)
         }
     });
-}
-
-#[test]
-fn a_group_on_an_empty_partition_and_one_at_the_end_have_their_place() {
-    let case = Case::new("edges", "", "");
-    create_topic(&case.source, "edges-empty", 1, &[]);
-    let config = flow_config(
-        "edges-empty",
-        "edges-empty",
-        &case.source,
-        &case.target,
-        "groups: { include: [\"edges-empty\"] }",
-    );
-    let _twinlog = Twinlog::start(&config);
-    commit(&case.source, "edges-empty", &[("edges-empty", 0, 0)]);
-    eventually(
-        DEADLINE,
-        "the empty partition's position arrives",
-        || match committed(&case.target, "edges-empty", "edges-empty", 1)[0] {
-            Some(0) => Ok(()),
-            found => Err(found),
-        },
-    );
-    case.commit_on_source(100);
-    case.await_on_target(100);
-    let next = next_records(&case.target, "edges", "edges", 1);
-    assert_eq!(next[&0], None, "nothing is left to read");
 }

@@ -1,296 +1,34 @@
-//! ACLs follow, on real brokers: what harms no copy at once, what could waits for the failover.
+//! ACLs follow, between real clusters: the fake tells the truth, and thousands are one look's work.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use crate::support::logins::{self};
-use crate::support::pair;
-use crate::support::pool::{Leased, authorized_pair, fenceable_pair};
-use crate::support::{
-    KafkaVersion, Twinlog, acls, add_acls, await_acls, await_same, create_topic, eventually,
-    remove_acls,
+use crate::fake::metadata_acls::{
+    DEADLINE, OFTEN, SOON, acls_follow, applied, await_looks, compared_at, renamed_acls, start,
 };
+use crate::support::pool::authorized_pair;
+use crate::support::{KafkaVersion, add_acls, await_acls, create_topic, remove_acls};
 use serde_json::Value;
-
-/// How soon a change is on the standby.
-const SOON: Duration = Duration::from_secs(5);
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Two clusters with an authorizer, one flow between them.
-struct Pair {
-    source: Leased,
-    target: Leased,
-}
-
-impl Pair {
-    fn start(version: KafkaVersion) -> Self {
-        let (source, target) = authorized_pair(version);
-        Self { source, target }
-    }
-
-    fn source(&self) -> String {
-        self.source.bootstrap()
-    }
-
-    fn target(&self) -> String {
-        self.target.bootstrap()
-    }
-
-    fn twinlog(&self, flow_lines: &str) -> Twinlog {
-        Twinlog::start(&self.config(flow_lines))
-    }
-
-    /// Twinlog as a super user of both.
-    fn config(&self, flow_lines: &str) -> String {
-        let (source, target) = (self.source(), self.target());
-        Twinlog::config(
-            &logins::internal(&source),
-            &logins::internal(&target),
-            flow_lines,
-        )
-    }
-}
-
-/// What the report says is held for the failover, one line each: `topic a: ALLOW ...`.
-fn held(status: &Value) -> BTreeSet<String> {
-    let held = status["flows"][0]["metadata"]["held"].as_array();
-    let acls = held.into_iter().flatten().filter(|d| d["kind"] == "acl");
-    acls.map(|d| {
-        let text = |key: &str| d[key].as_str().unwrap_or_default();
-        format!("{}: {}", text("subject"), text("detail"))
-    })
-    .collect()
-}
-
-pub(crate) fn await_held(twinlog: &Twinlog, wanted: &[&str]) {
-    let wanted: BTreeSet<String> = wanted.iter().map(|&line| line.to_owned()).collect();
-    eventually(DEADLINE, "the status lists what is held", || {
-        let found = held(&twinlog.status());
-        if found == wanted { Ok(()) } else { Err(found) }
-    });
-}
-
-/// What `plan` says of ACLs, one line each: `add topic a: ALLOW ...`.
-fn planned(twinlog: &Twinlog) -> BTreeSet<String> {
-    let output = twinlog.command("plan", &["--json"]);
-    let changes: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let changes = changes.as_array().expect("a list").iter();
-    let acls = changes.filter(|change| change["kind"] == "acl");
-    acls.map(|change| {
-        let text = |key: &str| change[key].as_str().unwrap_or_default();
-        format!("{} {}: {}", text("action"), text("subject"), text("detail"))
-    })
-    .collect()
-}
-
-fn lines(lines: &[&str]) -> BTreeSet<String> {
-    lines.iter().map(|&line| line.to_owned()).collect()
-}
-
-fn applied(status: &Value) -> u64 {
-    let applied = &status["flows"][0]["metadata"]["applied"]["acl"];
-    applied.as_u64().unwrap_or_default()
-}
-
-fn compared_at(status: &Value) -> i64 {
-    let compared = &status["flows"][0]["metadata"]["compared_at_ms"];
-    compared.as_i64().unwrap_or_default()
-}
-
-/// Waits until the clusters were compared `times` more; returns the last status.
-pub(crate) fn await_looks(twinlog: &Twinlog, times: usize) -> Value {
-    let mut status = twinlog.status();
-    for _ in 0..times {
-        let last = compared_at(&status);
-        status = twinlog.wait_until(DEADLINE, "another look", |now| compared_at(now) > last);
-    }
-    status
-}
-
-/// Looks often, so that a test needn't wait.
-pub(crate) const OFTEN: &str = "metadata_interval: 200ms";
 
 #[test]
 fn acls_follow_and_what_could_change_a_copy_is_held() {
-    let pair = Pair::start(KafkaVersion::V4_3);
-    let (source, target) = (pair.source(), pair.target());
-    create_topic(&source, "orders", 1, &[]);
-    // Made by the standby's own people: one that the source has as well, one that it hasn't, and
-    // one that lets somebody write to a copy.
-    let own = [
-        "ALLOW READ User:carol * topic orders",
-        "ALLOW READ User:dave * topic local",
-        "ALLOW WRITE User:eve * topic-prefix ord",
-    ];
-    add_acls(&target, &own);
-    // The default interval: this is how soon changes follow.
-    let twinlog = pair.twinlog("");
-    await_same(&source, &target, "orders", DEADLINE);
-
-    let following = [
-        "ALLOW READ User:alice * topic orders",
-        "DENY READ User:alice 10.0.0.1 topic orders",
-        "ALLOW DESCRIBE User:alice * topic-prefix ord",
-        "ALLOW READ User:frank * topic *",
-        "DENY WRITE User:mallory * topic *",
-        "ALLOW READ User:alice * group readers",
-        "ALLOW DELETE User:alice * group-prefix read",
-        "ALLOW READ User:early * topic not-yet-there",
-        "ALLOW WRITE User:bob * transactional-id payments",
-        "ALLOW DESCRIBE User:bob * transactional-id-prefix pay",
-    ];
-    let waiting = [
-        "ALLOW WRITE User:bob * topic orders",
-        "ALLOW CREATE User:bob * topic-prefix ord",
-        "DENY DELETE User:* * topic orders",
-    ];
-    let kept = [
-        "ALLOW READ User:carol * topic orders",
-        "ALLOW ALTER User:alice * cluster kafka-cluster",
-    ];
-    add_acls(&source, &following);
-    add_acls(&source, &waiting);
-    add_acls(&source, &kept);
-    let both: Vec<&str> = own.iter().chain(&following).copied().collect();
-    await_acls(&target, &both, SOON);
-    let held = [
-        "topic orders: ALLOW WRITE User:bob from *",
-        "topic prefix ord: ALLOW CREATE User:bob from *",
-        "topic orders: DENY DELETE User:* from *",
-    ];
-    await_held(&twinlog, &held);
-    let mut expected = lines(&[
-        "leave cluster kafka-cluster: ALLOW ALTER User:alice from *",
-        "leave topic prefix ord: ALLOW WRITE User:eve from *",
-    ]);
-    expected.extend(held.iter().map(|line| format!("hold {line}")));
-    assert_eq!(planned(&twinlog), expected);
-
-    // Nothing is done twice.
-    let before = applied(&twinlog.status());
-    assert_eq!(before, following.len() as u64);
-    assert_eq!(applied(&await_looks(&twinlog, 2)), before);
-
-    // What somebody took away on the standby comes back.
-    remove_acls(&target, &following[..2]);
-    await_acls(&target, &both, SOON);
-
-    // What the source takes back goes, and only that.
-    remove_acls(&source, &following[..6]);
-    remove_acls(&source, &waiting[..1]);
-    remove_acls(&source, &kept[..1]);
-    let rest: Vec<&str> = own.iter().chain(&following[6..]).copied().collect();
-    await_acls(&target, &rest, SOON);
-    await_held(&twinlog, &held[1..]);
-    twinlog.assert_quiet(&[]);
+    let (source, target) = authorized_pair(KafkaVersion::V4_3);
+    acls_follow(&source.bootstrap(), &target.bootstrap());
 }
 
 #[test]
 fn acls_are_renamed_with_their_topics() {
-    let pair = Pair::start(KafkaVersion::V3_9);
-    let (source, target) = (pair.source(), pair.target());
-    create_topic(&source, "orders", 1, &[]);
-    create_topic(&source, "other", 1, &[]);
-    add_acls(
-        &source,
-        &[
-            "ALLOW READ User:alice * topic orders",
-            "ALLOW READ User:alice * topic-prefix ord",
-            "ALLOW READ User:alice * topic *",
-            "ALLOW READ User:alice * topic other",
-            "DENY READ User:mallory * topic *",
-            "ALLOW READ User:alice * group orders",
-            "ALLOW WRITE User:bob * topic-prefix ord",
-        ],
-    );
-    let flow =
-        format!("rename: \"{{source}}.{{topic}}\"\ntopics: {{ include: [\"orders.*\"] }}\n{OFTEN}");
-    let twinlog = pair.twinlog(&flow);
-    let first = [
-        "ALLOW READ User:alice * topic primary.orders",
-        "DENY READ User:mallory * topic-prefix primary.",
-        "ALLOW READ User:alice * group orders",
-    ];
-    await_acls(&target, &first, DEADLINE);
-    await_held(
-        &twinlog,
-        &["topic primary.orders: ALLOW WRITE User:bob from *"],
-    );
-    // A topic that comes later gets what the patterns give it.
-    create_topic(&source, "orders.new", 1, &[]);
-    let later = ["ALLOW READ User:alice * topic primary.orders.new"];
-    let all: Vec<&str> = first.iter().chain(&later).copied().collect();
-    await_acls(&target, &all, DEADLINE);
-    let held = [
-        "topic primary.orders: ALLOW WRITE User:bob from *",
-        "topic primary.orders.new: ALLOW WRITE User:bob from *",
-    ];
-    await_held(&twinlog, &held);
-}
-
-/// `MirrorSourceConnectorTest` of MirrorMaker 2: `testAclFiltering`, `testAclTransformation`.
-/// There a WRITE grant is dropped; here it is held. There nothing is ever removed.
-#[test]
-fn as_mirror_maker_copies_acls() {
-    let pair = Pair::start(KafkaVersion::V4_3);
-    let (source, target) = (pair.source(), pair.target());
-    create_topic(&source, "test_topic", 1, &[]);
-    add_acls(
-        &source,
-        &[
-            "ALLOW WRITE User:kafka * topic test_topic",
-            "ALLOW ALL User:kafka * topic test_topic",
-            "DENY ALL User:mallory * topic test_topic",
-        ],
-    );
-    let twinlog = pair.twinlog(&format!("rename: \"{{source}}.{{topic}}\"\n{OFTEN}"));
-    let wanted = [
-        "ALLOW READ User:kafka * topic primary.test_topic",
-        "ALLOW DESCRIBE_CONFIGS User:kafka * topic primary.test_topic",
-        "DENY ALL User:mallory * topic primary.test_topic",
-    ];
-    await_acls(&target, &wanted, DEADLINE);
-    let held = [
-        "topic primary.test_topic: ALLOW WRITE User:kafka from *",
-        "topic primary.test_topic: ALLOW ALL User:kafka from *",
-    ];
-    await_held(&twinlog, &held);
-}
-
-/// `testNoBrokerAclAuthorizer` of MirrorMaker 2: said once, and the target stays as it is.
-#[test]
-fn without_an_authorizer_there_is_nothing_to_follow() {
-    let (source, _) = pair(KafkaVersion::V4_3);
-    let (_, target) = authorized_pair(KafkaVersion::V4_3);
-    let own = ["ALLOW READ User:dave * topic local"];
-    add_acls(&target.bootstrap(), &own);
-    create_topic(&source.bootstrap(), "orders", 1, &[]);
-    let config = Twinlog::config(&source.bootstrap(), &target.bootstrap(), OFTEN);
-    let twinlog = Twinlog::start(&config);
-    await_looks(&twinlog, 3);
-    let said = twinlog
-        .log()
-        .matches("the source has no authorizer")
-        .count();
-    assert_eq!(said, 1, "{}", twinlog.log());
-    let status = twinlog.status();
-    let obstacle = &status["flows"][0]["metadata"]["obstacles"][0];
-    assert_eq!(obstacle["reason"], "no_authorizer", "{status:#}");
-    assert_eq!(obstacle["is_problem"], false);
-    assert_eq!(acls(&target.bootstrap()), lines(&own));
-    twinlog.assert_quiet(&[]);
+    let (source, target) = authorized_pair(KafkaVersion::V3_9);
+    renamed_acls(&source.bootstrap(), &target.bootstrap());
 }
 
 #[test]
 fn five_thousand_acls_are_compared_in_one_pass() {
-    let pair = Pair::start(KafkaVersion::V4_3);
-    let (source, target) = (pair.source(), pair.target());
+    let (source, target) = authorized_pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", 1, &[]);
     let all: Vec<String> = (0..5_000)
         .map(|n| format!("ALLOW READ User:u{} 10.0.0.{} topic t-{n}", n % 50, n % 9))
         .collect();
     add_acls(&source, &all);
-    let twinlog = pair.twinlog(OFTEN);
+    let twinlog = start(&source, &target, OFTEN);
     await_acls(&target, &all, DEADLINE);
     // Once more from the beginning: everything is read, decoded and compared, nothing is changed.
     let mut twinlog = twinlog;
@@ -307,55 +45,4 @@ fn five_thousand_acls_are_compared_in_one_pass() {
     remove_acls(&source, &all[..1]);
     await_acls(&target, &all[1..], SOON);
     assert_eq!(applied(&twinlog.status()), 1);
-}
-
-#[test]
-fn a_missing_right_is_named() {
-    let (source, _) = authorized_pair(KafkaVersion::V4_3);
-    // The strict one is the target here.
-    let (target, _) = fenceable_pair(KafkaVersion::V4_3);
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    create_topic(&source, "orders", 1, &[]);
-    // From here on Twinlog may look at the target's ACLs and copy, but not change ACLs.
-    add_acls(
-        &target,
-        &[
-            "ALLOW DESCRIBE User:ANONYMOUS * cluster kafka-cluster",
-            "ALLOW CLUSTER_ACTION User:ANONYMOUS * cluster kafka-cluster",
-            "ALLOW CREATE User:ANONYMOUS * cluster kafka-cluster",
-            "ALLOW IDEMPOTENT_WRITE User:ANONYMOUS * cluster kafka-cluster",
-        ],
-    );
-    let twinlog = Twinlog::start(&Twinlog::config(&source, &target, OFTEN));
-    await_same(&source, &target, "orders", DEADLINE);
-    add_acls(&source, &["ALLOW READ User:alice * topic other"]);
-    let status = twinlog.wait_until(DEADLINE, "the missing right is named", |status| {
-        let attention = &status["flows"][0]["metadata"]["attention"];
-        attention.to_string().contains("grant ALTER on the cluster")
-    });
-    let attention = &status["flows"][0]["metadata"]["attention"][0];
-    assert_eq!(
-        attention["failure"]["reason"], "not_authorized",
-        "{status:#}"
-    );
-}
-
-/// A source that was replaced, or a wrong address, says nothing about what the standby needs.
-#[test]
-fn another_source_cluster_takes_nothing_away() {
-    let pair = Pair::start(KafkaVersion::V4_3);
-    let (source, target) = (pair.source(), pair.target());
-    create_topic(&source, "orders", 1, &[]);
-    let granted = ["ALLOW READ User:alice * topic orders"];
-    add_acls(&source, &granted);
-    let mut twinlog = pair.twinlog(OFTEN);
-    await_acls(&target, &granted, DEADLINE);
-    twinlog.terminate();
-
-    let (another, _) = fenceable_pair(KafkaVersion::V4_3);
-    let twinlog = Twinlog::start(&Twinlog::config(&another.bootstrap(), &target, OFTEN));
-    let status = await_looks(&twinlog, 3);
-    let obstacle = &status["flows"][0]["metadata"]["obstacles"][0];
-    assert_eq!(obstacle["reason"], "another_cluster", "{status:#}");
-    assert_eq!(acls(&target), lines(&granted));
 }

@@ -18,6 +18,7 @@ fn a_planned_failover_takes_over_a_copy_that_another_process_makes() {
         let brokers = source.clone();
         let writer = world.process("writer", move |ctx| write(ctx, brokers.clone(), 2, 100));
         world.result(&writer, 60_000);
+        world.run_for(10_000);
         let options = failover_options(CutoverKind::Planned);
         let cut = process::failover(world, "operator", &text, options);
         let (report, error) = world.result(&cut, 120_000).expect("it may begin");

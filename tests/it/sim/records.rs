@@ -1,5 +1,7 @@
 //! Topics, records and what lies in the fakes' logs.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fake_kafka::batch::Record;
 use fake_kafka::topics::NewTopic;
@@ -43,7 +45,7 @@ pub fn read(brokers: &Brokers, topic: &str, partition: i32) -> Vec<Read> {
     })
 }
 
-/// Writes `count` records to each of the partitions, one after the other.
+/// Writes `count` records to each of the partitions, one to each every few milliseconds.
 pub async fn write(ctx: Ctx, brokers: Brokers, partitions: i32, count: i32) {
     let mut client = Client::new(&ctx, &brokers);
     for number in 0..count {
@@ -53,5 +55,6 @@ pub async fn write(ctx: Ctx, brokers: Brokers, partitions: i32, count: i32) {
             let written = client.produce("orders", partition, &[record]).await;
             written.expect("nothing is wrong with the source");
         }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

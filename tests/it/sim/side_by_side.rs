@@ -88,6 +88,7 @@ fn a_killed_process_goes_on_where_it_was() {
             }
             all_is_copied(world, &source, &target, 300);
             assert_eq!(twinlog.process.starts(), 4);
+            world.run_for(5_000);
             let status = twinlog.status(world);
             assert_eq!(status.flows[0].state, "running", "{:?}", status.flows[0]);
         });

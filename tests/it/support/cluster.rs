@@ -272,6 +272,15 @@ impl Cluster {
         self.nodes[id - 1].folder.join("broker.log")
     }
 
+    /// Whether no node has ended by itself.
+    pub fn runs(&mut self) -> bool {
+        let mut processes = self
+            .nodes
+            .iter_mut()
+            .filter_map(|node| node.process.as_mut());
+        processes.all(|process| process.ended().is_none())
+    }
+
     /// Stops node `id` (from 1) in an orderly way: SIGTERM.
     pub fn stop(&mut self, id: usize) {
         if let Some(mut process) = self.nodes[id - 1].process.take() {

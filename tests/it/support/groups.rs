@@ -62,6 +62,11 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> 
         .collect()
 }
 
+/// Asks for a group, with which a cluster makes its log of groups, as it has it that was used before.
+pub fn has_had_groups(bootstrap: &str) {
+    committed(bootstrap, "nobody", "nothing", 1);
+}
+
 /// What a consumer of the group reads next on each partition where it has a position: the offset
 /// and the value, or `None` at the end of the log.
 ///

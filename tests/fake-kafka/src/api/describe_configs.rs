@@ -60,21 +60,25 @@ struct Described {
     name: &'static str,
     kind: Kind,
     read_only: bool,
+    /// Told without its value.
+    sensitive: bool,
     given: Vec<Given>,
 }
 
 impl Described {
     fn told(self, with_synonyms: bool) -> DescribeConfigsResourceResult {
         let first = &self.given[0];
+        let value = |given: &Given| (!self.sensitive).then(|| text(&given.value));
         let synonyms = self.given.iter().map(|given| {
             DescribeConfigsSynonym::default()
                 .with_name(text(&given.name))
-                .with_value(Some(text(&given.value)))
+                .with_value(value(given))
                 .with_source(given.source as i8)
         });
         DescribeConfigsResourceResult::default()
             .with_name(text(self.name))
-            .with_value(Some(text(&first.value)))
+            .with_value(value(first))
+            .with_is_sensitive(self.sensitive)
             .with_read_only(self.read_only)
             .with_config_source(first.source as i8)
             .with_config_type(self.kind as i8)
@@ -131,6 +135,7 @@ fn of_topic(
             name: definition.name,
             kind: definition.kind,
             read_only: false,
+            sensitive: false,
             given: state.topic_config(&topic.configs, asked.broker, definition),
         })
         .collect())
@@ -174,13 +179,35 @@ fn broker_configs(state: &State, broker: i32) -> Vec<Described> {
     let own = BROKER
         .iter()
         .map(|definition: &Definition| (definition.name, definition, true));
-    synonyms
+    let mut all: Vec<Described> = synonyms
         .chain(own)
         .map(|(name, definition, read_only)| Described {
             name,
             kind: definition.kind,
             read_only,
+            sensitive: false,
             given: state.broker_config(broker, name, definition.default),
         })
-        .collect()
+        .collect();
+    if state.acls.allow_if_no_acl_found {
+        all.push(open_by_default());
+    }
+    all
+}
+
+/// A property of the authorizer's (`StandardAuthorizer.ALLOW_EVERYONE_IF_NO_ACL_IS_FOUND_CONFIG`). A broker
+/// doesn't know its type, so it might be a secret (`ConfigHelper.toLoggableString`).
+fn open_by_default() -> Described {
+    let name = "allow.everyone.if.no.acl.found";
+    Described {
+        name,
+        kind: Kind::String,
+        read_only: true,
+        sensitive: true,
+        given: vec![Given {
+            name: name.to_owned(),
+            value: "true".to_owned(),
+            source: Source::File,
+        }],
+    }
 }

@@ -12,6 +12,7 @@ use super::{Asked, Reply, Served, Subject, text};
 use crate::acls::{CLUSTER_NAME, Operation, ResourceType};
 use crate::partition::Partition;
 use crate::state::{State, Topic};
+use crate::topics::{NewTopic, check_name};
 
 /// Stands for "not asked for".
 const NO_OPERATIONS: i32 = i32::MIN;
@@ -30,6 +31,9 @@ impl Served for MetadataRequest {
 }
 
 pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequest) -> Reply {
+    if request.allow_auto_topic_creation && state.options.auto_create_topics {
+        create_missing(state, asked, &request);
+    }
     let topics = match &request.topics {
         // Version 0 had no null: an empty list meant all.
         Some(topics) if !topics.is_empty() || asked.api_version > 0 => topics
@@ -54,6 +58,25 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
             .with_cluster_authorized_operations(cluster_operations(state, asked, &request))
             .with_topics(topics),
     )
+}
+
+/// `AutoTopicCreationManager`: topics that somebody asks for come into being. (A broker answers this request before they do.)
+fn create_missing(state: &mut State, asked: &Asked<'_>, request: &MetadataRequest) {
+    let wanted = request.topics.iter().flatten();
+    let names: Vec<String> = wanted.filter_map(|topic| name_of(state, topic)).collect();
+    for name in names {
+        let allowed = state.allows_on_cluster(asked, Operation::Create)
+            || state.check_topic(asked, Operation::Create, &name).is_ok();
+        if allowed && !state.topics.contains_key(&name) {
+            let new = NewTopic {
+                partitions: -1,
+                replication: -1,
+                ..NewTopic::default()
+            };
+            // What can't be created is answered as unknown.
+            let _ = state.create_topic(&name, &new);
+        }
+    }
 }
 
 fn may_see(state: &State, asked: &Asked<'_>, topic: &str) -> bool {
@@ -122,11 +145,13 @@ fn asked_for(
     }
     match state.topics.get(&name) {
         Some(topic) => described(state, asked, &name, topic),
-        None => failed(
-            ResponseError::UnknownTopicOrPartition,
-            Some(&name),
-            wanted.topic_id,
-        ),
+        None => {
+            let error = match check_name(&name) {
+                Err((invalid, _)) => invalid,
+                Ok(()) => ResponseError::UnknownTopicOrPartition,
+            };
+            failed(error, Some(&name), wanted.topic_id)
+        }
     }
 }
 

@@ -211,8 +211,8 @@ apis! {
     ConsumerGroupDescribeRequest, 0..=1, groups::describe::handle_consumer, reads;
     AddPartitionsToTxnRequest, 0..=3, transactions::add::handle;
     AddOffsetsToTxnRequest, 0..=4, transactions::add::handle_offsets;
-    EndTxnRequest, 0..=4, transactions::end::handle;
-    TxnOffsetCommitRequest, 0..=4, transactions::commit_offsets::handle;
+    EndTxnRequest, 0..=5, transactions::end::handle;
+    TxnOffsetCommitRequest, 0..=5, transactions::commit_offsets::handle;
     ListTransactionsRequest, 0..=1, transactions::describe::handle_list, reads;
     DescribeTransactionsRequest, 0..=0, transactions::describe::handle, reads;
     DescribeAclsRequest, 1..=3, acls::describe::handle, reads;

@@ -163,6 +163,7 @@ mod tests {
             metadata: String::new(),
             committed_at_ms: 0,
             expires_at_ms: None,
+            topic_id: None,
         }
     }
 

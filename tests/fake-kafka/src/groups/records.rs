@@ -5,6 +5,7 @@
 //! (`GroupCoordinatorRecordSerde`).
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use uuid::Uuid;
 
 /// `OffsetCommitKey`. Version 0 has the same layout and is read as well.
 const OFFSET_KEY: i16 = 1;
@@ -13,8 +14,11 @@ const GROUP_KEY: i16 = 2;
 /// What is written for an offset that expires at a time of its own, which only old clients ask for
 /// (`GroupCoordinatorRecordHelpers.newOffsetCommitRecord`).
 const OFFSET_VALUE_WITH_EXPIRY: i16 = 1;
-/// What is written for any other offset.
-const OFFSET_VALUE: i16 = 3;
+/// What is written for any other offset, the first version with tagged fields. Brokers before 4.1
+/// write version 3.
+const OFFSET_VALUE: i16 = 4;
+/// The tag of the topic's id.
+const TOPIC_ID_TAG: u8 = 0;
 /// What is written for a group.
 const GROUP_VALUE: i16 = 3;
 
@@ -58,6 +62,8 @@ pub struct OffsetValue {
     pub committed_at_ms: i64,
     /// When it expires, if the commit said so itself.
     pub expires_at_ms: Option<i64>,
+    /// The topic's id, which isn't written of commits in transactions.
+    pub topic_id: Option<Uuid>,
 }
 
 /// `GroupMetadataValue`.
@@ -111,8 +117,15 @@ pub fn offset(group: &str, topic: &str, partition: i32, value: &OffsetValue) -> 
         out.put_i16(OFFSET_VALUE);
         out.put_i64(value.offset);
         out.put_i32(value.leader_epoch);
-        put_text(&mut out, &value.metadata);
+        put_compact_text(&mut out, &value.metadata);
         out.put_i64(value.committed_at_ms);
+        match value.topic_id {
+            None => out.put_u8(0),
+            Some(id) => {
+                out.put_slice(&[1, TOPIC_ID_TAG, 16]);
+                out.put_slice(id.as_bytes());
+            }
+        }
     }
     CoordinatorRecord {
         key: offset_key(group, topic, partition),
@@ -178,18 +191,25 @@ pub fn read_key(mut key: Bytes) -> Option<Key> {
 /// Reads an offset's value; `None` if it isn't one of a version that has been written.
 pub fn read_offset(mut value: Bytes) -> Option<OffsetValue> {
     let version = value.try_get_i16().ok()?;
-    if !(0..=3).contains(&version) {
+    if !(0..=4).contains(&version) {
         return None;
     }
     let offset = value.try_get_i64().ok()?;
     let leader_epoch = match version {
-        3 => value.try_get_i32().ok()?,
+        3 | 4 => value.try_get_i32().ok()?,
         _ => -1,
     };
-    let metadata = text(&mut value)?;
+    let metadata = match version {
+        4 => compact_text(&mut value)?,
+        _ => text(&mut value)?,
+    };
     let committed_at_ms = value.try_get_i64().ok()?;
     let expires_at_ms = match version {
         1 => Some(value.try_get_i64().ok()?).filter(|at| *at >= 0),
+        _ => None,
+    };
+    let topic_id = match value.strip_prefix(&[1, TOPIC_ID_TAG, 16]) {
+        Some(id) if version == 4 => Uuid::from_slice(id).ok(),
         _ => None,
     };
     Some(OffsetValue {
@@ -198,6 +218,7 @@ pub fn read_offset(mut value: Bytes) -> Option<OffsetValue> {
         metadata,
         committed_at_ms,
         expires_at_ms,
+        topic_id,
     })
 }
 
@@ -250,6 +271,31 @@ fn put_text(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
+/// Its length plus one, as an unsigned varint.
+fn put_compact_text(out: &mut BytesMut, text: &str) {
+    let mut rest = text.len() + 1;
+    while rest >= 0x80 {
+        out.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+    out.put_slice(text.as_bytes());
+}
+
+fn compact_text(from: &mut Bytes) -> Option<String> {
+    let mut length = 0;
+    for shift in (0..28).step_by(7) {
+        let byte = from.try_get_u8().ok()?;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let length = length.checked_sub(1)?;
+    let text = (from.len() >= length).then(|| from.split_to(length))?;
+    String::from_utf8(text.to_vec()).ok()
+}
+
 fn put_nullable_text(out: &mut BytesMut, text: Option<&str>) {
     match text {
         Some(text) => put_text(out, text),
@@ -291,6 +337,7 @@ mod tests {
             metadata: "m".to_owned(),
             committed_at_ms: 1_000,
             expires_at_ms: None,
+            topic_id: Some(Uuid::from_u128(0x10)),
         }
     }
 
@@ -303,18 +350,28 @@ mod tests {
         );
         let written = record.value.expect("no tombstone");
         let expected = [
-            &[0, 3][..],
+            &[0, 4][..],
             &42_i64.to_be_bytes(),
             &7_i32.to_be_bytes(),
-            &[0, 1, b'm'],
+            &[2, b'm'],
             &1_000_i64.to_be_bytes(),
+            &[1, 0, 16],
+            &0x10_u128.to_be_bytes(),
         ];
         assert_eq!(written.as_ref(), expected.concat());
         assert_eq!(read_offset(written), Some(value()));
+        let without_id = OffsetValue {
+            topic_id: None,
+            metadata: "x".repeat(300),
+            ..value()
+        };
+        let written = offset("g", "t", 3, &without_id).value.expect("a value");
+        assert_eq!(written.last(), Some(&0), "no tags");
+        assert_eq!(read_offset(written), Some(without_id));
     }
 
     #[test]
-    fn an_offset_with_its_own_expiry_loses_its_leader_epoch() {
+    fn an_offset_with_its_own_expiry_is_written_in_an_old_version() {
         let with_expiry = OffsetValue {
             expires_at_ms: Some(9_000),
             ..value()
@@ -322,6 +379,7 @@ mod tests {
         let written = offset("g", "t", 3, &with_expiry).value.expect("a value");
         let expected = OffsetValue {
             leader_epoch: -1,
+            topic_id: None,
             ..with_expiry
         };
         assert_eq!(read_offset(written), Some(expected));

@@ -125,9 +125,16 @@ impl End {
             link.writer = Some(context.waker().clone());
             return Poll::Pending;
         }
+        let host = link.host;
+        if !inner.lives_to_write(host) {
+            // The process is dead, it only hasn't fallen yet: nothing of it reaches anybody any more.
+            return Poll::Pending;
+        }
         let bytes = joined(parts, room);
         let count = bytes.len();
-        link.on_the_way += count;
+        if let Some(link) = inner.links.get_mut(&self.id) {
+            link.on_the_way += count;
+        }
         if count > 0 {
             inner.send_to_broker(self.id, Event::ToBroker(self.id, bytes));
         }

@@ -1,7 +1,7 @@
 //! What the simulator's thread believes about time and chance.
 //!
-//! Everything below (std, tokio, rand, uuid, a hash map's keys) asks the C library for the time and for
-//! random bytes. Here are those functions once more: the linker takes a program's own before the
+//! Everything below (std, tokio, rand, uuid, a hash map's keys) asks the C library for the time, for
+//! random bytes and for the number of processors. Here are those functions once more: the linker takes a program's own before the
 //! library's. On a thread that simulates they answer from the world; on any other they ask the kernel.
 
 use std::cell::Cell;
@@ -119,6 +119,30 @@ pub unsafe extern "C" fn getrandom(
     }
     CHANCE.set(state);
     length.cast_signed()
+}
+
+/// The C library's function, for the whole program: a thread that simulates has one processor, so that
+/// what goes by their number (the shards of a `DashMap`, and with them its order) is the same everywhere.
+///
+/// # Safety
+/// As that one: `set` points to `bytes` bytes that may be written.
+#[allow(unsafe_code)] // Its name and its signature are the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sched_getaffinity(
+    process: libc::pid_t,
+    bytes: libc::size_t,
+    set: *mut libc::cpu_set_t,
+) -> libc::c_int {
+    if !SIMULATES.get() {
+        let written = unsafe { libc::syscall(libc::SYS_sched_getaffinity, process, bytes, set) };
+        return if written < 0 { -1 } else { 0 };
+    }
+    let set = unsafe { std::slice::from_raw_parts_mut(set.cast::<u8>(), bytes) };
+    set.fill(0);
+    if let Some(first) = set.first_mut() {
+        *first = 1;
+    }
+    0
 }
 
 /// The C library's function, for the whole program.

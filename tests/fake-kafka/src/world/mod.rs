@@ -30,6 +30,8 @@ const TICK_US: i64 = 1_000;
 /// and so often when nothing did for a while.
 const QUIET_TICK_US: i64 = 5_000;
 const QUIET_AFTER_US: i64 = 20_000;
+/// Looking whether something is so may cost more than what happens meanwhile.
+const LOOK_EVERY_US: i64 = 10_000;
 /// A moment that takes longer than this in real time never ends.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Lines of the trace that a failure shows.
@@ -313,7 +315,7 @@ impl World {
         }
     }
 
-    /// Lets time pass until something is so, `limit_ms` at most. Whether it is.
+    /// Lets time pass until something is so, `limit_ms` at most. Whether it is. It is looked at every 10 ms.
     ///
     /// # Panics
     /// When a process panics.
@@ -325,9 +327,9 @@ impl World {
             if is_so(self) {
                 return true;
             }
-            // Once in a tick is often enough, and looking may cost more than what happens.
-            while self.now_us < end_us && self.now_us < looked_us + TICK_US {
-                self.next_moment(end_us);
+            let next_us = end_us.min(looked_us + LOOK_EVERY_US);
+            while self.now_us < next_us {
+                self.next_moment(next_us);
             }
             looked_us = self.now_us;
             if self.now_us >= end_us {
@@ -415,7 +417,7 @@ impl World {
             let name = slot.name().to_owned();
             let ended = panics::of_process(&name, || slot.step(&self.ground));
             if ended {
-                let text = format!("{name}: has ended");
+                let text = format!("{name}: {:?}", slot.phase());
                 self.network
                     .trace(|trace| trace.happened(self.now_us, text));
             }

@@ -109,6 +109,7 @@ pub(super) enum Order {
     Pause,
     Thaw,
     Kill,
+    KillAfterWrites(u64),
     PowerOff,
     Restart,
     Stop,
@@ -167,6 +168,12 @@ impl<T: Send + 'static> Process<T> {
     /// `kill -9`: it is gone, and the kernel closes its connections.
     pub fn kill(&self) {
         self.order(Order::Kill);
+    }
+
+    /// `kill -9` in the middle of what it does: it still writes to its connections `writes` times, and its
+    /// next write doesn't happen.
+    pub fn kill_after_writes(&self, writes: u64) {
+        self.order(Order::KillAfterWrites(writes));
     }
 
     /// Its machine loses power: it is gone, and nobody tells the brokers.
@@ -298,6 +305,10 @@ impl Slot {
         &self.name
     }
 
+    pub(super) fn phase(&self) -> Phase {
+        self.shared().phase
+    }
+
     pub(super) fn runs(&self) -> bool {
         self.alive
             .as_ref()
@@ -316,6 +327,7 @@ impl Slot {
                 Order::Pause => self.freeze(false),
                 Order::Thaw => self.thaw(),
                 Order::Kill => self.kill(ground, Phase::Killed),
+                Order::KillAfterWrites(writes) => ground.network.die_after(self.host, writes),
                 Order::PowerOff => {
                     ground.network.lose_power(self.host);
                     self.kill(ground, Phase::Killed);
@@ -422,6 +434,13 @@ impl Slot {
         self.set_clocks(alive.lag_us);
         IDLE.set(0);
         alive.runtime.block_on(UntilIdle);
+        if ground.network.take_death(self.host) {
+            self.kill(ground, Phase::Killed);
+            return true;
+        }
+        let Some(alive) = &self.alive else {
+            return false;
+        };
         if !alive.main.is_finished() {
             return false;
         }

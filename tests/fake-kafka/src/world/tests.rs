@@ -261,3 +261,56 @@ fn a_panic_in_any_task_of_a_process_is_a_failure() {
         world.run_for(500);
     });
 }
+
+#[test]
+fn the_number_of_processors_is_always_the_same() {
+    let real = std::thread::available_parallelism().expect("Linux tells");
+    let simulated = run(13, |_| {
+        std::thread::available_parallelism().expect("we tell")
+    });
+    assert_eq!(simulated.get(), 1);
+    assert_eq!(
+        std::thread::available_parallelism().expect("Linux tells"),
+        real
+    );
+}
+
+#[test]
+fn a_process_can_die_between_two_writes() {
+    run(14, |world| {
+        let brokers = world.cluster("source", Options::default());
+        let bootstrap = brokers.bootstrap();
+        let asking = world.process("asker", move |ctx| {
+            let bootstrap = bootstrap.clone();
+            async move {
+                let mut clients: Vec<Client> =
+                    (0..3).map(|_| Client::to(&ctx, &bootstrap)).collect();
+                for client in &mut clients {
+                    client
+                        .call(-1, &ApiVersionsRequest::default(), 0)
+                        .await
+                        .expect("answers");
+                }
+                sleep(Duration::from_secs(1)).await;
+                // All three in one moment.
+                let mut asking = tokio::task::JoinSet::new();
+                for mut client in clients {
+                    asking.spawn(async move {
+                        let _ = client.call(-1, &ApiVersionsRequest::default(), 0).await;
+                    });
+                }
+                asking.join_all().await;
+            }
+        });
+        world.run_for(500);
+        let before = world.trace().events();
+        asking.kill_after_writes(2);
+        world.run_for(1_000);
+        assert_eq!(asking.phase(), Phase::Killed);
+        assert_eq!(
+            world.trace().events() - before,
+            2 + 2 + 2,
+            "two of three requests and their answers; the order and the death"
+        );
+    });
+}

@@ -101,7 +101,10 @@ fn the_keeper() {
     };
     let owner: Owner = owner.parse().expect("we were started with the right words");
     let folder = owner.folder();
-    let listener = UnixListener::bind(folder.join(SOCKET)).expect("we are the only keeper");
+    let socket = folder.join(SOCKET);
+    // Whoever starts a keeper has asked there in vain: that of a dead one is in the way only.
+    let _ = std::fs::remove_file(&socket);
+    let listener = UnixListener::bind(&socket).expect("our folder is writable");
     scratch::sweep_in_the_end(&folder);
     std::thread::spawn(move || {
         while owner.is_running() {
@@ -156,7 +159,12 @@ impl Pair {
             && reset::is_empty(&self.target.internal_bootstrap())
     }
 
-    fn empty(&self) {
+    /// # Panics
+    /// When something stays, or a broker is gone.
+    fn empty(&mut self) {
+        for cluster in [&mut self.source, &mut self.target] {
+            assert!(cluster.runs(), "a broker has ended");
+        }
         std::thread::scope(|scope| {
             for cluster in [&self.source, &self.target] {
                 scope.spawn(|| reset::empty(&cluster.internal_bootstrap()));
@@ -264,7 +272,7 @@ impl Pool {
         }
     }
 
-    fn give_back(&self, kind: Kind, pair: Pair, fine: bool) {
+    fn give_back(&self, kind: Kind, mut pair: Pair, fine: bool) {
         let started = Instant::now();
         *self.state().being_emptied.entry(kind).or_default() += 1;
         let emptied = fine && catch_unwind(AssertUnwindSafe(|| pair.empty())).is_ok();

@@ -10,6 +10,10 @@ use crate::acls::{Acl, CLUSTER_NAME, Operation, PatternType, Permission, Resourc
 use crate::api::Served;
 use crate::state::State;
 
+/// ANY and MATCH, which filters have.
+const ANY: i8 = 1;
+const MATCH: i8 = 2;
+
 impl Served for CreateAclsRequest {
     fn refuse(&self, error: ResponseError) -> Option<CreateAclsResponse> {
         Some(refused(self, (error, "Refused.")))
@@ -36,6 +40,13 @@ pub(in crate::api) fn handle(
     if let Err(refusal) = check(state, asked, Operation::Alter, without) {
         return asked.send(&refused(&request, refusal));
     }
+    if request.creations.iter().any(is_a_filter) {
+        let error = ResponseError::UnknownServerError;
+        return asked.send(&refused(
+            &request,
+            (error, "The server experienced an unexpected error."),
+        ));
+    }
     let results = request
         .creations
         .iter()
@@ -48,6 +59,15 @@ pub(in crate::api) fn handle(
         });
     let results = results.collect();
     asked.send(&CreateAclsResponse::default().with_results(results))
+}
+
+/// `ResourcePattern` and `AccessControlEntry` throw at what only filters may say, and nobody
+/// catches it.
+fn is_a_filter(creation: &AclCreation) -> bool {
+    creation.resource_type == ANY
+        || [ANY, MATCH].contains(&creation.resource_pattern_type)
+        || creation.operation == ANY
+        || creation.permission_type == ANY
 }
 
 fn acl(creation: &AclCreation) -> Result<Acl, &'static str> {

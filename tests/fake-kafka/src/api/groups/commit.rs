@@ -109,6 +109,9 @@ fn sorted(
     for topic in &request.topics {
         let may = may_topic(state, asked, Operation::Read, &topic.name);
         let mut kept = topic.clone();
+        if let Some(known) = state.topics.get(topic.name.as_str()) {
+            kept.topic_id = known.id;
+        }
         kept.partitions.retain(|partition| {
             let number = partition.partition_index;
             let error = match check_exists(state, &topic.name, number) {
@@ -192,6 +195,7 @@ fn append(
                 metadata: metadata.to_owned(),
                 committed_at_ms: clock_ms,
                 expires_at_ms: retention_ms.map(|ms| clock_ms + ms),
+                topic_id: Some(topic.topic_id),
             };
             let record = records::offset(group, &topic.name, number, &value);
             step.records.push(record);

@@ -19,6 +19,8 @@ use crate::transactions;
 
 /// The first version that knows TRANSACTION_ABORTABLE.
 const KNOWS_ABORTABLE_FROM: i16 = 4;
+/// The first version that puts the group into the transaction by itself (KIP-890).
+const ADDS_FROM: i16 = 5;
 
 type Errors = Vec<(At, Option<ResponseError>)>;
 
@@ -127,6 +129,7 @@ fn sorted(
                     metadata: metadata.to_owned(),
                     committed_at_ms,
                     expires_at_ms: None,
+                    topic_id: None,
                 };
                 records.push(records::offset(group, &topic.name, number, &value));
                 None
@@ -180,7 +183,11 @@ fn verify(
 ) -> Result<(), ResponseError> {
     let producer = (request.producer_id.0, request.producer_epoch);
     let at = (groups::TOPIC.to_owned(), partition);
-    let verified = transactions::verify(state, &request.transactional_id, producer, &at);
+    let id = &request.transactional_id;
+    let verified = match asked.api_version >= ADDS_FROM {
+        true => transactions::add_for_broker(state, id, producer, at),
+        false => transactions::verify(state, id, producer, &at),
+    };
     verified.map_err(|error| match error {
         ResponseError::TransactionAbortable if asked.api_version < KNOWS_ABORTABLE_FROM => {
             ResponseError::InvalidTxnState

@@ -1,10 +1,9 @@
-//! Offset maps in a real state topic: each segment in memory once, written once, removed once.
+//! Offset maps in a state topic: each segment in memory once, written once, removed once.
 
 use std::sync::Arc;
 
 use crate::support::flow::{block_on, wire_cluster};
-use crate::support::pair;
-use crate::support::{Isolation, KafkaVersion, read_all};
+use crate::support::{Isolation, fake_pair, read_all};
 use twinlog::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use twinlog::state::keys::MapKeys;
 use twinlog::state::{STATE_TOPIC, StateStore, maps};
@@ -13,7 +12,7 @@ const RUNS: i64 = 200_000;
 
 #[test]
 fn segments_are_held_written_and_removed_once() {
-    let (_, target) = pair(KafkaVersion::V4_3);
+    let (_, target) = fake_pair();
     let bootstrap = target.bootstrap();
     let keys = MapKeys::new("dr", "orders", 0);
     let mut map = OffsetMap::identity_from(SourceOffset(0));

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::failover::{
-    Writer, answer, await_failed_over, failover, records, start_fenceable_pair,
-};
+use crate::support::failover::{Writer, answer, await_failed_over, failover, records, try_write};
+use crate::support::fake::fake_fenceable_pair;
 use crate::support::flow::with_state;
-use crate::support::groups::{commit, committed};
-use crate::support::{KafkaVersion, Twinlog, create_topic, end_offset, eventually};
+use crate::support::groups::{commit, committed, has_had_groups};
+use crate::support::{
+    Load, Twinlog, await_caught_up, create_topic, end_offset, eventually, fake_pair,
+};
 use twinlog::state::{GroupPositions, keys};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The first flow's readiness.
-pub(crate) fn readiness(status: &Value) -> &Value {
+fn readiness(status: &Value) -> &Value {
     &status["flows"][0]["failover"]
 }
 
@@ -38,13 +39,13 @@ pub(crate) fn says(found: &Value, subject: &str, weight: &str, part: &str) -> bo
 }
 
 /// A metric's value.
-pub(crate) fn metric(twinlog: &Twinlog, series: &str) -> Option<f64> {
+fn metric(twinlog: &Twinlog, series: &str) -> Option<f64> {
     let text = twinlog.metrics();
     let mut lines = text.lines();
     lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 
-pub(crate) fn status_text(twinlog: &Twinlog) -> String {
+fn status_text(twinlog: &Twinlog) -> String {
     let output = twinlog.command("status", &[]);
     // Lines are broken to fit a terminal.
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -52,7 +53,7 @@ pub(crate) fn status_text(twinlog: &Twinlog) -> String {
 }
 
 /// A group that is at 45 on the source and, by a client's own commit, at 10 on the standby.
-pub(crate) fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &str) {
+fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &str) {
     commit(source, "billing", &[("orders", 0, 30)]);
     eventually(DEADLINE, "the group has followed", || {
         match committed(target, "billing", "orders", 1) {
@@ -69,7 +70,8 @@ pub(crate) fn a_group_that_is_behind(twinlog: &Twinlog, source: &str, target: &s
 
 #[test]
 fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
-    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
+    let (source, target) = fake_fenceable_pair();
+    has_had_groups(&target.bootstrap());
     let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&bootstrap, "orders", 1, &[]);
     let mut twinlog = Twinlog::between(&bootstrap, &target);
@@ -98,7 +100,7 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
             few => Err(few),
         }
     });
-    source.kill(1);
+    source.control(|state| state.stop_broker(1));
     twinlog.signal("CONT");
     let acknowledged = writer.stop().acknowledged();
     let status = twinlog.wait_until(DEADLINE, "it would lose something", |status| {
@@ -167,7 +169,7 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
         assert_eq!(metric(&twinlog, series), value, "{series}");
     }
 
-    source.restart(1);
+    source.control(|state| state.start_broker(1));
     let status = twinlog.wait_until(DEADLINE, "the orphans are counted", |status| {
         readiness(status)["failback"]["orphan_offsets"].is_number()
     });
@@ -191,4 +193,112 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
     assert_eq!(orphans, Some(stranded as f64));
     let text = status_text(&twinlog);
     assert!(text.contains("failback waits for orphans"), "{text}");
+}
+
+#[test]
+fn it_is_ready_until_something_stands_in_the_way() {
+    let (source, target) = fake_pair();
+    has_had_groups(&target.bootstrap());
+    ready_until_something_stands_in_the_way(&source.bootstrap(), &target.bootstrap());
+}
+
+pub(crate) fn ready_until_something_stands_in_the_way(source: &str, target: &str) {
+    create_topic(source, "orders", 1, &[]);
+    create_topic(source, "quiet", 1, &[]);
+    Load::new("orders", 200).produce(source);
+    Load::new("quiet", 20).produce(source);
+    let twinlog = Twinlog::between(source, target);
+    await_caught_up(&twinlog, DEADLINE);
+    let status = twinlog.wait_until(DEADLINE, "it is ready", |status| {
+        readiness(status)["can_fail_over"] == "yes" && readiness(status)["loss"]["records"] == 0
+    });
+    let ready = readiness(&status);
+    assert_eq!(ready["kind"], "planned", "{ready:#}");
+    assert_eq!(ready["primary"], "source");
+    assert!(
+        says(&ready["checks"], "source", "ok", "answers"),
+        "{ready:#}"
+    );
+    assert!(
+        says(&ready["checks"], "copy", "ok", "2 topic(s)"),
+        "{ready:#}"
+    );
+    assert!(ready.get("failback").is_none());
+    assert_eq!(
+        metric(&twinlog, r#"twinlog_failover_ready{flow="dr"}"#),
+        Some(1.0)
+    );
+
+    a_group_that_is_behind(&twinlog, source, target);
+    let (code, body) = twinlog.get("/api/v1/readiness").expect("it answers");
+    assert_eq!(code, 200);
+    let report: Value = serde_json::from_str(&body).expect("JSON");
+    let ready = &report["flows"][0];
+    assert_eq!(ready["can_fail_over"], "yes", "{ready:#}");
+    assert_eq!(ready["reread"]["groups"][0]["group"], "billing");
+    assert_eq!(ready["reread"]["groups"][0]["records"], 35);
+    assert!(
+        says(&ready["checks"], "groups", "warning", "billing"),
+        "{ready:#}"
+    );
+    for (series, value) in [
+        (r#"twinlog_group_reread_records{flow="dr"}"#, 35.0),
+        (r#"twinlog_failover_reread_records_max{flow="dr"}"#, 35.0),
+        (r#"twinlog_failover_loss_records{flow="dr"}"#, 0.0),
+        (
+            r#"twinlog_failover_checks{flow="dr",weight="blocker"}"#,
+            0.0,
+        ),
+        (r#"twinlog_primary{flow="dr",side="source"}"#, 1.0),
+        (r#"twinlog_primary{flow="dr",side="target"}"#, 0.0),
+    ] {
+        assert_eq!(metric(&twinlog, series), Some(value), "{series}");
+    }
+    let text = status_text(&twinlog);
+    assert!(text.contains("failover now: yes (planned)"), "{text}");
+    assert!(text.contains("billing 35"), "{text}");
+
+    // The preflight says the same, and what it has to ask for.
+    let shown = answer(&failover(twinlog.config_file(), &["--json"]), 0);
+    assert_eq!(shown["may_begin"], true, "{shown:#}");
+    let found = &shown["checks"];
+    assert!(says(found, "source", "ok", "answers"), "{found:#}");
+    assert!(says(found, "versions", "ok", "both"), "{found:#}");
+    for part in ["1 group(s) are followed, 0 with members", "1 position(s)"] {
+        assert!(says(found, "groups", "ok", part), "{part}: {found:#}");
+    }
+    let capacity = checks(found, "capacity");
+    assert!(
+        capacity.len() == 1 && capacity[0].1.contains("free on"),
+        "{found:#}"
+    );
+
+    // A stranger writes to the copy: it stops, and the source grows on.
+    try_write(target, "quiet").expect("the target takes it");
+    let status = twinlog.wait_until(DEADLINE, "it says no", |status| {
+        readiness(status)["can_fail_over"] == "no"
+    });
+    let no = readiness(&status);
+    let reason = "quiet-0 (foreign_write)";
+    assert!(
+        says(&no["checks"], "stopped", "loses_data", reason),
+        "{no:#}"
+    );
+    Load::new("quiet", 40).produce(source);
+    let status = twinlog.wait_until(DEADLINE, "the loss is known", |status| {
+        readiness(status)["loss"]["topics"]["quiet"]["seen_records"] == 40
+    });
+    let no = readiness(&status);
+    assert!(no["loss"]["records"].as_u64() >= Some(40), "{no:#}");
+    assert!(no["loss"]["bytes"].as_u64() > Some(0), "{no:#}");
+    assert!(no["loss"]["topics"].get("orders").is_none(), "{no:#}");
+    assert_eq!(
+        metric(&twinlog, r#"twinlog_failover_ready{flow="dr"}"#),
+        Some(0.0)
+    );
+    let series = r#"twinlog_failover_checks{flow="dr",weight="loses_data"}"#;
+    assert_eq!(metric(&twinlog, series), Some(1.0));
+    let text = status_text(&twinlog);
+    assert!(text.contains("failover now: no"), "{text}");
+    assert!(text.contains("stopped (LOSS)"), "{text}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::groups::commit;
 use crate::support::ports::Port;
 use crate::support::process::Process;
-use crate::support::{KafkaVersion, Twinlog, create_topic, eventually, http, pair, scratch};
+use crate::support::{Twinlog, create_topic, eventually, fake_pair, http, scratch};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -24,7 +24,7 @@ const RECORD: [&str; 4] = [
 
 #[test]
 fn secrets_and_records_are_in_no_answer_and_no_log() {
-    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = fake_pair();
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "secrets", 1, &[]);
     produce(&source);

@@ -1,0 +1,236 @@
+//! What a failover refuses, and how the command ends then; two operators; offsets that are mapped.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::failover::{
+    answer, await_failed_over, failover, failover_exiting_at, records, try_write, words,
+};
+use crate::support::fake::fake_fenceable_pair;
+use crate::support::flow::flow_config;
+use crate::support::groups::{commit, committed, next_values};
+use crate::support::{
+    Load, Transactions, Twinlog, await_caught_up, create_topic, end_offset, eventually, fake_pair,
+};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Nothing copied; a topic without a copy; a partition that is stopped: each would lose data.
+#[test]
+fn what_would_lose_data_is_refused_and_changes_nothing() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "copied", 1, &[]);
+    create_topic(&source, "strange", 1, &[]);
+    Load::new("copied", 50).produce(&source);
+    Load::new("strange", 50).produce(&source);
+    let mut twinlog = Twinlog::prepare(&Twinlog::config(&source, &target, ""));
+    let config = twinlog.config_file().to_owned();
+
+    for arguments in [
+        &["--yes"][..],
+        &["--unplanned", "--yes", "--accept-loss", "any"],
+    ] {
+        let nothing = failover(&config, arguments);
+        assert_eq!(nothing.status.code(), Some(3), "{}", words(&nothing));
+        assert!(
+            words(&nothing).contains("nothing is copied"),
+            "{}",
+            words(&nothing)
+        );
+    }
+
+    twinlog.launch();
+    await_caught_up(&twinlog, DEADLINE);
+    // Somebody writes to the copy: the partition stops.
+    Load::new("strange", 5).produce(&target);
+    twinlog.wait_until(DEADLINE, "the partition is stopped", |status| {
+        crate::support::flow::is_stopped(status, "strange", 0, "foreign_write")
+    });
+    let stopped = eventually(DEADLINE, "the standby knows it too", || {
+        let shown = failover(&config, &[]);
+        match words(&shown) {
+            text if text.contains("strange-0 (foreign_write)") => Ok(shown),
+            text => Err(text),
+        }
+    });
+    assert_eq!(stopped.status.code(), Some(3), "{}", words(&stopped));
+
+    twinlog.kill9();
+    create_topic(&source, "new", 1, &[]);
+    let without = failover(&config, &["--yes"]);
+    assert_eq!(without.status.code(), Some(3), "{}", words(&without));
+    assert!(
+        words(&without).contains("not copied (yet): new"),
+        "{}",
+        words(&without)
+    );
+    // Nothing was changed by all this: no plan is there to be undone.
+    let abort = failover(&config, &["--abort", "--yes"]);
+    assert_eq!(abort.status.code(), Some(1), "{}", words(&abort));
+    assert!(words(&abort).contains("no plan"), "{}", words(&abort));
+}
+
+/// A transaction that never ends is named, and the command gives up in time.
+#[test]
+fn a_hanging_transaction_is_named() {
+    let (source, target) = fake_fenceable_pair();
+    hanging_transaction(&source.bootstrap(), &target.bootstrap());
+}
+
+pub(crate) fn hanging_transaction(source: &str, target: &str) {
+    create_topic(source, "held", 1, &[]);
+    Load::new("held", 10).produce(source);
+    let twinlog = Twinlog::between(source, target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let producer: BaseProducer = crate::support::admin::client(source)
+        .set("transactional.id", "hanging")
+        .set("transaction.timeout.ms", "120000")
+        .create()
+        .expect("valid settings");
+    producer.init_transactions(DEADLINE).expect("a coordinator");
+    producer.begin_transaction().expect("a transaction");
+    let record: BaseRecord<'_, str, str> = BaseRecord::to("held").payload("open").key("k");
+    producer.send(record).expect("room for one record");
+    producer.flush(DEADLINE).expect("it is written");
+
+    let waited = failover(&config, &["--yes", "--wait", "3"]);
+    assert_eq!(waited.status.code(), Some(1), "{}", words(&waited));
+    let text = words(&waited);
+    assert!(text.contains("held-0: producer"), "{text}");
+    assert!(text.contains("since offset 10"), "{text}");
+    assert!(text.contains("--abort"), "{text}");
+    // It ends after all (that needs no right to write), and the same plan goes on.
+    producer.abort_transaction(DEADLINE).expect("it is aborted");
+    let report = answer(&failover(&config, &["--yes", "--json"]), 0);
+    assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
+}
+
+/// Two commands at once, and one that comes while a plan is under way.
+#[test]
+fn one_of_two_operators_wins() {
+    let (source, target) = fake_fenceable_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 2, &[]);
+    Load::new("orders", 100).produce(&source);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let start = || {
+        Command::new(env!("CARGO_BIN_EXE_twinlog"))
+            .args(["failover", "--yes", "--json", "-c"])
+            .arg(twinlog.config_file())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the built binary runs")
+    };
+    let both = [start(), start()];
+    let ended = both.map(|child| child.wait_with_output().expect("it ends"));
+    let (won, lost): (Vec<_>, Vec<_>) = ended.iter().partition(|it| it.status.success());
+    assert_eq!(won.len(), 1, "{}\n{}", words(&ended[0]), words(&ended[1]));
+    let report = answer(won[0], 0);
+    assert_eq!(report["state"], "done", "{report:#}");
+    let text = words(lost[0]);
+    assert_eq!(lost[0].status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("being carried out by") || text.contains("somebody else"),
+        "{text}"
+    );
+    assert_eq!(records(&source, &["orders"]), records(&target, &["orders"]));
+}
+
+/// A flow that keeps a map: the fork and the groups go by it.
+#[test]
+fn mapped_offsets_are_failed_over_by_the_map() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "mapped", 2, &[]);
+    Transactions::new(Load::new("mapped", 7), 30).produce(&source);
+    let text = flow_config("mapped", "mapped", &source, &target, "offsets: mapped");
+    let twinlog = Twinlog::start(&text);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    commit(&source, "by-map", &[("mapped", 0, 40), ("mapped", 1, 55)]);
+    let arguments = ["--yes", "--json", "--fence", "manual"];
+    let report = answer(&failover(&config, &arguments), 0);
+    assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
+    assert_ne!(
+        end_offset(&source, "mapped", 0),
+        end_offset(&target, "mapped", 0),
+        "the offsets differ"
+    );
+    assert_ne!(
+        committed(&source, "by-map", "mapped", 2),
+        committed(&target, "by-map", "mapped", 2)
+    );
+    assert_eq!(
+        next_values(&source, "by-map", "mapped", 2),
+        next_values(&target, "by-map", "mapped", 2)
+    );
+    await_failed_over(&twinlog);
+}
+
+/// The process that copies is frozen: nobody waits for it, and when it wakes up it stops.
+#[test]
+fn a_frozen_copy_is_taken_over() {
+    let (source, target) = fake_fenceable_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 100).produce(&source);
+    let mut twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    twinlog.signal("STOP");
+    Load::new("orders", 50).first(100).produce(&source);
+    let report = answer(&failover(&config, &["--yes", "--json"]), 0);
+    assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
+    Load::new("orders", 20).first(500).produce(&target);
+    let after = records(&target, &["orders"]);
+    assert_eq!(after.len(), 170);
+    twinlog.signal("CONT");
+    twinlog.wait_until(DEADLINE, "it stops copying", |status| {
+        status["flows"][0]["state"] == "stopped"
+    });
+    assert_eq!(records(&target, &["orders"]), after);
+}
+
+/// An abort that dies is an abort still.
+#[test]
+fn an_abort_that_dies_is_finished_by_the_next() {
+    let (source, target) = fake_fenceable_pair();
+    abort_that_dies(&source.bootstrap(), &target.bootstrap());
+}
+
+pub(crate) fn abort_that_dies(source: &str, target: &str) {
+    create_topic(source, "orders", 1, &[]);
+    Load::new("orders", 100).produce(source);
+    let twinlog = Twinlog::between(source, target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    for at in ["promote:worked", "stop_copying:begun", "fence:worked"] {
+        let crashed = failover_exiting_at(&config, &["--abort", "--yes"], Some(at));
+        assert_eq!(
+            crashed.status.code(),
+            Some(137),
+            "{at}: {}",
+            words(&crashed)
+        );
+        let forward = failover(&config, &["--yes"]);
+        assert_eq!(forward.status.code(), Some(1), "{at}: {}", words(&forward));
+        assert!(
+            words(&forward).contains("being undone"),
+            "{}",
+            words(&forward)
+        );
+    }
+    let report = answer(&failover(&config, &["--abort", "--yes", "--json"]), 0);
+    assert_eq!(report["state"], "aborted", "{report:#}");
+    eventually(DEADLINE, "the source takes writes", || {
+        try_write(source, "orders")
+    });
+    await_caught_up(&twinlog, DEADLINE);
+    assert_eq!(records(source, &["orders"]), records(target, &["orders"]));
+}

@@ -1,0 +1,254 @@
+//! Topics that grow or go on the source: their copies follow, and nothing else is deleted.
+
+use std::time::Duration;
+
+use crate::support::admin::partition_count;
+use crate::support::flow::{
+    await_stopped, block_on, flow_config, is_caught_up, topic_status, wire_cluster, with_state,
+};
+use crate::support::{
+    Load, Twinlog, add_partitions, assert_topic_same, await_same, create_topic, delete_topic,
+    end_offset, eventually, fake_pair,
+};
+use twinlog::config::OnDelete;
+use twinlog::flow::gone_topics;
+use twinlog::state::{FlowRecord, GoneRecord, StateStore, keys};
+use twinlog::telemetry::metadata::DriftAction;
+use twinlog::telemetry::progress::now_ms;
+
+/// The promise: new partitions are there within this time.
+const PROMISED: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Since when the flow misses the topic on the source.
+fn gone_since(target: &str, flow: &str, topic: &str) -> Option<i64> {
+    let key = keys::gone(flow, topic);
+    let record = with_state(target, |store| store.get::<GoneRecord>(&key));
+    record
+        .expect("it can be read")
+        .map(|record| record.since_ms)
+}
+
+fn await_gone(target: &str, flow: &str, topic: &str) -> i64 {
+    eventually(DEADLINE, &format!("{topic} is missed"), || {
+        gone_since(target, flow, topic).ok_or("not yet")
+    })
+}
+
+fn await_deleted(target: &str, topic: &str) {
+    eventually(
+        DEADLINE,
+        &format!("the copy {topic} is deleted"),
+        || match partition_count(target, topic) {
+            0 => Ok(()),
+            count => Err(count),
+        },
+    );
+}
+
+/// Creates topics on the source with some records, and waits until the flow has copied them.
+fn await_copied(twinlog: &Twinlog, source: &str, topics: &[&str]) {
+    for topic in topics {
+        if partition_count(source, topic) == 0 {
+            create_topic(source, topic, 1, &[]);
+        }
+        Load::new(topic, 100).produce(source);
+    }
+    twinlog.wait_until(DEADLINE, "the topics are copied", |status| {
+        topics.iter().all(|topic| {
+            is_caught_up(status, topic, 0)
+                && topic_status(status, topic)["partitions"][0]["source_position"] == 100
+        })
+    });
+}
+
+#[test]
+fn new_partitions_follow_in_time() {
+    let (source, target) = fake_pair();
+    new_partitions_follow(&source.bootstrap(), &target.bootstrap());
+}
+
+pub(crate) fn new_partitions_follow(source: &str, target: &str) {
+    create_topic(source, "grows", 1, &[]);
+    let config = flow_config("grows", "grows", source, target, "");
+    let twinlog = Twinlog::start(&config);
+    await_copied(&twinlog, source, &["grows"]);
+    add_partitions(source, "grows", 4);
+    eventually(
+        PROMISED,
+        "the copy has as many partitions",
+        || match partition_count(target, "grows") {
+            4 => Ok(()),
+            count => Err(count),
+        },
+    );
+    Load::new("grows", 400).first(100).produce(source);
+    await_same(source, target, "grows", DEADLINE);
+}
+
+#[test]
+fn a_copy_is_deleted_after_the_grace_period_and_a_restart_does_not_prolong_it() {
+    let (source, target) = fake_pair();
+    deleted_after_the_grace_period(&source.bootstrap(), &target.bootstrap());
+}
+
+pub(crate) fn deleted_after_the_grace_period(source: &str, target: &str) {
+    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 4s }";
+    let flow = "deletes";
+    let config = flow_config(flow, "deletes[.].*", source, target, lines);
+    let mut twinlog = Twinlog::start(&config);
+    await_copied(&twinlog, source, &["deletes.goes", "deletes.stays"]);
+
+    delete_topic(source, "deletes.goes");
+    let since = await_gone(target, flow, "deletes.goes");
+    let shown = with_state(target, |store| {
+        let grace = Duration::from_secs(4 * 3_600);
+        gone_topics(
+            store,
+            flow,
+            OnDelete::Delete { grace },
+            since + 48 * 60 * 1_000,
+        )
+    });
+    let [(topic, drift)] = &shown[..] else {
+        panic!("{shown:#?}");
+    };
+    assert_eq!(
+        (&**topic, drift.action),
+        ("deletes.goes", DriftAction::Remove)
+    );
+    assert_eq!(drift.why.as_deref(), Some("deleted in 3 h 12 min"));
+    twinlog.kill9();
+    twinlog.launch();
+    eventually(DEADLINE, "the copy is deleted", || {
+        let known = gone_since(target, flow, "deletes.goes");
+        assert!(known.is_none_or(|known| known == since), "{known:?}");
+        match partition_count(target, "deletes.goes") {
+            0 => Ok(()),
+            count => Err(count),
+        }
+    });
+    assert!(
+        now_ms() - since >= 4_000,
+        "only {} ms later",
+        now_ms() - since
+    );
+
+    // Nothing is left of it, and nothing else is touched.
+    eventually(DEADLINE, "the topic is forgotten", || {
+        let left = with_state(target, |store| {
+            let all = ["topic", "seen", "gone", "config"].map(|kind| format!("{kind}/{flow}/"));
+            let keys = all.iter().flat_map(|prefix| store.keys(prefix));
+            keys.filter(|key| key.ends_with("deletes.goes"))
+                .collect::<Vec<_>>()
+        });
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    assert_topic_same(source, target, "deletes.stays");
+    let log = twinlog.log();
+    assert!(log.contains("its copy is deleted in 4 s"), "{log}");
+
+    // The same name, again: copied from its first record.
+    create_topic(source, "deletes.goes", 1, &[]);
+    Load::new("deletes.goes", 50).produce(source);
+    await_same(source, target, "deletes.goes", DEADLINE);
+}
+
+#[test]
+fn what_is_back_or_was_not_made_by_the_flow_stays() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let flow = "spares";
+    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 3s }";
+    let config = flow_config(flow, "spares[.].*", &source, &target, lines);
+    create_topic(&target, "spares.adopted", 1, &[]);
+    let twinlog = Twinlog::start(&config);
+    let topics = ["spares.adopted", "spares.back", "spares.made"];
+    await_copied(&twinlog, &source, &topics);
+
+    for topic in ["spares.adopted", "spares.back"] {
+        delete_topic(&source, topic);
+        await_gone(&target, flow, topic);
+    }
+    create_topic(&source, "spares.back", 1, &[]);
+    eventually(DEADLINE, "it is known to be back", || {
+        gone_since(&target, flow, "spares.back").map_or(Ok(()), Err)
+    });
+    // By the rule for topics that were made again.
+    await_stopped(&twinlog, "spares.back", 0, "source_recreated");
+
+    // Missed after the others, so it is the last that falls due.
+    delete_topic(&source, "spares.made");
+    await_deleted(&target, "spares.made");
+    for topic in ["spares.adopted", "spares.back"] {
+        assert_eq!(end_offset(&target, topic, 0), 100, "{topic}");
+    }
+    let shown = with_state(&target, |store| {
+        let grace = Duration::from_secs(3);
+        gone_topics(store, flow, OnDelete::Delete { grace }, now_ms())
+    });
+    let [(topic, drift)] = &shown[..] else {
+        panic!("{shown:#?}");
+    };
+    assert_eq!(
+        (&**topic, drift.action),
+        ("spares.adopted", DriftAction::Leave)
+    );
+}
+
+#[test]
+fn a_copy_is_kept_by_default() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let flow = "keeps";
+    let lines = "discovery_interval: 200ms";
+    let config = flow_config(flow, "keeps[.].*", &source, &target, lines);
+    let twinlog = Twinlog::start(&config);
+    await_copied(&twinlog, &source, &["keeps.gone"]);
+    delete_topic(&source, "keeps.gone");
+    await_gone(&target, flow, "keeps.gone");
+    // Several looks later it is still there.
+    await_copied(&twinlog, &source, &["keeps.next"]);
+    assert_eq!(end_offset(&target, "keeps.gone", 0), 100);
+    let log = twinlog.log();
+    assert!(
+        log.contains("the source topic is gone; its copy is kept"),
+        "{log}"
+    );
+}
+
+#[test]
+fn another_source_deletes_nothing() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let flow = "swapped";
+    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 1s }";
+    let config = flow_config(flow, "swapped[.].*", &source, &target, lines);
+    let mut twinlog = Twinlog::start(&config);
+    await_copied(&twinlog, &source, &["swapped.one"]);
+    assert!(twinlog.terminate().success());
+
+    // The state says that it was made from another cluster.
+    let cluster = wire_cluster(&target);
+    let key = keys::flow(flow);
+    block_on(async {
+        let store = StateStore::open(&cluster, flow).await.expect("the state");
+        let record: Option<FlowRecord> = store.get(&key).expect("readable");
+        let mut record = record.expect("it is there");
+        record.source_cluster_id = Some("another".to_owned());
+        store.remove(&key).await.expect("removed");
+        store.put(&key, &record).await.expect("written");
+    });
+    delete_topic(&source, "swapped.one");
+    twinlog.launch();
+    eventually(DEADLINE, "the deletion is refused", || {
+        let log = twinlog.log();
+        let refused = "the source is another cluster now";
+        if log.contains(refused) {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    assert_eq!(end_offset(&target, "swapped.one", 0), 100);
+}

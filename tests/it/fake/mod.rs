@@ -1,0 +1,20 @@
+//! The real `twinlog` between two fake clusters: rules that need a broker's answers and no broker.
+//!
+//! Of each kind one scenario is run between real brokers too ([`crate::shared`]), which shows that the
+//! fake tells the truth. Such a scenario is a function of two addresses.
+
+pub(crate) mod copy;
+pub(crate) mod detect_gaps;
+pub(crate) mod detect_rights;
+pub(crate) mod failover_refusals;
+pub(crate) mod groups_rules;
+mod http_secrets;
+pub(crate) mod limits;
+pub(crate) mod metadata_acls;
+pub(crate) mod metadata_configs;
+pub(crate) mod metadata_deletion;
+mod metadata_plan;
+pub(crate) mod metadata_quotas;
+pub(crate) mod readiness;
+mod state_maps;
+pub(crate) mod stray_fillers;
