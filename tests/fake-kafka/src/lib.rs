@@ -7,6 +7,8 @@
 //! - **A rule** is in the file of its API ([`api`]) or of what it is about ([`log`], [`producers`], [`partition`], [`topics`],
 //!   [`configs`], ...). Whoever adds one adds a scenario to [`scenarios`], which the tests play on the fake and on real brokers.
 //! - **An API** is one file and one line in the table of [`api`].
+//! - **Groups** are in [`groups`], with their coordinators and `__consumer_offsets`, which is a topic as any other; [`transactions`],
+//!   [`acls`] (an authorizer that is off until a test turns it on), [`quotas`] and [`users`] (SASL) are beside them.
 //! - **What a test may do** to a cluster is in [`controls`]: stop, freeze and fence brokers, move leaders, let followers lag, truncate,
 //!   clean, forget. **What goes wrong** with single requests is in [`faults`].
 //! - **Time** is what drivers say. [`state::State::at`] calls something later; [`api::Reply::Wait`] is asked again whenever something
@@ -14,7 +16,9 @@
 //!
 //! Known to be simpler than Kafka: a log is one segment, so nothing depends on where segments end; followers fetch at once or not at
 //! all, and know the high watermark as soon as they may; a new leader knows it, too, so OFFSET_NOT_AVAILABLE is never answered;
-//! producers of a log that was truncated are known from the records that are left.
+//! producers of a log that was truncated are known from the records that are left; a group's offsets are told before they are
+//! replicated; what a transaction's coordinator knows is not in `__transaction_state`, so no election loses it; groups are classic
+//! ones, no share groups and none of the new protocol; quotas are kept, but slow nobody down; a broker has one listener.
 
 pub mod acls;
 pub mod api;

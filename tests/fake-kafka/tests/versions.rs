@@ -124,6 +124,7 @@ fn cluster() -> Cluster {
         state.create_transactions_topic();
         let one = NewTopic {
             partitions: 1,
+            replication: 1,
             ..NewTopic::default()
         };
         state.create_topic("topic", &one).expect("a topic");

@@ -2,6 +2,7 @@
 
 use fake_kafka::scenarios;
 
+use crate::support::pool::fenceable_pair;
 use crate::support::{KafkaVersion, pair};
 
 #[test]
@@ -14,4 +15,14 @@ fn every_scenario_holds_on_kafka_4_3() {
 fn every_scenario_holds_on_kafka_3_9() {
     let (broker, _other) = pair(KafkaVersion::V3_9);
     scenarios::run_all(&broker.bootstrap(), "truth-");
+}
+
+#[test]
+fn every_scenario_of_rights_holds_on_kafka_4_3() {
+    let (broker, _other) = fenceable_pair(KafkaVersion::V4_3);
+    scenarios::run(
+        scenarios::WITH_AUTHORIZER,
+        &broker.bootstrap(),
+        "truth-rights-",
+    );
 }
