@@ -228,8 +228,9 @@ public final class Apps {
             Properties properties = client(bootstrap);
             properties.put("acks", "all");
             properties.put("linger.ms", "2");
-            properties.put("request.timeout.ms", "2000");
-            properties.put("delivery.timeout.ms", "3000");
+            // A busy machine is no dead broker: an answer that is late leaves nothing in doubt.
+            properties.put("request.timeout.ms", "10000");
+            properties.put("delivery.timeout.ms", "15000");
             properties.put("max.block.ms", "3000");
             return properties;
         }

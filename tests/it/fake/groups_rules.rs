@@ -6,6 +6,7 @@ use crate::support::flow::{block_on, flow_config, wire_cluster};
 use crate::support::groups::{commit, committed, group_client, has_had_groups, next_records};
 use crate::support::{Load, Twinlog, admin, create_topic, end_offset, eventually, fake_pair};
 use fake_kafka::faults::{Action, Fault};
+use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
@@ -212,7 +213,7 @@ fn a_position_that_a_client_committed_before_the_target_s_log_is_read_stays() {
     let addresses = (source.bootstrap(), target.bootstrap());
     let case = Case::between(addresses, "unseen", "", "");
     let reads = Fault::on_topic(ApiKey::ListOffsets, "__consumer_offsets");
-    target.fault(reads, Action::Delay(4_000));
+    target.fault(reads, Action::Refuse(ResponseError::NotLeaderOrFollower));
     case.commit_on_source(20);
     case.await_on_target(20);
     commit(&case.target, "unseen", &[("unseen", 0, 77)]);

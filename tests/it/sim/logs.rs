@@ -79,6 +79,15 @@ fn read_partition(partition: &Partition) -> Log {
     }
 }
 
+/// Whether no transaction is open in a partition.
+pub fn is_stable(brokers: &Brokers, place: &Place) -> bool {
+    brokers.cluster.look(|state| {
+        let found = state.partition(&place.topic, place.partition);
+        let log = found.and_then(|it| it.leader_log());
+        log.is_some_and(|log| log.last_stable_offset() == log.end_offset())
+    })
+}
+
 /// How many ends of transactions are in a partition.
 pub fn markers(brokers: &Brokers, place: &Place) -> usize {
     brokers.cluster.look(|state| {

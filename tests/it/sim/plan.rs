@@ -121,6 +121,8 @@ pub enum What {
     Retention,
     /// The cleaner runs on compacted topics of the source.
     Clean,
+    /// The command that fails over is killed; it is given again.
+    KillCommand,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +154,8 @@ pub struct Plan {
     pub work_ms: i64,
     pub events: Vec<Event>,
     pub end: End,
+    /// What happens while it is failed over, from then on.
+    pub late: Vec<Event>,
 }
 
 impl Plan {
@@ -183,6 +187,16 @@ impl Plan {
             7..=8 => End::Planned,
             _ => End::Unplanned,
         };
+        let late = match end {
+            End::Copied => 0,
+            End::Planned | End::Unplanned => dice.between(0, 3),
+        };
+        let late = (0..late)
+            .map(|_| Event {
+                at_ms: dice.between(0, 6_000),
+                what: late_what(&mut dice, brokers),
+            })
+            .collect();
         let mut plan = Self {
             seed,
             brokers,
@@ -192,9 +206,11 @@ impl Plan {
             work_ms,
             events,
             end,
+            late,
         };
         plan.leave_out(is_left_out);
         plan.events.sort_by_key(|it| it.at_ms);
+        plan.late.sort_by_key(|it| it.at_ms);
         plan
     }
 
@@ -311,6 +327,34 @@ fn what(dice: &mut Dice, brokers: i32) -> What {
     }
 }
 
+/// What may happen during a failover that the source may be lost for.
+fn late_what(dice: &mut Dice, brokers: i32) -> What {
+    let side = Side::Standby;
+    let broker = i32::try_from(dice.between(1, i64::from(brokers))).expect("a small number");
+    let ms = dice.between(100, 4_000);
+    match dice.between(1, 9) {
+        1..=3 => What::KillCommand,
+        4 => What::KillTwinlog { ms },
+        5 => What::MoveLeaders { side },
+        6 => What::StopBroker { side, broker, ms },
+        7 => What::Cut { side },
+        _ => {
+            let asked = dice.one_of(&[
+                Asked::Produce,
+                Asked::Fetch,
+                Asked::ListOffsets,
+                Asked::WriteTxnMarkers,
+            ]);
+            What::Requests {
+                side,
+                asked,
+                fate: fate(dice, asked),
+                times: u64::try_from(dice.between(1, 3)).expect("a small number"),
+            }
+        }
+    }
+}
+
 fn fate(dice: &mut Dice, asked: Asked) -> Fate {
     let ms = dice.between(50, 3_000);
     // What brokers say to such a request, if it isn't done.
@@ -351,6 +395,13 @@ impl fmt::Display for Plan {
         for event in &self.events {
             writeln!(f, "  at {} ms: {:?}", event.at_ms, event.what)?;
         }
+        for event in &self.late {
+            writeln!(
+                f,
+                "  {} ms into the failover: {:?}",
+                event.at_ms, event.what
+            )?;
+        }
         Ok(())
     }
 }
@@ -383,8 +434,8 @@ mod tests {
         for seed in 0..300 {
             let plan = Plan::of(seed);
             let text = plan.to_string();
-            for event in &plan.events {
-                assert!(text.contains(&format!("at {} ms", event.at_ms)), "{text}");
+            for event in plan.events.iter().chain(&plan.late) {
+                assert!(text.contains(&format!("{} ms", event.at_ms)), "{text}");
                 seen.insert(word(&event.what));
             }
         }
@@ -394,6 +445,7 @@ mod tests {
             "ForgetProducers",
             "FreezeBroker",
             "FreezeTwinlog",
+            "KillCommand",
             "KillTwinlog",
             "MoveLeaders",
             "Partition",

@@ -10,7 +10,7 @@ use fake_kafka::faults::{Action, Fault};
 use fake_kafka::kafka_protocol::error::ResponseError;
 use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::state::Condition;
-use fake_kafka::world::{self, Phase, World};
+use fake_kafka::world::{self, Phase, Process, World};
 use twinlog::state::CutoverKind;
 
 use super::clients::{self, Job, Notes, lock};
@@ -20,9 +20,9 @@ use super::model::{
     CutOver, Expected, Kind, Offsets, Place, Says, Side, Violation, judge, judge_acks, judge_loss,
     judge_role,
 };
-use super::plan::{Asked, End, Fate, Plan, Sort, What};
+use super::plan::{Asked, End, Event, Fate, Plan, Sort, What};
 use super::process::{self, Running, failover_options};
-use super::scene::{Scene, Write, says};
+use super::scene::{Scene, Write, partition_status};
 
 /// Runs of `scripts/test`.
 const RUNS: u64 = 100;
@@ -32,6 +32,8 @@ const TWICE_EVERY: u64 = 20;
 const START_MS: i64 = 2_000;
 /// After it has healed everything has so long to be copied.
 const CATCH_UP_MS: i64 = 180_000;
+/// A failover is begun so often until it is through.
+const COMMANDS: u64 = 6;
 /// What must hold at any moment is looked at so often.
 const LOOK_EVERY_MS: i64 = 250;
 /// Positions of groups, maps and what is remembered have come to rest by then.
@@ -128,7 +130,13 @@ impl Run {
             Offsets::Mapped => "offsets: mapped",
         };
         let forgets = !known::is_left_out(Trouble::ForgottenProducer);
-        let scene = Scene::with(world, options(true), options(forgets), lines);
+        let mut scene = Scene::with(world, options(true), options(forgets), lines);
+        // What was swallowed is given up before the run ends.
+        for name in ["primary", "standby"] {
+            let begin = format!("  {name}: {{ ");
+            let patient = format!("{begin}request.timeout.ms: 5000, ");
+            scene.text = scene.text.replace(&begin, &patient);
+        }
         let replication = i16::try_from(plan.brokers).expect("three at most");
         for topic in &plan.topics {
             let configs: &[(&str, &str)] = match topic.sort {
@@ -163,7 +171,7 @@ impl Run {
     fn play(&mut self, world: &mut World) -> Vec<Violation> {
         world.run_for(START_MS);
         self.start_clients(world);
-        for (at_ms, step) in self.timeline() {
+        for (at_ms, step) in timeline(&self.plan.events) {
             if let Some(found) = self.watch(world, at_ms) {
                 return found;
             }
@@ -239,19 +247,6 @@ impl Run {
         }
     }
 
-    /// All that is planned, in order of time.
-    fn timeline(&self) -> Vec<(i64, Step)> {
-        let mut timeline = Vec::new();
-        for event in &self.plan.events {
-            timeline.push((event.at_ms, Step::Begins(event.what)));
-            if let Some(ms) = event.what.lasts_ms() {
-                timeline.push((event.at_ms + ms, Step::Ends(event.what)));
-            }
-        }
-        timeline.sort_by_key(|(at_ms, _)| *at_ms);
-        timeline
-    }
-
     fn begins(&mut self, world: &mut World, what: What) {
         match what {
             What::Requests {
@@ -293,6 +288,7 @@ impl Run {
             }
             What::Retention => self.retain(),
             What::Clean => self.clean(),
+            What::KillCommand => {}
         }
     }
 
@@ -302,11 +298,8 @@ impl Run {
                 self.up_again(side, broker);
             }
             What::FreezeTwinlog { .. } => self.current.process.thaw(),
-            What::KillTwinlog { .. } | What::StopTwinlog { .. }
-                if self.current.process.phase() != Phase::Running =>
-            {
-                self.current.process.restart();
-            }
+            // One that is still about to end is killed by then.
+            What::KillTwinlog { .. } | What::StopTwinlog { .. } => self.current.process.restart(),
             What::Partition { side, .. } => {
                 world.heal(&self.current.process, self.scene.side(side));
             }
@@ -451,11 +444,17 @@ impl Run {
                 names.filter(|name| !gone.contains(name)).collect()
             };
             let (from, to) = (logs::read(&source, at), logs::read(&target, at));
-            names(from) == names(to)
-                || matches!(says(world, &owner, at), Says::Stopped { reason } if reason != "opening")
-                    && world.now_ms() % 10_000 == 0
+            let state = partition_status(world, &owner, at).map(|it| it.state);
+            match state.as_deref() {
+                Some("copying") => names(from) == names(to),
+                state => state == Some("stopped"),
+            }
         };
         world.run_for(1_000);
+        let (source, all) = (self.scene.source.clone(), places.clone());
+        world.must("the clients' transactions have ended", 60_000, move |_| {
+            all.iter().all(|at| logs::is_stable(&source, at))
+        });
         for at in places {
             let is_done = is_done.clone();
             world.run_until(CATCH_UP_MS, move |world| is_done(world, &at));
@@ -547,51 +546,85 @@ impl Run {
     }
 
     fn planned(&mut self, world: &mut World) -> Vec<Violation> {
-        let options = failover_options(CutoverKind::Planned);
-        let failover = process::failover(world, "operator", &self.scene.text, options);
-        let (report, error) = match world.result(&failover, 300_000) {
-            Ok(outcome) => outcome,
-            Err(error) => return vec![not_through(&error.to_string())],
-        };
-        if let Some(error) = error {
-            return vec![not_through(&error.to_string())];
+        match self.fail_over(world, CutoverKind::Planned) {
+            Ok(done) => {
+                let mut found = self.judge_groups();
+                found.extend(self.judge_loss(done.lost.unwrap_or(0)));
+                found.extend(self.judge_new_primary(world));
+                found.extend(judge_role(&[done.cut_over], self.scene.role()));
+                found
+            }
+            Err(why) => vec![not_through(&why)],
         }
-        let done = CutOver {
-            at_ms: world.now_ms(),
-            primary: Side::Standby,
-        };
-        let mut found = self.judge_groups();
-        found.extend(self.judge_loss(report.lost.records));
-        found.extend(self.judge_new_primary(world));
-        found.extend(judge_role(&[done], self.scene.role()));
-        found
     }
 
     fn unplanned(&mut self, world: &mut World) -> Vec<Violation> {
         self.scene.lose_source(world);
-        let options = failover_options(CutoverKind::Unplanned);
-        let failover = process::failover(world, "operator", &self.scene.text, options);
-        let (report, error) = match world.result(&failover, 300_000) {
-            Ok(outcome) => outcome,
-            Err(error) => return vec![not_through(&error.to_string())],
-        };
-        if let Some(error) = error {
-            return vec![not_through(&error.to_string())];
+        match self.fail_over(world, CutoverKind::Unplanned) {
+            Ok(done) => {
+                // Clients of a run come and go within seconds: what may be lost is no promise then, as
+                // long as it isn't called proven (GUARANTEES, "A bound for bursts").
+                let mut found = self.judge_loss(done.lost.unwrap_or(u64::MAX));
+                found.extend(self.judge_new_primary(world));
+                found.extend(judge_role(&[done.cut_over], self.scene.role()));
+                found
+            }
+            Err(why) => vec![not_through(&why)],
         }
-        let done = CutOver {
-            at_ms: world.now_ms(),
-            primary: Side::Standby,
-        };
-        // Clients of a run come and go within seconds: how much is lost is no promise then
-        // (GUARANTEES, "A bound for bursts"). That something may be is.
-        let reported = match report.lost.records {
-            0 => 0,
-            _ => u64::MAX,
-        };
-        let mut found = self.judge_loss(reported);
-        found.extend(self.judge_new_primary(world));
-        found.extend(judge_role(&[done], self.scene.role()));
-        found
+    }
+
+    /// Gives the command, again and again until it is through.
+    fn fail_over(&mut self, world: &mut World, kind: CutoverKind) -> Result<FailedOver, String> {
+        let mut why = String::new();
+        for number in 0..COMMANDS {
+            let name = format!("operator-{number}");
+            let command = process::failover(world, &name, &self.scene.text, failover_options(kind));
+            if number == 0 {
+                self.disturb(world, &command);
+            }
+            let ended = command.clone();
+            let is_over = world.run_until(300_000, move |_| ended.phase() != Phase::Running);
+            let outcome = command.take_result();
+            let lost = match outcome {
+                _ if !is_over => return Err(format!("{name} doesn't end")),
+                Some(Ok(Ok((report, None)))) => {
+                    report.lost.is_proven.then_some(report.lost.records)
+                }
+                // It was through when it died, and is refused now.
+                _ if self.scene.role() == Side::Standby && number > 0 => None,
+                Some(Ok(Ok((_, Some(error))) | Err(error))) => {
+                    why = error.to_string();
+                    world.tell(format!("{name}: {why}"));
+                    world.run_for(5_000);
+                    continue;
+                }
+                Some(Err(panic)) => return Err(panic),
+                None => continue,
+            };
+            let cut_over = CutOver {
+                at_ms: world.now_ms(),
+                primary: Side::Standby,
+            };
+            return Ok(FailedOver { cut_over, lost });
+        }
+        Err(why)
+    }
+
+    /// What is planned to happen while the first command works.
+    fn disturb(&mut self, world: &mut World, command: &Process<process::CutOver>) {
+        let began_ms = world.now_ms();
+        for (at_ms, step) in timeline(&self.plan.late) {
+            let now_ms = world.now_ms();
+            world.run_for((began_ms + at_ms - now_ms).max(0));
+            world.tell(format!("plan: {step:?}"));
+            match step {
+                Step::Begins(What::KillCommand) => command.kill(),
+                Step::Begins(what) => self.begins(world, what),
+                Step::Ends(what) => self.ends(world, what),
+            }
+        }
+        let brokers = &self.scene.target;
+        brokers.cluster.control(|state| state.faults.clear_all());
     }
 
     fn judge_loss(&self, reported: u64) -> Vec<Violation> {
@@ -670,6 +703,26 @@ impl Run {
         }
         found
     }
+}
+
+/// A failover that is through.
+struct FailedOver {
+    cut_over: CutOver,
+    /// What it tells that may be lost. Nothing if that isn't proven, or the command died when it was through.
+    lost: Option<u64>,
+}
+
+/// All that is planned, in order of time.
+fn timeline(events: &[Event]) -> Vec<(i64, Step)> {
+    let mut timeline = Vec::new();
+    for event in events {
+        timeline.push((event.at_ms, Step::Begins(event.what)));
+        if let Some(ms) = event.what.lasts_ms() {
+            timeline.push((event.at_ms + ms, Step::Ends(event.what)));
+        }
+    }
+    timeline.sort_by_key(|(at_ms, _)| *at_ms);
+    timeline
 }
 
 fn not_through(why: &str) -> Violation {

@@ -337,7 +337,8 @@ fn idempotent(bootstrap: &str) -> BaseProducer<Outcomes> {
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", "2")
-        .set("message.timeout.ms", "3000")
+        // A busy machine is no dead broker: an answer that is late leaves nothing in doubt.
+        .set("message.timeout.ms", "15000")
         .create_with_context(Outcomes::default())
         .expect("valid settings")
 }
