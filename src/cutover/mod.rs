@@ -57,10 +57,10 @@ use pairs::{CutTopic, ends, on_target};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
-use crate::flow::restrain;
+use crate::flow::{expect_source, restrain};
 use crate::state::{
-    CutoverKind, CutoverRecord, CutoverState, Primary, RoleRecord, STATE_TOPIC, StateStore,
-    StepState, TopicSet, keys,
+    CutoverKind, CutoverRecord, CutoverState, Primary, RoleRecord, STATE_TOPIC, StateError,
+    StateStore, StepState, TopicSet, keys,
 };
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc;
@@ -117,6 +117,11 @@ pub async fn look(
         ));
     }
     let store = Arc::new(StateStore::open(&target, &flow.name).await?);
+    // A cluster that was built anew under the old address isn't the source: it counts as away.
+    let is_replaced = match expect_source(&store, &flow.name, &source) {
+        Err(StateError::Wire(error)) => Some(error.to_string()),
+        is_it => is_it.map(|()| None)?,
+    };
     let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
     let journal: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
     let open = journal.filter(|it| matches!(it.state, CutoverState::Open | CutoverState::Aborting));
@@ -131,7 +136,11 @@ pub async fn look(
         Some(record) => record.role_before.clone(),
         None => role.clone(),
     };
-    let known_source = from.ok().and_then(Result::ok);
+    let known_source = from
+        .ok()
+        .and_then(Result::ok)
+        .filter(|_| is_replaced.is_none());
+    let source_problem = is_replaced.or(source_problem);
     let mut topics = topics(
         &store,
         flow,

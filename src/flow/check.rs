@@ -10,7 +10,8 @@ use super::topics;
 use crate::config::{Config, FlowConfig};
 use crate::connect;
 use crate::telemetry::finding::{Finding, Level, counted};
-use crate::wire::{Cluster, Metadata, WireError};
+use crate::wire::{Cluster, Metadata, Role, WireError};
+use tokio::task::JoinSet;
 
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -65,6 +66,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
                     None,
                 ));
                 check_connection(&access, &cluster, &subject, &mut findings).await;
+                check_brokers(&cluster, &metadata, &subject, &mut findings).await;
                 seen.insert(name.clone(), (cluster, metadata));
             }
             Err((error, hint)) => {
@@ -113,6 +115,32 @@ async fn check_connection(
             ),
             Some("Kafka 3.1 or later is needed"),
         ));
+    }
+}
+
+/// Each broker at the address that it advertises: clients are sent there, and it may lead nowhere, or to
+/// another cluster.
+async fn check_brokers(
+    cluster: &Cluster,
+    metadata: &Metadata,
+    subject: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let mut tasks = JoinSet::new();
+    for broker in metadata.brokers.keys().copied() {
+        let cluster = cluster.clone();
+        tasks.spawn(async move {
+            let connecting = cluster.connection(broker, Role::Admin);
+            tokio::time::timeout(ANSWER, connecting).await
+        });
+    }
+    for answer in tasks.join_all().await {
+        let Ok(Err(error)) = answer else { continue };
+        let level = match error.is_other_cluster() {
+            true => Level::Error,
+            false => Level::Warning,
+        };
+        findings.push(finding(level, subject, error.without_hint(), error.hint()));
     }
 }
 

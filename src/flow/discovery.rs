@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::deleted;
 use super::error::Trouble;
+use super::identity::{source_reason, target_reason};
 use super::shared::Flow;
 use super::standby;
 use super::topic_config::TopicConfigs;
@@ -125,7 +126,7 @@ async fn look(
     found: &mpsc::UnboundedSender<Discovered>,
 ) -> Result<(), (&'static str, WireError)> {
     let source = flow.source.metadata(None).await;
-    let source = source.map_err(|error| ("source_unreachable", error))?;
+    let source = source.map_err(|error| (source_reason(&error), error))?;
     let mut target = flow.target.cached();
     let mut changed = changed(flow, known, &source, &target);
     // Nobody but us makes topics there, so while the source stands still the target is looked at
@@ -133,14 +134,14 @@ async fn look(
     if !changed.is_empty() || target_seen.is_none_or(|seen| seen.elapsed() >= TARGET_EVERY) {
         let seen = Instant::now();
         let answer = flow.target.metadata(None).await;
-        target = answer.map_err(|error| ("target_unreachable", error))?;
+        target = answer.map_err(|error| (target_reason(&error), error))?;
         *target_seen = Some(seen);
         standby::note(flow, &target);
         changed = self::changed(flow, known, &source, &target);
     }
     report_missing(flow, known, first_look, &source, found)
         .await
-        .map_err(|error| ("source_unreachable", error))?;
+        .map_err(|error| (source_reason(&error), error))?;
     if let Err(error) = deleted::look(flow, &source).await {
         tracing::warn!(flow = %flow.config.name, %error, "topics that are gone can't be looked after");
     }

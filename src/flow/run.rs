@@ -16,6 +16,7 @@ use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
 use super::guard;
+use super::identity::{expect_source, source_reason, target_reason};
 use super::metadata::{context, own_principal};
 use super::observed;
 use super::position::Producers;
@@ -145,9 +146,20 @@ enum Begun {
     NotPrimary(StateStore),
 }
 
+fn target_wire(error: WireError) -> Failure {
+    (target_reason(&error), FlowError::Wire(error))
+}
+
+fn source_failure(error: StateError) -> Failure {
+    match error {
+        StateError::Wire(error) => (source_reason(&error), FlowError::Wire(error)),
+        other => ("state", FlowError::State(other.to_string())),
+    }
+}
+
 fn target_failure(error: StateError) -> Failure {
     match error {
-        StateError::Wire(error) => ("target_unreachable", FlowError::Wire(error)),
+        StateError::Wire(error) => target_wire(error),
         other => ("state", FlowError::State(other.to_string())),
     }
 }
@@ -160,7 +172,7 @@ async fn begin(
     progress: &Arc<FlowProgress>,
 ) -> Result<Begun, Failure> {
     let (from, to) = tokio::join!(source.metadata(None), target.metadata(None));
-    let to = to.map_err(|error| ("target_unreachable", FlowError::Wire(error)))?;
+    let to = to.map_err(target_wire)?;
     let from = match from {
         Ok(from) => from,
         Err(error) => {
@@ -170,7 +182,7 @@ async fn begin(
                 Some(store) if role_of(&store, config)?.is_some_and(|role| role.stops_all()) => {
                     Ok(Begun::NotPrimary(store))
                 }
-                _ => Err(("source_unreachable", FlowError::Wire(error))),
+                _ => Err((source_reason(&error), FlowError::Wire(error))),
             };
         }
     };
@@ -180,15 +192,19 @@ async fn begin(
         wire::probe_marker_right(target)
     );
     let store = store.map_err(target_failure)?;
+    let expected = expect_source(&store, &config.name, source);
     let role = role_of(&store, config)?;
+    if role.as_ref().is_none_or(|role| !role.stops_all()) {
+        // A flow whose target is the primary looks after an old primary only if it is still that one.
+        expected.map_err(source_failure)?;
+    }
     // A flow that copies back does so only when it was told to.
     let may_begin = role.is_some() || !config.is_back();
     let allowed = role::allowed(config, role.as_ref()).filter(|_| may_begin);
     let Some(config) = allowed else {
         return Ok(Begun::NotPrimary(store));
     };
-    let may_fill =
-        may_fill.map_err(|error: WireError| ("target_unreachable", FlowError::Wire(error)))?;
+    let may_fill = may_fill.map_err(target_wire)?;
     if !may_fill && config.offsets != OffsetsMode::Mapped {
         tracing::warn!(
             flow = %config.name,
@@ -253,7 +269,6 @@ async fn producers(
         .map_err(target_failure)?
         .is_none()
     {
-        let target_wire = |error: WireError| ("target_unreachable", FlowError::Wire(error));
         let (data_producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
         let (filler_producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
         let record = FlowRecord {

@@ -53,6 +53,8 @@ struct Inner {
     /// By broker, not by connection: one that refuses is left alone by all of them.
     backoff: Mutex<HashMap<i32, Refused>>,
     refusals: Refusals,
+    /// The id that every broker of it must answer with, once it is known.
+    id: Mutex<Option<String>>,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
 }
@@ -77,6 +79,7 @@ impl Cluster {
                 slots: Mutex::default(),
                 backoff: Mutex::default(),
                 refusals: Refusals::default(),
+                id: Mutex::default(),
                 coordinators: Mutex::default(),
             }),
         }
@@ -90,6 +93,62 @@ impl Cluster {
     /// How it is reached.
     pub fn config(&self) -> &ClusterConfig {
         &self.inner.config
+    }
+
+    /// Says which cluster this must be: what answers with another id isn't talked to any more. Without
+    /// this the first answer decides.
+    ///
+    /// # Errors
+    /// [`WireError::OtherCluster`] when another one has answered already.
+    pub fn expect(&self, id: &str) -> Result<(), WireError> {
+        let before = self.id().replace(id.to_owned());
+        let Some(found) = before.filter(|before| before != id) else {
+            return Ok(());
+        };
+        // Whatever was learnt is of the other one.
+        *self.known() = Arc::new(Metadata::empty());
+        let connections: Vec<Slot> = self.slots().drain().map(|(_, slot)| slot).collect();
+        for slot in connections {
+            if let Ok(mut slot) = slot.try_lock()
+                && let Some(connection) = slot.take()
+            {
+                connection.close();
+            }
+        }
+        self.coordinators().clear();
+        Err(self.other_cluster(ErrorContext::cluster(self.name()), id, &found))
+    }
+
+    /// Compares the id in a broker's answer with the cluster's. Some services tell none.
+    fn identify(&self, context: ErrorContext, answered: Option<&str>) -> Result<(), WireError> {
+        let Some(found) = answered else {
+            return Ok(());
+        };
+        let mut id = self.id();
+        let expected = id.get_or_insert_with(|| found.to_owned());
+        if expected == found {
+            return Ok(());
+        }
+        Err(self.other_cluster(context, expected, found))
+    }
+
+    fn other_cluster(&self, context: ErrorContext, expected: &str, found: &str) -> WireError {
+        WireError::OtherCluster {
+            context: Arc::new(context),
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        }
+    }
+
+    fn id(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.inner.id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> std::sync::RwLockWriteGuard<'_, Arc<Metadata>> {
+        self.inner
+            .metadata
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known without asking.
@@ -123,7 +182,7 @@ impl Cluster {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "metadata request failed");
-                    last = Some(error);
+                    last = worse(last, error);
                 }
             }
         }
@@ -152,7 +211,7 @@ impl Cluster {
             attempts += 1;
             match self.connect_known(broker, Role::Admin).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
+                Err(error) => last = worse(last, error),
             }
         }
         Err(self.unreachable("connect", attempts, last))
@@ -295,7 +354,32 @@ impl Cluster {
             Err(error) if error.is_refusal() => refusals.refused(address, error),
             Err(_) => {}
         }
-        opened
+        let connection = opened?;
+        self.verify_identity(broker, &connection).await?;
+        Ok(connection)
+    }
+
+    /// Asks a broker that the metadata named which cluster it belongs to, before anything else is asked.
+    /// An advertised address may lead to another cluster (a forwarded port, a container's `localhost`,
+    /// an address that was given away), and that one may have topics of the same names. A bootstrap
+    /// address is only ever asked for metadata, whose answer says it.
+    async fn verify_identity(&self, broker: i32, connection: &Connection) -> Result<(), WireError> {
+        let is_known = self.id().is_some();
+        let version = connection.version::<MetadataRequest>(METADATA_VERSION_MAX);
+        if broker < 0 || !is_known || version.is_ok_and(|version| version < METADATA_VERSION_MIN) {
+            return Ok(());
+        }
+        // About no topic: the smallest question.
+        let request = MetadataRequest::default()
+            .with_topics(Some(Vec::new()))
+            .with_allow_auto_topic_creation(false);
+        let answer = connection.call(request, METADATA_VERSION_MAX).await?;
+        let context = self.context(broker, Some(connection.address()));
+        let is_ours = self.identify(context, answer.cluster_id.as_deref());
+        if is_ours.is_err() {
+            connection.close();
+        }
+        is_ours
     }
 
     /// TLS, versions and authentication, as far as the cluster wants them.
@@ -374,21 +458,19 @@ impl Cluster {
             .with_topics(asked)
             .with_allow_auto_topic_creation(false);
         let response = connection.call(request, METADATA_VERSION_MAX).await?;
-        match ResponseError::try_from_code(response.error_code) {
-            None => Ok(response),
-            Some(code) => {
-                let context = self.context(broker, Some(connection.address()));
-                Err(WireError::server(context, code, None).about("Metadata", None))
-            }
+        let context = self.context(broker, Some(connection.address()));
+        if let Some(code) = ResponseError::try_from_code(response.error_code) {
+            return Err(WireError::server(context, code, None).about("Metadata", None));
         }
+        let is_ours = self.identify(context, response.cluster_id.as_deref());
+        if is_ours.is_err() {
+            self.drop_connection(broker, Role::Admin).await;
+        }
+        is_ours.map(|()| response)
     }
 
     fn merge(&self, response: MetadataResponse, complete: bool) -> Arc<Metadata> {
-        let mut metadata = self
-            .inner
-            .metadata
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut metadata = self.known();
         let merged = Arc::new(metadata.merged(response, complete));
         *metadata = merged.clone();
         merged
@@ -436,6 +518,11 @@ impl Cluster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The failure to tell of: that another cluster answers says more than that somebody doesn't.
+fn worse(before: Option<WireError>, error: WireError) -> Option<WireError> {
+    before.filter(WireError::is_other_cluster).or(Some(error))
 }
 
 impl std::fmt::Debug for Cluster {

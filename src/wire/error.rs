@@ -175,6 +175,20 @@ pub enum WireError {
         /// What to do about it; may be empty.
         hint: String,
     },
+    /// A broker of another cluster answered: an advertised address that leads elsewhere, an address that
+    /// was given to somebody else, a cluster that was built anew. Nothing is asked of it or sent to it.
+    #[error(
+        "{context}: another cluster answers there: cluster id {found}, not {expected}; {}",
+        OTHER_CLUSTER_HINT
+    )]
+    OtherCluster {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// The id that the cluster had before.
+        expected: String,
+        /// The id of the one that answers.
+        found: String,
+    },
     /// Every broker that we know of was tried.
     #[error("{context}: unreachable after {attempts} attempt{}, last: {last}", if *attempts == 1 { "" } else { "s" })]
     Unreachable {
@@ -186,6 +200,11 @@ pub enum WireError {
         last: Box<WireError>,
     },
 }
+
+/// What helps when another cluster answers.
+const OTHER_CLUSTER_HINT: &str = "look at the addresses that the brokers advertise (`advertised.listeners`) and at \
+    `bootstrap.servers`. If the cluster was built anew on purpose, nothing of the old one can be continued: fail over \
+    to the copy, or delete the copies and run the flow under another name";
 
 fn hint_text(hint: &str) -> String {
     if hint.is_empty() {
@@ -228,6 +247,7 @@ impl WireError {
             Self::NoBroker { .. } => "no_broker",
             Self::Authentication { .. } => "authentication",
             Self::Tls { .. } => "tls",
+            Self::OtherCluster { .. } => "other_cluster",
             Self::Unreachable { .. } => "unreachable",
         }
     }
@@ -245,6 +265,7 @@ impl WireError {
             | Self::NoBroker { context, .. }
             | Self::Authentication { context, .. }
             | Self::Tls { context, .. }
+            | Self::OtherCluster { context, .. }
             | Self::Unreachable { context, .. } => context,
         }
     }
@@ -268,6 +289,8 @@ impl WireError {
             | Self::Timeout { .. }
             | Self::NoBroker { .. }
             | Self::Unreachable { .. }
+            // An address may lead to the right one again.
+            | Self::OtherCluster { .. }
             // Somebody may change a password or renew a certificate; see `refusals` for how
             // seldom it is tried.
             | Self::Authentication { .. }
@@ -314,7 +337,17 @@ impl WireError {
                 Some(hint.as_str()).filter(|hint| !hint.is_empty())
             }
             Self::Unreachable { last, .. } => last.hint(),
+            Self::OtherCluster { .. } => Some(OTHER_CLUSTER_HINT),
             _ => None,
+        }
+    }
+
+    /// Whether it is another cluster that answers.
+    pub fn is_other_cluster(&self) -> bool {
+        match self {
+            Self::OtherCluster { .. } => true,
+            Self::Unreachable { last, .. } => last.is_other_cluster(),
+            _ => false,
         }
     }
 
@@ -338,6 +371,7 @@ impl WireError {
             | Self::NoBroker { context, .. }
             | Self::Authentication { context, .. }
             | Self::Tls { context, .. }
+            | Self::OtherCluster { context, .. }
             | Self::Unreachable { context, .. } => context,
         };
         let inner = Arc::make_mut(context);

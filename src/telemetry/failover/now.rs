@@ -123,14 +123,16 @@ fn state(flow: &FlowStatus, facts: &mut Facts) {
     match (flow.state.as_str(), flow.reason.as_deref()) {
         ("running", _) if flow.discovered => {}
         ("running", _) => facts.copy_problem = Some("topics aren't discovered yet".to_owned()),
-        ("waiting", Some("source_unreachable")) => {
+        ("waiting", Some("source_unreachable" | "source_replaced")) => {
             facts.source_problem = Some(words());
             if flow.totals.partitions == 0 {
                 let problem = "the source was away already when this process began";
                 facts.copy_problem = Some(problem.to_owned());
             }
         }
-        ("waiting", Some("target_unreachable")) => facts.standby_problem = Some(words()),
+        ("waiting", Some("target_unreachable" | "target_replaced")) => {
+            facts.standby_problem = Some(words());
+        }
         _ => facts.copy_problem = Some(format!("the flow is {}: {}", flow.state, words())),
     }
 }

@@ -1,0 +1,124 @@
+//! Another cluster answers where the source or the target should be: nothing is made there, nothing of
+//! the copy is deleted, and the status says it.
+
+use std::time::Duration;
+
+use crate::support::failover::{failover, words};
+use crate::support::flow::flow_config;
+use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic, end_offset, fake_pair};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn await_waiting(twinlog: &Twinlog, reason: &str, both_named: [&str; 2]) {
+    twinlog.wait_until(DEADLINE, reason, |status| {
+        let flow = &status["flows"][0];
+        let detail = flow["detail"].as_str().unwrap_or_default();
+        flow["state"] == "waiting"
+            && flow["reason"] == reason
+            && both_named.iter().all(|id| detail.contains(id))
+    });
+}
+
+/// The brokers of the first send their clients to the second.
+fn advertise(cluster: &FakeCluster, other: &FakeCluster) {
+    let address = other.bootstrap();
+    let (host, port) = address.rsplit_once(':').expect("host:port");
+    cluster.control(|state| {
+        for broker in state.brokers.values_mut() {
+            broker.host = host.to_owned();
+            broker.port = port.parse().expect("a port");
+        }
+    });
+}
+
+fn topics(cluster: &FakeCluster) -> Vec<String> {
+    cluster.look(|state| state.topics.keys().cloned().collect())
+}
+
+#[test]
+fn a_target_that_leads_to_the_source_is_not_written_to() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, "mixed-up", 1, &[]);
+    Load::new("mixed-up", 1).produce(&from);
+    let before = topics(&source);
+    advertise(&target, &source);
+    let twinlog = Twinlog::start(&flow_config("mixed-up", "mixed-up", &from, &to, ""));
+    await_waiting(
+        &twinlog,
+        "target_replaced",
+        ["plain-source", "plain-target"],
+    );
+    assert_eq!(topics(&source), before, "nothing was made on the source");
+    assert_eq!(end_offset(&from, "mixed-up", 0), 1);
+
+    let check = twinlog.command("check", &[]);
+    assert_eq!(check.status.code(), Some(1), "{}", words(&check));
+    assert!(
+        words(&check).contains("another cluster"),
+        "{}",
+        words(&check)
+    );
+}
+
+#[test]
+fn a_target_that_comes_to_lead_to_the_source_is_left() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, "turned", 1, &[]);
+    Load::new("turned", 10).produce(&from);
+    let mut twinlog = Twinlog::start(&flow_config("turned", "turned", &from, &to, ""));
+    await_same(&from, &to, "turned", DEADLINE);
+    let before = topics(&source);
+    // As behind a restart with other `advertised.listeners`: connections are cut.
+    advertise(&target, &source);
+    target.control(|state| state.stop_broker(1));
+    target.control(|state| state.start_broker(1));
+    Load::new("turned", 10).first(10).produce(&from);
+    await_waiting(
+        &twinlog,
+        "target_replaced",
+        ["plain-source", "plain-target"],
+    );
+    assert_eq!(topics(&source), before);
+    assert_eq!(end_offset(&from, "turned", 0), 20);
+    assert!(twinlog.terminate().success());
+}
+
+#[test]
+fn a_source_that_was_built_anew_deletes_nothing_and_can_be_failed_over_from() {
+    let (source, target) = (
+        FakeCluster::named("the-first"),
+        FakeCluster::named("standby"),
+    );
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, "kept", 1, &[]);
+    Load::new("kept", 100).produce(&from);
+    let lines =
+        "discovery_interval: 200ms\non_recreate: recreate\non_delete: { mode: delete, grace: 1s }";
+    let mut twinlog = Twinlog::start(&flow_config("kept", "kept", &from, &to, lines));
+    await_same(&from, &to, "kept", DEADLINE);
+
+    source.control(|state| state.replace_cluster("the-second"));
+    create_topic(&from, "kept", 1, &[]);
+    await_waiting(&twinlog, "source_replaced", ["the-first", "the-second"]);
+    assert_eq!(end_offset(&to, "kept", 0), 100, "the only copy");
+
+    // Nor is it taken for the source by the next process.
+    assert!(twinlog.terminate().success());
+    twinlog.launch();
+    await_waiting(&twinlog, "source_replaced", ["the-first", "the-second"]);
+    assert_eq!(end_offset(&to, "kept", 0), 100);
+
+    let config = twinlog.config_file().to_owned();
+    let planned = failover(&config, &["--yes"]);
+    assert_ne!(planned.status.code(), Some(0), "{}", words(&planned));
+    assert!(
+        words(&planned).contains("another cluster"),
+        "{}",
+        words(&planned)
+    );
+    let unplanned = failover(&config, &["--unplanned", "--yes", "--accept-loss", "any"]);
+    assert_eq!(unplanned.status.code(), Some(0), "{}", words(&unplanned));
+    assert!(end_offset(&to, "kept", 0) >= 100);
+}
