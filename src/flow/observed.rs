@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::shared::Flow;
 use crate::state::{EndsRecord, ObservedRecord, keys};
 use crate::telemetry::progress::{
-    FlowProgress, FlowState, PartitionProgress, PartitionState, now_ms,
+    FlowProgress, FlowState, PartitionProgress, PartitionState, is_set_back, now_ms,
 };
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
@@ -308,6 +308,13 @@ fn grown(before: Option<Growth>, now: Option<Growth>, is_last: bool) -> Growth {
             ..now
         };
     }
+    if is_set_back(before.seen_ms, now.seen_ms) {
+        // Nobody knows how long it took: measured anew from here.
+        return Growth {
+            per_second: before.per_second,
+            ..now
+        };
+    }
     let seconds = (now.seen_ms - before.seen_ms) as f64 / 1_000.0;
     if seconds < MEASURED_SECONDS_MIN && !is_last {
         return before;
@@ -375,6 +382,22 @@ mod tests {
         // What came meanwhile came in all of that time, not since the last look.
         let after = next(before, 2_000, 14_000);
         assert_eq!(after.per_second, Some(100.0));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_a_new_measurement() {
+        let before = seen(1_000, 3_600_000, Some(50.0));
+        let back = next(before, 1_200, 60_000);
+        assert_eq!(back, seen(1_200, 60_000, Some(50.0)), "time isn't known");
+        assert_eq!(next(back, 1_400, 62_000).per_second, Some(100.0));
+
+        let flow = FlowProgress::new("dr", "primary", "standby");
+        flow.note_source_seen(3_600_000);
+        flow.note_source_seen(3_590_000);
+        let late_answer = flow.source_seen_ms.load(Ordering::Relaxed);
+        assert_eq!(late_answer, 3_600_000, "an answer that was slow");
+        flow.note_source_seen(60_000);
+        assert_eq!(seen_ms(&flow), Some(60_000), "the clock was set back");
     }
 
     #[test]

@@ -19,6 +19,10 @@ use super::rates::{Counters, RateMeter, Rates};
 use super::role::RoleStatus;
 use super::verify::VerifySummary;
 
+/// A time that is older than another by more than this, although it was taken later, is of a clock that
+/// was set back. Longer than any answer may be late.
+const CLOCK_SET_BACK_MS: i64 = 60_000;
+
 /// All flows of this process.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -238,6 +242,21 @@ pub fn now_ms() -> i64 {
         })
 }
 
+/// Notes that something was so at this time, milliseconds since the epoch. What was sent earlier may be
+/// answered later, by a deadline at most: an older time doesn't count. One that is older by far comes
+/// from a clock that was set back. If it didn't count, nothing would seem to happen until that clock is
+/// where it was: what is seen of the source would look old, and its growth like rest.
+fn note_time(newest_ms: &AtomicI64, at_ms: i64) {
+    let newer = |newest: i64| (at_ms > newest || is_set_back(newest, at_ms)).then_some(at_ms);
+    // Nothing to do where it is older.
+    let _ = newest_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, newer);
+}
+
+/// Whether the clock must have been set back between two times of it.
+pub fn is_set_back(before_ms: i64, now_ms: i64) -> bool {
+    now_ms < before_ms - CLOCK_SET_BACK_MS
+}
+
 impl FlowProgress {
     /// A flow that is starting.
     pub fn new(name: &str, source: &str, target: &str) -> Self {
@@ -343,7 +362,7 @@ impl FlowProgress {
 
     /// The source told at this time, milliseconds since the epoch, where its logs end.
     pub fn note_source_seen(&self, at_ms: i64) {
-        self.source_seen_ms.fetch_max(at_ms, Ordering::Relaxed);
+        note_time(&self.source_seen_ms, at_ms);
     }
 
     /// When this entry was made, milliseconds since the epoch.
@@ -474,7 +493,7 @@ impl PartitionProgress {
     /// not look hours behind when its next record arrives.
     pub fn observe(&self, flow_is_running: bool, now_ms: i64) {
         if flow_is_running && self.is_caught_up() {
-            self.caught_up_at_ms.fetch_max(now_ms, Ordering::Relaxed);
+            note_time(&self.caught_up_at_ms, now_ms);
         }
         self.observe_transaction(now_ms);
         lock(&self.meter).sample(
@@ -506,14 +525,14 @@ impl PartitionProgress {
     /// It is fetched from now on, or not for now: there is no room for what it would bring.
     pub fn set_fetched(&self, is_fetched: bool, now_ms: i64) {
         if self.is_fetched.swap(is_fetched, Ordering::Relaxed) && !is_fetched {
-            self.source_end_seen_ms.fetch_max(now_ms, Ordering::Relaxed);
+            note_time(&self.source_end_seen_ms, now_ms);
         }
     }
 
     /// The source was asked where the partition ends, at this time, milliseconds since the epoch.
     pub fn note_source_end(&self, end: i64, at_ms: i64) {
         self.source_high_watermark.fetch_max(end, Ordering::Relaxed);
-        self.source_end_seen_ms.fetch_max(at_ms, Ordering::Relaxed);
+        note_time(&self.source_end_seen_ms, at_ms);
     }
 
     fn observe_transaction(&self, now_ms: i64) {
