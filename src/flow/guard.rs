@@ -68,16 +68,14 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
                 continue;
             };
             let now = partition.progress.target_position.load(Ordering::Relaxed);
-            // What is there already is yet to be noted in the map.
-            let expected = now.max(partition.absorb_until);
             // Only a partition that was quiet all the time can be judged.
-            if now != before || !is_quiet(&partition) || end == expected {
+            if now != before || !is_quiet(&partition) || end == now {
                 continue;
             }
             // A stranger, a second Twinlog, or a target that lost what it had acknowledged: the
             // opening tells them apart by the counts that the brokers keep.
             partition.fail(Trouble::LogEndDiffers {
-                expected,
+                expected: now,
                 found: end,
             });
         }

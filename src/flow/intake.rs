@@ -39,7 +39,6 @@ pub struct Intake<'a> {
     rules: &'a IntakeRules,
     meter: &'a Arc<Meter>,
     position: Position,
-    absorb_until: i64,
     run: Vec<RawBatch>,
     run_bytes: usize,
     out: Vec<Work>,
@@ -66,14 +65,12 @@ pub fn take(
     rules: &IntakeRules,
     meter: &Arc<Meter>,
     position: &mut Position,
-    absorb_until: i64,
     answer: Answer<'_>,
 ) -> (Vec<Work>, Result<(), BatchError>) {
     let mut intake = Intake {
         rules,
         meter,
         position: *position,
-        absorb_until,
         run: Vec::new(),
         run_bytes: 0,
         out: Vec::new(),
@@ -165,9 +162,7 @@ impl Intake<'_> {
     }
 
     fn take_raw(&mut self, batch: RawBatch) -> Result<(), BatchError> {
-        // What the target has already is matched batch by batch, as it was sent or finer.
-        let absorbing = self.position.target < self.absorb_until;
-        let small = batch.bytes.len() <= self.rules.coalesce_below_bytes && !absorbing;
+        let small = batch.bytes.len() <= self.rules.coalesce_below_bytes;
         let fits = self.run.last().is_none_or(|last| {
             last.header.next_offset() == batch.header.base_offset
                 && last.header.attributes & 0x7 == batch.header.attributes & 0x7

@@ -33,6 +33,7 @@ mod plan;
 mod position;
 mod positions;
 mod prefix;
+mod relearn;
 pub mod restrain;
 mod resume;
 mod rights;

@@ -37,8 +37,6 @@ pub struct Partition {
     pub meter: Arc<Meter>,
     /// What may pass as it is.
     pub rules: IntakeRules,
-    /// Target offsets below this one are there already; see [`PartitionParts`].
-    pub absorb_until: i64,
     /// When its position was read from the target's log.
     pub read_at: Instant,
     /// See [`PartitionParts`].
@@ -76,9 +74,6 @@ pub struct PartitionParts {
     pub data_known: bool,
     /// The offset map, where offsets aren't identical.
     pub map: Option<OffsetMap>,
-    /// Target offsets below this one are there already (a crash came before the map was stored):
-    /// their batches are noted in the map and not sent again.
-    pub absorb_until: i64,
     /// When the position was read: no later than the first question about it.
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knew then.
@@ -99,7 +94,6 @@ impl Partition {
             progress: parts.progress,
             meter: parts.meter,
             rules: parts.rules,
-            absorb_until: parts.absorb_until,
             read_at: parts.read_at,
             newest_filler: parts.newest_filler,
             rechecked: AtomicBool::new(false),

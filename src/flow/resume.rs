@@ -10,6 +10,7 @@ use super::error::Trouble;
 use super::lost::{self, Counted};
 use super::position::{self, Position, Witness, witness};
 use super::prefix;
+use super::relearn;
 use super::shared::Flow;
 use super::tail;
 use super::topics::{TopicContext, take_offset};
@@ -38,8 +39,6 @@ pub struct Resume {
     pub data_known: bool,
     /// The offset map of a mapped partition.
     pub map: Option<OffsetMap>,
-    /// Up to here the target has everything already; only the map has to learn it.
-    pub absorb_until: i64,
     /// When the log's end was asked for.
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knows.
@@ -263,7 +262,6 @@ async fn decide(
         fetch_offset,
         data_known,
         map: None,
-        absorb_until: 0,
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
     })
@@ -276,26 +274,24 @@ async fn resume_mapped(
     data_known: bool,
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
-    let Some(map) = maps::load(&*flow.store, &keys)? else {
+    let Some(mut map) = maps::load(&*flow.store, &keys)? else {
         return Err(Trouble::MapMismatch {
             map_end: -1,
             log_end: ends.target_end,
         });
     };
+    if map.target_end().0 > ends.target_end {
+        return Err(Trouble::MapMismatch {
+            map_end: map.target_end().0,
+            log_end: ends.target_end,
+        });
+    }
+    let logs = relearn::Logs {
+        source_start: ends.source_start,
+        target: ends.target_start..ends.target_end,
+    };
+    relearn::complete(flow, one, logs, &mut map).await?;
     let (source, target) = (map.source_end().0, map.target_end().0);
-    if target > ends.target_end {
-        return Err(Trouble::MapMismatch {
-            map_end: target,
-            log_end: ends.target_end,
-        });
-    }
-    if source < ends.source_start && target < ends.target_end {
-        // What the map still has to learn about the target's last records is gone on the source.
-        return Err(Trouble::MapMismatch {
-            map_end: target,
-            log_end: ends.target_end,
-        });
-    }
     let fetch_offset = check_source(flow, one, source, ends).await?;
     Ok(Resume {
         position: Position {
@@ -308,7 +304,6 @@ async fn resume_mapped(
         fetch_offset,
         data_known,
         map: Some(map),
-        absorb_until: ends.target_end,
         read_at: ends.read_at,
         newest_filler: None,
     })

@@ -586,7 +586,6 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
             &partition.rules,
             &partition.meter,
             &mut slot.position,
-            partition.absorb_until,
             Answer {
                 records: &records,
                 aborted: &aborted,

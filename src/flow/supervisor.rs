@@ -452,7 +452,6 @@ impl Supervisor {
             rules: candidate.topic.rules.clone(),
             data_known: resume.data_known,
             map: resume.map,
-            absorb_until: resume.absorb_until,
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
             ready: self.lane(target_broker, lane_of(candidate)),

@@ -265,6 +265,12 @@ impl OffsetMap {
         Ok(())
     }
 
+    /// Says that target offsets up to `target` hold nothing that the source still has. Going back
+    /// changes nothing.
+    pub fn push_gap(&mut self, target: TargetOffset) {
+        self.target_end = self.target_end.max(target);
+    }
+
     fn refuse_source_before_end(&self, given: SourceOffset) -> Result<(), MapError> {
         let end = self.source_end;
         if given < end {

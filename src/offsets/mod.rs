@@ -8,6 +8,7 @@ mod builder;
 mod codec;
 mod document;
 mod map;
+mod pairing;
 mod run;
 mod segment;
 mod turn;
@@ -19,6 +20,7 @@ pub use answer::{MapError, Translation};
 pub use codec::DecodeError;
 pub use document::MapHead;
 pub use map::OffsetMap;
+pub use pairing::{Paired, Pairing, Print};
 pub use run::Run;
 
 /// An offset in the source cluster's partition.

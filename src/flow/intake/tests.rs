@@ -216,7 +216,7 @@ proptest! {
         // when an answer was cut off in the middle of a batch.
         let cut = cut.min(log.batches.len());
         for part in [&log.batches[..cut], &log.batches[cut.saturating_sub(1)..]] {
-            let (work, result) = take(&rules, &meter, &mut position, 0, log.answer(&part.concat().into()));
+            let (work, result) = take(&rules, &meter, &mut position, log.answer(&part.concat().into()));
             result.expect("the log is sound");
             apply(work, &mut target, &mut fillers, &mut seen);
         }
@@ -234,7 +234,7 @@ proptest! {
     fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
         let log = Log::of(0, &pieces);
         let mut position = Position { source: 0, target: 0, fillers: 0, base: 0, mapped: true };
-        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&log.bytes()));
+        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, log.answer(&log.bytes()));
         result.expect("the log is sound");
         let mut target = 0;
         for one in work {
@@ -264,7 +264,7 @@ proptest! {
             bytes[index] = value;
         }
         let mut position = Position { source: 0, target: 0, fillers: 0, base: 0, mapped: false };
-        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, 0, log.answer(&bytes.freeze()));
+        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, log.answer(&bytes.freeze()));
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
@@ -296,7 +296,6 @@ fn a_batch_that_is_too_large_for_the_target_is_split() {
         &rules(0, 10_000),
         &meter(),
         &mut position,
-        0,
         log.answer(&log.bytes()),
     );
     result.expect("the log is sound");
@@ -333,7 +332,6 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
         &rules(0, 10_000),
         &meter(),
         &mut position,
-        0,
         log.answer(&log.bytes()),
     );
     result.expect("the log is sound");
@@ -363,7 +361,7 @@ fn what_joins_on_beyond_the_high_watermark_is_taken_and_a_jump_is_not() {
             high_watermark,
             ..log.answer(&bytes)
         };
-        let (_, result) = take(&rules(0, 1_000_000), &meter(), &mut position, 0, answer);
+        let (_, result) = take(&rules(0, 1_000_000), &meter(), &mut position, answer);
         (position.source, result.is_ok())
     };
     for high_watermark in [0, 2, 3] {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::markers::MarkersPending;
-use self::outcome::{fail_all, map_trouble, note_batch};
+use self::outcome::{fail_all, map_trouble};
 pub(super) use self::produce::PRODUCE_VERSION_MIN;
 use super::budget::Budget;
 use super::claim::Fence;
@@ -310,14 +310,6 @@ fn take(partition: &Arc<Partition>) -> Option<Work> {
                     .progress
                     .source_position
                     .store(source_next, Ordering::Relaxed);
-            }
-            Work::Batch(batch) if batch.target_base < partition.absorb_until => {
-                if batch.target_base + batch.count > partition.absorb_until {
-                    partition.fail(map_trouble(partition));
-                } else {
-                    note_batch(partition, &batch);
-                }
-                partition.answered();
             }
             Work::Fill(fill) if fill.count > MARKERS_PER_REQUEST => {
                 let first = FillWork {

@@ -37,7 +37,6 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         },
         data_known: true,
         map: None,
-        absorb_until: 0,
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
         ready: mpsc::unbounded_channel().0,

@@ -10,8 +10,6 @@ pub enum Trouble {
     ForgottenProducer,
     /// The old primary comes back with less than it had.
     LostTail,
-    /// Records go from a mapped topic while Twinlog is down.
-    CompactionWhileDown,
     /// A replica that lacks records leads on the source.
     UncleanElection,
     /// A Twinlog that was frozen goes on behind a failover that isn't planned.
@@ -54,13 +52,6 @@ pub const KNOWN: &[Known] = &[
         shows: Kind::RecordMissing,
         also: &[Kind::GroupBeyond, Kind::GroupBack],
         leaves_out: Trouble::LostTail,
-    },
-    Known {
-        id: "A3",
-        says: "what a crash left out of a stored map is paired by counting, also when the source's cleaner ran",
-        shows: Kind::RecordMissing,
-        also: &[Kind::GroupBeyond, Kind::GroupBack],
-        leaves_out: Trouble::CompactionWhileDown,
     },
     Known {
         id: "A4",

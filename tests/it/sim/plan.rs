@@ -215,12 +215,10 @@ impl Plan {
     }
 
     fn leave_out(&mut self, is_left_out: impl Fn(Trouble) -> bool) {
-        let mapped = self.offsets == Offsets::Mapped;
         let refuses = self.events.iter().any(|it| it.what.is_refusal());
         self.events.retain(|it| match it.what {
             // A refused batch and a forgotten producer make it together.
             What::ForgetProducers => !refuses || !is_left_out(Trouble::ForgottenProducer),
-            What::Clean | What::Retention => !mapped || !is_left_out(Trouble::CompactionWhileDown),
             _ => true,
         });
         // Two that start within this time both believe that nobody else is there.

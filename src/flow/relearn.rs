@@ -1,0 +1,212 @@
+//! What a stored map lacks after a crash, learned again from both logs.
+//!
+//! The map is stored every few seconds, behind the records. What the target has behind the stored
+//! map's end is ours, but only the records themselves tell where it came from: while nobody copied,
+//! the source's cleaner may have taken some of them (offsets stay, records go, and no offset that
+//! can be asked for tells), its retention the first of them, and the target's cleaner others.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
+
+use kafka_protocol::ResponseError;
+
+use super::error::Trouble;
+use super::resume::Candidate;
+use super::shared::Flow;
+use crate::batch::{self, AbortedFilter, RawBatch, Record};
+use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffset};
+use crate::wire::{self, Cluster, FetchOne, TopicPartition, WireError};
+
+const FETCH_BYTES: i32 = 4 << 20;
+
+/// How far the two logs reach.
+pub(super) struct Logs {
+    /// Where the source's log begins.
+    pub source_start: i64,
+    /// The target's log.
+    pub target: Range<i64>,
+}
+
+/// Brings a stored map to the target's log end.
+///
+/// # Errors
+/// [`Trouble::MapMismatch`] when the source's records aren't those that the target has.
+pub(super) async fn complete(
+    flow: &Flow,
+    one: &Candidate,
+    logs: Logs,
+    map: &mut OffsetMap,
+) -> Result<(), Trouble> {
+    let unknown = map.target_end().0..logs.target.end;
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mismatch = Trouble::MapMismatch {
+        map_end: unknown.start,
+        log_end: unknown.end,
+    };
+    let by_key = one.topic.rules.source_compacted || one.topic.rules.target_compacted;
+    let reader = Reader {
+        by_key,
+        max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
+    };
+    let start = map.source_end().0;
+    // The source must still have each of them where nothing takes records.
+    let is_whole = !one.topic.rules.source_compacted && logs.source_start <= start;
+    let first = unknown.start.max(logs.target.start);
+    let target = reader.target(flow, one, first..unknown.end).await?;
+    let pairing = Pairing::new(start, unknown, target);
+    let paired = reader
+        .source(flow, one, start.max(logs.source_start), pairing)
+        .await?
+        .filter(|paired| !is_whole || paired.orphans == 0)
+        .ok_or_else(|| mismatch.clone())?;
+    tracing::info!(
+        topic = &*one.topic.source_topic,
+        partition = one.partition,
+        records = paired.runs.iter().map(|run| run.len).sum::<u64>(),
+        gone_from_source = paired.orphans,
+        "the end of the offset map was learned again from the records"
+    );
+    extend(map, &paired, logs.target.end).map_err(|_| mismatch)
+}
+
+fn extend(
+    map: &mut OffsetMap,
+    paired: &Paired,
+    target_end: i64,
+) -> Result<(), crate::offsets::MapError> {
+    for run in &paired.runs {
+        map.push_copied(run.source_start, run.target_start, run.len)?;
+    }
+    let from = map.source_end();
+    let hole = u64::try_from(paired.source_next - from.0).unwrap_or(0);
+    map.push_hole(SourceOffset(from.0), hole)?;
+    map.push_gap(TargetOffset(target_end));
+    Ok(())
+}
+
+/// Turns batches into prints.
+struct Reader {
+    by_key: bool,
+    max_decompressed_bytes: usize,
+}
+
+impl Reader {
+    async fn target(
+        &self,
+        flow: &Flow,
+        one: &Candidate,
+        range: Range<i64>,
+    ) -> Result<Vec<Print>, Trouble> {
+        let name = one.topic.target(one.partition);
+        let mut prints = Vec::new();
+        let mut next = range.start;
+        while next < range.end {
+            let fetched = wire::fetch_one(&flow.target, &name, next, FETCH_BYTES).await;
+            let fetched = still_there(fetched, &flow.target)?;
+            let before = next;
+            for batch in batch::split(fetched.records) {
+                let batch = batch?;
+                for record in self.records(&batch)? {
+                    if (next..range.end).contains(&record.offset) {
+                        prints.push(self.print(&record));
+                    }
+                }
+                next = next.max(batch.header.next_offset());
+            }
+            if next == before {
+                reaches(fetched.high_watermark, range.end, &flow.target)?;
+                break;
+            }
+        }
+        Ok(prints)
+    }
+
+    /// Reads the source's records as long as they can be among those that were copied.
+    async fn source(
+        &self,
+        flow: &Flow,
+        one: &Candidate,
+        start: i64,
+        mut pairing: Pairing,
+    ) -> Result<Option<Paired>, Trouble> {
+        let name: TopicPartition = one.topic.source(one.partition);
+        let mut next = start;
+        loop {
+            let fetched = wire::fetch_committed(&flow.source, &name, next, FETCH_BYTES).await;
+            let fetched = still_there(fetched, &flow.source)?;
+            let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
+            let before = next;
+            for batch in batch::split(fetched.records) {
+                let batch = batch?;
+                batch::verify_crc(&batch)?;
+                let is_aborted = filter.is_aborted(&batch)?;
+                let records = match is_aborted {
+                    true => Vec::new(),
+                    false => self.records(&batch)?,
+                };
+                for record in records.iter().filter(|record| record.offset >= next) {
+                    if !pairing.take(self.print(record)) {
+                        return Ok(pairing.finish());
+                    }
+                }
+                next = next.max(batch.header.next_offset());
+            }
+            if next == before {
+                // A new leader learns its high watermark only when its followers ask.
+                reaches(fetched.high_watermark, pairing.certain(), &flow.source)?;
+                return Ok(pairing.finish());
+            }
+        }
+    }
+
+    fn records(&self, batch: &RawBatch) -> Result<Vec<Record>, Trouble> {
+        if !batch.legacy && batch.header.is_control() {
+            return Ok(Vec::new());
+        }
+        Ok(batch::open(batch, self.max_decompressed_bytes)?)
+    }
+
+    fn print(&self, record: &Record) -> Print {
+        let mut key = DefaultHasher::new();
+        if self.by_key {
+            record.key.hash(&mut key);
+        }
+        let mut whole = DefaultHasher::new();
+        (record.timestamp, &record.key, &record.value).hash(&mut whole);
+        (record.header_count, &record.headers).hash(&mut whole);
+        Print {
+            offset: record.offset,
+            record: whole.finish(),
+            key: key.finish(),
+        }
+    }
+}
+
+/// What was trimmed in between is seen by the next opening.
+fn still_there(
+    fetched: Result<FetchOne, WireError>,
+    cluster: &Cluster,
+) -> Result<FetchOne, Trouble> {
+    match fetched {
+        Err(WireError::Server {
+            code: ResponseError::OffsetOutOfRange,
+            ..
+        }) => Err(moved(cluster)),
+        other => Ok(other?),
+    }
+}
+
+fn reaches(high_watermark: i64, end: i64, cluster: &Cluster) -> Result<(), Trouble> {
+    match high_watermark >= end {
+        true => Ok(()),
+        false => Err(moved(cluster)),
+    }
+}
+
+fn moved(cluster: &Cluster) -> Trouble {
+    Trouble::LeaderMoved {
+        cluster: cluster.name().to_owned(),
+    }
+}
