@@ -16,5 +16,6 @@ pub(crate) mod metadata_deletion;
 mod metadata_plan;
 pub(crate) mod metadata_quotas;
 pub(crate) mod readiness;
+mod state_lost;
 mod state_maps;
 pub(crate) mod stray_fillers;
