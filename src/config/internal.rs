@@ -9,14 +9,15 @@
 /// - MirrorMaker 2's: `mm2-*.internal` (offset syncs and the Connect state of its dedicated mode)
 ///   and `*.checkpoints.internal`, with any separator that it can be told to use.
 /// - Tools that write the same name on every cluster they watch, so that a copy would have two
-///   writers: Cruise Control's metrics and samples, the canaries of Strimzi and Amazon MSK.
+///   writers: Cruise Control's metrics and samples (under Strimzi's names too), the canaries of Strimzi
+///   and Amazon MSK, KMinion's probe, Confluent's monitoring. What `_confluent-ksql` begins is data.
 ///
 /// MirrorMaker 2 goes further and drops every `__*`, `.*`, `*.internal` and `*-internal` topic
 /// without a word, a user's `orders-internal` included; a standby that misses a topic silently is
 /// none, so here only names with a known owner are internal. `heartbeats` is MirrorMaker 2's too,
 /// but it replicates that one like any topic and so does this.
 pub fn is_internal_topic(name: &str) -> bool {
-    const EXACT: [&str; 8] = [
+    const EXACT: [&str; 13] = [
         "__consumer_offsets",
         "__transaction_state",
         "__share_group_state",
@@ -25,12 +26,24 @@ pub fn is_internal_topic(name: &str) -> bool {
         "__CruiseControlMetrics",
         "__KafkaCruiseControlPartitionMetricSamples",
         "__KafkaCruiseControlModelTrainingSamples",
+        "strimzi.cruisecontrol.metrics",
+        "strimzi.cruisecontrol.partitionmetricsamples",
+        "strimzi.cruisecontrol.modeltrainingsamples",
+        "__strimzi_store_topic",
+        "kminion-end-to-end",
     ];
-    const PREFIXES: [&str; 4] = [
+    const PREFIXES: [&str; 11] = [
         "__twinlog",
         "__strimzi_canary",
         "__strimzi-topic-operator",
         "__amazon_msk_canary",
+        "__amazon_msk_connect_",
+        "_confluent-metrics",
+        "_confluent-telemetry-metrics",
+        "_confluent-monitoring",
+        "_confluent-controlcenter-",
+        "_confluent_balancer_",
+        "_confluent-license",
     ];
     EXACT.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -67,6 +80,29 @@ fn is_mirror_maker_internal(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_every_cluster_has_of_its_own_is_not_copied() {
+        for name in [
+            "strimzi.cruisecontrol.metrics",
+            "strimzi.cruisecontrol.modeltrainingsamples",
+            "strimzi.cruisecontrol.partitionmetricsamples",
+            "__strimzi_store_topic",
+            "kminion-end-to-end",
+            "_confluent-telemetry-metrics",
+            "_confluent-controlcenter-7-0-1-0-MetricsAggregateStore-changelog",
+        ] {
+            assert!(is_internal_topic(name), "{name}");
+        }
+        for name in [
+            "strimzi.cruisecontrol.metrics.of-mine",
+            "kminion-end-to-end-2",
+            "_schemas",
+            "_confluent-ksql-default_query_CTAS_ORDERS-Aggregate-changelog",
+        ] {
+            assert!(!is_internal_topic(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_rehearsal_s_topics_are_taken_by_its_own_flow_alone() {

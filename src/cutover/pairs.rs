@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::CutoverError;
-use crate::offsets::{OffsetMap, SourceOffset, Translation};
+use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::state::keys::MapKeys;
 use crate::state::{ContinuedLog, StateStore, TopicRecord, maps};
 use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition};
@@ -27,6 +27,8 @@ pub struct Pair {
     pub target: TopicPartition,
     /// Where the copy begins.
     pub origin: i64,
+    /// Whether it has begun. Of a partition that has had no leader so far nothing is copied.
+    pub begun: bool,
     /// Whether a map tells the offsets.
     pub mapped: bool,
     /// Where the target's log was continued, if it was.
@@ -55,6 +57,7 @@ pub fn pairs(topics: &[CutTopic]) -> Vec<Pair> {
                     source: TopicPartition::new(&*topic.name, number),
                     target: TopicPartition::new(&*topic.record.target_topic, number),
                     origin: (*origin).max(0),
+                    begun: *origin >= 0,
                     mapped: topic.record.mapped,
                     continued: continued.clone(),
                 })
@@ -116,6 +119,11 @@ pub type Maps = HashMap<TopicPartition, OffsetMap>;
 pub fn load_maps(store: &StateStore, flow: &str, pairs: &[Pair]) -> Result<Maps, CutoverError> {
     let mut loaded = Maps::new();
     for pair in pairs.iter().filter(|pair| pair.mapped) {
+        if !pair.begun {
+            let empty = OffsetMap::starting_at(SourceOffset(0), TargetOffset(0));
+            loaded.insert(pair.source.clone(), empty);
+            continue;
+        }
         let keys = MapKeys::new(flow, &pair.source.topic, pair.source.partition);
         let map = maps::load(store, &keys)?.ok_or_else(|| {
             CutoverError::failed(format!("the offset map of {} is missing", pair.source))

@@ -55,7 +55,12 @@ struct Shape {
 }
 
 enum Known {
-    Ready(Shape),
+    Ready {
+        shape: Shape,
+        /// Partitions that wait for their leader, and when they are looked at again.
+        waiting: Vec<i32>,
+        again: Instant,
+    },
     Resting {
         until: Instant,
         /// As last seen on the source.
@@ -66,7 +71,7 @@ enum Known {
 impl Known {
     fn partitions(&self) -> usize {
         match self {
-            Self::Ready(shape) => shape.partitions,
+            Self::Ready { shape, .. } => shape.partitions,
             Self::Resting { partitions, .. } => *partitions,
         }
     }
@@ -191,10 +196,19 @@ fn changed(
         .filter(|(name, topic)| match known.get(*name) {
             None => true,
             Some(resting @ Known::Resting { .. }) => !resting.rests(),
-            Some(Known::Ready(_)) if stale.contains(*name) => true,
-            Some(Known::Ready(shape)) => {
+            Some(Known::Ready { .. }) if stale.contains(*name) => true,
+            Some(Known::Ready {
+                shape,
+                waiting,
+                again,
+            }) => {
                 let target_name = flow.config.rename.apply(&flow.config.source, name);
+                let can_begin = |partition: &i32| {
+                    source.leader(name, *partition).is_some()
+                        && target.leader(&target_name, *partition).is_some()
+                };
                 *shape != shape_of(topic, target.topics.get(&target_name), shape)
+                    || (Instant::now() >= *again && waiting.iter().any(can_begin))
             }
         })
         .map(|(name, _)| name.clone())
@@ -343,8 +357,27 @@ async fn settle(
                 target_id: context.record.target_topic_id,
                 target_partitions: partitions,
             };
-            known.insert(name, Known::Ready(shape));
-            let _ = found.send(Discovered::Ready(Arc::new(context)));
+            let waiting: Vec<i32> = context.waiting.keys().copied().collect();
+            // What is ready is opened again where it had stopped: not for a look that found nothing.
+            let is_news = flow.topics.get(&context.source_topic).is_none_or(|before| {
+                !matches!(known.get(&name), Some(Known::Ready { shape: last, waiting, .. })
+                    if !waiting.is_empty() && *last == shape)
+                    || before.record != context.record
+                    || before.rules != context.rules
+                    || !before.waits_as(&context)
+            });
+            let again = Instant::now() + REST;
+            known.insert(
+                name,
+                Known::Ready {
+                    shape,
+                    waiting,
+                    again,
+                },
+            );
+            if is_news {
+                let _ = found.send(Discovered::Ready(Arc::new(context)));
+            }
         }
         Err(trouble) => {
             rest(flow, known, found, &name, partitions, trouble);

@@ -35,6 +35,20 @@ pub enum Trouble {
         /// `source` or `target`, with the cluster's name.
         cluster: String,
     },
+    /// The partition has had no leader so far, so nothing is known of it.
+    #[error("the partition has no leader on {cluster}")]
+    NoLeader {
+        /// The cluster's name.
+        cluster: String,
+    },
+    /// The log of a partition that had no leader when the copy of its topic began starts too high.
+    #[error("the source log starts at {origin}, beyond offsets.burn_limit {limit}")]
+    BeyondBurnLimit {
+        /// The source's start.
+        origin: i64,
+        /// The limit.
+        limit: u64,
+    },
     /// A fetched batch can't be read.
     #[error("unreadable batch: {0}")]
     Batch(#[from] BatchError),
@@ -172,6 +186,7 @@ impl Trouble {
         match self {
             Self::Wire(_)
             | Self::LeaderMoved { .. }
+            | Self::NoLeader { .. }
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
@@ -201,6 +216,7 @@ impl Trouble {
             | Self::StateLost(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
+            | Self::BeyondBurnLimit { .. }
             | Self::MapMismatch { .. } => Policy::StopPartition,
         }
     }
@@ -221,6 +237,7 @@ impl Trouble {
                 _ => "broker_error",
             },
             Self::LeaderMoved { .. } => "leader_moved",
+            Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
             Self::ForeignWrite { .. } => "foreign_write",
             Self::TargetBehind { .. } => "target_behind",
@@ -232,7 +249,7 @@ impl Trouble {
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
             Self::TargetPartitions { .. } => "target_partitions",
-            Self::NotIdentical(_) => "not_identical",
+            Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
             Self::Defect(_) => "defect",
@@ -308,6 +325,12 @@ impl Trouble {
                 "delete the target topic, or exclude the topic from the flow"
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
+            Self::NoLeader { .. } => {
+                "start the brokers that have its replicas; it is copied as soon as it has a leader"
+            }
+            Self::BeyondBurnLimit { .. } => {
+                "raise `offsets.burn_limit`, or delete the target topic so that all of it is copied anew"
+            }
             Self::MapMismatch { .. } => "delete the target topic so that it is copied again",
             _ if self.policy() == Policy::StopPartition => {
                 "remove what the target broker complains about, then restart Twinlog"

@@ -26,6 +26,7 @@ mod intake;
 mod lost;
 mod metadata;
 mod observed;
+mod origins;
 mod partition;
 mod plan;
 mod position;

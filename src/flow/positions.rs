@@ -41,16 +41,10 @@ impl Flow {
         if opened != context.record.target_topic_id {
             return None;
         }
-        let origin = *context
-            .record
-            .origins
-            .get(usize::try_from(partition).ok()?)?;
+        let origin = context.record.origin(partition)?;
         let progress = self.progress_of(context, partition)?;
         let copied_end = progress.source_position.load(Ordering::Relaxed);
-        (copied_end >= 0).then_some(Identical {
-            origin: origin.max(0),
-            copied_end,
-        })
+        (copied_end >= 0).then_some(Identical { origin, copied_end })
     }
 
     /// Looks into an open partition's map.

@@ -240,10 +240,7 @@ async fn decide(
     if one.topic.record.mapped {
         return resume_mapped(flow, one, &ends, data_known).await;
     }
-    let origin = usize::try_from(one.partition)
-        .ok()
-        .and_then(|index| one.topic.record.origins.get(index));
-    let origin = origin.copied().unwrap_or(0);
+    let origin = one.topic.record.origin(one.partition).unwrap_or(0);
     let mut position = Position {
         source: ends.target_end,
         target: ends.target_end,

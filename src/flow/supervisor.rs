@@ -190,6 +190,10 @@ impl Supervisor {
         let mut candidates = Vec::new();
         for partition in 0..i32::try_from(topic.record.origins.len()).unwrap_or(i32::MAX) {
             let key = (topic.source_topic.clone(), partition);
+            if topic.record.origin(partition).is_none() {
+                self.wait_for_origin(topic, &key);
+                continue;
+            }
             if let Some(entry) = self.entries.get_mut(&key) {
                 let same = entry.topic.record.source_topic_id == topic.record.source_topic_id
                     && entry.topic.record.target_topic_id == topic.record.target_topic_id;
@@ -227,6 +231,17 @@ impl Supervisor {
             });
         }
         candidates
+    }
+
+    /// Discovery says when the partition's copy can begin.
+    fn wait_for_origin(&mut self, topic: &TopicContext, key: &PartitionKey) {
+        self.drop_entry(key);
+        if let Some(trouble) = topic.waiting.get(&key.1) {
+            let progress = self.flow.progress.partition(&key.0, key.1);
+            if progress.set_state(state_of(trouble)) {
+                log_trouble(&key.0, key.1, trouble);
+            }
+        }
     }
 
     /// The whole topic can't be copied: every partition of it says so.

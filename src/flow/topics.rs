@@ -8,15 +8,16 @@ use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
 use super::intake::IntakeRules;
+use super::origins::{self, Waiting};
 use super::position::Producers;
 use super::shared::Flow;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_flow};
+use crate::config::{FlowConfig, OffsetsMode, OnRecreate, is_internal_to_flow};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, TopicRecord, keys, maps};
 use crate::telemetry::progress::TopicNote;
-use crate::wire::{self, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
+use crate::wire::{self, Metadata, TopicMetadata, TopicPartition, WireError};
 
 /// A batch that unpacks to more than this is refused.
 const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -39,6 +40,8 @@ pub struct TopicContext {
     pub record: TopicRecord,
     /// What may pass as it is.
     pub rules: IntakeRules,
+    /// Why the partitions whose origin isn't known wait.
+    pub waiting: Waiting,
 }
 
 impl TopicContext {
@@ -60,6 +63,15 @@ impl TopicContext {
     pub fn past_strangers(&self, partition: i32, position: i64) -> i64 {
         let continued = self.record.continued.as_ref();
         continued.map_or(position, |it| it.past_strangers(partition, position))
+    }
+
+    /// Whether the same partitions wait for their leaders, for the same reasons.
+    pub fn waits_as(&self, other: &Self) -> bool {
+        let reasons = |it: &Self| -> Vec<(i32, &'static str)> {
+            let all = it.waiting.iter();
+            all.map(|(number, why)| (*number, why.reason())).collect()
+        };
+        reasons(self) == reasons(other)
     }
 
     /// A partition's name on the target.
@@ -150,7 +162,7 @@ pub async fn ensure(
             record = None;
         }
     }
-    let record = match (record, target) {
+    let (record, waiting) = match (record, target) {
         (Some(record), Some(target)) => grow(flow, &key, record, &found, target).await?,
         (_, target) => begin(flow, &key, &found, target_topic, target, configs).await?,
     };
@@ -173,6 +185,7 @@ pub async fn ensure(
         source_topic: Arc::from(found.name),
         record,
         rules,
+        waiting,
     })
 }
 
@@ -254,19 +267,23 @@ async fn grow(
     mut record: TopicRecord,
     found: &Found<'_>,
     target: &TopicMetadata,
-) -> Result<TopicRecord, Trouble> {
+) -> Result<(TopicRecord, Waiting), Trouble> {
     if record.target_topic_id != target.topic_id {
         return Err(Trouble::TargetRecreated);
     }
     let wanted = found.source.partitions.len();
     match_partitions(flow, &record.target_topic, wanted, target).await?;
+    let before = record.origins.clone();
     if record.origins.len() < wanted {
         // Added partitions are copied from their first record, whatever `start` says.
         record.origins.resize(wanted, 0);
+    }
+    let waiting = origins::learn(flow, found, &mut record).await;
+    if record.origins != before {
         write_maps(flow, found.name, &record, found.source).await?;
         flow.store.put(key, &record).await?;
     }
-    Ok(record)
+    Ok((record, waiting))
 }
 
 async fn match_partitions(
@@ -304,15 +321,13 @@ async fn begin(
     target_topic: String,
     target: Option<&TopicMetadata>,
     configs: &TopicConfigs,
-) -> Result<TopicRecord, Trouble> {
+) -> Result<(TopicRecord, Waiting), Trouble> {
     let count = found.source.partitions.len();
-    let origins = origins(flow, found).await?;
+    let known = target.map(|target| (target_topic.as_str(), target));
+    let (origins, waiting) = origins::first(flow, found, known).await?;
     let (mapped, reason) = choose_offsets(flow, &origins)?;
     let (target_topic_id, created) = match target {
         Some(target) => {
-            if !is_empty(flow, &target_topic, target).await? {
-                return Err(Trouble::TargetNotEmpty);
-            }
             match_partitions(flow, &target_topic, count, target).await?;
             (target.topic_id, false)
         }
@@ -334,7 +349,7 @@ async fn begin(
     };
     write_maps(flow, found.name, &record, found.source).await?;
     flow.store.put(key, &record).await?;
-    Ok(record)
+    Ok((record, waiting))
 }
 
 /// A mapped partition has a map from its first moment on: it can't be derived from the log.
@@ -347,36 +362,17 @@ async fn write_maps(
     if !record.mapped {
         return Ok(());
     }
-    for (partition, origin) in source.partitions.iter().zip(&record.origins) {
+    for partition in &source.partitions {
+        let Some(origin) = record.origin(partition.index) else {
+            continue;
+        };
         let keys = flow.map_keys(name, partition.index);
         if flow.store.get::<MapRecord>(keys.head())?.is_none() {
-            let map = OffsetMap::starting_at(SourceOffset(*origin), TargetOffset(0));
+            let map = OffsetMap::starting_at(SourceOffset(origin), TargetOffset(0));
             maps::save(&flow.store, &keys, &map).await?;
         }
     }
     Ok(())
-}
-
-/// Where each partition's copy begins.
-async fn origins(flow: &Flow, found: &Found<'_>) -> Result<Vec<i64>, Trouble> {
-    let partitions: Vec<TopicPartition> = found
-        .source
-        .partitions
-        .iter()
-        .map(|partition| TopicPartition {
-            topic: found.name.to_owned(),
-            partition: partition.index,
-        })
-        .collect();
-    let spec = match flow.config.start {
-        Start::Latest if found.at_first_look => OffsetSpec::LatestStable,
-        _ => OffsetSpec::Earliest,
-    };
-    let mut offsets = wire::list_offsets(&flow.source, &partitions, spec).await;
-    partitions
-        .iter()
-        .map(|partition| take_offset(&mut offsets, partition, flow.source.name()))
-        .collect()
 }
 
 /// One partition's answer out of many.
@@ -418,28 +414,6 @@ fn choose_offsets(flow: &Flow, origins: &[i64]) -> Result<(bool, String), Troubl
         }
         Some(obstacle) => Ok((true, obstacle)),
     }
-}
-
-async fn is_empty(
-    flow: &Flow,
-    target_topic: &str,
-    target: &TopicMetadata,
-) -> Result<bool, Trouble> {
-    let partitions: Vec<TopicPartition> = target
-        .partitions
-        .iter()
-        .map(|partition| TopicPartition {
-            topic: target_topic.to_owned(),
-            partition: partition.index,
-        })
-        .collect();
-    let mut ends = wire::list_offsets(&flow.target, &partitions, OffsetSpec::Latest).await;
-    for partition in &partitions {
-        if take_offset(&mut ends, partition, flow.target.name())? != 0 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// The configs of a target topic, which may be so new that a busy broker doesn't know it yet.

@@ -35,11 +35,26 @@ pub struct TopicRecord {
     /// Why, in one line; empty when offsets are identical.
     pub reason: String,
     /// Per partition, the source offset at which the copy begins. Below it, on the target, is the
-    /// burned prefix.
+    /// burned prefix. Negative while it isn't known, since the partition has had no leader so far:
+    /// `ListOffsets`' number for where it is to begin, -2 for the log's start, -1 for its end.
     pub origins: Vec<i64>,
     /// Where a log is continued that was there before us: an old primary's, after a failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<ContinuedLog>,
+}
+
+impl TopicRecord {
+    /// Where a partition's copy begins; `None` while that isn't known.
+    pub fn origin(&self, partition: i32) -> Option<i64> {
+        let origin = *self.origins.get(usize::try_from(partition).ok()?)?;
+        (origin >= 0).then_some(origin)
+    }
+
+    /// The partitions whose copy hasn't begun, and how their origin is asked for.
+    pub fn unknown_origins(&self) -> Vec<(i32, i64)> {
+        let all = (0..).zip(self.origins.iter().copied());
+        all.filter(|(_, origin)| *origin < 0).collect()
+    }
 }
 
 /// A log that a flow goes on writing behind somebody else's records. Sequences and fillers are

@@ -66,6 +66,10 @@ pub(super) fn places(
         };
         let seen: Option<SeenRecord> = store.get(&keys::seen(&flow.name, topic))?;
         for (partition, origin) in (0_i32..).zip(&record.origins) {
+            if *origin < 0 {
+                // It has had no leader so far: nothing of it is copied.
+                continue;
+            }
             let link = if record.mapped {
                 let map = maps::load(store, &MapKeys::new(&flow.name, topic, partition))?;
                 // A partition that was never opened has no map yet: nothing of it is copied.
@@ -85,7 +89,7 @@ pub(super) fn places(
                 topic: topic.to_owned(),
                 target_topic: record.target_topic.clone(),
                 partition,
-                origin: (*origin).max(0),
+                origin: *origin,
                 link,
                 strangers: Arc::new(strangers(&record, partition)),
                 copied_to,

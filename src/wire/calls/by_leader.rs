@@ -185,7 +185,7 @@ fn context<R: Request>(
 }
 
 /// Why there is nobody to ask: the topic's or the partition's own error if it has one.
-fn no_leader<R: Request>(cluster: &Cluster, partition: &TopicPartition) -> WireError {
+pub(super) fn no_leader<R: Request>(cluster: &Cluster, partition: &TopicPartition) -> WireError {
     let metadata = cluster.cached();
     let context = context::<R>(cluster, None, partition);
     let Some(topic) = metadata.topics.get(&partition.topic) else {

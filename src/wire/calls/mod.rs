@@ -34,7 +34,7 @@ pub use groups::{
     delete_groups, describe_share_group_offsets, fetch_group_offsets, group_rights, is_unsupported,
     list_groups,
 };
-pub use list_offsets::{OffsetSpec, list_offsets};
+pub use list_offsets::{OffsetSpec, list_offsets, list_offsets_within};
 pub use log_dirs::{LogDir, describe_log_dirs};
 pub use many::{FetchFrom, fetch_many};
 pub use markers::{Filler, probe_marker_right, write_markers_request};
