@@ -59,8 +59,8 @@ use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
 use crate::flow::{expect_source, restrain};
 use crate::state::{
-    CutoverKind, CutoverRecord, CutoverState, Primary, RoleRecord, STATE_TOPIC, StateError,
-    StateStore, StepState, TopicSet, keys,
+    CutoverKind, CutoverRecord, CutoverState, LOST_HINT, Primary, RoleRecord, STATE_TOPIC,
+    StateError, StateStore, StepState, TopicSet, keys,
 };
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc;
@@ -113,7 +113,8 @@ pub async fn look(
     };
     if !to.topics.contains_key(STATE_TOPIC) {
         return Err(CutoverError::refused(
-            "nothing is copied yet: `twinlog run` never ran against this standby",
+            "nothing is copied yet: `twinlog run` never ran against this standby, or its state topic \
+             __twinlog_state was deleted",
         ));
     }
     let store = Arc::new(StateStore::open(&target, &flow.name).await?);
@@ -124,6 +125,18 @@ pub async fn look(
     };
     let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
     let journal: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
+    let is_known = role.is_some()
+        || journal.is_some()
+        || options.kind == CutoverKind::Failback
+        || store.bytes(&keys::flow(&flow.name)).is_some();
+    if !is_known {
+        return Err(CutoverError::refused(format!(
+            "the state topic {STATE_TOPIC} knows nothing of flow {}: `twinlog run` never copied it to this standby, \
+             or the topic lost its records",
+            flow.name
+        ))
+        .with_hint(LOST_HINT));
+    }
     let open = journal.filter(|it| matches!(it.state, CutoverState::Open | CutoverState::Aborting));
     let continues = match open {
         Some(open) => continued(open, &mut options)?,

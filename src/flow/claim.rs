@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::error::FlowError;
 use crate::environment::Machine;
-use crate::state::{Claim, RoleRecord, StateError, StateStore, TopicSet, keys};
+use crate::state::{Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc;
 
@@ -64,6 +64,9 @@ pub enum Kept {
     Cancelled,
     /// A cut-over changed what the flow may copy: it must begin again. The claim is still held.
     RoleChanged,
+    /// The state topic lost records that were acknowledged, but not those of this flow: it must
+    /// begin again by what is there now.
+    StateShrunk,
 }
 
 /// A claim that was made.
@@ -75,6 +78,12 @@ pub struct Held {
     not_copied: Option<TopicSet>,
     key: String,
     claim: Claim,
+    /// Whose claim it took. If that one is the newest again, ours was lost.
+    taken_from: Option<Uuid>,
+    /// Whether the flow had a role when it began.
+    had_role: bool,
+    /// [`StateStore::shrunk`] when it began.
+    shrunk: u64,
     looked_at: watch::Sender<Instant>,
 }
 
@@ -89,6 +98,7 @@ pub async fn claim(
     machine: &dyn Machine,
 ) -> Result<Held, StateError> {
     let key = keys::claim(flow);
+    let shrunk = store.shrunk();
     let previous: Option<Claim> = store.get(&key)?;
     let claim = Claim {
         v: 1,
@@ -124,6 +134,9 @@ pub async fn claim(
         not_copied: role.and_then(RoleRecord::not_copied).cloned(),
         key,
         claim,
+        taken_from: previous.map(|previous| previous.owner),
+        had_role: role.is_some(),
+        shrunk,
         looked_at: sender,
     })
 }
@@ -155,9 +168,17 @@ impl Held {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let before = Instant::now();
-            if let Err(error) = store.refresh().await {
-                tracing::debug!(%error, "the claim could not be looked at");
-                continue;
+            match store.refresh().await {
+                Ok(()) => {}
+                Err(StateError::Lost(loss)) => return Err(FlowError::StateLost(loss.to_string())),
+                Err(error) => {
+                    tracing::debug!(%error, "the claim could not be looked at");
+                    continue;
+                }
+            }
+            if store.shrunk() != self.shrunk {
+                self.go_on_after_a_loss(store)?;
+                return Ok(Kept::StateShrunk);
             }
             // A role that can't be read is no reason to stop: it was written by a newer Twinlog,
             // which takes the claim too.
@@ -170,17 +191,33 @@ impl Held {
             }
             match store.get::<Claim>(&self.key) {
                 Ok(Some(current)) if current.owner != self.claim.owner => {
-                    return Err(FlowError::Superseded(format!(
-                        "process {} on {} since {}",
-                        current.pid,
-                        current.host,
-                        utc::to_the_second(current.claimed_at_ms)
-                    )));
+                    return Err(superseded(&current));
                 }
                 _ => {
                     let _ = self.looked_at.send(before);
                 }
             }
+        }
+    }
+
+    /// Whether the flow may begin again after the state topic lost its newest records.
+    fn go_on_after_a_loss(&self, store: &StateStore) -> Result<(), FlowError> {
+        // A value that can't be read is there, and says why when the flow begins again.
+        let has_flow = !matches!(store.get::<FlowRecord>(&keys::flow(&self.flow)), Ok(None));
+        let has_role = !matches!(store.get::<RoleRecord>(&keys::role(&self.flow)), Ok(None));
+        if !has_flow || (self.had_role && !has_role) {
+            let lost = if has_flow { "role" } else { "producer ids" };
+            let detail = format!("{}, this flow's {lost} among them", Loss::Shrunk);
+            return Err(FlowError::StateLost(detail));
+        }
+        match store.get::<Claim>(&self.key) {
+            // Whoever claimed it since then is newer; a claim that ours took is not.
+            Ok(Some(current))
+                if current.owner != self.claim.owner && Some(current.owner) != self.taken_from =>
+            {
+                Err(superseded(&current))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -200,6 +237,15 @@ impl Held {
             tracing::debug!(%error, "the claim could not be given back");
         }
     }
+}
+
+fn superseded(by: &Claim) -> FlowError {
+    FlowError::Superseded(format!(
+        "process {} on {} since {}",
+        by.pid,
+        by.host,
+        utc::to_the_second(by.claimed_at_ms)
+    ))
 }
 
 /// Version 4 layout with random bits; only uniqueness matters.

@@ -1,7 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
 use crate::batch::BatchError;
-use crate::state::StateError;
+use crate::state::{LOST_HINT, Loss, StateError};
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -125,6 +125,9 @@ pub enum Trouble {
         /// The end now.
         found: i64,
     },
+    /// The state topic on the target isn't the one that was read.
+    #[error("the state topic on the target is lost: {0}")]
+    StateLost(Loss),
     /// A task of ours ended by a panic.
     #[error("a defect in Twinlog: {0}")]
     Defect(String),
@@ -145,6 +148,7 @@ impl From<StateError> for Trouble {
         match error {
             StateError::Wire(error) => Self::Wire(error),
             StateError::Batch(error) => Self::Batch(error),
+            StateError::Lost(loss) => Self::StateLost(loss),
             StateError::Value { .. } => Self::NotIdentical(error.to_string()),
         }
     }
@@ -209,6 +213,7 @@ impl Trouble {
             | Self::SourceRecreated
             | Self::TargetRecreated
             | Self::TargetNotEmpty
+            | Self::StateLost(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
             | Self::BeyondBurnLimit { .. }
@@ -246,6 +251,7 @@ impl Trouble {
             Self::TargetPartitions { .. } => "target_partitions",
             Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
             Self::LogEndDiffers { .. } => "log_end_differs",
+            Self::StateLost(_) => "state_lost",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
@@ -307,9 +313,14 @@ impl Trouble {
             Self::SourceRecreated => {
                 "set `on_recreate: recreate` to replace the copy, or rename the old copy first"
             }
-            Self::TargetRecreated | Self::TargetNotEmpty => {
+            Self::TargetRecreated => {
                 "delete or rename the target topic, or exclude the topic from the flow"
             }
+            Self::TargetNotEmpty => {
+                "delete or rename the target topic, or exclude the topic from the flow; if it is this flow's own copy, \
+                 the state topic __twinlog_state lost its record: restore that topic, or delete the copy to copy anew"
+            }
+            Self::StateLost(_) => LOST_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }
@@ -341,9 +352,22 @@ pub enum FlowError {
     /// The state on the target was written by a newer version.
     #[error("the state on the target can't be used: {0}")]
     State(String),
+    /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
+    #[error("the state topic on the target is lost: {0}. {LOST_HINT}")]
+    StateLost(String),
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
+}
+
+impl FlowError {
+    /// A short, stable word for metrics and status, for what ends a flow that had begun.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::StateLost(_) => "state_lost",
+            _ => "superseded",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::copy_back::CopyBack;
+use super::error::FlowError;
 use super::restrain::Restrain;
 use crate::config::{DRILL_PREFIX, FlowConfig, Selector};
-use crate::state::{RoleRecord, StateStore, TopicSet, keys};
+use crate::state::{Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::Cluster;
 
@@ -37,6 +38,10 @@ pub fn allowed(config: &FlowConfig, role: Option<&RoleRecord>) -> Option<FlowCon
 }
 
 /// Waits until the flow may copy again, or is cancelled.
+///
+/// # Errors
+/// When the state topic is lost, or the role with its newest records: who has no role would copy
+/// onto the new primary.
 pub async fn stand_by(
     config: &FlowConfig,
     source: &Cluster,
@@ -44,18 +49,18 @@ pub async fn stand_by(
     progress: &Arc<FlowProgress>,
     mut back: CopyBack,
     cancel: &CancellationToken,
-) {
+) -> Result<(), FlowError> {
     if config.is_back() {
         // Its source is the standby of the flow that the config names: nobody is kept from it here.
-        back_is_over(&config.name, store, progress, cancel).await;
-        return;
+        return back_is_over(&config.name, store, progress, cancel).await;
     }
     if config.name.starts_with(DRILL_PREFIX) {
         // A rehearsal leaves the source as it is, and is over soon.
         progress.set_state(stopped("the rehearsed cut-over is done".to_owned()));
         cancel.cancelled().await;
-        return;
+        return Ok(());
     }
+    let shrunk = store.shrunk();
     let mut restrain = Restrain::new(&config.name, source, back.own_principal());
     let mut restrained_at: Option<Instant> = None;
     let mut is_first = true;
@@ -72,7 +77,11 @@ pub async fn stand_by(
         back.follow(store, role.as_ref()).await;
         let Some(role) = role else {
             progress.set_role(None);
-            return;
+            if store.shrunk() != shrunk {
+                let detail = format!("{}, this flow's role among them", Loss::Shrunk);
+                return Err(FlowError::StateLost(detail));
+            }
+            return Ok(());
         };
         let is_due = restrained_at.is_none_or(|at| at.elapsed() >= RESTRAIN_EVERY);
         let is_new = progress.role().is_none_or(|shown| {
@@ -88,7 +97,7 @@ pub async fn stand_by(
             let pass = cancel.run_until_cancelled(restrain.pass(store, &role));
             let Some(status) = pass.await else {
                 back.stop().await;
-                return;
+                return Ok(());
             };
             restrained_at = Some(Instant::now());
             let words = status.in_words();
@@ -105,10 +114,11 @@ pub async fn stand_by(
             .is_none()
         {
             back.stop().await;
-            return;
+            return Ok(());
         }
-        if let Err(error) = store.refresh().await {
-            tracing::debug!(flow = %config.name, %error, "the role can't be looked at");
+        if let Err(error) = look(&config.name, store).await {
+            back.stop().await;
+            return Err(error);
         }
     }
 }
@@ -119,7 +129,7 @@ async fn back_is_over(
     store: &StateStore,
     progress: &Arc<FlowProgress>,
     cancel: &CancellationToken,
-) {
+) -> Result<(), FlowError> {
     progress.set_state(FlowState::Stopped {
         reason: "handed_back",
         detail: "everything is copied back".to_owned(),
@@ -127,15 +137,25 @@ async fn back_is_over(
     loop {
         let role = store.get::<RoleRecord>(&keys::role(flow));
         if matches!(role, Ok(Some(role)) if !role.stops_all()) {
-            return;
+            return Ok(());
         }
         let pause = cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY));
         if pause.await.is_none() {
-            return;
+            return Ok(());
         }
-        if let Err(error) = store.refresh().await {
+        look(flow, store).await?;
+    }
+}
+
+/// Reads what is new in the state topic; only its loss is an error.
+async fn look(flow: &str, store: &StateStore) -> Result<(), FlowError> {
+    match store.refresh().await {
+        Err(StateError::Lost(loss)) => Err(FlowError::StateLost(loss.to_string())),
+        Err(error) => {
             tracing::debug!(flow, %error, "the role can't be looked at");
+            Ok(())
         }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -78,7 +78,16 @@ pub async fn run_flow(
         };
         let (reason, error) = match begun {
             Ok(Begun::NotPrimary(store)) => {
-                role::stand_by(&config, &source, &store, &progress, back(), &cancel).await;
+                if let Err(error) =
+                    role::stand_by(&config, &source, &store, &progress, back(), &cancel).await
+                {
+                    let detail = error.to_string();
+                    progress.set_state(FlowState::Stopped {
+                        reason: error.reason(),
+                        detail,
+                    });
+                    return Err(error);
+                }
                 if !cancel.is_cancelled() {
                     progress.set_state(FlowState::Starting);
                     continue;
@@ -92,6 +101,14 @@ pub async fn run_flow(
                         retire_partitions(&progress);
                         continue;
                     }
+                    Ok(Kept::StateShrunk) => {
+                        tracing::warn!(
+                            flow = %config.name,
+                            "the state topic lost its newest records; the flow begins again by what is left"
+                        );
+                        retire_partitions(&progress);
+                        continue;
+                    }
                     Ok(Kept::Cancelled) => {
                         let detail = "stopped in order".to_owned();
                         progress.set_state(FlowState::Stopped {
@@ -100,7 +117,7 @@ pub async fn run_flow(
                         });
                         return Ok(());
                     }
-                    Err(error) => ("superseded", error),
+                    Err(error) => (error.reason(), error),
                 }
             }
             Err(failure) => failure,
@@ -160,6 +177,7 @@ fn source_failure(error: StateError) -> Failure {
 fn target_failure(error: StateError) -> Failure {
     match error {
         StateError::Wire(error) => target_wire(error),
+        StateError::Lost(loss) => ("state_lost", FlowError::StateLost(loss.to_string())),
         other => ("state", FlowError::State(other.to_string())),
     }
 }

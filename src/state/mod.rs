@@ -9,6 +9,7 @@
 mod cutover;
 mod drill;
 pub mod keys;
+mod log;
 pub mod maps;
 mod orphans;
 mod records;
@@ -20,10 +21,11 @@ pub use cutover::{
     StepRecord, StepState, TopicSet,
 };
 pub use drill::{DrillRecord, OpenDrill};
+pub use log::Loss;
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions,
     HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset,
     ShareOffsets, TopicRecord, VerifyRecord,
 };
-pub use store::{STATE_TOPIC, StateError, StateRecord, StateStore};
+pub use store::{LOST_HINT, STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::keys;
+use super::log::{Loss, Reached, Seen, loss};
 use crate::batch;
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, Cluster, OffsetSpec, TopicPartition, WireError};
+use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, TopicPartition, WireError};
 
 /// The name of the state topic on the target.
 pub const STATE_TOPIC: &str = "__twinlog_state";
@@ -20,6 +23,14 @@ const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A batch of many values is closed at this size.
 const BATCH_BYTES: usize = 512 * 1024;
 const FETCH_BYTES: i32 = 4 * 1024 * 1024;
+/// A loss is believed when this many looks tell the same: a broker may not have heard of a topic
+/// yet, and a new leader's high watermark may lag.
+const LOOKS: u32 = 4;
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What can be done about a lost state topic.
+pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
+     so that they are copied again; then restart Twinlog";
 
 /// Why the state can't be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -30,6 +41,9 @@ pub enum StateError {
     /// A batch in the topic can't be read.
     #[error("state topic {STATE_TOPIC}: {0}")]
     Batch(#[from] batch::BatchError),
+    /// What was read isn't there any more.
+    #[error("state topic {STATE_TOPIC}: {0}; what Twinlog knew of its flows is lost with it. {hint}", hint = LOST_HINT)]
+    Lost(Loss),
     /// A value isn't what its key says.
     #[error("state topic {STATE_TOPIC}: the value of {key} can't be read: {reason}")]
     Value {
@@ -50,16 +64,34 @@ pub struct StateStore {
     partition: TopicPartition,
     /// Of the offset maps' segments, only those with such keys are kept.
     segments: Option<String>,
+    /// One reader at a time: two would take in the same records in another order.
+    reading: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    next_offset: i64,
+    reached: Reached,
     last: BTreeMap<String, Entry>,
     /// The first value of each flow's own key since the last compaction: who was first, when two
     /// raced.
     first: HashMap<String, Arc<[u8]>>,
+    /// How often the log was read anew because it had shrunk.
+    shrunk: u64,
+    /// Once set it stays: what is in the topic now isn't ours to add to.
+    lost: Option<Loss>,
+    /// What was written while the log is being read anew.
+    meanwhile: Option<Vec<ReadRecord>>,
+}
+
+/// A record and its offset.
+type ReadRecord = (String, Option<Arc<[u8]>>, i64);
+
+/// What a fetch brought.
+struct TakenIn {
+    records: Vec<ReadRecord>,
+    next_offset: i64,
+    epoch: Option<i32>,
 }
 
 /// The newest record of a key.
@@ -130,42 +162,34 @@ impl StateStore {
                 topic: STATE_TOPIC.to_owned(),
                 partition: 0,
             },
-            inner: Mutex::new(Inner::default()),
+            reading: tokio::sync::Mutex::default(),
+            inner: Mutex::default(),
         }
     }
 
-    /// Reads what was appended since the last time, by whomever.
+    /// Reads what was appended since the last time, by whomever. A log that lost records is read
+    /// anew, see [`StateStore::shrunk`].
     ///
     /// # Errors
-    /// When the topic can't be read.
+    /// When the topic can't be read; [`StateError::Lost`], from then on always, when it was deleted
+    /// or replaced.
     pub async fn refresh(&self) -> Result<(), StateError> {
-        let partitions = [self.partition.clone()];
-        let mut ends = wire::list_offsets(&self.cluster, &partitions, OffsetSpec::Latest).await;
-        let end = match ends.remove(&self.partition) {
-            Some(end) => end?,
-            None => return Ok(()),
-        };
-        loop {
-            let from = self.inner().next_offset;
-            if from >= end {
-                return Ok(());
+        let _reading = self.reading.lock().await;
+        if let Some(loss) = self.inner().lost {
+            return Err(StateError::Lost(loss));
+        }
+        match self.look_until_sure().await? {
+            Look::Goes { end } => match self.read_on(end).await {
+                // It lost its beginning up to behind what was read, or its end just now.
+                Err(StateError::Wire(error)) if is_out_of_range(&error) => self.shrink().await,
+                other => other,
+            },
+            Look::Lost(Loss::Shrunk) => self.shrink().await,
+            Look::Lost(loss) => {
+                tracing::error!(loss = %loss, "the state topic {STATE_TOPIC} is lost: {loss}");
+                self.inner().lost = Some(loss);
+                Err(StateError::Lost(loss))
             }
-            let fetched = match wire::fetch_one(&self.cluster, &self.partition, from, FETCH_BYTES)
-                .await
-            {
-                Err(WireError::Server {
-                    code: ResponseError::OffsetOutOfRange,
-                    ..
-                }) => {
-                    let mut starts =
-                        wire::list_offsets(&self.cluster, &partitions, OffsetSpec::Earliest).await;
-                    let start = starts.remove(&self.partition).transpose()?.unwrap_or(end);
-                    self.inner().next_offset = start.max(from + 1);
-                    continue;
-                }
-                other => other?,
-            };
-            self.take_in(fetched.records, from)?;
         }
     }
 
@@ -175,84 +199,185 @@ impl StateStore {
     /// # Errors
     /// When the topic can't be read.
     pub async fn reload(&self) -> Result<(), StateError> {
-        *self.inner() = Inner::default();
-        self.refresh().await
+        self.refresh().await?;
+        let _reading = self.reading.lock().await;
+        self.read_anew().await
     }
 
-    fn take_in(&self, records: bytes::Bytes, from: i64) -> Result<(), StateError> {
-        let mut next = from + 1;
-        for batch in batch::split(records) {
-            let batch = batch?;
-            batch::verify_crc(&batch)?;
-            next = next.max(batch.header.next_offset());
-            if batch.header.is_control() || batch.header.count == 0 {
-                continue;
-            }
-            for record in batch::open(&batch, VALUE_BYTES_MAX)? {
-                if record.offset < from {
-                    continue;
-                }
-                let Some(key) = record
-                    .key
-                    .and_then(|key| String::from_utf8(key.to_vec()).ok())
-                else {
-                    continue;
-                };
-                let value = record.value.map(|value| Arc::from(&value[..]));
-                self.take_in_record(key, value, record.offset);
-            }
-        }
-        self.inner().next_offset = next;
+    /// How often the log was read anew because acknowledged records were lost from it: whoever
+    /// decided something by what it read before must decide again.
+    pub fn shrunk(&self) -> u64 {
+        self.inner().shrunk
+    }
+
+    async fn shrink(&self) -> Result<(), StateError> {
+        tracing::error!(
+            "the state topic {STATE_TOPIC} lost records that were acknowledged; it is read anew"
+        );
+        self.read_anew().await?;
+        self.inner().shrunk += 1;
         Ok(())
     }
 
-    /// Notes a record that was read: also what we wrote ourselves comes by here, later.
-    fn take_in_record(&self, key: String, value: Option<Arc<[u8]>>, offset: i64) {
-        if !self.is_kept(&key) {
-            return;
-        }
-        let mut inner = self.inner();
-        if keys::is_flow(&key) {
-            match &value {
-                Some(value) => {
-                    let first = inner.first.entry(key.clone());
-                    first.or_insert_with(|| value.clone());
-                }
-                None => {
-                    inner.first.remove(&key);
-                }
+    /// Looks at the log; again, while it seems lost and isn't sure.
+    async fn look_until_sure(&self) -> Result<Look, StateError> {
+        let mut looks = 1;
+        loop {
+            let look = self.look().await?;
+            if matches!(look, Look::Goes { .. }) || looks == LOOKS {
+                return Ok(look);
             }
-        }
-        // A segment that we wrote shares its bytes with its map: those stay.
-        let is_known = |known: &Entry| {
-            known.offset > offset || (known.offset == offset && known.value.is_some())
-        };
-        if inner.last.get(&key).is_some_and(is_known) {
-            return;
-        }
-        if value.is_some() {
-            inner.last.insert(key, Entry { offset, value });
-        } else {
-            inner.last.remove(&key);
+            looks += 1;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Notes a record that was written.
-    fn keep(&self, key: String, value: Option<Arc<[u8]>>, offset: i64) {
-        if !self.is_kept(&key) {
-            return;
-        }
-        let mut inner = self.inner();
-        let is_newer = |known: &Entry| known.offset > offset;
-        if inner.last.get(&key).is_some_and(is_newer) {
-            return;
-        }
-        if value.is_none() && inner.next_offset > offset {
-            // It was read back already; nothing else would forget the key.
-            inner.last.remove(&key);
+    async fn look(&self) -> Result<Look, StateError> {
+        let reached = self.inner().reached;
+        let topics = [self.partition.topic.clone()];
+        let described = async {
+            let metadata = self.cluster.metadata(Some(&topics)).await?;
+            match metadata.topics.get(STATE_TOPIC) {
+                Some(topic) if topic.error.is_none() => {
+                    let leader = metadata.leader(STATE_TOPIC, 0);
+                    Ok((topic.topic_id, leader.map_or(-1, |(_, epoch)| epoch)))
+                }
+                // A topic that was just made may not be known everywhere; the look at its end waits.
+                _ if reached.topic_id.is_nil() => Ok((Uuid::nil(), -1)),
+                Some(topic) if topic.error != Some(ResponseError::UnknownTopicOrPartition) => {
+                    // Whatever it is, the look at the end meets it and has the words.
+                    Ok((Uuid::nil(), -1))
+                }
+                _ => Err(StateError::Lost(Loss::Deleted)),
+            }
+        };
+        let end = async {
+            self.offset(OffsetSpec::Latest)
+                .await
+                .map_err(StateError::Wire)
+        };
+        let ((topic_id, leader_epoch), end) = match tokio::try_join!(described, end) {
+            Ok(seen) => seen,
+            Err(StateError::Lost(loss)) => return Ok(Look::Lost(loss)),
+            Err(error) => return Err(error),
+        };
+        let epoch_end = if reached.epoch >= 0 && leader_epoch > reached.epoch {
+            self.end_of_epoch(reached.epoch).await?
         } else {
-            inner.last.insert(key, Entry { offset, value });
+            None
+        };
+        let seen = Seen {
+            topic_id,
+            end,
+            epoch_end,
+        };
+        Ok(match loss(&reached, &seen) {
+            Some(loss) => Look::Lost(loss),
+            None => {
+                if !topic_id.is_nil() {
+                    self.inner().reached.topic_id = topic_id;
+                }
+                Look::Goes { end }
+            }
+        })
+    }
+
+    async fn offset(&self, spec: OffsetSpec) -> Result<i64, WireError> {
+        let partitions = [self.partition.clone()];
+        let mut answers = wire::list_offsets(&self.cluster, &partitions, spec).await;
+        answers.remove(&self.partition).unwrap_or(Ok(0))
+    }
+
+    /// `None` where the broker doesn't know the epoch: compaction may have taken all of its records.
+    async fn end_of_epoch(&self, epoch: i32) -> Result<Option<i64>, WireError> {
+        let asked = [(self.partition.clone(), epoch)];
+        let mut answers = wire::offset_for_leader_epoch(&self.cluster, &asked).await;
+        let answer = answers.remove(&self.partition).transpose()?;
+        Ok(answer.map(|(_, end)| end).filter(|end| *end >= 0))
+    }
+
+    /// Reads up to `end`.
+    async fn read_on(&self, end: i64) -> Result<(), StateError> {
+        loop {
+            let from = self.inner().reached.next_offset;
+            if from >= end {
+                return Ok(());
+            }
+            let from = match from {
+                0 => self.offset(OffsetSpec::Earliest).await?,
+                from => from,
+            };
+            let taken = self.fetch(from, end).await?;
+            let mut inner = self.inner();
+            self.apply(&mut inner, taken);
         }
+    }
+
+    /// Reads the log from its beginning; until that is done, what was known stays.
+    async fn read_anew(&self) -> Result<(), StateError> {
+        self.inner().meanwhile = Some(Vec::new());
+        let read = self.read_all().await;
+        let mut inner = self.inner();
+        let meanwhile = inner.meanwhile.take().unwrap_or_default();
+        let mut read = read?;
+        read.reached.topic_id = inner.reached.topic_id;
+        read.shrunk = inner.shrunk;
+        *inner = read;
+        for (key, value, offset) in meanwhile {
+            inner.keep(key, value, offset);
+        }
+        Ok(())
+    }
+
+    async fn read_all(&self) -> Result<Inner, StateError> {
+        let (start, end) = tokio::try_join!(
+            self.offset(OffsetSpec::Earliest),
+            self.offset(OffsetSpec::Latest)
+        )?;
+        let mut inner = Inner::default();
+        inner.reached.next_offset = start;
+        while inner.reached.next_offset < end {
+            let taken = self.fetch(inner.reached.next_offset, end).await?;
+            self.apply(&mut inner, taken);
+        }
+        Ok(inner)
+    }
+
+    /// Below `end` nothing is passed over: a new leader's high watermark may lag for a moment.
+    async fn fetch(&self, from: i64, end: i64) -> Result<TakenIn, StateError> {
+        for _ in 0..LOOKS {
+            let fetched =
+                wire::fetch_one(&self.cluster, &self.partition, from, FETCH_BYTES).await?;
+            if !fetched.records.is_empty() {
+                return read_records(fetched.records, from);
+            }
+            if fetched.high_watermark >= end {
+                // Compaction left nothing up to the end.
+                return Ok(TakenIn {
+                    records: Vec::new(),
+                    next_offset: end,
+                    epoch: None,
+                });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let context = ErrorContext {
+            subject: Some(self.partition.to_string()),
+            ..ErrorContext::cluster(self.cluster.name())
+        };
+        let code = ResponseError::OffsetNotAvailable;
+        Err(WireError::server(context, code, None).into())
+    }
+
+    /// Notes records that were read: also what we wrote ourselves comes by here, later.
+    fn apply(&self, inner: &mut Inner, taken: TakenIn) {
+        for (key, value, offset) in taken.records {
+            if self.is_kept(&key) {
+                inner.take_in(key, value, offset);
+            }
+        }
+        inner.reached.next_offset = taken.next_offset;
+        inner.reached.epoch = taken.epoch.unwrap_or(inner.reached.epoch);
     }
 
     fn is_kept(&self, key: &str) -> bool {
@@ -360,16 +485,130 @@ impl StateStore {
             .map(|(key, value)| (Some(key.as_bytes()), value.as_deref()))
             .collect();
         let encoded = batch::encode_simple(&records, now_ms());
+        if self.may_be_another_topic() {
+            self.refresh().await?;
+        }
+        if let Some(loss) = self.inner().lost {
+            return Err(StateError::Lost(loss));
+        }
+        let read_before = self.inner().reached.next_offset;
         let first = wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
+        if first < read_before {
+            // It landed below what was read before it was sent: the log isn't the one that was
+            // read. The look at it says how, and takes in what was written.
+            return self.refresh().await;
+        }
+        let mut inner = self.inner();
         for (offset, (key, value)) in (first..).zip(batch) {
-            self.keep(key, value, offset);
+            if !self.is_kept(&key) {
+                continue;
+            }
+            if let Some(meanwhile) = &mut inner.meanwhile {
+                meanwhile.push((key.clone(), value.clone(), offset));
+            }
+            inner.keep(key, value, offset);
         }
         Ok(())
+    }
+
+    /// Whether somebody's metadata already knows the topic by another id. It costs nothing, and
+    /// nothing is written into a topic that was made anew.
+    fn may_be_another_topic(&self) -> bool {
+        let known = self.inner().reached.topic_id;
+        let cached = self.cluster.cached();
+        let cached = cached.topics.get(STATE_TOPIC);
+        cached.is_some_and(|topic| topic.error.is_some() || topic.topic_id != known)
+            && !known.is_nil()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a look at the log found.
+enum Look {
+    /// It goes on where it was read.
+    Goes {
+        /// Where readers end.
+        end: i64,
+    },
+    /// It isn't the log that was read.
+    Lost(Loss),
+}
+
+impl Inner {
+    fn take_in(&mut self, key: String, value: Option<Arc<[u8]>>, offset: i64) {
+        if keys::is_flow(&key) {
+            match &value {
+                Some(value) => {
+                    let first = self.first.entry(key.clone());
+                    first.or_insert_with(|| value.clone());
+                }
+                None => {
+                    self.first.remove(&key);
+                }
+            }
+        }
+        // A segment that we wrote shares its bytes with its map: those stay.
+        let is_known = |known: &Entry| {
+            known.offset > offset || (known.offset == offset && known.value.is_some())
+        };
+        if self.last.get(&key).is_some_and(is_known) {
+            return;
+        }
+        if value.is_some() {
+            self.last.insert(key, Entry { offset, value });
+        } else {
+            self.last.remove(&key);
+        }
+    }
+
+    /// Notes a record that was written.
+    fn keep(&mut self, key: String, value: Option<Arc<[u8]>>, offset: i64) {
+        let known = self.last.get(&key).map(|known| known.offset);
+        // Where the log was read up to there, it has said what holds: its answer to a write may
+        // come later than a newer value, or than its removal.
+        let is_old = match known {
+            Some(known) => known > offset || (known < offset && offset < self.reached.next_offset),
+            None => offset < self.reached.next_offset,
+        };
+        if !is_old {
+            self.last.insert(key, Entry { offset, value });
+        }
+    }
+}
+
+/// Reads the records from `from` on.
+fn read_records(records: bytes::Bytes, from: i64) -> Result<TakenIn, StateError> {
+    let mut taken = TakenIn {
+        records: Vec::new(),
+        next_offset: from + 1,
+        epoch: None,
+    };
+    for batch in batch::split(records) {
+        let batch = batch?;
+        batch::verify_crc(&batch)?;
+        taken.next_offset = taken.next_offset.max(batch.header.next_offset());
+        taken.epoch = Some(batch.header.leader_epoch);
+        if batch.header.is_control() || batch.header.count == 0 {
+            continue;
+        }
+        for record in batch::open(&batch, VALUE_BYTES_MAX)? {
+            let key = record
+                .key
+                .and_then(|key| String::from_utf8(key.to_vec()).ok());
+            if let Some(key) = key.filter(|_| record.offset >= from) {
+                let value = record.value.map(|value| Arc::from(&value[..]));
+                taken.records.push((key, value, record.offset));
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn is_out_of_range(error: &WireError) -> bool {
+    error.server_code() == Some(ResponseError::OffsetOutOfRange)
 }
 
 fn present<'a>(entries: impl Iterator<Item = (&'a String, &'a Entry)>) -> Vec<String> {
