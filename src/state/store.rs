@@ -1,6 +1,6 @@
 //! The state topic's reader and writer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,8 @@ const VALUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A batch of many values is closed at this size.
 const BATCH_BYTES: usize = 512 * 1024;
 const FETCH_BYTES: i32 = 4 * 1024 * 1024;
+/// So many values of a claim's key are kept.
+const CLAIMS_KEPT: usize = 64;
 
 /// Why the state can't be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,6 +62,23 @@ struct Inner {
     /// The first value of each flow's own key since the last compaction: who was first, when two
     /// raced.
     first: HashMap<String, Arc<[u8]>>,
+    /// The values of each claim's key in the log's order, with their offsets: whose claim stands
+    /// isn't told by the newest alone.
+    claims: HashMap<String, VecDeque<(i64, Arc<[u8]>)>>,
+}
+
+impl Inner {
+    /// In the log's order, each once, also when two read the log at a time.
+    fn note_claim(&mut self, key: &str, offset: i64, value: &Arc<[u8]>) {
+        let claims = self.claims.entry(key.to_owned()).or_default();
+        if claims.back().is_some_and(|(newest, _)| *newest >= offset) {
+            return;
+        }
+        claims.push_back((offset, value.clone()));
+        if claims.len() > CLAIMS_KEPT {
+            claims.pop_front();
+        }
+    }
 }
 
 /// The newest record of a key.
@@ -223,6 +242,9 @@ impl StateStore {
                 }
             }
         }
+        if let Some(value) = value.as_ref().filter(|_| keys::is_claim(&key)) {
+            inner.note_claim(&key, offset, value);
+        }
         // A segment that we wrote shares its bytes with its map: those stay.
         let is_known = |known: &Entry| {
             known.offset > offset || (known.offset == offset && known.value.is_some())
@@ -280,6 +302,21 @@ impl StateStore {
     pub fn first<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
         let bytes = self.inner().first.get(key).cloned();
         parse(key, bytes.as_deref())
+    }
+
+    /// The values of a [`Claim`](super::Claim)'s key that are still in the log, in its order and as
+    /// far as it was read: what was only just written isn't among them.
+    ///
+    /// # Errors
+    /// When a value can't be read as `T`.
+    pub fn in_order<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<T>, StateError> {
+        let claims = self.inner().claims.get(key).cloned().unwrap_or_default();
+        let values = claims.iter().map(|(_, value)| parse(key, Some(value)));
+        Ok(values
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     /// The keys that begin with `prefix`, in order.
