@@ -295,18 +295,13 @@ impl Held {
         }
     }
 
-    /// Writes the claim again where the log needs it: a second plan for what isn't copied anyway is
-    /// obeyed already, and whoever waits for that reads it here; and compaction would leave only
-    /// what somebody wrote behind us about a claim that he had lost.
+    /// Writes the claim again where the log needs it.
     async fn renew(&self, store: &StateStore, newest: Option<&Claim>, plan: Option<Uuid>) {
-        let ours = self.ours();
-        let is_newest = newest.is_none_or(|newest| newest.owner == ours.owner);
-        let obeys = self.not_copied.is_none() || plan.is_none() || plan == ours.role_plan;
-        if is_newest && obeys {
+        // What isn't copied is the same as when the flow began.
+        let obeyed = plan.filter(|_| self.not_copied.is_some());
+        let Some(renewed) = renewal(&self.ours(), newest, obeyed) else {
             return;
-        }
-        let role_plan = if obeys { ours.role_plan } else { plan };
-        let renewed = Claim { role_plan, ..ours };
+        };
         match store.put(&self.key, &renewed).await {
             Ok(()) => *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = renewed,
             Err(error) => tracing::debug!(%error, "the claim could not be written again"),
@@ -336,6 +331,19 @@ impl Held {
             tracing::debug!(%error, "the claim could not be given back");
         }
     }
+}
+
+/// How a claim that stands must be written again, if it must. A second plan for what isn't copied
+/// anyway is obeyed already, and whoever waits for that reads it in the claim. And compaction would
+/// leave only what somebody wrote behind us about a claim that he had lost.
+fn renewal(ours: &Claim, newest: Option<&Claim>, obeyed: Option<Uuid>) -> Option<Claim> {
+    let role_plan = obeyed.or(ours.role_plan);
+    let is_newest = newest.is_none_or(|newest| newest.owner == ours.owner);
+    let is_needed = !is_newest || role_plan != ours.role_plan;
+    is_needed.then(|| Claim {
+        role_plan,
+        ..ours.clone()
+    })
 }
 
 /// Why a flow ends whose claim another has.
@@ -421,6 +429,22 @@ mod tests {
         let log = [of(1, 0, false), of(2, 4, false), of(3, 0, false)];
         assert_eq!(standing(&log), Some(&log[2]));
         assert_eq!(next_generation(&log), 5, "above all that there were");
+    }
+
+    #[test]
+    fn a_second_plan_for_what_is_not_copied_is_put_into_the_claim() {
+        let plan = |number| Some(Uuid::from_u128(number));
+        let ours = Claim {
+            role_plan: plan(1),
+            ..of(2, 2, false)
+        };
+        assert_eq!(renewal(&ours, Some(&ours), plan(1)), None);
+        assert_eq!(renewal(&ours, Some(&ours), None), None, "nothing is obeyed");
+        let renewed = renewal(&ours, Some(&ours), plan(7)).expect("another plan");
+        assert_eq!(renewed.role_plan, plan(7));
+        assert!(is_same(&renewed, &ours));
+        let late = of(1, 1, true);
+        assert_eq!(renewal(&ours, Some(&late), plan(1)), Some(ours.clone()));
     }
 
     /// A process that begins, one step at a time.

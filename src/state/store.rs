@@ -64,8 +64,11 @@ struct Inner {
     first: HashMap<String, Arc<[u8]>>,
     /// The values of each claim's key in the log's order, with their offsets: whose claim stands
     /// isn't told by the newest alone.
-    claims: HashMap<String, VecDeque<(i64, Arc<[u8]>)>>,
+    claims: HashMap<String, VecDeque<ClaimValue>>,
 }
+
+/// An offset and the value there.
+type ClaimValue = (i64, Arc<[u8]>);
 
 impl Inner {
     /// In the log's order, each once, also when two read the log at a time.
