@@ -12,7 +12,7 @@ use super::preflight::Facts;
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim};
-use crate::state::{Claim, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys};
+use crate::state::{CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys};
 use crate::telemetry::failover::{self, StandbyHealth};
 use crate::telemetry::metadata::DriftAction;
 use crate::telemetry::progress::now_ms;
@@ -107,7 +107,7 @@ fn stopped(scene: &Scene) -> Result<Vec<(String, String)>, CutoverError> {
 }
 
 fn is_copied(scene: &Scene) -> Result<bool, CutoverError> {
-    let claim: Option<Claim> = scene.store.get(&keys::claim(&scene.flow.name))?;
+    let claim = claim::current(&scene.store, &scene.flow.name)?;
     Ok(claim.is_some_and(|claim| claim::may_run(&claim, scene.machine())))
 }
 

@@ -1,11 +1,17 @@
-//! Who runs the flow. The newest claim wins; the older process sees it and stops.
+//! Who runs the flow. The newest claim wins; the older process sees it and stops. A claim has a
+//! generation and is read back, so also of two that begin in one instant one has it.
 //!
 //! Records need no such lock: the broker deduplicates them by sequence, so a second Twinlog with
 //! the same state only repeats what is already there. Fillers have no sequence. A filler is only
 //! written while this process knows (at most 2 s old) that it still holds the claim, and a
 //! new owner waits longer than that before its first filler, unless the old owner is known to be
 //! gone: it released the claim, or it ran on this machine and its process no longer exists.
+//!
+//! What is measured here is the time of this process. It stands still while a virtual machine is
+//! paused, and so does what was looked at: a process that was paused between its look and its filler
+//! isn't stopped by this.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -77,7 +83,7 @@ pub struct Held {
     /// What the role at the beginning kept from being copied.
     not_copied: Option<TopicSet>,
     key: String,
-    claim: Claim,
+    claim: Mutex<Claim>,
     /// Whose claim it took. If that one is the newest again, ours was lost.
     taken_from: Option<Uuid>,
     /// Whether the flow had a role when it began.
@@ -87,58 +93,162 @@ pub struct Held {
     looked_at: watch::Sender<Instant>,
 }
 
+/// What became of a try to claim a flow.
+pub enum Claimed {
+    /// It is ours.
+    Held(Held),
+    /// Somebody who began at the same moment has it.
+    Lost(Claim),
+}
+
 /// Claims the flow for this process, which honours the role that it has read.
 ///
+/// A claim stands when it was read back: two that begin at once see the same log, and its order
+/// tells both the same. Behind this the store has all that was written before the claim.
+///
 /// # Errors
-/// When the claim can't be written.
+/// When the claim can't be written or read back.
 pub async fn claim(
     store: &StateStore,
     flow: &str,
     role: Option<&RoleRecord>,
     machine: &dyn Machine,
-) -> Result<Held, StateError> {
+) -> Result<Claimed, StateError> {
     let key = keys::claim(flow);
     let shrunk = store.shrunk();
-    let previous: Option<Claim> = store.get(&key)?;
-    let claim = Claim {
-        v: 1,
-        owner: new_owner(),
-        host: machine.host(),
-        pid: machine.pid(),
-        claimed_at_ms: now_ms(),
-        released: false,
-        role_plan: role.map(|role| role.plan),
-    };
-    store.put(&key, &claim).await?;
-    let wait = match &previous {
-        Some(previous) if may_run(previous, machine) => {
-            tracing::warn!(
-                flow,
-                previous_host = %previous.host,
-                previous_pid = previous.pid,
-                "another Twinlog may still run this flow; holes are filled after {} ms",
-                TAKEOVER.as_millis()
-            );
-            TAKEOVER
+    let owner = new_owner();
+    let mut log: Vec<Claim> = store.in_order(&key)?;
+    loop {
+        let claim = Claim {
+            v: 1,
+            owner,
+            host: machine.host(),
+            pid: machine.pid(),
+            claimed_at_ms: now_ms(),
+            released: false,
+            role_plan: role.map(|role| role.plan),
+            generation: next_generation(&log),
+        };
+        store.put(&key, &claim).await?;
+        // What is written while it is read back may be missed by it.
+        let looked_at = Instant::now();
+        store.refresh().await?;
+        log = store.in_order(&key)?;
+        match read_back(&log, &claim) {
+            ReadBack::Stands { before } => {
+                let wait = wait_for(flow, before, machine);
+                let not_before = Instant::now() + wait;
+                let (sender, looked_at) = watch::channel(looked_at);
+                return Ok(Claimed::Held(Held {
+                    fence: Fence {
+                        not_before,
+                        looked_at,
+                    },
+                    flow: flow.to_owned(),
+                    not_copied: role.and_then(RoleRecord::not_copied).cloned(),
+                    key,
+                    taken_from: before.map(|before| before.owner),
+                    claim: Mutex::new(claim),
+                    had_role: role.is_some(),
+                    shrunk,
+                    looked_at: sender,
+                }));
+            }
+            ReadBack::Again => {}
+            ReadBack::Lost(newer) => return Ok(Claimed::Lost(newer.clone())),
         }
-        _ => Duration::ZERO,
+    }
+}
+
+fn wait_for(flow: &str, before: Option<&Claim>, machine: &dyn Machine) -> Duration {
+    let Some(before) = before.filter(|before| may_run(before, machine)) else {
+        return Duration::ZERO;
     };
-    let now = Instant::now();
-    let (sender, looked_at) = watch::channel(now);
-    Ok(Held {
-        fence: Fence {
-            not_before: now + wait,
-            looked_at,
-        },
-        flow: flow.to_owned(),
-        not_copied: role.and_then(RoleRecord::not_copied).cloned(),
-        key,
-        claim,
-        taken_from: previous.map(|previous| previous.owner),
-        had_role: role.is_some(),
-        shrunk,
-        looked_at: sender,
-    })
+    tracing::warn!(
+        flow,
+        previous_host = %before.host,
+        previous_pid = before.pid,
+        "another Twinlog may still run this flow; holes are filled after {} ms",
+        TAKEOVER.as_millis()
+    );
+    TAKEOVER
+}
+
+/// The claim that stands, of all in the log's order.
+///
+/// A lower generation than the one that stands was written by somebody who hadn't seen it: one who
+/// gives back, or renews, what he has lost. Of equal ones the first stands; whoever wrote the other
+/// reads that back, and claims again. Without a generation the newest stands, as it did for those
+/// who give none.
+pub fn standing(log: &[Claim]) -> Option<&Claim> {
+    let newer = |stands: Option<&'_ Claim>, claim: &Claim| {
+        stands.is_none_or(|stands| {
+            claim.generation == 0
+                || claim.generation > stands.generation
+                || (claim.generation == stands.generation && claim.owner == stands.owner)
+        })
+    };
+    let mut stands = None;
+    for claim in log {
+        if newer(stands, claim) {
+            stands = Some(claim);
+        }
+    }
+    stands
+}
+
+/// The claim that stands, as far as the store was read.
+///
+/// # Errors
+/// When a claim can't be read.
+pub fn current(store: &StateStore, flow: &str) -> Result<Option<Claim>, StateError> {
+    let log: Vec<Claim> = store.in_order(&keys::claim(flow))?;
+    Ok(standing(&log).cloned())
+}
+
+/// The generation of a claim that is to stand.
+pub fn next_generation(log: &[Claim]) -> u64 {
+    let highest = log.iter().map(|claim| claim.generation).max();
+    highest.unwrap_or(0).saturating_add(1)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum ReadBack<'a> {
+    /// `before` is whose claim stood until then.
+    Stands { before: Option<&'a Claim> },
+    /// Somebody whom we hadn't seen came first.
+    Again,
+    /// Somebody came after us.
+    Lost(&'a Claim),
+}
+
+/// What the log says of a claim that was written.
+///
+/// Two begin at once, A first in the log. B has A in front of it, so it claims again, behind A, and
+/// waits for A as for anybody who may be alive. A either has B's second claim behind its own and ends before
+/// it has filled anything, or it was too early to see it: then it sees it at its next look, and
+/// until then it fills, which B waits for. With three it is the same: whoever is last in the log
+/// has all the others in front of it, and no two have the same one in front.
+fn read_back<'a>(log: &'a [Claim], ours: &Claim) -> ReadBack<'a> {
+    let at = log.iter().position(|claim| is_same(claim, ours));
+    let (Some(at), Some(stands)) = (at, standing(log)) else {
+        // So many came behind it that it isn't kept.
+        return ReadBack::Again;
+    };
+    let in_front = &log[..at];
+    if is_same(stands, ours) {
+        let before = standing(in_front);
+        ReadBack::Stands { before }
+    } else if in_front.iter().any(|claim| is_same(claim, stands)) {
+        ReadBack::Again
+    } else {
+        ReadBack::Lost(stands)
+    }
+}
+
+/// Whether one is the other, or it given back or renewed.
+fn is_same(one: &Claim, other: &Claim) -> bool {
+    one.owner == other.owner && one.generation == other.generation
 }
 
 /// How long a new owner waits for one that may be alive.
@@ -182,21 +292,27 @@ impl Held {
             }
             // A role that can't be read is no reason to stop: it was written by a newer Twinlog,
             // which takes the claim too.
-            if let Ok(role) = store.get::<RoleRecord>(&keys::role(&self.flow))
+            let role = store.get::<RoleRecord>(&keys::role(&self.flow));
+            if let Ok(role) = &role
                 && role.as_ref().and_then(RoleRecord::not_copied) != self.not_copied.as_ref()
             {
                 // Before the claim is looked at: a cut-over takes it from an owner who was silent,
                 // and he, too, looks after the old primary from then on.
                 return Ok(Kept::RoleChanged);
             }
-            match store.get::<Claim>(&self.key) {
-                Ok(Some(current)) if current.owner != self.claim.owner => {
-                    return Err(superseded(&current));
-                }
+            let Ok(log) = store.in_order::<Claim>(&self.key) else {
+                // A newer Twinlog's: the look isn't one.
+                continue;
+            };
+            let ours = self.ours();
+            match standing(&log) {
+                Some(stands) if stands.owner != ours.owner => return Err(superseded(stands)),
                 _ => {
                     let _ = self.looked_at.send(before);
                 }
             }
+            let plan = role.ok().flatten().map(|role| role.plan);
+            self.renew(store, log.last(), plan).await;
         }
     }
 
@@ -210,28 +326,47 @@ impl Held {
             let detail = format!("{}, this flow's {lost} among them", Loss::Shrunk);
             return Err(FlowError::StateLost(detail));
         }
-        match store.get::<Claim>(&self.key) {
+        let ours = self.ours().owner;
+        match current(store, &self.flow) {
             // Whoever claimed it since then is newer; a claim that ours took is not.
-            Ok(Some(current))
-                if current.owner != self.claim.owner && Some(current.owner) != self.taken_from =>
-            {
-                Err(superseded(&current))
+            Ok(Some(stands)) if stands.owner != ours && Some(stands.owner) != self.taken_from => {
+                Err(superseded(&stands))
             }
             _ => Ok(()),
         }
     }
 
-    /// Gives the claim back, unless somebody else has it.
+    /// Writes the claim again where the log needs it.
+    async fn renew(&self, store: &StateStore, newest: Option<&Claim>, plan: Option<Uuid>) {
+        // What isn't copied is the same as when the flow began.
+        let obeyed = plan.filter(|_| self.not_copied.is_some());
+        let Some(renewed) = renewal(&self.ours(), newest, obeyed) else {
+            return;
+        };
+        match store.put(&self.key, &renewed).await {
+            Ok(()) => *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = renewed,
+            Err(error) => tracing::debug!(%error, "the claim could not be written again"),
+        }
+    }
+
+    fn ours(&self) -> Claim {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        claim.clone()
+    }
+
+    /// Gives the claim back, unless somebody else has it. Whoever takes it at the same moment has a
+    /// higher generation, which this doesn't touch.
     pub async fn release(&self, store: &StateStore) {
+        let ours = self.ours();
         if store.refresh().await.is_ok()
-            && let Ok(Some(current)) = store.get::<Claim>(&self.key)
-            && current.owner != self.claim.owner
+            && let Ok(Some(current)) = current(store, &self.flow)
+            && current.owner != ours.owner
         {
             return;
         }
         let released = Claim {
             released: true,
-            ..self.claim.clone()
+            ..ours
         };
         if let Err(error) = store.put(&self.key, &released).await {
             tracing::debug!(%error, "the claim could not be given back");
@@ -239,7 +374,21 @@ impl Held {
     }
 }
 
-fn superseded(by: &Claim) -> FlowError {
+/// How a claim that stands must be written again, if it must. A second plan for what isn't copied
+/// anyway is obeyed already, and whoever waits for that reads it in the claim. And compaction would
+/// leave only what somebody wrote behind us about a claim that he had lost.
+fn renewal(ours: &Claim, newest: Option<&Claim>, obeyed: Option<Uuid>) -> Option<Claim> {
+    let role_plan = obeyed.or(ours.role_plan);
+    let is_newest = newest.is_none_or(|newest| newest.owner == ours.owner);
+    let is_needed = !is_newest || role_plan != ours.role_plan;
+    is_needed.then(|| Claim {
+        role_plan,
+        ..ours.clone()
+    })
+}
+
+/// Why a flow ends whose claim another has.
+pub fn superseded(by: &Claim) -> FlowError {
     FlowError::Superseded(format!(
         "process {} on {} since {}",
         by.pid,
@@ -266,6 +415,7 @@ mod tests {
             claimed_at_ms: 0,
             released,
             role_plan: None,
+            generation: 0,
         }
     }
 
@@ -294,5 +444,150 @@ mod tests {
         assert!(!may_run("b/2", 9, true), "released");
         assert!(!may_run("a/1", 9, false), "no such process");
         assert!(!may_run("a/1", 7, false), "we have its number");
+    }
+
+    fn of(owner: u128, generation: u64, released: bool) -> Claim {
+        Claim {
+            owner: Uuid::from_u128(owner),
+            generation,
+            ..claim_of("b/2", 9, released)
+        }
+    }
+
+    #[test]
+    fn what_was_written_without_having_seen_the_claim_that_stands_is_nothing() {
+        let stands = of(2, 2, false);
+        let given_back_late = [of(1, 1, false), stands.clone(), of(1, 1, true)];
+        assert_eq!(standing(&given_back_late), Some(&stands));
+        let at_once = [stands.clone(), of(3, 2, false)];
+        assert_eq!(standing(&at_once), Some(&stands));
+        let given_back = [stands.clone(), of(2, 2, true)];
+        assert_eq!(standing(&given_back), Some(&given_back[1]));
+    }
+
+    #[test]
+    fn of_those_without_a_generation_the_newest_stands() {
+        let log = [of(1, 0, false), of(2, 4, false), of(3, 0, false)];
+        assert_eq!(standing(&log), Some(&log[2]));
+        assert_eq!(next_generation(&log), 5, "above all that there were");
+    }
+
+    #[test]
+    fn a_second_plan_for_what_is_not_copied_is_put_into_the_claim() {
+        let plan = |number| Some(Uuid::from_u128(number));
+        let ours = Claim {
+            role_plan: plan(1),
+            ..of(2, 2, false)
+        };
+        assert_eq!(renewal(&ours, Some(&ours), plan(1)), None);
+        assert_eq!(renewal(&ours, Some(&ours), None), None, "nothing is obeyed");
+        let renewed = renewal(&ours, Some(&ours), plan(7)).expect("another plan");
+        assert_eq!(renewed.role_plan, plan(7));
+        assert!(is_same(&renewed, &ours));
+        let late = of(1, 1, true);
+        assert_eq!(renewal(&ours, Some(&late), plan(1)), Some(ours.clone()));
+    }
+
+    /// A process that begins, one step at a time.
+    struct Starter {
+        owner: u128,
+        seen: usize,
+        written: Option<u64>,
+        end: Option<End>,
+    }
+
+    #[derive(Debug)]
+    enum End {
+        Lost,
+        /// Who stood before, and how much of the log had been read.
+        Holds {
+            before: Option<Uuid>,
+            read: usize,
+        },
+    }
+
+    impl Starter {
+        fn step(&mut self, log: &mut Vec<Claim>) {
+            match self.written.take() {
+                None => {
+                    let generation = next_generation(&log[..self.seen]);
+                    log.push(of(self.owner, generation, false));
+                    self.written = Some(generation);
+                }
+                Some(generation) => {
+                    self.seen = log.len();
+                    match read_back(log, &of(self.owner, generation, false)) {
+                        ReadBack::Stands { before } => {
+                            let before = before.map(|before| before.owner);
+                            let read = log.len();
+                            self.end = Some(End::Holds { before, read });
+                        }
+                        ReadBack::Again => {}
+                        ReadBack::Lost(_) => self.end = Some(End::Lost),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Plays `starters` at once, in an order that `dice` tells, and says how each ended.
+    fn play(starters: u128, dice: &[usize]) -> (Vec<Claim>, Vec<Starter>) {
+        let mut log = vec![of(99, 3, true)];
+        let mut all: Vec<Starter> = (1..=starters)
+            .map(|owner| Starter {
+                owner,
+                seen: 1,
+                written: None,
+                end: None,
+            })
+            .collect();
+        let mut dice = dice.iter().cycle();
+        for _ in 0..200 {
+            let mut going: Vec<_> = all.iter_mut().filter(|it| it.end.is_none()).collect();
+            if going.is_empty() {
+                return (log, all);
+            }
+            let at = dice.next().expect("a cycle") % going.len();
+            going[at].step(&mut log);
+        }
+        panic!("they don't come to an end: {log:?}");
+    }
+
+    /// One stands in the end. Whoever else held it had read the log before the claim that stands, so
+    /// it goes on for `FRESH` at most, and each that came behind knows of one in front to wait for.
+    fn judge(log: &[Claim], all: &[Starter]) {
+        let stands = standing(log).expect("somebody has it");
+        let mut without_a_wait = 0;
+        for starter in all {
+            let is_last = Uuid::from_u128(starter.owner) == stands.owner;
+            match starter.end.as_ref().expect("an end") {
+                End::Lost => assert!(!is_last, "{log:?}"),
+                End::Holds { before, read } => {
+                    assert!(is_last || *read < log.len(), "{log:?}");
+                    without_a_wait += usize::from(*before == Some(Uuid::from_u128(99)));
+                }
+            }
+        }
+        assert!(without_a_wait <= 1, "{log:?}");
+        let generations = log.iter().filter(|claim| standing(log) == Some(*claim));
+        assert_eq!(generations.count(), 1, "{log:?}");
+    }
+
+    #[test]
+    fn of_two_that_begin_at_once_one_has_it_whatever_the_order() {
+        for order in 0..1_usize << 10 {
+            let dice: Vec<usize> = (0..10).map(|bit| order >> bit & 1).collect();
+            let (log, all) = play(2, &dice);
+            judge(&log, &all);
+        }
+    }
+
+    #[test]
+    fn of_three_that_begin_at_once_one_has_it_whatever_the_order() {
+        for order in 0..6_usize.pow(6) {
+            let dice: Vec<usize> = (0..6).map(|at| order / 6_usize.pow(at) % 6).collect();
+            let (log, all) = play(3, &dice);
+            judge(&log, &all);
+        }
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
-use super::claim::{self, Held, Kept};
+use super::claim::{self, Claimed, Held, Kept};
 use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
@@ -94,6 +94,7 @@ pub async fn run_flow(
                 }
                 return Ok(());
             }
+            Ok(Begun::RoleChanged) => continue,
             Ok(Begun::Copying(flow, held)) => {
                 match go(flow, held, &sections, back(), &cancel).await {
                     Ok(Kept::RoleChanged) => {
@@ -161,6 +162,8 @@ enum Begun {
     Copying(Arc<Flow>, Held),
     /// Its target is the primary: with nothing.
     NotPrimary(StateStore),
+    /// A cut-over changed what may be copied in the meantime: it must begin again.
+    RoleChanged,
 }
 
 fn target_wire(error: WireError) -> Failure {
@@ -232,6 +235,16 @@ async fn begin(
     let held = claim::claim(&store, &config.name, role.as_ref(), machine)
         .await
         .map_err(target_failure)?;
+    // A cut-over that found no claim doesn't wait for us: its role is in front of the claim, and was
+    // read back with it.
+    let held = match held {
+        Claimed::Held(held) => held,
+        Claimed::Lost(newer) => return Err(("superseded", claim::superseded(&newer))),
+    };
+    if role_of(&store, &config)? != role {
+        held.release(&store).await;
+        return Ok(Begun::RoleChanged);
+    }
     let producers = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
     let budget = Budget::new(
         config.limits.in_flight_bytes,

@@ -64,6 +64,11 @@ pub(super) fn is_segment(key: &str) -> bool {
     key.starts_with(SEGMENTS)
 }
 
+/// Whether a key is a flow's claim.
+pub(super) fn is_claim(key: &str) -> bool {
+    key.starts_with("claim/")
+}
+
 /// Whether this is a [`FlowRecord`](super::FlowRecord)'s key.
 pub(super) fn is_flow(key: &str) -> bool {
     key.starts_with("flow/")

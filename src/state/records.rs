@@ -222,7 +222,8 @@ pub struct ShareOffset {
     pub sending: Option<i64>,
 }
 
-/// `claim/<flow>`: the process that runs the flow. The newest claim wins.
+/// `claim/<flow>`: the process that runs the flow. The highest generation wins, of equal ones the
+/// first in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// Format version, 1.
@@ -241,6 +242,9 @@ pub struct Claim {
     /// doesn't copy.
     #[serde(default)]
     pub role_plan: Option<uuid::Uuid>,
+    /// One more than the highest that its owner had seen; 0 from a Twinlog that gave none.
+    #[serde(default)]
+    pub generation: u64,
 }
 
 /// `config/<flow>/<source topic>`: what the source has of the configs that a mirror must have

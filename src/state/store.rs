@@ -1,6 +1,6 @@
 //! The state topic's reader and writer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +31,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// What can be done about a lost state topic.
 pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
      so that they are copied again; then restart Twinlog";
+/// So many values of a claim's key are kept.
+const CLAIMS_KEPT: usize = 64;
 
 /// Why the state can't be used.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -76,12 +78,32 @@ struct Inner {
     /// The first value of each flow's own key since the last compaction: who was first, when two
     /// raced.
     first: HashMap<String, Arc<[u8]>>,
+    /// The values of each claim's key in the log's order, with their offsets: whose claim stands
+    /// isn't told by the newest alone.
+    claims: HashMap<String, VecDeque<ClaimValue>>,
     /// How often the log was read anew because it had shrunk.
     shrunk: u64,
     /// Once set it stays: what is in the topic now isn't ours to add to.
     lost: Option<Loss>,
     /// What was written while the log is being read anew.
     meanwhile: Option<Vec<ReadRecord>>,
+}
+
+/// An offset and the value there.
+type ClaimValue = (i64, Arc<[u8]>);
+
+impl Inner {
+    /// In the log's order, each once, also when two read the log at a time.
+    fn note_claim(&mut self, key: &str, offset: i64, value: &Arc<[u8]>) {
+        let claims = self.claims.entry(key.to_owned()).or_default();
+        if claims.back().is_some_and(|(newest, _)| *newest >= offset) {
+            return;
+        }
+        claims.push_back((offset, value.clone()));
+        if claims.len() > CLAIMS_KEPT {
+            claims.pop_front();
+        }
+    }
 }
 
 /// A record and its offset.
@@ -407,6 +429,21 @@ impl StateStore {
         parse(key, bytes.as_deref())
     }
 
+    /// The values of a [`Claim`](super::Claim)'s key that are still in the log, in its order and as
+    /// far as it was read: what was only just written isn't among them.
+    ///
+    /// # Errors
+    /// When a value can't be read as `T`.
+    pub fn in_order<T: DeserializeOwned>(&self, key: &str) -> Result<Vec<T>, StateError> {
+        let claims = self.inner().claims.get(key).cloned().unwrap_or_default();
+        let values = claims.iter().map(|(_, value)| parse(key, Some(value)));
+        Ok(values
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
     /// The keys that begin with `prefix`, in order.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let inner = self.inner();
@@ -549,6 +586,9 @@ impl Inner {
                     self.first.remove(&key);
                 }
             }
+        }
+        if let Some(value) = value.as_ref().filter(|_| keys::is_claim(&key)) {
+            self.note_claim(&key, offset, value);
         }
         // A segment that we wrote shares its bytes with its map: those stay.
         let is_known = |known: &Entry| {

@@ -8,7 +8,6 @@ use crate::cutover::context::{Cutover, Runner};
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_target};
 use crate::flow::claim;
-use crate::state::{Claim, keys};
 use crate::wire::OffsetSpec;
 
 const AGAIN: Duration = Duration::from_millis(50);
@@ -92,7 +91,7 @@ async fn left(it: &Cutover, pairs: &[Pair], wanted: &Offsets) -> Result<i64, Cut
 pub(super) async fn is_copied_by_others(it: &Cutover) -> Result<bool, CutoverError> {
     let scene = &it.scene;
     scene.store.refresh().await?;
-    let claim: Option<Claim> = scene.store.get(&keys::claim(&scene.flow.name))?;
+    let claim = claim::current(&scene.store, &scene.flow.name)?;
     Ok(claim.is_some_and(|claim| claim::may_run(&claim, scene.machine())))
 }
 

@@ -105,11 +105,10 @@ fn promoting(it: &Cutover) -> Result<RoleRecord, CutoverError> {
 
 async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
     let scene = &it.scene;
-    let key = keys::claim(&scene.flow.name);
     let deadline = Instant::now() + claim::TAKEOVER_WAIT;
     loop {
         scene.store.refresh().await?;
-        match scene.store.get::<Claim>(&key)? {
+        match claim::current(&scene.store, &scene.flow.name)? {
             None => return Ok(Ended::InOrder),
             Some(claim) if claim.released || claim.role_plan == Some(plan) => {
                 return Ok(Ended::InOrder);
@@ -123,6 +122,8 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
 
 async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
     let machine = it.scene.machine();
+    let key = keys::claim(&it.scene.flow.name);
+    let log: Vec<Claim> = it.scene.store.in_order(&key)?;
     let claim = Claim {
         v: 1,
         owner: Uuid::from_u128(rand::random::<u128>()),
@@ -132,8 +133,8 @@ async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
         // We don't copy: nobody has to wait for us.
         released: true,
         role_plan: Some(plan),
+        generation: claim::next_generation(&log),
     };
-    let key = keys::claim(&it.scene.flow.name);
     Ok(it.scene.store.put(&key, &claim).await?)
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod failover_refusals;
 pub(crate) mod groups_rules;
 mod http_secrets;
 mod identity;
-mod limits;
+pub(crate) mod limits;
 pub(crate) mod metadata_acls;
 pub(crate) mod metadata_configs;
 pub(crate) mod metadata_deletion;

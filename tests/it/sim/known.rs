@@ -14,8 +14,6 @@ pub enum Trouble {
     UncleanElection,
     /// A Twinlog that was frozen goes on behind a failover that isn't planned.
     FrozenOwner,
-    /// Two processes start for one flow within a few seconds.
-    TwinStart,
     /// A frozen command goes on behind the abort of its plan.
     FrozenCommand,
     /// Groups commit while a second process takes the flow over.
@@ -68,13 +66,6 @@ pub const KNOWN: &[Known] = &[
         leaves_out: Trouble::FrozenOwner,
     },
     Known {
-        id: "B4",
-        says: "of two that start in one instant both fill",
-        shows: Kind::StoppedForNothing,
-        also: &[Kind::WrongOffset, Kind::HealthyWhileStuck],
-        leaves_out: Trouble::TwinStart,
-    },
-    Known {
         id: "C1",
         says: "a command that was frozen before it promotes does so when it wakes up, although its plan was aborted",
         shows: Kind::RoleWrong,
@@ -110,5 +101,5 @@ fn ids_are_not_given_twice() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), KNOWN.len());
-    assert!(is_left_out(Trouble::TwinStart));
+    assert!(is_left_out(Trouble::FrozenOwner));
 }

@@ -221,25 +221,6 @@ impl Plan {
             What::ForgetProducers => !refuses || !is_left_out(Trouble::ForgottenProducer),
             _ => true,
         });
-        // Two that start within this time both believe that nobody else is there.
-        const APART_MS: i64 = 5_000;
-        if is_left_out(Trouble::TwinStart) {
-            let starts: Vec<(i64, i64)> = self
-                .events
-                .iter()
-                .filter_map(|it| {
-                    it.what
-                        .starts_after_ms()
-                        .map(|ms| (it.at_ms, it.at_ms + ms))
-                })
-                .collect();
-            self.events.retain(|it| {
-                it.what != What::SecondTwinlog
-                    || starts
-                        .iter()
-                        .all(|(from, to)| it.at_ms < from - APART_MS || it.at_ms > to + APART_MS)
-            });
-        }
         if is_left_out(Trouble::GroupAtTakeover) {
             let takes_over = |it: &Event| it.what == What::SecondTwinlog;
             self.groups = !self.events.iter().any(takes_over);
@@ -258,16 +239,6 @@ impl What {
             Self::StopBroker { .. } | Self::FreezeBroker { .. } | Self::MoveLeaders { .. } => true,
             Self::Partition { .. } | Self::Cut { .. } => true,
             _ => false,
-        }
-    }
-
-    /// After how long a Twinlog starts because of it.
-    fn starts_after_ms(self) -> Option<i64> {
-        match self {
-            Self::KillTwinlog { ms } | Self::StopTwinlog { ms } | Self::FreezeTwinlog { ms } => {
-                Some(ms)
-            }
-            _ => None,
         }
     }
 }
