@@ -12,8 +12,6 @@ pub enum Trouble {
     LostTail,
     /// Records go from a mapped topic while Twinlog is down.
     CompactionWhileDown,
-    /// A replica that lacks records leads on the source.
-    UncleanElection,
     /// A Twinlog that was frozen goes on behind a failover that isn't planned.
     FrozenOwner,
     /// Two processes start for one flow within a few seconds.
@@ -61,13 +59,6 @@ pub const KNOWN: &[Known] = &[
         shows: Kind::RecordMissing,
         also: &[Kind::GroupBeyond, Kind::GroupBack],
         leaves_out: Trouble::CompactionWhileDown,
-    },
-    Known {
-        id: "A4",
-        says: "an unclean election on the source is forgotten when the partition is opened again",
-        shows: Kind::RecordMissing,
-        also: &[Kind::ForeignRecord],
-        leaves_out: Trouble::UncleanElection,
     },
     Known {
         id: "A7",
