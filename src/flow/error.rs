@@ -97,6 +97,14 @@ pub enum Trouble {
         /// The copied end.
         copied_end: i64,
     },
+    /// What was fetched from isn't the log that was copied; opening the partition again finds out.
+    #[error("the source broker's log has epoch {epoch} up to {end} only")]
+    SourceDiverges {
+        /// The largest epoch that both may have.
+        epoch: i32,
+        /// Where it ends on the broker.
+        end: i64,
+    },
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
@@ -190,6 +198,7 @@ impl Trouble {
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
+            | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
@@ -245,6 +254,7 @@ impl Trouble {
             Self::Discontinuous { .. } => "discontinuous",
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
+            Self::SourceDiverges { .. } => "source_diverges",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",

@@ -241,16 +241,16 @@ fn with_progress(before: &SeenRecord, partitions: &[Arc<Partition>]) -> SeenReco
             continue;
         };
         // Without a batch fetched since the opening, what is stored still holds.
-        let epoch = partition.source_epoch();
-        if epoch < 0 {
+        let copied = partition.progress.source_position.load(Ordering::Relaxed);
+        let Some(known) = partition.epochs.before(copied) else {
             continue;
-        }
+        };
         if seen.epochs.len() <= index {
             seen.epochs.resize(index + 1, -1);
             seen.positions.resize(index + 1, 0);
         }
-        seen.epochs[index] = epoch;
-        seen.positions[index] = partition.progress.source_position.load(Ordering::Relaxed);
+        seen.epochs[index] = known.epoch;
+        seen.positions[index] = known.position;
     }
     seen
 }

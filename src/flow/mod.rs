@@ -19,6 +19,7 @@ mod copy_back;
 mod deleted;
 pub mod deny;
 mod discovery;
+mod epochs;
 mod error;
 pub mod fenced;
 mod guard;

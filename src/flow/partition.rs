@@ -5,13 +5,14 @@
 //! log says. That is the whole of crash recovery, and the same code runs after `kill -9`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::budget::Meter;
+use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::work::Work;
@@ -47,7 +48,8 @@ pub struct Partition {
     closed: AtomicBool,
     sent: AtomicU32,
     barrier: AtomicBool,
-    source_epoch: AtomicI32,
+    /// Which epochs of the source were fetched.
+    pub epochs: Arc<SourceEpochs>,
     map: Option<Mutex<OffsetMap>>,
     drained: Notify,
     ready: mpsc::UnboundedSender<Arc<Partition>>,
@@ -78,6 +80,8 @@ pub struct PartitionParts {
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knew then.
     pub newest_filler: Option<i32>,
+    /// Which epochs of the source were fetched.
+    pub epochs: Arc<SourceEpochs>,
     /// The sink lane that writes it.
     pub ready: mpsc::UnboundedSender<Arc<Partition>>,
     /// The supervisor.
@@ -102,22 +106,12 @@ impl Partition {
             closed: AtomicBool::new(false),
             sent: AtomicU32::new(0),
             barrier: AtomicBool::new(!parts.data_known),
-            source_epoch: AtomicI32::new(-1),
+            epochs: parts.epochs,
             map: parts.map.map(Mutex::new),
             drained: Notify::new(),
             ready: parts.ready,
             trouble: parts.trouble,
         }
-    }
-
-    /// Notes the source leader's epoch of the newest batch fetched.
-    pub fn note_source_epoch(&self, epoch: i32) {
-        self.source_epoch.store(epoch, Ordering::Relaxed);
-    }
-
-    /// The source leader's epoch of the newest batch fetched, or -1.
-    pub fn source_epoch(&self) -> i32 {
-        self.source_epoch.load(Ordering::Relaxed)
     }
 
     /// Queues work and wakes the sink lane.

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::epochs::Known;
 use super::error::Trouble;
 use super::lost::{self, Counted};
 use super::position::{self, Position, Witness, witness};
@@ -39,6 +41,9 @@ pub struct Resume {
     pub data_known: bool,
     /// The offset map of a mapped partition.
     pub map: Option<OffsetMap>,
+    /// The source leader's epoch that wrote what is right before `fetch_offset`, or -1: the broker
+    /// tells when its log isn't the same there.
+    pub last_epoch: i32,
     /// When the log's end was asked for.
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knows.
@@ -54,32 +59,83 @@ struct Facts {
     target_end: HashMap<TopicPartition, Result<i64, WireError>>,
     producers: HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>>,
     epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
-    /// By source partition: the position that was stored with the epoch asked about.
-    seen: HashMap<TopicPartition, i64>,
+    /// By source partition: what was asked about.
+    known: HashMap<TopicPartition, Known>,
+}
+
+/// The newest of what this process has seen and of what is stored. `copied` is where the copy ends.
+fn known(flow: &Flow, one: &Candidate, copied: Option<i64>) -> Option<Known> {
+    let key = (one.topic.source_topic.clone(), one.partition);
+    let record = &one.topic.record;
+    let fetched = flow.epochs.get(&key).map(|epochs| epochs.clone());
+    let fetched = fetched
+        .filter(|epochs| epochs.is_of(record.source_topic_id, record.target_topic_id))
+        .and_then(|epochs| epochs.before(copied?));
+    let stored = stored(flow, one).filter(|known| known.epoch >= 0);
+    match (fetched, stored) {
+        (Some(fetched), Some(stored)) if stored.position > fetched.position => Some(stored),
+        (fetched, stored) => fetched.or(stored),
+    }
+}
+
+/// Up to where a partition is copied.
+fn copied(flow: &Flow, one: &Candidate, target_end: Option<i64>) -> Option<i64> {
+    if !one.topic.record.mapped {
+        return target_end;
+    }
+    let progress = &flow.progress;
+    let key = (one.topic.source_topic.clone(), one.partition);
+    let progress = progress.partitions.get(&key)?;
+    Some(progress.source_position.load(Ordering::Relaxed))
 }
 
 /// The stored epoch and position of a partition.
-fn seen(flow: &Flow, one: &Candidate) -> Option<(i32, i64)> {
+fn stored(flow: &Flow, one: &Candidate) -> Option<Known> {
     let record: SeenRecord = flow
         .store
         .get(&flow.seen_key(&one.topic.source_topic))
         .ok()
         .flatten()?;
     let index = usize::try_from(one.partition).ok()?;
-    Some((*record.epochs.get(index)?, *record.positions.get(index)?))
+    Some(Known {
+        epoch: *record.epochs.get(index)?,
+        position: *record.positions.get(index)?,
+        is_fresh: false,
+    })
 }
 
 /// One partition's facts.
 struct Ends {
-    /// Where the source's log ends in the last epoch that was seen there, or -1.
-    epoch_end: i64,
-    /// The source position that was stored with that epoch, or -1.
-    seen_position: i64,
+    /// What is known of the source's log.
+    known: Option<Known>,
+    /// The largest epoch that the source's log has and that isn't above the known one, and its end.
+    epoch_end: Option<(i32, i64)>,
     read_at: Instant,
     source_start: i64,
     source_end: i64,
     target_start: i64,
     target_end: i64,
+}
+
+impl Ends {
+    /// Where the source's log and what was copied of it part, if they do before `next`.
+    ///
+    /// The broker answers with the largest epoch that is not above the one asked for
+    /// (`LeaderEpochFileCache.endOffsetFor`). Is that a lower one, the leader has nothing of what the
+    /// known epoch wrote, however far the lower one goes on there: several elections in a row can make
+    /// a log that is longer in an older epoch.
+    fn diverges_at(&self, next: i64) -> Option<i64> {
+        let (known, (epoch, end)) = (self.known?, self.epoch_end?);
+        let is_missing = known.is_fresh && epoch < known.epoch && known.position <= next;
+        (is_missing || end < known.position.min(next)).then_some(end)
+    }
+
+    /// See [`Resume::last_epoch`].
+    fn last_epoch(&self, fetch_offset: i64) -> i32 {
+        self.known
+            .filter(|known| known.is_fresh && known.position == fetch_offset)
+            .map_or(-1, |known| known.epoch)
+    }
 }
 
 /// Finds the positions of many partitions at once.
@@ -95,27 +151,36 @@ pub async fn resume(
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
-    let (mut asked, mut seen_positions) = (Vec::new(), HashMap::new());
-    for (one, name) in candidates.iter().zip(&source) {
-        if let Some((epoch, position)) = seen(flow, one).filter(|(epoch, _)| *epoch >= 0) {
-            asked.push((name.clone(), epoch));
-            seen_positions.insert(name.clone(), position);
-        }
-    }
     let read_at = Instant::now();
-    let (source_start, source_end, target_start, target_end, epoch_ends) = tokio::join!(
+    let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
         wire::list_offsets(&flow.target, &target, OffsetSpec::Earliest),
         wire::list_offsets(&flow.target, &target, OffsetSpec::Latest),
-        wire::offset_for_leader_epoch(&flow.source, &asked),
     );
+    let mut known_of = HashMap::new();
+    for (one, (from, to)) in candidates.iter().zip(source.iter().zip(&target)) {
+        let target_end = target_end
+            .get(to)
+            .and_then(|end| end.as_ref().ok())
+            .copied();
+        if let Some(known) = known(flow, one, copied(flow, one, target_end)) {
+            known_of.insert(from.clone(), known);
+        }
+    }
+    let asked: Vec<(TopicPartition, i32)> = known_of
+        .iter()
+        .map(|(name, known)| (name.clone(), known.epoch))
+        .collect();
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
-    let producers = wire::describe_producers(&flow.target, &target).await;
+    let (producers, epoch_ends) = tokio::join!(
+        wire::describe_producers(&flow.target, &target),
+        wire::offset_for_leader_epoch(&flow.source, &asked),
+    );
     let mut facts = Facts {
         epoch_ends,
-        seen: seen_positions,
+        known: known_of,
         read_at,
         source_start,
         source_end,
@@ -157,12 +222,12 @@ impl Facts {
         );
         // An error here only means that the broker can't tell; the other checks stand.
         let epoch_end = match self.epoch_ends.remove(&source) {
-            Some(Ok((epoch, end))) if epoch >= 0 => end,
-            _ => -1,
+            Some(Ok((epoch, end))) if epoch >= 0 => Some((epoch, end)),
+            _ => None,
         };
         let ends = Ends {
             epoch_end,
-            seen_position: self.seen.remove(&source).unwrap_or(-1),
+            known: self.known.remove(&source),
             read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
@@ -262,6 +327,7 @@ async fn decide(
         fetch_offset,
         data_known,
         map: None,
+        last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
     })
@@ -304,6 +370,7 @@ async fn resume_mapped(
         fetch_offset,
         data_known,
         map: Some(map),
+        last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: None,
     })
@@ -318,9 +385,9 @@ async fn check_source(
 ) -> Result<i64, Trouble> {
     // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
     // leader election, KIP-101), whatever its end is now.
-    if (0..ends.seen_position.min(next)).contains(&ends.epoch_end) {
+    if let Some(source_end) = ends.diverges_at(next) {
         return Err(Trouble::SourceTruncated {
-            source_end: ends.epoch_end,
+            source_end,
             copied_end: next,
         });
     }
@@ -364,8 +431,6 @@ async fn check_source(
     let progress = flow
         .progress
         .partition(&one.topic.source_topic, one.partition);
-    progress
-        .gap_offsets
-        .fetch_add(lost, std::sync::atomic::Ordering::Relaxed);
+    progress.gap_offsets.fetch_add(lost, Ordering::Relaxed);
     Ok(ends.source_start)
 }

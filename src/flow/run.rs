@@ -263,6 +263,7 @@ async fn begin(
         throttle: Arc::new(Throttle::new(config.limits.bytes_per_second)),
         open: DashMap::new(),
         opened: DashMap::new(),
+        epochs: DashMap::new(),
         topics: DashMap::new(),
         sources: DashMap::new(),
         stale: Mutex::default(),

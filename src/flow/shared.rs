@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::budget::Budget;
 use super::deleted::Undeleted;
+use super::epochs::SourceEpochs;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
@@ -44,6 +45,8 @@ pub struct Flow {
     pub open: DashMap<PartitionKey, Arc<Partition>>,
     /// Which target topic's positions the registry shows: that of the last opening.
     pub opened: DashMap<PartitionKey, Uuid>,
+    /// Which epochs of the source were copied, also while a partition is closed.
+    pub epochs: DashMap<PartitionKey, Arc<SourceEpochs>>,
     /// The topics that are copied, by their names on the source.
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.

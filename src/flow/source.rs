@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::budget::{Budget, Hold, Reservation};
+use super::epochs::{self, Span};
 use super::error::Trouble;
 use super::intake::{self, Answer};
 use super::partition::Partition;
@@ -412,9 +413,11 @@ impl Session {
             return 0;
         }
         if data.diverging_epoch.epoch >= 0 {
-            slot.partition.fail(Trouble::SourceTruncated {
-                source_end: data.diverging_epoch.end_offset,
-                copied_end: slot.fetch_offset,
+            // Opening it again asks the leader, and stops the partition if it confirms this. A
+            // follower may be a log of yesterday.
+            slot.partition.fail(Trouble::SourceDiverges {
+                epoch: data.diverging_epoch.epoch,
+                end: data.diverging_epoch.end_offset,
             });
             return 0;
         }
@@ -430,7 +433,7 @@ impl Session {
         let from = slot.fetch_offset;
         slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
         slot.last_epoch = scan.last_epoch;
-        slot.partition.note_source_epoch(scan.last_epoch);
+        slot.partition.epochs.note(&scan.epochs);
         let aborted = data
             .aborted_transactions
             .unwrap_or_default()
@@ -604,6 +607,7 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
 struct Scan {
     next_offset: i64,
     last_epoch: i32,
+    epochs: Vec<Span>,
 }
 
 /// Walks over whole batches by their length fields alone. Bytes are judged later, by the intake;
@@ -612,6 +616,7 @@ fn scan(records: &[u8]) -> Option<Scan> {
     const LEGACY_HEADER: usize = 17;
     let mut rest = records;
     let mut last = None;
+    let mut epochs = Vec::new();
     while rest.len() >= LEGACY_HEADER {
         let base_offset = i64::from_be_bytes(rest[..8].try_into().ok()?);
         let length = usize::try_from(i32::from_be_bytes(rest[8..12].try_into().ok()?)).ok()?;
@@ -628,15 +633,23 @@ fn scan(records: &[u8]) -> Option<Scan> {
         } else {
             (0, -1)
         };
-        last = Some(Scan {
-            next_offset: base_offset
-                .saturating_add(i64::from(delta))
-                .saturating_add(1),
-            last_epoch: epoch,
-        });
+        let next_offset = base_offset
+            .saturating_add(i64::from(delta))
+            .saturating_add(1);
+        let span = Span {
+            epoch,
+            start: base_offset,
+            end: next_offset,
+        };
+        epochs::join(&mut epochs, span);
+        last = Some((next_offset, epoch));
         rest = &rest[12 + length..];
     }
-    last
+    last.map(|(next_offset, last_epoch)| Scan {
+        next_offset,
+        last_epoch,
+        epochs,
+    })
 }
 
 #[cfg(test)]

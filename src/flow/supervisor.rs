@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::budget::Meter;
 use super::claim::Fence;
 use super::discovery::Discovered;
+use super::epochs::SourceEpochs;
 use super::error::{Policy, Trouble};
 use super::intake;
 use super::partition::{Partition, PartitionParts};
@@ -443,6 +444,7 @@ impl Supervisor {
             .progress
             .partition(&candidate.topic.source_topic, candidate.partition);
         note_opened(&progress, &resume);
+        let epochs = self.epochs(candidate, resume.position.source);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
             source_topic_id: candidate.topic.record.source_topic_id,
@@ -454,6 +456,7 @@ impl Supervisor {
             map: resume.map,
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
+            epochs,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
         }));
@@ -466,10 +469,25 @@ impl Supervisor {
                 partition: partition.clone(),
                 position,
                 leader_epoch,
-                last_epoch: -1,
+                last_epoch: resume.last_epoch,
             },
         );
         Ok(partition)
+    }
+
+    /// What is known of the source's epochs goes over to the next opening of the same copy.
+    fn epochs(&self, candidate: &Candidate, next: i64) -> Arc<SourceEpochs> {
+        let record = &candidate.topic.record;
+        let (source_id, target_id) = (record.source_topic_id, record.target_topic_id);
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let carried = self.flow.epochs.get(&key).and_then(|last| {
+            let is_same = last.is_of(source_id, target_id);
+            is_same.then(|| last.carried(next))
+        });
+        let epochs = carried.unwrap_or_else(|| SourceEpochs::new(source_id, target_id));
+        let epochs = Arc::new(epochs);
+        self.flow.epochs.insert(key, epochs.clone());
+        epochs
     }
 
     fn hand_over(&mut self, handover: Handover) {

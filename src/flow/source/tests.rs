@@ -39,6 +39,10 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         map: None,
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
+        epochs: Arc::new(crate::flow::epochs::SourceEpochs::new(
+            Uuid::nil(),
+            Uuid::nil(),
+        )),
         ready: mpsc::unbounded_channel().0,
         trouble: trouble.clone(),
     }))

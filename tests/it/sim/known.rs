@@ -10,8 +10,6 @@ pub enum Trouble {
     ForgottenProducer,
     /// The old primary comes back with less than it had.
     LostTail,
-    /// A replica that lacks records leads on the source.
-    UncleanElection,
     /// A Twinlog that was frozen goes on behind a failover that isn't planned.
     FrozenOwner,
     /// A frozen command goes on behind the abort of its plan.
@@ -50,13 +48,6 @@ pub const KNOWN: &[Known] = &[
         shows: Kind::RecordMissing,
         also: &[Kind::GroupBeyond, Kind::GroupBack],
         leaves_out: Trouble::LostTail,
-    },
-    Known {
-        id: "A4",
-        says: "an unclean election on the source is forgotten when the partition is opened again",
-        shows: Kind::RecordMissing,
-        also: &[Kind::ForeignRecord],
-        leaves_out: Trouble::UncleanElection,
     },
     Known {
         id: "A7",
