@@ -9,14 +9,15 @@
 /// - MirrorMaker 2's: `mm2-*.internal` (offset syncs and the Connect state of its dedicated mode)
 ///   and `*.checkpoints.internal`, with any separator that it can be told to use.
 /// - Tools that write the same name on every cluster they watch, so that a copy would have two
-///   writers: Cruise Control's metrics and samples, the canaries of Strimzi and Amazon MSK.
+///   writers: Cruise Control's metrics and samples (also under Strimzi's names), Strimzi's topic
+///   store, the canaries of Strimzi and Amazon MSK, the probe of KMinion.
 ///
 /// MirrorMaker 2 goes further and drops every `__*`, `.*`, `*.internal` and `*-internal` topic
 /// without a word, a user's `orders-internal` included; a standby that misses a topic silently is
 /// none, so here only names with a known owner are internal. `heartbeats` is MirrorMaker 2's too,
 /// but it replicates that one like any topic and so does this.
 pub fn is_internal_topic(name: &str) -> bool {
-    const EXACT: [&str; 8] = [
+    const EXACT: [&str; 13] = [
         "__consumer_offsets",
         "__transaction_state",
         "__share_group_state",
@@ -25,6 +26,11 @@ pub fn is_internal_topic(name: &str) -> bool {
         "__CruiseControlMetrics",
         "__KafkaCruiseControlPartitionMetricSamples",
         "__KafkaCruiseControlModelTrainingSamples",
+        "strimzi.cruisecontrol.metrics",
+        "strimzi.cruisecontrol.partitionmetricsamples",
+        "strimzi.cruisecontrol.modeltrainingsamples",
+        "__strimzi_store_topic",
+        "kminion-end-to-end",
     ];
     const PREFIXES: [&str; 4] = [
         "__twinlog",
