@@ -15,6 +15,7 @@ pub(crate) mod metadata_configs;
 pub(crate) mod metadata_deletion;
 mod metadata_plan;
 pub(crate) mod metadata_quotas;
+pub(crate) mod prefix;
 pub(crate) mod readiness;
 mod state_maps;
 pub(crate) mod stray_fillers;
