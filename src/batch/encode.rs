@@ -93,10 +93,11 @@ pub fn encode_simple(records: &[KeyValue<'_>], timestamp_ms: i64) -> Bytes {
     seal(out, &summary, Stamp::NONE).unwrap_or_default()
 }
 
-/// A zstd batch of `count` records without key, value and headers, to burn offsets with.
+/// A batch of `count` records without key, value and headers, to burn offsets with.
 ///
-/// 1,000,000 records are about 760 kB. `count` is at least 1. Ten bytes per record are held while it is made.
-pub fn empty_records_batch(count: i32, timestamp_ms: i64, stamp: Stamp) -> Bytes {
+/// 1,000,000 records are about 760 kB in zstd, and several MB in other codecs. `count` is at least
+/// 1. Ten bytes per record are held while it is made.
+pub fn empty_records_batch(codec: Codec, count: i32, timestamp_ms: i64, stamp: Stamp) -> Bytes {
     let count = count.max(1);
     with_scratch(|scratch| {
         let body = &mut scratch.records;
@@ -107,14 +108,14 @@ pub fn empty_records_batch(count: i32, timestamp_ms: i64, stamp: Stamp) -> Bytes
             let _ = Parts::empty(delta).write(body);
         }
         let summary = Summary {
-            codec: Codec::Zstd,
+            codec,
             count,
             base_timestamp: timestamp_ms,
             max_timestamp: timestamp_ms,
         };
-        let (codec, payload) = match scratch.compressor.compress(Codec::Zstd, body) {
-            Ok(payload) => (Codec::Zstd, payload),
-            // zstd fails only for want of memory; an uncompressed batch says the same.
+        let (codec, payload) = match scratch.compressor.compress(codec, body) {
+            Ok(payload) => (codec, payload),
+            // A codec fails only for want of memory; an uncompressed batch says the same.
             Err(_) => (Codec::None, body.as_slice()),
         };
         let mut out = Vec::with_capacity(HEADER_BYTES + payload.len());

@@ -3,6 +3,7 @@
 //! What they are is decided by the same rules that follow later changes (`metadata::configs`).
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
@@ -12,6 +13,10 @@ use super::shared::Flow;
 use super::topics::Found;
 use crate::metadata::configs_at_creation;
 use crate::wire::{self, ConfigValues as Values, WireError};
+
+/// Looks at a topic that was just made, and the pause between two of them: 2 s in all.
+const NEW_LOOKS: u32 = 40;
+const NEW_PAUSE: Duration = Duration::from_millis(50);
 
 /// The configs of the topics that a discovery looks at, fetched in bulk.
 #[derive(Debug, Default)]
@@ -70,5 +75,25 @@ pub(super) async fn create(
             Ok(wire::create_topic(&flow.target, target_topic, count, replicas, &decisive).await?)
         }
         other => Ok(other?),
+    }
+}
+
+/// The configs of a target topic, which may be so new that a busy broker doesn't know it yet.
+pub(super) async fn of_target(flow: &Flow, target_topic: &str) -> Result<Values, Trouble> {
+    let asked = [target_topic.to_owned()];
+    let mut looks = 0;
+    loop {
+        let mut answer = wire::describe_topic_configs(&flow.target, &asked).await;
+        let configs = answer.remove(target_topic).transpose();
+        looks += 1;
+        match configs {
+            Err(error)
+                if error.server_code() == Some(ResponseError::UnknownTopicOrPartition)
+                    && looks < NEW_LOOKS =>
+            {
+                tokio::time::sleep(NEW_PAUSE).await;
+            }
+            configs => return Ok(configs?.unwrap_or_default()),
+        }
     }
 }

@@ -27,8 +27,6 @@ const COALESCE_BELOW_BYTES: usize = 16 * 1024;
 const COALESCE_TO_BYTES: usize = 128 * 1024;
 /// Looks at a topic that was just deleted, and the pause between two of them: 5 s in all.
 pub(super) const DELETED_LOOKS: u32 = 100;
-/// Looks at a topic that was just made: 2 s in all.
-const NEW_LOOKS: u32 = 40;
 const GONE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A topic that is being copied.
@@ -416,26 +414,6 @@ fn choose_offsets(flow: &Flow, origins: &[i64]) -> Result<(bool, String), Troubl
     }
 }
 
-/// The configs of a target topic, which may be so new that a busy broker doesn't know it yet.
-async fn target_configs(flow: &Flow, target_topic: &str) -> Result<wire::ConfigValues, Trouble> {
-    let asked = [target_topic.to_owned()];
-    let mut looks = 0;
-    loop {
-        let mut answer = wire::describe_topic_configs(&flow.target, &asked).await;
-        let configs = answer.remove(target_topic).transpose();
-        looks += 1;
-        match configs {
-            Err(error)
-                if error.server_code() == Some(ResponseError::UnknownTopicOrPartition)
-                    && looks < NEW_LOOKS =>
-            {
-                tokio::time::sleep(GONE_PAUSE).await;
-            }
-            configs => return Ok(configs?.unwrap_or_default()),
-        }
-    }
-}
-
 async fn rules(
     flow: &Flow,
     name: &str,
@@ -444,7 +422,7 @@ async fn rules(
 ) -> Result<IntakeRules, Trouble> {
     let target = match configs.target.get(target_topic) {
         Some(target) => target.clone(),
-        None => target_configs(flow, target_topic).await?,
+        None => topic_config::of_target(flow, target_topic).await?,
     };
     let empty = BTreeMap::new();
     let source = configs.source.get(name).unwrap_or(&empty);

@@ -73,7 +73,7 @@ fn fetched(partition: &Arc<Partition>, base_offset: i64) -> Fetched {
         producer_epoch: 0,
         base_sequence: 0,
     };
-    let mut records = batch::empty_records_batch(5, 0, stamp).to_vec();
+    let mut records = batch::empty_records_batch(batch::Codec::Zstd, 5, 0, stamp).to_vec();
     // The base offset is outside the CRC.
     records[..8].copy_from_slice(&base_offset.to_be_bytes());
     Fetched {

@@ -319,7 +319,7 @@ fn append_as_twinlog(target: &str, flow: &str, topic: &str, partition: i32, expe
         producer_epoch: 0,
         base_sequence: expected,
     };
-    let late = batch::empty_records_batch(1, 1_700_000_000_000, stamp);
+    let late = batch::empty_records_batch(batch::Codec::Zstd, 1, 1_700_000_000_000, stamp);
     let cluster = wire_cluster(target);
     let place = TopicPartition::new(topic, partition);
     block_on(wire::produce_one(&cluster, &place, late, -1)).expect("the batch is appended");

@@ -198,6 +198,11 @@ fn internal_topics_are_those_with_a_known_owner() {
         "mm2-offset-syncs-b-internal",
         "a.checkpoints.internal",
         "a-checkpoints-internal",
+        "strimzi.cruisecontrol.metrics",
+        "strimzi.cruisecontrol.partitionmetricsamples",
+        "strimzi.cruisecontrol.modeltrainingsamples",
+        "__strimzi_store_topic",
+        "kminion-end-to-end",
     ] {
         assert!(config::is_internal_topic(name), "{name}");
     }
@@ -211,6 +216,9 @@ fn internal_topics_are_those_with_a_known_owner() {
         "a.heartbeats",
         "__mine",
         "_schemas",
+        "strimzi.orders",
+        "strimzi.cruisecontrol",
+        "kminion",
         "checkpoints.internal",
         "mm2",
     ] {

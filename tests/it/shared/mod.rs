@@ -22,6 +22,7 @@ mod metadata_quotas;
 mod mirrormaker_compat;
 mod orphans;
 mod pool;
+mod prefix;
 mod readiness;
 mod stray_fillers;
 mod truth;

@@ -184,7 +184,7 @@ fn holes_are_refused() {
 
 #[test]
 fn a_million_empty_records_are_small() {
-    let bytes = empty_records_batch(1_000_000, 1_700_000_000_000, STAMP);
+    let bytes = empty_records_batch(Codec::Zstd, 1_000_000, 1_700_000_000_000, STAMP);
     assert!(
         bytes.len() < 1_048_000,
         "{} bytes exceed the default max.message.bytes",
@@ -201,7 +201,7 @@ fn a_million_empty_records_are_small() {
             .all(|r| r.key.is_none() && r.value.is_none() && r.header_count == 0)
     );
     assert!(records.iter().all(|r| r.timestamp == 1_700_000_000_000));
-    let one_record = one(empty_records_batch(1, 5, STAMP));
+    let one_record = one(empty_records_batch(Codec::Zstd, 1, 5, STAMP));
     assert_eq!(open(&one_record, LIMIT).unwrap().len(), 1);
 }
 
