@@ -127,6 +127,7 @@ async fn look(
 ) -> Result<(), (&'static str, WireError)> {
     let source = flow.source.metadata(None).await;
     let source = source.map_err(|error| (source_reason(&error), error))?;
+    refuse_misled(flow)?;
     let mut target = flow.target.cached();
     let mut changed = changed(flow, known, &source, &target);
     // Nobody but us makes topics there, so while the source stands still the target is looked at
@@ -182,6 +183,17 @@ async fn look(
         settle(flow, known, Some(done), found).await;
     }
     Ok(())
+}
+
+/// A cluster that answers under its bootstrap address, and sends its clients to another one.
+fn refuse_misled(flow: &Flow) -> Result<(), (&'static str, WireError)> {
+    if let Some(error) = flow.source.all_misled() {
+        return Err((source_reason(&error), error));
+    }
+    match flow.target.all_misled() {
+        Some(error) => Err((target_reason(&error), error)),
+        None => Ok(()),
+    }
 }
 
 /// The selected topics whose shape isn't the known one, or whose copies' configs were changed.

@@ -55,6 +55,8 @@ struct Inner {
     refusals: Refusals,
     /// The id that every broker of it must answer with, once it is known.
     id: Mutex<Option<String>>,
+    /// The brokers at whose addresses another cluster answered last.
+    misled: Mutex<HashMap<i32, WireError>>,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
 }
@@ -80,6 +82,7 @@ impl Cluster {
                 backoff: Mutex::default(),
                 refusals: Refusals::default(),
                 id: Mutex::default(),
+                misled: Mutex::default(),
                 coordinators: Mutex::default(),
             }),
         }
@@ -376,10 +379,36 @@ impl Cluster {
         let answer = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         let is_ours = self.identify(context, answer.cluster_id.as_deref());
-        if is_ours.is_err() {
-            connection.close();
+        let mut misled = self.misled();
+        match &is_ours {
+            Ok(()) => {
+                misled.remove(&broker);
+            }
+            Err(error) => {
+                connection.close();
+                misled.insert(broker, error.clone());
+            }
         }
         is_ours
+    }
+
+    /// Why nobody of the cluster can be talked to although it can be asked who belongs to it: each of its
+    /// brokers sends us to another cluster. One alone stops only what it leads.
+    pub fn all_misled(&self) -> Option<WireError> {
+        let misled = self.misled();
+        let known = self.cached();
+        let is_all = known
+            .brokers
+            .keys()
+            .all(|broker| misled.contains_key(broker));
+        misled.values().next().filter(|_| is_all).cloned()
+    }
+
+    fn misled(&self) -> std::sync::MutexGuard<'_, HashMap<i32, WireError>> {
+        self.inner
+            .misled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// TLS, versions and authentication, as far as the cluster wants them.
