@@ -48,6 +48,8 @@ pub struct Partition {
     pub read_at: Instant,
     /// See [`PartitionParts`].
     pub newest_filler: Option<i32>,
+    /// See [`PartitionParts`].
+    pub filler_epoch: i16,
     rechecked: AtomicBool,
     queue: Mutex<VecDeque<Work>>,
     scheduled: AtomicBool,
@@ -89,6 +91,8 @@ pub struct PartitionParts {
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knew then.
     pub newest_filler: Option<i32>,
+    /// The newest producer epoch of a filler that it knew: it refuses a lower one.
+    pub filler_epoch: i16,
     /// Which epochs of the source were fetched.
     pub epochs: Arc<SourceEpochs>,
     /// The sink lane that writes it.
@@ -109,6 +113,7 @@ impl Partition {
             rules: parts.rules,
             read_at: parts.read_at,
             newest_filler: parts.newest_filler,
+            filler_epoch: parts.filler_epoch,
             rechecked: AtomicBool::new(false),
             queue: Mutex::new(VecDeque::new()),
             scheduled: AtomicBool::new(false),

@@ -70,6 +70,13 @@ pub fn newest_filler(states: &[ProducerState], producers: Producers) -> Option<i
     states.iter().find(filler).map(|it| it.coordinator_epoch)
 }
 
+/// The newest producer epoch of a filler that the leader knows: it refuses a lower one.
+pub fn filler_epoch(states: &[ProducerState], producers: Producers) -> i16 {
+    let filler = |state: &&ProducerState| state.producer_id == producers.filler_id;
+    let epoch = states.iter().find(filler).map(|it| it.producer_epoch);
+    epoch.and_then(|it| i16::try_from(it).ok()).unwrap_or(0)
+}
+
 /// The newest record time of the data producer's last batch, ms since 1970, if the leader knows that
 /// producer's sequence.
 pub fn appended_timestamp_ms(states: &[ProducerState], producers: Producers) -> Option<i64> {

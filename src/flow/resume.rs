@@ -50,6 +50,8 @@ pub struct Resume {
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knows.
     pub newest_filler: Option<i32>,
+    /// The newest producer epoch of a filler that it knows.
+    pub filler_epoch: i16,
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
@@ -333,6 +335,7 @@ async fn decide(
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
+        filler_epoch: position::filler_epoch(states, producers),
     })
 }
 
@@ -376,6 +379,7 @@ async fn resume_mapped(
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: None,
+        filler_epoch: 0,
     })
 }
 

@@ -492,6 +492,7 @@ impl Supervisor {
             map: resume.map,
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
+            filler_epoch: resume.filler_epoch,
             epochs,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),

@@ -39,6 +39,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         map: None,
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
+        filler_epoch: 0,
         epochs: Arc::new(crate::flow::epochs::SourceEpochs::new(
             Uuid::nil(),
             Uuid::nil(),
