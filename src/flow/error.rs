@@ -114,6 +114,27 @@ pub enum Trouble {
     /// The target topic holds data that this flow did not write.
     #[error("the target topic already holds data that this flow did not write")]
     TargetNotEmpty,
+    /// The target topic is set to give records the broker's time, and can't be set otherwise.
+    #[error(
+        "the target topic would replace the records' timestamps (message.timestamp.type is {found}), and can't be changed: {why}"
+    )]
+    AppendTime {
+        /// What it is set to.
+        found: String,
+        /// Why it can't be changed.
+        why: String,
+    },
+    /// The target gave a batch its own time.
+    #[error(
+        "the target replaced the records' timestamps by its own time (message.timestamp.type is LogAppendTime): \
+         those of target offsets {from}..{to} are lost, and maybe some behind them"
+    )]
+    TimesReplaced {
+        /// The first target offset of the batch.
+        from: i64,
+        /// The offset behind its last one.
+        to: i64,
+    },
     /// The target topic has more partitions than the source's.
     #[error("the target topic has {target} partitions, the source topic {source_count}")]
     TargetPartitions {
@@ -200,6 +221,7 @@ impl Trouble {
             | Self::TakingOver
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
+            | Self::AppendTime { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -222,6 +244,7 @@ impl Trouble {
             | Self::SourceRecreated
             | Self::TargetRecreated
             | Self::TargetNotEmpty
+            | Self::TimesReplaced { .. }
             | Self::StateLost(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
@@ -258,6 +281,7 @@ impl Trouble {
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
+            Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
             Self::LogEndDiffers { .. } => "log_end_differs",
@@ -331,6 +355,14 @@ impl Trouble {
                  the state topic __twinlog_state lost its record: restore that topic, or delete the copy to copy anew"
             }
             Self::StateLost(_) => LOST_HINT,
+            Self::AppendTime { .. } => {
+                "grant ALTER_CONFIGS and DESCRIBE_CONFIGS on the target topic to Twinlog's principal, or set its \
+                 message.timestamp.type to CreateTime; it is tried again by itself"
+            }
+            Self::TimesReplaced { .. } => {
+                "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
+                 that it is copied again, or restart Twinlog to go on with these times lost"
+            }
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }

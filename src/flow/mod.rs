@@ -12,6 +12,7 @@
 
 mod abilities;
 mod all;
+mod append_time;
 mod budget;
 mod check;
 pub mod claim;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::budget::Meter;
 use super::claim::Fence;
@@ -70,6 +71,9 @@ pub struct Supervisor {
     entries: HashMap<PartitionKey, Entry>,
     /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
     closing: HashMap<PartitionKey, Arc<Partition>>,
+    /// Copies with records that have the target's time, and why they stopped: whatever is put right
+    /// afterwards gives them no other one.
+    stamped: HashMap<PartitionKey, (Uuid, Trouble)>,
     /// Batches of openings under way, and what waits for one of them to end.
     resuming: usize,
     waiting: Vec<Candidate>,
@@ -100,6 +104,7 @@ impl Supervisor {
             cancel: cancel.clone(),
             entries: HashMap::new(),
             closing: HashMap::new(),
+            stamped: HashMap::new(),
             resuming: 0,
             waiting: Vec::new(),
             sessions: HashMap::new(),
@@ -208,6 +213,9 @@ impl Supervisor {
                 }
                 self.drop_entry(&key);
             }
+            if self.stays_stopped(topic, &key) {
+                continue;
+            }
             let closing = self.closing.get(&key).filter(|it| it.unanswered() > 0);
             let closing = closing.cloned();
             let status = match closing {
@@ -232,6 +240,26 @@ impl Supervisor {
             });
         }
         candidates
+    }
+
+    /// Whether the partition's copy has stopped for good, as far as this process goes.
+    fn stays_stopped(&mut self, topic: &Arc<TopicContext>, key: &PartitionKey) -> bool {
+        let Some((target_id, trouble)) = self.stamped.get(key) else {
+            return false;
+        };
+        if *target_id != topic.record.target_topic_id {
+            self.stamped.remove(key);
+            return false;
+        }
+        let progress = self.flow.progress.partition(&key.0, key.1);
+        progress.set_state(state_of(trouble));
+        let entry = Entry {
+            topic: topic.clone(),
+            status: Status::Stopped,
+            attempt: 0,
+        };
+        self.entries.insert(key.clone(), entry);
+        true
     }
 
     /// Discovery says when the partition's copy can begin.
@@ -278,6 +306,14 @@ impl Supervisor {
         }
         if since.elapsed() >= GOOD_RUN {
             entry.attempt = 0;
+        }
+        if matches!(trouble, Trouble::TimesReplaced { .. }) {
+            let target_id = entry.topic.record.target_topic_id;
+            self.stamped
+                .insert(key.clone(), (target_id, trouble.clone()));
+            // Discovery puts it right for the topic's other partitions.
+            self.flow
+                .note_stale(std::slice::from_ref(&partition.source.topic));
         }
         self.flow.open.remove(&key);
         self.pause_or_stop(key, Some(partition.clone()), trouble);
