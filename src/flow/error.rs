@@ -105,6 +105,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// The replica that was fetched from isn't kept up to date.
+    #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
+    FollowerLags {
+        /// The follower's id.
+        broker: i64,
+        /// Where its committed data ends.
+        end: i64,
+        /// Where its leader's ended some seconds before.
+        leader_end: i64,
+    },
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
@@ -222,6 +232,7 @@ impl Trouble {
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
+            | Self::FollowerLags { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -278,6 +289,7 @@ impl Trouble {
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
@@ -343,6 +355,9 @@ impl Trouble {
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
                  keep them, or delete the target topic to copy anew"
+            }
+            Self::FollowerLags { .. } => {
+                "it is fetched from its leader instead; look after that broker's replication if it stays behind"
             }
             Self::SourceRecreated => {
                 "set `on_recreate: recreate` to replace the copy, or rename the old copy first"

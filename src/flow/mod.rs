@@ -23,6 +23,7 @@ mod discovery;
 mod epochs;
 mod error;
 pub mod fenced;
+mod followers;
 mod guard;
 mod identity;
 mod intake;
