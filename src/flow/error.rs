@@ -359,7 +359,7 @@ pub enum FlowError {
     /// Source and target are the same cluster.
     #[error("source and target are the same cluster ({0})")]
     SameCluster(String),
-    /// The state on the target was written by a newer version.
+    /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]
     State(String),
     /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
@@ -374,8 +374,11 @@ impl FlowError {
     /// A short, stable word for metrics and status, for what ends a flow that had begun.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Superseded(_) => "superseded",
+            Self::SameCluster(_) => "same_cluster",
+            Self::State(_) => "state",
             Self::StateLost(_) => "state_lost",
-            _ => "superseded",
+            Self::Wire(error) => error.kind(),
         }
     }
 }
@@ -399,6 +402,25 @@ mod tests {
             let again = trouble.hint().contains("tried again");
             assert_ne!(stopped, again, "{code}: {}", trouble.hint());
         }
+    }
+
+    #[test]
+    fn each_end_of_a_flow_has_its_own_word() {
+        let text = || "why".to_owned();
+        let context = ErrorContext::cluster("standby");
+        let code = kafka_protocol::ResponseError::NotEnoughReplicas;
+        let reasons = [
+            FlowError::Superseded(text()),
+            FlowError::SameCluster(text()),
+            FlowError::State(text()),
+            FlowError::StateLost(text()),
+            FlowError::Wire(WireError::server(context, code, None)),
+        ]
+        .map(|error| error.reason());
+        let mut told = reasons.to_vec();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), reasons.len(), "{reasons:?}");
     }
 
     #[test]

@@ -27,6 +27,9 @@ const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 /// yet, and a new leader's high watermark may lag.
 const LOOKS: u32 = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// A look tells whose claim stands, and is worth nothing when it comes late: which topic it is may be
+/// told by the next one.
+const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What can be done about a lost state topic.
 pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
@@ -197,6 +200,8 @@ impl StateStore {
     /// or replaced.
     pub async fn refresh(&self) -> Result<(), StateError> {
         let _reading = self.reading.lock().await;
+        // Of a reading anew that nobody waited for to its end.
+        self.inner().meanwhile = None;
         if let Some(loss) = self.inner().lost {
             return Err(StateError::Lost(loss));
         }
@@ -256,38 +261,28 @@ impl StateStore {
 
     async fn look(&self) -> Result<Look, StateError> {
         let reached = self.inner().reached;
-        let topics = [self.partition.topic.clone()];
-        let described = async {
-            let metadata = self.cluster.metadata(Some(&topics)).await?;
-            match metadata.topics.get(STATE_TOPIC) {
-                Some(topic) if topic.error.is_none() => {
-                    let leader = metadata.leader(STATE_TOPIC, 0);
-                    Ok((topic.topic_id, leader.map_or(-1, |(_, epoch)| epoch)))
-                }
-                // A topic that was just made may not be known everywhere; the look at its end waits.
-                _ if reached.topic_id.is_nil() => Ok((Uuid::nil(), -1)),
-                Some(topic) if topic.error != Some(ResponseError::UnknownTopicOrPartition) => {
-                    // Whatever it is, the look at the end meets it and has the words.
-                    Ok((Uuid::nil(), -1))
-                }
-                _ => Err(StateError::Lost(Loss::Deleted)),
-            }
-        };
         let end = async {
             self.offset(OffsetSpec::Latest)
                 .await
                 .map_err(StateError::Wire)
         };
-        let ((topic_id, leader_epoch), end) = match tokio::try_join!(described, end) {
+        // A broker answers in the order of its questions: where the log ends comes first.
+        let (end, described) = match tokio::try_join!(end, self.describe(&reached)) {
             Ok(seen) => seen,
             Err(StateError::Lost(loss)) => return Ok(Look::Lost(loss)),
             Err(error) => return Err(error),
         };
-        let epoch_end = if reached.epoch >= 0 && leader_epoch > reached.epoch {
+        let may_have_forked = match described {
+            Some((_, leader_epoch)) => leader_epoch > reached.epoch,
+            // Whatever is new may be of another epoch.
+            None => end > reached.next_offset,
+        };
+        let epoch_end = if reached.epoch >= 0 && may_have_forked {
             self.end_of_epoch(reached.epoch).await?
         } else {
             None
         };
+        let topic_id = described.map_or(Uuid::nil(), |(topic_id, _)| topic_id);
         let seen = Seen {
             topic_id,
             end,
@@ -304,10 +299,56 @@ impl StateStore {
         })
     }
 
+    /// The topic's id and its leader's epoch, as its leader tells them: a broker that hangs and leads
+    /// nothing of it isn't waited for. `None` where nobody tells in time; what was told before says
+    /// nothing of now.
+    async fn describe(&self, reached: &Reached) -> Result<Option<(Uuid, i32)>, StateError> {
+        let topics = [self.partition.topic.clone()];
+        let asking = async {
+            match self.cluster.cached().leader(STATE_TOPIC, 0) {
+                Some((leader, _)) => self.cluster.metadata_at(leader, &topics).await,
+                None => self.cluster.metadata(Some(&topics)).await,
+            }
+        };
+        let metadata = match tokio::time::timeout(DESCRIBED_WITHIN, asking).await {
+            Ok(Ok(metadata)) => metadata,
+            Ok(Err(error)) if error.is_other_cluster() => return Err(error.into()),
+            Ok(Err(_)) | Err(_) => return Ok(None),
+        };
+        match metadata.topics.get(STATE_TOPIC) {
+            Some(topic) if topic.error.is_none() => {
+                let leader = metadata.leader(STATE_TOPIC, 0);
+                let leader_epoch = leader.map_or(-1, |(_, epoch)| epoch);
+                Ok(Some((topic.topic_id, leader_epoch)))
+            }
+            // A topic that was just made may not be known everywhere; the look at its end waits.
+            _ if reached.topic_id.is_nil() => Ok(None),
+            Some(topic) if topic.error != Some(ResponseError::UnknownTopicOrPartition) => {
+                // Whatever it is, the look at the end meets it and has the words.
+                Ok(None)
+            }
+            _ => Err(StateError::Lost(Loss::Deleted)),
+        }
+    }
+
     async fn offset(&self, spec: OffsetSpec) -> Result<i64, WireError> {
         let partitions = [self.partition.clone()];
         let mut answers = wire::list_offsets(&self.cluster, &partitions, spec).await;
-        answers.remove(&self.partition).unwrap_or(Ok(0))
+        answers.remove(&self.partition).unwrap_or_else(|| {
+            let context = self.context();
+            let detail = "the answer doesn't mention it".to_owned();
+            Err(WireError::Decode {
+                context: Arc::new(context),
+                detail,
+            })
+        })
+    }
+
+    fn context(&self) -> ErrorContext {
+        ErrorContext {
+            subject: Some(self.partition.to_string()),
+            ..ErrorContext::cluster(self.cluster.name())
+        }
     }
 
     /// `None` where the broker doesn't know the epoch: compaction may have taken all of its records.
@@ -383,12 +424,8 @@ impl StateStore {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        let context = ErrorContext {
-            subject: Some(self.partition.to_string()),
-            ..ErrorContext::cluster(self.cluster.name())
-        };
         let code = ResponseError::OffsetNotAvailable;
-        Err(WireError::server(context, code, None).into())
+        Err(WireError::server(self.context(), code, None).into())
     }
 
     /// Notes records that were read: also what we wrote ourselves comes by here, later.

@@ -192,6 +192,19 @@ impl Cluster {
         Err(self.unreachable("Metadata", attempts, last))
     }
 
+    /// As [`Cluster::metadata`], of this broker only: nobody else is waited for.
+    ///
+    /// # Errors
+    /// When that broker doesn't answer.
+    pub async fn metadata_at(
+        &self,
+        broker: i32,
+        topics: &[String],
+    ) -> Result<Arc<Metadata>, WireError> {
+        let response = self.ask_metadata(broker, Some(topics)).await?;
+        Ok(self.merge(response, false))
+    }
+
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.
     /// After a refused connection this waits a little first, then tries once. Where TLS or
     /// authentication failed a moment ago, that error comes at once and the broker isn't asked.
