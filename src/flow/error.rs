@@ -2,6 +2,7 @@
 
 use crate::batch::BatchError;
 use crate::state::{LOST_HINT, Loss, StateError};
+use crate::tasks::Broken;
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -365,6 +366,11 @@ pub enum FlowError {
     /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
     #[error("the state topic on the target is lost: {0}. {LOST_HINT}")]
     StateLost(String),
+    /// A task of the flow ended that should have gone on.
+    #[error(
+        "a defect in Twinlog: {0}. Restart it: the copy goes on where the target's log ends; and report it with what it logged"
+    )]
+    Broken(Broken),
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -378,6 +384,7 @@ impl FlowError {
             Self::SameCluster(_) => "same_cluster",
             Self::State(_) => "state",
             Self::StateLost(_) => "state_lost",
+            Self::Broken(_) => "defect",
             Self::Wire(error) => error.kind(),
         }
     }
@@ -414,6 +421,7 @@ mod tests {
             FlowError::SameCluster(text()),
             FlowError::State(text()),
             FlowError::StateLost(text()),
+            FlowError::Broken(Broken::Ended { task: "lane" }),
             FlowError::Wire(WireError::server(context, code, None)),
         ]
         .map(|error| error.reason());

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::budget::Meter;
 use super::claim::Fence;
@@ -24,6 +23,7 @@ use super::shared::Flow;
 use super::sink::Lane;
 use super::source::{Handover, Opening, Session};
 use super::topics::TopicContext;
+use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
@@ -65,7 +65,7 @@ enum Event {
 pub struct Supervisor {
     flow: Arc<Flow>,
     fence: Fence,
-    tracker: TaskTracker,
+    tasks: Tasks,
     cancel: CancellationToken,
     entries: HashMap<PartitionKey, Entry>,
     /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
@@ -82,12 +82,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs until cancelled. Sessions and lanes end with `cancel`, on `tracker`.
+    /// Runs until cancelled. Sessions and lanes end with `cancel`, among `tasks`.
     pub async fn run(
         flow: Arc<Flow>,
         fence: Fence,
         mut discovered: mpsc::UnboundedReceiver<Discovered>,
-        tracker: TaskTracker,
+        tasks: Tasks,
         cancel: CancellationToken,
     ) {
         let (events, mut event) = mpsc::unbounded_channel();
@@ -96,7 +96,7 @@ impl Supervisor {
         let mut supervisor = Self {
             flow,
             fence,
-            tracker,
+            tasks,
             cancel: cancel.clone(),
             entries: HashMap::new(),
             closing: HashMap::new(),
@@ -321,7 +321,7 @@ impl Supervisor {
     /// Opens a partition again at that time, when nothing of the closed one is on its way any more.
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
-        self.tracker.spawn(async move {
+        self.tasks.spawn_errand("pause of a partition", async move {
             let rested = async {
                 if let Some(closed) = closed {
                     closed.drained().await;
@@ -369,21 +369,23 @@ impl Supervisor {
         }
         self.resuming += 1;
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
-        self.tracker.spawn(async move {
-            let work = async {
-                if refresh {
-                    // Leaders may have moved; a failure shows in the calls that follow.
-                    let _ = tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
-                } else {
-                    // Topics that were just created aren't in the cache yet.
-                    let _ = flow.target.metadata(None).await;
+        self.tasks
+            .spawn_errand("opening of partitions", async move {
+                let work = async {
+                    if refresh {
+                        // Leaders may have moved; a failure shows in the calls that follow.
+                        let _ =
+                            tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
+                    } else {
+                        // Topics that were just created aren't in the cache yet.
+                        let _ = flow.target.metadata(None).await;
+                    }
+                    resume::resume(&flow, candidates).await
+                };
+                if let Some(results) = cancel.run_until_cancelled(work).await {
+                    let _ = events.send(Event::Resumed(results));
                 }
-                resume::resume(&flow, candidates).await
-            };
-            if let Some(results) = cancel.run_until_cancelled(work).await {
-                let _ = events.send(Event::Resumed(results));
-            }
-        });
+            });
     }
 
     fn take_resumed(&mut self, candidate: &Candidate, result: Result<Resume, Trouble>) {
@@ -527,7 +529,7 @@ impl Supervisor {
             progress: self.flow.progress.clone(),
             cancel: self.cancel.clone(),
         };
-        self.tracker.spawn(session.run(receiver));
+        self.tasks.spawn("fetch session", session.run(receiver));
         self.sessions.insert(broker, sender.clone());
         sender
     }
@@ -549,7 +551,7 @@ impl Supervisor {
             budget: self.flow.budget.clone(),
             cancel: self.cancel.clone(),
         };
-        self.tracker.spawn(task.run(receiver));
+        self.tasks.spawn("lane to the target", task.run(receiver));
         self.lanes.insert((broker, lane), sender.clone());
         sender
     }

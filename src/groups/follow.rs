@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
 use super::context::Follow;
@@ -26,6 +25,7 @@ use super::table::{Group, Key, Table};
 use super::waiting::{RowName, Waiting, is_not_yet_copied};
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
+use crate::tasks::{Tasks, brought};
 use crate::telemetry::progress::now_ms;
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
@@ -66,20 +66,28 @@ struct Follower {
 pub async fn follow(
     context: Follow,
     view: Arc<View>,
-    tracker: &TaskTracker,
+    tasks: &Tasks,
     cancel: CancellationToken,
 ) -> Result<(), StateError> {
     let context = Arc::new(context);
+    let remembered = ledger::read(&context.store, &context.flow, &mut view.table())?;
     let (from_source, mut source) = mpsc::channel(OBSERVED_MAX);
     let (from_target, mut target) = mpsc::channel(OBSERVED_MAX);
-    for (cluster, found) in [
-        (&context.source, from_source),
-        (&context.target, from_target),
+    for (cluster, found, task) in [
+        (
+            &context.source,
+            from_source,
+            "observer of the source's groups",
+        ),
+        (
+            &context.target,
+            from_target,
+            "observer of the target's groups",
+        ),
     ] {
         let (cluster, groups) = (cluster.clone(), context.groups.clone());
-        tracker.spawn(observe(cluster, groups, found, cancel.clone()));
+        tasks.spawn(task, observe(cluster, groups, found, cancel.clone()));
     }
-    let remembered = ledger::read(&context.store, &context.flow, &mut view.table())?;
     let mut follower = Follower {
         context,
         view,
@@ -100,16 +108,11 @@ pub async fn follow(
     loop {
         tokio::select! {
             () = cancel.cancelled() => break,
-            seen = source.recv() => match seen {
-                Some(seen) => follower.take_source(seen),
-                None => break,
-            },
-            seen = target.recv() => match seen {
-                Some(seen) => follower.take_target(seen),
-                None => break,
-            },
+            // A broken observer ends the flow, not this.
+            Some(seen) = source.recv() => follower.take_source(seen),
+            Some(seen) = target.recv() => follower.take_target(seen),
             Some(done) = follower.sends.join_next() => {
-                follower.take_done(done.unwrap_or_default());
+                follower.take_done(brought(done));
             }
             _ = tick.tick() => follower.wake(),
         }
@@ -121,7 +124,7 @@ pub async fn follow(
     }
     let drained = async {
         while let Some(done) = follower.sends.join_next().await {
-            follower.take_done(done.unwrap_or_default());
+            follower.take_done(brought(done));
         }
     };
     let _ = tokio::time::timeout(DRAIN, drained).await;

@@ -14,6 +14,7 @@ use super::assemble::Assembler;
 use super::record::GroupRecord;
 use super::seen::Seen;
 use crate::batch;
+use crate::tasks::brought;
 use crate::wire::{self, Cluster, FetchOne, OffsetSpec, TopicPartition, WireError};
 
 /// The coordinators' topic.
@@ -144,11 +145,7 @@ impl<'a> Tail<'a> {
                 }
                 continue;
             };
-            let (broker, answer) = match answered {
-                Ok(answered) => answered,
-                // Aborted or panicked: begin again.
-                Err(_) => return TailError::Closed,
-            };
+            let (broker, answer) = brought(answered);
             polled.retain(|other| *other != broker);
             let taken = match answer {
                 Ok(answers) => self.take(answers).await,
