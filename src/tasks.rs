@@ -155,11 +155,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_told_also_of_a_part() {
         let part = async {
-            let mut parts = tokio::task::JoinSet::new();
-            parts.spawn(async { panic!("no {}", 7) });
-            while let Some(joined) = parts.join_next().await {
-                brought(joined);
-            }
+            let part = tokio::spawn(async { panic!("no {}", 7) });
+            brought(part.await)
         };
         let panicked = told(|tasks| tasks.spawn_errand("lane", part)).await;
         let message = "no 7".to_owned();

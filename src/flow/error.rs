@@ -1,7 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
 use crate::batch::BatchError;
-use crate::state::{LOST_HINT, Loss, StateError};
+use crate::state::{LOST_HINT, Loss, NEWER_HINT, StateError};
 use crate::tasks::Broken;
 use crate::wire::WireError;
 
@@ -137,6 +137,9 @@ pub enum Trouble {
     /// The state topic on the target isn't the one that was read.
     #[error("the state topic on the target is lost: {0}")]
     StateLost(Loss),
+    /// A newer Twinlog wrote what this partition needs from the state topic.
+    #[error("{0}")]
+    StateNewer(String),
     /// A task of ours ended by a panic.
     #[error("a defect in Twinlog: {0}")]
     Defect(String),
@@ -158,6 +161,7 @@ impl From<StateError> for Trouble {
             StateError::Wire(error) => Self::Wire(error),
             StateError::Batch(error) => Self::Batch(error),
             StateError::Lost(loss) => Self::StateLost(loss),
+            StateError::Newer { .. } => Self::StateNewer(error.without_hint()),
             StateError::Value { .. } => Self::NotIdentical(error.to_string()),
         }
     }
@@ -224,6 +228,7 @@ impl Trouble {
             | Self::TargetRecreated
             | Self::TargetNotEmpty
             | Self::StateLost(_)
+            | Self::StateNewer(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
             | Self::BeyondBurnLimit { .. }
@@ -263,6 +268,7 @@ impl Trouble {
             Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
+            Self::StateNewer(_) => "state_newer",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
@@ -332,6 +338,7 @@ impl Trouble {
                  the state topic __twinlog_state lost its record: restore that topic, or delete the copy to copy anew"
             }
             Self::StateLost(_) => LOST_HINT,
+            Self::StateNewer(_) => NEWER_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }
@@ -363,6 +370,9 @@ pub enum FlowError {
     /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]
     State(String),
+    /// A newer Twinlog wrote some of the flow's state.
+    #[error("{0}")]
+    StateNewer(String),
     /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
     #[error("the state topic on the target is lost: {0}. {LOST_HINT}")]
     StateLost(String),
@@ -383,6 +393,7 @@ impl FlowError {
             Self::Superseded(_) => "superseded",
             Self::SameCluster(_) => "same_cluster",
             Self::State(_) => "state",
+            Self::StateNewer(_) => "state_newer",
             Self::StateLost(_) => "state_lost",
             Self::Broken(_) => "defect",
             Self::Wire(error) => error.kind(),
@@ -420,6 +431,7 @@ mod tests {
             FlowError::Superseded(text()),
             FlowError::SameCluster(text()),
             FlowError::State(text()),
+            FlowError::StateNewer(text()),
             FlowError::StateLost(text()),
             FlowError::Broken(Broken::Ended { task: "lane" }),
             FlowError::Wire(WireError::server(context, code, None)),

@@ -182,6 +182,7 @@ fn target_failure(error: StateError) -> Failure {
     match error {
         StateError::Wire(error) => target_wire(error),
         StateError::Lost(loss) => ("state_lost", FlowError::StateLost(loss.to_string())),
+        StateError::Newer { .. } => ("state_newer", FlowError::StateNewer(error.to_string())),
         other => ("state", FlowError::State(other.to_string())),
     }
 }
@@ -214,6 +215,7 @@ async fn begin(
         wire::probe_marker_right(target)
     );
     let store = store.map_err(target_failure)?;
+    store.refuse_newer(&config.name).map_err(target_failure)?;
     let expected = expect_source(&store, &config.name, source);
     let role = role_of(&store, config)?;
     if role.as_ref().is_none_or(|role| !role.stops_all()) {

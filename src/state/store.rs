@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::keys;
 use super::log::{Loss, Reached, Seen, loss};
+use super::version::{VERSION, refuse_newer};
 use crate::batch;
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, TopicPartition, WireError};
@@ -34,6 +35,9 @@ const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
 /// What can be done about a lost state topic.
 pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
      so that they are copied again; then restart Twinlog";
+/// What can be done about a value that is newer than this Twinlog.
+pub const NEWER_HINT: &str =
+    "run that version here, or a later one: an earlier one would lose what it doesn't know";
 /// So many values of a claim's key are kept.
 const CLAIMS_KEPT: usize = 64;
 
@@ -49,6 +53,17 @@ pub enum StateError {
     /// What was read isn't there any more.
     #[error("state topic {STATE_TOPIC}: {0}; what Twinlog knew of its flows is lost with it. {hint}", hint = LOST_HINT)]
     Lost(Loss),
+    /// A newer Twinlog wrote it, in a format that this one doesn't know.
+    #[error(
+        "state topic {STATE_TOPIC}: {key} was written by a newer Twinlog (format {version}, this one knows {VERSION}); {hint}",
+        hint = NEWER_HINT
+    )]
+    Newer {
+        /// The key.
+        key: String,
+        /// Its version.
+        version: u32,
+    },
     /// A value isn't what its key says.
     #[error("state topic {STATE_TOPIC}: the value of {key} can't be read: {reason}")]
     Value {
@@ -57,6 +72,15 @@ pub enum StateError {
         /// The parser's words.
         reason: String,
     },
+}
+
+impl StateError {
+    /// The text without the hint, for where the hint has a place of its own.
+    pub fn without_hint(&self) -> String {
+        let text = self.to_string();
+        let hint = format!("; {NEWER_HINT}");
+        text.strip_suffix(&hint).map_or(text.clone(), str::to_owned)
+    }
 }
 
 /// A key and its value; `None` removes it.
@@ -452,6 +476,18 @@ impl StateStore {
         parse(key, self.bytes(key).as_deref())
     }
 
+    /// Refuses a flow of whose state a newer Twinlog wrote anything.
+    ///
+    /// # Errors
+    /// [`StateError::Newer`] with the first such key.
+    pub fn refuse_newer(&self, flow: &str) -> Result<(), StateError> {
+        let inner = self.inner();
+        let of_flow = inner.last.iter().filter(|(key, _)| keys::is_of(key, flow));
+        of_flow
+            .filter_map(|(key, entry)| Some((key, entry.value.as_deref()?)))
+            .try_for_each(|(key, value)| refuse_newer(key, value))
+    }
+
     /// A value as it is.
     pub fn bytes(&self, key: &str) -> Option<Arc<[u8]>> {
         self.inner().last.get(key)?.value.clone()
@@ -565,7 +601,7 @@ impl StateStore {
         if let Some(loss) = self.inner().lost {
             return Err(StateError::Lost(loss));
         }
-        let read_before = self.inner().reached.next_offset;
+        let read_before = self.before_writing(&batch)?;
         let first = wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
         if first < read_before {
             // It landed below what was read before it was sent: the log isn't the one that was
@@ -583,6 +619,16 @@ impl StateStore {
             inner.keep(key, value, offset);
         }
         Ok(())
+    }
+
+    /// How far the log was read, unless something newer would be overwritten.
+    fn before_writing(&self, batch: &[StateRecord]) -> Result<i64, StateError> {
+        let inner = self.inner();
+        for (key, _) in batch {
+            let known = inner.last.get(key).and_then(|it| it.value.as_deref());
+            known.map_or(Ok(()), |known| refuse_newer(key, known))?;
+        }
+        Ok(inner.reached.next_offset)
     }
 
     /// Whether somebody's metadata already knows the topic by another id. It costs nothing, and
@@ -703,10 +749,17 @@ pub(super) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Arc<[u8]>, St
     Ok(bytes.into())
 }
 
-pub(super) fn parse<T: DeserializeOwned>(
+/// Reads the value of a key as it is in the topic.
+///
+/// # Errors
+/// When it can't be read as `T`, or a newer Twinlog wrote it.
+pub fn parse<T: DeserializeOwned>(
     key: &str,
     bytes: Option<&[u8]>,
 ) -> Result<Option<T>, StateError> {
+    if let Some(bytes) = bytes {
+        refuse_newer(key, bytes)?;
+    }
     bytes
         .map(serde_json::from_slice)
         .transpose()

@@ -22,4 +22,5 @@ pub(crate) mod prefix;
 pub(crate) mod readiness;
 mod state_lost;
 mod state_maps;
+mod state_versions;
 pub(crate) mod stray_fillers;
