@@ -1,7 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
 use crate::batch::BatchError;
-use crate::state::{LOST_HINT, Loss, NEWER_HINT, StateError};
+use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, StateError};
 use crate::tasks::Broken;
 use crate::wire::WireError;
 
@@ -137,6 +137,9 @@ pub enum Trouble {
     /// The state topic on the target isn't the one that was read.
     #[error("the state topic on the target is lost: {0}")]
     StateLost(Loss),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
     /// A newer Twinlog wrote what this partition needs from the state topic.
     #[error("{0}")]
     StateNewer(String),
@@ -161,6 +164,7 @@ impl From<StateError> for Trouble {
             StateError::Wire(error) => Self::Wire(error),
             StateError::Batch(error) => Self::Batch(error),
             StateError::Lost(loss) => Self::StateLost(loss),
+            StateError::Settings { .. } => Self::StateSettings(error.to_string()),
             StateError::Newer { .. } => Self::StateNewer(error.without_hint()),
             StateError::Value { .. } => Self::NotIdentical(error.to_string()),
         }
@@ -229,6 +233,7 @@ impl Trouble {
             | Self::TargetNotEmpty
             | Self::StateLost(_)
             | Self::StateNewer(_)
+            | Self::StateSettings(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
             | Self::BeyondBurnLimit { .. }
@@ -269,6 +274,7 @@ impl Trouble {
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
             Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
@@ -339,6 +345,7 @@ impl Trouble {
             }
             Self::StateLost(_) => LOST_HINT,
             Self::StateNewer(_) => NEWER_HINT,
+            Self::StateSettings(_) => SETTINGS_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }
@@ -370,6 +377,9 @@ pub enum FlowError {
     /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]
     State(String),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
     /// A newer Twinlog wrote some of the flow's state.
     #[error("{0}")]
     StateNewer(String),
@@ -394,6 +404,7 @@ impl FlowError {
             Self::SameCluster(_) => "same_cluster",
             Self::State(_) => "state",
             Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::StateLost(_) => "state_lost",
             Self::Broken(_) => "defect",
             Self::Wire(error) => error.kind(),
@@ -432,6 +443,7 @@ mod tests {
             FlowError::SameCluster(text()),
             FlowError::State(text()),
             FlowError::StateNewer(text()),
+            FlowError::StateSettings(text()),
             FlowError::StateLost(text()),
             FlowError::Broken(Broken::Ended { task: "lane" }),
             FlowError::Wire(WireError::server(context, code, None)),

@@ -29,7 +29,7 @@ use crate::environment::Machine;
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
-use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys};
+use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys, mend_settings};
 use crate::tasks::Tasks;
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
@@ -182,6 +182,10 @@ fn target_failure(error: StateError) -> Failure {
     match error {
         StateError::Wire(error) => target_wire(error),
         StateError::Lost(loss) => ("state_lost", FlowError::StateLost(loss.to_string())),
+        StateError::Settings { .. } => (
+            "state_settings",
+            FlowError::StateSettings(error.to_string()),
+        ),
         StateError::Newer { .. } => ("state_newer", FlowError::StateNewer(error.to_string())),
         other => ("state", FlowError::State(other.to_string())),
     }
@@ -235,6 +239,8 @@ async fn begin(
             "holes can't be filled on the target, so offsets can't be identical: grant CLUSTER_ACTION on the cluster"
         );
     }
+    // Behind all that a start may wait for and try again: once a start.
+    mend_settings(target).await.map_err(target_failure)?;
     let held = claim::claim(&store, &config.name, role.as_ref(), machine)
         .await
         .map_err(target_failure)?;

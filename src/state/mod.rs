@@ -13,6 +13,8 @@ mod log;
 pub mod maps;
 mod orphans;
 mod records;
+mod replicas;
+mod settings;
 mod store;
 mod version;
 
@@ -29,5 +31,9 @@ pub use records::{
     HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset,
     ShareOffsets, TopicRecord, VerifyRecord,
 };
-pub use store::{LOST_HINT, NEWER_HINT, STATE_TOPIC, StateError, StateRecord, StateStore, parse};
+pub use replicas::{MissingReplicas, missing_replicas};
+pub use settings::{Misfit, look_at_settings, mend_settings};
+pub use store::{
+    LOST_HINT, NEWER_HINT, SETTINGS_HINT, STATE_TOPIC, StateError, StateRecord, StateStore, parse,
+};
 pub use version::VERSION;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::keys;
 use super::log::{Loss, Reached, Seen, loss};
+use super::settings::{Misfit, at_creation, wanted_replicas};
 use super::version::{VERSION, refuse_newer};
 use crate::batch;
 use crate::telemetry::progress::now_ms;
@@ -35,6 +36,9 @@ const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
 /// What can be done about a lost state topic.
 pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
      so that they are copied again; then restart Twinlog";
+/// What can be done about a state topic whose configs can't be set.
+pub const SETTINGS_HINT: &str = "Set it with kafka-configs.sh --alter --entity-type topics, or grant ALTER_CONFIGS on this topic \
+     to Twinlog's principal; then restart Twinlog";
 /// What can be done about a value that is newer than this Twinlog.
 pub const NEWER_HINT: &str =
     "run that version here, or a later one: an earlier one would lose what it doesn't know";
@@ -53,6 +57,14 @@ pub enum StateError {
     /// What was read isn't there any more.
     #[error("state topic {STATE_TOPIC}: {0}; what Twinlog knew of its flows is lost with it. {hint}", hint = LOST_HINT)]
     Lost(Loss),
+    /// The topic can't be relied on as it is configured, and the target doesn't let us change that.
+    #[error("state topic {STATE_TOPIC}: {misfit}; the target refuses to set it: {refusal}. {hint}", hint = SETTINGS_HINT)]
+    Settings {
+        /// What is wrong.
+        misfit: Box<Misfit>,
+        /// The target's words.
+        refusal: String,
+    },
     /// A newer Twinlog wrote it, in a format that this one doesn't know.
     #[error(
         "state topic {STATE_TOPIC}: {key} was written by a newer Twinlog (format {version}, this one knows {VERSION}); {hint}",
@@ -770,16 +782,21 @@ pub fn parse<T: DeserializeOwned>(
 }
 
 async fn create(cluster: &Cluster, brokers: usize) -> Result<(), WireError> {
-    let replicas = i16::try_from(brokers.clamp(1, 3)).unwrap_or(1);
-    let configs = BTreeMap::from([
-        ("cleanup.policy".to_owned(), "compact".to_owned()),
-        ("max.message.bytes".to_owned(), "16777216".to_owned()),
-        (
-            "min.insync.replicas".to_owned(),
-            if replicas >= 3 { "2" } else { "1" }.to_owned(),
-        ),
-    ]);
-    match wire::create_topic(cluster, STATE_TOPIC, 1, replicas, &configs).await {
+    let replicas = wanted_replicas(brokers);
+    let [all, least] = at_creation(replicas);
+    let create = |configs| async move {
+        let replicas = i16::try_from(replicas).unwrap_or(1);
+        wire::create_topic(cluster, STATE_TOPIC, 1, replicas, &configs).await
+    };
+    let created = match create(all).await {
+        // What this target doesn't allow must not keep it from being made; `mend_settings` says what.
+        Err(WireError::Server {
+            code: ResponseError::InvalidConfig | ResponseError::PolicyViolation,
+            ..
+        }) => create(least).await,
+        other => other,
+    };
+    match created {
         Err(WireError::Server {
             code: ResponseError::TopicAlreadyExists,
             ..

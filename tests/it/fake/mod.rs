@@ -22,5 +22,6 @@ pub(crate) mod prefix;
 pub(crate) mod readiness;
 mod state_lost;
 mod state_maps;
+pub(crate) mod state_settings;
 mod state_versions;
 pub(crate) mod stray_fillers;
