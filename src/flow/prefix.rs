@@ -94,18 +94,17 @@ fn scaled(records: i64, limit_bytes: usize, bytes: usize) -> i64 {
         .clamp(1, (records - 1).max(1))
 }
 
-/// Burns the target's offsets from the position up to `origin`. Returns whether the leader then
-/// knows the data producer. Compacted topics refuse records without a key, and a topic that only
+/// Burns the target's offsets from the position up to `origin`. Compacted topics refuse records without a key, and a topic that only
 /// compacts refuses `DeleteRecords`: there the prefix is left to fillers, which the cleaner removes.
 pub(super) async fn burn(
     flow: &Flow,
     one: &Candidate,
     position: &mut Position,
     origin: i64,
-) -> Result<bool, Trouble> {
+) -> Result<(), Trouble> {
     if one.topic.rules.target_compacted {
         // The intake sees a hole below the first batch and fills it.
-        return Ok(false);
+        return Ok(());
     }
     let target = one.topic.target(one.partition);
     tracing::info!(
@@ -124,16 +123,10 @@ pub(super) async fn burn(
         };
         let (count, base) =
             burn_some(flow, &target, &mut size, origin - position.target, stamp).await?;
-        if base != position.target {
-            return Err(Trouble::ForeignWrite {
-                expected: position.target,
-                found: base,
-            });
-        }
+        Trouble::check_offset(position.target, base)?;
         position.copied(position.source + count, count);
     }
-    trim(flow, one, origin).await?;
-    Ok(true)
+    trim(flow, one, origin).await
 }
 
 /// Burns at most `count` offsets with one batch: how many, and the first. A refused batch was not

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
 use super::lost::{self, Counted};
@@ -37,8 +38,9 @@ pub struct Resume {
     pub position: Position,
     /// Where the first fetch begins: later than the position when retention made a gap.
     pub fetch_offset: i64,
-    /// Whether the target's leader knows the data producer.
-    pub data_known: bool,
+    /// The newest record time of the data producer's last batch, ms since 1970, if the target's leader
+    /// knows the producer.
+    pub appended_timestamp_ms: Option<i64>,
     /// The offset map of a mapped partition.
     pub map: Option<OffsetMap>,
     /// The source leader's epoch that wrote what is right before `fetch_offset`, or -1: the broker
@@ -48,6 +50,8 @@ pub struct Resume {
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knows.
     pub newest_filler: Option<i32>,
+    /// The newest producer epoch of a filler that it knows.
+    pub filler_epoch: i16,
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
@@ -196,7 +200,7 @@ pub async fn resume(
             Ok((ends, states)) => {
                 let flow = flow.clone();
                 let one = candidate.clone();
-                let task = tasks.spawn(async move { decide(&flow, &one, ends, &states).await });
+                let task = tasks.spawn(async move { open(&flow, &one, ends, &states).await });
                 running.insert(task.id(), candidate);
             }
             Err(trouble) => results.push((candidate, Err(trouble))),
@@ -246,6 +250,21 @@ impl Facts {
     }
 }
 
+/// Decides where a partition goes on, and writes down what must not be forgotten.
+async fn open(
+    flow: &Flow,
+    one: &Candidate,
+    ends: Ends,
+    states: &[ProducerState],
+) -> Result<Resume, Trouble> {
+    damage::check(flow, &one.topic, one.partition)?;
+    let result = decide(flow, one, ends, states).await;
+    if let Err(trouble) = &result {
+        damage::note(flow, &one.topic, one.partition, trouble).await;
+    }
+    result
+}
+
 async fn decide(
     flow: &Flow,
     one: &Candidate,
@@ -254,11 +273,8 @@ async fn decide(
 ) -> Result<Resume, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
-    let (fillers, data_known) = match witness(states, producers, ends.target_end - base) {
-        Witness::Agrees {
-            fillers,
-            data_known,
-        } => (fillers, data_known),
+    let fillers = match witness(states, producers, ends.target_end - base) {
+        Witness::Agrees { fillers } => fillers,
         Witness::Behind { written } => {
             let target = one.topic.target(one.partition);
             let counted = Counted {
@@ -268,15 +284,7 @@ async fn decide(
                 end: ends.target_end,
                 written: base + written,
             };
-            match lost::fillers(flow, &target, counted).await? {
-                Some(fillers) => (fillers, position::knows_data(states, producers)),
-                None => {
-                    return Err(Trouble::TargetBehind {
-                        high_watermark: ends.target_end,
-                        written: base + written,
-                    });
-                }
-            }
+            lost::fillers(flow, &target, counted).await?
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
@@ -284,10 +292,7 @@ async fn decide(
                 found: ends.target_end,
             });
         }
-        Witness::Unknown {
-            fillers,
-            data_known,
-        } => {
+        Witness::Unknown { fillers } => {
             if one.topic.record.mapped && fillers > 0 {
                 // A mapped partition has no fillers: every offset beyond our count is a stranger's.
                 return Err(Trouble::ForeignWrite {
@@ -298,11 +303,12 @@ async fn decide(
             let target = one.topic.target(one.partition);
             let start = ends.target_start.max(base);
             tail::check(flow, &target, producers, start..ends.target_end).await?;
-            (fillers, data_known)
+            fillers
         }
     };
+    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     if one.topic.record.mapped {
-        return resume_mapped(flow, one, &ends, data_known).await;
+        return resume_mapped(flow, one, &ends, appended_timestamp_ms).await;
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
     let mut position = Position {
@@ -312,9 +318,8 @@ async fn decide(
         base,
         mapped: false,
     };
-    let mut data_known = data_known;
     if position.target < origin {
-        data_known |= prefix::burn(flow, one, &mut position, origin).await?;
+        prefix::burn(flow, one, &mut position, origin).await?;
     } else if ends.target_start < origin {
         // A burn that was cut off between its last batch and the trim.
         prefix::trim(flow, one, origin).await?;
@@ -325,11 +330,12 @@ async fn decide(
     Ok(Resume {
         position,
         fetch_offset,
-        data_known,
+        appended_timestamp_ms,
         map: None,
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
+        filler_epoch: position::filler_epoch(states, producers),
     })
 }
 
@@ -337,7 +343,7 @@ async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    data_known: bool,
+    appended_timestamp_ms: Option<i64>,
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -368,11 +374,12 @@ async fn resume_mapped(
             mapped: true,
         },
         fetch_offset,
-        data_known,
+        appended_timestamp_ms,
         map: Some(map),
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: None,
+        filler_epoch: 0,
     })
 }
 

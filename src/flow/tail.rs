@@ -13,7 +13,7 @@ use kafka_protocol::ResponseError;
 use super::error::Trouble;
 use super::position::Producers;
 use super::shared::Flow;
-use crate::batch::{self, BatchHeader};
+use crate::batch::{self, RawBatch};
 use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
 
 /// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
@@ -40,7 +40,7 @@ pub(super) async fn check(
         if next <= start {
             break;
         }
-        let header = batch_at(flow, target, next - 1).await?;
+        let header = batch_at(flow, target, next - 1).await?.header;
         if !ours.contains(&header.producer_id) {
             return Err(Trouble::ForeignWrite {
                 expected: header.base_offset,
@@ -74,11 +74,12 @@ async fn settled(flow: &Flow, target: &TopicPartition, end: i64) -> Result<(), T
     }
 }
 
-async fn batch_at(
+/// The batch of the target's log that has this offset, or the next one where compaction made a hole.
+pub(super) async fn batch_at(
     flow: &Flow,
     target: &TopicPartition,
     offset: i64,
-) -> Result<BatchHeader, Trouble> {
+) -> Result<RawBatch, Trouble> {
     let moved = || Trouble::LeaderMoved {
         cluster: flow.target.name().to_owned(),
     };
@@ -91,7 +92,7 @@ async fn batch_at(
         other => other?,
     };
     match batch::split(fetched.records).next() {
-        Some(batch) => Ok(batch?.header),
+        Some(batch) => Ok(batch?),
         None => Err(moved()),
     }
 }

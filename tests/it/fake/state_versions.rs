@@ -32,6 +32,7 @@ fn keys_of(flow: &str) -> Vec<String> {
         map.segment(0),
         keys::seen(flow, "t"),
         keys::gap(flow, "t", 0, 1),
+        keys::damage(flow, "t", 0),
         keys::group(flow, "g"),
         keys::share(flow, "g"),
         keys::role(flow),
