@@ -126,6 +126,13 @@ pub fn brought<T>(joined: Result<T, JoinError>) -> T {
     joined.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }
 
+/// Goes on with the panic of a part. One that was aborted has none: the runtime is shutting down.
+pub fn resume_panic(error: JoinError) {
+    if let Ok(payload) = error.try_into_panic() {
+        resume_unwind(payload);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,6 +54,19 @@ pub struct Resume {
     pub filler_epoch: i16,
 }
 
+/// What has to be done for a partition that was asked about.
+pub enum Opened {
+    /// It can be copied.
+    Ready(Box<Resume>),
+    /// First the target's offsets up to `origin` are burned, from this position on.
+    Burn {
+        /// Where the target's log ends.
+        position: Position,
+        /// Where the copy begins.
+        origin: i64,
+    },
+}
+
 /// The offsets and producer states of many partitions, asked for in a few requests.
 struct Facts {
     read_at: Instant,
@@ -142,11 +155,42 @@ impl Ends {
     }
 }
 
-/// Finds the positions of many partitions at once.
+/// Finds the positions of many partitions at once. `asked` is called when the brokers have answered,
+/// `decided` for each partition as soon as it is known what becomes of it.
 pub async fn resume(
     flow: &Arc<Flow>,
     candidates: Vec<Candidate>,
-) -> Vec<(Candidate, Result<Resume, Trouble>)> {
+    asked: impl FnOnce(),
+    decided: impl Fn(Candidate, Result<Opened, Trouble>),
+) {
+    let mut facts = ask(flow, &candidates).await;
+    asked();
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
+    for candidate in candidates {
+        match facts.of(flow, &candidate) {
+            Ok((ends, states)) => {
+                let flow = flow.clone();
+                let one = candidate.clone();
+                let task = tasks.spawn(async move { open(&flow, &one, ends, &states).await });
+                running.insert(task.id(), candidate);
+            }
+            Err(trouble) => decided(candidate, Err(trouble)),
+        }
+    }
+    while let Some(done) = tasks.join_next_with_id().await {
+        let (id, result) = match done {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
+        };
+        if let Some(candidate) = running.remove(&id) {
+            decided(candidate, result);
+        }
+    }
+}
+
+/// Asks both clusters, each leader once for all of its partitions.
+async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
     let source: Vec<TopicPartition> = candidates
         .iter()
         .map(|one| one.topic.source(one.partition))
@@ -182,7 +226,7 @@ pub async fn resume(
         wire::describe_producers(&flow.target, &target),
         wire::offset_for_leader_epoch(&flow.source, &asked),
     );
-    let mut facts = Facts {
+    Facts {
         epoch_ends,
         known: known_of,
         read_at,
@@ -191,31 +235,7 @@ pub async fn resume(
         target_start,
         target_end,
         producers,
-    };
-    let mut tasks = JoinSet::new();
-    let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
-    let mut results = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        match facts.of(flow, &candidate) {
-            Ok((ends, states)) => {
-                let flow = flow.clone();
-                let one = candidate.clone();
-                let task = tasks.spawn(async move { open(&flow, &one, ends, &states).await });
-                running.insert(task.id(), candidate);
-            }
-            Err(trouble) => results.push((candidate, Err(trouble))),
-        }
     }
-    while let Some(done) = tasks.join_next_with_id().await {
-        let (id, result) = match done {
-            Ok((id, result)) => (id, result),
-            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
-        };
-        if let Some(candidate) = running.remove(&id) {
-            results.push((candidate, result));
-        }
-    }
-    results
 }
 
 impl Facts {
@@ -256,7 +276,7 @@ async fn open(
     one: &Candidate,
     ends: Ends,
     states: &[ProducerState],
-) -> Result<Resume, Trouble> {
+) -> Result<Opened, Trouble> {
     damage::check(flow, &one.topic, one.partition)?;
     let result = decide(flow, one, ends, states).await;
     if let Err(trouble) = &result {
@@ -270,7 +290,7 @@ async fn decide(
     one: &Candidate,
     ends: Ends,
     states: &[ProducerState],
-) -> Result<Resume, Trouble> {
+) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
     let fillers = match witness(states, producers, ends.target_end - base) {
@@ -308,26 +328,25 @@ async fn decide(
     };
     let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     if one.topic.record.mapped {
-        return resume_mapped(flow, one, &ends, appended_timestamp_ms).await;
+        let resume = resume_mapped(flow, one, &ends, appended_timestamp_ms).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
-    let mut position = Position {
+    let position = Position {
         source: ends.target_end,
         target: ends.target_end,
         fillers,
         base,
         mapped: false,
     };
-    if position.target < origin {
-        prefix::burn(flow, one, &mut position, origin).await?;
-    } else if ends.target_start < origin {
-        // A burn that was cut off between its last batch and the trim.
-        prefix::trim(flow, one, origin).await?;
+    // The log may end there and begin lower: a burn that was cut off before the trim.
+    if prefix::is_left(one, position.target.min(ends.target_start), origin) {
+        return Ok(Opened::Burn { position, origin });
     }
     // Where the prefix is left to fillers, the position is still below the origin: not a gap.
     let next = position.source.max(origin);
     let fetch_offset = check_source(flow, one, next, &ends).await?;
-    Ok(Resume {
+    Ok(Opened::Ready(Box::new(Resume {
         position,
         fetch_offset,
         appended_timestamp_ms,
@@ -336,7 +355,7 @@ async fn decide(
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
         filler_epoch: position::filler_epoch(states, producers),
-    })
+    })))
 }
 
 async fn resume_mapped(

@@ -16,7 +16,7 @@ use super::settings::{Misfit, at_creation, wanted_replicas};
 use super::version::{VERSION, refuse_newer};
 use crate::batch;
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, TopicPartition, WireError};
+use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, Role, TopicPartition, WireError};
 
 /// The name of the state topic on the target.
 pub const STATE_TOPIC: &str = "__twinlog_state";
@@ -218,7 +218,7 @@ impl StateStore {
     fn at(cluster: &Cluster, segments: Option<String>) -> Self {
         Self {
             segments,
-            cluster: cluster.clone(),
+            cluster: cluster.apart(Role::State),
             partition: TopicPartition {
                 topic: STATE_TOPIC.to_owned(),
                 partition: 0,
