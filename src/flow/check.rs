@@ -1,11 +1,12 @@
 //! `check`: what stands in the way. It only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
+use super::state_topic;
 use super::topics;
 use crate::config::{Config, FlowConfig};
 use crate::connect;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
+pub(super) fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
     Finding {
         level,
         subject: subject.to_owned(),
@@ -83,6 +84,12 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             check_flow(flow, source, target, &mut findings);
             let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
             findings.extend(rights::check(config, flow, from, to).await);
+        }
+    }
+    let targets: BTreeSet<&String> = config.flows.values().map(|flow| &flow.target).collect();
+    for target in targets {
+        if let Some((cluster, metadata)) = seen.get(target) {
+            findings.extend(state_topic::check(cluster, metadata).await);
         }
     }
     findings

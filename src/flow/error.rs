@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 
 use crate::batch::BatchError;
-use crate::state::{LOST_HINT, Loss, StateError};
+use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, StateError};
+use crate::tasks::Broken;
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -181,6 +182,12 @@ pub enum Trouble {
     /// The state topic on the target isn't the one that was read.
     #[error("the state topic on the target is lost: {0}")]
     StateLost(Loss),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
+    /// A newer Twinlog wrote what this partition needs from the state topic.
+    #[error("{0}")]
+    StateNewer(String),
     /// A task of ours ended by a panic.
     #[error("a defect in Twinlog: {0}")]
     Defect(String),
@@ -202,6 +209,8 @@ impl From<StateError> for Trouble {
             StateError::Wire(error) => Self::Wire(error),
             StateError::Batch(error) => Self::Batch(error),
             StateError::Lost(loss) => Self::StateLost(loss),
+            StateError::Settings { .. } => Self::StateSettings(error.to_string()),
+            StateError::Newer { .. } => Self::StateNewer(error.without_hint()),
             StateError::Value { .. } => Self::NotIdentical(error.to_string()),
         }
     }
@@ -284,6 +293,8 @@ impl Trouble {
             | Self::TargetNotEmpty
             | Self::TimesReplaced { .. }
             | Self::StateLost(_)
+            | Self::StateNewer(_)
+            | Self::StateSettings(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
             | Self::BeyondBurnLimit { .. }
@@ -332,6 +343,8 @@ impl Trouble {
             Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
+            Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
@@ -416,6 +429,8 @@ impl Trouble {
                 "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
                  that it is copied again, or restart Twinlog to go on with these times lost"
             }
+            Self::StateNewer(_) => NEWER_HINT,
+            Self::StateSettings(_) => SETTINGS_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }
@@ -444,12 +459,23 @@ pub enum FlowError {
     /// Source and target are the same cluster.
     #[error("source and target are the same cluster ({0})")]
     SameCluster(String),
-    /// The state on the target was written by a newer version.
+    /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]
     State(String),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
+    /// A newer Twinlog wrote some of the flow's state.
+    #[error("{0}")]
+    StateNewer(String),
     /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
     #[error("the state topic on the target is lost: {0}. {LOST_HINT}")]
     StateLost(String),
+    /// A task of the flow ended that should have gone on.
+    #[error(
+        "a defect in Twinlog: {0}. Restart it: the copy goes on where the target's log ends; and report it with what it logged"
+    )]
+    Broken(Broken),
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -459,8 +485,14 @@ impl FlowError {
     /// A short, stable word for metrics and status, for what ends a flow that had begun.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Superseded(_) => "superseded",
+            Self::SameCluster(_) => "same_cluster",
+            Self::State(_) => "state",
+            Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::StateLost(_) => "state_lost",
-            _ => "superseded",
+            Self::Broken(_) => "defect",
+            Self::Wire(error) => error.kind(),
         }
     }
 }
@@ -484,6 +516,28 @@ mod tests {
             let again = trouble.hint().contains("tried again");
             assert_ne!(stopped, again, "{code}: {}", trouble.hint());
         }
+    }
+
+    #[test]
+    fn each_end_of_a_flow_has_its_own_word() {
+        let text = || "why".to_owned();
+        let context = ErrorContext::cluster("standby");
+        let code = kafka_protocol::ResponseError::NotEnoughReplicas;
+        let reasons = [
+            FlowError::Superseded(text()),
+            FlowError::SameCluster(text()),
+            FlowError::State(text()),
+            FlowError::StateNewer(text()),
+            FlowError::StateSettings(text()),
+            FlowError::StateLost(text()),
+            FlowError::Broken(Broken::Ended { task: "lane" }),
+            FlowError::Wire(WireError::server(context, code, None)),
+        ]
+        .map(|error| error.reason());
+        let mut told = reasons.to_vec();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), reasons.len(), "{reasons:?}");
     }
 
     #[test]

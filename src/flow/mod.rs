@@ -47,6 +47,7 @@ mod shared;
 mod sink;
 mod source;
 mod standby;
+mod state_topic;
 mod supervisor;
 mod tail;
 mod throttle;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::budget::Meter;
@@ -28,6 +27,7 @@ use super::shared::Flow;
 use super::sink::Lane;
 use super::source::{Handover, Opening, Server, Session};
 use super::topics::TopicContext;
+use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
@@ -114,7 +114,7 @@ type Leaders = (i32, i32);
 pub struct Supervisor {
     flow: Arc<Flow>,
     fence: Fence,
-    tracker: TaskTracker,
+    tasks: Tasks,
     cancel: CancellationToken,
     entries: HashMap<PartitionKey, Entry>,
     /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
@@ -141,12 +141,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs until cancelled. Sessions and lanes end with `cancel`, on `tracker`.
+    /// Runs until cancelled. Sessions and lanes end with `cancel`, among `tasks`.
     pub async fn run(
         flow: Arc<Flow>,
         fence: Fence,
         mut discovered: mpsc::UnboundedReceiver<Discovered>,
-        tracker: TaskTracker,
+        tasks: Tasks,
         cancel: CancellationToken,
     ) {
         let (events, mut event) = mpsc::unbounded_channel();
@@ -155,7 +155,7 @@ impl Supervisor {
         let mut supervisor = Self {
             flow,
             fence,
-            tracker,
+            tasks,
             cancel: cancel.clone(),
             entries: HashMap::new(),
             closing: HashMap::new(),
@@ -416,8 +416,9 @@ impl Supervisor {
         }
         self.flow.open.remove(key);
         let (flow, number, noted) = (self.flow.clone(), key.1, trouble.clone());
-        self.tracker
-            .spawn(async move { damage::note(&flow, &topic, number, &noted).await });
+        self.tasks.spawn_errand("note of a damage", async move {
+            damage::note(&flow, &topic, number, &noted).await;
+        });
         self.pause_or_stop(key.clone(), Some(by.clone()), trouble);
     }
 
@@ -459,7 +460,7 @@ impl Supervisor {
     /// Opens a partition again at that time, when nothing of the closed one is on its way any more.
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
-        self.tracker.spawn(async move {
+        self.tasks.spawn_errand("pause of a partition", async move {
             let rested = async {
                 if let Some(closed) = closed {
                     closed.drained().await;
@@ -515,16 +516,17 @@ impl Supervisor {
         }
         self.is_refreshing = true;
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
-        self.tracker.spawn(async move {
-            // Leaders may have moved, and topics that were just created aren't in the cache yet. A
-            // failure shows in the calls that follow.
-            let looks =
-                async { tokio::join!(flow.source.metadata(None), flow.target.metadata(None)) };
-            let looks = tokio::time::timeout(REFRESH_FOR, looks);
-            if cancel.run_until_cancelled(looks).await.is_some() {
-                let _ = events.send(Event::Refreshed(candidates));
-            }
-        });
+        self.tasks
+            .spawn_errand("look before an opening", async move {
+                // Leaders may have moved, and topics that were just created aren't in the cache yet. A
+                // failure shows in the calls that follow.
+                let looks =
+                    async { tokio::join!(flow.source.metadata(None), flow.target.metadata(None)) };
+                let looks = tokio::time::timeout(REFRESH_FOR, looks);
+                if cancel.run_until_cancelled(looks).await.is_some() {
+                    let _ = events.send(Event::Refreshed(candidates));
+                }
+            });
     }
 
     /// Asks about partitions, those of the same two leaders at once.
@@ -550,16 +552,17 @@ impl Supervisor {
             *resuming += 1;
             let (flow, events) = (self.flow.clone(), self.events.clone());
             let cancel = self.cancel.clone();
-            self.tracker.spawn(async move {
-                let asked = || {
-                    let _ = events.send(Event::Asked(leaders));
-                };
-                let decided = |candidate, result| {
-                    let _ = events.send(Event::Resumed(candidate, result));
-                };
-                let work = resume::resume(&flow, candidates, asked, decided);
-                cancel.run_until_cancelled(work).await;
-            });
+            self.tasks
+                .spawn_errand("opening of partitions", async move {
+                    let asked = || {
+                        let _ = events.send(Event::Asked(leaders));
+                    };
+                    let decided = |candidate, result| {
+                        let _ = events.send(Event::Resumed(candidate, result));
+                    };
+                    let work = resume::resume(&flow, candidates, asked, decided);
+                    cancel.run_until_cancelled(work).await;
+                });
         }
     }
 
@@ -584,7 +587,7 @@ impl Supervisor {
             before.cancel();
         }
         let (flow, events) = (self.flow.clone(), self.events.clone());
-        self.tracker.spawn(async move {
+        self.tasks.spawn_errand("burn of a prefix", async move {
             let work = async {
                 let _turn = burners.acquire().await;
                 prefix::burn(&flow, &candidate, position, origin).await
@@ -795,7 +798,7 @@ impl Supervisor {
             progress: self.flow.progress.clone(),
             cancel: self.cancel.clone(),
         };
-        self.tracker.spawn(session.run(receiver));
+        self.tasks.spawn("fetch session", session.run(receiver));
         self.sessions.insert(from, sender.clone());
         sender
     }
@@ -817,7 +820,7 @@ impl Supervisor {
             budget: self.flow.budget.clone(),
             cancel: self.cancel.clone(),
         };
-        self.tracker.spawn(task.run(receiver));
+        self.tasks.spawn("lane to the target", task.run(receiver));
         self.lanes.insert((broker, lane), sender.clone());
         sender
     }

@@ -20,6 +20,7 @@ use super::metadata::Metadata;
 use super::refusals::Refusals;
 use super::tls;
 use super::transport::{self, ReadHalf, WriteHalf};
+use crate::tasks::resume_panic;
 
 /// What a connection is for. Requests on one connection wait for each other, so bulk traffic and
 /// short questions use separate ones. The number is a lane: each lane is a connection of its own.
@@ -251,8 +252,8 @@ impl Cluster {
                     last = worse(last, error);
                     asked = asked.filter(|newest| *newest != broker);
                 }
-                // Aborted: the runtime is shutting down.
-                Some(Err(_)) | None => {}
+                Some(Err(error)) => resume_panic(error),
+                None => {}
             }
         }
     }
@@ -268,6 +269,19 @@ impl Cluster {
             .slow
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Cluster::metadata`], of this broker only: nobody else is waited for.
+    ///
+    /// # Errors
+    /// When that broker doesn't answer.
+    pub async fn metadata_at(
+        &self,
+        broker: i32,
+        topics: &[String],
+    ) -> Result<Arc<Metadata>, WireError> {
+        let response = self.ask_metadata(broker, Some(topics)).await?;
+        Ok(self.merge(response, false))
     }
 
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.
