@@ -105,6 +105,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// Who calls itself the leader was one before what was copied was written.
+    #[error(
+        "the source leader that answered is of epoch {epoch}, and what was copied was written in epoch {known}"
+    )]
+    StaleLeader {
+        /// Its epoch.
+        epoch: i32,
+        /// The epoch of the last record copied, as far as is known.
+        known: i32,
+    },
     /// The replica that was fetched from isn't kept up to date.
     #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
     FollowerLags {
@@ -233,6 +243,7 @@ impl Trouble {
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
             | Self::FollowerLags { .. }
+            | Self::StaleLeader { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -289,6 +300,7 @@ impl Trouble {
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::StaleLeader { .. } => "stale_leader",
             Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
@@ -354,7 +366,12 @@ impl Trouble {
             }
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
-                 keep them, or delete the target topic to copy anew"
+                 keep them, or delete the target topic to copy anew. It is looked at again, and goes on by itself only where \
+                 the source has the copied records after all"
+            }
+            Self::StaleLeader { .. } => {
+                "that broker is cut off from its cluster (it is tried again until another one leads), or the cluster \
+                 was restored from a backup: then delete the target topic to copy anew"
             }
             Self::FollowerLags { .. } => {
                 "it is fetched from its leader instead; look after that broker's replication if it stays behind"

@@ -18,6 +18,7 @@ use super::error::FlowError;
 use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
+use super::leaders;
 use super::metadata::{context, own_principal};
 use super::observed;
 use super::position::Producers;
@@ -265,6 +266,7 @@ async fn begin(
         open: DashMap::new(),
         opened: DashMap::new(),
         epochs: DashMap::new(),
+        truncated: DashMap::new(),
         topics: DashMap::new(),
         sources: DashMap::new(),
         stale: Mutex::default(),
@@ -397,6 +399,7 @@ async fn go(
     let fence = held.fence.clone();
     tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
+    tracker.spawn(leaders::watch(flow.clone(), work.clone()));
     tracker.spawn(followers::watch(flow.clone(), work.clone()));
     tracker.spawn(guard::watch_log_starts(flow.clone(), work.clone()));
     tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));

@@ -36,6 +36,8 @@ const RESUMING_MAX: usize = 4;
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// How often a partition is looked at again whose source seemed to have lost records.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A follower serves a partition no longer than this before its leader is asked again, as in the Java client
 /// (`metadata.max.age.ms`).
 const FOLLOWED_MAX: Duration = Duration::from_secs(300);
@@ -52,6 +54,16 @@ struct Entry {
     status: Status,
     attempt: u32,
     leader_only: LeaderOnly,
+}
+
+impl Entry {
+    fn open_again(&mut self, partition: i32) -> Candidate {
+        self.status = Status::Opening;
+        Candidate {
+            topic: self.topic.clone(),
+            partition,
+        }
+    }
 }
 
 /// How long a partition whose follower lagged is fetched from its leader alone: longer each time.
@@ -84,11 +96,14 @@ enum Status {
         since: Instant,
     },
     Pausing,
-    Stopped,
+    /// With the number of the look that comes, where one does.
+    Stopped(Option<u64>),
 }
 
 enum Event {
     Reopen(PartitionKey),
+    /// What was stopped is looked at again.
+    LookAgain(PartitionKey, u64),
     /// One batch of openings is through.
     Resumed(Vec<(Candidate, Result<Resume, Trouble>)>),
 }
@@ -105,6 +120,8 @@ pub struct Supervisor {
     /// Copies with records that have the target's time, and why they stopped: whatever is put right
     /// afterwards gives them no other one.
     stamped: HashMap<PartitionKey, (Uuid, Trouble)>,
+    /// Looks at what is stopped, counted.
+    looks: u64,
     /// Batches of openings under way, and what waits for one of them to end.
     resuming: usize,
     waiting: Vec<Candidate>,
@@ -137,6 +154,7 @@ impl Supervisor {
             entries: HashMap::new(),
             closing: HashMap::new(),
             stamped: HashMap::new(),
+            looks: 0,
             resuming: 0,
             waiting: Vec::new(),
             sessions: HashMap::new(),
@@ -239,7 +257,7 @@ impl Supervisor {
                 let same = same
                     && (entry.topic.rules == topic.rules
                         || !matches!(entry.status, Status::Open { .. }));
-                if same && !matches!(entry.status, Status::Stopped) {
+                if same && !matches!(entry.status, Status::Stopped(_)) {
                     entry.topic = topic.clone();
                     continue;
                 }
@@ -288,7 +306,7 @@ impl Supervisor {
         progress.set_state(state_of(trouble));
         let entry = Entry {
             topic: topic.clone(),
-            status: Status::Stopped,
+            status: Status::Stopped(None),
             attempt: 0,
             leader_only: LeaderOnly::default(),
         };
@@ -378,7 +396,16 @@ impl Supervisor {
             return;
         };
         if trouble.policy() == Policy::StopPartition {
-            entry.status = Status::Stopped;
+            let may_heal = matches!(trouble, Trouble::SourceTruncated { .. });
+            let look = may_heal.then(|| {
+                self.looks += 1;
+                self.looks
+            });
+            entry.status = Status::Stopped(look);
+            if let Some(look) = look {
+                let until = Instant::now() + LOOK_AGAIN;
+                self.after(closed, until, Event::LookAgain(key, look));
+            }
             return;
         }
         entry.status = Status::Pausing;
@@ -391,8 +418,12 @@ impl Supervisor {
         self.reopen(key, closed, until);
     }
 
-    /// Opens a partition again at that time, when nothing of the closed one is on its way any more.
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
+        self.after(closed, until, Event::Reopen(key));
+    }
+
+    /// Something is to be done at that time, when nothing of the closed partition is on its way any more.
+    fn after(&self, closed: Option<Arc<Partition>>, until: Instant, event: Event) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let rested = async {
@@ -402,7 +433,7 @@ impl Supervisor {
                 tokio::time::sleep_until(until).await;
             };
             if cancel.run_until_cancelled(rested).await.is_some() {
-                let _ = events.send(Event::Reopen(key));
+                let _ = events.send(event);
             }
         });
     }
@@ -413,11 +444,14 @@ impl Supervisor {
                 if let Some(entry) = self.entries.get_mut(&key)
                     && matches!(entry.status, Status::Pausing)
                 {
-                    entry.status = Status::Opening;
-                    reopen.push(Candidate {
-                        topic: entry.topic.clone(),
-                        partition: key.1,
-                    });
+                    reopen.push(entry.open_again(key.1));
+                }
+            }
+            Event::LookAgain(key, look) => {
+                if let Some(entry) = self.entries.get_mut(&key)
+                    && matches!(entry.status, Status::Stopped(Some(next)) if next == look)
+                {
+                    reopen.push(entry.open_again(key.1));
                 }
             }
             Event::Resumed(results) => {
@@ -517,7 +551,7 @@ impl Supervisor {
             .progress
             .partition(&candidate.topic.source_topic, candidate.partition);
         note_opened(&progress, &resume);
-        let epochs = self.epochs(candidate, resume.position.source);
+        let epochs = self.epochs(candidate, resume.position.source, leader_epoch);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
             source_topic_id: candidate.topic.record.source_topic_id,
@@ -553,7 +587,7 @@ impl Supervisor {
     }
 
     /// What is known of the source's epochs goes over to the next opening of the same copy.
-    fn epochs(&self, candidate: &Candidate, next: i64) -> Arc<SourceEpochs> {
+    fn epochs(&self, candidate: &Candidate, next: i64, leader_epoch: i32) -> Arc<SourceEpochs> {
         let record = &candidate.topic.record;
         let (source_id, target_id) = (record.source_topic_id, record.target_topic_id);
         let key = (candidate.topic.source_topic.clone(), candidate.partition);
@@ -562,7 +596,7 @@ impl Supervisor {
             is_same.then(|| last.carried(next))
         });
         let epochs = carried.unwrap_or_else(|| SourceEpochs::new(source_id, target_id));
-        let epochs = Arc::new(epochs);
+        let epochs = Arc::new(epochs.led_in(leader_epoch));
         self.flow.epochs.insert(key, epochs.clone());
         epochs
     }

@@ -1,12 +1,15 @@
 //! A cluster: its brokers, the connections to them, and what is known about its topics.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff;
@@ -57,6 +60,8 @@ struct Inner {
     id: Mutex<Option<String>>,
     /// The brokers at whose addresses another cluster answered last.
     misled: Mutex<HashMap<i32, WireError>>,
+    /// Whose turn it is to be asked beside those that are asked anyway.
+    turn: AtomicUsize,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
 }
@@ -83,6 +88,7 @@ impl Cluster {
                 refusals: Refusals::default(),
                 id: Mutex::default(),
                 misled: Mutex::default(),
+                turn: AtomicUsize::new(0),
                 coordinators: Mutex::default(),
             }),
         }
@@ -190,6 +196,50 @@ impl Cluster {
             }
         }
         Err(self.unreachable("Metadata", attempts, last))
+    }
+
+    /// Asks the next of the brokers that aren't asked anyway about all topics, and adds what it knows: who leads
+    /// by the newest epoch stands. Nothing where there is no other.
+    ///
+    /// # Errors
+    /// When that broker doesn't answer.
+    pub async fn ask_another(&self) -> Result<(), WireError> {
+        let others = self.others();
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        match turn.checked_rem(others.len()) {
+            Some(at) => self.learn_from(others[at]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks all of them at once. Who doesn't answer within `patience` isn't waited for.
+    pub async fn ask_others(&self, patience: Duration) {
+        let mut tasks = JoinSet::new();
+        for broker in self.others() {
+            let cluster = self.clone();
+            let asked = async move { cluster.learn_from(broker).await };
+            tasks.spawn(tokio::time::timeout(patience, asked));
+        }
+        while let Some(done) = tasks.join_next().await {
+            if let Ok(Ok(Err(error))) = done {
+                tracing::debug!(%error, "a broker can't be asked who leads");
+            }
+        }
+    }
+
+    /// Those who aren't asked anyway.
+    fn others(&self) -> Vec<i32> {
+        let usual = self.candidates().first().copied();
+        let mut others: Vec<i32> = self.cached().brokers.keys().copied().collect();
+        others.retain(|broker| Some(*broker) != usual);
+        others.sort_unstable();
+        others
+    }
+
+    async fn learn_from(&self, broker: i32) -> Result<(), WireError> {
+        let response = self.ask_metadata(broker, None).await?;
+        self.merge(response, false);
+        Ok(())
     }
 
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.

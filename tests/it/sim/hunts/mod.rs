@@ -8,4 +8,5 @@ mod a7;
 mod b4;
 mod b9;
 mod c1;
+mod c35;
 mod s1;
