@@ -423,9 +423,7 @@ impl Cluster {
             return Ok(());
         }
         // About no topic: the smallest question.
-        let request = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
-            .with_allow_auto_topic_creation(false);
+        let request = metadata_request(Some(&[]));
         let answer = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         let is_ours = self.identify(context, answer.cluster_id.as_deref());
@@ -524,18 +522,7 @@ impl Cluster {
             }
             .about("Metadata", None));
         }
-        let asked = topics.map(|topics| {
-            topics
-                .iter()
-                .map(|topic| {
-                    let name = TopicName(StrBytes::from_string(topic.clone()));
-                    MetadataRequestTopic::default().with_name(Some(name))
-                })
-                .collect()
-        });
-        let request = MetadataRequest::default()
-            .with_topics(asked)
-            .with_allow_auto_topic_creation(false);
+        let request = metadata_request(topics);
         let response = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
@@ -597,6 +584,17 @@ impl Cluster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A question about these topics, or about all with `None`.
+fn metadata_request(topics: Option<&[String]>) -> MetadataRequest {
+    let asked = |topic: &String| {
+        let name = TopicName(StrBytes::from_string(topic.clone()));
+        MetadataRequestTopic::default().with_name(Some(name))
+    };
+    MetadataRequest::default()
+        .with_topics(topics.map(|topics| topics.iter().map(asked).collect()))
+        .with_allow_auto_topic_creation(false)
 }
 
 /// The failure to tell of: that another cluster answers says more than that somebody doesn't.
