@@ -123,12 +123,7 @@ pub(super) fn check_append(
             message,
         ));
     }
-    if answer.base_offset != batch.target_base {
-        return Err(Trouble::ForeignWrite {
-            expected: batch.target_base,
-            found: answer.base_offset,
-        });
-    }
+    Trouble::check_offset(batch.target_base, answer.base_offset)?;
     if is_stamped(batch.max_timestamp_ms, answer.log_append_time_ms) {
         return Err(Trouble::TimesReplaced {
             from: batch.target_base,
