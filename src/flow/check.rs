@@ -17,6 +17,10 @@ use tokio::task::JoinSet;
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// What can be done about a broker that takes a connection and says nothing.
+const SILENT_BROKER: &str = "what it leads isn't copied meanwhile: see whether it hangs, and whether something between here and \
+     its advertised address keeps packets back";
+
 pub(super) fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
     Finding {
         level,
@@ -134,20 +138,30 @@ async fn check_brokers(
     findings: &mut Vec<Finding>,
 ) {
     let mut tasks = JoinSet::new();
-    for broker in metadata.brokers.keys().copied() {
-        let cluster = cluster.clone();
+    for (id, broker) in &metadata.brokers {
+        let (cluster, id, address) = (cluster.clone(), *id, broker.address());
         tasks.spawn(async move {
-            let connecting = cluster.connection(broker, Role::Admin);
-            tokio::time::timeout(ANSWER, connecting).await
+            let connecting = cluster.connection(id, Role::Admin);
+            let answer = tokio::time::timeout(ANSWER, connecting).await;
+            (id, address, answer)
         });
     }
-    for answer in tasks.join_all().await {
-        let Ok(Err(error)) = answer else { continue };
-        let level = match error.is_other_cluster() {
-            true => Level::Error,
-            false => Level::Warning,
+    let mut answers = tasks.join_all().await;
+    answers.sort_unstable_by_key(|(id, ..)| *id);
+    for (id, address, answer) in answers {
+        let (level, message, hint) = match &answer {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) if error.is_other_cluster() => {
+                (Level::Error, error.without_hint(), error.hint())
+            }
+            Ok(Err(error)) => (Level::Warning, error.without_hint(), error.hint()),
+            Err(_) => {
+                let seconds = ANSWER.as_secs();
+                let message = format!("broker {id} ({address}) doesn't answer within {seconds} s");
+                (Level::Warning, message, Some(SILENT_BROKER))
+            }
         };
-        findings.push(finding(level, subject, error.without_hint(), error.hint()));
+        findings.push(finding(level, subject, message, hint));
     }
 }
 

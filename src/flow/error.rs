@@ -120,6 +120,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// Who calls itself the leader was one before what was copied was written.
+    #[error(
+        "the source leader that answered is of epoch {epoch}, and what was copied was written in epoch {known}"
+    )]
+    StaleLeader {
+        /// Its epoch.
+        epoch: i32,
+        /// The epoch of the last record copied, as far as is known.
+        known: i32,
+    },
     /// The replica that was fetched from isn't kept up to date.
     #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
     FollowerLags {
@@ -268,6 +278,7 @@ impl Trouble {
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
             | Self::FollowerLags { .. }
+            | Self::StaleLeader { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -302,10 +313,13 @@ impl Trouble {
         }
     }
 
-    /// Whether a record stands where it must not. It counts whenever it is learnt, also behind a milder
-    /// trouble of the same partition: a reopened partition would go on behind the damage.
+    /// Whether a record stands where it must not, or has another time than its own. It counts whenever it is
+    /// learnt, also behind a milder trouble of the same partition: a reopened partition would go on behind the damage.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::ForeignWrite { .. } | Self::Overtaken { .. })
+        matches!(
+            self,
+            Self::ForeignWrite { .. } | Self::Overtaken { .. } | Self::TimesReplaced { .. }
+        )
     }
 
     /// A short, stable word for metrics and status.
@@ -334,6 +348,7 @@ impl Trouble {
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::StaleLeader { .. } => "stale_leader",
             Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
@@ -405,7 +420,12 @@ impl Trouble {
             }
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
-                 keep them, or delete the target topic to copy anew"
+                 keep them, or delete the target topic to copy anew. It is looked at again, and goes on by itself only where \
+                 the source has the copied records after all"
+            }
+            Self::StaleLeader { .. } => {
+                "that broker is cut off from its cluster (it is tried again until another one leads), or the cluster \
+                 was restored from a backup: then delete the target topic to copy anew"
             }
             Self::FollowerLags { .. } => {
                 "it is fetched from its leader instead; look after that broker's replication if it stays behind"

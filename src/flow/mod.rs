@@ -28,6 +28,7 @@ mod followers;
 mod guard;
 mod identity;
 mod intake;
+mod leaders;
 mod lost;
 mod metadata;
 mod observed;

@@ -78,6 +78,18 @@ struct Facts {
     epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
     /// By source partition: what was asked about.
     known: HashMap<TopicPartition, Known>,
+    /// By source partition: the epochs of the leaders that were asked. The oldest may have answered.
+    leader_epochs: HashMap<TopicPartition, i32>,
+}
+
+/// The epochs of the source's leaders, as known now.
+fn leader_epochs(flow: &Flow, source: &[TopicPartition]) -> HashMap<TopicPartition, i32> {
+    let known = flow.source.cached();
+    let epoch = |name: &TopicPartition| {
+        let (_, epoch) = known.leader(&name.topic, name.partition)?;
+        (epoch >= 0).then(|| (name.clone(), epoch))
+    };
+    source.iter().filter_map(epoch).collect()
 }
 
 /// The newest of what this process has seen and of what is stored. `copied` is where the copy ends.
@@ -127,6 +139,8 @@ struct Ends {
     known: Option<Known>,
     /// The largest epoch that the source's log has and that isn't above the known one, and its end.
     epoch_end: Option<(i32, i64)>,
+    /// The epoch of the leader that was asked.
+    leader_epoch: Option<i32>,
     read_at: Instant,
     source_start: i64,
     source_end: i64,
@@ -145,6 +159,25 @@ impl Ends {
         let (known, (epoch, end)) = (self.known?, self.epoch_end?);
         let is_missing = known.is_fresh && epoch < known.epoch && known.position <= next;
         (is_missing || end < known.position.min(next)).then_some(end)
+    }
+
+    /// A record's epoch is never above its leader's: one that leads in an older epoch than the last record copied
+    /// doesn't lead any more, or its cluster was set back.
+    fn stale_leader(&self) -> Option<Trouble> {
+        let (known, epoch) = (self.known?.epoch, self.leader_epoch?);
+        (epoch < known).then_some(Trouble::StaleLeader { epoch, known })
+    }
+
+    /// How the source lacks what was copied up to `next`, if it does.
+    fn truncated(&self, next: i64) -> Option<Trouble> {
+        // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
+        // leader election, KIP-101), whatever its end is now.
+        let short = (next > self.source_end).then_some(self.source_end);
+        let source_end = self.diverges_at(next).or(short)?;
+        Some(Trouble::SourceTruncated {
+            source_end,
+            copied_end: next,
+        })
     }
 
     /// See [`Resume::last_epoch`].
@@ -200,6 +233,7 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         .map(|one| one.topic.target(one.partition))
         .collect();
     let read_at = Instant::now();
+    let asked_epochs = leader_epochs(flow, &source);
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -226,7 +260,14 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         wire::describe_producers(&flow.target, &target),
         wire::offset_for_leader_epoch(&flow.source, &asked),
     );
+    let mut leader_epochs = leader_epochs(flow, &source);
+    for (name, epoch) in asked_epochs {
+        leader_epochs
+            .entry(name)
+            .and_modify(|newest| *newest = epoch.min(*newest));
+    }
     Facts {
+        leader_epochs,
         epoch_ends,
         known: known_of,
         read_at,
@@ -252,6 +293,7 @@ impl Facts {
         let ends = Ends {
             epoch_end,
             known: self.known.remove(&source),
+            leader_epoch: self.leader_epochs.remove(&source),
             read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
@@ -402,6 +444,45 @@ async fn resume_mapped(
     })
 }
 
+/// What was once found to be lost on the source is never taken for found by a log that has grown since: only the
+/// records tell. A broker that was cut off may have answered with a log of yesterday.
+async fn check_truncation(
+    flow: &Flow,
+    one: &Candidate,
+    next: i64,
+    ends: &Ends,
+) -> Result<(), Trouble> {
+    let key = (one.topic.source_topic.clone(), one.partition);
+    let target_id = one.topic.record.target_topic_id;
+    let before = flow.truncated.get(&key).map(|it| it.value().clone());
+    let before = before.filter(|(of, _)| *of == target_id);
+    match (before, ends.truncated(next)) {
+        (None, None) => Ok(()),
+        // As it was first found: a source that grows is no news.
+        (Some((_, trouble)), Some(_)) => Err(trouble),
+        (None, Some(trouble)) => {
+            flow.truncated.insert(key, (target_id, trouble.clone()));
+            Err(trouble)
+        }
+        (Some((_, trouble)), None) => {
+            let logs = relearn::Logs {
+                source_start: ends.source_start,
+                target: ends.target_start..ends.target_end,
+            };
+            if !relearn::has_last_records(flow, one, next, logs).await? {
+                return Err(trouble);
+            }
+            flow.truncated.remove(&key);
+            tracing::info!(
+                topic = &*one.topic.source_topic,
+                partition = one.partition,
+                "the source has the records after all that it seemed to have lost"
+            );
+            Ok(())
+        }
+    }
+}
+
 /// The source must still have what comes next, and everything that was copied.
 async fn check_source(
     flow: &Flow,
@@ -409,20 +490,10 @@ async fn check_source(
     next: i64,
     ends: &Ends,
 ) -> Result<i64, Trouble> {
-    // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
-    // leader election, KIP-101), whatever its end is now.
-    if let Some(source_end) = ends.diverges_at(next) {
-        return Err(Trouble::SourceTruncated {
-            source_end,
-            copied_end: next,
-        });
+    if let Some(trouble) = ends.stale_leader() {
+        return Err(trouble);
     }
-    if next > ends.source_end {
-        return Err(Trouble::SourceTruncated {
-            source_end: ends.source_end,
-            copied_end: next,
-        });
-    }
+    check_truncation(flow, one, next, ends).await?;
     if next >= ends.source_start {
         return Ok(next);
     }

@@ -17,6 +17,7 @@ use super::error::FlowError;
 use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
+use super::leaders;
 use super::metadata::{context, own_principal};
 use super::observed;
 use super::position::Producers;
@@ -274,6 +275,7 @@ async fn begin(
         open: DashMap::new(),
         opened: DashMap::new(),
         epochs: DashMap::new(),
+        truncated: DashMap::new(),
         topics: DashMap::new(),
         sources: DashMap::new(),
         stale: Mutex::default(),
@@ -281,7 +283,7 @@ async fn begin(
         has_failed_over: !config.is_back() && role.is_some_and(|role| role.not_copied().is_some()),
         config,
     };
-    Ok(Begun::Copying(Arc::new(flow), *held))
+    Ok(Begun::Copying(Arc::new(flow), held))
 }
 
 fn role_of(store: &StateStore, config: &FlowConfig) -> Result<Option<RoleRecord>, Failure> {
@@ -417,6 +419,8 @@ async fn go(
     tasks.spawn("discovery of topics", discovering);
     let comparing = guard::watch_log_ends(flow.clone(), work.clone());
     tasks.spawn("watch over the target's log ends", comparing);
+    let asking = leaders::watch(flow.clone(), work.clone());
+    tasks.spawn("watch over the leaders", asking);
     let following = followers::watch(flow.clone(), work.clone());
     tasks.spawn("watch over the source's followers", following);
     let learning = guard::watch_log_starts(flow.clone(), work.clone());

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
+use super::error::Trouble;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
@@ -47,6 +48,9 @@ pub struct Flow {
     pub opened: DashMap<PartitionKey, Uuid>,
     /// Which epochs of the source were copied, also while a partition is closed.
     pub epochs: DashMap<PartitionKey, Arc<SourceEpochs>>,
+    /// Where the source seemed to lack what was copied, and how, by the target topic's id: it goes on only where
+    /// the records themselves say otherwise.
+    pub truncated: DashMap<PartitionKey, (Uuid, Trouble)>,
     /// The topics that are copied, by their names on the source.
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.

@@ -44,6 +44,8 @@ const REFRESH_FOR: Duration = Duration::from_secs(3);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// How often a partition is looked at again whose source seemed to have lost records.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A follower serves a partition no longer than this before its leader is asked again, as in the Java client
 /// (`metadata.max.age.ms`).
 const FOLLOWED_MAX: Duration = Duration::from_secs(300);
@@ -60,6 +62,16 @@ struct Entry {
     status: Status,
     attempt: u32,
     leader_only: LeaderOnly,
+}
+
+impl Entry {
+    fn open_again(&mut self, partition: i32) -> Candidate {
+        self.status = Status::Opening;
+        Candidate {
+            topic: self.topic.clone(),
+            partition,
+        }
+    }
 }
 
 /// How long a partition whose follower lagged is fetched from its leader alone: longer each time.
@@ -92,11 +104,14 @@ enum Status {
         since: Instant,
     },
     Pausing,
-    Stopped,
+    /// With the number of the look that comes, where one does.
+    Stopped(Option<u64>),
 }
 
 enum Event {
     Reopen(PartitionKey),
+    /// What was stopped is looked at again.
+    LookAgain(PartitionKey, u64),
     /// Leaders are known as well as they can be.
     Refreshed(Vec<Candidate>),
     /// The brokers have answered one batch of questions.
@@ -122,6 +137,8 @@ pub struct Supervisor {
     /// Copies with records that have the target's time, and why they stopped: whatever is put right
     /// afterwards gives them no other one.
     stamped: HashMap<PartitionKey, (Uuid, Trouble)>,
+    /// Looks at what is stopped, counted.
+    looks: u64,
     /// What waits for a look at the leaders, and whether one is under way.
     arrived: Vec<Candidate>,
     is_refreshing: bool,
@@ -160,6 +177,7 @@ impl Supervisor {
             entries: HashMap::new(),
             closing: HashMap::new(),
             stamped: HashMap::new(),
+            looks: 0,
             arrived: Vec::new(),
             is_refreshing: false,
             resuming: HashMap::new(),
@@ -269,7 +287,7 @@ impl Supervisor {
                 let same = same
                     && (entry.topic.rules == topic.rules
                         || !matches!(entry.status, Status::Open { .. }));
-                if same && !matches!(entry.status, Status::Stopped) {
+                if same && !matches!(entry.status, Status::Stopped(_)) {
                     entry.topic = topic.clone();
                     continue;
                 }
@@ -318,7 +336,7 @@ impl Supervisor {
         progress.set_state(state_of(trouble));
         let entry = Entry {
             topic: topic.clone(),
-            status: Status::Stopped,
+            status: Status::Stopped(None),
             attempt: 0,
             leader_only: LeaderOnly::default(),
         };
@@ -375,14 +393,6 @@ impl Supervisor {
         if since.elapsed() >= GOOD_RUN {
             entry.attempt = 0;
         }
-        if matches!(trouble, Trouble::TimesReplaced { .. }) {
-            let target_id = entry.topic.record.target_topic_id;
-            self.stamped
-                .insert(key.clone(), (target_id, trouble.clone()));
-            // Discovery puts it right for the topic's other partitions.
-            self.flow
-                .note_stale(std::slice::from_ref(&partition.source.topic));
-        }
         if matches!(trouble, Trouble::FollowerLags { .. }) {
             entry.leader_only.begin();
         }
@@ -390,7 +400,7 @@ impl Supervisor {
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 
-    /// What an opening wrote at a wrong offset stays there, whatever became of that opening: it may be
+    /// What an opening wrote at a wrong offset, or with a wrong time, stays there, whatever became of that opening: it may be
     /// closed for a milder trouble, and the next one may be under way or open already.
     fn take_damage(&mut self, key: &PartitionKey, by: &Arc<Partition>, trouble: &Trouble) {
         let Some(entry) = self.entries.get(key) else {
@@ -403,6 +413,17 @@ impl Supervisor {
             .is_of(record.source_topic_id, record.target_topic_id)
         {
             return;
+        }
+        if matches!(trouble, Trouble::TimesReplaced { .. }) {
+            let target_id = record.target_topic_id;
+            let before = self.stamped.get(key);
+            if before.is_some_and(|(of, _)| *of == target_id) {
+                return;
+            }
+            self.stamped
+                .insert(key.clone(), (target_id, trouble.clone()));
+            // Discovery puts it right for the topic's other partitions.
+            self.flow.note_stale(std::slice::from_ref(&by.source.topic));
         }
         let newer = match &entry.status {
             Status::Open { partition, .. } if !Arc::ptr_eq(partition, by) => {
@@ -444,7 +465,16 @@ impl Supervisor {
             return;
         };
         if trouble.policy() == Policy::StopPartition {
-            entry.status = Status::Stopped;
+            let may_heal = matches!(trouble, Trouble::SourceTruncated { .. });
+            let look = may_heal.then(|| {
+                self.looks += 1;
+                self.looks
+            });
+            entry.status = Status::Stopped(look);
+            if let Some(look) = look {
+                let until = Instant::now() + LOOK_AGAIN;
+                self.after(closed, until, Event::LookAgain(key, look));
+            }
             return;
         }
         entry.status = Status::Pausing;
@@ -457,8 +487,12 @@ impl Supervisor {
         self.reopen(key, closed, until);
     }
 
-    /// Opens a partition again at that time, when nothing of the closed one is on its way any more.
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
+        self.after(closed, until, Event::Reopen(key));
+    }
+
+    /// Something is to be done at that time, when nothing of the closed partition is on its way any more.
+    fn after(&self, closed: Option<Arc<Partition>>, until: Instant, event: Event) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tasks.spawn_errand("pause of a partition", async move {
             let rested = async {
@@ -468,7 +502,7 @@ impl Supervisor {
                 tokio::time::sleep_until(until).await;
             };
             if cancel.run_until_cancelled(rested).await.is_some() {
-                let _ = events.send(Event::Reopen(key));
+                let _ = events.send(event);
             }
         });
     }
@@ -479,11 +513,14 @@ impl Supervisor {
                 if let Some(entry) = self.entries.get_mut(&key)
                     && matches!(entry.status, Status::Pausing)
                 {
-                    entry.status = Status::Opening;
-                    reopen.push(Candidate {
-                        topic: entry.topic.clone(),
-                        partition: key.1,
-                    });
+                    reopen.push(entry.open_again(key.1));
+                }
+            }
+            Event::LookAgain(key, look) => {
+                if let Some(entry) = self.entries.get_mut(&key)
+                    && matches!(entry.status, Status::Stopped(Some(next)) if next == look)
+                {
+                    reopen.push(entry.open_again(key.1));
                 }
             }
             Event::Refreshed(candidates) => {
@@ -692,7 +729,7 @@ impl Supervisor {
             .progress
             .partition(&candidate.topic.source_topic, candidate.partition);
         note_opened(&progress, &resume);
-        let epochs = self.epochs(candidate, resume.position.source);
+        let epochs = self.epochs(candidate, resume.position.source, leader_epoch);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
             source_topic_id: candidate.topic.record.source_topic_id,
@@ -729,7 +766,7 @@ impl Supervisor {
     }
 
     /// What is known of the source's epochs goes over to the next opening of the same copy.
-    fn epochs(&self, candidate: &Candidate, next: i64) -> Arc<SourceEpochs> {
+    fn epochs(&self, candidate: &Candidate, next: i64, leader_epoch: i32) -> Arc<SourceEpochs> {
         let record = &candidate.topic.record;
         let (source_id, target_id) = (record.source_topic_id, record.target_topic_id);
         let key = (candidate.topic.source_topic.clone(), candidate.partition);
@@ -738,7 +775,7 @@ impl Supervisor {
             is_same.then(|| last.carried(next))
         });
         let epochs = carried.unwrap_or_else(|| SourceEpochs::new(source_id, target_id));
-        let epochs = Arc::new(epochs);
+        let epochs = Arc::new(epochs.led_in(leader_epoch));
         self.flow.epochs.insert(key, epochs.clone());
         epochs
     }

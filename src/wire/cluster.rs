@@ -1,6 +1,7 @@
 //! A cluster: its brokers, the connections to them, and what is known about its topics.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ struct Inner {
     id: Mutex<Option<String>>,
     /// The brokers at whose addresses another cluster answered last.
     misled: Mutex<HashMap<i32, WireError>>,
+    /// Whose turn it is to be asked beside those that are asked anyway.
+    turn: AtomicUsize,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
     /// Brokers that let a question for metadata wait, and until when they are asked last.
@@ -103,6 +106,7 @@ impl Cluster {
                 refusals: Refusals::default(),
                 id: Mutex::default(),
                 misled: Mutex::default(),
+                turn: AtomicUsize::new(0),
                 coordinators: Mutex::default(),
                 slow: Mutex::default(),
             }),
@@ -282,6 +286,50 @@ impl Cluster {
     ) -> Result<Arc<Metadata>, WireError> {
         let response = self.ask_metadata(broker, Some(topics)).await?;
         Ok(self.merge(response, false))
+    }
+
+    /// Asks the next of the brokers that aren't asked anyway about all topics, and adds what it knows: who leads
+    /// by the newest epoch stands. Nothing where there is no other.
+    ///
+    /// # Errors
+    /// When that broker doesn't answer.
+    pub async fn ask_another(&self) -> Result<(), WireError> {
+        let others = self.others();
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        match turn.checked_rem(others.len()) {
+            Some(at) => self.learn_from(others[at]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks all of them at once. Who doesn't answer within `patience` isn't waited for.
+    pub async fn ask_others(&self, patience: Duration) {
+        let mut tasks = JoinSet::new();
+        for broker in self.others() {
+            let cluster = self.clone();
+            let asked = async move { cluster.learn_from(broker).await };
+            tasks.spawn(tokio::time::timeout(patience, asked));
+        }
+        while let Some(done) = tasks.join_next().await {
+            if let Ok(Ok(Err(error))) = done {
+                tracing::debug!(%error, "a broker can't be asked who leads");
+            }
+        }
+    }
+
+    /// Those who aren't asked anyway.
+    fn others(&self) -> Vec<i32> {
+        let usual = self.candidates().first().copied();
+        let mut others: Vec<i32> = self.cached().brokers.keys().copied().collect();
+        others.retain(|broker| Some(*broker) != usual);
+        others.sort_unstable();
+        others
+    }
+
+    async fn learn_from(&self, broker: i32) -> Result<(), WireError> {
+        let response = self.ask_metadata(broker, None).await?;
+        self.merge(response, false);
+        Ok(())
     }
 
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.
@@ -470,9 +518,7 @@ impl Cluster {
             return Ok(());
         }
         // About no topic: the smallest question.
-        let request = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
-            .with_allow_auto_topic_creation(false);
+        let request = metadata_request(Some(&[]));
         let answer = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         let is_ours = self.identify(context, answer.cluster_id.as_deref());
@@ -571,18 +617,7 @@ impl Cluster {
             }
             .about("Metadata", None));
         }
-        let asked = topics.map(|topics| {
-            topics
-                .iter()
-                .map(|topic| {
-                    let name = TopicName(StrBytes::from_string(topic.clone()));
-                    MetadataRequestTopic::default().with_name(Some(name))
-                })
-                .collect()
-        });
-        let request = MetadataRequest::default()
-            .with_topics(asked)
-            .with_allow_auto_topic_creation(false);
+        let request = metadata_request(topics);
         let response = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
@@ -644,6 +679,17 @@ impl Cluster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A question about these topics, or about all with `None`.
+fn metadata_request(topics: Option<&[String]>) -> MetadataRequest {
+    let asked = |topic: &String| {
+        let name = TopicName(StrBytes::from_string(topic.clone()));
+        MetadataRequestTopic::default().with_name(Some(name))
+    };
+    MetadataRequest::default()
+        .with_topics(topics.map(|topics| topics.iter().map(asked).collect()))
+        .with_allow_auto_topic_creation(false)
 }
 
 /// The failure to tell of: that another cluster answers says more than that somebody doesn't.
