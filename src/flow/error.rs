@@ -203,7 +203,6 @@ impl Trouble {
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
-                | E::InvalidTimestamp
                 | E::UnsupportedCompressionType
                 | E::UnsupportedForMessageFormat
                 | E::PolicyViolation => Policy::StopPartition,
@@ -211,7 +210,8 @@ impl Trouble {
                 // (TransactionCoordinatorFenced) was not appended: its number was already taken
                 // by what a dead connection left in the broker, and the log says by how many.
                 // A batch that is too large (MessageTooLarge) may come right behind the change of
-                // max.message.bytes that allows it, which follows within seconds.
+                // max.message.bytes that allows it, which follows within seconds; so do the limits
+                // of timestamps (InvalidTimestamp) that somebody set on the target.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -308,7 +308,9 @@ impl Trouble {
                 code: E::InvalidTimestamp,
                 ..
             } => {
-                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807, then restart Twinlog"
+                "it is tried again until the target topic takes all timestamps: Twinlog sets message.timestamp.before.max.ms, \
+                 .after.max.ms and (before 4.0) .difference.max.ms to 9223372036854775807 there by itself; where \
+                 configs.enabled or a missing right (`plan` names it) keeps it from doing so, set all of them"
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
@@ -393,6 +395,7 @@ mod tests {
             E::PolicyViolation,
             E::NotEnoughReplicas,
             E::MessageTooLarge,
+            E::InvalidTimestamp,
         ] {
             let trouble = Trouble::broker("target (standby)", code, None);
             let stopped = trouble.policy() == Policy::StopPartition;

@@ -7,13 +7,14 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::decide::{Decision, Defaults, created_with, decide, decisive, same};
+use super::configs_at_creation;
+use super::decide::{Decision, Defaults, decide, same};
 use super::policy::{Policy, enforced, policy};
 use crate::config::{ConfigRules, Selector};
 use crate::wire::{ConfigSource, ConfigValue, ConfigValues};
 
-/// Keys of every policy, with values of their kind. The last is one that only a newer broker knows.
-const KEYS: [(&str, [&str; 3]); 12] = [
+/// Keys of every policy, with values of their kind. The last two are known to some brokers only.
+const KEYS: [(&str, [&str; 3]); 13] = [
     ("retention.ms", ["1000", "604800000", "-1"]),
     (
         "cleanup.policy",
@@ -34,11 +35,16 @@ const KEYS: [(&str, [&str; 3]); 12] = [
     ),
     ("unclean.leader.election.enable", ["true", "false", "true"]),
     ("remote.log.copy.disable", ["true", "false", "true"]),
+    (
+        "message.timestamp.difference.max.ms",
+        ["9223372036854775807", "3600000", "1"],
+    ),
     ("vendor.something", ["a", "b", "c"]),
 ];
 
-fn is_vendor(key: &str) -> bool {
-    key.starts_with("vendor.")
+/// Whether only some brokers know a key.
+fn is_rare(key: &str) -> bool {
+    key.starts_with("vendor.") || key.contains(".difference.")
 }
 
 fn value(value: &str, source: ConfigSource) -> ConfigValue {
@@ -91,7 +97,7 @@ fn world() -> impl Strategy<Value = World> {
             .collect()
     };
     let choice = || proptest::collection::vec((0..3_usize, any::<bool>()), KEYS.len());
-    (choice(), choice(), any::<bool>()).prop_map(move |(defaults, overrides, knows_vendor)| {
+    (choice(), choice(), any::<bool>()).prop_map(move |(defaults, overrides, knows_rare)| {
         let all = defaults
             .into_iter()
             .map(|(index, _)| (index, true))
@@ -100,9 +106,9 @@ fn world() -> impl Strategy<Value = World> {
             defaults: pick(all),
             overrides: pick(overrides),
         };
-        if !knows_vendor {
-            world.defaults.retain(|key, _| !is_vendor(key));
-            world.overrides.retain(|key, _| !is_vendor(key));
+        if !knows_rare {
+            world.defaults.retain(|key, _| !is_rare(key));
+            world.overrides.retain(|key, _| !is_rare(key));
         }
         world
     })
@@ -183,7 +189,9 @@ proptest! {
                 Policy::Ignored => {
                     prop_assert_eq!(after.overrides.get(key), target.overrides.get(key));
                 }
-                Policy::Enforced(wanted) => prop_assert!(is(wanted), "{key}"),
+                Policy::Enforced(wanted) => {
+                    prop_assert!(is(wanted) || !target.defaults.contains_key(key), "{key}");
+                }
                 Policy::Fixed(wanted) => prop_assert!(is(wanted), "{key}"),
                 _ if on_source.is_none() => {
                     prop_assert_eq!(after.overrides.get(key), target.overrides.get(key));
@@ -221,7 +229,7 @@ proptest! {
         target.apply(&followed(&source, &target));
         let same_default = source.defaults.get(&removed) == target.defaults.get(&removed);
         let is_mirrored = !matches!(policy(&rules, &removed), Policy::Enforced(_) | Policy::Ignored);
-        if same_default && is_mirrored && !is_vendor(&removed) {
+        if same_default && is_mirrored && !is_rare(&removed) {
             // Left only where it makes no difference at all.
             prop_assert_eq!(target.effective(&removed).map(|v| same(&removed, v, &source.defaults[&removed])), Some(true));
             if policy(&rules, &removed) != Policy::Resolved {
@@ -237,11 +245,15 @@ proptest! {
     ) {
         let from = source.described();
         let mut target = defaults;
-        target.overrides = created_with(&from, replicas, &rules);
-        let decision = decide(&from, &target.described(), &target.defaults, replicas, &rules);
+        let known = target.described();
+        let [all, decisive] = configs_at_creation(&from, Some(&known), replicas, &rules);
+        target.overrides = all.clone();
+        let mut decision = decide(&from, &target.described(), &target.defaults, replicas, &rules);
+        // What the target can't know would only make it refuse the rest.
+        decision.changes.retain(|change| known.contains_key(&change.key));
         prop_assert_eq!(decision.changes, vec![]);
-        let all = created_with(&from, replicas, &rules);
-        for (key, value) in decisive(&from, &rules) {
+        prop_assert!(all.keys().all(|key| known.contains_key(key)));
+        for (key, value) in decisive {
             prop_assert_eq!(all.get(&key), Some(&value), "{}", key);
         }
     }
@@ -261,7 +273,8 @@ proptest! {
                 None => promoted.overrides.remove(key),
             };
         }
-        for (key, _) in enforced().filter(|(key, _)| source.defaults.contains_key(*key)) {
+        let both = |key: &str| [&source, &target].iter().all(|it| it.defaults.contains_key(key));
+        for (key, _) in enforced().filter(|(key, _)| both(key)) {
             prop_assert_eq!(promoted.effective(key), source.effective(key));
             // An override of the source is one again; without one, at most a default is written.
             let (was, is) = (source.overrides.get(key), promoted.overrides.get(key));
@@ -283,6 +296,24 @@ proptest! {
         let decision = decide(&source, &target, &Defaults::new(), 1, &plain());
         prop_assert_eq!(decision.changes, vec![]);
     }
+}
+
+/// Where nothing tells the target's version, it is taken for a new one.
+#[test]
+fn what_4_0_does_not_know_is_no_part_of_a_new_copy_unless_the_target_has_it() {
+    let key = "message.timestamp.difference.max.ms";
+    let old = ConfigValues::from([(key.to_owned(), value("3600000", ConfigSource::Default))]);
+    let of =
+        |known| configs_at_creation(&old, known, 1, &plain()).map(|made| made.get(key).cloned());
+    let no_limit = Some(i64::MAX.to_string());
+    assert_eq!(of(Some(&old)), [no_limit.clone(), no_limit]);
+    let new = ConfigValues::new();
+    assert_eq!(of(Some(&new)), [None, None]);
+    assert_eq!(of(None), [None, None]);
+    let change =
+        |target: &ConfigValues| decide(&old, target, &Defaults::new(), 1, &plain()).changes;
+    assert_eq!(change(&old).len(), 1);
+    assert_eq!(change(&new), vec![]);
 }
 
 #[test]
