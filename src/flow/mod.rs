@@ -27,6 +27,7 @@ mod identity;
 mod intake;
 mod lost;
 mod metadata;
+mod needs;
 mod observed;
 mod origins;
 mod partition;

@@ -18,6 +18,7 @@ use super::error::FlowError;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::metadata::{context, own_principal};
+use super::needs::TopicNeeds;
 use super::observed;
 use super::position::Producers;
 use super::role;
@@ -254,6 +255,7 @@ async fn begin(
     let flow = Flow {
         source: source.clone(),
         target: target.clone(),
+        needs: TopicNeeds::remembered(&store, &config.name),
         store: Arc::new(store),
         producers,
         own_principal,

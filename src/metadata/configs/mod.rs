@@ -10,6 +10,7 @@ mod chunk;
 mod decide;
 mod defaults;
 mod held;
+mod needs;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
+pub use self::needs::{Needs, may_be_widened};
 pub use self::policy::{Expected, expected, is_enforced};
 use self::tried::Tried;
 use super::context::{Context, MirroredTopic};

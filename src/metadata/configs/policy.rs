@@ -1,5 +1,6 @@
 //! What becomes of each config key: the one table of defaults, with the reason for each.
 
+use super::needs::{LIMIT, SEGMENT};
 use crate::config::ConfigRules;
 use crate::wire::ConfigValues;
 
@@ -114,6 +115,8 @@ pub(super) fn policy<'a>(rules: &'a ConfigRules, key: &str) -> Policy<'a> {
 pub enum Expected<'a> {
     /// The source's value.
     AsSource,
+    /// A number that is no smaller than the source's: its log may need more.
+    AtLeast,
     /// This value, whatever the source has.
     Value(&'a str),
     /// Anything: the key is left alone, or depends on the target's replicas.
@@ -125,6 +128,7 @@ pub fn expected<'a>(rules: &'a ConfigRules, key: &str) -> Expected<'a> {
     match policy(rules, key) {
         Policy::Enforced(value) => Expected::Value(value),
         Policy::Fixed(value) => Expected::Value(value),
+        Policy::Resolved | Policy::Override if [LIMIT, SEGMENT].contains(&key) => Expected::AtLeast,
         Policy::Resolved | Policy::Override => Expected::AsSource,
         Policy::Ignored | Policy::Capped => Expected::Anything,
     }

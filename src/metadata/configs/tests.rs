@@ -8,9 +8,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::configs_at_creation;
-use super::decide::{Decision, Defaults, decide, same};
+use super::decide::{Decision, Defaults, decide as decide_with, same};
+use super::needs::{LIMIT, Needs, SEGMENT, WIDENED, may_be_widened};
 use super::policy::{Policy, enforced, policy};
 use crate::config::{ConfigRules, Selector};
+use crate::state::HeldConfigs;
 use crate::wire::{ConfigSource, ConfigValue, ConfigValues};
 
 /// Keys of every policy, with values of their kind. The last two are known to some brokers only.
@@ -156,18 +158,44 @@ fn known(world: &World, is_known: bool) -> Defaults {
     }
 }
 
+/// Of a source whose log needs nothing more than its topic's settings.
+fn decide(
+    source: &ConfigValues,
+    target: &ConfigValues,
+    defaults: &Defaults,
+    replicas: usize,
+    rules: &ConfigRules,
+) -> Decision {
+    decide_with(source, target, defaults, replicas, &Needs::default(), rules)
+}
+
+fn needs() -> impl Strategy<Value = Needs> {
+    let bytes = || select(&[0, 500, 1_500_000, 5_000_000][..]);
+    (bytes(), bytes(), any::<bool>(), any::<bool>()).prop_map(
+        |(batch_bytes, segment_bytes, stays_raised, without_key)| Needs {
+            batch_bytes,
+            segment_bytes,
+            stays_raised,
+            without_key,
+        },
+    )
+}
+
 proptest! {
     #[test]
     fn applying_a_decision_leaves_nothing_to_decide(
-        source in world(), target in world(), rules in rules(),
+        source in world(), target in world(), rules in rules(), needs in needs(),
         replicas in 1..4_usize, defaults_known in any::<bool>(),
     ) {
         let defaults = known(&target, defaults_known);
         let mut after = target.clone();
         let from = source.described();
-        let first = decide(&from, &target.described(), &defaults, replicas, &rules);
+        let decide = |to: &World| {
+            decide_with(&from, &to.described(), &defaults, replicas, &needs, &rules)
+        };
+        let first = decide(&target);
         after.apply(&first);
-        let second = decide(&from, &after.described(), &defaults, replicas, &rules);
+        let second = decide(&after);
         prop_assert_eq!(second.changes, vec![]);
         prop_assert_eq!(second.held, first.held);
     }
@@ -279,6 +307,55 @@ proptest! {
             // An override of the source is one again; without one, at most a default is written.
             let (was, is) = (source.overrides.get(key), promoted.overrides.get(key));
             prop_assert!(was.is_none() || is.is_some());
+        }
+    }
+
+    /// Whatever the source's topic takes today, the copy takes what its log has; afterwards, and
+    /// with the failover, it has the source's settings.
+    #[test]
+    fn a_copy_takes_what_the_sources_log_has(
+        source in world(), target in world(), rules in rules(), needs in needs(),
+    ) {
+        let (from, mut after) = (source.described(), target.clone());
+        let decide = |to: &World, needs: &Needs| {
+            decide_with(&from, &to.described(), &target.defaults, 3, needs, &rules)
+        };
+        let decision = decide(&target, &needs);
+        after.apply(&decision);
+        for (key, least) in [(LIMIT, needs.batch_bytes), (SEGMENT, needs.segment_bytes)] {
+            let bytes = |world: &World| -> u64 { world.effective(key).expect("it is there").parse().expect("a number") };
+            let has_source = source.overrides.contains_key(key) || key == LIMIT;
+            if may_be_widened(&rules, key) && has_source {
+                prop_assert!(bytes(&after) >= bytes(&source).max(least), "{}", key);
+            }
+            let raised = target.overrides.get(key).and_then(|raised| raised.parse::<u64>().ok());
+            if let Some(raised) = raised.filter(|_| needs.stays_raised && may_be_widened(&rules, key))
+                && raised > bytes(&source)
+            {
+                prop_assert_eq!(bytes(&after), raised.max(least), "{}", key);
+            }
+        }
+        if needs.without_key && may_be_widened(&rules, "cleanup.policy") {
+            prop_assert!(after.effective("cleanup.policy").is_some_and(|policy| !policy.contains("compact")));
+        }
+        // An earlier run's is told by what is held.
+        let held = HeldConfigs { v: 1, values: decision.held.clone() };
+        let again = Needs::of_held(&held);
+        let widened = WIDENED.iter().filter(|key| decision.held.contains_key(**key));
+        let had: Vec<_> = widened.clone().collect();
+        prop_assert_eq!(had.is_empty(), again == Needs::default(), "{:?}", had);
+        prop_assert_eq!(decide(&after, &again).changes, vec![], "{:?}", had);
+
+        let mut promoted = after.clone();
+        for (key, value) in &decision.held {
+            match value {
+                Some(value) => promoted.overrides.insert(key.clone(), value.clone()),
+                None => promoted.overrides.remove(key),
+            };
+        }
+        for key in widened {
+            let (found, wanted) = (promoted.effective(key), source.effective(key));
+            prop_assert!(found.zip(wanted).is_some_and(|(found, wanted)| same(key, found, wanted)), "{}", key);
         }
     }
 

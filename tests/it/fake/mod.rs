@@ -19,6 +19,7 @@ pub(crate) mod metadata_quotas;
 mod offline;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
+pub(crate) mod settings;
 mod state_lost;
 mod state_maps;
 pub(crate) mod stray_fillers;

@@ -5,10 +5,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::support::flow::flow_config;
 use crate::support::topic_configs;
 use crate::support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, fake_pair,
+    Cluster, ClusterOptions, Codec, KafkaVersion, Load, Twinlog, await_same, create_topic,
+    fake_pair,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Merged batches fit too: a segment that holds two of the source's batches, and a codec in which the
+/// broker writes them four times as large.
+#[test]
+fn what_is_merged_fits_a_small_segment_and_another_codec() {
+    let target = Cluster::start(KafkaVersion::V3_9, ClusterOptions::named("small-segments"));
+    let (source, target) = (fake_pair().0.bootstrap(), target.bootstrap());
+    let topic = "small";
+    create_topic(&source, topic, 1, &[]);
+    for first in (0..400).step_by(20) {
+        Load::new(topic, 20)
+            .first(first)
+            .value_bytes(500)
+            .codec(Codec::Lz4)
+            .produce(&source);
+    }
+    let lines = "configs: { fixed: { segment.bytes: 16384, compression.type: uncompressed } }";
+    let config = flow_config("small", topic, &source, &target, lines);
+    let twinlog = Twinlog::start(&config);
+    await_same(&source, &target, topic, DEADLINE);
+    let log = twinlog.log();
+    assert!(!log.contains("too_large"), "{log}");
+}
 
 /// Up to 3.9 the obsolete limit counts where the two newer ones have none (`LogConfig`).
 #[test]

@@ -24,6 +24,7 @@ mod orphans;
 mod pool;
 mod prefix;
 mod readiness;
+mod settings;
 mod stray_fillers;
 mod truth;
 mod verify;
