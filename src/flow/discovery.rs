@@ -18,7 +18,7 @@ use super::shared::Flow;
 use super::standby;
 use super::topic_config::TopicConfigs;
 use super::topics::{self, Found, TopicContext};
-use crate::state::TopicRecord;
+use crate::state::{STATE_TOPIC, TopicRecord};
 use crate::telemetry::progress::FlowState;
 use crate::wire::{self, Metadata, TopicMetadata, WireError};
 
@@ -353,20 +353,22 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
         .iter()
         .map(|name| flow.config.rename.apply(&flow.config.source, name))
         .filter(|name| target.topics.contains_key(name))
+        .chain([STATE_TOPIC.to_owned()])
         .collect();
     let (source, target) = tokio::join!(
         wire::describe_topic_configs(&flow.source, names),
         wire::describe_topic_configs(&flow.target, &targets),
     );
     let keep = |answers: HashMap<String, Result<wire::ConfigValues, WireError>>| {
-        answers
-            .into_iter()
-            .filter_map(|(name, values)| Some((name, values.ok()?)))
-            .collect()
+        let all = answers.into_iter();
+        all.filter_map(|(name, values)| Some((name, values.ok()?)))
+            .collect::<HashMap<_, _>>()
     };
+    let mut target = keep(target);
     TopicConfigs {
         source: keep(source),
-        target: keep(target),
+        known: target.remove(STATE_TOPIC),
+        target,
     }
 }
 

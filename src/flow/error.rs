@@ -32,6 +32,26 @@ pub enum Trouble {
         /// The broker's own words, if any.
         message: Option<String>,
     },
+    /// A batch is larger than the target topic takes.
+    #[error("the {cluster} broker refused a batch of {bytes} bytes for the topic's {key}")]
+    TooLarge {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// The batch's size, as it was sent.
+        bytes: usize,
+        /// The setting that is too small.
+        key: &'static str,
+        /// Whether the setting may be raised.
+        is_cured: bool,
+    },
+    /// The source's log has records without a key from before its topic was compacted.
+    #[error("the {cluster} broker refused records without a key, since the topic is compacted{}", message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    WithoutKey {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// The broker's own words, if any.
+        message: Option<String>,
+    },
     /// The partition's leader moved or isn't known yet.
     #[error("the {cluster} leader moved")]
     LeaderMoved {
@@ -268,6 +288,8 @@ impl Trouble {
     pub fn policy(&self) -> Policy {
         use kafka_protocol::ResponseError as E;
         match self {
+            // The settings that allow it follow within seconds.
+            Self::TooLarge { .. } | Self::WithoutKey { .. } => Policy::Reopen,
             Self::Wire(_)
             | Self::LeaderMoved { .. }
             | Self::NoLeader { .. }
@@ -282,15 +304,14 @@ impl Trouble {
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
-                | E::InvalidTimestamp
                 | E::UnsupportedCompressionType
                 | E::UnsupportedForMessageFormat
                 | E::PolicyViolation => Policy::StopPartition,
                 // Rights can be granted and replicas come back while we wait. A fenced filler
                 // (TransactionCoordinatorFenced) was not appended: its number was already taken
                 // by what a dead connection left in the broker, and the log says by how many.
-                // A batch that is too large (MessageTooLarge) may come right behind the change of
-                // max.message.bytes that allows it, which follows within seconds.
+                // What somebody set on the target that refuses timestamps (InvalidTimestamp) is set
+                // back within seconds.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -322,6 +343,12 @@ impl Trouble {
         )
     }
 
+    /// Whether the target's settings refuse what the source has: they are looked at right away.
+    pub fn is_about_settings(&self) -> bool {
+        matches!(self.reason(), "too_large" | "invalid_timestamp")
+            || matches!(self, Self::WithoutKey { .. })
+    }
+
     /// A short, stable word for metrics and status.
     pub fn reason(&self) -> &'static str {
         use kafka_protocol::ResponseError as E;
@@ -331,12 +358,13 @@ impl Trouble {
                 E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => "not_authorized",
                 E::OutOfOrderSequenceNumber | E::DuplicateSequenceNumber => "sequence",
                 E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend => "not_enough_replicas",
-                E::MessageTooLarge => "too_large",
                 E::InvalidTimestamp => "invalid_timestamp",
                 E::InvalidRecord => "rejected",
                 E::UnknownTopicOrPartition | E::UnknownTopicId => "topic_missing",
                 _ => "broker_error",
             },
+            Self::TooLarge { .. } => "too_large",
+            Self::WithoutKey { .. } => "rejected",
             Self::LeaderMoved { .. } => "leader_moved",
             Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
@@ -388,25 +416,36 @@ impl Trouble {
             } => {
                 "grant CLUSTER_ACTION on the target cluster to Twinlog's principal, or set `offsets: mapped`"
             }
-            Self::Broker {
-                code: E::MessageTooLarge,
-                ..
+            Self::TooLarge { is_cured: true, .. } => {
+                "it is tried again: Twinlog raises the setting of the target topic to what the source's log needs, \
+                 unless a missing right (`plan` names it) keeps it from doing so"
+            }
+            Self::TooLarge {
+                is_cured: false, ..
             } => {
-                "it is tried again until the target topic's max.message.bytes is the source's: it follows by itself, \
-                 unless configs.enabled, configs.ignore, configs.fixed or a missing right (`plan` names it) keeps it"
+                "it is tried again until the target topic takes it: configs.enabled, configs.fixed or configs.ignore \
+                 keeps Twinlog from raising the setting, so give it a value there that is larger than the batch \
+                 (in configs.fixed; on the target topic where it is left alone)"
+            }
+            Self::WithoutKey { .. } => {
+                "it is tried again: until the copy has caught up, Twinlog gives the target topic cleanup.policy=delete \
+                 without a limit, then the source's cleanup.policy again"
             }
             Self::Broker {
                 code: E::InvalidRecord,
                 ..
             } => {
-                "most often a record without a key for a compacted target topic: set its cleanup.policy to delete \
-                 or exclude the topic, then restart Twinlog; else the target broker's log says why"
+                "most often a record without a key for a target topic that is compacted by configs.fixed or \
+                 configs.ignore, or while configs.enabled is false: give it cleanup.policy delete there, or exclude \
+                 the topic, then restart Twinlog; else the target broker's log says why"
             }
             Self::Broker {
                 code: E::InvalidTimestamp,
                 ..
             } => {
-                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807, then restart Twinlog"
+                "it is tried again until the target topic takes all timestamps: Twinlog sets message.timestamp.before.max.ms, \
+                 .after.max.ms and (before 4.0) .difference.max.ms to 9223372036854775807 there by itself; where \
+                 configs.enabled or a missing right (`plan` names it) keeps it from doing so, set all of them"
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
@@ -529,7 +568,7 @@ mod tests {
             E::InvalidRecord,
             E::PolicyViolation,
             E::NotEnoughReplicas,
-            E::MessageTooLarge,
+            E::InvalidTimestamp,
         ] {
             let trouble = Trouble::broker("target (standby)", code, None);
             let stopped = trouble.policy() == Policy::StopPartition;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::deleted::gone_topics;
 use super::shared::Flow;
 use crate::config::{ClusterSection, FlowConfig};
-use crate::metadata::{Context, MirroredTopic, Topics};
+use crate::metadata::{Context, MirroredTopic, Needs, Topics};
 use crate::state::{StateStore, TopicRecord};
 use crate::telemetry::metadata::Drift;
 use crate::telemetry::progress::now_ms;
@@ -74,8 +74,8 @@ pub fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Option<Str
 pub(super) fn mirrored(
     source_topic: &str,
     record: &TopicRecord,
-    source: &Metadata,
-    target: &Metadata,
+    (source, target): (&Metadata, &Metadata),
+    needs: Needs,
 ) -> MirroredTopic {
     let known = |metadata: &Metadata, name: &str, id| {
         let topic = metadata.topics.get(name)?;
@@ -92,6 +92,7 @@ pub(super) fn mirrored(
         target_id: record.target_topic_id,
         target_replicas,
         was_there: record.continued.is_some(),
+        needs,
     }
 }
 
@@ -100,7 +101,11 @@ impl Topics for Flow {
         let (source, target) = (self.source.cached(), self.target.cached());
         let topics = self.topics.iter();
         topics
-            .map(|topic| mirrored(&topic.source_topic, &topic.record, &source, &target))
+            .map(|topic| {
+                let needs = self.needs_of(&topic);
+                let both = (&*source, &*target);
+                mirrored(&topic.source_topic, &topic.record, both, needs)
+            })
             .collect()
     }
 

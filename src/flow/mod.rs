@@ -31,6 +31,7 @@ mod intake;
 mod leaders;
 mod lost;
 mod metadata;
+mod needs;
 mod observed;
 mod origins;
 mod partition;

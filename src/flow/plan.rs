@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::metadata::{context_for_plan, mirrored};
+use super::needs::TopicNeeds;
 use super::topics;
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::connect::cluster;
@@ -39,9 +40,10 @@ pub async fn metadata_report(
 ) -> MetadataReport {
     let (from, to) = (source.cached(), target.cached());
     let mut copies = Vec::new();
+    let needs = TopicNeeds::remembered(store, &flow.name);
     for (name, _) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = store.get(&keys::topic(&flow.name, name)).ok().flatten();
-        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
     let store = Some(store.clone());
@@ -59,13 +61,16 @@ async fn plan_flow(
     let store = StateStore::open_existing(&target).await?.map(Arc::new);
     let mut changes = Vec::new();
     let mut copies = Vec::new();
+    let needs = store.as_deref();
+    let needs = needs.map(|store| TopicNeeds::remembered(store, &flow.name));
+    let needs = needs.unwrap_or_default();
     for (name, _) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = match &store {
             Some(store) => store.get(&keys::topic(&flow.name, name))?,
             None => None,
         };
         changes.extend(plan_topic(flow, name, &from, &to, known.as_ref()));
-        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
     let context = context_for_plan(flow, target_section, (&source, &target), store, copies);

@@ -19,6 +19,7 @@ use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::leaders;
 use super::metadata::{context, own_principal};
+use super::needs::TopicNeeds;
 use super::observed;
 use super::position::Producers;
 use super::role;
@@ -265,6 +266,7 @@ async fn begin(
     let flow = Flow {
         source: source.clone(),
         target: target.clone(),
+        needs: TopicNeeds::remembered(&store, &config.name),
         store: Arc::new(store),
         producers,
         own_principal,

@@ -10,6 +10,7 @@ use super::budget::Budget;
 use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
 use super::error::Trouble;
+use super::needs::TopicNeeds;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
@@ -59,6 +60,8 @@ pub struct Flow {
     pub has_failed_over: bool,
     /// Source topics whose copies' configs were changed: discovery prepares them again.
     pub stale: Mutex<HashSet<String>>,
+    /// What the logs of source topics need beyond their settings.
+    pub needs: TopicNeeds,
     /// Copies of gone topics that couldn't be deleted.
     pub undeleted: Undeleted,
 }

@@ -397,6 +397,8 @@ impl Supervisor {
             entry.leader_only.begin();
         }
         self.flow.open.remove(&key);
+        let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
+        let trouble = learned.as_ref().unwrap_or(trouble);
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 
@@ -450,8 +452,8 @@ impl Supervisor {
         trouble: &Trouble,
     ) {
         self.flow.progress.count_error(trouble.reason());
-        if trouble.reason() == "too_large" {
-            // The change of `max.message.bytes` that allows it may be right here.
+        if trouble.is_about_settings() {
+            // The change of settings that allows it may be right here.
             self.flow.progress.look_now.notify_one();
         }
         let progress = self.flow.progress.partition(&key.0, key.1);

@@ -25,6 +25,8 @@ pub struct TopicConfigs {
     pub source: HashMap<String, Values>,
     /// By target topic.
     pub target: HashMap<String, Values>,
+    /// Of a topic that is surely there: which keys the target's brokers know.
+    pub known: Option<Values>,
 }
 
 /// One value, if it is set or defaulted.
@@ -59,7 +61,7 @@ pub(super) async fn create(
     let count = i32::try_from(found.source.partitions.len()).unwrap_or(i32::MAX);
     let least = usize::try_from(replicas).unwrap_or(1);
     let rules = &flow.config.metadata.configs;
-    let [wanted, decisive] = configs_at_creation(source, least, rules);
+    let [wanted, decisive] = configs_at_creation(source, configs.known.as_ref(), least, rules);
     match wire::create_topic(&flow.target, target_topic, count, replicas, &wanted).await {
         Err(WireError::Server {
             code: ResponseError::InvalidConfig,

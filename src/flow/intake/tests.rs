@@ -155,6 +155,7 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
         source_compacted: false,
         coalesce_below_bytes,
         coalesce_to_bytes: 4 * coalesce_below_bytes,
+        max_merged_bytes: 1 << 20,
         max_decompressed_bytes: 1 << 24,
     }
 }

@@ -33,6 +33,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             source_compacted: false,
             coalesce_below_bytes: 0,
             coalesce_to_bytes: 0,
+            max_merged_bytes: 1 << 20,
             max_decompressed_bytes: 1_000,
         },
         appended_timestamp_ms: None,

@@ -22,6 +22,7 @@ mod offline;
 mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
+pub(crate) mod settings;
 mod state_lost;
 mod state_maps;
 pub(crate) mod state_settings;

@@ -25,6 +25,7 @@ mod orphans;
 mod pool;
 mod prefix;
 mod readiness;
+mod settings;
 mod state_settings;
 mod stray_fillers;
 mod truth;
