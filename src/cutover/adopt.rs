@@ -26,7 +26,8 @@ use crate::config::OffsetsMode;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{
-    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord, maps,
+    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord,
+    TurnedPartition, maps,
 };
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
@@ -76,7 +77,8 @@ enum Way {
 
 struct Continuation {
     record: TopicRecord,
-    maps: Vec<OffsetMap>,
+    /// By partition.
+    maps: BTreeMap<i32, OffsetMap>,
 }
 
 /// A topic at its fork: `source` and `target` as `begins` has them.
@@ -142,7 +144,8 @@ pub async fn adopt(
         match way {
             Way::Known { is_mapped: false } => adoption.identical += 1,
             Way::Known { is_mapped: true } => {
-                let reason = forked.known.map(|known| known.reason).unwrap_or_default();
+                let reason = forked.known.map(|known| known.why_mapped());
+                let reason = reason.unwrap_or_default();
                 adoption.mapped.insert(name, reason);
             }
             Way::Gone => records.extend(forget(begins, &forked)),
@@ -155,8 +158,8 @@ pub async fn adopt(
                 records.extend(forget(begins, &forked));
             }
             Way::Continued(way) => {
-                if way.record.mapped {
-                    adoption.mapped.insert(name, way.record.reason.clone());
+                if way.record.has_maps() {
+                    adoption.mapped.insert(name, way.record.why_mapped());
                 } else {
                     adoption.identical += 1;
                 }
@@ -208,7 +211,7 @@ fn way(
             known.target_topic_id == target_id && known.source_topic_id == source_id
         });
         if let Some(known) = ours {
-            let is_mapped = known.mapped;
+            let is_mapped = known.has_maps();
             return Ok(Way::Known { is_mapped });
         }
         let has_records =
@@ -229,33 +232,41 @@ fn way(
         && let Some(continued) = &known.continued
         && continued.plan == fork.plan
     {
-        let is_mapped = known.mapped;
+        let is_mapped = known.has_maps();
         return Ok(Way::Known { is_mapped });
     }
     let bases = bases(forked.target, fork, ends);
-    let reason = not_identical(begins, fork, &bases, may_fill);
-    if reason.is_some() && begins.flow.offsets == OffsetsMode::Identical {
-        return Ok(Way::Refused(reason.unwrap_or_default()));
+    let reason = not_identical(begins, forked, &bases, may_fill);
+    let turned = match &reason {
+        Some(_) => BTreeMap::new(),
+        None => turned(forked),
+    };
+    let first = turned.values().next().map(|it| &it.reason);
+    if let Some(obstacle) = reason.as_ref().or(first)
+        && begins.flow.offsets == OffsetsMode::Identical
+    {
+        return Ok(Way::Refused(obstacle.clone()));
     }
-    let mut continued_maps = Vec::new();
-    if reason.is_some() {
-        for (number, (at_fork, base)) in (0..).zip(fork.partitions.iter().zip(&bases)) {
-            let keys = MapKeys::new(&ended.flow.name, forked.target, number);
-            let map = match fork.mapped {
-                true => maps::load(&*ended.store, &keys)?,
-                false => Some(identity(at_fork)),
-            };
-            match map.map(|map| continued_map(&map, at_fork, *base)) {
-                Some(Ok(map)) => continued_maps.push(map),
-                Some(Err(why)) => {
-                    return Ok(Way::Refused(format!("{}-{number}: {why}", forked.target)));
-                }
-                None => {
-                    let at = format!("{}-{number}", forked.target);
-                    return Ok(Way::Refused(format!("the offset map of {at} is missing")));
-                }
-            }
+    let mut continued_maps = BTreeMap::new();
+    for (number, (at_fork, base)) in (0..).zip(fork.partitions.iter().zip(&bases)) {
+        if reason.is_none() && !turned.contains_key(&number) {
+            continue;
         }
+        let keys = MapKeys::new(&ended.flow.name, forked.target, number);
+        let map = match forked.ended.is_mapped(number) {
+            true => maps::load(&*ended.store, &keys)?,
+            false => Some(identity(at_fork)),
+        };
+        match map.map(|map| continued_map(&map, at_fork, *base)) {
+            Some(Ok(map)) => continued_maps.insert(number, map),
+            Some(Err(why)) => {
+                return Ok(Way::Refused(format!("{}-{number}: {why}", forked.target)));
+            }
+            None => {
+                let at = format!("{}-{number}", forked.target);
+                return Ok(Way::Refused(format!("the offset map of {at} is missing")));
+            }
+        };
     }
     let (only_on_target, only_on_source) = strangers(forked, &bases);
     Ok(Way::Continued(Box::new(Continuation {
@@ -271,6 +282,7 @@ fn way(
                 .is_some_and(|known| known.created && known.target_topic_id == target_id),
             mapped: reason.is_some(),
             reason: reason.unwrap_or_default(),
+            turned,
             origins: vec![0; fork.partitions.len()],
             continued: Some(ContinuedLog {
                 plan: fork.plan,
@@ -300,12 +312,12 @@ fn bases(topic: &str, fork: &ForkRecord, ends: &HashMap<TopicPartition, i64>) ->
 /// Why the old primary's log can't go on at the same offsets, if so.
 fn not_identical(
     begins: &Scene,
-    fork: &ForkRecord,
+    forked: &Forked<'_>,
     bases: &[i64],
     may_fill: bool,
 ) -> Option<String> {
-    if fork.mapped {
-        return Some("offsets weren't the same before the failover".to_owned());
+    if forked.ended.mapped {
+        return Some(NOT_BEFORE.to_owned());
     }
     if begins.flow.offsets == OffsetsMode::Mapped {
         return Some("asked for by `offsets: mapped`".to_owned());
@@ -316,12 +328,32 @@ fn not_identical(
                 .to_owned(),
         );
     }
-    let beyond = fork.partitions.iter().zip(bases);
+    let beyond = forked.fork.partitions.iter().zip(bases);
     let beyond = beyond.filter(|(fork, base)| **base > fork.padded_end);
     let furthest = beyond.map(|(fork, base)| base - fork.padded_end).max()?;
     Some(format!(
         "the old primary has offsets beyond the padding, up to {furthest} in a partition"
     ))
+}
+
+/// Offsets of such a partition stay different.
+const NOT_BEFORE: &str = "offsets weren't the same before the failover";
+
+/// The partitions that go on mapped while the topic's others don't.
+fn turned(forked: &Forked<'_>) -> BTreeMap<i32, TurnedPartition> {
+    let all = (0..).zip(&forked.fork.partitions);
+    let mapped = all.filter(|(number, _)| forked.ended.is_mapped(*number));
+    mapped
+        .map(|(number, fork)| {
+            let turned = TurnedPartition {
+                from: fork.padded_end,
+                // Those of another producer id don't count.
+                fillers: 0,
+                reason: NOT_BEFORE.to_owned(),
+            };
+            (number, turned)
+        })
+        .collect()
 }
 
 /// What an identical partition would have as a map.
@@ -370,7 +402,7 @@ async fn write(begins: &Scene, continued: Vec<(String, Continuation)>) -> Result
     let mut records = Vec::with_capacity(continued.len());
     let mut seen = Vec::with_capacity(continued.len());
     for (topic, mut continuation) in continued {
-        for (number, map) in (0..).zip(&continuation.maps) {
+        for (&number, map) in &continuation.maps {
             let keys = MapKeys::new(flow, &topic, number);
             maps::remove(&begins.store, &keys).await?;
             maps::save(&begins.store, &keys, map).await?;

@@ -1,5 +1,6 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
+use super::fill::DearHole;
 use crate::batch::BatchError;
 use crate::state::{LOST_HINT, Loss, StateError};
 use crate::wire::WireError;
@@ -125,6 +126,12 @@ pub enum Trouble {
     /// `offsets: identical` was asked for and can't be had.
     #[error("identical offsets can't be had: {0}")]
     NotIdentical(String),
+    /// Holes that cost more than they are worth: the partition is opened again, as a mapped one.
+    #[error("{0}: the partition goes on mapped from here")]
+    TurnsMapped(DearHole),
+    /// The same with `offsets: identical`.
+    #[error("identical offsets would cost too much: {0}")]
+    TooManyHoles(DearHole),
     /// The target's log end moved without us; opening the partition again finds out why.
     #[error("the target log should end at {expected} and ends at {found}")]
     LogEndDiffers {
@@ -198,6 +205,7 @@ impl Trouble {
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
+            | Self::TurnsMapped(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
             | Self::Defect(_) => Policy::Reopen,
@@ -225,6 +233,7 @@ impl Trouble {
             | Self::StateLost(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
+            | Self::TooManyHoles(_)
             | Self::BeyondBurnLimit { .. }
             | Self::MapMismatch { .. } => Policy::StopPartition,
         }
@@ -259,7 +268,10 @@ impl Trouble {
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
             Self::TargetPartitions { .. } => "target_partitions",
-            Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
+            Self::TurnsMapped(_) => "turns_mapped",
+            Self::NotIdentical(_) | Self::TooManyHoles(_) | Self::BeyondBurnLimit { .. } => {
+                "not_identical"
+            }
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
             Self::Defect(_) => "defect",
@@ -333,6 +345,9 @@ impl Trouble {
             Self::StateLost(_) => LOST_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
+            }
+            Self::TooManyHoles(_) => {
+                "raise `offsets.fill_limit`, or set `offsets: auto` to go on mapped from there; then restart Twinlog"
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
             Self::NoLeader { .. } => {

@@ -158,7 +158,7 @@ impl Partition {
         let idle = self.unanswered() == 0;
         let may_send = match queue.front()? {
             Work::Batch(_) => idle || !self.barrier.load(Ordering::Acquire),
-            Work::Fill(_) | Work::Skip { .. } => idle,
+            Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => idle,
         };
         if !may_send {
             return None;

@@ -1,6 +1,6 @@
 //! Where a partition goes on: read from the target's log, never from local state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::epochs::Known;
 use super::error::Trouble;
+use super::fill::DearHole;
 use super::lost::{self, Counted};
 use super::position::{self, Position, Witness, witness};
 use super::prefix;
@@ -16,10 +17,11 @@ use super::relearn;
 use super::shared::Flow;
 use super::tail;
 use super::topics::{TopicContext, take_offset};
+use super::turn::turn;
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, SeenRecord, keys, maps};
-use crate::telemetry::progress::now_ms;
+use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
+use crate::telemetry::progress::{PartitionKey, now_ms};
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
 /// A partition that wants to be opened.
@@ -29,6 +31,12 @@ pub struct Candidate {
     pub topic: Arc<TopicContext>,
     /// Its number.
     pub partition: i32,
+}
+
+impl Candidate {
+    fn key(&self) -> PartitionKey {
+        (self.topic.source_topic.clone(), self.partition)
+    }
 }
 
 /// Where and how a partition goes on.
@@ -80,7 +88,7 @@ fn known(flow: &Flow, one: &Candidate, copied: Option<i64>) -> Option<Known> {
 
 /// Up to where a partition is copied.
 fn copied(flow: &Flow, one: &Candidate, target_end: Option<i64>) -> Option<i64> {
-    if !one.topic.record.mapped {
+    if !flow.is_mapped(&one.topic, one.partition) {
         return target_end;
     }
     let progress = &flow.progress;
@@ -138,6 +146,16 @@ impl Ends {
     }
 }
 
+/// What is stored counts, whatever a topic's context was made of.
+fn note_turned(flow: &Flow, candidates: &[Candidate]) {
+    let topics: HashSet<&Arc<str>> = candidates.iter().map(|it| &it.topic.source_topic).collect();
+    for topic in topics {
+        if let Ok(Some(record)) = flow.store.get::<TopicRecord>(&flow.topic_key(topic)) {
+            flow.note_turned(topic, &record);
+        }
+    }
+}
+
 /// Finds the positions of many partitions at once.
 pub async fn resume(
     flow: &Arc<Flow>,
@@ -151,6 +169,7 @@ pub async fn resume(
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    note_turned(flow, &candidates);
     let read_at = Instant::now();
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
@@ -254,11 +273,19 @@ async fn decide(
 ) -> Result<Resume, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
+    // A mapped partition gets no filler: another number of them is a stranger's work.
+    let settled = flow.fillers_of_mapped(&one.topic, one.partition);
     let (fillers, data_known) = match witness(states, producers, ends.target_end - base) {
         Witness::Agrees {
             fillers,
             data_known,
         } => (fillers, data_known),
+        Witness::Behind { written } if settled.is_some() => {
+            return Err(Trouble::TargetBehind {
+                high_watermark: ends.target_end,
+                written: base + written,
+            });
+        }
         Witness::Behind { written } => {
             let target = one.topic.target(one.partition);
             let counted = Counted {
@@ -288,21 +315,28 @@ async fn decide(
             fillers,
             data_known,
         } => {
-            if one.topic.record.mapped && fillers > 0 {
-                // A mapped partition has no fillers: every offset beyond our count is a stranger's.
-                return Err(Trouble::ForeignWrite {
-                    expected: ends.target_end - fillers,
-                    found: ends.target_end,
-                });
+            let is_settled = settled.is_some_and(|it| position::is_same_count(it, fillers));
+            if !(is_settled && data_known) {
+                let target = one.topic.target(one.partition);
+                let start = ends.target_start.max(base);
+                tail::check(flow, &target, producers, start..ends.target_end).await?;
             }
-            let target = one.topic.target(one.partition);
-            let start = ends.target_start.max(base);
-            tail::check(flow, &target, producers, start..ends.target_end).await?;
-            (fillers, data_known)
+            // Of fillers that the broker has forgotten nothing is known but what was stored.
+            let is_forgotten = !data_known && position::newest_filler(states, producers).is_none();
+            (
+                settled.filter(|_| is_forgotten).unwrap_or(fillers),
+                data_known,
+            )
         }
     };
-    if one.topic.record.mapped {
-        return resume_mapped(flow, one, &ends, data_known).await;
+    if let Some(settled) = settled {
+        if !position::is_same_count(settled, fillers) {
+            return Err(Trouble::ForeignWrite {
+                expected: ends.target_end - (fillers - settled),
+                found: ends.target_end,
+            });
+        }
+        return resume_mapped(flow, one, &ends, (settled, data_known)).await;
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
     let mut position = Position {
@@ -310,7 +344,7 @@ async fn decide(
         target: ends.target_end,
         fillers,
         base,
-        mapped: false,
+        ..Position::default()
     };
     let mut data_known = data_known;
     if position.target < origin {
@@ -318,6 +352,13 @@ async fn decide(
     } else if ends.target_start < origin {
         // A burn that was cut off between its last batch and the trim.
         prefix::trim(flow, one, origin).await?;
+    }
+    if let Some(hole) = dear_hole(flow, one, position) {
+        // Until it is stored this stays the next thing to do: the record may have arrived although
+        // its answer didn't.
+        turn(flow, one, position, hole.to_string()).await?;
+        flow.turning.remove(&one.key());
+        return resume_mapped(flow, one, &ends, (position.fillers, data_known)).await;
     }
     // Where the prefix is left to fillers, the position is still below the origin: not a gap.
     let next = position.source.max(origin);
@@ -333,11 +374,18 @@ async fn decide(
     })
 }
 
+/// The hole at this position that the partition was closed for.
+fn dear_hole(flow: &Flow, one: &Candidate, position: Position) -> Option<DearHole> {
+    let hole = *flow.turning.get(&one.key())?;
+    // Elsewhere it will be met again.
+    (hole.from == position.source).then_some(hole)
+}
+
 async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    data_known: bool,
+    (fillers, data_known): (i64, bool),
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -363,9 +411,10 @@ async fn resume_mapped(
         position: Position {
             source,
             target,
-            fillers: 0,
+            fillers,
             base: one.topic.base(one.partition),
             mapped: true,
+            ..Position::default()
         },
         fetch_offset,
         data_known,

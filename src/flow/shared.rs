@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
+use super::fill::DearHole;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
@@ -47,6 +48,13 @@ pub struct Flow {
     pub opened: DashMap<PartitionKey, Uuid>,
     /// Which epochs of the source were copied, also while a partition is closed.
     pub epochs: DashMap<PartitionKey, Arc<SourceEpochs>>,
+    /// Partitions that turned mapped in a topic whose others aren't: the target topic, and how many
+    /// fillers it has. Known from the stored record, before anything is written behind the turn.
+    pub turned: DashMap<PartitionKey, (Uuid, i64)>,
+    /// Partitions that are to turn, at which hole.
+    pub turning: DashMap<PartitionKey, DearHole>,
+    /// Held while a topic's record is read, changed and written.
+    pub records: tokio::sync::Mutex<()>,
     /// The topics that are copied, by their names on the source.
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.

@@ -38,6 +38,9 @@ const PAUSE_LAST: Duration = Duration::from_secs(5);
 /// A partition that was open this long starts again with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
+/// How long openings wait for the newest state.
+const STATE_WITHIN: Duration = Duration::from_secs(1);
+
 /// A partition as the supervisor sees it.
 struct Entry {
     topic: Arc<TopicContext>,
@@ -280,6 +283,9 @@ impl Supervisor {
             entry.attempt = 0;
         }
         self.flow.open.remove(&key);
+        if let Trouble::TurnsMapped(hole) = trouble {
+            self.flow.turning.insert(key.clone(), *hole);
+        }
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 
@@ -371,12 +377,19 @@ impl Supervisor {
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
             let work = async {
+                // What an older process has turned is known before its records are looked at; nobody
+                // waits for a state topic that has no leader.
+                let state = tokio::time::timeout(STATE_WITHIN, flow.store.refresh());
                 if refresh {
                     // Leaders may have moved; a failure shows in the calls that follow.
-                    let _ = tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
+                    let _ = tokio::join!(
+                        flow.source.metadata(None),
+                        flow.target.metadata(None),
+                        state
+                    );
                 } else {
                     // Topics that were just created aren't in the cache yet.
-                    let _ = flow.target.metadata(None).await;
+                    let _ = tokio::join!(flow.target.metadata(None), state);
                 }
                 resume::resume(&flow, candidates).await
             };

@@ -26,6 +26,6 @@ pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions,
     HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset,
-    ShareOffsets, TopicRecord, VerifyRecord,
+    ShareOffsets, TopicRecord, TurnedPartition, VerifyRecord,
 };
 pub use store::{LOST_HINT, STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -473,3 +473,58 @@ fn the_copy_back_may_begin_long_before() {
     assert_eq!(here, there);
     assert_eq!(here.len(), 40 + 2 * 60 + 10 + 40);
 }
+
+/// One of two partitions turned mapped at a hole; it alone goes there and back by a map, twice.
+#[test]
+fn a_partition_that_turned_goes_there_and_back_beside_identical_ones() {
+    const TOPIC: &str = "turned";
+    let lines = "offsets: { mode: auto, fill_limit: 1000 }";
+    let case = Case::start("turned", TOPIC, lines, |source| {
+        create_topic(source, TOPIC, 2, &[]);
+        Load::new(TOPIC, 40).produce(source);
+        let aborted = Load::new(TOPIC, 2_000).first(50_000).partition(0);
+        let mut aborted = Transactions::new(aborted, 1);
+        aborted.abort_percent = 100;
+        aborted.produce(source);
+        Load::new(TOPIC, 40).first(100).produce(source);
+    });
+    let mut first = 1_000;
+    for round in 0..2 {
+        let at = |cluster: &str, behind: i64| -> Vec<(&str, i32, i64)> {
+            let end = |partition| end_offset(cluster, TOPIC, partition) - behind;
+            (0..2).map(|it| (TOPIC, it, end(it))).collect()
+        };
+        commit(&case.source, "early", &at(&case.source, 5));
+        await_caught_up(&case.twinlog, DEADLINE);
+        case.there();
+        Load::new(TOPIC, 30).first(first).produce(&case.target);
+        commit(&case.target, "late", &at(&case.target, 7));
+        let report = case.back();
+        assert!(report.to_string().contains("by a map"), "{report:#}");
+        let (here, there) = case.committed_records(TOPIC, TOPIC);
+        assert_same_sequence(&here, &there);
+        for group in ["early", "late"] {
+            assert_eq!(
+                next_values(&case.source, group, TOPIC, 2),
+                next_values(&case.target, group, TOPIC, 2),
+                "{round}: {group}"
+            );
+        }
+        Load::new(TOPIC, 20)
+            .first(first + 300)
+            .produce(&case.source);
+        let (here, there) = case.committed_records(TOPIC, TOPIC);
+        assert_same_sequence(&here, &there);
+        for (it, copy) in here.iter().zip(&there) {
+            let is_behind = it.partition == 0 && it.offset > 2_000;
+            assert_eq!(
+                it.offset != copy.offset,
+                is_behind,
+                "{round}: {it:?} {copy:?}"
+            );
+        }
+        first += 1_000;
+    }
+    await_caught_up(&case.twinlog, DEADLINE);
+    assert_verified(&case.twinlog, &["--full"]);
+}
