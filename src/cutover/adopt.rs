@@ -15,6 +15,7 @@
 //! before, the map of `ended` is turned round and goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -22,14 +23,17 @@ use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
 use super::pairs::{ends, present};
-use crate::config::OffsetsMode;
+use crate::config::{FlowConfig, OffsetsMode};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{
     ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord,
     TurnedPartition, maps,
 };
-use crate::wire::{self, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+
+/// How long a broker that doesn't answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What became of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -110,6 +114,7 @@ pub async fn adopt(
         .flat_map(|topic| present(&target, topic, usize::MAX))
         .collect();
     let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
+    let starts = starts(&begins.source, &source, forks).await;
     let mut adoption = Adoption::default();
     let mut continued: Vec<(String, Continuation)> = Vec::new();
     let mut records: Vec<StateRecord> = Vec::new();
@@ -139,7 +144,7 @@ pub async fn adopt(
             metadata.topics.get(name).map(|topic| topic.topic_id)
         };
         let ids = (id(&source, forked.source), id(&target, forked.target));
-        let way = way(begins, ended, &forked, ids, &ends, may_fill)?;
+        let way = way(begins, ended, &forked, ids, (&starts, &ends), may_fill)?;
         let name = topic.clone();
         match way {
             Way::Known { is_mapped: false } => adoption.identical += 1,
@@ -191,7 +196,7 @@ fn way(
     ended: &Scene,
     forked: &Forked<'_>,
     (source_id, target_id): (Option<Uuid>, Option<Uuid>),
-    ends: &HashMap<TopicPartition, i64>,
+    (starts, ends): (&HashMap<TopicPartition, i64>, &HashMap<TopicPartition, i64>),
     may_fill: bool,
 ) -> Result<Way, CutoverError> {
     let fork = forked.fork;
@@ -239,7 +244,7 @@ fn way(
     let reason = not_identical(begins, forked, &bases, may_fill);
     let turned = match &reason {
         Some(_) => BTreeMap::new(),
-        None => turned(forked),
+        None => turned(begins, forked, &bases, starts),
     };
     let first = turned.values().next().map(|it| &it.reason);
     if let Some(obstacle) = reason.as_ref().or(first)
@@ -340,19 +345,56 @@ fn not_identical(
 const NOT_BEFORE: &str = "offsets weren't the same before the failover";
 
 /// The partitions that go on mapped while the topic's others don't.
-fn turned(forked: &Forked<'_>) -> BTreeMap<i32, TurnedPartition> {
-    let all = (0..).zip(&forked.fork.partitions);
-    let mapped = all.filter(|(number, _)| forked.ended.is_mapped(*number));
-    mapped
-        .map(|(number, fork)| {
-            let turned = TurnedPartition {
-                from: fork.padded_end,
-                // Those of another producer id don't count.
-                fillers: 0,
-                reason: NOT_BEFORE.to_owned(),
-            };
-            (number, turned)
-        })
+fn turned(
+    begins: &Scene,
+    forked: &Forked<'_>,
+    bases: &[i64],
+    starts: &HashMap<TopicPartition, i64>,
+) -> BTreeMap<i32, TurnedPartition> {
+    let mut turned = BTreeMap::new();
+    for (number, (fork, base)) in (0..).zip(forked.fork.partitions.iter().zip(bases)) {
+        let start = starts.get(&TopicPartition::new(forked.source, number));
+        let reason = match forked.ended.is_mapped(number) {
+            true => Some(NOT_BEFORE.to_owned()),
+            false => begins_late(&begins.flow, *base, start.copied().unwrap_or(0)),
+        };
+        let turn = reason.map(|reason| TurnedPartition {
+            from: fork.padded_end,
+            // Those of another producer id don't count.
+            fillers: 0,
+            reason,
+        });
+        turned.extend(turn.map(|turn| (number, turn)));
+    }
+    turned
+}
+
+/// Why what retention took on the new primary, from where the old one ends on, isn't filled there.
+fn begins_late(flow: &FlowConfig, base: i64, start: i64) -> Option<String> {
+    let gone = u64::try_from(start - base).unwrap_or(0);
+    let limit = flow.fill_limit;
+    (gone > limit).then(|| {
+        format!(
+            "the new primary's log starts at {start}, {gone} offsets behind the old one's end, more than \
+             offsets.fill_limit {limit}"
+        )
+    })
+}
+
+/// Where the logs on the new primary start; what can't be had now is met by the copy.
+async fn starts(
+    source: &Cluster,
+    metadata: &wire::Metadata,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> HashMap<TopicPartition, i64> {
+    let asked: Vec<TopicPartition> = forks
+        .values()
+        .flat_map(|fork| present(metadata, &fork.target_topic, usize::MAX))
+        .collect();
+    let answers = wire::list_offsets_within(source, &asked, OffsetSpec::Earliest, PATIENCE).await;
+    let known = answers.into_iter();
+    known
+        .filter_map(|(at, answer)| Some((at, answer.ok()?)))
         .collect()
 }
 

@@ -353,15 +353,19 @@ async fn decide(
         // A burn that was cut off between its last batch and the trim.
         prefix::trim(flow, one, origin).await?;
     }
-    if let Some(hole) = dear_hole(flow, one, position) {
+    // Where the prefix is left to fillers, the position is still below the origin: not a gap.
+    let next = position.source.max(origin);
+    let dear = dear_hole(flow, one, position).or_else(|| dear_gap(flow, one, next, &ends));
+    if let Some(hole) = dear {
+        if !one.topic.rules.fill.may_map {
+            return Err(Trouble::TooManyHoles(hole));
+        }
         // Until it is stored this stays the next thing to do: the record may have arrived although
         // its answer didn't.
         turn(flow, one, position, hole.to_string()).await?;
         flow.turning.remove(&one.key());
         return resume_mapped(flow, one, &ends, (position.fillers, data_known)).await;
     }
-    // Where the prefix is left to fillers, the position is still below the origin: not a gap.
-    let next = position.source.max(origin);
     let fetch_offset = check_source(flow, one, next, &ends).await?;
     Ok(Resume {
         position,
@@ -379,6 +383,16 @@ fn dear_hole(flow: &Flow, one: &Candidate, position: Position) -> Option<DearHol
     let hole = *flow.turning.get(&one.key())?;
     // Elsewhere it will be met again.
     (hole.from == position.source).then_some(hole)
+}
+
+/// What retention took and isn't to be filled, where the flow goes on behind it.
+fn dear_gap(flow: &Flow, one: &Candidate, next: i64, ends: &Ends) -> Option<DearHole> {
+    let lost = ends.source_start - next;
+    if flow.config.on_gap == OnGap::Stop || lost <= 0 {
+        return None;
+    }
+    let left = ends.source_end - next;
+    one.topic.rules.fill.judge(next, lost, 0, left)
 }
 
 async fn resume_mapped(
@@ -454,7 +468,7 @@ async fn check_source(
         to: ends.source_start,
     };
     let lost = u64::try_from(ends.source_start - next).unwrap_or(0);
-    if flow.config.on_gap == OnGap::Stop || lost > flow.config.burn_limit {
+    if flow.config.on_gap == OnGap::Stop {
         return Err(gap);
     }
     let key = keys::gap(

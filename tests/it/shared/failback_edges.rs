@@ -528,3 +528,48 @@ fn a_partition_that_turned_goes_there_and_back_beside_identical_ones() {
     await_caught_up(&case.twinlog, DEADLINE);
     assert_verified(&case.twinlog, &["--full"]);
 }
+
+/// The way back begins so late that the new primary's retention has taken what the old one lacks: what
+/// isn't worth to be filled there is passed by a map, in one of two partitions, and the plan says so.
+#[test]
+fn a_late_failback_passes_what_retention_took_by_a_map() {
+    const TOPIC: &str = "late";
+    let lines = "offsets: { mode: auto, burn_limit: 100, fill_limit: 1000 }";
+    let case = Case::start("late", TOPIC, lines, |source| {
+        create_topic(source, TOPIC, 2, &[]);
+        Load::new(TOPIC, 100).produce(source);
+    });
+    case.there();
+    Load::new(TOPIC, 3_000)
+        .first(1_000)
+        .partition(0)
+        .produce(&case.target);
+    Load::new(TOPIC, 50)
+        .first(5_000)
+        .partition(1)
+        .produce(&case.target);
+    delete_records(&case.target, TOPIC, 0, 2_500);
+    let planned = words(&failback(case.twinlog.config_file(), &["--dry-run"]));
+    assert!(planned.contains("offsets.fill_limit 1000"), "{planned}");
+    let report = case.back();
+    assert!(report.to_string().contains("by a map"), "{report:#}");
+    Load::new(TOPIC, 20).first(9_000).produce(&case.source);
+    await_caught_up(&case.twinlog, DEADLINE);
+    let of = |cluster: &str, partition: i32| {
+        let mut records = read_all(cluster, TOPIC, Isolation::ReadCommitted);
+        records.retain(|record| record.partition == partition);
+        records
+    };
+    let (here, there) = (of(&case.source, 1), of(&case.target, 1));
+    assert!(
+        here.iter()
+            .zip(&there)
+            .all(|(it, copy)| it.offset == copy.offset)
+    );
+    assert_same_sequence(&here, &there);
+    // Of the other one the old primary has besides what went before.
+    let (mut here, there) = (of(&case.source, 0), of(&case.target, 0));
+    let here = here.split_off(here.len() - there.len());
+    assert_same_sequence(&here, &there);
+    assert_verified(&case.twinlog, &["--full"]);
+}
