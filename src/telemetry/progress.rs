@@ -145,6 +145,13 @@ pub struct TopicNote {
 pub enum PartitionState {
     /// Finding the resume position. Set when the partition is discovered or re-opened.
     Opening,
+    /// The offsets below the source's log start are being burned.
+    Burning {
+        /// Offsets burned so far.
+        done: i64,
+        /// Of so many.
+        of: i64,
+    },
     /// Fetching and producing, or caught up.
     Copying,
     /// A retriable problem; it is tried again by itself.
@@ -466,8 +473,17 @@ impl PartitionProgress {
                 PartitionState::Copying => None,
                 _ => cell.unhealthy_since_ms.or(Some(now)),
             };
+            let goes_on = matches!(
+                (&cell.state, &state),
+                (
+                    PartitionState::Burning { .. },
+                    PartitionState::Burning { .. }
+                )
+            );
+            if !goes_on {
+                cell.since_ms = now;
+            }
             cell.state = state;
-            cell.since_ms = now;
         }
         changed
     }

@@ -18,6 +18,7 @@ pub(crate) mod metadata_deletion;
 mod metadata_plan;
 pub(crate) mod metadata_quotas;
 mod offline;
+mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
 mod state_lost;

@@ -8,4 +8,5 @@ mod a7;
 mod b4;
 mod c1;
 mod holes;
+mod old_filler;
 mod s1;
