@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::fill::DearHole;
 use crate::batch::BatchError;
 use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, StateError};
 use crate::tasks::Broken;
@@ -201,6 +202,12 @@ pub enum Trouble {
     /// `offsets: identical` was asked for and can't be had.
     #[error("identical offsets can't be had: {0}")]
     NotIdentical(String),
+    /// Holes that cost more than they are worth: the partition is opened again, as a mapped one.
+    #[error("{0}: the partition goes on mapped from here")]
+    TurnsMapped(DearHole),
+    /// The same with `offsets: identical`.
+    #[error("identical offsets would cost too much: {0}")]
+    TooManyHoles(DearHole),
     /// The target's log end moved without us; opening the partition again finds out why.
     #[error("the target log should end at {expected} and ends at {found}")]
     LogEndDiffers {
@@ -296,6 +303,7 @@ impl Trouble {
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
+            | Self::TurnsMapped(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
@@ -329,6 +337,7 @@ impl Trouble {
             | Self::StateSettings(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
+            | Self::TooManyHoles(_)
             | Self::BeyondBurnLimit { .. }
             | Self::MapMismatch { .. } => Policy::StopPartition,
         }
@@ -383,7 +392,10 @@ impl Trouble {
             Self::TargetNotEmpty => "target_not_empty",
             Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
             Self::TargetPartitions { .. } => "target_partitions",
-            Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
+            Self::TurnsMapped(_) => "turns_mapped",
+            Self::NotIdentical(_) | Self::TooManyHoles(_) | Self::BeyondBurnLimit { .. } => {
+                "not_identical"
+            }
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
             Self::StateNewer(_) => "state_newer",
@@ -492,6 +504,9 @@ impl Trouble {
             Self::StateSettings(_) => SETTINGS_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
+            }
+            Self::TooManyHoles(_) => {
+                "raise `offsets.fill_limit`, or set `offsets: auto` to go on mapped from there; then restart Twinlog"
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
             Self::NoLeader { .. } => {

@@ -189,7 +189,7 @@ impl Partition {
                 let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
                 is_refused || (idle && !self.is_remembered())
             }
-            Work::Fill(_) | Work::Skip { .. } => true,
+            Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => true,
         };
         if !idle && (goes_alone || self.barrier.load(Ordering::Acquire)) {
             return None;

@@ -1,6 +1,6 @@
 //! Where a partition goes on: read from the target's log, never from local state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
+use super::fill::DearHole;
 use super::lost::{self, Counted};
 use super::position::{self, Position, Witness, witness};
 use super::prefix;
@@ -17,10 +18,11 @@ use super::relearn;
 use super::shared::Flow;
 use super::tail;
 use super::topics::{TopicContext, take_offset};
+use super::turn::turn;
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, SeenRecord, keys, maps};
-use crate::telemetry::progress::now_ms;
+use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
+use crate::telemetry::progress::{PartitionKey, now_ms};
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
 /// A partition that wants to be opened.
@@ -30,6 +32,12 @@ pub struct Candidate {
     pub topic: Arc<TopicContext>,
     /// Its number.
     pub partition: i32,
+}
+
+impl Candidate {
+    fn key(&self) -> PartitionKey {
+        (self.topic.source_topic.clone(), self.partition)
+    }
 }
 
 /// Where and how a partition goes on.
@@ -109,7 +117,7 @@ fn known(flow: &Flow, one: &Candidate, copied: Option<i64>) -> Option<Known> {
 
 /// Up to where a partition is copied.
 fn copied(flow: &Flow, one: &Candidate, target_end: Option<i64>) -> Option<i64> {
-    if !one.topic.record.mapped {
+    if !flow.is_mapped(&one.topic, one.partition) {
         return target_end;
     }
     let progress = &flow.progress;
@@ -188,6 +196,16 @@ impl Ends {
     }
 }
 
+/// What is stored counts, whatever a topic's context was made of.
+fn note_turned(flow: &Flow, candidates: &[Candidate]) {
+    let topics: HashSet<&Arc<str>> = candidates.iter().map(|it| &it.topic.source_topic).collect();
+    for topic in topics {
+        if let Ok(Some(record)) = flow.store.get::<TopicRecord>(&flow.topic_key(topic)) {
+            flow.note_turned(topic, &record);
+        }
+    }
+}
+
 /// Finds the positions of many partitions at once. `asked` is called when the brokers have answered,
 /// `decided` for each partition as soon as it is known what becomes of it.
 pub async fn resume(
@@ -232,6 +250,7 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    note_turned(flow, candidates);
     let read_at = Instant::now();
     let asked_epochs = leader_epochs(flow, &source);
     let (source_start, source_end, target_start, target_end) = tokio::join!(
@@ -335,6 +354,9 @@ async fn decide(
 ) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
+    // A mapped partition gets no filler: another number of them is a stranger's work.
+    let settled = flow.fillers_of_mapped(&one.topic, one.partition);
+    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let fillers = match witness(states, producers, ends.target_end - base) {
         Witness::Agrees { fillers } => fillers,
         Witness::Behind { written } => {
@@ -346,7 +368,15 @@ async fn decide(
                 end: ends.target_end,
                 written: base + written,
             };
-            lost::fillers(flow, &target, counted).await?
+            let fillers = lost::fillers(flow, &target, counted).await?;
+            // Behind a turn none is sent that could be lost.
+            if settled.is_some_and(|it| !position::is_same_count(it, fillers)) {
+                return Err(Trouble::TargetBehind {
+                    high_watermark: ends.target_end,
+                    written: base + written,
+                });
+            }
+            fillers
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
@@ -355,22 +385,26 @@ async fn decide(
             });
         }
         Witness::Unknown { fillers } => {
-            if one.topic.record.mapped && fillers > 0 {
-                // A mapped partition has no fillers: every offset beyond our count is a stranger's.
-                return Err(Trouble::ForeignWrite {
-                    expected: ends.target_end - fillers,
-                    found: ends.target_end,
-                });
+            let knows_data = appended_timestamp_ms.is_some();
+            let is_settled = settled.is_some_and(|it| position::is_same_count(it, fillers));
+            if !(is_settled && knows_data) {
+                let target = one.topic.target(one.partition);
+                let start = ends.target_start.max(base);
+                tail::check(flow, &target, producers, start..ends.target_end).await?;
             }
-            let target = one.topic.target(one.partition);
-            let start = ends.target_start.max(base);
-            tail::check(flow, &target, producers, start..ends.target_end).await?;
-            fillers
+            // Of fillers that the broker has forgotten nothing is known but what was stored.
+            let is_forgotten = !knows_data && position::newest_filler(states, producers).is_none();
+            settled.filter(|_| is_forgotten).unwrap_or(fillers)
         }
     };
-    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
-    if one.topic.record.mapped {
-        let resume = resume_mapped(flow, one, &ends, appended_timestamp_ms).await?;
+    if let Some(settled) = settled {
+        if !position::is_same_count(settled, fillers) {
+            return Err(Trouble::ForeignWrite {
+                expected: ends.target_end - (fillers - settled),
+                found: ends.target_end,
+            });
+        }
+        let resume = resume_mapped(flow, one, &ends, (settled, appended_timestamp_ms)).await?;
         return Ok(Opened::Ready(Box::new(resume)));
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
@@ -379,7 +413,7 @@ async fn decide(
         target: ends.target_end,
         fillers,
         base,
-        mapped: false,
+        ..Position::default()
     };
     // The log may end there and begin lower: a burn that was cut off before the trim.
     if prefix::is_left(one, position.target.min(ends.target_start), origin) {
@@ -387,6 +421,19 @@ async fn decide(
     }
     // Where the prefix is left to fillers, the position is still below the origin: not a gap.
     let next = position.source.max(origin);
+    let dear = dear_hole(flow, one, position).or_else(|| dear_gap(flow, one, next, &ends));
+    if let Some(hole) = dear {
+        if !one.topic.rules.fill.may_map {
+            return Err(Trouble::TooManyHoles(hole));
+        }
+        // Until it is stored this stays the next thing to do: the record may have arrived although
+        // its answer didn't.
+        turn(flow, one, position, hole.to_string()).await?;
+        flow.turning.remove(&one.key());
+        let counted = (position.fillers, appended_timestamp_ms);
+        let resume = resume_mapped(flow, one, &ends, counted).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
+    }
     let fetch_offset = check_source(flow, one, next, &ends).await?;
     Ok(Opened::Ready(Box::new(Resume {
         position,
@@ -400,11 +447,28 @@ async fn decide(
     })))
 }
 
+/// The hole at this position that the partition was closed for.
+fn dear_hole(flow: &Flow, one: &Candidate, position: Position) -> Option<DearHole> {
+    let hole = *flow.turning.get(&one.key())?;
+    // Elsewhere it will be met again.
+    (hole.from == position.source).then_some(hole)
+}
+
+/// What retention took and isn't to be filled, where the flow goes on behind it.
+fn dear_gap(flow: &Flow, one: &Candidate, next: i64, ends: &Ends) -> Option<DearHole> {
+    let lost = ends.source_start - next;
+    if flow.config.on_gap == OnGap::Stop || lost <= 0 {
+        return None;
+    }
+    let left = ends.source_end - next;
+    one.topic.rules.fill.judge(next, lost, 0, left)
+}
+
 async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    appended_timestamp_ms: Option<i64>,
+    (fillers, appended_timestamp_ms): (i64, Option<i64>),
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -430,9 +494,10 @@ async fn resume_mapped(
         position: Position {
             source,
             target,
-            fillers: 0,
+            fillers,
             base: one.topic.base(one.partition),
             mapped: true,
+            ..Position::default()
         },
         fetch_offset,
         appended_timestamp_ms,
@@ -502,7 +567,7 @@ async fn check_source(
         to: ends.source_start,
     };
     let lost = u64::try_from(ends.source_start - next).unwrap_or(0);
-    if flow.config.on_gap == OnGap::Stop || lost > flow.config.burn_limit {
+    if flow.config.on_gap == OnGap::Stop {
         return Err(gap);
     }
     let key = keys::gap(

@@ -606,6 +606,9 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         if !Arc::ptr_eq(partition, &fetched_for) || partition.is_closed() {
             continue;
         }
+        if slot.position.halted {
+            continue;
+        }
         if from > slot.position.source {
             partition.fail(Trouble::Discontinuous {
                 position: slot.position.source,

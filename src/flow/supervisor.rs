@@ -56,6 +56,9 @@ const LEADER_ONLY_MAX: Duration = Duration::from_secs(960);
 /// A partition that was open this long starts again with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
+/// How long openings wait for the newest state.
+const STATE_WITHIN: Duration = Duration::from_secs(1);
+
 /// A partition as the supervisor sees it.
 struct Entry {
     topic: Arc<TopicContext>,
@@ -399,6 +402,9 @@ impl Supervisor {
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
         let trouble = learned.as_ref().unwrap_or(trouble);
+        if let Trouble::TurnsMapped(hole) = trouble {
+            self.flow.turning.insert(key.clone(), *hole);
+        }
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 
@@ -558,9 +564,16 @@ impl Supervisor {
         self.tasks
             .spawn_errand("look before an opening", async move {
                 // Leaders may have moved, and topics that were just created aren't in the cache yet. A
-                // failure shows in the calls that follow.
-                let looks =
-                    async { tokio::join!(flow.source.metadata(None), flow.target.metadata(None)) };
+                // failure shows in the calls that follow. What an older process has turned is known before
+                // its records are looked at; nobody waits for a state topic that has no leader.
+                let state = tokio::time::timeout(STATE_WITHIN, flow.store.refresh());
+                let looks = async {
+                    tokio::join!(
+                        flow.source.metadata(None),
+                        flow.target.metadata(None),
+                        state
+                    )
+                };
                 let looks = tokio::time::timeout(REFRESH_FOR, looks);
                 if cancel.run_until_cancelled(looks).await.is_some() {
                     let _ = events.send(Event::Refreshed(candidates));

@@ -29,7 +29,7 @@ pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, DamageRecord, FlowRecord, GapRecord, GoneRecord,
     GroupPositions, HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord,
-    SeenRecord, ShareOffset, ShareOffsets, TopicRecord, VerifyRecord,
+    SeenRecord, ShareOffset, ShareOffsets, TopicRecord, TurnedPartition, VerifyRecord,
 };
 pub use replicas::{MissingReplicas, missing_replicas};
 pub use settings::{Misfit, look_at_settings, mend_settings};

@@ -275,7 +275,7 @@ fn collect(waiting: &mut VecDeque<Arc<Partition>>) -> (Vec<Item>, Vec<Item>) {
                     work: Work::Batch(batch),
                 });
             }
-            Some(Work::Skip { .. }) | None => {
+            Some(Work::Skip { .. } | Work::Dear(_)) | None => {
                 // Nothing sendable now: an answer or new work schedules it again.
                 partition.unschedule();
                 if partition.has_work() && partition.unanswered() == 0 && !partition.is_closed() {
@@ -311,6 +311,14 @@ fn take(partition: &Arc<Partition>) -> Option<Work> {
                     .progress
                     .source_position
                     .store(source_next, Ordering::Relaxed);
+            }
+            Work::Dear(hole) => {
+                partition.answered();
+                partition.fail(match partition.rules.fill.may_map {
+                    true => Trouble::TurnsMapped(hole),
+                    false => Trouble::TooManyHoles(hole),
+                });
+                return None;
             }
             Work::Fill(fill) if fill.count > MARKERS_PER_REQUEST => {
                 let first = FillWork {

@@ -35,6 +35,10 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             coalesce_to_bytes: 0,
             max_merged_bytes: 1 << 20,
             max_decompressed_bytes: 1_000,
+            fill: crate::flow::fill::FillRule {
+                limit: 1_000_000,
+                may_map: true,
+            },
         },
         appended_timestamp_ms: None,
         map: None,
@@ -56,9 +60,7 @@ fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
         position: Position {
             source,
             target: source,
-            fillers: 0,
-            base: 0,
-            mapped: false,
+            ..Position::default()
         },
         leader_epoch: 0,
         last_epoch: -1,

@@ -10,6 +10,7 @@ pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
 pub(crate) mod failover_refusals;
 pub(crate) mod groups_rules;
+pub(crate) mod holes;
 mod http_secrets;
 mod identity;
 pub(crate) mod limits;

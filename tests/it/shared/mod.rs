@@ -15,6 +15,7 @@ mod failover_refusals;
 mod groups_rules;
 mod groups_share;
 mod harness_smoke;
+mod holes;
 mod limits;
 mod metadata_acls;
 mod metadata_configs;

@@ -9,5 +9,6 @@ mod b4;
 mod b9;
 mod c1;
 mod c35;
+mod holes;
 mod old_filler;
 mod s1;
