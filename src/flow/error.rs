@@ -1,5 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
+use std::cmp::Ordering;
+
 use crate::batch::BatchError;
 use crate::state::{LOST_HINT, Loss, StateError};
 use crate::wire::WireError;
@@ -56,6 +58,18 @@ pub enum Trouble {
     #[error("expected target offset {expected}, found {found}")]
     ForeignWrite {
         /// The offset that the next record must get.
+        expected: i64,
+        /// The offset that it got, or the log end that was found.
+        found: i64,
+    },
+    /// A batch of ours stands at a lower target offset than the one it was made for: what had to come
+    /// before it was refused or lost, and the broker took it all the same. It checks sequences only
+    /// while it remembers the producer (`ProducerAppendInfo.checkSequence`).
+    #[error(
+        "a batch made for target offset {expected} stands at {found}: what belongs before it is missing"
+    )]
+    Overtaken {
+        /// The offset that was meant, or the log end that was meant.
         expected: i64,
         /// The offset that it got, or the log end that was found.
         found: i64,
@@ -188,6 +202,18 @@ impl Trouble {
         }
     }
 
+    /// Compares the offset that a batch was made for with the one that it got.
+    ///
+    /// # Errors
+    /// [`Self::ForeignWrite`] or [`Self::Overtaken`] if they differ.
+    pub fn check_offset(expected: i64, found: i64) -> Result<(), Self> {
+        match found.cmp(&expected) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(Self::ForeignWrite { expected, found }),
+            Ordering::Less => Err(Self::Overtaken { expected, found }),
+        }
+    }
+
     /// The policy table.
     pub fn policy(&self) -> Policy {
         use kafka_protocol::ResponseError as E;
@@ -217,6 +243,7 @@ impl Trouble {
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
             Self::Batch(_) => Policy::Reopen,
             Self::ForeignWrite { .. }
+            | Self::Overtaken { .. }
             | Self::Gap { .. }
             | Self::SourceTruncated { .. }
             | Self::SourceRecreated
@@ -228,6 +255,12 @@ impl Trouble {
             | Self::BeyondBurnLimit { .. }
             | Self::MapMismatch { .. } => Policy::StopPartition,
         }
+    }
+
+    /// Whether a record stands where it must not. It counts whenever it is learnt, also behind a milder
+    /// trouble of the same partition: a reopened partition would go on behind the damage.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::ForeignWrite { .. } | Self::Overtaken { .. })
     }
 
     /// A short, stable word for metrics and status.
@@ -249,6 +282,7 @@ impl Trouble {
             Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
             Self::ForeignWrite { .. } => "foreign_write",
+            Self::Overtaken { .. } => "overtaken",
             Self::TargetBehind { .. } => "target_behind",
             Self::TakingOver => "taking_over",
             Self::Discontinuous { .. } => "discontinuous",
@@ -312,6 +346,10 @@ impl Trouble {
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
+            }
+            Self::Overtaken { .. } => {
+                "records are missing on the target from this offset on, and others stand in their place: \
+                 delete the target topic so that it is copied again"
             }
             Self::Gap { .. } => {
                 "set `on_gap: record` to go on after the gap, or delete the target topic to copy anew"

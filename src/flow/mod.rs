@@ -16,6 +16,7 @@ mod budget;
 mod check;
 pub mod claim;
 mod copy_back;
+mod damage;
 mod deleted;
 pub mod deny;
 mod discovery;

@@ -145,12 +145,7 @@ pub(super) async fn burn(
             (origin - position.target, stamp),
         )
         .await?;
-        if base != position.target {
-            return Err(Trouble::ForeignWrite {
-                expected: position.target,
-                found: base,
-            });
-        }
+        Trouble::check_offset(position.target, base)?;
         position.copied(position.source + count, count);
     }
     still_ours(flow, one)?;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
 use super::lost::{self, Counted};
@@ -37,8 +38,9 @@ pub struct Resume {
     pub position: Position,
     /// Where the first fetch begins: later than the position when retention made a gap.
     pub fetch_offset: i64,
-    /// Whether the target's leader knows the data producer.
-    pub data_known: bool,
+    /// The newest record time of the data producer's last batch, ms since 1970, if the target's leader
+    /// knows the producer.
+    pub appended_timestamp_ms: Option<i64>,
     /// The offset map of a mapped partition.
     pub map: Option<OffsetMap>,
     /// The source leader's epoch that wrote what is right before `fetch_offset`, or -1: the broker
@@ -48,6 +50,8 @@ pub struct Resume {
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knows.
     pub newest_filler: Option<i32>,
+    /// The newest producer epoch of a filler that it knows.
+    pub filler_epoch: i16,
 }
 
 /// What has to be done for a partition that was asked about.
@@ -168,7 +172,7 @@ pub async fn resume(
             Ok((ends, states)) => {
                 let flow = flow.clone();
                 let one = candidate.clone();
-                let task = tasks.spawn(async move { decide(&flow, &one, ends, &states).await });
+                let task = tasks.spawn(async move { open(&flow, &one, ends, &states).await });
                 running.insert(task.id(), candidate);
             }
             Err(trouble) => decided(candidate, Err(trouble)),
@@ -266,6 +270,21 @@ impl Facts {
     }
 }
 
+/// Decides where a partition goes on, and writes down what must not be forgotten.
+async fn open(
+    flow: &Flow,
+    one: &Candidate,
+    ends: Ends,
+    states: &[ProducerState],
+) -> Result<Opened, Trouble> {
+    damage::check(flow, &one.topic, one.partition)?;
+    let result = decide(flow, one, ends, states).await;
+    if let Err(trouble) = &result {
+        damage::note(flow, &one.topic, one.partition, trouble).await;
+    }
+    result
+}
+
 async fn decide(
     flow: &Flow,
     one: &Candidate,
@@ -274,11 +293,8 @@ async fn decide(
 ) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
-    let (fillers, data_known) = match witness(states, producers, ends.target_end - base) {
-        Witness::Agrees {
-            fillers,
-            data_known,
-        } => (fillers, data_known),
+    let fillers = match witness(states, producers, ends.target_end - base) {
+        Witness::Agrees { fillers } => fillers,
         Witness::Behind { written } => {
             let target = one.topic.target(one.partition);
             let counted = Counted {
@@ -288,15 +304,7 @@ async fn decide(
                 end: ends.target_end,
                 written: base + written,
             };
-            match lost::fillers(flow, &target, counted).await? {
-                Some(fillers) => (fillers, position::knows_data(states, producers)),
-                None => {
-                    return Err(Trouble::TargetBehind {
-                        high_watermark: ends.target_end,
-                        written: base + written,
-                    });
-                }
-            }
+            lost::fillers(flow, &target, counted).await?
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
@@ -304,10 +312,7 @@ async fn decide(
                 found: ends.target_end,
             });
         }
-        Witness::Unknown {
-            fillers,
-            data_known,
-        } => {
+        Witness::Unknown { fillers } => {
             if one.topic.record.mapped && fillers > 0 {
                 // A mapped partition has no fillers: every offset beyond our count is a stranger's.
                 return Err(Trouble::ForeignWrite {
@@ -318,11 +323,12 @@ async fn decide(
             let target = one.topic.target(one.partition);
             let start = ends.target_start.max(base);
             tail::check(flow, &target, producers, start..ends.target_end).await?;
-            (fillers, data_known)
+            fillers
         }
     };
+    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     if one.topic.record.mapped {
-        let resume = resume_mapped(flow, one, &ends, data_known).await?;
+        let resume = resume_mapped(flow, one, &ends, appended_timestamp_ms).await?;
         return Ok(Opened::Ready(Box::new(resume)));
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
@@ -343,11 +349,12 @@ async fn decide(
     Ok(Opened::Ready(Box::new(Resume {
         position,
         fetch_offset,
-        data_known,
+        appended_timestamp_ms,
         map: None,
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
+        filler_epoch: position::filler_epoch(states, producers),
     })))
 }
 
@@ -355,7 +362,7 @@ async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    data_known: bool,
+    appended_timestamp_ms: Option<i64>,
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -386,11 +393,12 @@ async fn resume_mapped(
             mapped: true,
         },
         fetch_offset,
-        data_known,
+        appended_timestamp_ms,
         map: Some(map),
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: None,
+        filler_epoch: 0,
     })
 }
 

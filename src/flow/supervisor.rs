@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::budget::Meter;
 use super::claim::Fence;
+use super::damage;
 use super::discovery::Discovered;
 use super::epochs::SourceEpochs;
 use super::error::{Policy, Trouble};
@@ -292,6 +293,10 @@ impl Supervisor {
             Arc::from(partition.source.topic.as_str()),
             partition.source.partition,
         );
+        if trouble.is_damage() {
+            self.take_damage(&key, partition, trouble);
+            return;
+        }
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
@@ -310,6 +315,37 @@ impl Supervisor {
         }
         self.flow.open.remove(&key);
         self.pause_or_stop(key, Some(partition.clone()), trouble);
+    }
+
+    /// What an opening wrote at a wrong offset stays there, whatever became of that opening: it may be
+    /// closed for a milder trouble, and the next one may be under way or open already.
+    fn take_damage(&mut self, key: &PartitionKey, by: &Arc<Partition>, trouble: &Trouble) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let topic = entry.topic.clone();
+        let record = &topic.record;
+        if !by
+            .epochs
+            .is_of(record.source_topic_id, record.target_topic_id)
+        {
+            return;
+        }
+        let newer = match &entry.status {
+            Status::Open { partition, .. } if !Arc::ptr_eq(partition, by) => {
+                Some(partition.clone())
+            }
+            _ => None,
+        };
+        if let Some(newer) = newer {
+            newer.close();
+            self.note_closing(key, &newer);
+        }
+        self.flow.open.remove(key);
+        let (flow, number, noted) = (self.flow.clone(), key.1, trouble.clone());
+        self.tracker
+            .spawn(async move { damage::note(&flow, &topic, number, &noted).await });
+        self.pause_or_stop(key.clone(), Some(by.clone()), trouble);
     }
 
     fn pause_or_stop(
@@ -588,10 +624,11 @@ impl Supervisor {
             progress,
             meter: Arc::new(Meter::new(self.flow.budget.clone())),
             rules: candidate.topic.rules.clone(),
-            data_known: resume.data_known,
+            appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
+            filler_epoch: resume.filler_epoch,
             epochs,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),

@@ -13,7 +13,7 @@ use kafka_protocol::ResponseError;
 use super::error::Trouble;
 use super::position::Producers;
 use super::shared::Flow;
-use crate::batch::{self, BatchHeader};
+use crate::batch::{self, BatchHeader, RawBatch};
 use crate::wire::{self, OffsetSpec, Role, TopicPartition, WireError};
 
 /// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
@@ -21,6 +21,8 @@ use crate::wire::{self, OffsetSpec, Role, TopicPartition, WireError};
 const BATCHES: usize = 64;
 /// The pause between two looks at a log end that nothing else vouches for.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
+/// A fetch of one byte is answered with one whole batch (KIP-74).
+const ONE_BATCH_BYTES: i32 = 1;
 /// What one fetch may bring: the batches of a busy partition in one or two of them.
 const FETCH_BYTES: i32 = 1 << 20;
 
@@ -117,4 +119,27 @@ async fn batches(
         }
     }
     Ok(headers)
+}
+
+/// The batch of the target's log that has this offset, or the next one where compaction made a hole.
+pub(super) async fn batch_at(
+    flow: &Flow,
+    target: &TopicPartition,
+    offset: i64,
+) -> Result<RawBatch, Trouble> {
+    let moved = || Trouble::LeaderMoved {
+        cluster: flow.target.name().to_owned(),
+    };
+    let fetched = match wire::fetch_one(&flow.target, target, offset, ONE_BATCH_BYTES).await {
+        // What is asked for was trimmed in between; the next try sees the new start.
+        Err(WireError::Server {
+            code: ResponseError::OffsetOutOfRange,
+            ..
+        }) => return Err(moved()),
+        other => other?,
+    };
+    match batch::split(fetched.records).next() {
+        Some(batch) => Ok(batch?),
+        None => Err(moved()),
+    }
 }

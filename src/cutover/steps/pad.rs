@@ -12,9 +12,11 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::loss::Bound;
 use crate::cutover::padding;
 use crate::cutover::pairs::{Offsets, Pair, ends, on_target};
-use crate::flow::restrain;
+use crate::flow::{claim, restrain};
 use crate::state::{FlowRecord, ForkRecord, StepState, keys};
-use crate::wire::{self, Cluster, Filler, OffsetSpec, Role, TopicPartition, WireError};
+use crate::wire::{
+    self, Cluster, Filler, OffsetSpec, ProducerState, Role, TopicPartition, WireError,
+};
 
 /// Markers in one request.
 const AT_ONCE: usize = 2_000;
@@ -90,6 +92,13 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
         .store
         .get(&key)?
         .ok_or_else(|| CutoverError::failed(format!("{key} is missing")))?;
+    // The stop has taken the claim: behind its epoch the fillers of an owner who was frozen are refused.
+    let claim = claim::current(&scene.store, &scene.flow.name)?;
+    let filler = Filler {
+        producer_id: flow.filler_producer_id,
+        producer_epoch: claim::filler_epoch(claim.map_or(0, |claim| claim.generation)),
+        coordinator_epoch_first: 0,
+    };
     let partitions: Vec<TopicPartition> = goals.keys().cloned().collect();
     let mut written = 0;
     let mut best = i64::MAX;
@@ -116,7 +125,7 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
             told_at = Instant::now();
             (it.tell)(&format!("padding: {left} offset(s) left"));
         }
-        written += round(scene, flow.filler_producer_id, &now, goals).await?;
+        written += round(scene, filler, &now, goals).await?;
     }
 }
 
@@ -127,7 +136,7 @@ fn left(now: &Offsets, at: &TopicPartition, goal: i64) -> i64 {
 /// One round over all partitions; how many markers were sent and taken.
 async fn round(
     scene: &Scene,
-    filler_id: i64,
+    filler: Filler,
     now: &Offsets,
     goals: &HashMap<TopicPartition, i64>,
 ) -> Result<u64, CutoverError> {
@@ -145,10 +154,7 @@ async fn round(
             continue;
         };
         let newest = match states.get(&at) {
-            Some(Ok(states)) => states
-                .iter()
-                .find(|state| state.producer_id == filler_id)
-                .map_or(0, |state| state.coordinator_epoch),
+            Some(Ok(states)) => next(states, filler),
             _ => continue,
         };
         let count = left(now, &at, goals[&at]);
@@ -162,7 +168,7 @@ async fn round(
         // A partition has one lane: its markers keep their order.
         for (lane, work) in (LANE_FIRST..).zip(shares(work)) {
             let target = target.clone();
-            tasks.spawn(async move { on_one_lane(&target, leader, lane, filler_id, work).await });
+            tasks.spawn(async move { on_one_lane(&target, leader, lane, work).await });
         }
     }
     let mut written = 0;
@@ -177,8 +183,21 @@ async fn round(
     Ok(written)
 }
 
-/// A partition, its newest filler's number, and how many it lacks.
-type Lacking = (TopicPartition, i32, i64);
+/// A partition, its next filler, and how many it lacks.
+type Lacking = (TopicPartition, Filler, i64);
+
+/// The next filler of a partition whose leader knows these producers.
+fn next(states: &[ProducerState], filler: Filler) -> Filler {
+    let newest = states
+        .iter()
+        .find(|it| it.producer_id == filler.producer_id);
+    let epoch = newest.and_then(|it| i16::try_from(it.producer_epoch).ok());
+    Filler {
+        producer_epoch: epoch.unwrap_or(0).max(filler.producer_epoch),
+        coordinator_epoch_first: newest.map_or(0, |it| it.coordinator_epoch).wrapping_add(1),
+        ..filler
+    }
+}
 
 fn shares(work: Vec<Lacking>) -> Vec<Vec<Lacking>> {
     let mut shares = vec![Vec::new(); usize::from(LANES)];
@@ -193,7 +212,6 @@ async fn on_one_lane(
     target: &Cluster,
     leader: i32,
     lane: u16,
-    filler_id: i64,
     work: Vec<Lacking>,
 ) -> Result<u64, WireError> {
     let connection = target.connection(leader, Role::Produce(lane)).await?;
@@ -207,20 +225,15 @@ async fn on_one_lane(
             .start(&request, 1)
             .map(|pending| (count, pending))
     };
-    for (at, newest, count) in work {
-        let mut number = newest;
+    for (at, mut filler, count) in work {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
         while left > 0 {
             let room = u32::try_from(AT_ONCE - markers.len()).unwrap_or(1);
             let some = left.min(room);
-            let filler = Filler {
-                producer_id: filler_id,
-                producer_epoch: 0,
-                coordinator_epoch_first: number.wrapping_add(1),
-            };
             let request = wire::write_markers_request(&at.topic, at.partition, filler, some);
             markers.extend(request.markers);
-            number = number.wrapping_add(some.cast_signed());
+            let number = filler.coordinator_epoch_first;
+            filler.coordinator_epoch_first = number.wrapping_add(some.cast_signed());
             left -= some;
             if markers.len() >= AT_ONCE {
                 on_the_way.push_back(send(&mut markers)?);

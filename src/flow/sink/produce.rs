@@ -123,14 +123,7 @@ pub(super) fn check_append(
             message,
         ));
     }
-    if answer.base_offset == batch.target_base {
-        Ok(())
-    } else {
-        Err(Trouble::ForeignWrite {
-            expected: batch.target_base,
-            found: answer.base_offset,
-        })
-    }
+    Trouble::check_offset(batch.target_base, answer.base_offset)
 }
 
 #[cfg(test)]

@@ -35,10 +35,11 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             coalesce_to_bytes: 0,
             max_decompressed_bytes: 1_000,
         },
-        data_known: true,
+        appended_timestamp_ms: None,
         map: None,
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
+        filler_epoch: 0,
         epochs: Arc::new(crate::flow::epochs::SourceEpochs::new(
             Uuid::nil(),
             Uuid::nil(),

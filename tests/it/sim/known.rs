@@ -6,8 +6,6 @@ use super::model::Kind;
 /// A kind of trouble that a random run makes, or leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
-    /// The target forgets Twinlog's producers.
-    ForgottenProducer,
     /// The old primary comes back with less than it had.
     LostTail,
     /// A Twinlog that was frozen goes on behind a failover that isn't planned.
@@ -35,13 +33,6 @@ pub struct Known {
 
 /// All of them.
 pub const KNOWN: &[Known] = &[
-    Known {
-        id: "A1",
-        says: "a refused batch is overtaken by the next one once the broker has forgotten the producer",
-        shows: Kind::RecordMissing,
-        also: &[Kind::WrongOffset, Kind::RecordDoubled],
-        leaves_out: Trouble::ForgottenProducer,
-    },
     Known {
         id: "A2",
         says: "a failback trusts the length of the old primary's log, whatever it holds",

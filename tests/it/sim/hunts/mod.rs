@@ -7,4 +7,5 @@ mod a4;
 mod a7;
 mod b4;
 mod c1;
+mod old_filler;
 mod s1;
