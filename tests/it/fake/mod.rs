@@ -20,6 +20,7 @@ mod offline;
 mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
+mod slow_brokers;
 mod state_lost;
 mod state_maps;
 pub(crate) mod stray_fillers;

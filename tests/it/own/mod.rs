@@ -23,4 +23,5 @@ mod metadata_acls;
 pub(crate) mod mirrormaker_compat;
 pub(crate) mod orphans;
 mod runbooks;
+mod slow_brokers;
 mod truth;
