@@ -18,6 +18,8 @@ use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often the log ends of the target are compared with what was written.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How long the others wait for a broker that doesn't answer.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 /// How often changed offset maps are stored: after a crash this much is read again, not copied.
 const STORE_EVERY: Duration = Duration::from_secs(5);
 
@@ -59,7 +61,8 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
         if names.is_empty() {
             continue;
         }
-        let compared = wire::list_offsets(&flow.target, &names, OffsetSpec::Latest);
+        let compared =
+            wire::list_offsets_within(&flow.target, &names, OffsetSpec::Latest, LOOK_FOR);
         let Some(mut ends) = cancel.run_until_cancelled(compared).await else {
             return;
         };
@@ -98,7 +101,7 @@ pub async fn watch_log_starts(flow: Arc<Flow>, cancel: CancellationToken) {
             pause = LOG_STARTS_FIRST;
             continue;
         }
-        let asked = wire::list_offsets(&flow.target, &names, OffsetSpec::Earliest);
+        let asked = wire::list_offsets_within(&flow.target, &names, OffsetSpec::Earliest, LOOK_FOR);
         let Some(mut starts) = cancel.run_until_cancelled(asked).await else {
             return;
         };

@@ -25,6 +25,9 @@ use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
 use crate::telemetry::progress::{PartitionKey, now_ms};
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
+/// Producers in one answer, by the last one.
+const PRODUCERS_AT_ONCE: usize = 20_000;
+
 /// A partition that wants to be opened.
 #[derive(Clone)]
 pub struct Candidate {
@@ -276,7 +279,7 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let (producers, epoch_ends) = tokio::join!(
-        wire::describe_producers(&flow.target, &target),
+        producers(flow, candidates),
         wire::offset_for_leader_epoch(&flow.source, &asked),
     );
     let mut leader_epochs = leader_epochs(flow, &source);
@@ -296,6 +299,56 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         target_end,
         producers,
     }
+}
+
+/// What the target's leaders know of our producers. A log that is continued has those of the old
+/// primary's clients as well, a hundred thousand of them where producers are short-lived, and no filter
+/// can be asked for: there so few partitions are asked about at once that an answer stays small.
+async fn producers(
+    flow: &Flow,
+    candidates: &[Candidate],
+) -> HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>> {
+    let (continued, ours): (Vec<&Candidate>, Vec<&Candidate>) = candidates
+        .iter()
+        .partition(|one| one.topic.record.continued.is_some());
+    let names = |of: &[&Candidate]| -> Vec<TopicPartition> {
+        of.iter()
+            .map(|one| one.topic.target(one.partition))
+            .collect()
+    };
+    let mut answers = match ours.as_slice() {
+        [] => HashMap::new(),
+        ours => wire::describe_producers(&flow.target, &names(ours)).await,
+    };
+    let (mut rest, mut most) = (continued.as_slice(), PRODUCERS_AT_ONCE);
+    while !rest.is_empty() {
+        let count = at_once(most, rest.len());
+        let (asked, later) = rest.split_at(count);
+        rest = later;
+        let mut found = wire::describe_producers(&flow.target, &names(asked)).await;
+        let numbers = found.values().flatten().map(Vec::len);
+        most = numbers.max().unwrap_or(0).max(1);
+        for one in asked {
+            let at = one.topic.target(one.partition);
+            let kept = found.remove(&at).map(|states| {
+                let ours = one.topic.rules.producers;
+                let is_ours =
+                    |it: &ProducerState| [ours.data_id, ours.filler_id].contains(&it.producer_id);
+                states.map(|states| states.into_iter().filter(is_ours).collect())
+            });
+            // A broker that lets a whole timeout pass isn't asked about the others: nobody leads them.
+            if let Some(Err(WireError::Timeout { .. })) = &kept {
+                rest = &[];
+            }
+            answers.extend(kept.map(|kept| (at, kept)));
+        }
+    }
+    answers
+}
+
+/// About how many of `left` partitions is asked at once, where the last ones had up to `most` producers.
+fn at_once(most: usize, left: usize) -> usize {
+    (PRODUCERS_AT_ONCE / most.max(1)).clamp(1, left.max(1))
 }
 
 impl Facts {
@@ -595,4 +648,19 @@ async fn check_source(
         .partition(&one.topic.source_topic, one.partition);
     progress.gap_offsets.fetch_add(lost, Ordering::Relaxed);
     Ok(ends.source_start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_with_many_producers_are_asked_about_one_by_one() {
+        // Nothing is known of the first one.
+        assert_eq!(at_once(PRODUCERS_AT_ONCE, 500), 1);
+        assert_eq!(at_once(100_000, 499), 1);
+        assert_eq!(at_once(2_000, 498), 10);
+        assert_eq!(at_once(2, 488), 488);
+        assert_eq!(at_once(0, 3), 3);
+    }
 }

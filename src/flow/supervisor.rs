@@ -2,7 +2,7 @@
 //!
 //! All decisions about partitions are made here, by one task; sessions and lanes only report.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,13 +25,17 @@ use super::prefix;
 use super::resume::{self, Candidate, Opened, Resume};
 use super::shared::Flow;
 use super::sink::Lane;
-use super::source::{Handover, Opening, Server, Session};
+use super::source::{Handover, Opening, Seat, Server, Session, Silence};
 use super::topics::TopicContext;
 use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
 const LANES_PER_BROKER: u16 = 2;
+/// The lane of those whose replicas are slow: what they wait for keeps nobody else waiting.
+const SLOW_LANE: u16 = LANES_PER_BROKER;
+/// How long it may take to find out who leads the partitions of a silent broker.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 /// Batches of questions at a time about the partitions of one source and one target broker. A broker
 /// that hangs holds up only the partitions that it leads.
 const RESUMING_MAX: usize = 4;
@@ -65,6 +69,8 @@ struct Entry {
     status: Status,
     attempt: u32,
     leader_only: LeaderOnly,
+    /// Its replicas kept others of its lane waiting: it gets the slow one.
+    is_slow: bool,
 }
 
 impl Entry {
@@ -105,6 +111,8 @@ enum Status {
     Open {
         partition: Arc<Partition>,
         since: Instant,
+        /// The target broker that it is sent to.
+        broker: i32,
     },
     Pausing,
     /// With the number of the look that comes, where one does.
@@ -123,6 +131,8 @@ enum Event {
     Resumed(Candidate, Result<Opened, Trouble>),
     /// A prefix is burned, or can't be.
     Burned(Candidate, Result<(), Trouble>),
+    /// It was looked who leads the partitions of a silent broker.
+    Looked(Silence),
 }
 
 /// The brokers that lead a partition on the source and on the target, -1 where nobody does.
@@ -151,13 +161,15 @@ pub struct Supervisor {
     /// Burning prefixes, and how many may burn at each target broker.
     burning: HashMap<PartitionKey, CancellationToken>,
     burners: HashMap<i32, Arc<Semaphore>>,
-    /// By broker, and whether it is told our rack.
-    sessions: HashMap<(i32, bool), mpsc::UnboundedSender<Opening>>,
+    sessions: HashMap<Seat, mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
     events: mpsc::UnboundedSender<Event>,
     troubles: mpsc::UnboundedSender<(Arc<Partition>, Trouble)>,
     handovers: mpsc::UnboundedSender<Handover>,
+    silences: mpsc::UnboundedSender<Silence>,
+    /// Silent brokers whose partitions' leaders are being looked for.
+    looking: HashSet<Silence>,
 }
 
 impl Supervisor {
@@ -172,6 +184,7 @@ impl Supervisor {
         let (events, mut event) = mpsc::unbounded_channel();
         let (troubles, mut trouble) = mpsc::unbounded_channel();
         let (handovers, mut handover) = mpsc::unbounded_channel();
+        let (silences, mut silence) = mpsc::unbounded_channel();
         let mut supervisor = Self {
             flow,
             fence,
@@ -193,6 +206,8 @@ impl Supervisor {
             events,
             troubles,
             handovers,
+            silences,
+            looking: HashSet::new(),
         };
         loop {
             tokio::select! {
@@ -206,6 +221,7 @@ impl Supervisor {
                 }
                 Some((partition, trouble)) = trouble.recv() => supervisor.take_trouble(&partition, &trouble),
                 Some(handover) = handover.recv() => supervisor.hand_over(handover),
+                Some(silence) = silence.recv() => supervisor.look_for_leaders(silence),
                 Some(first) = event.recv() => {
                     let mut reopen = Vec::new();
                     supervisor.take_event(first, &mut reopen);
@@ -312,6 +328,7 @@ impl Supervisor {
                     status,
                     attempt: 0,
                     leader_only: LeaderOnly::default(),
+                    is_slow: false,
                 },
             );
             if closing.is_some() {
@@ -342,6 +359,7 @@ impl Supervisor {
             status: Status::Stopped(None),
             attempt: 0,
             leader_only: LeaderOnly::default(),
+            is_slow: false,
         };
         self.entries.insert(key.clone(), entry);
         true
@@ -386,6 +404,7 @@ impl Supervisor {
         let Status::Open {
             partition: open,
             since,
+            ..
         } = &entry.status
         else {
             return;
@@ -399,6 +418,7 @@ impl Supervisor {
         if matches!(trouble, Trouble::FollowerLags { .. }) {
             entry.leader_only.begin();
         }
+        entry.is_slow = is_of_slow_replicas(trouble);
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
         let trouble = learned.as_ref().unwrap_or(trouble);
@@ -545,6 +565,7 @@ impl Supervisor {
                 reopen.extend(self.waiting.remove(&leaders).unwrap_or_default());
             }
             Event::Resumed(candidate, result) => self.take_resumed(&candidate, result),
+            Event::Looked(silence) => self.leave(silence),
             Event::Burned(candidate, result) => reopen.extend(self.take_burned(candidate, result)),
         }
     }
@@ -615,6 +636,63 @@ impl Supervisor {
                     let work = resume::resume(&flow, candidates, asked, decided);
                     cancel.run_until_cancelled(work).await;
                 });
+        }
+    }
+
+    /// A broker is silent: it is looked whether its partitions are led by others by now.
+    fn look_for_leaders(&mut self, silence: Silence) {
+        if !self.looking.insert(silence) {
+            return;
+        }
+        let cluster = match silence {
+            Silence::Source(_) => self.flow.source.clone(),
+            Silence::Target(_) => self.flow.target.clone(),
+        };
+        let (events, cancel) = (self.events.clone(), self.cancel.clone());
+        self.tasks.spawn_errand("look for leaders", async move {
+            let look = tokio::time::timeout(LOOK_FOR, cluster.metadata(None));
+            if cancel.run_until_cancelled(look).await.is_some() {
+                let _ = events.send(Event::Looked(silence));
+            }
+        });
+    }
+
+    /// Closes the partitions that a silent broker doesn't lead any more: they are opened at their new
+    /// leaders, without waiting for its answers.
+    fn leave(&mut self, silence: Silence) {
+        self.looking.remove(&silence);
+        let (source, target) = (self.flow.source.cached(), self.flow.target.cached());
+        for entry in self.entries.values() {
+            let Status::Open {
+                partition, broker, ..
+            } = &entry.status
+            else {
+                continue;
+            };
+            let (silent, used, leader) = match silence {
+                Silence::Source(silent) => {
+                    let at = &partition.source;
+                    let used = partition.progress.source_broker.load(Ordering::Relaxed);
+                    (silent, used, source.leader(&at.topic, at.partition))
+                }
+                Silence::Target(silent) => {
+                    let at = &partition.target;
+                    let leader = target.leader(&at.topic, at.partition);
+                    (silent, i64::from(*broker), leader)
+                }
+            };
+            let is_led_elsewhere = leader.is_some_and(|(leader, _)| leader != silent);
+            if used != i64::from(silent) || !is_led_elsewhere {
+                continue;
+            }
+            let cluster = match silence {
+                Silence::Source(_) => format!("source ({})", self.flow.source.name()),
+                Silence::Target(_) => {
+                    partition.abandon();
+                    format!("target ({})", self.flow.target.name())
+                }
+            };
+            partition.fail(Trouble::LeaderMoved { cluster });
         }
     }
 
@@ -699,11 +777,14 @@ impl Supervisor {
                 self.burn(candidate.clone(), position, origin);
                 return;
             }
-            Ok(Opened::Ready(resume)) => self.open(candidate, *resume),
+            Ok(Opened::Ready(resume)) => {
+                let is_slow = entry.is_slow;
+                self.open(candidate, *resume, is_slow)
+            }
             Err(trouble) => Err(trouble),
         };
         match opened {
-            Ok(partition) => {
+            Ok((partition, broker)) => {
                 let target_id = candidate.topic.record.target_topic_id;
                 self.flow.opened.insert(key.clone(), target_id);
                 self.flow.open.insert(key.clone(), partition.clone());
@@ -711,6 +792,7 @@ impl Supervisor {
                     entry.status = Status::Open {
                         partition,
                         since: Instant::now(),
+                        broker,
                     };
                 }
             }
@@ -718,7 +800,13 @@ impl Supervisor {
         }
     }
 
-    fn open(&mut self, candidate: &Candidate, resume: Resume) -> Result<Arc<Partition>, Trouble> {
+    /// Opens a partition; returns the target broker that it is sent to, too.
+    fn open(
+        &mut self,
+        candidate: &Candidate,
+        resume: Resume,
+        is_slow: bool,
+    ) -> Result<(Arc<Partition>, i32), Trouble> {
         let (source, target) = (
             candidate.topic.source(candidate.partition),
             candidate.topic.target(candidate.partition),
@@ -745,12 +833,17 @@ impl Supervisor {
             .partition(&candidate.topic.source_topic, candidate.partition);
         note_opened(&progress, &resume);
         let epochs = self.epochs(candidate, resume.position.source, leader_epoch);
+        let lane = match is_slow {
+            true => SLOW_LANE,
+            false => lane_of(candidate),
+        };
+        let share = self.flow.budget.share(target_broker, lane);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
             source_topic_id: candidate.topic.record.source_topic_id,
             target,
             progress,
-            meter: Arc::new(Meter::new(self.flow.budget.clone())),
+            meter: Arc::new(Meter::new(self.flow.budget.clone(), share)),
             rules: candidate.topic.rules.clone(),
             appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
@@ -758,7 +851,7 @@ impl Supervisor {
             newest_filler: resume.newest_filler,
             filler_epoch: resume.filler_epoch,
             epochs,
-            ready: self.lane(target_broker, lane_of(candidate)),
+            ready: self.lane(target_broker, lane),
             trouble: self.troubles.clone(),
         }));
         let mut position = resume.position;
@@ -768,7 +861,11 @@ impl Supervisor {
         let until = self.entries.get(&key).and_then(|it| it.leader_only.until());
         partition.progress.set_followed(false, now_ms());
         self.fetch_from(
-            (source_broker, until.is_none()),
+            Seat {
+                broker: source_broker,
+                lane: 0,
+                tells_rack: until.is_none(),
+            },
             Opening {
                 partition: partition.clone(),
                 position,
@@ -777,7 +874,7 @@ impl Supervisor {
                 until,
             },
         );
-        Ok(partition)
+        Ok((partition, target_broker))
     }
 
     /// What is known of the source's epochs goes over to the next opening of the same copy.
@@ -796,11 +893,19 @@ impl Supervisor {
     }
 
     fn hand_over(&mut self, handover: Handover) {
-        let Handover { to, mut opening } = handover;
-        let broker = match to {
+        let Handover {
+            from,
+            to,
+            mut opening,
+        } = handover;
+        let seat = match to {
             Server::Replica(broker) => {
                 opening.until = Some(Instant::now() + FOLLOWED_MAX);
-                broker
+                Seat {
+                    broker,
+                    tells_rack: true,
+                    ..from
+                }
             }
             Server::Leader => {
                 let source = &opening.partition.source;
@@ -810,48 +915,56 @@ impl Supervisor {
                     opening.partition.fail(Trouble::LeaderMoved { cluster });
                     return;
                 };
+                opening.until = None;
                 opening.partition.progress.set_followed(false, now_ms());
-                leader
+                Seat {
+                    broker: leader,
+                    tells_rack: true,
+                    ..from
+                }
             }
+            Server::Lane(lane) => Seat { lane, ..from },
         };
-        self.fetch_from((broker, true), opening);
+        self.fetch_from(seat, opening);
     }
 
-    fn fetch_from(&mut self, from: (i32, bool), opening: Opening) {
+    fn fetch_from(&mut self, seat: Seat, opening: Opening) {
         let progress = &opening.partition.progress;
         progress
             .source_broker
-            .store(i64::from(from.0), Ordering::Relaxed);
-        let session = self.session(from);
+            .store(i64::from(seat.broker), Ordering::Relaxed);
+        let session = self.session(seat);
         if let Err(mpsc::error::SendError(opening)) = session.send(opening) {
             // The session ended with the flow.
             opening.partition.close();
         }
     }
 
-    fn session(&mut self, from: (i32, bool)) -> mpsc::UnboundedSender<Opening> {
+    fn session(&mut self, seat: Seat) -> mpsc::UnboundedSender<Opening> {
         if let Some(session) = self
             .sessions
-            .get(&from)
+            .get(&seat)
             .filter(|session| !session.is_closed())
         {
             return session.clone();
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.session_count.fetch_add(1, Ordering::Relaxed);
+        if seat.lane == 0 {
+            self.session_count.fetch_add(1, Ordering::Relaxed);
+        }
         let session = Session {
             cluster: self.flow.source.clone(),
-            broker: from.0,
-            tells_rack: from.1,
+            seat,
             budget: self.flow.budget.clone(),
             sessions: self.session_count.clone(),
             throttle: self.flow.throttle.clone(),
             handovers: self.handovers.clone(),
+            silences: self.silences.clone(),
             progress: self.flow.progress.clone(),
             cancel: self.cancel.clone(),
         };
         self.tasks.spawn("fetch session", session.run(receiver));
-        self.sessions.insert(from, sender.clone());
+        self.sessions.insert(seat, sender.clone());
         sender
     }
 
@@ -870,6 +983,8 @@ impl Supervisor {
             lane,
             fence: self.fence.clone(),
             budget: self.flow.budget.clone(),
+            share: self.flow.budget.share(broker, lane),
+            silences: self.silences.clone(),
             cancel: self.cancel.clone(),
         };
         self.tasks.spawn("lane to the target", task.run(receiver));
@@ -888,6 +1003,19 @@ fn lane_of(candidate: &Candidate) -> u16 {
             sum.wrapping_add(u32::from(byte))
         });
     u16::try_from(spread % u32::from(LANES_PER_BROKER)).unwrap_or(0)
+}
+
+/// A broker answers a request when the last of its partitions is replicated, or too late
+/// (`ReplicaManager.appendRecords`, `DelayedProduce`).
+fn is_of_slow_replicas(trouble: &Trouble) -> bool {
+    use crate::wire::ResponseError as E;
+    let Trouble::Broker { code, .. } = trouble else {
+        return false;
+    };
+    matches!(
+        code,
+        E::RequestTimedOut | E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend
+    )
 }
 
 fn pause(attempt: u32) -> Duration {

@@ -50,7 +50,7 @@ const METADATA_VERSION_MAX: i16 = 13;
 /// See [`METADATA_VERSION_MAX`].
 const METADATA_VERSION_MIN: i16 = 4;
 
-/// How long the first broker may take for metadata before another one is asked beside it, and for how
+/// How long the first broker may take at least for metadata before another one is asked beside it, and for how
 /// long it is asked last then. A broker that hangs keeps its connections, and knows nothing of leaders
 /// that moved away from it.
 const ANOTHER_AFTER: Duration = Duration::from_secs(1);
@@ -82,6 +82,8 @@ struct Inner {
     coordinators: Mutex<HashMap<String, i32>>,
     /// Brokers that let a question for metadata wait, and until when they are asked last.
     slow: Mutex<HashMap<i32, Instant>>,
+    /// How long the last answer about all topics took.
+    metadata_took: Mutex<Duration>,
 }
 
 /// The place of one connection. Its lock is held while connecting, so that those who come
@@ -109,6 +111,7 @@ impl Cluster {
                 turn: AtomicUsize::new(0),
                 coordinators: Mutex::default(),
                 slow: Mutex::default(),
+                metadata_took: Mutex::default(),
             }),
             questions: Role::Admin,
         }
@@ -219,21 +222,23 @@ impl Cluster {
         let mut asking = JoinSet::new();
         let mut asked = None;
         loop {
-            if asking.is_empty() || asked.is_none() {
-                let Some(broker) = candidates.next() else {
+            if asked.is_none() {
+                if let Some(broker) = candidates.next() {
+                    attempts += 1;
+                    asked = Some(broker);
+                    let (cluster, topics) = (self.clone(), topics.map(<[String]>::to_vec));
+                    asking.spawn(async move {
+                        let began = Instant::now();
+                        let answer = cluster.ask_metadata(broker, topics.as_deref()).await;
+                        (broker, began.elapsed(), answer)
+                    });
+                } else if asking.is_empty() {
                     return Err(self.unreachable("Metadata", attempts, last));
-                };
-                attempts += 1;
-                asked = Some(broker);
-                let (cluster, topics) = (self.clone(), topics.map(<[String]>::to_vec));
-                asking.spawn(async move {
-                    let answer = cluster.ask_metadata(broker, topics.as_deref()).await;
-                    (broker, answer)
-                });
+                }
             }
             let answered = asking.join_next();
             let answered = match candidates.peek() {
-                Some(_) => match tokio::time::timeout(ANOTHER_AFTER, answered).await {
+                Some(_) => match tokio::time::timeout(self.patience(), answered).await {
                     Ok(answered) => answered,
                     Err(_) => {
                         self.note_slow(asked.take());
@@ -243,7 +248,10 @@ impl Cluster {
                 None => answered.await,
             };
             match answered {
-                Some(Ok((broker, Ok(response)))) => {
+                Some(Ok((broker, took, Ok(response)))) => {
+                    if topics.is_none() {
+                        *self.took() = took;
+                    }
                     let merged = self.merge(response, topics.is_none());
                     if broker < 0 {
                         // From here on the broker is known by its id.
@@ -251,7 +259,7 @@ impl Cluster {
                     }
                     return Ok(merged);
                 }
-                Some(Ok((broker, Err(error)))) => {
+                Some(Ok((broker, _, Err(error)))) => {
                     tracing::debug!(%error, "metadata request failed");
                     last = worse(last, error);
                     asked = asked.filter(|newest| *newest != broker);
@@ -260,6 +268,18 @@ impl Cluster {
                 None => {}
             }
         }
+    }
+
+    /// How long the first broker may take. A large answer may need more over a long line.
+    fn patience(&self) -> Duration {
+        ANOTHER_AFTER.max(*self.took() * 2)
+    }
+
+    fn took(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.inner
+            .metadata_took
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_slow(&self, broker: Option<i32>) {

@@ -168,11 +168,9 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
 
 fn meter() -> Arc<Meter> {
     let progress = Arc::new(FlowProgress::new("flow", "source", "target"));
-    Arc::new(Meter::new(Arc::new(Budget::new(
-        1 << 30,
-        1 << 30,
-        progress,
-    ))))
+    let budget = Arc::new(Budget::new(1 << 30, 1 << 30, progress));
+    let share = budget.share(1, 0);
+    Arc::new(Meter::new(budget, share))
 }
 
 /// What a target that follows the broker's rules ends up with, offset by offset.

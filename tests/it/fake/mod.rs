@@ -24,6 +24,7 @@ mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
 pub(crate) mod settings;
+mod slow_brokers;
 mod state_lost;
 mod state_maps;
 pub(crate) mod state_settings;
