@@ -10,8 +10,9 @@ use super::state_topic;
 use super::topics;
 use crate::config::{Config, FlowConfig};
 use crate::connect;
+use crate::metadata::{WHY_UNTIERED, is_untiered};
 use crate::telemetry::finding::{Finding, Level, counted};
-use crate::wire::{Cluster, Metadata, Role, WireError};
+use crate::wire::{self, Cluster, Metadata, Role, WireError};
 use tokio::task::JoinSet;
 
 /// How long a cluster may take to answer.
@@ -88,6 +89,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             check_flow(flow, source, target, &mut findings);
             let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
             findings.extend(rights::check(config, flow, from, to).await);
+            findings.extend(untiered(flow, source, target).await);
         }
     }
     let targets: BTreeSet<&String> = config.flows.values().map(|flow| &flow.target).collect();
@@ -163,6 +165,41 @@ async fn check_brokers(
         };
         findings.push(finding(level, subject, message, hint));
     }
+}
+
+/// Topics whose old records the source has in tiered storage, and the target will have on its disks.
+async fn untiered(flow: &FlowConfig, source: &Seen, target: &Seen) -> Option<Finding> {
+    let selected = topics::selected_topics(flow, &source.1).into_iter();
+    let (names, copies): (Vec<String>, Vec<String>) = selected
+        .map(|(name, _)| {
+            let copy = flow.rename.apply(&flow.source, &name);
+            (name, copy)
+        })
+        .unzip();
+    let there: Vec<String> = copies
+        .iter()
+        .filter(|copy| target.1.topics.contains_key(*copy))
+        .cloned()
+        .collect();
+    let (on_source, on_target) = tokio::join!(
+        wire::describe_topic_configs(&source.0, &names),
+        wire::describe_topic_configs(&target.0, &there),
+    );
+    let rules = &flow.metadata.configs;
+    let found = names.iter().zip(&copies).filter(|(name, copy)| {
+        let from = on_source.get(*name).and_then(|it| it.as_ref().ok());
+        let to = on_target.get(*copy).and_then(|it| it.as_ref().ok());
+        from.is_some_and(|from| is_untiered(from, to, rules))
+    });
+    let found: Vec<&str> = found.map(|(name, _)| name.as_str()).collect();
+    let first = found.first()?;
+    let others = match found.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let message = format!("{first}{others}: {WHY_UNTIERED}");
+    let subject = format!("flow {}", flow.name);
+    Some(finding(Level::Warning, &subject, message, None))
 }
 
 type Seen = (Cluster, std::sync::Arc<Metadata>);

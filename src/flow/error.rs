@@ -164,6 +164,14 @@ pub enum Trouble {
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
+    /// The target refuses a topic like the source's, in every way that we know.
+    #[error("the {cluster} brokers refuse to make the topic: {message}")]
+    NotCreated {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// Their words.
+        message: String,
+    },
     /// The target topic was replaced by another one under the same name.
     #[error("the target topic was deleted and created again by someone else")]
     TargetRecreated,
@@ -297,6 +305,8 @@ impl Trouble {
         match self {
             // The settings that allow it follow within seconds.
             Self::TooLarge { .. } | Self::WithoutKey { .. } => Policy::Reopen,
+            // A policy can be changed while we wait, and the topic made by hand.
+            Self::NotCreated { .. } => Policy::Reopen,
             Self::Wire(_)
             | Self::LeaderMoved { .. }
             | Self::NoLeader { .. }
@@ -374,6 +384,7 @@ impl Trouble {
             },
             Self::TooLarge { .. } => "too_large",
             Self::WithoutKey { .. } => "rejected",
+            Self::NotCreated { .. } => "not_created",
             Self::LeaderMoved { .. } => "leader_moved",
             Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
@@ -438,6 +449,11 @@ impl Trouble {
                 "it is tried again until the target topic takes it: configs.enabled, configs.fixed or configs.ignore \
                  keeps Twinlog from raising the setting, so give it a value there that is larger than the batch \
                  (in configs.fixed; on the target topic where it is left alone)"
+            }
+            Self::NotCreated { .. } => {
+                "it is tried again until they take it, also without the settings that they refuse: give it what they \
+                 ask for by configs.fixed or replication_factor, or make it on the target by hand, empty and with the \
+                 source's partitions"
             }
             Self::WithoutKey { .. } => {
                 "it is tried again: until the copy has caught up, Twinlog gives the target topic cleanup.policy=delete \

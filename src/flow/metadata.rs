@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::deleted::gone_topics;
+use super::replication;
 use super::shared::Flow;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::metadata::{Context, MirroredTopic, Needs, Topics};
@@ -37,13 +38,14 @@ pub(super) fn context_for_plan(
     target_section: &ClusterSection,
     (source, target): (&Cluster, &Cluster),
     store: Option<Arc<StateStore>>,
-    mirrored: Vec<MirroredTopic>,
+    (mirrored, lacking): (Vec<MirroredTopic>, Vec<Drift>),
 ) -> Context {
     let on_delete = config.metadata.on_delete;
     let gone = store
         .as_deref()
         .map(|store| gone_topics(store, &config.name, on_delete, now_ms()));
-    let gone = gone.into_iter().flatten().map(|(_, drift)| drift).collect();
+    let gone = gone.into_iter().flatten().map(|(_, drift)| drift);
+    let differing = gone.chain(lacking).collect();
     Context {
         flow: config.name.clone(),
         source_name: config.source.clone(),
@@ -53,7 +55,10 @@ pub(super) fn context_for_plan(
         opposite: config.opposite.clone(),
         selected: config.topics.clone(),
         rename: config.rename.clone(),
-        topics: Arc::new(Remembered { mirrored, gone }),
+        topics: Arc::new(Remembered {
+            mirrored,
+            differing,
+        }),
         rules: config.metadata.clone(),
         own_principal: own_principal(config, target_section),
         own_client_id: target_section.client_id.clone(),
@@ -110,7 +115,12 @@ impl Topics for Flow {
     }
 
     fn drift(&self) -> Vec<Drift> {
-        self.gone_topics()
+        let (source, target) = (self.source.cached(), self.target.cached());
+        let lacking = self.topics.iter().filter_map(|topic| {
+            let on_source = source.topics.get(&*topic.source_topic)?;
+            replication::lack(&self.config, &topic.record, on_source, &target)
+        });
+        self.gone_topics().into_iter().chain(lacking).collect()
     }
 
     fn configs_changed(&self, source_topics: &[String]) {
@@ -121,7 +131,7 @@ impl Topics for Flow {
 /// The copied topics as the state topic remembers them.
 struct Remembered {
     mirrored: Vec<MirroredTopic>,
-    gone: Vec<Drift>,
+    differing: Vec<Drift>,
 }
 
 impl Topics for Remembered {
@@ -130,7 +140,7 @@ impl Topics for Remembered {
     }
 
     fn drift(&self) -> Vec<Drift> {
-        self.gone.clone()
+        self.differing.clone()
     }
 
     fn configs_changed(&self, _source_topics: &[String]) {}

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::metadata::{context_for_plan, mirrored};
 use super::needs::TopicNeeds;
+use super::replication;
 use super::topics;
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::connect::cluster;
 use crate::metadata;
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::{PlannedChange, counted};
-use crate::telemetry::metadata::MetadataReport;
+use crate::telemetry::metadata::{Drift, MetadataReport};
 use crate::wire::{self, Cluster, Metadata};
 
 /// What differs on the targets, by flow.
@@ -40,15 +41,22 @@ pub async fn metadata_report(
     store: &Arc<StateStore>,
 ) -> MetadataReport {
     let (from, to) = (source.cached(), target.cached());
-    let mut copies = Vec::new();
+    let (mut copies, mut lacking) = (Vec::new(), Vec::new());
     let needs = TopicNeeds::remembered(store, &flow.name);
     for (name, _) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = store.get(&keys::topic(&flow.name, name)).ok().flatten();
+        lacking.extend(lack(flow, name, &from, &to, known.as_ref()));
         let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
     let store = Some(store.clone());
-    let context = context_for_plan(flow, target_section, (source, target), store, copies);
+    let context = context_for_plan(
+        flow,
+        target_section,
+        (source, target),
+        store,
+        (copies, lacking),
+    );
     metadata::look_once(&context).await
 }
 
@@ -61,7 +69,7 @@ async fn plan_flow(
     let (from, to) = tokio::try_join!(source.metadata(None), target.metadata(None))?;
     let store = StateStore::open_existing(&target).await?.map(Arc::new);
     let mut changes = Vec::new();
-    let mut copies = Vec::new();
+    let (mut copies, mut lacking) = (Vec::new(), Vec::new());
     let needs = store.as_deref();
     let needs = needs.map(|store| TopicNeeds::remembered(store, &flow.name));
     let needs = needs.unwrap_or_default();
@@ -76,6 +84,7 @@ async fn plan_flow(
             begins.push((changes.len(), name, topic.partitions.len()));
         }
         changes.extend(change);
+        lacking.extend(lack(flow, name, &from, &to, known.as_ref()));
         let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
@@ -98,7 +107,13 @@ async fn plan_flow(
     for ((index, ..), said) in begins.iter().zip(foreseen) {
         changes[*index].detail.push_str(&said);
     }
-    let context = context_for_plan(flow, target_section, (&source, &target), store, copies);
+    let context = context_for_plan(
+        flow,
+        target_section,
+        (&source, &target),
+        store,
+        (copies, lacking),
+    );
     let report = metadata::look_once(&context).await;
     let name = &flow.name;
     let drift = report.drift.into_iter();
@@ -106,6 +121,16 @@ async fn plan_flow(
     let obstacles = report.obstacles.into_iter();
     changes.extend(obstacles.map(|obstacle| PlannedChange::obstacle(name, obstacle)));
     Ok(changes)
+}
+
+fn lack(
+    flow: &FlowConfig,
+    name: &str,
+    from: &Metadata,
+    to: &Metadata,
+    known: Option<&TopicRecord>,
+) -> Option<Drift> {
+    replication::lack(flow, known?, from.topics.get(name)?, to)
 }
 
 fn plan_topic(

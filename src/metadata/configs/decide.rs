@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::needs::{self, Needs, may_be_widened};
 use super::policy::{Policy, enforced, is_resolved, policy};
+use super::tiers::is_untiered;
 use crate::config::ConfigRules;
 use crate::wire::{ConfigValue, ConfigValues};
 
@@ -38,6 +39,8 @@ pub(super) struct Decision {
     pub changes: Vec<Change>,
     /// What a failover sets: value, or `None` to remove the override.
     pub held: BTreeMap<String, Option<String>>,
+    /// The target's disks hold what the source has in tiered storage.
+    pub is_untiered: bool,
 }
 
 /// Decides about one topic.
@@ -81,6 +84,7 @@ pub(super) fn decide(
     Decision {
         changes: changes.collect(),
         held: held(source, target, defaults, widened.keys().copied()),
+        is_untiered: is_untiered(source, Some(target), rules),
     }
 }
 

@@ -14,6 +14,7 @@ mod needs;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod tried;
 
 use std::collections::{BTreeMap, HashSet};
@@ -25,6 +26,7 @@ use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
 pub use self::needs::{Needs, may_be_widened};
 pub use self::policy::{Expected, expected, is_enforced};
+pub use self::tiers::{WHY as WHY_UNTIERED, is_untiered};
 use self::tried::Tried;
 use super::context::{Context, MirroredTopic};
 use super::pass::Pass;
@@ -107,6 +109,7 @@ async fn settle(
     pass: &mut Pass,
 ) -> Result<(), (&'static str, WireError)> {
     chunk.drift = held::drift(&found);
+    chunk.drift.extend(tiers::drift(&found));
     if !context.apply {
         for found in &found {
             let changes = found.decision.changes.iter();

@@ -7,10 +7,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::configs_at_creation;
 use super::decide::{Decision, Defaults, decide as decide_with, same};
 use super::needs::{LIMIT, Needs, SEGMENT, WIDENED, may_be_widened};
 use super::policy::{Policy, enforced, policy};
+use super::{configs_at_creation, is_untiered};
 use crate::config::{ConfigRules, Selector};
 use crate::state::HeldConfigs;
 use crate::wire::{ConfigSource, ConfigValue, ConfigValues};
@@ -373,6 +373,38 @@ proptest! {
         let decision = decide(&source, &target, &Defaults::new(), 1, &plain());
         prop_assert_eq!(decision.changes, vec![]);
     }
+}
+
+#[test]
+fn a_target_without_tiers_is_named_unless_somebody_says_what_it_keeps() {
+    let tiers = |is: &str| {
+        ConfigValues::from([(
+            "remote.storage.enable".to_owned(),
+            value(is, ConfigSource::Topic),
+        )])
+    };
+    let (with, without) = (tiers("true"), tiers("false"));
+    assert!(is_untiered(&with, Some(&without), &plain()));
+    // A broker from before tiers; a topic that isn't there yet.
+    assert!(is_untiered(&with, Some(&ConfigValues::new()), &plain()));
+    assert!(is_untiered(&with, None, &plain()));
+    assert!(!is_untiered(&with, Some(&with), &plain()));
+    assert!(!is_untiered(&without, Some(&without), &plain()));
+    assert!(!is_untiered(&ConfigValues::new(), None, &plain()));
+    let fixed = BTreeMap::from([("retention.ms".to_owned(), "3600000".to_owned())]);
+    assert!(!is_untiered(
+        &with,
+        Some(&without),
+        &ConfigRules { fixed, ..plain() }
+    ));
+    let ignore = Selector::new(&["retention[.].*"], &[]).expect("a pattern");
+    assert!(!is_untiered(
+        &with,
+        None,
+        &ConfigRules { ignore, ..plain() }
+    ));
+    let decision = decide(&with, &without, &Defaults::new(), 1, &plain());
+    assert!(decision.is_untiered && decision.changes.is_empty());
 }
 
 /// Where nothing tells the target's version, it is taken for a new one.

@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::groups::Groups;
 use crate::partition::Partition;
 use crate::quotas::Quotas;
+use crate::topics::NewTopic;
 use crate::transactions::Transactions;
 use crate::users::Users;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub features: BTreeMap<String, i16>,
     /// More of the brokers' `server.properties`, such as `log.retention.ms` and the like.
     pub broker_configs: BTreeMap<String, String>,
+    /// `create.topic.policy.class.name`: what is said against a topic of this name.
+    pub creation_policy: Option<CreationPolicy>,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
     /// `producer.id.expiration.check.interval.ms`: how often producers are looked through. `None`: only when a test says so.
@@ -47,11 +50,15 @@ impl Default for Options {
             default_replication: 1,
             features: features_of_4_3(),
             broker_configs: BTreeMap::new(),
+            creation_policy: None,
             producer_expiration_ms: 86_400_000,
             producer_check_interval_ms: Some(600_000),
         }
     }
 }
+
+/// What a cluster's owner has against a new topic, in words for people.
+pub type CreationPolicy = fn(&str, &NewTopic) -> Option<String>;
 
 /// What a new cluster of Kafka 4.3 has finalized, as far as the fake has it.
 fn features_of_4_3() -> BTreeMap<String, i16> {

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use fake_kafka::state::Options;
+use fake_kafka::topics::NewTopic;
 use serde_json::Value;
 
 use super::metadata_acls::{OFTEN, await_looks};
 use super::metadata_configs::await_override;
-use crate::support::flow::{flow_config, is_caught_up, partition_status};
-use crate::support::{Load, Twinlog, await_same, create_topic, fake_pair, topic_configs};
+use crate::support::failover::{failover, words};
+use crate::support::fake::options;
+use crate::support::flow::{block_on, flow_config, is_caught_up, partition_status, wire_cluster};
+use crate::support::{
+    FakeCluster, Load, Twinlog, await_same, create_topic, fake_pair, topic_configs,
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const LIMIT: &str = "max.message.bytes";
@@ -113,6 +119,75 @@ fn a_limit_that_the_user_pins_is_named_and_stays() {
     await_same(&source, &target, topic, DEADLINE);
 }
 
+/// As a managed cluster's: what it refuses of a topic is told by the topic's name.
+fn managed(name: &str, new: &NewTopic) -> Option<String> {
+    let sets = |key: &str| new.configs.contains_key(key);
+    let words = match name.rsplit('.').next()? {
+        "named" if sets("segment.bytes") => "segment.bytes must not be set",
+        "quiet" if sets("segment.ms") => "not with these settings",
+        "three" if new.replication != 3 => "3 replicas",
+        "default" if new.replication != -1 => "leave it to us",
+        "never" => "ask the platform team",
+        _ => return None,
+    };
+    Some(words.to_owned())
+}
+
+#[test]
+fn a_creation_policy_costs_what_it_refuses_and_no_topic() {
+    let (source, target) = (
+        fake_pair().0,
+        FakeCluster::start(Options {
+            brokers: 3,
+            creation_policy: Some(managed),
+            ..options("managed")
+        }),
+    );
+    let topics = policies_are_obeyed(&source.bootstrap(), &target.bootstrap());
+    let metadata = block_on(wire_cluster(&target.bootstrap()).metadata(None)).expect("it answers");
+    let replicas = |topic: &str| metadata.topics[topic].partitions[0].replicas.len();
+    assert_eq!(topics.map(replicas), [1, 1, 3, 1]);
+}
+
+/// The topics that could be made.
+pub(crate) fn policies_are_obeyed(source: &str, target: &str) -> [&'static str; 4] {
+    let topics = [
+        "policy.named",
+        "policy.quiet",
+        "policy.three",
+        "policy.default",
+    ];
+    let never = "policy.never";
+    let settings = [("segment.bytes", "2000000"), ("segment.ms", "1000000")];
+    for topic in topics.into_iter().chain([never]) {
+        create_topic(source, topic, 1, &settings);
+        Load::new(topic, 10).produce(source);
+    }
+    // What is left out is set by the follower, if it may be.
+    let lines = "configs: { enabled: false }";
+    let twinlog = Twinlog::start(&flow_config("policy", "policy[.].*", source, target, lines));
+    let made = topics.map(|topic| {
+        await_same(source, target, topic, DEADLINE);
+        let own = topic_configs::own(target, topic);
+        settings.map(|(key, _)| own.contains_key(key))
+    });
+    assert_eq!(
+        made,
+        [[false, true], [true, false], [true, true], [true, true]]
+    );
+    let log = twinlog.log();
+    for words in ["segment.bytes must not be set", "not with these settings"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    let status = twinlog.wait_until(DEADLINE, "what can't be made says why", |status| {
+        partition_status(status, never, 0)["reason"] == "not_created"
+    });
+    let found = partition_status(&status, never, 0);
+    let detail = found["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("ask the platform team"), "{found:#}");
+    topics
+}
+
 #[test]
 fn records_without_a_key_from_before_a_topic_was_compacted_are_copied() {
     let (source, target) = fake_pair();
@@ -146,4 +221,78 @@ pub(crate) fn keyless_history_is_copied(source: &str, target: &str) {
     }
     Load::new(topics[0], 10).first(150).produce(source);
     await_same(source, target, topics[0], DEADLINE);
+}
+
+/// Made while a broker was away, it has one replica fewer for ever; an operator can see it.
+#[test]
+fn a_copy_with_too_few_replicas_is_named() {
+    let three = |name: &str| {
+        FakeCluster::start(Options {
+            brokers: 3,
+            default_replication: 3,
+            ..options(name)
+        })
+    };
+    let (source, target_cluster) = (three("whole"), three("restarting"));
+    let (source, target) = (source.bootstrap(), target_cluster.bootstrap());
+    let topics = ["few.early", "few.late"];
+    for topic in topics {
+        create_topic(&source, topic, 2, &[]);
+        Load::new(topic, 10).produce(&source);
+    }
+    let config = flow_config("few", "few[.]early", &source, &target, OFTEN);
+    let mut twinlog = Twinlog::start(&config);
+    await_same(&source, &target, topics[0], DEADLINE);
+    assert!(twinlog.terminate().success());
+    target_cluster.control(|state| state.stop_broker(3));
+    let config = std::fs::read_to_string(twinlog.config_file()).expect("it is ours");
+    let both = config.replace("few[.]early", "few[.].*");
+    std::fs::write(twinlog.config_file(), both).expect("it is ours");
+    twinlog.launch();
+    await_same(&source, &target, topics[1], DEADLINE);
+    let lacking = |all: &[Value]| -> Vec<String> {
+        let few = all.iter().filter(|it| it["detail"] == "replicas");
+        few.map(|it| {
+            format!(
+                "{} {} {} {}",
+                it["subject"], it["target"], it["source"], it["action"]
+            )
+        })
+        .collect()
+    };
+    let planned = || -> Vec<String> {
+        let output = twinlog.command("plan", &["--json"]);
+        let all: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
+        lacking(&all)
+    };
+    assert_eq!(
+        planned(),
+        [""; 0],
+        "nothing can be done while the broker is away"
+    );
+    target_cluster.control(|state| state.start_broker(3));
+    let few = [r#""topic few.late" "2" "3" "operator""#];
+    assert_eq!(planned(), few);
+    twinlog.wait_until(DEADLINE, "the status names it", |status| {
+        let attention = &status["flows"][0]["metadata"]["attention"];
+        attention.as_array().is_some_and(|all| lacking(all) == few)
+    });
+}
+
+/// Brokers from 3.7 on ask for no more in-sync replicas than there are.
+#[test]
+fn fewer_replicas_than_min_in_sync_are_no_obstacle_to_a_failover() {
+    let source = fake_pair().0.bootstrap();
+    let target = FakeCluster::start(Options {
+        broker_configs: [("min.insync.replicas".to_owned(), "2".to_owned())].into(),
+        ..options("two-in-sync")
+    });
+    let topic = "lone";
+    create_topic(&source, topic, 1, &[]);
+    Load::new(topic, 10).produce(&source);
+    let config = flow_config("lone", topic, &source, &target.bootstrap(), OFTEN);
+    let twinlog = Twinlog::start(&config);
+    await_same(&source, &target.bootstrap(), topic, DEADLINE);
+    let shown = words(&failover(twinlog.config_file(), &[]));
+    assert!(!shown.contains("min.insync.replicas"), "{shown}");
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::fake::settings::policies_are_obeyed;
 use crate::support::flow::flow_config;
+use crate::support::java::with_creation_policy;
 use crate::support::topic_configs;
 use crate::support::{
     Cluster, ClusterOptions, Codec, KafkaVersion, Load, Twinlog, await_same, create_topic,
@@ -10,6 +12,14 @@ use crate::support::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_creation_policy_costs_what_it_refuses_and_no_topic() {
+    let version = KafkaVersion::V4_3;
+    let options = with_creation_policy(version, ClusterOptions::named("managed"));
+    let target = Cluster::start(version, options);
+    policies_are_obeyed(&fake_pair().0.bootstrap(), &target.bootstrap());
+}
 
 /// Merged batches fit too: a segment that holds two of the source's batches, and a codec in which the
 /// broker writes them four times as large.
