@@ -12,6 +12,7 @@
 
 mod abilities;
 mod all;
+mod append_time;
 mod budget;
 mod check;
 pub mod claim;
@@ -23,6 +24,7 @@ mod discovery;
 mod epochs;
 mod error;
 pub mod fenced;
+mod followers;
 mod guard;
 mod identity;
 mod intake;

@@ -14,6 +14,7 @@ use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
+use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::metadata::{context, own_principal};
@@ -416,6 +417,8 @@ async fn go(
     tasks.spawn("discovery of topics", discovering);
     let comparing = guard::watch_log_ends(flow.clone(), work.clone());
     tasks.spawn("watch over the target's log ends", comparing);
+    let watching = followers::watch(flow.clone(), work.clone());
+    tasks.spawn("watch over the followers that are read", watching);
     let learning = guard::watch_log_starts(flow.clone(), work.clone());
     tasks.spawn("watch over the target's log starts", learning);
     let storing = guard::keep_progress(flow.clone(), work.clone());
