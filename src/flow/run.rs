@@ -250,7 +250,7 @@ async fn begin(
     // A cut-over that found no claim doesn't wait for us: its role is in front of the claim, and was
     // read back with it.
     let held = match held {
-        Claimed::Held(held) => *held,
+        Claimed::Held(held) => held,
         Claimed::Lost(newer) => return Err(("superseded", claim::superseded(&newer))),
     };
     if role_of(&store, &config)? != role {

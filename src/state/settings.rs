@@ -209,7 +209,15 @@ pub async fn mend_settings(cluster: &Cluster) -> Result<(), StateError> {
             return Ok(());
         }
     };
-    let refused = set(cluster, &misfits).await;
+    let refused = match set(cluster, &misfits).await {
+        Ok(refused) => refused,
+        // Nobody said no: it is tried again where nothing works without it, else at the next start.
+        Err(error) if misfits.iter().any(|misfit| misfit.is_vital) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the configs of the state topic {STATE_TOPIC} can't be set");
+            return Ok(());
+        }
+    };
     for misfit in &misfits {
         let Some((_, error)) = refused.iter().find(|(key, _)| *key == misfit.key) else {
             tracing::warn!(
@@ -232,11 +240,17 @@ pub async fn mend_settings(cluster: &Cluster) -> Result<(), StateError> {
     Ok(())
 }
 
-/// Sets them in one piece, or each alone where the target refuses one of them; which couldn't be set.
-async fn set(cluster: &Cluster, misfits: &[Misfit]) -> Vec<(&'static str, WireError)> {
+/// Sets them in one piece, or each alone where the target refuses one of them; which it refused.
+async fn set(
+    cluster: &Cluster,
+    misfits: &[Misfit],
+) -> Result<Vec<(&'static str, WireError)>, WireError> {
     let Err(error) = alter(cluster, misfits).await else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
+    if error.server_code().is_none() || error.is_retriable() {
+        return Err(error);
+    }
     let is_about_one = matches!(
         error.server_code(),
         Some(ResponseError::InvalidConfig | ResponseError::PolicyViolation)
@@ -249,7 +263,7 @@ async fn set(cluster: &Cluster, misfits: &[Misfit]) -> Vec<(&'static str, WireEr
         };
         refused.extend(outcome.err().map(|error| (one.key, error)));
     }
-    refused
+    Ok(refused)
 }
 
 async fn alter(cluster: &Cluster, misfits: &[Misfit]) -> Result<(), WireError> {

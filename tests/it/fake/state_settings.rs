@@ -120,6 +120,22 @@ fn what_can_not_be_set_is_refused_by_name_before_anything_is_copied() {
     });
 }
 
+/// That nobody answers is no refusal.
+#[test]
+fn what_can_not_be_set_now_is_set_later() {
+    let (source, target_cluster) = fake_pair();
+    let (source, target) = (source.bootstrap(), target_cluster.bootstrap());
+    let topic = "state-later";
+    create_topic(&source, topic, 1, &[]);
+    Load::new(topic, 50).produce(&source);
+    create_topic(&target, STATE_TOPIC, 1, &[("cleanup.policy", "delete")]);
+    let alter = Fault::on(ApiKey::IncrementalAlterConfigs).times(3);
+    target_cluster.fault(alter, Action::CutBefore);
+    let _twinlog = Twinlog::start(&flow_config(topic, topic, &source, &target, ""));
+    await_right(&target);
+    await_all_same(&source, &target, &[topic], DEADLINE);
+}
+
 #[test]
 fn a_target_that_does_not_take_all_of_it_is_used_with_what_it_takes() {
     let (source, target_cluster) = fake_pair();
