@@ -128,7 +128,7 @@ pub struct Held {
 /// What became of a try to claim a flow.
 pub enum Claimed {
     /// It is ours.
-    Held(Held),
+    Held(Box<Held>),
     /// Somebody who began at the same moment has it.
     Lost(Claim),
 }
@@ -175,7 +175,7 @@ pub async fn claim(
                     generation: claim.generation,
                 });
                 let filled = Arc::new(AtomicU64::new(0));
-                return Ok(Claimed::Held(Held {
+                return Ok(Claimed::Held(Box::new(Held {
                     fence: Fence {
                         not_before,
                         look,
@@ -191,7 +191,7 @@ pub async fn claim(
                     had_role: role.is_some(),
                     shrunk,
                     look: sender,
-                }));
+                })));
             }
             ReadBack::Again => {}
             ReadBack::Lost(newer) => return Ok(Claimed::Lost(newer.clone())),

@@ -120,6 +120,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// The replica that was fetched from isn't kept up to date.
+    #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
+    FollowerLags {
+        /// The follower's id.
+        broker: i64,
+        /// Where its committed data ends.
+        end: i64,
+        /// Where its leader's ended some seconds before.
+        leader_end: i64,
+    },
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
@@ -129,6 +139,27 @@ pub enum Trouble {
     /// The target topic holds data that this flow did not write.
     #[error("the target topic already holds data that this flow did not write")]
     TargetNotEmpty,
+    /// The target topic is set to give records the broker's time, and can't be set otherwise.
+    #[error(
+        "the target topic would replace the records' timestamps (message.timestamp.type is {found}), and can't be changed: {why}"
+    )]
+    AppendTime {
+        /// What it is set to.
+        found: String,
+        /// Why it can't be changed.
+        why: String,
+    },
+    /// The target gave a batch its own time.
+    #[error(
+        "the target replaced the records' timestamps by its own time (message.timestamp.type is LogAppendTime): \
+         those of target offsets {from}..{to} are lost, and maybe some behind them"
+    )]
+    TimesReplaced {
+        /// The first target offset of the batch.
+        from: i64,
+        /// The offset behind its last one.
+        to: i64,
+    },
     /// The target topic has more partitions than the source's.
     #[error("the target topic has {target} partitions, the source topic {source_count}")]
     TargetPartitions {
@@ -234,6 +265,8 @@ impl Trouble {
             | Self::TurnsMapped(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
+            | Self::AppendTime { .. }
+            | Self::FollowerLags { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -257,6 +290,7 @@ impl Trouble {
             | Self::SourceRecreated
             | Self::TargetRecreated
             | Self::TargetNotEmpty
+            | Self::TimesReplaced { .. }
             | Self::StateLost(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
@@ -298,9 +332,11 @@ impl Trouble {
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
+            Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::TurnsMapped(_) => "turns_mapped",
             Self::NotIdentical(_) | Self::TooManyHoles(_) | Self::BeyondBurnLimit { .. } => {
@@ -370,6 +406,9 @@ impl Trouble {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
                  keep them, or delete the target topic to copy anew"
             }
+            Self::FollowerLags { .. } => {
+                "it is fetched from its leader instead; look after that broker's replication if it stays behind"
+            }
             Self::SourceRecreated => {
                 "set `on_recreate: recreate` to replace the copy, or rename the old copy first"
             }
@@ -381,6 +420,14 @@ impl Trouble {
                  the state topic __twinlog_state lost its record: restore that topic, or delete the copy to copy anew"
             }
             Self::StateLost(_) => LOST_HINT,
+            Self::AppendTime { .. } => {
+                "grant ALTER_CONFIGS and DESCRIBE_CONFIGS on the target topic to Twinlog's principal, or set its \
+                 message.timestamp.type to CreateTime; it is tried again by itself"
+            }
+            Self::TimesReplaced { .. } => {
+                "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
+                 that it is copied again, or restart Twinlog to go on with these times lost"
+            }
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }

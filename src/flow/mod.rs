@@ -12,6 +12,7 @@
 
 mod abilities;
 mod all;
+mod append_time;
 mod budget;
 mod check;
 pub mod claim;
@@ -24,6 +25,7 @@ mod epochs;
 mod error;
 pub mod fenced;
 mod fill;
+mod followers;
 mod guard;
 mod identity;
 mod intake;

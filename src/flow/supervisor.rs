@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::budget::Meter;
 use super::claim::Fence;
@@ -25,7 +26,7 @@ use super::prefix;
 use super::resume::{self, Candidate, Opened, Resume};
 use super::shared::Flow;
 use super::sink::Lane;
-use super::source::{Handover, Opening, Session};
+use super::source::{Handover, Opening, Server, Session};
 use super::topics::TopicContext;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
@@ -43,6 +44,13 @@ const REFRESH_FOR: Duration = Duration::from_secs(3);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// A follower serves a partition no longer than this before its leader is asked again, as in the Java client
+/// (`metadata.max.age.ms`).
+const FOLLOWED_MAX: Duration = Duration::from_secs(300);
+/// See [`LeaderOnly`].
+const LEADER_ONLY_FIRST: Duration = Duration::from_secs(60);
+/// See [`LeaderOnly`].
+const LEADER_ONLY_MAX: Duration = Duration::from_secs(960);
 /// A partition that was open this long starts again with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
@@ -54,6 +62,30 @@ struct Entry {
     topic: Arc<TopicContext>,
     status: Status,
     attempt: u32,
+    leader_only: LeaderOnly,
+}
+
+/// How long a partition whose follower lagged is fetched from its leader alone: longer each time.
+#[derive(Clone, Copy, Default)]
+struct LeaderOnly {
+    times: u32,
+    until: Option<Instant>,
+}
+
+impl LeaderOnly {
+    fn begin(&mut self) {
+        let is_long_ago = |until: Instant| until.elapsed() >= LEADER_ONLY_MAX;
+        if self.until.is_some_and(is_long_ago) {
+            self.times = 0;
+        }
+        let rest = LEADER_ONLY_FIRST * 2_u32.saturating_pow(self.times.min(10));
+        self.times = self.times.saturating_add(1);
+        self.until = Some(Instant::now() + rest.min(LEADER_ONLY_MAX));
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.until.filter(|until| *until > Instant::now())
+    }
 }
 
 enum Status {
@@ -90,6 +122,9 @@ pub struct Supervisor {
     entries: HashMap<PartitionKey, Entry>,
     /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
     closing: HashMap<PartitionKey, Arc<Partition>>,
+    /// Copies with records that have the target's time, and why they stopped: whatever is put right
+    /// afterwards gives them no other one.
+    stamped: HashMap<PartitionKey, (Uuid, Trouble)>,
     /// What waits for a look at the leaders, and whether one is under way.
     arrived: Vec<Candidate>,
     is_refreshing: bool,
@@ -99,7 +134,8 @@ pub struct Supervisor {
     /// Burning prefixes, and how many may burn at each target broker.
     burning: HashMap<PartitionKey, CancellationToken>,
     burners: HashMap<i32, Arc<Semaphore>>,
-    sessions: HashMap<i32, mpsc::UnboundedSender<Opening>>,
+    /// By broker, and whether it is told our rack.
+    sessions: HashMap<(i32, bool), mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
     events: mpsc::UnboundedSender<Event>,
@@ -126,6 +162,7 @@ impl Supervisor {
             cancel: cancel.clone(),
             entries: HashMap::new(),
             closing: HashMap::new(),
+            stamped: HashMap::new(),
             arrived: Vec::new(),
             is_refreshing: false,
             resuming: HashMap::new(),
@@ -241,6 +278,9 @@ impl Supervisor {
                 }
                 self.drop_entry(&key);
             }
+            if self.stays_stopped(topic, &key) {
+                continue;
+            }
             let closing = self.closing.get(&key).filter(|it| it.unanswered() > 0);
             let closing = closing.cloned();
             let status = match closing {
@@ -253,6 +293,7 @@ impl Supervisor {
                     topic: topic.clone(),
                     status,
                     attempt: 0,
+                    leader_only: LeaderOnly::default(),
                 },
             );
             if closing.is_some() {
@@ -265,6 +306,27 @@ impl Supervisor {
             });
         }
         candidates
+    }
+
+    /// Whether the partition's copy has stopped for good, as far as this process goes.
+    fn stays_stopped(&mut self, topic: &Arc<TopicContext>, key: &PartitionKey) -> bool {
+        let Some((target_id, trouble)) = self.stamped.get(key) else {
+            return false;
+        };
+        if *target_id != topic.record.target_topic_id {
+            self.stamped.remove(key);
+            return false;
+        }
+        let progress = self.flow.progress.partition(&key.0, key.1);
+        progress.set_state(state_of(trouble));
+        let entry = Entry {
+            topic: topic.clone(),
+            status: Status::Stopped,
+            attempt: 0,
+            leader_only: LeaderOnly::default(),
+        };
+        self.entries.insert(key.clone(), entry);
+        true
     }
 
     /// Discovery says when the partition's copy can begin.
@@ -315,6 +377,17 @@ impl Supervisor {
         }
         if since.elapsed() >= GOOD_RUN {
             entry.attempt = 0;
+        }
+        if matches!(trouble, Trouble::TimesReplaced { .. }) {
+            let target_id = entry.topic.record.target_topic_id;
+            self.stamped
+                .insert(key.clone(), (target_id, trouble.clone()));
+            // Discovery puts it right for the topic's other partitions.
+            self.flow
+                .note_stale(std::slice::from_ref(&partition.source.topic));
+        }
+        if matches!(trouble, Trouble::FollowerLags { .. }) {
+            entry.leader_only.begin();
         }
         self.flow.open.remove(&key);
         if let Trouble::TurnsMapped(hole) = trouble {
@@ -649,13 +722,17 @@ impl Supervisor {
         let mut position = resume.position;
         // A batch that begins inside a gap still holds records that the source has deleted.
         partition.push(intake::pass_gap(&mut position, resume.fetch_offset));
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let until = self.entries.get(&key).and_then(|it| it.leader_only.until());
+        partition.progress.set_followed(false, now_ms());
         self.fetch_from(
-            source_broker,
+            (source_broker, until.is_none()),
             Opening {
                 partition: partition.clone(),
                 position,
                 leader_epoch,
                 last_epoch: resume.last_epoch,
+                until,
             },
         );
         Ok(partition)
@@ -677,26 +754,43 @@ impl Supervisor {
     }
 
     fn hand_over(&mut self, handover: Handover) {
-        // Another replica doesn't check the leader's epoch of this moment.
-        self.fetch_from(handover.broker, handover.opening);
+        let Handover { to, mut opening } = handover;
+        let broker = match to {
+            Server::Replica(broker) => {
+                opening.until = Some(Instant::now() + FOLLOWED_MAX);
+                broker
+            }
+            Server::Leader => {
+                let source = &opening.partition.source;
+                let known = self.flow.source.cached();
+                let Some((leader, _)) = known.leader(&source.topic, source.partition) else {
+                    let cluster = format!("source ({})", self.flow.source.name());
+                    opening.partition.fail(Trouble::LeaderMoved { cluster });
+                    return;
+                };
+                opening.partition.progress.set_followed(false, now_ms());
+                leader
+            }
+        };
+        self.fetch_from((broker, true), opening);
     }
 
-    fn fetch_from(&mut self, broker: i32, opening: Opening) {
+    fn fetch_from(&mut self, from: (i32, bool), opening: Opening) {
         let progress = &opening.partition.progress;
         progress
             .source_broker
-            .store(i64::from(broker), Ordering::Relaxed);
-        let session = self.session(broker);
+            .store(i64::from(from.0), Ordering::Relaxed);
+        let session = self.session(from);
         if let Err(mpsc::error::SendError(opening)) = session.send(opening) {
             // The session ended with the flow.
             opening.partition.close();
         }
     }
 
-    fn session(&mut self, broker: i32) -> mpsc::UnboundedSender<Opening> {
+    fn session(&mut self, from: (i32, bool)) -> mpsc::UnboundedSender<Opening> {
         if let Some(session) = self
             .sessions
-            .get(&broker)
+            .get(&from)
             .filter(|session| !session.is_closed())
         {
             return session.clone();
@@ -705,7 +799,8 @@ impl Supervisor {
         self.session_count.fetch_add(1, Ordering::Relaxed);
         let session = Session {
             cluster: self.flow.source.clone(),
-            broker,
+            broker: from.0,
+            tells_rack: from.1,
             budget: self.flow.budget.clone(),
             sessions: self.session_count.clone(),
             throttle: self.flow.throttle.clone(),
@@ -714,7 +809,7 @@ impl Supervisor {
             cancel: self.cancel.clone(),
         };
         self.tracker.spawn(session.run(receiver));
-        self.sessions.insert(broker, sender.clone());
+        self.sessions.insert(from, sender.clone());
         sender
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
+use super::append_time;
 use super::error::Trouble;
 use super::fill::FillRule;
 use super::intake::IntakeRules;
@@ -543,6 +544,7 @@ async fn rules(
         Some(target) => target.clone(),
         None => topic_config::of_target(flow, target_topic).await?,
     };
+    append_time::keep_off(flow, name, target_topic, &target).await?;
     let empty = BTreeMap::new();
     let source = configs.source.get(name).unwrap_or(&empty);
     let max_batch_bytes = topic_config::value(&target, "max.message.bytes")

@@ -63,6 +63,7 @@ fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
         },
         leader_epoch: 0,
         last_epoch: -1,
+        until: None,
     };
     let mut slots = Slots::new();
     add(&mut slots, &mut SessionState::default(), opening);

@@ -8,8 +8,6 @@ use super::model::Kind;
 pub enum Trouble {
     /// The old primary comes back with less than it had.
     LostTail,
-    /// A Twinlog that was frozen goes on behind a failover that isn't planned.
-    FrozenOwner,
     /// A frozen command goes on behind the abort of its plan.
     FrozenCommand,
     /// Groups commit while a second process takes the flow over.
@@ -39,13 +37,6 @@ pub const KNOWN: &[Known] = &[
         shows: Kind::RecordMissing,
         also: &[Kind::GroupBeyond, Kind::GroupBack],
         leaves_out: Trouble::LostTail,
-    },
-    Known {
-        id: "A7",
-        says: "a frozen owner appends to the new primary what it had only fetched",
-        shows: Kind::WroteAfterFence,
-        also: &[],
-        leaves_out: Trouble::FrozenOwner,
     },
     Known {
         id: "C1",
@@ -83,5 +74,5 @@ fn ids_are_not_given_twice() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), KNOWN.len());
-    assert!(is_left_out(Trouble::FrozenOwner));
+    assert!(is_left_out(Trouble::LostTail));
 }

@@ -6,6 +6,7 @@ mod a3;
 mod a4;
 mod a7;
 mod b4;
+mod b9;
 mod c1;
 mod holes;
 mod old_filler;
