@@ -288,7 +288,7 @@ async fn begin(
         has_failed_over: !config.is_back() && role.is_some_and(|role| role.not_copied().is_some()),
         config,
     };
-    Ok(Begun::Copying(Arc::new(flow), held))
+    Ok(Begun::Copying(Arc::new(flow), *held))
 }
 
 fn role_of(store: &StateStore, config: &FlowConfig) -> Result<Option<RoleRecord>, Failure> {
