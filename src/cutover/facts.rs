@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use kafka_protocol::messages::FetchRequest;
+
 use super::context::Scene;
 use super::error::CutoverError;
 use super::loss::Bound;
@@ -12,7 +14,7 @@ use super::preflight::Facts;
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim};
-use crate::state::{CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys};
+use crate::state::{CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas};
 use crate::telemetry::failover::{self, StandbyHealth};
 use crate::telemetry::metadata::DriftAction;
 use crate::telemetry::progress::now_ms;
@@ -222,8 +224,12 @@ async fn standby(scene: &Scene) -> StandbyHealth {
         .map(|topic| topic.record.target_topic.clone())
         .collect();
     let configs = wire::describe_topic_configs(&scene.target, &names).await;
+    let caps = caps_min_in_sync(&scene.target).await;
     let target = scene.target.cached();
-    let mut health = StandbyHealth::default();
+    let mut health = StandbyHealth {
+        state_replicas: missing_replicas(&target).map(|missing| (missing.has, missing.wanted)),
+        ..StandbyHealth::default()
+    };
     for name in &names {
         let min_in_sync = configs
             .get(name)
@@ -234,10 +240,25 @@ async fn standby(scene: &Scene) -> StandbyHealth {
         let partitions = target.topics.get(name).map(|topic| &topic.partitions);
         for partition in partitions.into_iter().flatten() {
             let (in_sync, replicas) = (partition.in_sync.len(), partition.replicas.len());
+            let min_in_sync = match caps {
+                true => min_in_sync.min(replicas),
+                false => min_in_sync,
+            };
             health.add(partition.leader, in_sync, replicas, min_in_sync);
         }
     }
     health
+}
+
+/// Whether the brokers ask for no more in-sync replicas than a partition has: from 3.7 on
+/// (`Partition.effectiveMinIsr`, KAFKA-15583), which is also when Fetch 16 came.
+async fn caps_min_in_sync(target: &wire::Cluster) -> bool {
+    let connection = target.any_connection().await;
+    connection.is_ok_and(|connection| {
+        connection
+            .version::<FetchRequest>(16)
+            .is_ok_and(|it| it >= 16)
+    })
 }
 
 async fn metadata(scene: &Scene, facts: &mut failover::Facts) {

@@ -1,22 +1,28 @@
 //! `check`: what stands in the way. It only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
+use super::state_topic;
 use super::topics;
 use crate::config::{Config, FlowConfig};
 use crate::connect;
+use crate::metadata::{WHY_UNTIERED, is_untiered};
 use crate::telemetry::finding::{Finding, Level, counted};
-use crate::wire::{Cluster, Metadata, Role, WireError};
+use crate::wire::{self, Cluster, Metadata, Role, WireError};
 use tokio::task::JoinSet;
 
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
+/// What can be done about a broker that takes a connection and says nothing.
+const SILENT_BROKER: &str = "what it leads isn't copied meanwhile: see whether it hangs, and whether something between here and \
+     its advertised address keeps packets back";
+
+pub(super) fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
     Finding {
         level,
         subject: subject.to_owned(),
@@ -83,6 +89,13 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             check_flow(flow, source, target, &mut findings);
             let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
             findings.extend(rights::check(config, flow, from, to).await);
+            findings.extend(untiered(flow, source, target).await);
+        }
+    }
+    let targets: BTreeSet<&String> = config.flows.values().map(|flow| &flow.target).collect();
+    for target in targets {
+        if let Some((cluster, metadata)) = seen.get(target) {
+            findings.extend(state_topic::check(cluster, metadata).await);
         }
     }
     findings
@@ -127,21 +140,66 @@ async fn check_brokers(
     findings: &mut Vec<Finding>,
 ) {
     let mut tasks = JoinSet::new();
-    for broker in metadata.brokers.keys().copied() {
-        let cluster = cluster.clone();
+    for (id, broker) in &metadata.brokers {
+        let (cluster, id, address) = (cluster.clone(), *id, broker.address());
         tasks.spawn(async move {
-            let connecting = cluster.connection(broker, Role::Admin);
-            tokio::time::timeout(ANSWER, connecting).await
+            let connecting = cluster.connection(id, Role::Admin);
+            let answer = tokio::time::timeout(ANSWER, connecting).await;
+            (id, address, answer)
         });
     }
-    for answer in tasks.join_all().await {
-        let Ok(Err(error)) = answer else { continue };
-        let level = match error.is_other_cluster() {
-            true => Level::Error,
-            false => Level::Warning,
+    let mut answers = tasks.join_all().await;
+    answers.sort_unstable_by_key(|(id, ..)| *id);
+    for (id, address, answer) in answers {
+        let (level, message, hint) = match &answer {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) if error.is_other_cluster() => {
+                (Level::Error, error.without_hint(), error.hint())
+            }
+            Ok(Err(error)) => (Level::Warning, error.without_hint(), error.hint()),
+            Err(_) => {
+                let seconds = ANSWER.as_secs();
+                let message = format!("broker {id} ({address}) doesn't answer within {seconds} s");
+                (Level::Warning, message, Some(SILENT_BROKER))
+            }
         };
-        findings.push(finding(level, subject, error.without_hint(), error.hint()));
+        findings.push(finding(level, subject, message, hint));
     }
+}
+
+/// Topics whose old records the source has in tiered storage, and the target will have on its disks.
+async fn untiered(flow: &FlowConfig, source: &Seen, target: &Seen) -> Option<Finding> {
+    let selected = topics::selected_topics(flow, &source.1).into_iter();
+    let (names, copies): (Vec<String>, Vec<String>) = selected
+        .map(|(name, _)| {
+            let copy = flow.rename.apply(&flow.source, &name);
+            (name, copy)
+        })
+        .unzip();
+    let there: Vec<String> = copies
+        .iter()
+        .filter(|copy| target.1.topics.contains_key(*copy))
+        .cloned()
+        .collect();
+    let (on_source, on_target) = tokio::join!(
+        wire::describe_topic_configs(&source.0, &names),
+        wire::describe_topic_configs(&target.0, &there),
+    );
+    let rules = &flow.metadata.configs;
+    let found = names.iter().zip(&copies).filter(|(name, copy)| {
+        let from = on_source.get(*name).and_then(|it| it.as_ref().ok());
+        let to = on_target.get(*copy).and_then(|it| it.as_ref().ok());
+        from.is_some_and(|from| is_untiered(from, to, rules))
+    });
+    let found: Vec<&str> = found.map(|(name, _)| name.as_str()).collect();
+    let first = found.first()?;
+    let others = match found.len() {
+        1 => String::new(),
+        count => format!(" and {} more", count - 1),
+    };
+    let message = format!("{first}{others}: {WHY_UNTIERED}");
+    let subject = format!("flow {}", flow.name);
+    Some(finding(Level::Warning, &subject, message, None))
 }
 
 type Seen = (Cluster, std::sync::Arc<Metadata>);

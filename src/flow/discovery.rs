@@ -18,7 +18,7 @@ use super::shared::Flow;
 use super::standby;
 use super::topic_config::TopicConfigs;
 use super::topics::{self, Found, TopicContext};
-use crate::state::TopicRecord;
+use crate::state::{STATE_TOPIC, TopicRecord};
 use crate::telemetry::progress::FlowState;
 use crate::wire::{self, Metadata, TopicMetadata, WireError};
 
@@ -152,10 +152,12 @@ async fn look(
     // Before their configs are read: a change behind that makes them stale again.
     flow.stale().retain(|name| !changed.contains(name));
     let configs = Arc::new(configs(flow, &changed, &target).await);
-    let mut tasks: JoinSet<(String, usize, Result<TopicContext, Trouble>)> = JoinSet::new();
+    let mut preparing = Preparing::default();
     for name in changed {
-        if tasks.len() >= AT_ONCE {
-            settle(flow, known, tasks.join_next().await, found).await;
+        if preparing.tasks.len() >= AT_ONCE
+            && let Some(done) = preparing.next().await
+        {
+            settle(flow, known, done, found).await;
         }
         let (flow, source, target, configs) = (
             flow.clone(),
@@ -163,9 +165,11 @@ async fn look(
             target.clone(),
             configs.clone(),
         );
-        tasks.spawn(async move {
+        let partitions = source.topics.get(&name).map_or(0, |it| it.partitions.len());
+        let named = (name.clone(), partitions);
+        let task = preparing.tasks.spawn(async move {
             let Some(topic) = source.topics.get(&name) else {
-                return (name, 0, Err(Trouble::SourceRecreated));
+                return Err(Trouble::SourceRecreated);
             };
             let target_name = flow.config.rename.apply(&flow.config.source, &name);
             let one = Found {
@@ -174,15 +178,35 @@ async fn look(
                 target: target.topics.get(&target_name),
                 at_first_look: first_look,
             };
-            let result = topics::ensure(&flow, one, &configs).await;
-            let partitions = topic.partitions.len();
-            (name, partitions, result)
+            topics::ensure(&flow, one, &configs).await
         });
+        preparing.topics.insert(task.id(), named);
     }
-    while let Some(done) = tasks.join_next().await {
-        settle(flow, known, Some(done), found).await;
+    while let Some(done) = preparing.next().await {
+        settle(flow, known, done, found).await;
     }
     Ok(())
+}
+
+/// A topic with so many partitions on the source, and what came of preparing it.
+type Prepared = (String, usize, Result<TopicContext, Trouble>);
+
+/// Topics that are being prepared: a panic over one is that one's.
+#[derive(Default)]
+struct Preparing {
+    tasks: JoinSet<Result<TopicContext, Trouble>>,
+    topics: HashMap<tokio::task::Id, (String, usize)>,
+}
+
+impl Preparing {
+    async fn next(&mut self) -> Option<Prepared> {
+        let (id, result) = match self.tasks.join_next_with_id().await? {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
+        };
+        let (name, partitions) = self.topics.remove(&id)?;
+        Some((name, partitions, result))
+    }
 }
 
 /// A cluster that answers under its bootstrap address, and sends its clients to another one.
@@ -329,39 +353,31 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
         .iter()
         .map(|name| flow.config.rename.apply(&flow.config.source, name))
         .filter(|name| target.topics.contains_key(name))
+        .chain([STATE_TOPIC.to_owned()])
         .collect();
     let (source, target) = tokio::join!(
         wire::describe_topic_configs(&flow.source, names),
         wire::describe_topic_configs(&flow.target, &targets),
     );
     let keep = |answers: HashMap<String, Result<wire::ConfigValues, WireError>>| {
-        answers
-            .into_iter()
-            .filter_map(|(name, values)| Some((name, values.ok()?)))
-            .collect()
+        let all = answers.into_iter();
+        all.filter_map(|(name, values)| Some((name, values.ok()?)))
+            .collect::<HashMap<_, _>>()
     };
+    let mut target = keep(target);
     TopicConfigs {
         source: keep(source),
-        target: keep(target),
+        known: target.remove(STATE_TOPIC),
+        target,
     }
 }
-
-type Done = Result<(String, usize, Result<TopicContext, Trouble>), tokio::task::JoinError>;
 
 async fn settle(
     flow: &Flow,
     known: &mut HashMap<String, Known>,
-    done: Option<Done>,
+    (name, partitions, result): Prepared,
     found: &mpsc::UnboundedSender<Discovered>,
 ) {
-    let (name, partitions, result) = match done {
-        Some(Ok(done)) => done,
-        Some(Err(error)) => {
-            tracing::error!(%error, "preparing a topic failed");
-            return;
-        }
-        None => return,
-    };
     match result {
         Ok(context) => {
             let shape = Shape {

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 
 use super::fill::DearHole;
 use crate::batch::BatchError;
-use crate::state::{LOST_HINT, Loss, StateError};
+use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, StateError};
+use crate::tasks::Broken;
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -29,6 +30,26 @@ pub enum Trouble {
         cluster: String,
         /// Kafka's error name.
         code: kafka_protocol::ResponseError,
+        /// The broker's own words, if any.
+        message: Option<String>,
+    },
+    /// A batch is larger than the target topic takes.
+    #[error("the {cluster} broker refused a batch of {bytes} bytes for the topic's {key}")]
+    TooLarge {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// The batch's size, as it was sent.
+        bytes: usize,
+        /// The setting that is too small.
+        key: &'static str,
+        /// Whether the setting may be raised.
+        is_cured: bool,
+    },
+    /// The source's log has records without a key from before its topic was compacted.
+    #[error("the {cluster} broker refused records without a key, since the topic is compacted{}", message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    WithoutKey {
+        /// `target`, with the cluster's name.
+        cluster: String,
         /// The broker's own words, if any.
         message: Option<String>,
     },
@@ -120,6 +141,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// Who calls itself the leader was one before what was copied was written.
+    #[error(
+        "the source leader that answered is of epoch {epoch}, and what was copied was written in epoch {known}"
+    )]
+    StaleLeader {
+        /// Its epoch.
+        epoch: i32,
+        /// The epoch of the last record copied, as far as is known.
+        known: i32,
+    },
     /// The replica that was fetched from isn't kept up to date.
     #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
     FollowerLags {
@@ -133,6 +164,14 @@ pub enum Trouble {
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
+    /// The target refuses a topic like the source's, in every way that we know.
+    #[error("the {cluster} brokers refuse to make the topic: {message}")]
+    NotCreated {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// Their words.
+        message: String,
+    },
     /// The target topic was replaced by another one under the same name.
     #[error("the target topic was deleted and created again by someone else")]
     TargetRecreated,
@@ -188,6 +227,12 @@ pub enum Trouble {
     /// The state topic on the target isn't the one that was read.
     #[error("the state topic on the target is lost: {0}")]
     StateLost(Loss),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
+    /// A newer Twinlog wrote what this partition needs from the state topic.
+    #[error("{0}")]
+    StateNewer(String),
     /// A task of ours ended by a panic.
     #[error("a defect in Twinlog: {0}")]
     Defect(String),
@@ -209,6 +254,8 @@ impl From<StateError> for Trouble {
             StateError::Wire(error) => Self::Wire(error),
             StateError::Batch(error) => Self::Batch(error),
             StateError::Lost(loss) => Self::StateLost(loss),
+            StateError::Settings { .. } => Self::StateSettings(error.to_string()),
+            StateError::Newer { .. } => Self::StateNewer(error.without_hint()),
             StateError::Value { .. } => Self::NotIdentical(error.to_string()),
         }
     }
@@ -256,6 +303,10 @@ impl Trouble {
     pub fn policy(&self) -> Policy {
         use kafka_protocol::ResponseError as E;
         match self {
+            // The settings that allow it follow within seconds.
+            Self::TooLarge { .. } | Self::WithoutKey { .. } => Policy::Reopen,
+            // A policy can be changed while we wait, and the topic made by hand.
+            Self::NotCreated { .. } => Policy::Reopen,
             Self::Wire(_)
             | Self::LeaderMoved { .. }
             | Self::NoLeader { .. }
@@ -267,18 +318,18 @@ impl Trouble {
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
             | Self::FollowerLags { .. }
+            | Self::StaleLeader { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
-                | E::InvalidTimestamp
                 | E::UnsupportedCompressionType
                 | E::UnsupportedForMessageFormat
                 | E::PolicyViolation => Policy::StopPartition,
                 // Rights can be granted and replicas come back while we wait. A fenced filler
                 // (TransactionCoordinatorFenced) was not appended: its number was already taken
                 // by what a dead connection left in the broker, and the log says by how many.
-                // A batch that is too large (MessageTooLarge) may come right behind the change of
-                // max.message.bytes that allows it, which follows within seconds.
+                // What somebody set on the target that refuses timestamps (InvalidTimestamp) is set
+                // back within seconds.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -292,6 +343,8 @@ impl Trouble {
             | Self::TargetNotEmpty
             | Self::TimesReplaced { .. }
             | Self::StateLost(_)
+            | Self::StateNewer(_)
+            | Self::StateSettings(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
             | Self::TooManyHoles(_)
@@ -300,10 +353,19 @@ impl Trouble {
         }
     }
 
-    /// Whether a record stands where it must not. It counts whenever it is learnt, also behind a milder
-    /// trouble of the same partition: a reopened partition would go on behind the damage.
+    /// Whether a record stands where it must not, or has another time than its own. It counts whenever it is
+    /// learnt, also behind a milder trouble of the same partition: a reopened partition would go on behind the damage.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::ForeignWrite { .. } | Self::Overtaken { .. })
+        matches!(
+            self,
+            Self::ForeignWrite { .. } | Self::Overtaken { .. } | Self::TimesReplaced { .. }
+        )
+    }
+
+    /// Whether the target's settings refuse what the source has: they are looked at right away.
+    pub fn is_about_settings(&self) -> bool {
+        matches!(self.reason(), "too_large" | "invalid_timestamp")
+            || matches!(self, Self::WithoutKey { .. })
     }
 
     /// A short, stable word for metrics and status.
@@ -315,12 +377,14 @@ impl Trouble {
                 E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed => "not_authorized",
                 E::OutOfOrderSequenceNumber | E::DuplicateSequenceNumber => "sequence",
                 E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend => "not_enough_replicas",
-                E::MessageTooLarge => "too_large",
                 E::InvalidTimestamp => "invalid_timestamp",
                 E::InvalidRecord => "rejected",
                 E::UnknownTopicOrPartition | E::UnknownTopicId => "topic_missing",
                 _ => "broker_error",
             },
+            Self::TooLarge { .. } => "too_large",
+            Self::WithoutKey { .. } => "rejected",
+            Self::NotCreated { .. } => "not_created",
             Self::LeaderMoved { .. } => "leader_moved",
             Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
@@ -332,6 +396,7 @@ impl Trouble {
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::StaleLeader { .. } => "stale_leader",
             Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
@@ -344,6 +409,8 @@ impl Trouble {
             }
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
+            Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
@@ -372,25 +439,41 @@ impl Trouble {
             } => {
                 "grant CLUSTER_ACTION on the target cluster to Twinlog's principal, or set `offsets: mapped`"
             }
-            Self::Broker {
-                code: E::MessageTooLarge,
-                ..
+            Self::TooLarge { is_cured: true, .. } => {
+                "it is tried again: Twinlog raises the setting of the target topic to what the source's log needs, \
+                 unless a missing right (`plan` names it) keeps it from doing so"
+            }
+            Self::TooLarge {
+                is_cured: false, ..
             } => {
-                "it is tried again until the target topic's max.message.bytes is the source's: it follows by itself, \
-                 unless configs.enabled, configs.ignore, configs.fixed or a missing right (`plan` names it) keeps it"
+                "it is tried again until the target topic takes it: configs.enabled, configs.fixed or configs.ignore \
+                 keeps Twinlog from raising the setting, so give it a value there that is larger than the batch \
+                 (in configs.fixed; on the target topic where it is left alone)"
+            }
+            Self::NotCreated { .. } => {
+                "it is tried again until they take it, also without the settings that they refuse: give it what they \
+                 ask for by configs.fixed or replication_factor, or make it on the target by hand, empty and with the \
+                 source's partitions"
+            }
+            Self::WithoutKey { .. } => {
+                "it is tried again: until the copy has caught up, Twinlog gives the target topic cleanup.policy=delete \
+                 without a limit, then the source's cleanup.policy again"
             }
             Self::Broker {
                 code: E::InvalidRecord,
                 ..
             } => {
-                "most often a record without a key for a compacted target topic: set its cleanup.policy to delete \
-                 or exclude the topic, then restart Twinlog; else the target broker's log says why"
+                "most often a record without a key for a target topic that is compacted by configs.fixed or \
+                 configs.ignore, or while configs.enabled is false: give it cleanup.policy delete there, or exclude \
+                 the topic, then restart Twinlog; else the target broker's log says why"
             }
             Self::Broker {
                 code: E::InvalidTimestamp,
                 ..
             } => {
-                "set message.timestamp.before.max.ms and message.timestamp.after.max.ms of the target topic to 9223372036854775807, then restart Twinlog"
+                "it is tried again until the target topic takes all timestamps: Twinlog sets message.timestamp.before.max.ms, \
+                 .after.max.ms and (before 4.0) .difference.max.ms to 9223372036854775807 there by itself; where \
+                 configs.enabled or a missing right (`plan` names it) keeps it from doing so, set all of them"
             }
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
@@ -404,7 +487,12 @@ impl Trouble {
             }
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
-                 keep them, or delete the target topic to copy anew"
+                 keep them, or delete the target topic to copy anew. It is looked at again, and goes on by itself only where \
+                 the source has the copied records after all"
+            }
+            Self::StaleLeader { .. } => {
+                "that broker is cut off from its cluster (it is tried again until another one leads), or the cluster \
+                 was restored from a backup: then delete the target topic to copy anew"
             }
             Self::FollowerLags { .. } => {
                 "it is fetched from its leader instead; look after that broker's replication if it stays behind"
@@ -428,6 +516,8 @@ impl Trouble {
                 "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
                  that it is copied again, or restart Twinlog to go on with these times lost"
             }
+            Self::StateNewer(_) => NEWER_HINT,
+            Self::StateSettings(_) => SETTINGS_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }
@@ -459,12 +549,23 @@ pub enum FlowError {
     /// Source and target are the same cluster.
     #[error("source and target are the same cluster ({0})")]
     SameCluster(String),
-    /// The state on the target was written by a newer version.
+    /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]
     State(String),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
+    /// A newer Twinlog wrote some of the flow's state.
+    #[error("{0}")]
+    StateNewer(String),
     /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
     #[error("the state topic on the target is lost: {0}. {LOST_HINT}")]
     StateLost(String),
+    /// A task of the flow ended that should have gone on.
+    #[error(
+        "a defect in Twinlog: {0}. Restart it: the copy goes on where the target's log ends; and report it with what it logged"
+    )]
+    Broken(Broken),
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -474,8 +575,14 @@ impl FlowError {
     /// A short, stable word for metrics and status, for what ends a flow that had begun.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Superseded(_) => "superseded",
+            Self::SameCluster(_) => "same_cluster",
+            Self::State(_) => "state",
+            Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::StateLost(_) => "state_lost",
-            _ => "superseded",
+            Self::Broken(_) => "defect",
+            Self::Wire(error) => error.kind(),
         }
     }
 }
@@ -492,13 +599,35 @@ mod tests {
             E::InvalidRecord,
             E::PolicyViolation,
             E::NotEnoughReplicas,
-            E::MessageTooLarge,
+            E::InvalidTimestamp,
         ] {
             let trouble = Trouble::broker("target (standby)", code, None);
             let stopped = trouble.policy() == Policy::StopPartition;
             let again = trouble.hint().contains("tried again");
             assert_ne!(stopped, again, "{code}: {}", trouble.hint());
         }
+    }
+
+    #[test]
+    fn each_end_of_a_flow_has_its_own_word() {
+        let text = || "why".to_owned();
+        let context = ErrorContext::cluster("standby");
+        let code = kafka_protocol::ResponseError::NotEnoughReplicas;
+        let reasons = [
+            FlowError::Superseded(text()),
+            FlowError::SameCluster(text()),
+            FlowError::State(text()),
+            FlowError::StateNewer(text()),
+            FlowError::StateSettings(text()),
+            FlowError::StateLost(text()),
+            FlowError::Broken(Broken::Ended { task: "lane" }),
+            FlowError::Wire(WireError::server(context, code, None)),
+        ]
+        .map(|error| error.reason());
+        let mut told = reasons.to_vec();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), reasons.len(), "{reasons:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::batch::{
 pub struct IntakeRules {
     /// The two producer ids.
     pub producers: Producers,
-    /// The target topic's `max.message.bytes`.
+    /// The target topic's `max.message.bytes`, or `segment.bytes` where that is smaller.
     pub max_batch_bytes: usize,
     /// The target topic compacts.
     pub target_compacted: bool,
@@ -33,6 +33,8 @@ pub struct IntakeRules {
     pub coalesce_to_bytes: usize,
     /// A batch that unpacks to more than this is refused.
     pub max_decompressed_bytes: usize,
+    /// Batches are merged only while their records have no more bytes than this, unpacked.
+    pub max_merged_bytes: usize,
     /// How many offsets without a record are filled.
     pub fill: FillRule,
 }
@@ -275,7 +277,7 @@ impl Intake<'_> {
             return Ok(());
         }
         // What can't be merged may still pass as it is: the target's broker judges it.
-        let merged = match batch::coalesce(&run, self.stamp(), self.rules.max_decompressed_bytes) {
+        let merged = match batch::coalesce(&run, self.stamp(), self.rules.max_merged_bytes) {
             Ok(merged) if merged.batch.len() <= self.rules.max_batch_bytes => merged,
             _ => {
                 run.iter().for_each(|batch| self.pass(batch));

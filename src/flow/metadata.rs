@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::deleted::gone_topics;
+use super::replication;
 use super::shared::Flow;
 use crate::config::{ClusterSection, FlowConfig};
-use crate::metadata::{Context, MirroredTopic, Topics};
+use crate::metadata::{Context, MirroredTopic, Needs, Topics};
 use crate::state::{StateStore, TopicRecord};
 use crate::telemetry::metadata::Drift;
 use crate::telemetry::progress::now_ms;
@@ -37,13 +38,14 @@ pub(super) fn context_for_plan(
     target_section: &ClusterSection,
     (source, target): (&Cluster, &Cluster),
     store: Option<Arc<StateStore>>,
-    mirrored: Vec<MirroredTopic>,
+    (mirrored, lacking): (Vec<MirroredTopic>, Vec<Drift>),
 ) -> Context {
     let on_delete = config.metadata.on_delete;
     let gone = store
         .as_deref()
         .map(|store| gone_topics(store, &config.name, on_delete, now_ms()));
-    let gone = gone.into_iter().flatten().map(|(_, drift)| drift).collect();
+    let gone = gone.into_iter().flatten().map(|(_, drift)| drift);
+    let differing = gone.chain(lacking).collect();
     Context {
         flow: config.name.clone(),
         source_name: config.source.clone(),
@@ -53,7 +55,10 @@ pub(super) fn context_for_plan(
         opposite: config.opposite.clone(),
         selected: config.topics.clone(),
         rename: config.rename.clone(),
-        topics: Arc::new(Remembered { mirrored, gone }),
+        topics: Arc::new(Remembered {
+            mirrored,
+            differing,
+        }),
         rules: config.metadata.clone(),
         own_principal: own_principal(config, target_section),
         own_client_id: target_section.client_id.clone(),
@@ -74,8 +79,8 @@ pub fn own_principal(config: &FlowConfig, target: &ClusterSection) -> Option<Str
 pub(super) fn mirrored(
     source_topic: &str,
     record: &TopicRecord,
-    source: &Metadata,
-    target: &Metadata,
+    (source, target): (&Metadata, &Metadata),
+    needs: Needs,
 ) -> MirroredTopic {
     let known = |metadata: &Metadata, name: &str, id| {
         let topic = metadata.topics.get(name)?;
@@ -92,6 +97,7 @@ pub(super) fn mirrored(
         target_id: record.target_topic_id,
         target_replicas,
         was_there: record.continued.is_some(),
+        needs,
     }
 }
 
@@ -100,12 +106,21 @@ impl Topics for Flow {
         let (source, target) = (self.source.cached(), self.target.cached());
         let topics = self.topics.iter();
         topics
-            .map(|topic| mirrored(&topic.source_topic, &topic.record, &source, &target))
+            .map(|topic| {
+                let needs = self.needs_of(&topic);
+                let both = (&*source, &*target);
+                mirrored(&topic.source_topic, &topic.record, both, needs)
+            })
             .collect()
     }
 
     fn drift(&self) -> Vec<Drift> {
-        self.gone_topics()
+        let (source, target) = (self.source.cached(), self.target.cached());
+        let lacking = self.topics.iter().filter_map(|topic| {
+            let on_source = source.topics.get(&*topic.source_topic)?;
+            replication::lack(&self.config, &topic.record, on_source, &target)
+        });
+        self.gone_topics().into_iter().chain(lacking).collect()
     }
 
     fn configs_changed(&self, source_topics: &[String]) {
@@ -116,7 +131,7 @@ impl Topics for Flow {
 /// The copied topics as the state topic remembers them.
 struct Remembered {
     mirrored: Vec<MirroredTopic>,
-    gone: Vec<Drift>,
+    differing: Vec<Drift>,
 }
 
 impl Topics for Remembered {
@@ -125,7 +140,7 @@ impl Topics for Remembered {
     }
 
     fn drift(&self) -> Vec<Drift> {
-        self.gone.clone()
+        self.differing.clone()
     }
 
     fn configs_changed(&self, _source_topics: &[String]) {}

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::metadata::{context_for_plan, mirrored};
+use super::needs::TopicNeeds;
+use super::replication;
 use super::topics;
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::connect::cluster;
 use crate::metadata;
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::{PlannedChange, counted};
-use crate::telemetry::metadata::MetadataReport;
+use crate::telemetry::metadata::{Drift, MetadataReport};
 use crate::wire::{self, Cluster, Metadata};
 
 /// What differs on the targets, by flow.
@@ -39,14 +41,22 @@ pub async fn metadata_report(
     store: &Arc<StateStore>,
 ) -> MetadataReport {
     let (from, to) = (source.cached(), target.cached());
-    let mut copies = Vec::new();
+    let (mut copies, mut lacking) = (Vec::new(), Vec::new());
+    let needs = TopicNeeds::remembered(store, &flow.name);
     for (name, _) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = store.get(&keys::topic(&flow.name, name)).ok().flatten();
-        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        lacking.extend(lack(flow, name, &from, &to, known.as_ref()));
+        let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
     let store = Some(store.clone());
-    let context = context_for_plan(flow, target_section, (source, target), store, copies);
+    let context = context_for_plan(
+        flow,
+        target_section,
+        (source, target),
+        store,
+        (copies, lacking),
+    );
     metadata::look_once(&context).await
 }
 
@@ -59,7 +69,10 @@ async fn plan_flow(
     let (from, to) = tokio::try_join!(source.metadata(None), target.metadata(None))?;
     let store = StateStore::open_existing(&target).await?.map(Arc::new);
     let mut changes = Vec::new();
-    let mut copies = Vec::new();
+    let (mut copies, mut lacking) = (Vec::new(), Vec::new());
+    let needs = store.as_deref();
+    let needs = needs.map(|store| TopicNeeds::remembered(store, &flow.name));
+    let needs = needs.unwrap_or_default();
     let mut begins = Vec::new();
     for (name, topic) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = match &store {
@@ -71,7 +84,8 @@ async fn plan_flow(
             begins.push((changes.len(), name, topic.partitions.len()));
         }
         changes.extend(change);
-        let copied = known.map(|known| mirrored(name, &known, &from, &to));
+        lacking.extend(lack(flow, name, &from, &to, known.as_ref()));
+        let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
     }
     // How their offsets begin is said beside it.
@@ -93,7 +107,13 @@ async fn plan_flow(
     for ((index, ..), said) in begins.iter().zip(foreseen) {
         changes[*index].detail.push_str(&said);
     }
-    let context = context_for_plan(flow, target_section, (&source, &target), store, copies);
+    let context = context_for_plan(
+        flow,
+        target_section,
+        (&source, &target),
+        store,
+        (copies, lacking),
+    );
     let report = metadata::look_once(&context).await;
     let name = &flow.name;
     let drift = report.drift.into_iter();
@@ -101,6 +121,16 @@ async fn plan_flow(
     let obstacles = report.obstacles.into_iter();
     changes.extend(obstacles.map(|obstacle| PlannedChange::obstacle(name, obstacle)));
     Ok(changes)
+}
+
+fn lack(
+    flow: &FlowConfig,
+    name: &str,
+    from: &Metadata,
+    to: &Metadata,
+    known: Option<&TopicRecord>,
+) -> Option<Drift> {
+    replication::lack(flow, known?, from.topics.get(name)?, to)
 }
 
 fn plan_topic(

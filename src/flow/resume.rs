@@ -25,6 +25,9 @@ use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
 use crate::telemetry::progress::{PartitionKey, now_ms};
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
 
+/// Producers in one answer, by the last one.
+const PRODUCERS_AT_ONCE: usize = 20_000;
+
 /// A partition that wants to be opened.
 #[derive(Clone)]
 pub struct Candidate {
@@ -86,6 +89,18 @@ struct Facts {
     epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
     /// By source partition: what was asked about.
     known: HashMap<TopicPartition, Known>,
+    /// By source partition: the epochs of the leaders that were asked. The oldest may have answered.
+    leader_epochs: HashMap<TopicPartition, i32>,
+}
+
+/// The epochs of the source's leaders, as known now.
+fn leader_epochs(flow: &Flow, source: &[TopicPartition]) -> HashMap<TopicPartition, i32> {
+    let known = flow.source.cached();
+    let epoch = |name: &TopicPartition| {
+        let (_, epoch) = known.leader(&name.topic, name.partition)?;
+        (epoch >= 0).then(|| (name.clone(), epoch))
+    };
+    source.iter().filter_map(epoch).collect()
 }
 
 /// The newest of what this process has seen and of what is stored. `copied` is where the copy ends.
@@ -135,6 +150,8 @@ struct Ends {
     known: Option<Known>,
     /// The largest epoch that the source's log has and that isn't above the known one, and its end.
     epoch_end: Option<(i32, i64)>,
+    /// The epoch of the leader that was asked.
+    leader_epoch: Option<i32>,
     read_at: Instant,
     source_start: i64,
     source_end: i64,
@@ -153,6 +170,25 @@ impl Ends {
         let (known, (epoch, end)) = (self.known?, self.epoch_end?);
         let is_missing = known.is_fresh && epoch < known.epoch && known.position <= next;
         (is_missing || end < known.position.min(next)).then_some(end)
+    }
+
+    /// A record's epoch is never above its leader's: one that leads in an older epoch than the last record copied
+    /// doesn't lead any more, or its cluster was set back.
+    fn stale_leader(&self) -> Option<Trouble> {
+        let (known, epoch) = (self.known?.epoch, self.leader_epoch?);
+        (epoch < known).then_some(Trouble::StaleLeader { epoch, known })
+    }
+
+    /// How the source lacks what was copied up to `next`, if it does.
+    fn truncated(&self, next: i64) -> Option<Trouble> {
+        // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
+        // leader election, KIP-101), whatever its end is now.
+        let short = (next > self.source_end).then_some(self.source_end);
+        let source_end = self.diverges_at(next).or(short)?;
+        Some(Trouble::SourceTruncated {
+            source_end,
+            copied_end: next,
+        })
     }
 
     /// See [`Resume::last_epoch`].
@@ -219,6 +255,7 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         .collect();
     note_turned(flow, candidates);
     let read_at = Instant::now();
+    let asked_epochs = leader_epochs(flow, &source);
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -242,10 +279,17 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let (producers, epoch_ends) = tokio::join!(
-        wire::describe_producers(&flow.target, &target),
+        producers(flow, candidates),
         wire::offset_for_leader_epoch(&flow.source, &asked),
     );
+    let mut leader_epochs = leader_epochs(flow, &source);
+    for (name, epoch) in asked_epochs {
+        leader_epochs
+            .entry(name)
+            .and_modify(|newest| *newest = epoch.min(*newest));
+    }
     Facts {
+        leader_epochs,
         epoch_ends,
         known: known_of,
         read_at,
@@ -255,6 +299,56 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         target_end,
         producers,
     }
+}
+
+/// What the target's leaders know of our producers. A log that is continued has those of the old
+/// primary's clients as well, a hundred thousand of them where producers are short-lived, and no filter
+/// can be asked for: there so few partitions are asked about at once that an answer stays small.
+async fn producers(
+    flow: &Flow,
+    candidates: &[Candidate],
+) -> HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>> {
+    let (continued, ours): (Vec<&Candidate>, Vec<&Candidate>) = candidates
+        .iter()
+        .partition(|one| one.topic.record.continued.is_some());
+    let names = |of: &[&Candidate]| -> Vec<TopicPartition> {
+        of.iter()
+            .map(|one| one.topic.target(one.partition))
+            .collect()
+    };
+    let mut answers = match ours.as_slice() {
+        [] => HashMap::new(),
+        ours => wire::describe_producers(&flow.target, &names(ours)).await,
+    };
+    let (mut rest, mut most) = (continued.as_slice(), PRODUCERS_AT_ONCE);
+    while !rest.is_empty() {
+        let count = at_once(most, rest.len());
+        let (asked, later) = rest.split_at(count);
+        rest = later;
+        let mut found = wire::describe_producers(&flow.target, &names(asked)).await;
+        let numbers = found.values().flatten().map(Vec::len);
+        most = numbers.max().unwrap_or(0).max(1);
+        for one in asked {
+            let at = one.topic.target(one.partition);
+            let kept = found.remove(&at).map(|states| {
+                let ours = one.topic.rules.producers;
+                let is_ours =
+                    |it: &ProducerState| [ours.data_id, ours.filler_id].contains(&it.producer_id);
+                states.map(|states| states.into_iter().filter(is_ours).collect())
+            });
+            // A broker that lets a whole timeout pass isn't asked about the others: nobody leads them.
+            if let Some(Err(WireError::Timeout { .. })) = &kept {
+                rest = &[];
+            }
+            answers.extend(kept.map(|kept| (at, kept)));
+        }
+    }
+    answers
+}
+
+/// About how many of `left` partitions is asked at once, where the last ones had up to `most` producers.
+fn at_once(most: usize, left: usize) -> usize {
+    (PRODUCERS_AT_ONCE / most.max(1)).clamp(1, left.max(1))
 }
 
 impl Facts {
@@ -271,6 +365,7 @@ impl Facts {
         let ends = Ends {
             epoch_end,
             known: self.known.remove(&source),
+            leader_epoch: self.leader_epochs.remove(&source),
             read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
@@ -467,6 +562,45 @@ async fn resume_mapped(
     })
 }
 
+/// What was once found to be lost on the source is never taken for found by a log that has grown since: only the
+/// records tell. A broker that was cut off may have answered with a log of yesterday.
+async fn check_truncation(
+    flow: &Flow,
+    one: &Candidate,
+    next: i64,
+    ends: &Ends,
+) -> Result<(), Trouble> {
+    let key = (one.topic.source_topic.clone(), one.partition);
+    let target_id = one.topic.record.target_topic_id;
+    let before = flow.truncated.get(&key).map(|it| it.value().clone());
+    let before = before.filter(|(of, _)| *of == target_id);
+    match (before, ends.truncated(next)) {
+        (None, None) => Ok(()),
+        // As it was first found: a source that grows is no news.
+        (Some((_, trouble)), Some(_)) => Err(trouble),
+        (None, Some(trouble)) => {
+            flow.truncated.insert(key, (target_id, trouble.clone()));
+            Err(trouble)
+        }
+        (Some((_, trouble)), None) => {
+            let logs = relearn::Logs {
+                source_start: ends.source_start,
+                target: ends.target_start..ends.target_end,
+            };
+            if !relearn::has_last_records(flow, one, next, logs).await? {
+                return Err(trouble);
+            }
+            flow.truncated.remove(&key);
+            tracing::info!(
+                topic = &*one.topic.source_topic,
+                partition = one.partition,
+                "the source has the records after all that it seemed to have lost"
+            );
+            Ok(())
+        }
+    }
+}
+
 /// The source must still have what comes next, and everything that was copied.
 async fn check_source(
     flow: &Flow,
@@ -474,20 +608,10 @@ async fn check_source(
     next: i64,
     ends: &Ends,
 ) -> Result<i64, Trouble> {
-    // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
-    // leader election, KIP-101), whatever its end is now.
-    if let Some(source_end) = ends.diverges_at(next) {
-        return Err(Trouble::SourceTruncated {
-            source_end,
-            copied_end: next,
-        });
+    if let Some(trouble) = ends.stale_leader() {
+        return Err(trouble);
     }
-    if next > ends.source_end {
-        return Err(Trouble::SourceTruncated {
-            source_end: ends.source_end,
-            copied_end: next,
-        });
-    }
+    check_truncation(flow, one, next, ends).await?;
     if next >= ends.source_start {
         return Ok(next);
     }
@@ -524,4 +648,19 @@ async fn check_source(
         .partition(&one.topic.source_topic, one.partition);
     progress.gap_offsets.fetch_add(lost, Ordering::Relaxed);
     Ok(ends.source_start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_with_many_producers_are_asked_about_one_by_one() {
+        // Nothing is known of the first one.
+        assert_eq!(at_once(PRODUCERS_AT_ONCE, 500), 1);
+        assert_eq!(at_once(100_000, 499), 1);
+        assert_eq!(at_once(2_000, 498), 10);
+        assert_eq!(at_once(2, 488), 488);
+        assert_eq!(at_once(0, 3), 3);
+    }
 }

@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
+use super::error::Trouble;
 use super::fill::DearHole;
+use super::needs::TopicNeeds;
 use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
@@ -48,6 +50,9 @@ pub struct Flow {
     pub opened: DashMap<PartitionKey, Uuid>,
     /// Which epochs of the source were copied, also while a partition is closed.
     pub epochs: DashMap<PartitionKey, Arc<SourceEpochs>>,
+    /// Where the source seemed to lack what was copied, and how, by the target topic's id: it goes on only where
+    /// the records themselves say otherwise.
+    pub truncated: DashMap<PartitionKey, (Uuid, Trouble)>,
     /// Partitions that turned mapped in a topic whose others aren't: the target topic, and how many
     /// fillers it has. Known from the stored record, before anything is written behind the turn.
     pub turned: DashMap<PartitionKey, (Uuid, i64)>,
@@ -63,6 +68,8 @@ pub struct Flow {
     pub has_failed_over: bool,
     /// Source topics whose copies' configs were changed: discovery prepares them again.
     pub stale: Mutex<HashSet<String>>,
+    /// What the logs of source topics need beyond their settings.
+    pub needs: TopicNeeds,
     /// Copies of gone topics that couldn't be deleted.
     pub undeleted: Undeleted,
 }

@@ -2,13 +2,15 @@
 //!
 //! What they are is decided by the same rules that follow later changes (`metadata::configs`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
+use super::creation::{self, Shape};
 use super::error::Trouble;
+use super::replication;
 use super::shared::Flow;
 use super::topics::Found;
 use crate::metadata::configs_at_creation;
@@ -25,6 +27,8 @@ pub struct TopicConfigs {
     pub source: HashMap<String, Values>,
     /// By target topic.
     pub target: HashMap<String, Values>,
+    /// Of a topic that is surely there: which keys the target's brokers know.
+    pub known: Option<Values>,
 }
 
 /// One value, if it is set or defaulted.
@@ -32,7 +36,7 @@ pub fn value<'a>(values: &'a Values, key: &str) -> Option<&'a str> {
     values.get(key).and_then(|value| value.value.as_deref())
 }
 
-/// Creates the counterpart of a source topic.
+/// Creates the counterpart of a source topic; what the target refuses of it is left out and named.
 ///
 /// # Errors
 /// When the target refuses it.
@@ -42,40 +46,72 @@ pub(super) async fn create(
     target_topic: &str,
     configs: &TopicConfigs,
 ) -> Result<Uuid, Trouble> {
-    let source_replicas = found
-        .source
-        .partitions
-        .iter()
-        .map(|partition| partition.replicas.len())
-        .max()
-        .unwrap_or(1);
-    let brokers = flow.target.cached().brokers.len().max(1);
-    let replicas = flow
-        .config
-        .replication_factor
-        .unwrap_or_else(|| i16::try_from(source_replicas.clamp(1, brokers)).unwrap_or(1));
+    let count = i32::try_from(found.source.partitions.len()).unwrap_or(i32::MAX);
+    let (shapes, decisive) = shapes(flow, found, configs);
+    let make = async |shape: &Shape| {
+        let (replicas, configs) = (shape.replicas, &shape.configs);
+        wire::create_topic(&flow.target, target_topic, count, replicas, configs).await
+    };
+    let refused = match make(&shapes[0]).await {
+        Err(error) if creation::is_refusal(&error) => error,
+        other => return Ok(other?),
+    };
+    let probe = |shape: Shape| async move {
+        let (replicas, configs) = (shape.replicas, &shape.configs);
+        wire::could_create_topic(&flow.target, target_topic, count, replicas, configs).await
+    };
+    let not_created = |error: WireError| match creation::is_refusal(&error) {
+        true => Trouble::NotCreated {
+            cluster: format!("target ({})", flow.target.name()),
+            message: creation::words(&error),
+        },
+        false => Trouble::Wire(error),
+    };
+    let wanted = shapes[0].replicas;
+    let fitting = creation::fit(shapes, &decisive, refused, probe).await;
+    let fitting = fitting.map_err(not_created)?;
+    for (key, words) in &fitting.left_out {
+        tracing::warn!(
+            topic = target_topic,
+            key,
+            "the target refuses a setting of a new topic, which is made without it: {words}"
+        );
+    }
+    let replicas = fitting.shape.replicas;
+    if replicas != wanted {
+        tracing::warn!(
+            topic = target_topic,
+            wanted,
+            replicas,
+            "the target refuses this number of replicas; the topic is made with another (-1: its default)"
+        );
+    }
+    make(&fitting.shape).await.map_err(not_created)
+}
+
+/// How the topic may be made, the best first, and the settings that decide whether batches are
+/// accepted and how long they stay.
+fn shapes(
+    flow: &Flow,
+    found: &Found<'_>,
+    configs: &TopicConfigs,
+) -> (Vec<Shape>, BTreeMap<String, String>) {
     let empty = Values::new();
     let source = configs.source.get(found.name).unwrap_or(&empty);
-    let count = i32::try_from(found.source.partitions.len()).unwrap_or(i32::MAX);
-    let least = usize::try_from(replicas).unwrap_or(1);
-    let rules = &flow.config.metadata.configs;
-    let [wanted, decisive] = configs_at_creation(source, least, rules);
-    match wire::create_topic(&flow.target, target_topic, count, replicas, &wanted).await {
-        Err(WireError::Server {
-            code: ResponseError::InvalidConfig,
-            message,
-            ..
-        }) => {
-            // An override that this target doesn't know must not keep the topic from being copied.
-            tracing::warn!(
-                topic = target_topic,
-                ?message,
-                "the target refused a config; only the decisive ones are set"
-            );
-            Ok(wire::create_topic(&flow.target, target_topic, count, replicas, &decisive).await?)
-        }
-        other => Ok(other?),
-    }
+    let (known, rules) = (configs.known.as_ref(), &flow.config.metadata.configs);
+    let on_source = replication::of(found.source);
+    let made = |replicas: i16| {
+        let least = usize::try_from(replicas).unwrap_or(on_source);
+        configs_at_creation(source, known, least, rules)
+    };
+    let brokers = flow.target.cached().brokers.len();
+    let counts = replication::at_creation(flow.config.replication_factor, on_source, brokers);
+    let shapes = counts.into_iter().map(|replicas| {
+        let [configs, _] = made(replicas);
+        Shape { replicas, configs }
+    });
+    let [_, decisive] = made(-1);
+    (shapes.collect(), decisive)
 }
 
 /// The configs of a target topic, which may be so new that a busy broker doesn't know it yet.

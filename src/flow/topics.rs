@@ -547,9 +547,14 @@ async fn rules(
     append_time::keep_off(flow, name, target_topic, &target).await?;
     let empty = BTreeMap::new();
     let source = configs.source.get(name).unwrap_or(&empty);
-    let max_batch_bytes = topic_config::value(&target, "max.message.bytes")
-        .and_then(|bytes| bytes.parse().ok())
-        .unwrap_or(1_048_588);
+    let bytes = |key: &str| topic_config::value(&target, key)?.parse::<usize>().ok();
+    // A batch must also fit one segment: `UnifiedLog.append` (RECORD_LIST_TOO_LARGE).
+    let segment_bytes = bytes("segment.bytes").unwrap_or(usize::MAX);
+    let max_batch_bytes = bytes("max.message.bytes").unwrap_or(1_048_588);
+    let max_batch_bytes = max_batch_bytes.min(segment_bytes);
+    // Another codec than the source's is the broker's work, and it judges what comes out.
+    let keeps_codec =
+        topic_config::value(&target, "compression.type").is_none_or(|codec| codec == "producer");
     Ok(IntakeRules {
         producers: flow.producers,
         max_batch_bytes,
@@ -558,6 +563,10 @@ async fn rules(
         coalesce_below_bytes: COALESCE_BELOW_BYTES.min(max_batch_bytes / 4),
         coalesce_to_bytes: COALESCE_TO_BYTES.min(max_batch_bytes / 2),
         max_decompressed_bytes: DECOMPRESSED_BYTES_MAX,
+        max_merged_bytes: match keeps_codec {
+            true => DECOMPRESSED_BYTES_MAX,
+            false => max_batch_bytes,
+        },
         fill: FillRule {
             limit: i64::try_from(flow.config.fill_limit).unwrap_or(i64::MAX),
             may_map: flow.config.offsets == OffsetsMode::Auto,

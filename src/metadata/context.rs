@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::configs::Needs;
 use crate::config::{MetadataRules, Rename, Selector};
 use crate::state::StateStore;
 use crate::telemetry::metadata::Drift;
@@ -25,6 +26,8 @@ pub struct MirroredTopic {
     pub target_replicas: Option<usize>,
     /// Whether the target had the topic, with records, before the copy began.
     pub was_there: bool,
+    /// What the copy must take although the source's topic doesn't any more.
+    pub needs: Needs,
 }
 
 /// The copy, as metadata sees it. Answers come from memory; nothing here waits.

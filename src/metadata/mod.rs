@@ -25,6 +25,7 @@ mod users;
 
 pub use configs::is_enforced as is_enforced_config;
 pub use configs::{Expected, configs_at_creation, expected as expected_config};
+pub use configs::{Needs, WHY_UNTIERED, is_untiered, may_be_widened};
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};
 pub use held::{Held, held};

@@ -92,7 +92,8 @@ pub(super) fn differences(
     let overrides = source.iter().filter(|(_, entry)| entry.is_override);
     let free = overrides.filter(|(key, _)| !rules.fixed.contains_key(*key));
     let wanted = free.filter_map(|(key, entry)| match expected_config(rules, key) {
-        Expected::AsSource => Some((key, entry.value.as_deref()?)),
+        Expected::AtLeast if is_wider(target.get(key), entry) => None,
+        Expected::AsSource | Expected::AtLeast => Some((key, entry.value.as_deref()?)),
         Expected::Value(value) => Some((key, value)),
         Expected::Anything => None,
     });
@@ -111,6 +112,13 @@ pub(super) fn differences(
         }
     }
     found
+}
+
+/// Whether a copy's size is larger than its source's.
+fn is_wider(target: Option<&ConfigEntry>, source: &ConfigEntry) -> bool {
+    let bytes = |entry: &ConfigEntry| entry.value.as_deref()?.parse::<u64>().ok();
+    let (there, here) = (target.and_then(bytes), bytes(source));
+    there.is_some_and(|there| here.is_some_and(|here| there > here))
 }
 
 #[cfg(test)]
@@ -168,6 +176,17 @@ mod tests {
         assert_eq!(
             details(&fixed, &source, &target),
             ["segment.ms is 8, it should be 9"]
+        );
+    }
+
+    #[test]
+    fn a_copy_may_take_larger_batches_and_no_smaller_ones() {
+        let source = entries(&[("max.message.bytes", "1000", true)]);
+        let of = |bytes| entries(&[("max.message.bytes", bytes, true)]);
+        assert!(details(&rules(&[], &[]), &source, &of("2000")).is_empty());
+        assert_eq!(
+            details(&rules(&[], &[]), &source, &of("500")),
+            ["max.message.bytes is 500, it should be 1000"]
         );
     }
 

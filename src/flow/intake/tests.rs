@@ -157,6 +157,7 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
         source_compacted: false,
         coalesce_below_bytes,
         coalesce_to_bytes: 4 * coalesce_below_bytes,
+        max_merged_bytes: 1 << 20,
         max_decompressed_bytes: 1 << 24,
         fill: FillRule {
             limit: 1 << 40,
@@ -167,11 +168,9 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
 
 fn meter() -> Arc<Meter> {
     let progress = Arc::new(FlowProgress::new("flow", "source", "target"));
-    Arc::new(Meter::new(Arc::new(Budget::new(
-        1 << 30,
-        1 << 30,
-        progress,
-    ))))
+    let budget = Arc::new(Budget::new(1 << 30, 1 << 30, progress));
+    let share = budget.share(1, 0);
+    Arc::new(Meter::new(budget, share))
 }
 
 /// What a target that follows the broker's rules ends up with, offset by offset.

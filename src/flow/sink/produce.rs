@@ -116,6 +116,20 @@ pub(super) fn check_append(
     answer: PartitionProduceResponse,
 ) -> Result<(), Trouble> {
     if let Some(code) = ResponseError::try_from_code(answer.error_code) {
+        let key = match code {
+            ResponseError::MessageTooLarge => Some("max.message.bytes"),
+            // No segment has room for it (`UnifiedLog.append`).
+            ResponseError::RecordListTooLarge => Some("segment.bytes"),
+            _ => None,
+        };
+        if let Some(key) = key {
+            return Err(Trouble::TooLarge {
+                cluster: format!("target ({cluster})"),
+                bytes: batch.size_bytes(),
+                key,
+                is_cured: true,
+            });
+        }
         let message = answer.error_message.map(|message| message.to_string());
         return Err(Trouble::broker(
             &format!("target ({cluster})"),

@@ -19,7 +19,12 @@ const TOPICS: usize = 100;
 const LOGGED: usize = 10;
 
 /// What the copy derives its rules from.
-const DERIVED_FROM: [&str; 3] = ["max.message.bytes", "cleanup.policy", "compression.type"];
+const DERIVED_FROM: [&str; 4] = [
+    "max.message.bytes",
+    "segment.bytes",
+    "cleanup.policy",
+    "compression.type",
+];
 
 /// The changes of one topic.
 #[derive(Clone, Debug)]

@@ -149,6 +149,7 @@ impl Chunk {
                 target.get(&topic.target_topic)?,
                 defaults.values(),
                 topic.target_replicas?,
+                &topic.needs,
                 kept.unwrap_or(rules),
             );
             Some(Found { topic, decision })

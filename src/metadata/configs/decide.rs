@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::needs::{self, Needs, may_be_widened};
 use super::policy::{Policy, enforced, is_resolved, policy};
+use super::tiers::is_untiered;
 use crate::config::ConfigRules;
 use crate::wire::{ConfigValue, ConfigValues};
 
@@ -37,6 +39,8 @@ pub(super) struct Decision {
     pub changes: Vec<Change>,
     /// What a failover sets: value, or `None` to remove the override.
     pub held: BTreeMap<String, Option<String>>,
+    /// The target's disks hold what the source has in tiered storage.
+    pub is_untiered: bool,
 }
 
 /// Decides about one topic.
@@ -45,8 +49,10 @@ pub(super) fn decide(
     target: &ConfigValues,
     defaults: &Defaults,
     target_replicas: usize,
+    needs: &Needs,
     rules: &ConfigRules,
 ) -> Decision {
+    let widened = widened(source, target, needs, rules);
     let keys: BTreeSet<&String> = source
         .keys()
         .chain(target.keys())
@@ -59,7 +65,13 @@ pub(super) fn decide(
             return None;
         }
         let default = defaults.get(key).map(String::as_str);
-        let (value, why) = wanted(key, from, to, default, target_replicas, rules)?;
+        let (value, why) = match widened.get(key.as_str()) {
+            Some((wider, _)) if has(to, key, wider) && to.is_some_and(ConfigValue::is_override) => {
+                return None;
+            }
+            Some((wider, why)) => (Some(wider.clone()), Some((*why).to_owned())),
+            None => wanted(key, from, to, default, target_replicas, rules)?,
+        };
         Some(Change {
             key: key.clone(),
             value,
@@ -71,8 +83,49 @@ pub(super) fn decide(
     });
     Decision {
         changes: changes.collect(),
-        held: held(source, target, defaults),
+        held: held(source, target, defaults, widened.keys().copied()),
+        is_untiered: is_untiered(source, Some(target), rules),
     }
+}
+
+/// Whether a key has this value.
+fn has(config: Option<&ConfigValue>, key: &str, value: &str) -> bool {
+    let effective = config.and_then(|config| config.value.as_deref());
+    effective.is_some_and(|known| same(key, known, value))
+}
+
+/// What the copy has while its log needs it, though the source has another value: by key, with why.
+fn widened(
+    source: &ConfigValues,
+    target: &ConfigValues,
+    needs: &Needs,
+    rules: &ConfigRules,
+) -> BTreeMap<&'static str, (String, &'static str)> {
+    let of = |configs: &ConfigValues, key: &str| configs.get(key)?.value.clone();
+    let mut widened = BTreeMap::new();
+    for key in [needs::LIMIT, needs::SEGMENT] {
+        let bytes = |configs| of(configs, key)?.trim().parse::<u64>().ok();
+        let there = bytes(target);
+        let raised = there.filter(|_| target.get(key).is_some_and(ConfigValue::is_override));
+        if let (Some(least), Some(own)) = (needs.least(key, raised), bytes(source))
+            && least > own
+        {
+            let why = "the source's log has a batch that is larger than its topic's limit";
+            let wider = there.unwrap_or(0).max(least);
+            widened.insert(key, (wider.to_string(), why));
+        }
+    }
+    let policy = of(source, needs::CLEANUP).unwrap_or_default();
+    if needs.without_key && policy.contains("compact") {
+        let why = "the source's log has records without a key, which a compacted topic refuses";
+        widened.insert(needs::CLEANUP, ("delete".to_owned(), why));
+        if !policy.contains("delete") {
+            let forever = needs::RETENTION.map(|key| (key, ("-1".to_owned(), why)));
+            widened.extend(forever);
+        }
+    }
+    widened.retain(|key, _| may_be_widened(rules, key));
+    widened
 }
 
 type Wanted = (Option<String>, Option<String>);
@@ -86,8 +139,7 @@ fn wanted(
     target_replicas: usize,
     rules: &ConfigRules,
 ) -> Option<Wanted> {
-    let effective = target.and_then(|target| target.value.as_deref());
-    let has = |value: &str| effective.is_some_and(|known| same(key, known, value));
+    let has = |value: &str| has(target, key, value);
     let overridden = target.is_some_and(ConfigValue::is_override);
     let set = |value: &str, why: Option<String>| Some((Some(value.to_owned()), why));
     match policy(rules, key) {
@@ -154,14 +206,16 @@ fn capped(value: &str, target_replicas: usize) -> (String, Option<String>) {
     }
 }
 
-/// What the failover makes of the enforced keys: what the source has, written explicitly where
-/// the target's default is another one (or isn't known).
+/// What the failover makes of the enforced keys and of those that are wider now: what the source
+/// has, written explicitly where the target's default is another one (or isn't known).
 fn held(
     source: &ConfigValues,
     target: &ConfigValues,
     defaults: &Defaults,
+    widened: impl Iterator<Item = &'static str>,
 ) -> BTreeMap<String, Option<String>> {
-    let held = enforced().filter_map(|(key, _)| {
+    let keys = enforced().map(|(key, _)| key).chain(widened);
+    let held = keys.filter_map(|key| {
         target.get(key)?;
         let from = source.get(key);
         let value = from.and_then(|from| from.value.clone()).filter(|value| {

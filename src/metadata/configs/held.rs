@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::chunk::Found;
 use super::decide::same;
+use super::needs::WIDENED;
 use super::policy::enforced;
 use crate::metadata::context::Context;
 use crate::state::{HeldConfigs, StateError, keys};
@@ -42,21 +43,29 @@ pub(super) fn drift(found: &[Found<'_>]) -> Vec<Drift> {
             subject: format!("topic {}", found.topic.target_topic),
             detail: key.to_owned(),
             source: Some(held.to_owned()),
-            target: Some(value.to_owned()),
-            why: Some("set by the failover: a mirror keeps the source's timestamps".to_owned()),
+            target: value.map(str::to_owned),
+            why: Some(match value {
+                Some(_) => "set by the failover: a mirror keeps the source's timestamps".to_owned(),
+                None => "set by the failover: the source's log has what its topic refuses today"
+                    .to_owned(),
+            }),
             failure: None,
         })
     });
     held.collect()
 }
 
-/// Each held key whose value isn't what a mirror has anyway, with the value and the mirror's.
+/// Each held key whose value isn't what a mirror has anyway, with the value and the mirror's, where
+/// that is the same for all.
 pub(in crate::metadata) fn differing(
     held: &BTreeMap<String, Option<String>>,
-) -> impl Iterator<Item = (&'static str, &str, &'static str)> {
-    enforced().filter_map(|(key, value)| {
+) -> impl Iterator<Item = (&'static str, &str, Option<&'static str>)> {
+    let widened = WIDENED.into_iter().map(|key| (key, None));
+    let all = enforced().map(|(key, value)| (key, Some(value)));
+    all.chain(widened).filter_map(|(key, value)| {
         let held = held.get(key)?.as_deref()?;
-        (!same(key, held, value)).then_some((key, held, value))
+        let differs = value.is_none_or(|value| !same(key, held, value));
+        differs.then_some((key, held, value))
     })
 }
 

@@ -10,9 +10,11 @@ mod chunk;
 mod decide;
 mod defaults;
 mod held;
+mod needs;
 mod policy;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod tried;
 
 use std::collections::{BTreeMap, HashSet};
@@ -22,7 +24,9 @@ use self::chunk::{Chunk, Found};
 use self::decide::Change;
 use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
+pub use self::needs::{Needs, may_be_widened};
 pub use self::policy::{Expected, expected, is_enforced};
+pub use self::tiers::{WHY as WHY_UNTIERED, is_untiered};
 use self::tried::Tried;
 use super::context::{Context, MirroredTopic};
 use super::pass::Pass;
@@ -105,6 +109,7 @@ async fn settle(
     pass: &mut Pass,
 ) -> Result<(), (&'static str, WireError)> {
     chunk.drift = held::drift(&found);
+    chunk.drift.extend(tiers::drift(&found));
     if !context.apply {
         for found in &found {
             let changes = found.decision.changes.iter();
@@ -167,14 +172,20 @@ fn drift(topic: &MirroredTopic, change: &Change, failure: Option<DriftFailure>) 
 }
 
 /// The configs with which a topic's copy is created, and of them those that decide whether batches
-/// are accepted and how long they stay: the first that the target takes.
+/// are accepted and how long they stay: the first that the target takes. `known` are the configs of
+/// another topic there: a key that its brokers don't know would make them refuse all of them.
 pub fn configs_at_creation(
     source: &ConfigValues,
+    known: Option<&ConfigValues>,
     replicas: usize,
     rules: &ConfigRules,
 ) -> [BTreeMap<String, String>; 2] {
-    [
+    let mut both = [
         decide::created_with(source, replicas, rules),
         decide::decisive(source, rules),
-    ]
+    ];
+    for configs in &mut both {
+        configs.retain(|key, _| policy::is_known(known, key));
+    }
+    both
 }

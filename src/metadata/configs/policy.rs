@@ -1,6 +1,8 @@
 //! What becomes of each config key: the one table of defaults, with the reason for each.
 
+use super::needs::{LIMIT, SEGMENT};
 use crate::config::ConfigRules;
+use crate::wire::ConfigValues;
 
 /// What becomes of a key. The first that applies, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,22 +28,26 @@ const NO_LIMIT: &str = "9223372036854775807";
 /// What a mirror must have. Append times are written as create times, so that they stay what
 /// the source's consumers saw; and history must not be refused for its age, nor a record for a
 /// producer's wrong clock.
-const ENFORCED: [(&str, &str); 3] = [
+const ENFORCED: [(&str, &str); 4] = [
     ("message.timestamp.type", "CreateTime"),
     ("message.timestamp.before.max.ms", NO_LIMIT),
     ("message.timestamp.after.max.ms", NO_LIMIT),
+    // Up to 3.5 there is nothing else; from 3.6 to 3.9 it counts where the other two have no limit
+    // (`LogConfig.getMessageTimestampBeforeMaxMs`, KIP-937).
+    (OBSOLETE, NO_LIMIT),
 ];
+
+/// Gone with 4.0, which refuses it as unknown.
+const OBSOLETE: &str = "message.timestamp.difference.max.ms";
 
 /// What isn't copied unless `configs.follow` says so. An entry that ends with `.` stands for all
 /// keys that begin with it.
-const IGNORED: [&str; 8] = [
+const IGNORED: [&str; 7] = [
     // Replicas of a cluster, by its broker ids.
     "follower.replication.throttled.replicas",
     "leader.replication.throttled.replicas",
     // Whether to lose records rather than wait: decided for each cluster's own operation.
     "unclean.leader.election.enable",
-    // Obsolete; before.max and after.max have taken its place, and they are enforced.
-    "message.timestamp.difference.max.ms",
     // Tiered storage needs a plugin that the standby may not have; without it the brokers refuse
     // the whole change.
     "remote.storage.enable",
@@ -78,6 +84,12 @@ pub fn is_enforced(key: &str) -> bool {
     enforced().any(|(enforced, _)| enforced == key)
 }
 
+/// Whether a target takes a key, by the configs that one of its topics has. Where they couldn't be
+/// read, it is taken for a new one.
+pub(super) fn is_known(known: Option<&ConfigValues>, key: &str) -> bool {
+    known.map_or(key != OBSOLETE, |known| known.contains_key(key))
+}
+
 /// What becomes of a key by these rules.
 pub(super) fn policy<'a>(rules: &'a ConfigRules, key: &str) -> Policy<'a> {
     if let Some((_, value)) = enforced().find(|(enforced, _)| *enforced == key) {
@@ -103,6 +115,8 @@ pub(super) fn policy<'a>(rules: &'a ConfigRules, key: &str) -> Policy<'a> {
 pub enum Expected<'a> {
     /// The source's value.
     AsSource,
+    /// A number that is no smaller than the source's: its log may need more.
+    AtLeast,
     /// This value, whatever the source has.
     Value(&'a str),
     /// Anything: the key is left alone, or depends on the target's replicas.
@@ -114,6 +128,7 @@ pub fn expected<'a>(rules: &'a ConfigRules, key: &str) -> Expected<'a> {
     match policy(rules, key) {
         Policy::Enforced(value) => Expected::Value(value),
         Policy::Fixed(value) => Expected::Value(value),
+        Policy::Resolved | Policy::Override if [LIMIT, SEGMENT].contains(&key) => Expected::AtLeast,
         Policy::Resolved | Policy::Override => Expected::AsSource,
         Policy::Ignored | Policy::Capped => Expected::Anything,
     }

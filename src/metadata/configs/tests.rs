@@ -7,13 +7,16 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::decide::{Decision, Defaults, created_with, decide, decisive, same};
+use super::decide::{Decision, Defaults, decide as decide_with, same};
+use super::needs::{LIMIT, Needs, SEGMENT, WIDENED, may_be_widened};
 use super::policy::{Policy, enforced, policy};
+use super::{configs_at_creation, is_untiered};
 use crate::config::{ConfigRules, Selector};
+use crate::state::HeldConfigs;
 use crate::wire::{ConfigSource, ConfigValue, ConfigValues};
 
-/// Keys of every policy, with values of their kind. The last is one that only a newer broker knows.
-const KEYS: [(&str, [&str; 3]); 12] = [
+/// Keys of every policy, with values of their kind. The last two are known to some brokers only.
+const KEYS: [(&str, [&str; 3]); 13] = [
     ("retention.ms", ["1000", "604800000", "-1"]),
     (
         "cleanup.policy",
@@ -34,11 +37,16 @@ const KEYS: [(&str, [&str; 3]); 12] = [
     ),
     ("unclean.leader.election.enable", ["true", "false", "true"]),
     ("remote.log.copy.disable", ["true", "false", "true"]),
+    (
+        "message.timestamp.difference.max.ms",
+        ["9223372036854775807", "3600000", "1"],
+    ),
     ("vendor.something", ["a", "b", "c"]),
 ];
 
-fn is_vendor(key: &str) -> bool {
-    key.starts_with("vendor.")
+/// Whether only some brokers know a key.
+fn is_rare(key: &str) -> bool {
+    key.starts_with("vendor.") || key.contains(".difference.")
 }
 
 fn value(value: &str, source: ConfigSource) -> ConfigValue {
@@ -91,7 +99,7 @@ fn world() -> impl Strategy<Value = World> {
             .collect()
     };
     let choice = || proptest::collection::vec((0..3_usize, any::<bool>()), KEYS.len());
-    (choice(), choice(), any::<bool>()).prop_map(move |(defaults, overrides, knows_vendor)| {
+    (choice(), choice(), any::<bool>()).prop_map(move |(defaults, overrides, knows_rare)| {
         let all = defaults
             .into_iter()
             .map(|(index, _)| (index, true))
@@ -100,9 +108,9 @@ fn world() -> impl Strategy<Value = World> {
             defaults: pick(all),
             overrides: pick(overrides),
         };
-        if !knows_vendor {
-            world.defaults.retain(|key, _| !is_vendor(key));
-            world.overrides.retain(|key, _| !is_vendor(key));
+        if !knows_rare {
+            world.defaults.retain(|key, _| !is_rare(key));
+            world.overrides.retain(|key, _| !is_rare(key));
         }
         world
     })
@@ -150,18 +158,44 @@ fn known(world: &World, is_known: bool) -> Defaults {
     }
 }
 
+/// Of a source whose log needs nothing more than its topic's settings.
+fn decide(
+    source: &ConfigValues,
+    target: &ConfigValues,
+    defaults: &Defaults,
+    replicas: usize,
+    rules: &ConfigRules,
+) -> Decision {
+    decide_with(source, target, defaults, replicas, &Needs::default(), rules)
+}
+
+fn needs() -> impl Strategy<Value = Needs> {
+    let bytes = || select(&[0, 500, 1_500_000, 5_000_000][..]);
+    (bytes(), bytes(), any::<bool>(), any::<bool>()).prop_map(
+        |(batch_bytes, segment_bytes, stays_raised, without_key)| Needs {
+            batch_bytes,
+            segment_bytes,
+            stays_raised,
+            without_key,
+        },
+    )
+}
+
 proptest! {
     #[test]
     fn applying_a_decision_leaves_nothing_to_decide(
-        source in world(), target in world(), rules in rules(),
+        source in world(), target in world(), rules in rules(), needs in needs(),
         replicas in 1..4_usize, defaults_known in any::<bool>(),
     ) {
         let defaults = known(&target, defaults_known);
         let mut after = target.clone();
         let from = source.described();
-        let first = decide(&from, &target.described(), &defaults, replicas, &rules);
+        let decide = |to: &World| {
+            decide_with(&from, &to.described(), &defaults, replicas, &needs, &rules)
+        };
+        let first = decide(&target);
         after.apply(&first);
-        let second = decide(&from, &after.described(), &defaults, replicas, &rules);
+        let second = decide(&after);
         prop_assert_eq!(second.changes, vec![]);
         prop_assert_eq!(second.held, first.held);
     }
@@ -183,7 +217,9 @@ proptest! {
                 Policy::Ignored => {
                     prop_assert_eq!(after.overrides.get(key), target.overrides.get(key));
                 }
-                Policy::Enforced(wanted) => prop_assert!(is(wanted), "{key}"),
+                Policy::Enforced(wanted) => {
+                    prop_assert!(is(wanted) || !target.defaults.contains_key(key), "{key}");
+                }
                 Policy::Fixed(wanted) => prop_assert!(is(wanted), "{key}"),
                 _ if on_source.is_none() => {
                     prop_assert_eq!(after.overrides.get(key), target.overrides.get(key));
@@ -221,7 +257,7 @@ proptest! {
         target.apply(&followed(&source, &target));
         let same_default = source.defaults.get(&removed) == target.defaults.get(&removed);
         let is_mirrored = !matches!(policy(&rules, &removed), Policy::Enforced(_) | Policy::Ignored);
-        if same_default && is_mirrored && !is_vendor(&removed) {
+        if same_default && is_mirrored && !is_rare(&removed) {
             // Left only where it makes no difference at all.
             prop_assert_eq!(target.effective(&removed).map(|v| same(&removed, v, &source.defaults[&removed])), Some(true));
             if policy(&rules, &removed) != Policy::Resolved {
@@ -237,11 +273,15 @@ proptest! {
     ) {
         let from = source.described();
         let mut target = defaults;
-        target.overrides = created_with(&from, replicas, &rules);
-        let decision = decide(&from, &target.described(), &target.defaults, replicas, &rules);
+        let known = target.described();
+        let [all, decisive] = configs_at_creation(&from, Some(&known), replicas, &rules);
+        target.overrides = all.clone();
+        let mut decision = decide(&from, &target.described(), &target.defaults, replicas, &rules);
+        // What the target can't know would only make it refuse the rest.
+        decision.changes.retain(|change| known.contains_key(&change.key));
         prop_assert_eq!(decision.changes, vec![]);
-        let all = created_with(&from, replicas, &rules);
-        for (key, value) in decisive(&from, &rules) {
+        prop_assert!(all.keys().all(|key| known.contains_key(key)));
+        for (key, value) in decisive {
             prop_assert_eq!(all.get(&key), Some(&value), "{}", key);
         }
     }
@@ -261,11 +301,61 @@ proptest! {
                 None => promoted.overrides.remove(key),
             };
         }
-        for (key, _) in enforced().filter(|(key, _)| source.defaults.contains_key(*key)) {
+        let both = |key: &str| [&source, &target].iter().all(|it| it.defaults.contains_key(key));
+        for (key, _) in enforced().filter(|(key, _)| both(key)) {
             prop_assert_eq!(promoted.effective(key), source.effective(key));
             // An override of the source is one again; without one, at most a default is written.
             let (was, is) = (source.overrides.get(key), promoted.overrides.get(key));
             prop_assert!(was.is_none() || is.is_some());
+        }
+    }
+
+    /// Whatever the source's topic takes today, the copy takes what its log has; afterwards, and
+    /// with the failover, it has the source's settings.
+    #[test]
+    fn a_copy_takes_what_the_sources_log_has(
+        source in world(), target in world(), rules in rules(), needs in needs(),
+    ) {
+        let (from, mut after) = (source.described(), target.clone());
+        let decide = |to: &World, needs: &Needs| {
+            decide_with(&from, &to.described(), &target.defaults, 3, needs, &rules)
+        };
+        let decision = decide(&target, &needs);
+        after.apply(&decision);
+        for (key, least) in [(LIMIT, needs.batch_bytes), (SEGMENT, needs.segment_bytes)] {
+            let bytes = |world: &World| -> u64 { world.effective(key).expect("it is there").parse().expect("a number") };
+            let has_source = source.overrides.contains_key(key) || key == LIMIT;
+            if may_be_widened(&rules, key) && has_source {
+                prop_assert!(bytes(&after) >= bytes(&source).max(least), "{}", key);
+            }
+            let raised = target.overrides.get(key).and_then(|raised| raised.parse::<u64>().ok());
+            if let Some(raised) = raised.filter(|_| needs.stays_raised && may_be_widened(&rules, key))
+                && raised > bytes(&source)
+            {
+                prop_assert_eq!(bytes(&after), raised.max(least), "{}", key);
+            }
+        }
+        if needs.without_key && may_be_widened(&rules, "cleanup.policy") {
+            prop_assert!(after.effective("cleanup.policy").is_some_and(|policy| !policy.contains("compact")));
+        }
+        // An earlier run's is told by what is held.
+        let held = HeldConfigs { v: 1, values: decision.held.clone() };
+        let again = Needs::of_held(&held);
+        let widened = WIDENED.iter().filter(|key| decision.held.contains_key(**key));
+        let had: Vec<_> = widened.clone().collect();
+        prop_assert_eq!(had.is_empty(), again == Needs::default(), "{:?}", had);
+        prop_assert_eq!(decide(&after, &again).changes, vec![], "{:?}", had);
+
+        let mut promoted = after.clone();
+        for (key, value) in &decision.held {
+            match value {
+                Some(value) => promoted.overrides.insert(key.clone(), value.clone()),
+                None => promoted.overrides.remove(key),
+            };
+        }
+        for key in widened {
+            let (found, wanted) = (promoted.effective(key), source.effective(key));
+            prop_assert!(found.zip(wanted).is_some_and(|(found, wanted)| same(key, found, wanted)), "{}", key);
         }
     }
 
@@ -283,6 +373,56 @@ proptest! {
         let decision = decide(&source, &target, &Defaults::new(), 1, &plain());
         prop_assert_eq!(decision.changes, vec![]);
     }
+}
+
+#[test]
+fn a_target_without_tiers_is_named_unless_somebody_says_what_it_keeps() {
+    let tiers = |is: &str| {
+        ConfigValues::from([(
+            "remote.storage.enable".to_owned(),
+            value(is, ConfigSource::Topic),
+        )])
+    };
+    let (with, without) = (tiers("true"), tiers("false"));
+    assert!(is_untiered(&with, Some(&without), &plain()));
+    // A broker from before tiers; a topic that isn't there yet.
+    assert!(is_untiered(&with, Some(&ConfigValues::new()), &plain()));
+    assert!(is_untiered(&with, None, &plain()));
+    assert!(!is_untiered(&with, Some(&with), &plain()));
+    assert!(!is_untiered(&without, Some(&without), &plain()));
+    assert!(!is_untiered(&ConfigValues::new(), None, &plain()));
+    let fixed = BTreeMap::from([("retention.ms".to_owned(), "3600000".to_owned())]);
+    assert!(!is_untiered(
+        &with,
+        Some(&without),
+        &ConfigRules { fixed, ..plain() }
+    ));
+    let ignore = Selector::new(&["retention[.].*"], &[]).expect("a pattern");
+    assert!(!is_untiered(
+        &with,
+        None,
+        &ConfigRules { ignore, ..plain() }
+    ));
+    let decision = decide(&with, &without, &Defaults::new(), 1, &plain());
+    assert!(decision.is_untiered && decision.changes.is_empty());
+}
+
+/// Where nothing tells the target's version, it is taken for a new one.
+#[test]
+fn what_4_0_does_not_know_is_no_part_of_a_new_copy_unless_the_target_has_it() {
+    let key = "message.timestamp.difference.max.ms";
+    let old = ConfigValues::from([(key.to_owned(), value("3600000", ConfigSource::Default))]);
+    let of =
+        |known| configs_at_creation(&old, known, 1, &plain()).map(|made| made.get(key).cloned());
+    let no_limit = Some(i64::MAX.to_string());
+    assert_eq!(of(Some(&old)), [no_limit.clone(), no_limit]);
+    let new = ConfigValues::new();
+    assert_eq!(of(Some(&new)), [None, None]);
+    assert_eq!(of(None), [None, None]);
+    let change =
+        |target: &ConfigValues| decide(&old, target, &Defaults::new(), 1, &plain()).changes;
+    assert_eq!(change(&old).len(), 1);
+    assert_eq!(change(&new), vec![]);
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(super) fn name_of(topic: &MirroredTopic, change: &Change) -> String {
 mod tests {
     use uuid::Uuid;
 
+    use super::super::needs::Needs;
     use super::*;
 
     fn topic() -> MirroredTopic {
@@ -94,6 +95,7 @@ mod tests {
             target_id: Uuid::nil(),
             target_replicas: Some(1),
             was_there: false,
+            needs: Needs::default(),
         }
     }
 

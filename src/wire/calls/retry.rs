@@ -15,6 +15,9 @@ pub(super) const BUDGET: Duration = Duration::from_secs(5);
 /// milliseconds, and one that doesn't exist shouldn't hold up the others for long.
 pub(super) const UNKNOWN_BUDGET: Duration = Duration::from_secs(2);
 
+/// So often a broker may ask for patience.
+const THROTTLED_MAX: u32 = 5;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
@@ -30,6 +33,8 @@ pub(super) fn worth_asking_again(error: &WireError, elapsed: Duration) -> bool {
         }
         // A broker that let a whole request timeout pass will not be better for it.
         None if matches!(error, WireError::Timeout { .. }) => false,
+        // Nor is another cluster at that address ours a moment later.
+        None if error.is_other_cluster() => false,
         _ => error.is_retriable(),
     }
 }
@@ -64,7 +69,8 @@ where
     F: Fn(Connection) -> Fut,
     Fut: Future<Output = Result<T, WireError>>,
 {
-    let mut retry = retry(BUDGET);
+    let mut retry = self::retry(BUDGET);
+    let mut throttled = 0;
     loop {
         let (error, again) = match cluster.controller().await {
             // Nothing was sent.
@@ -80,6 +86,13 @@ where
                 }
             },
         };
+        // The time that the broker asked for has passed: what comes now is a new attempt.
+        if error.server_code() == Some(ResponseError::ThrottlingQuotaExceeded)
+            && throttled < THROTTLED_MAX
+        {
+            throttled += 1;
+            retry = self::retry(BUDGET);
+        }
         if !again || !retry.pause().await {
             return Err(error);
         }

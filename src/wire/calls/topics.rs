@@ -1,6 +1,7 @@
 //! Creating, growing and deleting topics.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -12,6 +13,10 @@ use uuid::Uuid;
 use super::partition::{text, topic_name};
 use super::retry::change_at_controller;
 use crate::wire::{Cluster, Connection, ErrorContext, WireError};
+
+/// However long a broker tells us to wait: quotas are counted over seconds
+/// (`controller.quota.window.num` times `controller.quota.window.size.seconds`, 11 by default).
+const THROTTLE_MAX: Duration = Duration::from_secs(60);
 
 /// Creates a topic and returns its id (nil on brokers before 2.8). A replication factor of -1 takes
 /// the broker's default.
@@ -26,34 +31,76 @@ pub async fn create_topic(
     replication_factor: i16,
     configs: &BTreeMap<String, String>,
 ) -> Result<Uuid, WireError> {
-    let configs: Vec<_> = configs
-        .iter()
-        .map(|(name, value)| {
-            CreatableTopicConfig::default()
-                .with_name(text(name))
-                .with_value(Some(text(value)))
-        })
-        .collect();
+    let topic = creatable(name, partitions, replication_factor, configs);
+    send_creation(cluster, topic, false).await
+}
+
+/// Asks whether a topic would be created, policies of the brokers' included; makes nothing.
+///
+/// # Errors
+/// As of [`create_topic`].
+pub async fn could_create_topic(
+    cluster: &Cluster,
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: &BTreeMap<String, String>,
+) -> Result<(), WireError> {
+    let topic = creatable(name, partitions, replication_factor, configs);
+    send_creation(cluster, topic, true).await.map(|_| ())
+}
+
+fn creatable(
+    name: &str,
+    partitions: i32,
+    replication_factor: i16,
+    configs: &BTreeMap<String, String>,
+) -> CreatableTopic {
+    let configs = configs.iter().map(|(name, value)| {
+        CreatableTopicConfig::default()
+            .with_name(text(name))
+            .with_value(Some(text(value)))
+    });
+    CreatableTopic::default()
+        .with_name(topic_name(name))
+        .with_num_partitions(partitions)
+        .with_replication_factor(replication_factor)
+        .with_configs(configs.collect())
+}
+
+async fn send_creation(
+    cluster: &Cluster,
+    topic: CreatableTopic,
+    validate_only: bool,
+) -> Result<Uuid, WireError> {
     change_at_controller(cluster, |connection| {
-        let topic = CreatableTopic::default()
-            .with_name(topic_name(name))
-            .with_num_partitions(partitions)
-            .with_replication_factor(replication_factor)
-            .with_configs(configs.clone());
+        let name = topic.name.clone();
         let request = CreateTopicsRequest::default()
-            .with_topics(vec![topic])
+            .with_topics(vec![topic.clone()])
+            .with_validate_only(validate_only)
             .with_timeout_ms(timeout_ms(cluster));
         async move {
             let response = connection.call(request, 7).await?;
-            let result = response
-                .topics
-                .into_iter()
-                .find(|t| t.name.as_str() == name);
+            let throttle_ms = response.throttle_time_ms;
+            let result = response.topics.into_iter().find(|t| t.name == name);
             let result = result.map(|t| (t.error_code, t.error_message, t.topic_id));
-            outcome(cluster, &connection, "CreateTopics", name, result)
+            let result = outcome(cluster, &connection, "CreateTopics", &name, result);
+            heed(result, throttle_ms).await
         }
     })
     .await
+}
+
+/// A broker that has no quota left for changes of topics (KIP-599) tells how long to wait; asking
+/// before that only takes from the next quota.
+async fn heed<T>(result: Result<T, WireError>, throttle_ms: i32) -> Result<T, WireError> {
+    if let Err(error) = &result
+        && error.server_code() == Some(ResponseError::ThrottlingQuotaExceeded)
+    {
+        let told = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0));
+        tokio::time::sleep(told.min(THROTTLE_MAX)).await;
+    }
+    result
 }
 
 /// Grows a topic to `total` partitions.
@@ -76,12 +123,14 @@ pub async fn create_partitions(
             .with_timeout_ms(timeout_ms(cluster));
         async move {
             let response = connection.call(request, 3).await?;
+            let throttle_ms = response.throttle_time_ms;
             let result = response
                 .results
                 .into_iter()
                 .find(|t| t.name.as_str() == topic);
             let result = result.map(|t| (t.error_code, t.error_message, ()));
-            outcome(cluster, &connection, "CreatePartitions", topic, result)
+            let result = outcome(cluster, &connection, "CreatePartitions", topic, result);
+            heed(result, throttle_ms).await
         }
     })
     .await
@@ -99,12 +148,14 @@ pub async fn delete_topic(cluster: &Cluster, topic: &str) -> Result<(), WireErro
         async move {
             // Version 5 is the last that takes names only.
             let response = connection.call(request, 5).await?;
+            let throttle_ms = response.throttle_time_ms;
             let result = response
                 .responses
                 .into_iter()
                 .find(|t| t.name.as_ref().is_some_and(|name| name.as_str() == topic));
             let result = result.map(|t| (t.error_code, t.error_message, ()));
-            outcome(cluster, &connection, "DeleteTopics", topic, result)
+            let result = outcome(cluster, &connection, "DeleteTopics", topic, result);
+            heed(result, throttle_ms).await
         }
     })
     .await

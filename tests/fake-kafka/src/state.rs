@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::groups::Groups;
 use crate::partition::Partition;
 use crate::quotas::Quotas;
+use crate::topics::NewTopic;
 use crate::transactions::Transactions;
 use crate::users::Users;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub features: BTreeMap<String, i16>,
     /// More of the brokers' `server.properties`, such as `log.retention.ms` and the like.
     pub broker_configs: BTreeMap<String, String>,
+    /// `create.topic.policy.class.name`: what is said against a topic of this name.
+    pub creation_policy: Option<CreationPolicy>,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
     /// `producer.id.expiration.check.interval.ms`: how often producers are looked through. `None`: only when a test says so.
@@ -47,11 +50,15 @@ impl Default for Options {
             default_replication: 1,
             features: features_of_4_3(),
             broker_configs: BTreeMap::new(),
+            creation_policy: None,
             producer_expiration_ms: 86_400_000,
             producer_check_interval_ms: Some(600_000),
         }
     }
 }
+
+/// What a cluster's owner has against a new topic, in words for people.
+pub type CreationPolicy = fn(&str, &NewTopic) -> Option<String>;
 
 /// What a new cluster of Kafka 4.3 has finalized, as far as the fake has it.
 fn features_of_4_3() -> BTreeMap<String, i16> {
@@ -92,7 +99,7 @@ pub struct Broker {
 }
 
 /// One topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Topic {
     /// Another one after each creation.
     pub id: Uuid,
@@ -118,6 +125,8 @@ pub struct State {
     pub brokers: BTreeMap<i32, Broker>,
     /// By name.
     pub topics: BTreeMap<String, Topic>,
+    /// What brokers that are cut off from the others take for the topics.
+    pub(crate) islands: BTreeMap<i32, BTreeMap<String, Topic>>,
     /// Dynamic configs of brokers, by id; those of all brokers under an empty name.
     pub broker_configs: BTreeMap<String, BTreeMap<String, String>>,
     /// Fetch sessions, by broker and id.
@@ -155,6 +164,7 @@ impl State {
             now_ms: 0,
             brokers,
             topics: BTreeMap::new(),
+            islands: BTreeMap::new(),
             broker_configs: BTreeMap::new(),
             fetch_sessions: BTreeMap::new(),
             generation: 0,
@@ -175,6 +185,18 @@ impl State {
             }
         });
         state
+    }
+
+    /// Does something as this broker sees the cluster.
+    pub(crate) fn as_seen_by<T>(&mut self, broker: i32, act: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(mut island) = self.islands.remove(&broker) else {
+            return act(self);
+        };
+        std::mem::swap(&mut self.topics, &mut island);
+        let done = act(self);
+        std::mem::swap(&mut self.topics, &mut island);
+        self.islands.insert(broker, island);
+        done
     }
 
     /// Notes that somebody who waits may have to look again.

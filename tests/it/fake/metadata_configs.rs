@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use twinlog::config;
-use twinlog::metadata::{self, Context, MirroredTopic, Topics};
+use twinlog::metadata::{self, Context, MirroredTopic, Needs, Topics};
 use twinlog::state::{HeldConfigs, StateStore, keys};
 use twinlog::telemetry::metadata::{Drift, DriftAction, DriftKind, MetadataReport, Obstacle};
 use twinlog::telemetry::progress::FlowProgress;
@@ -47,6 +47,7 @@ impl Copied {
             target_id: Uuid::nil(),
             target_replicas: Some(target_replicas),
             was_there: false,
+            needs: Needs::default(),
         });
     }
 }
@@ -284,17 +285,17 @@ fn a_change_an_addition_and_a_removal_arrive_in_time() {
 
 pub(crate) fn changes_follow(source: &str, target: &str) {
     let topic = "follows";
-    let set = [("segment.bytes", "2000000"), ("retention.ms", "3600000")];
+    let set = [("segment.ms", "2000000"), ("retention.ms", "3600000")];
     create_topic(source, topic, 1, &set);
     create_topic(target, topic, 1, &[("flush.messages", "7")]);
     let following = Following::start("follows", source, target, "", &[topic]);
-    await_override(target, topic, "segment.bytes", Some("2000000"), PROMISED);
+    await_override(target, topic, "segment.ms", Some("2000000"), PROMISED);
     await_override(target, topic, "retention.ms", Some("3600000"), PROMISED);
     // What the source doesn't have is no override of the copy's.
     await_override(target, topic, "flush.messages", None, PROMISED);
 
-    alter(source, topic, &[("segment.bytes", Some("3000000"))]);
-    await_override(target, topic, "segment.bytes", Some("3000000"), PROMISED);
+    alter(source, topic, &[("segment.ms", Some("3000000"))]);
+    await_override(target, topic, "segment.ms", Some("3000000"), PROMISED);
     alter(source, topic, &[("cleanup.policy", Some("compact,delete"))]);
     await_override(
         target,
@@ -306,9 +307,9 @@ pub(crate) fn changes_follow(source: &str, target: &str) {
     alter(
         source,
         topic,
-        &[("segment.bytes", None), ("retention.ms", None)],
+        &[("segment.ms", None), ("retention.ms", None)],
     );
-    await_override(target, topic, "segment.bytes", None, PROMISED);
+    await_override(target, topic, "segment.ms", None, PROMISED);
     await_override(target, topic, "retention.ms", None, PROMISED);
     let changed = following.copied.changed.lock().expect("no panic").clone();
     assert_eq!(

@@ -4,6 +4,7 @@
 //! fake tells the truth. Such a scenario is a function of two addresses.
 
 pub(crate) mod append_time;
+mod broken_tasks;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
@@ -22,6 +23,10 @@ mod offline;
 mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
+pub(crate) mod settings;
+mod slow_brokers;
 mod state_lost;
 mod state_maps;
+pub(crate) mod state_settings;
+mod state_versions;
 pub(crate) mod stray_fillers;

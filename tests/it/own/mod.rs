@@ -23,4 +23,6 @@ mod metadata_acls;
 pub(crate) mod mirrormaker_compat;
 pub(crate) mod orphans;
 mod runbooks;
+mod settings;
+mod slow_brokers;
 mod truth;

@@ -26,6 +26,8 @@ mod orphans;
 mod pool;
 mod prefix;
 mod readiness;
+mod settings;
+mod state_settings;
 mod stray_fillers;
 mod truth;
 mod verify;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
+use super::cluster::ClusterOptions;
 use super::logins;
 use super::read::{Isolation, Seen};
 use super::scratch;
@@ -72,6 +73,16 @@ fn judge(version: KafkaVersion, bootstrap: &str, arguments: &[&str]) -> Output {
         String::from_utf8_lossy(&output.stderr)
     );
     output
+}
+
+/// Gives a cluster the creation policy of `tests/java/CreationPolicy.java`.
+pub fn with_creation_policy(version: KafkaVersion, mut options: ClusterOptions) -> ClusterOptions {
+    const SOURCE: &str = include_str!("../../java/CreationPolicy.java");
+    let classes = compiled(version, "CreationPolicy", SOURCE);
+    let (libs, classes) = (version.libs().display(), classes.display());
+    let path = ["-cp".to_owned(), format!("{libs}/*:{classes}")];
+    options.jvm_arguments.extend(path);
+    options.with("create.topic.policy.class.name", "CreationPolicy")
 }
 
 /// The logging settings of scripts and tests: warnings, to standard error.

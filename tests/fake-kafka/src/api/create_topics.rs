@@ -70,6 +70,10 @@ fn create(
     }
     let new = wanted(topic)?;
     let replicas = state.plan_topic(&topic.name, &new)?;
+    let policy = state.options.creation_policy;
+    if let Some(words) = policy.and_then(|policy| policy(&topic.name, &new)) {
+        return Err((ResponseError::PolicyViolation, words));
+    }
     let id = if validate_only {
         Uuid::nil()
     } else {
