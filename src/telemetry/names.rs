@@ -87,7 +87,7 @@ metrics! {
         "How much of the first copy is done, 0 to 1; 1 once every partition has been caught up.";
 
     GROUPS = Gauge "twinlog_groups" ["flow", "state"]
-        "Consumer and share groups by state (followed, gone_on_source, or the reason of the position that needs most attention).";
+        "Consumer and share groups by state (followed, gone_on_source, unknown, or the reason of the position that needs most attention).";
     GROUP_POSITIONS_WAITING = Gauge "twinlog_group_positions_waiting" ["flow", "reason"]
         "Positions of groups that are not on the target yet, by reason.";
     GROUP_REREAD_RECORDS = Gauge "twinlog_group_reread_records" ["flow"]

@@ -21,10 +21,11 @@ fn fill_as_twinlog(target: &str, flow: &str, topic: &str, ahead: i32) {
         let mut states = wire::describe_producers(&cluster, std::slice::from_ref(&place)).await;
         let states = states.remove(&place).expect("an answer").expect("states");
         let newest = states.iter().find(|state| state.producer_id == filler_id);
+        let newest = newest.expect("fillers");
         let filler = Filler {
             producer_id: filler_id,
-            producer_epoch: 0,
-            coordinator_epoch_first: newest.expect("fillers").coordinator_epoch + ahead,
+            producer_epoch: i16::try_from(newest.producer_epoch).expect("an epoch"),
+            coordinator_epoch_first: newest.coordinator_epoch + ahead,
         };
         let (leader, _) = cluster.cached().leader(topic, 0).expect("a leader");
         let connection = cluster.connection(leader, Role::Admin).await?;
