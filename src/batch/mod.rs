@@ -29,7 +29,7 @@ pub use crc::verify_crc;
 pub use encode::{KeyValue, empty_records_batch, encode, encode_simple};
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_BYTES};
-pub use marker::{Marker, marker};
+pub use marker::{Marker, coordinator_epoch, marker};
 pub use records::{Header, Record, Records, open};
 pub use restamp::{Stamp, restamp};
 pub use split::{RawBatch, Split, split};

@@ -388,19 +388,22 @@ async fn write(begins: &Scene, continued: Vec<(String, Continuation)>) -> Result
 }
 
 /// Groups of the old primary are where they were at the failover. These positions are noted as
-/// ours: what its clients committed then is no reason to leave them there.
+/// ours: what its clients committed then is no reason to leave them there. Returns what couldn't be
+/// seen, a line each.
 ///
 /// # Errors
 /// When the old primary can't be asked, or the state can't be written.
 pub async fn seed_groups(
     begins: &Scene,
     forks: &BTreeMap<String, ForkRecord>,
-) -> Result<(), CutoverError> {
+) -> Result<Vec<String>, CutoverError> {
     if begins.flow.groups.include().is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let listed = wire::list_groups(&begins.target).await?;
+    let mut unseen: Vec<String> = listed.why_incomplete().into_iter().collect();
     let names: Vec<String> = listed
+        .groups
         .into_iter()
         .filter(|group| group.group_type != "share" && begins.flow.groups.matches(&group.group_id))
         .map(|group| group.group_id)
@@ -411,7 +414,14 @@ pub async fn seed_groups(
             v: 1,
             ..GroupPositions::default()
         };
-        for (at, position) in positions? {
+        let positions = match positions {
+            Ok(positions) => positions,
+            Err(error) => {
+                unseen.push(format!("{group}: {error}"));
+                continue;
+            }
+        };
+        for (at, position) in positions {
             let Some(fork) = forks.get(&at.topic) else {
                 continue;
             };
@@ -423,5 +433,6 @@ pub async fn seed_groups(
             records.push((keys::group(&begins.flow.name, &group), record));
         }
     }
-    Ok(begins.store.put_all(&records).await?)
+    begins.store.put_all(&records).await?;
+    Ok(unseen)
 }

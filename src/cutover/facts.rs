@@ -192,6 +192,7 @@ fn without_copy(scene: &Scene, options: &Options, role: Option<&RoleRecord>) -> 
 async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Result<Vec<String>, wire::WireError> {
     let listed = wire::list_groups(&scene.source).await?;
     let unfollowed: Vec<String> = listed
+        .groups
         .into_iter()
         .filter(|group| {
             group.group_type != "share"

@@ -1,6 +1,6 @@
 //! What a planned failover should know of the groups: who still reads where, and how far.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::context::Scene;
 use super::error::CutoverError;
@@ -9,7 +9,7 @@ use super::pairs::{Pair, translate};
 use crate::config::OnDiverged;
 use crate::state::{GroupPositions, keys};
 use crate::telemetry::failover::GroupFacts;
-use crate::wire::{self, GroupOffset, ListedGroup, TopicPartition};
+use crate::wire::{self, GroupOffset, ListedGroup, TopicPartition, WireError};
 
 /// Looks at the groups that the flow follows, on both clusters.
 pub(super) async fn look(
@@ -25,26 +25,44 @@ pub(super) async fn look(
         wire::list_groups(&scene.source),
         wire::list_groups(&scene.target)
     )?;
+    let of_side = |side: &str, listed: &wire::ListedGroups| {
+        let why = listed.why_incomplete();
+        why.map(|why| format!("of the {side}: {why}"))
+    };
+    facts.unwatched.extend(of_side("source", &listed));
+    facts.unwatched.extend(of_side("standby", &on_target));
     let followed: Vec<ListedGroup> = listed
+        .groups
         .into_iter()
         .filter(|group| scene.flow.groups.matches(&group.group_id))
         .collect();
     facts.share = count(&followed, |group| group.group_type == "share");
     facts.new_protocol = count(&followed, |group| group.group_type == "consumer");
     let active: HashSet<String> = on_target
+        .groups
         .into_iter()
         .filter(has_members)
         .map(|group| group.group_id)
         .collect();
-    let names: Vec<String> = followed
+    let mut names: BTreeSet<String> = followed
         .iter()
         .filter(|group| is_consumer_group(group))
         .map(|group| group.group_id.clone())
         .collect();
+    names.extend(remembered(scene));
+    let names: Vec<String> = names.into_iter().collect();
     let (source, target) = tokio::join!(
         wire::fetch_group_offsets(&scene.source, &names),
         wire::fetch_group_offsets(&scene.target, &names)
     );
+    for name in &names {
+        let failed = |answers: &HashMap<String, Result<_, WireError>>| {
+            answers.get(name).is_some_and(Result::is_err)
+        };
+        if failed(&source) || failed(&target) {
+            facts.unknown.push(name.clone());
+        }
+    }
     let by_source: HashMap<&TopicPartition, &Pair> =
         pairs.iter().map(|pair| (&pair.source, pair)).collect();
     let mut with_members = 0;
@@ -65,13 +83,24 @@ pub(super) async fn look(
         if active.contains(name) {
             facts.active_on_target.push(name.clone());
         }
-        let there = target.get(name).and_then(|there| there.as_ref().ok());
+        let there = match target.get(name) {
+            Some(Err(_)) => continue,
+            there => there.and_then(|there| there.as_ref().ok()),
+        };
         of_group(scene, name, &positions, there, logs, &mut facts)?;
     }
     facts.with_members = Some(with_members);
     facts.active_on_target.sort();
     facts.diverged.sort();
     Ok(facts)
+}
+
+/// The groups that the flow has followed. One whose coordinator on the source is away is in no list.
+pub(super) fn remembered(scene: &Scene) -> impl Iterator<Item = String> {
+    let prefix = keys::groups(&scene.flow.name);
+    let keys = scene.store.keys(&prefix).into_iter();
+    let names = keys.map(move |key| key[prefix.len()..].to_owned());
+    names.filter(|name| scene.flow.groups.matches(name))
 }
 
 fn of_group(

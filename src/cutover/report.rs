@@ -93,6 +93,9 @@ impl Report {
             .max()
             .unwrap_or(record.began_ms);
         let groups: Option<GroupsResult> = fact(record, "groups");
+        let knows_all = groups
+            .as_ref()
+            .is_none_or(|it| it.unknown.is_empty() && it.unseen.is_none());
         Self {
             version: REPORT_VERSION,
             flow: flow.to_owned(),
@@ -118,7 +121,7 @@ impl Report {
             padding: fact(record, "padding"),
             for_clients: match is_only_begun(record) {
                 true => Vec::new(),
-                false => for_clients(target),
+                false => for_clients(target, knows_all),
             },
         }
     }
@@ -241,12 +244,29 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
                 &groups.kept,
             ),
             ("positions beyond the copy, not moved", &groups.beyond),
+            (
+                "groups that couldn't be asked for (their coordinator is away), left where they were seen last",
+                &groups.unknown,
+            ),
         ] {
             if !names.is_empty() {
                 lines.push(format!("{what}: {}", named(names)));
             }
         }
         lines.extend(groups.failed.iter().cloned());
+        if let Some(why) = &groups.unseen {
+            lines.push(format!(
+                "there may be more groups that nobody could name: {why}"
+            ));
+        }
+    }
+    if let Some(unseeded) = fact::<Vec<String>>(record, "unseeded") {
+        let line = |why: &String| {
+            format!(
+                "groups of the old primary that couldn't be seen keep the positions there: {why}"
+            )
+        };
+        lines.extend(unseeded.iter().map(line));
     }
     for aspect in ["configs", "quotas", "acls"] {
         let released: Option<Released> = fact(record, &format!("released_{aspect}"));
@@ -299,10 +319,17 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
     lines
 }
 
-fn for_clients(target: &str) -> Vec<String> {
+fn for_clients(target: &str, knows_all_groups: bool) -> Vec<String> {
     vec![
         format!("point bootstrap.servers at {target} and restart, or let them rebootstrap"),
-        "consumers go on at their group's next record; nothing has to be reset".to_owned(),
+        match knows_all_groups {
+            true => "consumers go on at their group's next record; nothing has to be reset",
+            false => {
+                "consumers go on at their group's next record, but for the groups that couldn't be \
+                 asked for: look at their positions before they start"
+            }
+        }
+        .to_owned(),
         "transactional producers begin anew (initTransactions): their old transactions are settled"
             .to_owned(),
         "Kafka Streams: wipe local state; it is restored from the changelogs".to_owned(),

@@ -26,6 +26,9 @@ pub struct RereadAccount {
     pub records: i64,
     /// Those that read anything again or have unplaced positions, the worst first.
     pub groups: Vec<GroupReread>,
+    /// Those whose coordinator on the standby can't be asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 impl RereadAccount {
@@ -56,6 +59,12 @@ impl RereadAccount {
             lines.push(format!(
                 "and {} more group(s)",
                 self.groups.len() - NAMED_MAX
+            ));
+        }
+        if !self.unknown.is_empty() {
+            lines.push(format!(
+                "not known, for their coordinator on the standby can't be asked: {}",
+                self.unknown.join(", ")
             ));
         }
         if self.groups_total > 0 {
@@ -89,7 +98,13 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair]) -> Result<RereadAccount,
         pairs.iter().map(|pair| (&pair.source, pair)).collect();
     let mut account = RereadAccount::default();
     for (name, record) in &remembered {
-        let there = there.get(name).and_then(|there| there.as_ref().ok());
+        let there = match there.get(name) {
+            Some(Err(_)) => {
+                account.unknown.push(name.clone());
+                continue;
+            }
+            there => there.and_then(|there| there.as_ref().ok()),
+        };
         let known = record.known_on_source();
         let mut group = GroupReread {
             group: name.clone(),
@@ -160,6 +175,7 @@ pub(super) fn facts(account: &RereadAccount) -> GroupFacts {
         rereading: account.groups.iter().filter(|it| it.records > 0).count(),
         reread_records: account.records,
         unplaced_positions: unplaced.sum(),
+        unknown: account.unknown.clone(),
         ..GroupFacts::default()
     }
 }

@@ -90,15 +90,17 @@ async fn groups(cluster: &Cluster, root: &str) -> Result<usize, DrillError> {
     let mut deleted = 0;
     loop {
         let listed = wire::list_groups(cluster).await?;
+        // What a silent broker coordinates may be ours.
+        let mut problem = listed.why_incomplete();
         let ours: Vec<String> = listed
+            .groups
             .into_iter()
             .map(|group| group.group_id)
             .filter(|name| is_under(root, name))
             .collect();
-        if ours.is_empty() {
+        if ours.is_empty() && problem.is_none() {
             return Ok(deleted);
         }
-        let mut problem = None;
         for (group, result) in wire::delete_groups(cluster, &ours).await {
             match result {
                 Ok(()) => deleted += 1,

@@ -168,7 +168,7 @@ pub async fn followed_groups(scene: &Scene) -> Result<Vec<String>, DrillError> {
         return Ok(Vec::new());
     }
     let listed = wire::list_groups(&scene.source).await?;
-    let followed = listed.into_iter().filter(|group| {
+    let followed = listed.groups.into_iter().filter(|group| {
         group.group_type != "share"
             && matches!(group.protocol_type.as_str(), "" | "consumer")
             && scene.flow.groups.matches(&group.group_id)

@@ -9,9 +9,12 @@
 //!
 //! What is measured here is the time of this process. It stands still while a virtual machine is
 //! paused, and so does what was looked at: a process that was paused between its look and its filler
-//! isn't stopped by this.
+//! isn't stopped by this. The broker stops it: a claim's generation is the producer epoch of its fillers,
+//! and behind the first filler of the new owner the partition takes none of the old one. What comes before
+//! that is seen by the look at the partition's newest filler that precedes it (`sink/recheck.rs`).
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -33,11 +36,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// `FRESH` old when it sends, and what it sent may wait in a broker's queue for a moment.
 const TAKEOVER: Duration = Duration::from_millis(3_000);
 
+/// A claim's generation is raised, so that its fillers get a new epoch, when so many were written
+const WORN_AFTER_FILLERS: u64 = 1_000;
+/// and so much time has passed: there are 32,767 epochs.
+const WORN_AFTER: Duration = Duration::from_secs(600);
+
+/// What the last look at the claim has shown, if it is ours.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    at: Instant,
+    generation: u64,
+}
+
 /// The right to write fillers.
 #[derive(Clone, Debug)]
 pub struct Fence {
     not_before: Instant,
-    looked_at: watch::Receiver<Instant>,
+    look: watch::Receiver<Look>,
+    filled: Arc<AtomicU64>,
+}
+
+/// The producer epoch of the fillers of a claim. A partition refuses a lower one than the newest
+/// (`ProducerAppendInfo.checkProducerEpoch`), so once a newer owner has filled, an older one's fillers are
+/// refused, however late they come. At the end of the epochs it stays at the last one.
+pub fn filler_epoch(generation: u64) -> i16 {
+    // The last epoch of all is the coordinators' (`TransactionMetadata.isProducerEpochExhausted`).
+    i16::try_from(generation).map_or(i16::MAX - 1, |epoch| epoch.min(i16::MAX - 1))
 }
 
 impl Fence {
@@ -47,15 +71,20 @@ impl Fence {
         self.not_before
     }
 
-    /// Resolves when a filler may be sent.
-    pub async fn may_fill(&mut self) {
+    /// Notes fillers that are sent.
+    pub fn note_filled(&self, count: u64) {
+        self.filled.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Resolves when a filler may be sent, to its producer epoch.
+    pub async fn may_fill(&mut self) -> i16 {
         tokio::time::sleep_until(self.not_before).await;
         loop {
-            let looked_at = *self.looked_at.borrow_and_update();
-            if looked_at.elapsed() < FRESH {
-                return;
+            let look = *self.look.borrow_and_update();
+            if look.at.elapsed() < FRESH {
+                return filler_epoch(look.generation);
             }
-            if self.looked_at.changed().await.is_err() {
+            if self.look.changed().await.is_err() {
                 // The flow is ending: nothing may be filled any more.
                 std::future::pending::<()>().await;
             }
@@ -90,13 +119,16 @@ pub struct Held {
     had_role: bool,
     /// [`StateStore::shrunk`] when it began.
     shrunk: u64,
-    looked_at: watch::Sender<Instant>,
+    look: watch::Sender<Look>,
+    /// Fillers that were sent so far, and how many of them and when the generation was last raised.
+    filled: Arc<AtomicU64>,
+    raised: Mutex<(u64, Instant)>,
 }
 
 /// What became of a try to claim a flow.
 pub enum Claimed {
     /// It is ours.
-    Held(Held),
+    Held(Box<Held>),
     /// Somebody who began at the same moment has it.
     Lost(Claim),
 }
@@ -138,12 +170,19 @@ pub async fn claim(
             ReadBack::Stands { before } => {
                 let wait = wait_for(flow, before, machine);
                 let not_before = Instant::now() + wait;
-                let (sender, looked_at) = watch::channel(looked_at);
-                return Ok(Claimed::Held(Held {
+                let (sender, look) = watch::channel(Look {
+                    at: looked_at,
+                    generation: claim.generation,
+                });
+                let filled = Arc::new(AtomicU64::new(0));
+                return Ok(Claimed::Held(Box::new(Held {
                     fence: Fence {
                         not_before,
-                        looked_at,
+                        look,
+                        filled: filled.clone(),
                     },
+                    filled,
+                    raised: Mutex::new((0, Instant::now())),
                     flow: flow.to_owned(),
                     not_copied: role.and_then(RoleRecord::not_copied).cloned(),
                     key,
@@ -151,8 +190,8 @@ pub async fn claim(
                     claim: Mutex::new(claim),
                     had_role: role.is_some(),
                     shrunk,
-                    looked_at: sender,
-                }));
+                    look: sender,
+                })));
             }
             ReadBack::Again => {}
             ReadBack::Lost(newer) => return Ok(Claimed::Lost(newer.clone())),
@@ -307,8 +346,13 @@ impl Held {
             let ours = self.ours();
             match standing(&log) {
                 Some(stands) if stands.owner != ours.owner => return Err(superseded(stands)),
-                _ => {
-                    let _ = self.looked_at.send(before);
+                stands => {
+                    // A generation counts once it was read back.
+                    let generation = stands.map_or(ours.generation, |stands| stands.generation);
+                    let _ = self.look.send(Look {
+                        at: before,
+                        generation,
+                    });
                 }
             }
             let plan = role.ok().flatten().map(|role| role.plan);
@@ -340,13 +384,29 @@ impl Held {
     async fn renew(&self, store: &StateStore, newest: Option<&Claim>, plan: Option<Uuid>) {
         // What isn't copied is the same as when the flow began.
         let obeyed = plan.filter(|_| self.not_copied.is_some());
-        let Some(renewed) = renewal(&self.ours(), newest, obeyed) else {
+        let is_worn = self.is_worn();
+        let Some(renewed) = renewal(&self.ours(), newest, obeyed, is_worn) else {
             return;
         };
         match store.put(&self.key, &renewed).await {
-            Ok(()) => *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = renewed,
+            Ok(()) => {
+                *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
+                if is_worn {
+                    *self.raised.lock().unwrap_or_else(PoisonError::into_inner) =
+                        (self.filled.load(Ordering::Relaxed), Instant::now());
+                }
+            }
             Err(error) => tracing::debug!(%error, "the claim could not be written again"),
         }
+    }
+
+    /// Whether the fillers want another epoch. The target's cleaner keeps every marker of a producer's
+    /// newest epoch (`Cleaner.isBatchLastRecordOfProducer`), each a batch of its own: without a new epoch
+    /// the copy of a compacted topic would only grow.
+    fn is_worn(&self) -> bool {
+        let (filled, at) = *self.raised.lock().unwrap_or_else(PoisonError::into_inner);
+        self.filled.load(Ordering::Relaxed) - filled >= WORN_AFTER_FILLERS
+            && at.elapsed() >= WORN_AFTER
     }
 
     fn ours(&self) -> Claim {
@@ -377,12 +437,18 @@ impl Held {
 /// How a claim that stands must be written again, if it must. A second plan for what isn't copied
 /// anyway is obeyed already, and whoever waits for that reads it in the claim. And compaction would
 /// leave only what somebody wrote behind us about a claim that he had lost.
-fn renewal(ours: &Claim, newest: Option<&Claim>, obeyed: Option<Uuid>) -> Option<Claim> {
+fn renewal(
+    ours: &Claim,
+    newest: Option<&Claim>,
+    obeyed: Option<Uuid>,
+    is_worn: bool,
+) -> Option<Claim> {
     let role_plan = obeyed.or(ours.role_plan);
     let is_newest = newest.is_none_or(|newest| newest.owner == ours.owner);
-    let is_needed = !is_newest || role_plan != ours.role_plan;
+    let is_needed = !is_newest || role_plan != ours.role_plan || is_worn;
     is_needed.then(|| Claim {
         role_plan,
+        generation: ours.generation + u64::from(is_worn),
         ..ours.clone()
     })
 }
@@ -479,13 +545,39 @@ mod tests {
             role_plan: plan(1),
             ..of(2, 2, false)
         };
-        assert_eq!(renewal(&ours, Some(&ours), plan(1)), None);
-        assert_eq!(renewal(&ours, Some(&ours), None), None, "nothing is obeyed");
-        let renewed = renewal(&ours, Some(&ours), plan(7)).expect("another plan");
+        assert_eq!(renewal(&ours, Some(&ours), plan(1), false), None);
+        assert_eq!(
+            renewal(&ours, Some(&ours), None, false),
+            None,
+            "nothing is obeyed"
+        );
+        let renewed = renewal(&ours, Some(&ours), plan(7), false).expect("another plan");
         assert_eq!(renewed.role_plan, plan(7));
         assert!(is_same(&renewed, &ours));
         let late = of(1, 1, true);
-        assert_eq!(renewal(&ours, Some(&late), plan(1)), Some(ours.clone()));
+        assert_eq!(
+            renewal(&ours, Some(&late), plan(1), false),
+            Some(ours.clone())
+        );
+    }
+
+    #[test]
+    fn worn_fillers_get_a_generation_of_their_own() {
+        let ours = of(2, 4, false);
+        let raised = renewal(&ours, Some(&ours), None, true).expect("a generation");
+        assert_eq!((raised.generation, raised.owner), (5, ours.owner));
+        let log = [ours, raised.clone()];
+        assert_eq!(standing(&log), Some(&raised));
+        // Who began meanwhile with the same number comes behind it, and claims again.
+        let newer = of(3, 5, false);
+        let log = [log[0].clone(), raised, newer.clone()];
+        assert_eq!(read_back(&log, &newer), ReadBack::Again);
+    }
+
+    #[test]
+    fn epochs_rise_with_generations_and_end_below_the_last() {
+        assert_eq!([0, 1, 700].map(filler_epoch), [0, 1, 700]);
+        assert_eq!([32_766, 32_767, u64::MAX].map(filler_epoch), [32_766; 3]);
     }
 
     /// A process that begins, one step at a time.

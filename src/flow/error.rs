@@ -1,5 +1,7 @@
 //! What can go wrong with a partition or a flow, and the one table that says what follows.
 
+use std::cmp::Ordering;
+
 use crate::batch::BatchError;
 use crate::state::{LOST_HINT, Loss, StateError};
 use crate::wire::WireError;
@@ -80,6 +82,18 @@ pub enum Trouble {
         /// The offset that it got, or the log end that was found.
         found: i64,
     },
+    /// A batch of ours stands at a lower target offset than the one it was made for: what had to come
+    /// before it was refused or lost, and the broker took it all the same. It checks sequences only
+    /// while it remembers the producer (`ProducerAppendInfo.checkSequence`).
+    #[error(
+        "a batch made for target offset {expected} stands at {found}: what belongs before it is missing"
+    )]
+    Overtaken {
+        /// The offset that was meant, or the log end that was meant.
+        expected: i64,
+        /// The offset that it got, or the log end that was found.
+        found: i64,
+    },
     /// The target's replicas don't yet agree on what was written.
     #[error("the target's high watermark {high_watermark} is below what was written ({written})")]
     TargetBehind {
@@ -125,6 +139,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// The replica that was fetched from isn't kept up to date.
+    #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
+    FollowerLags {
+        /// The follower's id.
+        broker: i64,
+        /// Where its committed data ends.
+        end: i64,
+        /// Where its leader's ended some seconds before.
+        leader_end: i64,
+    },
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
@@ -142,6 +166,27 @@ pub enum Trouble {
     /// The target topic holds data that this flow did not write.
     #[error("the target topic already holds data that this flow did not write")]
     TargetNotEmpty,
+    /// The target topic is set to give records the broker's time, and can't be set otherwise.
+    #[error(
+        "the target topic would replace the records' timestamps (message.timestamp.type is {found}), and can't be changed: {why}"
+    )]
+    AppendTime {
+        /// What it is set to.
+        found: String,
+        /// Why it can't be changed.
+        why: String,
+    },
+    /// The target gave a batch its own time.
+    #[error(
+        "the target replaced the records' timestamps by its own time (message.timestamp.type is LogAppendTime): \
+         those of target offsets {from}..{to} are lost, and maybe some behind them"
+    )]
+    TimesReplaced {
+        /// The first target offset of the batch.
+        from: i64,
+        /// The offset behind its last one.
+        to: i64,
+    },
     /// The target topic has more partitions than the source's.
     #[error("the target topic has {target} partitions, the source topic {source_count}")]
     TargetPartitions {
@@ -216,6 +261,18 @@ impl Trouble {
         }
     }
 
+    /// Compares the offset that a batch was made for with the one that it got.
+    ///
+    /// # Errors
+    /// [`Self::ForeignWrite`] or [`Self::Overtaken`] if they differ.
+    pub fn check_offset(expected: i64, found: i64) -> Result<(), Self> {
+        match found.cmp(&expected) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(Self::ForeignWrite { expected, found }),
+            Ordering::Less => Err(Self::Overtaken { expected, found }),
+        }
+    }
+
     /// The policy table.
     pub fn policy(&self) -> Policy {
         use kafka_protocol::ResponseError as E;
@@ -232,6 +289,8 @@ impl Trouble {
             | Self::TakingOver
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
+            | Self::AppendTime { .. }
+            | Self::FollowerLags { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -248,11 +307,13 @@ impl Trouble {
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
             Self::Batch(_) => Policy::Reopen,
             Self::ForeignWrite { .. }
+            | Self::Overtaken { .. }
             | Self::Gap { .. }
             | Self::SourceTruncated { .. }
             | Self::SourceRecreated
             | Self::TargetRecreated
             | Self::TargetNotEmpty
+            | Self::TimesReplaced { .. }
             | Self::StateLost(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
@@ -265,6 +326,12 @@ impl Trouble {
     pub fn is_about_settings(&self) -> bool {
         matches!(self.reason(), "too_large" | "invalid_timestamp")
             || matches!(self, Self::WithoutKey { .. })
+    }
+
+    /// Whether a record stands where it must not. It counts whenever it is learnt, also behind a milder
+    /// trouble of the same partition: a reopened partition would go on behind the damage.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::ForeignWrite { .. } | Self::Overtaken { .. })
     }
 
     /// A short, stable word for metrics and status.
@@ -288,15 +355,18 @@ impl Trouble {
             Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
             Self::ForeignWrite { .. } => "foreign_write",
+            Self::Overtaken { .. } => "overtaken",
             Self::TargetBehind { .. } => "target_behind",
             Self::TakingOver => "taking_over",
             Self::Discontinuous { .. } => "discontinuous",
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
+            Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
             Self::LogEndDiffers { .. } => "log_end_differs",
@@ -368,12 +438,19 @@ impl Trouble {
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
             }
+            Self::Overtaken { .. } => {
+                "records are missing on the target from this offset on, and others stand in their place: \
+                 delete the target topic so that it is copied again"
+            }
             Self::Gap { .. } => {
                 "set `on_gap: record` to go on after the gap, or delete the target topic to copy anew"
             }
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
                  keep them, or delete the target topic to copy anew"
+            }
+            Self::FollowerLags { .. } => {
+                "it is fetched from its leader instead; look after that broker's replication if it stays behind"
             }
             Self::SourceRecreated => {
                 "set `on_recreate: recreate` to replace the copy, or rename the old copy first"
@@ -386,6 +463,14 @@ impl Trouble {
                  the state topic __twinlog_state lost its record: restore that topic, or delete the copy to copy anew"
             }
             Self::StateLost(_) => LOST_HINT,
+            Self::AppendTime { .. } => {
+                "grant ALTER_CONFIGS and DESCRIBE_CONFIGS on the target topic to Twinlog's principal, or set its \
+                 message.timestamp.type to CreateTime; it is tried again by itself"
+            }
+            Self::TimesReplaced { .. } => {
+                "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
+                 that it is copied again, or restart Twinlog to go on with these times lost"
+            }
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
             }

@@ -11,6 +11,8 @@ use super::error::Trouble;
 use super::position::{Producers, Witness, newest_filler, witness};
 use super::shared::Flow;
 use super::sink::MARKERS_PER_REQUEST;
+use super::tail;
+use crate::batch;
 use crate::wire::{self, ProducerState, TopicPartition, WireError};
 
 /// A partition whose counts are ahead of its log end.
@@ -28,36 +30,70 @@ pub(super) struct Counted<'a> {
     pub written: i64,
 }
 
-/// How many fillers there really are, if the log ends at the high watermark in truth; `None` while
-/// replicas may lag.
+/// How many fillers there really are.
+///
+/// # Errors
+/// [`Trouble::TargetBehind`] while replicas may lag, and [`Trouble::Overtaken`] where the log ends in
+/// truth before what was written, and not because of fillers: then a batch was refused and the one
+/// behind it taken, by a broker that had forgotten the data producer. Nothing is ever sent behind a
+/// filler that failed, so lost fillers leave the newest one at the log's end; data there is the proof
+/// of the contrary.
 pub(super) async fn fillers(
     flow: &Flow,
     target: &TopicPartition,
     counted: Counted<'_>,
-) -> Result<Option<i64>, Trouble> {
-    let newest = newest_filler(counted.states, counted.producers);
-    let lost = counted.written - counted.end;
-    let Some(newest) = newest.filter(|newest| lost <= MARKERS_PER_REQUEST.min((*newest).into()))
-    else {
-        return Ok(None);
+) -> Result<i64, Trouble> {
+    let behind = Trouble::TargetBehind {
+        high_watermark: counted.end,
+        written: counted.written,
     };
     if !ends_at(flow, target, counted.end).await? {
-        return Ok(None);
+        return Err(behind);
     }
-    // Both answers must be one leader's: a new one knows another log and other counts.
+    // All answers must be one leader's: a new one knows another log and other counts.
+    let newest = newest_filler(counted.states, counted.producers);
+    let ends_with = last_filler(flow, target, counted).await?;
     let asked = [target.clone()];
     let mut again = wire::describe_producers(&flow.target, &asked).await;
     let again = again.remove(target).transpose()?.unwrap_or_default();
-    let same = newest_filler(&again, counted.producers) == Some(newest)
+    let same = newest_filler(&again, counted.producers) == newest
         && witness(&again, counted.producers, counted.end - counted.base)
             == Witness::Behind {
                 written: counted.written - counted.base,
             };
     if !same {
+        return Err(behind);
+    }
+    let lost = counted.written - counted.end;
+    match newest {
+        Some(newest)
+            if lost <= MARKERS_PER_REQUEST.min(newest.into()) && ends_with == Some(newest) =>
+        {
+            tracing::info!(%target, lost, "fillers were lost on their way; they are written again");
+            Ok(i64::from(newest) - lost)
+        }
+        _ => Err(Trouble::Overtaken {
+            expected: counted.written,
+            found: counted.end,
+        }),
+    }
+}
+
+/// The running number of the filler that the log ends with, if it ends with one.
+async fn last_filler(
+    flow: &Flow,
+    target: &TopicPartition,
+    counted: Counted<'_>,
+) -> Result<Option<i32>, Trouble> {
+    if counted.end <= counted.base {
         return Ok(None);
     }
-    tracing::info!(%target, lost, "fillers were lost on their way; they are written again");
-    Ok(Some(i64::from(newest) - lost))
+    let last = tail::batch_at(flow, target, counted.end - 1).await?;
+    let is_filler =
+        last.header.is_control() && last.header.producer_id == counted.producers.filler_id;
+    Ok(is_filler
+        .then(|| batch::coordinator_epoch(&last))
+        .transpose()?)
 }
 
 /// Whether the leader's log ends at the high watermark. A fetch between the two is answered with

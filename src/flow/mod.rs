@@ -12,17 +12,20 @@
 
 mod abilities;
 mod all;
+mod append_time;
 mod budget;
 mod check;
 pub mod claim;
 mod copy_back;
 mod creation;
+mod damage;
 mod deleted;
 pub mod deny;
 mod discovery;
 mod epochs;
 mod error;
 pub mod fenced;
+mod followers;
 mod guard;
 mod identity;
 mod intake;

@@ -5,7 +5,7 @@
 //! log says. That is the whole of crash recovery, and the same code runs after `kill -9`.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
@@ -17,10 +17,16 @@ use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::work::Work;
 use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
-use crate::telemetry::progress::PartitionProgress;
+use crate::telemetry::progress::{PartitionProgress, now_ms};
 use crate::wire::TopicPartition;
 
-/// Tells the supervisor that a partition closed itself.
+/// A broker forgets a producer by the age of its newest batch's *records*
+/// (`ProducerStateManager.isProducerExpired`), a day by default, and looks for such every ten minutes.
+/// Both can be set to less, clocks differ, and a batch sent alone costs a round trip only where nothing
+/// was on its way: little is assumed.
+const REMEMBERED_FOR_MS: i64 = 1_000;
+
+/// Tells the supervisor what closed a partition, or what damage was seen behind that.
 pub type TroubleSender = mpsc::UnboundedSender<(Arc<Partition>, Trouble)>;
 
 /// An open partition.
@@ -42,12 +48,16 @@ pub struct Partition {
     pub read_at: Instant,
     /// See [`PartitionParts`].
     pub newest_filler: Option<i32>,
+    /// See [`PartitionParts`].
+    pub filler_epoch: i16,
     rechecked: AtomicBool,
     queue: Mutex<VecDeque<Work>>,
     scheduled: AtomicBool,
     closed: AtomicBool,
     sent: AtomicU32,
     barrier: AtomicBool,
+    /// When the target's leader surely knew the data producer, in milliseconds since `read_at`.
+    remembered_at_ms: AtomicI64,
     /// Which epochs of the source were fetched.
     pub epochs: Arc<SourceEpochs>,
     map: Option<Mutex<OffsetMap>>,
@@ -70,16 +80,19 @@ pub struct PartitionParts {
     pub meter: Arc<Meter>,
     /// What may pass as it is.
     pub rules: IntakeRules,
-    /// Whether the target's leader knows the data producer. If it doesn't, it accepts *any*
-    /// first sequence (`ProducerAppendInfo.checkSequence`), so nothing may be pipelined behind
-    /// the first batch: if that one failed, the second would take its place.
-    pub data_known: bool,
+    /// The newest record time of the data producer's last batch, ms since 1970, if the target's leader
+    /// knows the producer. If it doesn't, it accepts *any* first sequence
+    /// (`ProducerAppendInfo.checkSequence`), so nothing may be pipelined behind the first batch: if
+    /// that one failed, the second would take its place.
+    pub appended_timestamp_ms: Option<i64>,
     /// The offset map, where offsets aren't identical.
     pub map: Option<OffsetMap>,
     /// When the position was read: no later than the first question about it.
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knew then.
     pub newest_filler: Option<i32>,
+    /// The newest producer epoch of a filler that it knew: it refuses a lower one.
+    pub filler_epoch: i16,
     /// Which epochs of the source were fetched.
     pub epochs: Arc<SourceEpochs>,
     /// The sink lane that writes it.
@@ -100,12 +113,20 @@ impl Partition {
             rules: parts.rules,
             read_at: parts.read_at,
             newest_filler: parts.newest_filler,
+            filler_epoch: parts.filler_epoch,
             rechecked: AtomicBool::new(false),
             queue: Mutex::new(VecDeque::new()),
             scheduled: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             sent: AtomicU32::new(0),
-            barrier: AtomicBool::new(!parts.data_known),
+            barrier: AtomicBool::new(false),
+            remembered_at_ms: AtomicI64::new(parts.appended_timestamp_ms.map_or(
+                i64::MIN,
+                |at_ms| {
+                    // Records from the future keep the producer known for longer.
+                    at_ms.saturating_sub(now_ms()).min(0)
+                },
+            )),
             epochs: parts.epochs,
             map: parts.map.map(Mutex::new),
             drained: Notify::new(),
@@ -148,6 +169,13 @@ impl Partition {
     /// sequence. A marker has no sequence. Sent behind a batch that fails, it would take that
     /// batch's offset, and a batch behind a marker that fails would take the marker's. So a
     /// marker is sent when everything before it is answered, and nothing is sent until it is.
+    ///
+    /// A broker that has forgotten the producer doesn't look at the sequence either, and it forgets
+    /// while a partition is open: after a silence, and for old records at any time. So a batch goes
+    /// alone, like a marker, where the broker may have forgotten us since the last one, and where it
+    /// is larger than the target allows, which is refused. What is left, a batch of old records that
+    /// is refused for a reason that nobody can foresee within the moment in which we are forgotten, is
+    /// found by the offset that the next one gets.
     pub fn take_sendable(&self) -> Option<Work> {
         let mut queue = self.queue();
         // Closing happens under this lock too: what is taken counts as sent before `drained` can
@@ -156,15 +184,18 @@ impl Partition {
             return None;
         }
         let idle = self.unanswered() == 0;
-        let may_send = match queue.front()? {
-            Work::Batch(_) => idle || !self.barrier.load(Ordering::Acquire),
-            Work::Fill(_) | Work::Skip { .. } => idle,
+        let goes_alone = match queue.front()? {
+            Work::Batch(batch) => {
+                let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
+                is_refused || (idle && !self.is_remembered())
+            }
+            Work::Fill(_) | Work::Skip { .. } => true,
         };
-        if !may_send {
+        if !idle && (goes_alone || self.barrier.load(Ordering::Acquire)) {
             return None;
         }
         let work = queue.pop_front()?;
-        if matches!(work, Work::Fill(_)) {
+        if goes_alone && !matches!(work, Work::Skip { .. }) {
             self.barrier.store(true, Ordering::Release);
         }
         self.sent.fetch_add(1, Ordering::AcqRel);
@@ -182,6 +213,22 @@ impl Partition {
     /// Lifts the barrier: the last marker, or the first batch, was appended.
     pub fn lift_barrier(&self) {
         self.barrier.store(false, Ordering::Release);
+    }
+
+    /// Notes that a batch was appended just now: its producer is known.
+    pub fn note_appended(&self) {
+        self.remembered_at_ms
+            .store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    fn is_remembered(&self) -> bool {
+        let at_ms = self.remembered_at_ms.load(Ordering::Relaxed);
+        self.age_ms().saturating_sub(at_ms) < REMEMBERED_FOR_MS
+    }
+
+    /// Since the position was read.
+    fn age_ms(&self) -> i64 {
+        i64::try_from(self.read_at.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Whether it is known that no filler but ours followed the newest one.
@@ -240,14 +287,16 @@ impl Partition {
         queue.clear();
     }
 
-    /// Closes the partition and reports why, once.
+    /// Closes the partition and reports why, once; damage is reported at any time. The answers of
+    /// what was pipelined behind a refused batch come after the refusal has closed the partition, and
+    /// one of them may say that its batch took the refused one's place.
     pub fn fail(self: &Arc<Self>, trouble: Trouble) {
         let was_closed = {
             let mut queue = self.queue();
             queue.clear();
             self.closed.swap(true, Ordering::AcqRel)
         };
-        if !was_closed {
+        if !was_closed || trouble.is_damage() {
             let _ = self.trouble.send((self.clone(), trouble));
         }
     }

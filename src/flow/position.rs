@@ -70,11 +70,22 @@ pub fn newest_filler(states: &[ProducerState], producers: Producers) -> Option<i
     states.iter().find(filler).map(|it| it.coordinator_epoch)
 }
 
-/// Whether the leader knows the data producer's sequence.
-pub fn knows_data(states: &[ProducerState], producers: Producers) -> bool {
+/// The newest producer epoch of a filler that the leader knows: it refuses a lower one.
+pub fn filler_epoch(states: &[ProducerState], producers: Producers) -> i16 {
+    let filler = |state: &&ProducerState| state.producer_id == producers.filler_id;
+    let epoch = states.iter().find(filler).map(|it| it.producer_epoch);
+    epoch.and_then(|it| i16::try_from(it).ok()).unwrap_or(0)
+}
+
+/// The newest record time of the data producer's last batch, ms since 1970, if the leader knows that
+/// producer's sequence.
+pub fn appended_timestamp_ms(states: &[ProducerState], producers: Producers) -> Option<i64> {
+    let data =
+        |state: &&ProducerState| state.producer_id == producers.data_id && state.last_sequence >= 0;
     states
         .iter()
-        .any(|state| state.producer_id == producers.data_id && state.last_sequence >= 0)
+        .find(data)
+        .map(|state| state.last_timestamp_ms)
 }
 
 fn sequence(target: i64, fillers: i64) -> i32 {
@@ -89,8 +100,6 @@ pub enum Witness {
     Agrees {
         /// Fillers so far.
         fillers: i64,
-        /// Whether the broker knows the data producer: if not, it takes any first sequence.
-        data_known: bool,
     },
     /// More was written than readers can see: replicas are catching up.
     Behind {
@@ -106,8 +115,6 @@ pub enum Witness {
     Unknown {
         /// Fillers, as implied by what is known.
         fillers: i64,
-        /// Whether the broker knows the data producer.
-        data_known: bool,
     },
 }
 
@@ -121,10 +128,7 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
         .iter()
         .find(|state| state.producer_id == producers.filler_id);
     match (data, filler) {
-        (None, None) => Witness::Unknown {
-            fillers: 0,
-            data_known: false,
-        },
+        (None, None) => Witness::Unknown { fillers: 0 },
         // Fillers alone already outnumber what readers can see.
         (None, Some(filler)) if signed_difference(end, i64::from(filler.coordinator_epoch)) < 0 => {
             Witness::Behind {
@@ -134,17 +138,13 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
         // Without data of ours still known, the filler's count fixes the sequence.
         (None, Some(filler)) => Witness::Unknown {
             fillers: i64::from(filler.coordinator_epoch),
-            data_known: false,
         },
         (Some(data), filler) => {
             let fillers = filler.map_or(0, |filler| i64::from(filler.coordinator_epoch));
             let records = i64::from(data.last_sequence) + 1;
             let difference = signed_difference(end, records + fillers);
             match difference {
-                0 => Witness::Agrees {
-                    fillers,
-                    data_known: true,
-                },
+                0 => Witness::Agrees { fillers },
                 less if less < 0 => Witness::Behind {
                     written: end - less,
                 },
@@ -152,10 +152,7 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
                     written: end - more,
                 },
                 // Fillers of the past whose count has expired, or a stranger: the tail decides.
-                more => Witness::Unknown {
-                    fillers: more,
-                    data_known: true,
-                },
+                more => Witness::Unknown { fillers: more },
             }
         }
     }
@@ -203,17 +200,11 @@ mod tests {
     fn counts_that_add_up_agree() {
         assert_eq!(
             witness(&[data(9), filler(5)], PRODUCERS, 15),
-            Witness::Agrees {
-                fillers: 5,
-                data_known: true
-            }
+            Witness::Agrees { fillers: 5 }
         );
         assert_eq!(
             witness(&[data(9)], PRODUCERS, 10),
-            Witness::Agrees {
-                fillers: 0,
-                data_known: true
-            }
+            Witness::Agrees { fillers: 0 }
         );
     }
 
@@ -237,10 +228,7 @@ mod tests {
         );
         assert_eq!(
             witness(&[filler(5)], PRODUCERS, 5),
-            Witness::Unknown {
-                fillers: 5,
-                data_known: false
-            }
+            Witness::Unknown { fillers: 5 }
         );
     }
 
@@ -257,10 +245,7 @@ mod tests {
         assert_eq!(position.sequence(), 5);
         assert_eq!(
             witness(&[data(4)], PRODUCERS, end),
-            Witness::Agrees {
-                fillers: 0,
-                data_known: true
-            }
+            Witness::Agrees { fillers: 0 }
         );
     }
 
@@ -276,10 +261,7 @@ mod tests {
         assert_eq!(position.sequence(), 5);
         assert_eq!(
             witness(&[data(4), filler(2)], PRODUCERS, 107 - position.base),
-            Witness::Agrees {
-                fillers: 2,
-                data_known: true
-            }
+            Witness::Agrees { fillers: 2 }
         );
     }
 
@@ -287,17 +269,8 @@ mod tests {
     fn an_expired_count_is_not_guessed() {
         assert_eq!(
             witness(&[data(9)], PRODUCERS, 12),
-            Witness::Unknown {
-                fillers: 2,
-                data_known: true
-            }
+            Witness::Unknown { fillers: 2 }
         );
-        assert_eq!(
-            witness(&[], PRODUCERS, 12),
-            Witness::Unknown {
-                fillers: 0,
-                data_known: false
-            }
-        );
+        assert_eq!(witness(&[], PRODUCERS, 12), Witness::Unknown { fillers: 0 });
     }
 }

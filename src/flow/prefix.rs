@@ -5,6 +5,9 @@
 //! nobody reads the topic: it was just created, and the partition doesn't count as copied. A burn
 //! that was cut off goes on where the log ends, since it is part of the same sequence.
 //!
+//! That takes its time, so it is a state of its own: nothing waits for it, a few are at work at each
+//! broker, and their requests have connections of their own (`Role::Slow`).
+//!
 //! The batches are written in the topic's own codec, so that the broker keeps them as they are
 //! (`LogValidator` compresses anew only into another codec, and judges the size afterwards), with
 //! as many records as fit the topic's limits.
@@ -17,8 +20,8 @@ use super::resume::Candidate;
 use super::shared::Flow;
 use super::topic_config::{self, value};
 use crate::batch::{self, Codec, Stamp};
-use crate::telemetry::progress::now_ms;
-use crate::wire::{self, ConfigValues, TopicPartition, WireError};
+use crate::telemetry::progress::{PartitionState, now_ms};
+use crate::wire::{self, Cluster, ConfigValues, Role, TopicPartition, WireError};
 
 /// Records of the largest burned batch: in zstd it stays below the default `max.message.bytes`.
 const RECORDS_PER_BATCH: i64 = 1_000_000;
@@ -94,19 +97,26 @@ fn scaled(records: i64, limit_bytes: usize, bytes: usize) -> i64 {
         .clamp(1, (records - 1).max(1))
 }
 
-/// Burns the target's offsets from the position up to `origin`. Returns whether the leader then
-/// knows the data producer. Compacted topics refuse records without a key, and a topic that only
-/// compacts refuses `DeleteRecords`: there the prefix is left to fillers, which the cleaner removes.
+/// Whether offsets below `origin` are to be burned or trimmed, where both the log's start and its end
+/// have reached `reached`. Compacted topics refuse records without a key, and a topic that only
+/// compacts refuses `DeleteRecords`: there the intake sees a hole below the first batch and fills it,
+/// and the cleaner removes the fillers.
+pub(super) fn is_left(one: &Candidate, reached: i64, origin: i64) -> bool {
+    reached < origin && !one.topic.rules.target_compacted
+}
+
+/// Burns the target's offsets from the position up to `origin`, and moves the log start there, so that
+/// no reader meets the burned records.
 pub(super) async fn burn(
     flow: &Flow,
     one: &Candidate,
-    position: &mut Position,
+    mut position: Position,
     origin: i64,
-) -> Result<bool, Trouble> {
-    if one.topic.rules.target_compacted {
-        // The intake sees a hole below the first batch and fills it.
-        return Ok(false);
-    }
+) -> Result<(), Trouble> {
+    let slow = flow.target.apart(Role::Slow);
+    let progress = flow
+        .progress
+        .partition(&one.topic.source_topic, one.partition);
     let target = one.topic.target(one.partition);
     tracing::info!(
         topic = %target.topic,
@@ -117,38 +127,58 @@ pub(super) async fn burn(
     );
     let mut size = Size::of(&topic_config::of_target(flow, &target.topic).await?);
     while position.target < origin {
+        progress.set_state(PartitionState::Burning {
+            done: position.target,
+            of: origin,
+        });
+        still_ours(flow, one)?;
         let stamp = Stamp {
             producer_id: one.topic.rules.producers.data_id,
             producer_epoch: 0,
             base_sequence: position.sequence(),
         };
-        let (count, base) =
-            burn_some(flow, &target, &mut size, origin - position.target, stamp).await?;
-        if base != position.target {
-            return Err(Trouble::ForeignWrite {
-                expected: position.target,
-                found: base,
-            });
-        }
+        let (count, base) = burn_some(
+            flow,
+            &slow,
+            &target,
+            &mut size,
+            (origin - position.target, stamp),
+        )
+        .await?;
+        Trouble::check_offset(position.target, base)?;
         position.copied(position.source + count, count);
     }
-    trim(flow, one, origin).await?;
-    Ok(true)
+    still_ours(flow, one)?;
+    wire::delete_records(&slow, &target, origin).await?;
+    Ok(())
+}
+
+/// A produce names its topic, not its id: where the name has got a new log, nothing more is burned.
+fn still_ours(flow: &Flow, one: &Candidate) -> Result<(), Trouble> {
+    let record = &one.topic.record;
+    let metadata = flow.target.cached();
+    let now = metadata.topics.get(&record.target_topic);
+    match now.filter(|topic| topic.error.is_none()) {
+        Some(topic) if topic.topic_id != record.target_topic_id => Err(Trouble::LeaderMoved {
+            cluster: flow.target.name().to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Burns at most `count` offsets with one batch: how many, and the first. A refused batch was not
 /// appended, so a smaller one takes its place in the sequence.
 async fn burn_some(
     flow: &Flow,
+    slow: &Cluster,
     target: &TopicPartition,
     size: &mut Size,
-    count: i64,
-    stamp: Stamp,
+    (count, stamp): (i64, Stamp),
 ) -> Result<(i64, i64), Trouble> {
     loop {
         let (records, batch) = size.batch(count, stamp);
         let bytes = batch.len();
-        let error = match wire::produce_one(&flow.target, target, batch, -1).await {
+        let error = match wire::produce_one(slow, target, batch, -1).await {
             Ok(base) => return Ok((records, base)),
             Err(error) if !is_too_large(&error) => return Err(error.into()),
             Err(error) => error,
@@ -166,14 +196,6 @@ fn is_too_large(error: &WireError) -> bool {
         error.server_code(),
         Some(ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge)
     )
-}
-
-/// Moves the target's log start up to `origin`, so that no reader meets the burned records.
-pub(super) async fn trim(flow: &Flow, one: &Candidate, origin: i64) -> Result<(), Trouble> {
-    if !one.topic.rules.target_compacted {
-        wire::delete_records(&flow.target, &one.topic.target(one.partition), origin).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::resume::Candidate;
 use super::shared::Flow;
 use crate::batch::{self, AbortedFilter, RawBatch, Record};
 use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffset};
-use crate::wire::{self, Cluster, FetchOne, TopicPartition, WireError};
+use crate::wire::{self, Cluster, FetchOne, Role, TopicPartition, WireError};
 
 const FETCH_BYTES: i32 = 4 << 20;
 
@@ -100,10 +100,11 @@ impl Reader {
         range: Range<i64>,
     ) -> Result<Vec<Print>, Trouble> {
         let name = one.topic.target(one.partition);
+        let cluster = flow.target.apart(Role::Read);
         let mut prints = Vec::new();
         let mut next = range.start;
         while next < range.end {
-            let fetched = wire::fetch_one(&flow.target, &name, next, FETCH_BYTES).await;
+            let fetched = wire::fetch_one(&cluster, &name, next, FETCH_BYTES).await;
             let fetched = still_there(fetched, &flow.target)?;
             let before = next;
             for batch in batch::split(fetched.records) {
@@ -132,9 +133,10 @@ impl Reader {
         mut pairing: Pairing,
     ) -> Result<Option<Paired>, Trouble> {
         let name: TopicPartition = one.topic.source(one.partition);
+        let cluster = flow.source.apart(Role::Read);
         let mut next = start;
         loop {
-            let fetched = wire::fetch_committed(&flow.source, &name, next, FETCH_BYTES).await;
+            let fetched = wire::fetch_committed(&cluster, &name, next, FETCH_BYTES).await;
             let fetched = still_there(fetched, &flow.source)?;
             let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
             let before = next;

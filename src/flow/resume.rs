@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
 use super::lost::{self, Counted};
@@ -37,8 +38,9 @@ pub struct Resume {
     pub position: Position,
     /// Where the first fetch begins: later than the position when retention made a gap.
     pub fetch_offset: i64,
-    /// Whether the target's leader knows the data producer.
-    pub data_known: bool,
+    /// The newest record time of the data producer's last batch, ms since 1970, if the target's leader
+    /// knows the producer.
+    pub appended_timestamp_ms: Option<i64>,
     /// The offset map of a mapped partition.
     pub map: Option<OffsetMap>,
     /// The source leader's epoch that wrote what is right before `fetch_offset`, or -1: the broker
@@ -48,6 +50,21 @@ pub struct Resume {
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knows.
     pub newest_filler: Option<i32>,
+    /// The newest producer epoch of a filler that it knows.
+    pub filler_epoch: i16,
+}
+
+/// What has to be done for a partition that was asked about.
+pub enum Opened {
+    /// It can be copied.
+    Ready(Box<Resume>),
+    /// First the target's offsets up to `origin` are burned, from this position on.
+    Burn {
+        /// Where the target's log ends.
+        position: Position,
+        /// Where the copy begins.
+        origin: i64,
+    },
 }
 
 /// The offsets and producer states of many partitions, asked for in a few requests.
@@ -138,11 +155,42 @@ impl Ends {
     }
 }
 
-/// Finds the positions of many partitions at once.
+/// Finds the positions of many partitions at once. `asked` is called when the brokers have answered,
+/// `decided` for each partition as soon as it is known what becomes of it.
 pub async fn resume(
     flow: &Arc<Flow>,
     candidates: Vec<Candidate>,
-) -> Vec<(Candidate, Result<Resume, Trouble>)> {
+    asked: impl FnOnce(),
+    decided: impl Fn(Candidate, Result<Opened, Trouble>),
+) {
+    let mut facts = ask(flow, &candidates).await;
+    asked();
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
+    for candidate in candidates {
+        match facts.of(flow, &candidate) {
+            Ok((ends, states)) => {
+                let flow = flow.clone();
+                let one = candidate.clone();
+                let task = tasks.spawn(async move { open(&flow, &one, ends, &states).await });
+                running.insert(task.id(), candidate);
+            }
+            Err(trouble) => decided(candidate, Err(trouble)),
+        }
+    }
+    while let Some(done) = tasks.join_next_with_id().await {
+        let (id, result) = match done {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
+        };
+        if let Some(candidate) = running.remove(&id) {
+            decided(candidate, result);
+        }
+    }
+}
+
+/// Asks both clusters, each leader once for all of its partitions.
+async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
     let source: Vec<TopicPartition> = candidates
         .iter()
         .map(|one| one.topic.source(one.partition))
@@ -178,7 +226,7 @@ pub async fn resume(
         wire::describe_producers(&flow.target, &target),
         wire::offset_for_leader_epoch(&flow.source, &asked),
     );
-    let mut facts = Facts {
+    Facts {
         epoch_ends,
         known: known_of,
         read_at,
@@ -187,31 +235,7 @@ pub async fn resume(
         target_start,
         target_end,
         producers,
-    };
-    let mut tasks = JoinSet::new();
-    let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
-    let mut results = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        match facts.of(flow, &candidate) {
-            Ok((ends, states)) => {
-                let flow = flow.clone();
-                let one = candidate.clone();
-                let task = tasks.spawn(async move { decide(&flow, &one, ends, &states).await });
-                running.insert(task.id(), candidate);
-            }
-            Err(trouble) => results.push((candidate, Err(trouble))),
-        }
     }
-    while let Some(done) = tasks.join_next_with_id().await {
-        let (id, result) = match done {
-            Ok((id, result)) => (id, result),
-            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
-        };
-        if let Some(candidate) = running.remove(&id) {
-            results.push((candidate, result));
-        }
-    }
-    results
 }
 
 impl Facts {
@@ -246,19 +270,31 @@ impl Facts {
     }
 }
 
+/// Decides where a partition goes on, and writes down what must not be forgotten.
+async fn open(
+    flow: &Flow,
+    one: &Candidate,
+    ends: Ends,
+    states: &[ProducerState],
+) -> Result<Opened, Trouble> {
+    damage::check(flow, &one.topic, one.partition)?;
+    let result = decide(flow, one, ends, states).await;
+    if let Err(trouble) = &result {
+        damage::note(flow, &one.topic, one.partition, trouble).await;
+    }
+    result
+}
+
 async fn decide(
     flow: &Flow,
     one: &Candidate,
     ends: Ends,
     states: &[ProducerState],
-) -> Result<Resume, Trouble> {
+) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
-    let (fillers, data_known) = match witness(states, producers, ends.target_end - base) {
-        Witness::Agrees {
-            fillers,
-            data_known,
-        } => (fillers, data_known),
+    let fillers = match witness(states, producers, ends.target_end - base) {
+        Witness::Agrees { fillers } => fillers,
         Witness::Behind { written } => {
             let target = one.topic.target(one.partition);
             let counted = Counted {
@@ -268,15 +304,7 @@ async fn decide(
                 end: ends.target_end,
                 written: base + written,
             };
-            match lost::fillers(flow, &target, counted).await? {
-                Some(fillers) => (fillers, position::knows_data(states, producers)),
-                None => {
-                    return Err(Trouble::TargetBehind {
-                        high_watermark: ends.target_end,
-                        written: base + written,
-                    });
-                }
-            }
+            lost::fillers(flow, &target, counted).await?
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
@@ -284,10 +312,7 @@ async fn decide(
                 found: ends.target_end,
             });
         }
-        Witness::Unknown {
-            fillers,
-            data_known,
-        } => {
+        Witness::Unknown { fillers } => {
             if one.topic.record.mapped && fillers > 0 {
                 // A mapped partition has no fillers: every offset beyond our count is a stranger's.
                 return Err(Trouble::ForeignWrite {
@@ -298,46 +323,46 @@ async fn decide(
             let target = one.topic.target(one.partition);
             let start = ends.target_start.max(base);
             tail::check(flow, &target, producers, start..ends.target_end).await?;
-            (fillers, data_known)
+            fillers
         }
     };
+    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     if one.topic.record.mapped {
-        return resume_mapped(flow, one, &ends, data_known).await;
+        let resume = resume_mapped(flow, one, &ends, appended_timestamp_ms).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
-    let mut position = Position {
+    let position = Position {
         source: ends.target_end,
         target: ends.target_end,
         fillers,
         base,
         mapped: false,
     };
-    let mut data_known = data_known;
-    if position.target < origin {
-        data_known |= prefix::burn(flow, one, &mut position, origin).await?;
-    } else if ends.target_start < origin {
-        // A burn that was cut off between its last batch and the trim.
-        prefix::trim(flow, one, origin).await?;
+    // The log may end there and begin lower: a burn that was cut off before the trim.
+    if prefix::is_left(one, position.target.min(ends.target_start), origin) {
+        return Ok(Opened::Burn { position, origin });
     }
     // Where the prefix is left to fillers, the position is still below the origin: not a gap.
     let next = position.source.max(origin);
     let fetch_offset = check_source(flow, one, next, &ends).await?;
-    Ok(Resume {
+    Ok(Opened::Ready(Box::new(Resume {
         position,
         fetch_offset,
-        data_known,
+        appended_timestamp_ms,
         map: None,
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
-    })
+        filler_epoch: position::filler_epoch(states, producers),
+    })))
 }
 
 async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    data_known: bool,
+    appended_timestamp_ms: Option<i64>,
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -368,11 +393,12 @@ async fn resume_mapped(
             mapped: true,
         },
         fetch_offset,
-        data_known,
+        appended_timestamp_ms,
         map: Some(map),
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: None,
+        filler_epoch: 0,
     })
 }
 

@@ -15,6 +15,7 @@ use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
+use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::metadata::{context, own_principal};
@@ -273,7 +274,7 @@ async fn begin(
         has_failed_over: !config.is_back() && role.is_some_and(|role| role.not_copied().is_some()),
         config,
     };
-    Ok(Begun::Copying(Arc::new(flow), held))
+    Ok(Begun::Copying(Arc::new(flow), *held))
 }
 
 fn role_of(store: &StateStore, config: &FlowConfig) -> Result<Option<RoleRecord>, Failure> {
@@ -398,6 +399,7 @@ async fn go(
     let fence = held.fence.clone();
     tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
     tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
+    tracker.spawn(followers::watch(flow.clone(), work.clone()));
     tracker.spawn(guard::watch_log_starts(flow.clone(), work.clone()));
     tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));
     tracker.spawn(observed::keep_ends(flow.clone(), work.clone()));

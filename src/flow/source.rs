@@ -59,14 +59,25 @@ pub struct Opening {
     pub leader_epoch: i32,
     /// The epoch of the last record copied, or -1: the broker tells when the logs diverge there.
     pub last_epoch: i32,
+    /// When the leader is asked again who serves it best; `None`: with every fetch.
+    pub until: Option<Instant>,
 }
 
 /// A partition that is better fetched from another broker (KIP-392).
 pub struct Handover {
-    /// The broker that the leader named.
-    pub broker: i32,
+    /// From whom.
+    pub to: Server,
     /// The partition as it stands.
     pub opening: Opening,
+}
+
+/// Who serves a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// Its leader, whoever that is.
+    Leader,
+    /// The replica that the leader named.
+    Replica(i32),
 }
 
 /// What a session needs.
@@ -75,6 +86,8 @@ pub struct Session {
     pub cluster: Cluster,
     /// The broker it fetches from.
     pub broker: i32,
+    /// Whether the broker is told our rack, so that it may name closer replicas of what it leads.
+    pub tells_rack: bool,
     /// The flow's bytes in flight.
     pub budget: Arc<Budget>,
     /// How many sessions share the budget.
@@ -97,6 +110,7 @@ struct Slot {
     fetch_offset: i64,
     leader_epoch: i32,
     last_epoch: i32,
+    until: Option<Instant>,
     wanted_bytes: u64,
     /// What the broker's session holds for this partition: offset and size.
     in_session: Option<(i64, i32)>,
@@ -160,6 +174,7 @@ impl Session {
                 add(&mut slots, &mut state, opening);
             }
             forget_closed(&mut slots, &mut state);
+            self.hand_back(&mut slots, &mut state);
             if slots.is_empty() {
                 tokio::select! {
                     () = self.cancel.cancelled() => return,
@@ -235,7 +250,7 @@ impl Session {
         let Some(reservation) = self.budget.reserve(wanted, (wanted / 4).max(1)) else {
             return Ok(None);
         };
-        let connection = self.cluster.connection(self.broker, Role::Fetch(0)).await?;
+        let connection = self.cluster.connection(self.broker, self.role()).await?;
         connection.version_at_least::<FetchRequest>(FETCH_VERSION_MIN, FETCH_VERSION_MAX)?;
         let Some(request) = self.request(slots, state, &reservation) else {
             return Ok(None);
@@ -315,14 +330,17 @@ impl Session {
                 .with_session_epoch(state.epoch)
                 .with_topics(topics.into_values().collect())
                 .with_forgotten_topics_data(forgotten)
-                .with_rack_id(StrBytes::from_string(
-                    self.cluster
-                        .config()
-                        .client_rack
-                        .clone()
-                        .unwrap_or_default(),
-                )),
+                .with_rack_id(StrBytes::from_string(self.rack())),
         )
+    }
+
+    fn rack(&self) -> String {
+        let rack = self.cluster.config().client_rack.clone();
+        rack.filter(|_| self.tells_rack).unwrap_or_default()
+    }
+
+    fn role(&self) -> Role {
+        Role::Fetch(if self.tells_rack { 0 } else { 1 })
     }
 
     /// Reads an answer's headers and moves the fetch offsets. Returns the bytes of records.
@@ -366,7 +384,9 @@ impl Session {
                     continue;
                 }
                 if let Some(broker) = self.better_broker(&data) {
-                    self.hand_over(slots, state, key, broker);
+                    let at_ms = state.seen_ms;
+                    slot.partition.progress.set_followed(true, at_ms);
+                    self.hand_over(slots, state, key, Server::Replica(broker));
                     continue;
                 }
                 bytes += self.read_partition(slot, key, data, pace, fetched);
@@ -380,22 +400,27 @@ impl Session {
         (data.error_code == 0 && preferred >= 0 && preferred != self.broker).then_some(preferred)
     }
 
-    fn hand_over(
-        &self,
-        slots: &mut Slots,
-        state: &mut SessionState,
-        key: (Uuid, i32),
-        broker: i32,
-    ) {
+    fn hand_over(&self, slots: &mut Slots, state: &mut SessionState, key: (Uuid, i32), to: Server) {
         if let Some(slot) = slots.remove(&key) {
             state.forgotten.push(key);
             let opening = Opening {
                 position: slot.position,
                 leader_epoch: slot.leader_epoch,
                 last_epoch: slot.last_epoch,
+                until: None,
                 partition: slot.partition,
             };
-            let _ = self.handovers.send(Handover { broker, opening });
+            let _ = self.handovers.send(Handover { to, opening });
+        }
+    }
+
+    /// Gives partitions back to their leaders when their time here is over.
+    fn hand_back(&self, slots: &mut Slots, state: &mut SessionState) {
+        let is_over = |slot: &Slot| slot.until.is_some_and(|until| until <= Instant::now());
+        let over = slots.iter().filter(|(_, slot)| is_over(slot));
+        let over: Vec<(Uuid, i32)> = over.map(|(key, _)| *key).collect();
+        for key in over {
+            self.hand_over(slots, state, key, Server::Leader);
         }
     }
 
@@ -455,9 +480,7 @@ impl Session {
 
     /// The connection is gone: every partition of the session finds its leader anew.
     async fn lose(&self, slots: &mut Slots, state: &mut SessionState, error: &WireError) {
-        self.cluster
-            .drop_connection(self.broker, Role::Fetch(0))
-            .await;
+        self.cluster.drop_connection(self.broker, self.role()).await;
         for slot in slots.values() {
             slot.partition.fail(Trouble::Wire(error.clone()));
         }
@@ -489,6 +512,7 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
             position: opening.position,
             leader_epoch: opening.leader_epoch,
             last_epoch: opening.last_epoch,
+            until: opening.until,
             wanted_bytes: PARTITION_BYTES_FIRST,
             in_session: None,
             partition: opening.partition,
@@ -542,12 +566,16 @@ fn next_epoch(epoch: i32) -> i32 {
 
 fn note_ends(partition: &Partition, data: &PartitionData) {
     let progress = &partition.progress;
-    progress
-        .source_high_watermark
-        .store(data.high_watermark, Ordering::Relaxed);
-    progress
-        .source_stable_end
-        .store(data.last_stable_offset, Ordering::Relaxed);
+    if progress.is_followed() {
+        progress.note_follower_ends(data.high_watermark, data.last_stable_offset);
+    } else {
+        progress
+            .source_high_watermark
+            .store(data.high_watermark, Ordering::Relaxed);
+        progress
+            .source_stable_end
+            .store(data.last_stable_offset, Ordering::Relaxed);
+    }
     progress
         .source_log_start
         .store(data.log_start_offset, Ordering::Relaxed);

@@ -7,34 +7,50 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::budget::Meter;
 use super::claim::Fence;
+use super::damage;
 use super::discovery::Discovered;
 use super::epochs::SourceEpochs;
 use super::error::{Policy, Trouble};
 use super::intake;
 use super::partition::{Partition, PartitionParts};
-use super::resume::{self, Candidate, Resume};
+use super::position::Position;
+use super::prefix;
+use super::resume::{self, Candidate, Opened, Resume};
 use super::shared::Flow;
 use super::sink::Lane;
-use super::source::{Handover, Opening, Session};
+use super::source::{Handover, Opening, Server, Session};
 use super::topics::TopicContext;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
 const LANES_PER_BROKER: u16 = 2;
-/// Batches of openings at a time. More than one, since burning a prefix takes its time.
+/// Batches of questions at a time about the partitions of one source and one target broker. A broker
+/// that hangs holds up only the partitions that it leads.
 const RESUMING_MAX: usize = 4;
+/// Prefixes that are burned at a time at one target broker.
+const BURNING_MAX: usize = 4;
+/// How long the leaders are looked for before partitions are asked about.
+const REFRESH_FOR: Duration = Duration::from_secs(3);
 /// The first pause before a partition is opened again. What a broken connection left in a
 /// broker's queue is appended well within it, before the log end is read.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// A follower serves a partition no longer than this before its leader is asked again, as in the Java client
+/// (`metadata.max.age.ms`).
+const FOLLOWED_MAX: Duration = Duration::from_secs(300);
+/// See [`LeaderOnly`].
+const LEADER_ONLY_FIRST: Duration = Duration::from_secs(60);
+/// See [`LeaderOnly`].
+const LEADER_ONLY_MAX: Duration = Duration::from_secs(960);
 /// A partition that was open this long starts again with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
@@ -43,6 +59,30 @@ struct Entry {
     topic: Arc<TopicContext>,
     status: Status,
     attempt: u32,
+    leader_only: LeaderOnly,
+}
+
+/// How long a partition whose follower lagged is fetched from its leader alone: longer each time.
+#[derive(Clone, Copy, Default)]
+struct LeaderOnly {
+    times: u32,
+    until: Option<Instant>,
+}
+
+impl LeaderOnly {
+    fn begin(&mut self) {
+        let is_long_ago = |until: Instant| until.elapsed() >= LEADER_ONLY_MAX;
+        if self.until.is_some_and(is_long_ago) {
+            self.times = 0;
+        }
+        let rest = LEADER_ONLY_FIRST * 2_u32.saturating_pow(self.times.min(10));
+        self.times = self.times.saturating_add(1);
+        self.until = Some(Instant::now() + rest.min(LEADER_ONLY_MAX));
+    }
+
+    fn until(&self) -> Option<Instant> {
+        self.until.filter(|until| *until > Instant::now())
+    }
 }
 
 enum Status {
@@ -57,9 +97,18 @@ enum Status {
 
 enum Event {
     Reopen(PartitionKey),
-    /// One batch of openings is through.
-    Resumed(Vec<(Candidate, Result<Resume, Trouble>)>),
+    /// Leaders are known as well as they can be.
+    Refreshed(Vec<Candidate>),
+    /// The brokers have answered one batch of questions.
+    Asked(Leaders),
+    /// It is decided what becomes of one partition.
+    Resumed(Candidate, Result<Opened, Trouble>),
+    /// A prefix is burned, or can't be.
+    Burned(Candidate, Result<(), Trouble>),
 }
+
+/// The brokers that lead a partition on the source and on the target, -1 where nobody does.
+type Leaders = (i32, i32);
 
 /// The flow's one deciding task.
 pub struct Supervisor {
@@ -70,10 +119,20 @@ pub struct Supervisor {
     entries: HashMap<PartitionKey, Entry>,
     /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
     closing: HashMap<PartitionKey, Arc<Partition>>,
-    /// Batches of openings under way, and what waits for one of them to end.
-    resuming: usize,
-    waiting: Vec<Candidate>,
-    sessions: HashMap<i32, mpsc::UnboundedSender<Opening>>,
+    /// Copies with records that have the target's time, and why they stopped: whatever is put right
+    /// afterwards gives them no other one.
+    stamped: HashMap<PartitionKey, (Uuid, Trouble)>,
+    /// What waits for a look at the leaders, and whether one is under way.
+    arrived: Vec<Candidate>,
+    is_refreshing: bool,
+    /// Batches of questions under way, and what waits for one of them to be answered.
+    resuming: HashMap<Leaders, usize>,
+    waiting: HashMap<Leaders, Vec<Candidate>>,
+    /// Burning prefixes, and how many may burn at each target broker.
+    burning: HashMap<PartitionKey, CancellationToken>,
+    burners: HashMap<i32, Arc<Semaphore>>,
+    /// By broker, and whether it is told our rack.
+    sessions: HashMap<(i32, bool), mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
     events: mpsc::UnboundedSender<Event>,
@@ -100,8 +159,13 @@ impl Supervisor {
             cancel: cancel.clone(),
             entries: HashMap::new(),
             closing: HashMap::new(),
-            resuming: 0,
-            waiting: Vec::new(),
+            stamped: HashMap::new(),
+            arrived: Vec::new(),
+            is_refreshing: false,
+            resuming: HashMap::new(),
+            waiting: HashMap::new(),
+            burning: HashMap::new(),
+            burners: HashMap::new(),
             sessions: HashMap::new(),
             session_count: Arc::new(AtomicUsize::new(0)),
             lanes: HashMap::new(),
@@ -117,7 +181,7 @@ impl Supervisor {
                     while let Ok(found) = discovered.try_recv() {
                         candidates.extend(supervisor.take_discovered(found));
                     }
-                    supervisor.resume(candidates, false);
+                    supervisor.resume(candidates);
                 }
                 Some((partition, trouble)) = trouble.recv() => supervisor.take_trouble(&partition, &trouble),
                 Some(handover) = handover.recv() => supervisor.hand_over(handover),
@@ -127,7 +191,7 @@ impl Supervisor {
                     while let Ok(next) = event.try_recv() {
                         supervisor.take_event(next, &mut reopen);
                     }
-                    supervisor.resume(reopen, true);
+                    supervisor.resume(reopen);
                 }
             }
         }
@@ -176,6 +240,9 @@ impl Supervisor {
             partition.close();
             self.note_closing(key, &partition);
         }
+        if let Some(burning) = self.burning.remove(key) {
+            burning.cancel();
+        }
         self.flow.open.remove(key);
     }
 
@@ -208,6 +275,9 @@ impl Supervisor {
                 }
                 self.drop_entry(&key);
             }
+            if self.stays_stopped(topic, &key) {
+                continue;
+            }
             let closing = self.closing.get(&key).filter(|it| it.unanswered() > 0);
             let closing = closing.cloned();
             let status = match closing {
@@ -220,6 +290,7 @@ impl Supervisor {
                     topic: topic.clone(),
                     status,
                     attempt: 0,
+                    leader_only: LeaderOnly::default(),
                 },
             );
             if closing.is_some() {
@@ -232,6 +303,27 @@ impl Supervisor {
             });
         }
         candidates
+    }
+
+    /// Whether the partition's copy has stopped for good, as far as this process goes.
+    fn stays_stopped(&mut self, topic: &Arc<TopicContext>, key: &PartitionKey) -> bool {
+        let Some((target_id, trouble)) = self.stamped.get(key) else {
+            return false;
+        };
+        if *target_id != topic.record.target_topic_id {
+            self.stamped.remove(key);
+            return false;
+        }
+        let progress = self.flow.progress.partition(&key.0, key.1);
+        progress.set_state(state_of(trouble));
+        let entry = Entry {
+            topic: topic.clone(),
+            status: Status::Stopped,
+            attempt: 0,
+            leader_only: LeaderOnly::default(),
+        };
+        self.entries.insert(key.clone(), entry);
+        true
     }
 
     /// Discovery says when the partition's copy can begin.
@@ -263,6 +355,10 @@ impl Supervisor {
             Arc::from(partition.source.topic.as_str()),
             partition.source.partition,
         );
+        if trouble.is_damage() {
+            self.take_damage(&key, partition, trouble);
+            return;
+        }
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
@@ -279,10 +375,52 @@ impl Supervisor {
         if since.elapsed() >= GOOD_RUN {
             entry.attempt = 0;
         }
+        if matches!(trouble, Trouble::TimesReplaced { .. }) {
+            let target_id = entry.topic.record.target_topic_id;
+            self.stamped
+                .insert(key.clone(), (target_id, trouble.clone()));
+            // Discovery puts it right for the topic's other partitions.
+            self.flow
+                .note_stale(std::slice::from_ref(&partition.source.topic));
+        }
+        if matches!(trouble, Trouble::FollowerLags { .. }) {
+            entry.leader_only.begin();
+        }
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
         let trouble = learned.as_ref().unwrap_or(trouble);
         self.pause_or_stop(key, Some(partition.clone()), trouble);
+    }
+
+    /// What an opening wrote at a wrong offset stays there, whatever became of that opening: it may be
+    /// closed for a milder trouble, and the next one may be under way or open already.
+    fn take_damage(&mut self, key: &PartitionKey, by: &Arc<Partition>, trouble: &Trouble) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let topic = entry.topic.clone();
+        let record = &topic.record;
+        if !by
+            .epochs
+            .is_of(record.source_topic_id, record.target_topic_id)
+        {
+            return;
+        }
+        let newer = match &entry.status {
+            Status::Open { partition, .. } if !Arc::ptr_eq(partition, by) => {
+                Some(partition.clone())
+            }
+            _ => None,
+        };
+        if let Some(newer) = newer {
+            newer.close();
+            self.note_closing(key, &newer);
+        }
+        self.flow.open.remove(key);
+        let (flow, number, noted) = (self.flow.clone(), key.1, trouble.clone());
+        self.tracker
+            .spawn(async move { damage::note(&flow, &topic, number, &noted).await });
+        self.pause_or_stop(key.clone(), Some(by.clone()), trouble);
     }
 
     fn pause_or_stop(
@@ -349,46 +487,146 @@ impl Supervisor {
                     });
                 }
             }
-            Event::Resumed(results) => {
-                self.resuming -= 1;
-                reopen.append(&mut self.waiting);
-                for (candidate, result) in results {
-                    self.take_resumed(&candidate, result);
-                }
+            Event::Refreshed(candidates) => {
+                self.is_refreshing = false;
+                self.ask(candidates);
+                let arrived = std::mem::take(&mut self.arrived);
+                self.resume(arrived);
             }
+            Event::Asked(leaders) => {
+                if let Some(resuming) = self.resuming.get_mut(&leaders) {
+                    *resuming -= 1;
+                }
+                // Its leaders may be others by now.
+                reopen.extend(self.waiting.remove(&leaders).unwrap_or_default());
+            }
+            Event::Resumed(candidate, result) => self.take_resumed(&candidate, result),
+            Event::Burned(candidate, result) => reopen.extend(self.take_burned(candidate, result)),
         }
     }
 
-    /// Opens partitions in one batch. When a broker goes, its partitions come back one by one: a
-    /// few batches at a time ask the clusters about many of them at once.
-    fn resume(&mut self, mut candidates: Vec<Candidate>, refresh: bool) {
+    /// Opens partitions. When a broker goes, its partitions come back one by one: while leaders are
+    /// looked for, many of them gather.
+    fn resume(&mut self, mut candidates: Vec<Candidate>) {
         if candidates.is_empty() {
             return;
         }
-        if self.resuming >= RESUMING_MAX {
-            self.waiting.append(&mut candidates);
+        if self.is_refreshing {
+            self.arrived.append(&mut candidates);
             return;
         }
-        self.resuming += 1;
+        self.is_refreshing = true;
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
         self.tracker.spawn(async move {
-            let work = async {
-                if refresh {
-                    // Leaders may have moved; a failure shows in the calls that follow.
-                    let _ = tokio::join!(flow.source.metadata(None), flow.target.metadata(None));
-                } else {
-                    // Topics that were just created aren't in the cache yet.
-                    let _ = flow.target.metadata(None).await;
-                }
-                resume::resume(&flow, candidates).await
-            };
-            if let Some(results) = cancel.run_until_cancelled(work).await {
-                let _ = events.send(Event::Resumed(results));
+            // Leaders may have moved, and topics that were just created aren't in the cache yet. A
+            // failure shows in the calls that follow.
+            let looks =
+                async { tokio::join!(flow.source.metadata(None), flow.target.metadata(None)) };
+            let looks = tokio::time::timeout(REFRESH_FOR, looks);
+            if cancel.run_until_cancelled(looks).await.is_some() {
+                let _ = events.send(Event::Refreshed(candidates));
             }
         });
     }
 
-    fn take_resumed(&mut self, candidate: &Candidate, result: Result<Resume, Trouble>) {
+    /// Asks about partitions, those of the same two leaders at once.
+    fn ask(&mut self, candidates: Vec<Candidate>) {
+        let (source, target) = (self.flow.source.cached(), self.flow.target.cached());
+        let mut by_leaders: HashMap<Leaders, Vec<Candidate>> = HashMap::new();
+        for one in candidates {
+            let record = &one.topic.record;
+            let leaders = (
+                source.leader(&one.topic.source_topic, one.partition),
+                target.leader(&record.target_topic, one.partition),
+            );
+            let id = |leader: Option<(i32, i32)>| leader.map_or(-1, |(broker, _)| broker);
+            let leaders = (id(leaders.0), id(leaders.1));
+            by_leaders.entry(leaders).or_default().push(one);
+        }
+        for (leaders, candidates) in by_leaders {
+            let resuming = self.resuming.entry(leaders).or_default();
+            if *resuming >= RESUMING_MAX {
+                self.waiting.entry(leaders).or_default().extend(candidates);
+                continue;
+            }
+            *resuming += 1;
+            let (flow, events) = (self.flow.clone(), self.events.clone());
+            let cancel = self.cancel.clone();
+            self.tracker.spawn(async move {
+                let asked = || {
+                    let _ = events.send(Event::Asked(leaders));
+                };
+                let decided = |candidate, result| {
+                    let _ = events.send(Event::Resumed(candidate, result));
+                };
+                let work = resume::resume(&flow, candidates, asked, decided);
+                cancel.run_until_cancelled(work).await;
+            });
+        }
+    }
+
+    /// Burns a prefix when it is its turn at the target broker.
+    fn burn(&mut self, candidate: Candidate, position: Position, origin: i64) {
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let of = PartitionState::Burning {
+            done: position.target,
+            of: origin,
+        };
+        self.flow.progress.partition(&key.0, key.1).set_state(of);
+        let leader = self
+            .flow
+            .target
+            .cached()
+            .leader(&candidate.topic.record.target_topic, candidate.partition);
+        let burners = self.burners.entry(leader.map_or(-1, |(broker, _)| broker));
+        let burners = burners.or_insert_with(|| Arc::new(Semaphore::new(BURNING_MAX)));
+        let burners = burners.clone();
+        let cancel = self.cancel.child_token();
+        if let Some(before) = self.burning.insert(key, cancel.clone()) {
+            before.cancel();
+        }
+        let (flow, events) = (self.flow.clone(), self.events.clone());
+        self.tracker.spawn(async move {
+            let work = async {
+                let _turn = burners.acquire().await;
+                prefix::burn(&flow, &candidate, position, origin).await
+            };
+            if let Some(result) = cancel.run_until_cancelled(work).await {
+                let _ = events.send(Event::Burned(candidate, result));
+            }
+        });
+    }
+
+    /// Behind a burned prefix a partition is opened anew: while it burned, much may have changed.
+    fn take_burned(
+        &mut self,
+        candidate: Candidate,
+        result: Result<(), Trouble>,
+    ) -> Option<Candidate> {
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let entry = self.entries.get(&key)?;
+        let (now, then) = (&entry.topic.record, &candidate.topic.record);
+        if !matches!(entry.status, Status::Opening)
+            || now.source_topic_id != then.source_topic_id
+            || now.target_topic_id != then.target_topic_id
+        {
+            return None;
+        }
+        let topic = entry.topic.clone();
+        self.burning.remove(&key);
+        match result {
+            Ok(()) => Some(Candidate {
+                topic,
+                partition: key.1,
+            }),
+            Err(trouble) => {
+                self.pause_or_stop(key, None, &trouble);
+                None
+            }
+        }
+    }
+
+    fn take_resumed(&mut self, candidate: &Candidate, result: Result<Opened, Trouble>) {
         let key = (candidate.topic.source_topic.clone(), candidate.partition);
         let Some(entry) = self.entries.get(&key) else {
             return;
@@ -400,10 +638,17 @@ impl Supervisor {
             // The topic took another shape meanwhile: what was read belongs to the old one.
             let topic = entry.topic.clone();
             let partition = key.1;
-            self.resume(vec![Candidate { topic, partition }], true);
+            self.resume(vec![Candidate { topic, partition }]);
             return;
         }
-        let opened = result.and_then(|resume| self.open(candidate, resume));
+        let opened = match result {
+            Ok(Opened::Burn { position, origin }) => {
+                self.burn(candidate.clone(), position, origin);
+                return;
+            }
+            Ok(Opened::Ready(resume)) => self.open(candidate, *resume),
+            Err(trouble) => Err(trouble),
+        };
         match opened {
             Ok(partition) => {
                 let target_id = candidate.topic.record.target_topic_id;
@@ -454,10 +699,11 @@ impl Supervisor {
             progress,
             meter: Arc::new(Meter::new(self.flow.budget.clone())),
             rules: candidate.topic.rules.clone(),
-            data_known: resume.data_known,
+            appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
+            filler_epoch: resume.filler_epoch,
             epochs,
             ready: self.lane(target_broker, lane_of(candidate)),
             trouble: self.troubles.clone(),
@@ -465,13 +711,17 @@ impl Supervisor {
         let mut position = resume.position;
         // A batch that begins inside a gap still holds records that the source has deleted.
         partition.push(intake::pass_gap(&mut position, resume.fetch_offset));
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let until = self.entries.get(&key).and_then(|it| it.leader_only.until());
+        partition.progress.set_followed(false, now_ms());
         self.fetch_from(
-            source_broker,
+            (source_broker, until.is_none()),
             Opening {
                 partition: partition.clone(),
                 position,
                 leader_epoch,
                 last_epoch: resume.last_epoch,
+                until,
             },
         );
         Ok(partition)
@@ -493,26 +743,43 @@ impl Supervisor {
     }
 
     fn hand_over(&mut self, handover: Handover) {
-        // Another replica doesn't check the leader's epoch of this moment.
-        self.fetch_from(handover.broker, handover.opening);
+        let Handover { to, mut opening } = handover;
+        let broker = match to {
+            Server::Replica(broker) => {
+                opening.until = Some(Instant::now() + FOLLOWED_MAX);
+                broker
+            }
+            Server::Leader => {
+                let source = &opening.partition.source;
+                let known = self.flow.source.cached();
+                let Some((leader, _)) = known.leader(&source.topic, source.partition) else {
+                    let cluster = format!("source ({})", self.flow.source.name());
+                    opening.partition.fail(Trouble::LeaderMoved { cluster });
+                    return;
+                };
+                opening.partition.progress.set_followed(false, now_ms());
+                leader
+            }
+        };
+        self.fetch_from((broker, true), opening);
     }
 
-    fn fetch_from(&mut self, broker: i32, opening: Opening) {
+    fn fetch_from(&mut self, from: (i32, bool), opening: Opening) {
         let progress = &opening.partition.progress;
         progress
             .source_broker
-            .store(i64::from(broker), Ordering::Relaxed);
-        let session = self.session(broker);
+            .store(i64::from(from.0), Ordering::Relaxed);
+        let session = self.session(from);
         if let Err(mpsc::error::SendError(opening)) = session.send(opening) {
             // The session ended with the flow.
             opening.partition.close();
         }
     }
 
-    fn session(&mut self, broker: i32) -> mpsc::UnboundedSender<Opening> {
+    fn session(&mut self, from: (i32, bool)) -> mpsc::UnboundedSender<Opening> {
         if let Some(session) = self
             .sessions
-            .get(&broker)
+            .get(&from)
             .filter(|session| !session.is_closed())
         {
             return session.clone();
@@ -521,7 +788,8 @@ impl Supervisor {
         self.session_count.fetch_add(1, Ordering::Relaxed);
         let session = Session {
             cluster: self.flow.source.clone(),
-            broker,
+            broker: from.0,
+            tells_rack: from.1,
             budget: self.flow.budget.clone(),
             sessions: self.session_count.clone(),
             throttle: self.flow.throttle.clone(),
@@ -530,7 +798,7 @@ impl Supervisor {
             cancel: self.cancel.clone(),
         };
         self.tracker.spawn(session.run(receiver));
-        self.sessions.insert(broker, sender.clone());
+        self.sessions.insert(from, sender.clone());
         sender
     }
 

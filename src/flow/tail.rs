@@ -8,19 +8,22 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
 use super::position::Producers;
 use super::shared::Flow;
-use crate::batch::{self, BatchHeader};
-use crate::wire::{self, OffsetSpec, TopicPartition, WireError};
+use crate::batch::{self, BatchHeader, RawBatch};
+use crate::wire::{self, OffsetSpec, Role, TopicPartition, WireError};
 
 /// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
 /// that a lane keeps on the way; this is twice that.
 const BATCHES: usize = 64;
 /// The pause between two looks at a log end that nothing else vouches for.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
+/// What one fetch may bring: the batches of a busy partition in one or two of them.
+const FETCH_BYTES: i32 = 1 << 20;
 /// A fetch of one byte is answered with one whole batch (KIP-74).
 const ONE_BATCH_BYTES: i32 = 1;
 
@@ -35,20 +38,29 @@ pub(super) async fn check(
     Range { start, end }: Range<i64>,
 ) -> Result<(), Trouble> {
     let ours = [producers.data_id, producers.filler_id];
-    let mut next = end;
-    for _ in 0..BATCHES {
-        if next <= start {
-            break;
+    let (mut seen, mut below) = (0, end);
+    // So many offsets can't be more batches than are looked at.
+    let mut span = BATCHES as i64;
+    while seen < BATCHES && below > start {
+        let from = below.saturating_sub(span).max(start);
+        let found = batches(flow, target, from..below).await?;
+        for header in found.iter().rev().take(BATCHES - seen) {
+            if !ours.contains(&header.producer_id) {
+                return Err(Trouble::ForeignWrite {
+                    expected: header.base_offset,
+                    found: end,
+                });
+            }
         }
-        let header = batch_at(flow, target, next - 1).await?;
-        if !ours.contains(&header.producer_id) {
-            return Err(Trouble::ForeignWrite {
-                expected: header.base_offset,
-                found: end,
-            });
-        }
-        // Where compaction made a hole, the batch that follows it is answered.
-        next = header.base_offset.min(next - 1);
+        seen += found.len();
+        // As many offsets as the batches that are left have, by those seen now.
+        let offsets = below - from;
+        let left = i64::try_from(BATCHES.saturating_sub(seen)).unwrap_or(0);
+        span = match i64::try_from(found.len()) {
+            Ok(0) | Err(_) => offsets.saturating_mul(8),
+            Ok(found) => (offsets / found + 1).saturating_mul(left.max(1)),
+        };
+        below = found.first().map_or(from, |it| it.base_offset.min(from));
     }
     settled(flow, target, end).await
 }
@@ -74,24 +86,62 @@ async fn settled(flow: &Flow, target: &TopicPartition, end: i64) -> Result<(), T
     }
 }
 
-async fn batch_at(
+/// The batch of the target's log that has this offset.
+pub(super) async fn batch_at(
     flow: &Flow,
     target: &TopicPartition,
     offset: i64,
-) -> Result<BatchHeader, Trouble> {
-    let moved = || Trouble::LeaderMoved {
-        cluster: flow.target.name().to_owned(),
-    };
-    let fetched = match wire::fetch_one(&flow.target, target, offset, ONE_BATCH_BYTES).await {
+) -> Result<RawBatch, Trouble> {
+    let fetched = fetch(flow, target, offset, ONE_BATCH_BYTES).await?;
+    match batch::split(fetched).next() {
+        Some(batch) => Ok(batch?),
+        None => Err(moved(flow)),
+    }
+}
+
+/// The headers of the batches that hold these offsets. Where compaction made a hole there are none.
+async fn batches(
+    flow: &Flow,
+    target: &TopicPartition,
+    Range { start, end }: Range<i64>,
+) -> Result<Vec<BatchHeader>, Trouble> {
+    let mut headers = Vec::new();
+    let mut next = start;
+    while next < end {
+        let before = next;
+        for batch in batch::split(fetch(flow, target, next, FETCH_BYTES).await?) {
+            let header = batch?.header;
+            next = next.max(header.next_offset());
+            if header.base_offset < end {
+                headers.push(header);
+            }
+        }
+        if next == before {
+            return Err(moved(flow));
+        }
+    }
+    Ok(headers)
+}
+
+async fn fetch(
+    flow: &Flow,
+    target: &TopicPartition,
+    offset: i64,
+    bytes: i32,
+) -> Result<Bytes, Trouble> {
+    let reader = flow.target.apart(Role::Read);
+    match wire::fetch_one(&reader, target, offset, bytes).await {
         // What is asked for was trimmed in between; the next try sees the new start.
         Err(WireError::Server {
             code: ResponseError::OffsetOutOfRange,
             ..
-        }) => return Err(moved()),
-        other => other?,
-    };
-    match batch::split(fetched.records).next() {
-        Some(batch) => Ok(batch?.header),
-        None => Err(moved()),
+        }) => Err(moved(flow)),
+        fetched => Ok(fetched?.records),
+    }
+}
+
+fn moved(flow: &Flow) -> Trouble {
+    Trouble::LeaderMoved {
+        cluster: flow.target.name().to_owned(),
     }
 }

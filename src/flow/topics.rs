@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
+use super::append_time;
 use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::origins::{self, Waiting};
@@ -424,6 +425,7 @@ async fn rules(
         Some(target) => target.clone(),
         None => topic_config::of_target(flow, target_topic).await?,
     };
+    append_time::keep_off(flow, name, target_topic, &target).await?;
     let empty = BTreeMap::new();
     let source = configs.source.get(name).unwrap_or(&empty);
     let bytes = |key: &str| topic_config::value(&target, key)?.parse::<usize>().ok();

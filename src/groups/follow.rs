@@ -23,10 +23,12 @@ use super::positions::Place;
 use super::report::{Health, View};
 use super::seen::Seen;
 use super::table::{Group, Key, Table};
+use super::unseen::Unseen;
 use super::waiting::{RowName, Waiting, is_not_yet_copied};
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
 use crate::telemetry::progress::now_ms;
+use crate::wire::{self, OFFSETS_TOPIC};
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
 /// after its record landed.
@@ -37,12 +39,16 @@ const BEHIND_A_WAITED_ONE: Duration = Duration::from_millis(100);
 const STORE_EVERY: Duration = Duration::from_secs(5);
 /// Messages of an observer that wait to be taken.
 const OBSERVED_MAX: usize = 16;
-/// Groups committed in one go, and such goes at the same time.
+/// Groups committed in one go, and such goes at the same time to one coordinator.
 const GROUPS_PER_SEND: usize = 256;
 /// See [`GROUPS_PER_SEND`].
 const SENDS_MAX: usize = 4;
 /// How long a stopping follower waits for its last commits.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// The broker that coordinates a group on the target, as far as that is known: what one of them
+/// doesn't answer holds up its own groups only.
+type Lane = Option<i32>;
 
 struct Follower {
     context: Arc<Follow>,
@@ -50,9 +56,16 @@ struct Follower {
     remembered: HashMap<Arc<str>, Remembered>,
     source_ready: bool,
     target_ready: bool,
+    /// Groups of which the target's coordinator doesn't say what it has. They aren't committed for: a
+    /// client may have, and who commits to a coordinator that is away holds up the others.
+    target_unseen: Unseen,
     dirty: HashMap<Arc<str>, HashSet<Key>>,
+    /// What changed of groups that are unseen on the target.
+    held: HashMap<Arc<str>, HashSet<Key>>,
     waiting: Waiting,
-    sends: JoinSet<Vec<Attempt>>,
+    sends: JoinSet<(Lane, Vec<Attempt>)>,
+    /// How many are on their way to each coordinator.
+    sending: HashMap<Lane, usize>,
     unstored: HashSet<Arc<str>>,
     /// Groups that the source has no position of any more, to be deleted on the target.
     emptied: HashSet<Arc<str>>,
@@ -86,9 +99,12 @@ pub async fn follow(
         remembered: remembered.into_iter().collect(),
         source_ready: false,
         target_ready: false,
+        target_unseen: Unseen::All,
         dirty: HashMap::new(),
+        held: HashMap::new(),
         waiting: Waiting::default(),
         sends: JoinSet::new(),
+        sending: HashMap::new(),
         unstored: HashSet::new(),
         emptied: HashSet::new(),
         began_at_ms: now_ms(),
@@ -108,9 +124,7 @@ pub async fn follow(
                 Some(seen) => follower.take_target(seen),
                 None => break,
             },
-            Some(done) = follower.sends.join_next() => {
-                follower.take_done(done.unwrap_or_default());
-            }
+            Some(done) = follower.sends.join_next() => follower.take_sent(done),
             _ = tick.tick() => follower.wake(),
         }
         follower.evaluate();
@@ -121,7 +135,7 @@ pub async fn follow(
     }
     let drained = async {
         while let Some(done) = follower.sends.join_next().await {
-            follower.take_done(done.unwrap_or_default());
+            follower.take_sent(done);
         }
     };
     let _ = tokio::time::timeout(DRAIN, drained).await;
@@ -171,11 +185,12 @@ impl Follower {
                     self.touch(row);
                 }
             }
-            Seen::CaughtUp => {
+            Seen::CaughtUp(unseen) => {
                 self.source_ready = true;
-                let gone = self.table().source_caught_up();
+                let gone = self.table().source_caught_up(&unseen);
                 gone.into_iter().for_each(|row| self.touch(row));
-                self.view.source_is_ready();
+                self.log_unseen(&self.context.source, &unseen);
+                self.view.source_is_ready(unseen);
             }
             Seen::Failing(reason) => self.view.set_source(Health::Failing(reason)),
         }
@@ -185,6 +200,7 @@ impl Follower {
         match seen {
             Seen::Begins(way) => {
                 self.target_ready = false;
+                self.target_unseen = Unseen::All;
                 self.table().target_begins();
                 self.view.set_target(Health::Reading(way));
             }
@@ -195,10 +211,9 @@ impl Follower {
                     }
                 }
             }
-            Seen::CaughtUp => {
+            Seen::CaughtUp(unseen) => {
                 self.target_ready = true;
-                self.table().target_caught_up();
-                self.view.target_is_ready();
+                self.set_target_unseen(unseen);
             }
             Seen::Failing(reason) => self.view.set_target(Health::Failing(reason)),
         }
@@ -210,7 +225,7 @@ impl Follower {
             return;
         };
         // Before the target's log was read to its end it shows what is long past.
-        if !self.target_ready {
+        if self.target_unseen.covers(&group) {
             return;
         }
         let Some(topic) = self.context.positions.source_topic(&topic) else {
@@ -237,7 +252,44 @@ impl Follower {
     }
 
     fn touch(&mut self, (group, key): RowName) {
-        self.dirty.entry(group).or_default().insert(key);
+        // Before anything is known of the target nothing is decided anyway.
+        let is_held = self.target_ready && self.target_unseen.covers(&group);
+        let changed = match is_held {
+            true => &mut self.held,
+            false => &mut self.dirty,
+        };
+        changed.entry(group).or_default().insert(key);
+    }
+
+    /// Others can't be seen on the target now.
+    fn set_target_unseen(&mut self, unseen: Unseen) {
+        let before = std::mem::replace(&mut self.target_unseen, unseen.clone());
+        let is_seen_now = |group: &str| before.covers(group) && !unseen.covers(group);
+        let seen = match before {
+            // Nothing was decided before.
+            Unseen::All => {
+                self.table().target_caught_up(is_seen_now);
+                Vec::new()
+            }
+            _ => self.table().target_caught_up(is_seen_now),
+        };
+        let changed = [
+            std::mem::take(&mut self.held),
+            std::mem::take(&mut self.dirty),
+        ];
+        for (group, keys) in changed.into_iter().flatten() {
+            keys.into_iter()
+                .for_each(|key| self.touch((group.clone(), key)));
+        }
+        seen.into_iter().for_each(|row| self.touch(row));
+        self.log_unseen(&self.context.target, &unseen);
+        self.view.target_is_ready(unseen);
+    }
+
+    fn log_unseen(&self, cluster: &wire::Cluster, unseen: &Unseen) {
+        if let Some(why) = unseen.in_words() {
+            tracing::warn!(flow = %self.context.flow, cluster = cluster.name(), "some groups aren't followed now: {why}");
+        }
     }
 
     /// Brings back what has waited long enough, and what the copy has reached.
@@ -251,33 +303,65 @@ impl Follower {
         if !self.source_ready || !self.target_ready {
             return;
         }
-        while self.sends.len() < SENDS_MAX {
-            let ready: Vec<Arc<str>> = {
-                let table = self.view.table();
-                let free = |name: &&Arc<str>| {
-                    table
-                        .groups
-                        .get(*name)
-                        .is_none_or(|group| !group.is_sending)
-                };
-                let names = self.dirty.keys().filter(free);
-                names.take(GROUPS_PER_SEND).cloned().collect()
-            };
-            if ready.is_empty() {
-                return;
-            }
-            let commits: Vec<GroupCommit> = ready
-                .into_iter()
-                .filter_map(|group| {
-                    let keys = self.dirty.remove(&group)?;
-                    self.decide_group(group, keys)
-                })
-                .collect();
-            if !commits.is_empty() {
-                self.sends
-                    .spawn(commit::send(self.context.clone(), commits));
+        for (lane, groups) in self.ready() {
+            let mut groups = groups.into_iter();
+            while self.sending.get(&lane).copied().unwrap_or(0) < SENDS_MAX {
+                let now: Vec<Arc<str>> = groups.by_ref().take(GROUPS_PER_SEND).collect();
+                if now.is_empty() {
+                    break;
+                }
+                self.send(lane, now);
             }
         }
+    }
+
+    /// The groups that something changed of and that nothing is on its way for, by coordinator.
+    fn ready(&self) -> HashMap<Lane, Vec<Arc<str>>> {
+        let mut ready: HashMap<Lane, Vec<Arc<str>>> = HashMap::new();
+        if self.dirty.is_empty() {
+            return ready;
+        }
+        let metadata = self.context.target.cached();
+        let partitions = metadata.topics.get(OFFSETS_TOPIC);
+        let count = partitions.map_or(0, |topic| topic.partitions.len());
+        let count = i32::try_from(count).unwrap_or(i32::MAX);
+        let table = self.view.table();
+        for name in self.dirty.keys() {
+            let group = table.groups.get(name);
+            if group.is_some_and(|group| group.is_sending) {
+                continue;
+            }
+            let partition = wire::coordinator_partition(name, count);
+            let leader = metadata.leader(OFFSETS_TOPIC, partition);
+            let lane = leader.map(|(broker, _)| broker);
+            ready.entry(lane).or_default().push(name.clone());
+        }
+        ready
+    }
+
+    fn send(&mut self, lane: Lane, groups: Vec<Arc<str>>) {
+        let commits: Vec<GroupCommit> = groups
+            .into_iter()
+            .filter_map(|group| {
+                let keys = self.dirty.remove(&group)?;
+                self.decide_group(group, keys)
+            })
+            .collect();
+        if commits.is_empty() {
+            return;
+        }
+        *self.sending.entry(lane).or_insert(0) += 1;
+        let sending = commit::send(self.context.clone(), commits);
+        self.sends.spawn(async move { (lane, sending.await) });
+    }
+
+    fn take_sent(&mut self, done: Result<(Lane, Vec<Attempt>), tokio::task::JoinError>) {
+        // Aborted or panicked: only when everything ends.
+        let Ok((lane, attempts)) = done else { return };
+        if let Some(sending) = self.sending.get_mut(&lane) {
+            *sending = sending.saturating_sub(1);
+        }
+        self.take_done(attempts);
     }
 
     fn decide_group(&mut self, name: Arc<str>, keys: HashSet<Key>) -> Option<GroupCommit> {
@@ -545,6 +629,12 @@ impl Follower {
             // those of other flows, or of clients there.
             let table = self.view.table();
             let source_topic = |topic: &str| self.context.positions.source_topic(topic);
+            let unseen = &self.target_unseen;
+            let (hidden, seen): (Vec<_>, Vec<_>) =
+                names.into_iter().partition(|name| unseen.covers(name));
+            // They wait: what else the group has there can't be seen.
+            self.emptied.extend(hidden);
+            names = seen;
             names.retain(|name| {
                 table.groups.get(name).is_some_and(Group::is_emptied)
                     && table.is_all_ours(name, source_topic)

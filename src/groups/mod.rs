@@ -32,6 +32,7 @@ mod seen;
 mod share;
 mod table;
 mod tail;
+mod unseen;
 mod waiting;
 
 pub use context::Follow;

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::poll;
 use super::seen::{Seen, Way};
 use super::tail::{Tail, TailError};
+use super::unseen::Unseen;
 use crate::config::Selector;
 use crate::wire::{Cluster, WireError};
 
@@ -64,7 +65,7 @@ async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>)
             Ok(None) => {
                 if !had_none {
                     had_none = true;
-                    for seen in [Seen::Begins(Way::Tail), Seen::CaughtUp] {
+                    for seen in [Seen::Begins(Way::Tail), Seen::CaughtUp(Unseen::Nothing)] {
                         if found.send(seen).await.is_err() {
                             return;
                         }

@@ -8,6 +8,7 @@ use super::decide::Blocked;
 use super::positions::{Place, Positions};
 use super::seen::Way;
 use super::table::{Group, Key, Row, Table};
+use super::unseen::Unseen;
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::telemetry::groups::{
     DelayHistogram, FlowGroups, GroupExplained, GroupKind, GroupReporter, GroupStatus,
@@ -25,6 +26,22 @@ pub enum Health {
     Failing(String),
 }
 
+/// One cluster.
+struct Watched {
+    health: Health,
+    /// The groups that can't be seen there.
+    unseen: Unseen,
+}
+
+impl Watched {
+    fn new() -> Mutex<Self> {
+        Mutex::new(Self {
+            health: Health::Reading(Way::Tail),
+            unseen: Unseen::All,
+        })
+    }
+}
+
 type Ends = HashMap<Key, Option<i64>>;
 
 /// What a follower knows, shared with those who look.
@@ -33,8 +50,8 @@ pub struct View {
     flow: String,
     positions: Arc<dyn Positions>,
     table: Mutex<Table>,
-    source: Mutex<Health>,
-    target: Mutex<Health>,
+    source: Mutex<Watched>,
+    target: Mutex<Watched>,
     commits: AtomicU64,
     /// From commit to commit.
     pub delays: DelayHistogram,
@@ -48,8 +65,8 @@ impl View {
             flow,
             positions,
             table: Mutex::default(),
-            source: Mutex::new(Health::Reading(Way::Tail)),
-            target: Mutex::new(Health::Reading(Way::Tail)),
+            source: Watched::new(),
+            target: Watched::new(),
             commits: AtomicU64::new(0),
             delays: DelayHistogram::default(),
         }
@@ -76,12 +93,20 @@ impl View {
         set(&self.target, health);
     }
 
-    pub(super) fn source_is_ready(&self) {
-        follow_on(&self.source);
+    /// Everything is known of the source but for these groups.
+    pub(super) fn source_is_ready(&self, unseen: Unseen) {
+        follow_on(&self.source, unseen);
     }
 
-    pub(super) fn target_is_ready(&self) {
-        follow_on(&self.target);
+    /// See [`source_is_ready`](Self::source_is_ready).
+    pub(super) fn target_is_ready(&self, unseen: Unseen) {
+        follow_on(&self.target, unseen);
+    }
+
+    /// Whether nothing is known of a group on one of the clusters.
+    fn is_unseen(&self, group: &str) -> bool {
+        let hides = |watched: &Mutex<Watched>| lock(watched).unseen.covers(group);
+        hides(&self.source) || hides(&self.target)
     }
 
     /// `ends` keeps the source's ends that were asked for: many groups share few partitions.
@@ -126,11 +151,25 @@ impl View {
             }
         }
         status.state = match worst {
+            _ if self.is_unseen(name) => "unknown".to_owned(),
             Some((_, word)) => word.to_owned(),
             None if status.partitions == 0 => "gone_on_source".to_owned(),
             None => "followed".to_owned(),
         };
         status
+    }
+
+    fn why_unseen(&self, group: &str) -> Option<String> {
+        let sides = [("source", &self.source), ("target", &self.target)];
+        let hidden = sides.into_iter().find_map(|(side, watched)| {
+            let watched = lock(watched);
+            let why = watched.unseen.in_words();
+            let why = why.unwrap_or_else(|| "its groups haven't been read yet".to_owned());
+            watched.unseen.covers(group).then_some((side, why))
+        });
+        hidden.map(|(side, why)| {
+            format!("nothing is known of the group on the {side} now: {why}; what follows is what was known last")
+        })
     }
 
     /// The group's position on the target, as its log shows it, else as we last wrote it.
@@ -272,14 +311,20 @@ impl GroupReporter for View {
     fn explain(&self, name: &str) -> Option<GroupExplained> {
         let table = self.table();
         let group = table.groups.get(name)?;
+        let rows = group.rows.iter();
+        let mut partitions: Vec<PositionExplained> = rows
+            .map(|(key, row)| self.explain_row(&table, name, key, row))
+            .collect();
+        if let Some(why) = self.why_unseen(name) {
+            for explained in &mut partitions {
+                explained.state = "unknown".to_owned();
+                explained.steps.insert(0, why.clone());
+            }
+        }
         Some(GroupExplained {
             flow: self.flow.clone(),
             status: self.status(&table, name, group, &mut Ends::new()),
-            partitions: group
-                .rows
-                .iter()
-                .map(|(key, row)| self.explain_row(&table, name, key, row))
-                .collect(),
+            partitions,
         })
     }
 
@@ -288,24 +333,29 @@ impl GroupReporter for View {
     }
 }
 
-fn set(health: &Mutex<Health>, now: Health) {
-    *health.lock().unwrap_or_else(PoisonError::into_inner) = now;
+fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn follow_on(health: &Mutex<Health>) {
-    let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Health::Reading(way) = *health {
-        *health = Health::Following(way);
+fn set(watched: &Mutex<Watched>, now: Health) {
+    lock(watched).health = now;
+}
+
+fn follow_on(watched: &Mutex<Watched>, unseen: Unseen) {
+    let mut watched = lock(watched);
+    watched.unseen = unseen;
+    if let Health::Reading(way) = watched.health {
+        watched.health = Health::Following(way);
     }
 }
 
-fn watching(health: &Mutex<Health>) -> Watching {
-    let health = health.lock().unwrap_or_else(PoisonError::into_inner);
+fn watching(watched: &Mutex<Watched>) -> Watching {
+    let watched = lock(watched);
     let word = |way: &Way| match way {
         Way::Tail => "tail".to_owned(),
         Way::Poll => "poll".to_owned(),
     };
-    match &*health {
+    match &watched.health {
         Health::Reading(way) => Watching {
             way: word(way),
             state: "reading".to_owned(),
@@ -314,7 +364,7 @@ fn watching(health: &Mutex<Health>) -> Watching {
         Health::Following(way) => Watching {
             way: word(way),
             state: "following".to_owned(),
-            detail: None,
+            detail: watched.unseen.in_words(),
         },
         Health::Failing(reason) => Watching {
             way: String::new(),

@@ -1,6 +1,7 @@
 //! What an observer tells.
 
 use super::record::GroupRecord;
+use super::unseen::Unseen;
 
 /// How groups are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +19,9 @@ pub enum Seen {
     Begins(Way),
     /// Commits and deletions, in order.
     Records(Vec<GroupRecord>),
-    /// All that was there at the beginning has been told.
-    CaughtUp,
+    /// All that was there at the beginning has been told, but for these groups. Told again whenever
+    /// these are others: what is among them no longer has been told meanwhile.
+    CaughtUp(Unseen),
     /// The cluster can't be asked now; it is tried again.
     Failing(String),
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::decide::{Blocked, Commit};
 use super::record::{GroupRecord, StoredOffset};
+use super::unseen::Unseen;
 
 /// A partition, by its topic's name on one of the clusters.
 pub type Key = (Arc<str>, i32);
@@ -143,12 +144,17 @@ impl Table {
         self.source_generation += 1;
     }
 
-    /// All that the source has was told: what wasn't is gone. Returns those rows.
-    pub fn source_caught_up(&mut self) -> Vec<(Arc<str>, Key)> {
+    /// All that the source has was told, but for groups that can't be seen: what wasn't is gone.
+    /// Returns those rows.
+    pub fn source_caught_up(&mut self, unseen: &Unseen) -> Vec<(Arc<str>, Key)> {
         let mut gone = Vec::new();
         for (name, group) in &mut self.groups {
+            if unseen.covers(name) {
+                continue;
+            }
             for (key, row) in &mut group.rows {
                 if row.generation != self.source_generation {
+                    row.generation = self.source_generation;
                     row.source = None;
                     gone.push((name.clone(), key.clone()));
                 }
@@ -210,14 +216,22 @@ impl Table {
         self.on_target.clear();
     }
 
-    /// All that the target has was told: what was sent before and didn't show up never will.
-    pub fn target_caught_up(&mut self) {
-        let groups = self.groups.values_mut();
-        for group in groups.filter(|group| !group.is_sending) {
-            for row in group.rows.values_mut() {
-                row.unconfirmed.clear();
+    /// All that the target has of these groups was told: what was sent before and didn't show up
+    /// never will. Returns their rows.
+    pub fn target_caught_up(&mut self, is_seen_now: impl Fn(&str) -> bool) -> Vec<(Arc<str>, Key)> {
+        let mut seen = Vec::new();
+        for (name, group) in &mut self.groups {
+            if !is_seen_now(name) {
+                continue;
+            }
+            for (key, row) in &mut group.rows {
+                if !group.is_sending {
+                    row.unconfirmed.clear();
+                }
+                seen.push((name.clone(), key.clone()));
             }
         }
+        seen
     }
 
     /// Takes a record of the target. Returns the position that it changed, by the target's names.
@@ -314,9 +328,10 @@ mod tests {
         let mut table = Table::default();
         table.source_begins();
         assert!(table.take_source(committed(Some(1))).is_some());
-        assert!(table.source_caught_up().is_empty());
+        assert!(table.source_caught_up(&Unseen::Nothing).is_empty());
         table.source_begins();
-        let gone = table.source_caught_up();
+        assert!(table.source_caught_up(&Unseen::All).is_empty(), "not gone");
+        let gone = table.source_caught_up(&Unseen::Nothing);
         assert_eq!(gone.len(), 1);
         assert_eq!(table.groups["g"].rows[&gone[0].1].source, None);
     }

@@ -2,29 +2,40 @@
 //!
 //! The log is compacted, so its beginning holds the last commit of every group that the cluster
 //! still knows. One long poll per broker waits for the next.
+//!
+//! Each partition is read by itself. One without a leader, or whose broker is silent, hides its own
+//! groups only: the reader is told which ([`Unseen`]), and when they are seen again. By then a client
+//! may have committed, so such a partition counts again when it is read to the end that it has then.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::assemble::Assembler;
 use super::record::GroupRecord;
 use super::seen::Seen;
+use super::unseen::Unseen;
 use crate::batch;
-use crate::wire::{self, Cluster, FetchOne, OffsetSpec, TopicPartition, WireError};
-
-/// The coordinators' topic.
-pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+use crate::wire::{self, Cluster, FetchOne, OFFSETS_TOPIC, OffsetSpec, TopicPartition, WireError};
 
 /// How long a broker waits for the next commit.
 const LONG_POLL: Duration = Duration::from_millis(500);
 /// What one answer may bring.
 const FETCH_BYTES: i32 = 4 * 1024 * 1024;
-/// The pause after a broker couldn't answer.
+/// The pause after a partition couldn't be read, and between two looks for its leader.
 const AGAIN: Duration = Duration::from_millis(200);
+/// The pause after a partition's records couldn't be understood.
+const AGAIN_UNREADABLE: Duration = Duration::from_secs(30);
+/// A partition that nobody has answered for that long can't be seen.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// How often it is looked what can't be seen, where nothing else happens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a broker may take to say where its partitions begin and end.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why the log can't be read.
 #[derive(Debug)]
@@ -49,28 +60,89 @@ impl From<WireError> for TailError {
 /// Where one partition is read.
 struct Position {
     next: i64,
-    /// The end when reading began: from there on it is news.
-    caught_up_at: i64,
     assembler: Assembler,
 }
 
-type Answered = (
-    i32,
-    Result<HashMap<TopicPartition, Result<FetchOne, WireError>>, WireError>,
-);
+/// One partition.
+struct Part {
+    /// `None` until its beginning is known.
+    position: Option<Position>,
+    /// It can be seen when it is read to here; `None` until it was asked for.
+    caught_up_at: Option<i64>,
+    /// When its broker answered for it last.
+    heard_at: Instant,
+    /// It isn't asked for before.
+    not_before: Instant,
+}
+
+impl Part {
+    fn new(now: Instant) -> Self {
+        Self {
+            position: None,
+            caught_up_at: None,
+            heard_at: now,
+            not_before: now,
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        match (&self.position, self.caught_up_at) {
+            (Some(position), Some(end)) => position.next < end,
+            _ => true,
+        }
+    }
+}
+
+type Fetched = HashMap<TopicPartition, Result<FetchOne, WireError>>;
+/// The beginning and the end of each partition.
+type Bounds = Vec<(i32, Result<(i64, i64), WireError>)>;
+
+/// What was asked for, and what came.
+enum Event {
+    Fetched {
+        broker: i32,
+        asked: Vec<i32>,
+        answer: Result<Fetched, WireError>,
+    },
+    Bounds {
+        broker: i32,
+        bounds: Bounds,
+    },
+    Refreshed(Result<(), WireError>),
+}
+
+/// What is asked of each broker: news, and where partitions begin and end.
+#[derive(Default)]
+struct Questions {
+    fetch: HashMap<i32, ToFetch>,
+    bounds: HashMap<i32, Vec<i32>>,
+}
+
+/// What is read of one broker.
+#[derive(Default)]
+struct ToFetch {
+    from: Vec<(TopicPartition, i64, i32)>,
+    /// There surely is more: nothing is waited for.
+    is_behind: bool,
+}
 
 /// One reading of the whole log.
 pub struct Tail<'a> {
     cluster: &'a Cluster,
     found: &'a mpsc::Sender<Seen>,
-    positions: HashMap<TopicPartition, Position>,
-    caught_up: bool,
+    parts: HashMap<i32, Part>,
+    /// What was told last; `None` while the beginning is read.
+    told: Option<Unseen>,
+    fetching: HashSet<i32>,
+    bounding: HashSet<i32>,
+    is_refreshing: bool,
+    refreshed_at: Instant,
     rounds: usize,
 }
 
 impl<'a> Tail<'a> {
-    /// Finds the log's beginning and end. `None` while no group has ever committed: then the topic
-    /// isn't there.
+    /// Finds the log's partitions. `None` while no group has ever committed: then the topic isn't
+    /// there.
     ///
     /// # Errors
     /// When the topic may not be read, or a call failed.
@@ -85,176 +157,267 @@ impl<'a> Tail<'a> {
             Some(ResponseError::TopicAuthorizationFailed) => return Err(TailError::NotAllowed),
             _ => {}
         }
-        let partitions: Vec<TopicPartition> = topic
-            .map(|topic| topic.partitions.iter())
+        let now = Instant::now();
+        let partitions = topic.map(|topic| topic.partitions.iter());
+        let parts: HashMap<i32, Part> = partitions
             .into_iter()
             .flatten()
-            .map(|partition| TopicPartition::new(OFFSETS_TOPIC, partition.index))
+            .map(|partition| (partition.index, Part::new(now)))
             .collect();
-        if partitions.is_empty() {
+        if parts.is_empty() {
             return Ok(None);
-        }
-        // The end first: what is appended in between counts as news, never as missing.
-        let mut ends = wire::list_offsets(cluster, &partitions, OffsetSpec::Latest).await;
-        let mut starts = wire::list_offsets(cluster, &partitions, OffsetSpec::Earliest).await;
-        let mut positions = HashMap::with_capacity(partitions.len());
-        for partition in partitions {
-            let (Some(end), Some(start)) = (ends.remove(&partition), starts.remove(&partition))
-            else {
-                continue;
-            };
-            let position = Position {
-                next: start?,
-                caught_up_at: end?,
-                assembler: Assembler::default(),
-            };
-            positions.insert(partition, position);
         }
         Ok(Some(Self {
             cluster,
             found,
-            positions,
-            caught_up: false,
+            parts,
+            told: None,
+            fetching: HashSet::new(),
+            bounding: HashSet::new(),
+            is_refreshing: false,
+            refreshed_at: now,
             rounds: 0,
         }))
     }
 
-    /// Reads on until something fails.
+    /// Reads on until something fails that concerns the whole of it.
     ///
     /// # Errors
     /// Why it ended. The next reading begins at the log's beginning again.
     pub async fn run(mut self) -> TailError {
-        let mut polls: JoinSet<Answered> = JoinSet::new();
-        let mut polled: Vec<i32> = Vec::new();
+        let mut events: JoinSet<Event> = JoinSet::new();
         loop {
-            if let Err(error) = self.note_caught_up().await {
+            if let Err(error) = self.tell_unseen().await {
                 return error;
             }
-            for (broker, asked) in self.by_leader() {
-                if !polled.contains(&broker) {
-                    polled.push(broker);
-                    polls.spawn(poll(self.cluster.clone(), broker, asked, self.wait()));
+            self.ask(&mut events);
+            let event = match tokio::time::timeout(self.look_within(), events.join_next()).await {
+                Ok(Some(Ok(event))) => event,
+                // Aborted or panicked: begin again.
+                Ok(Some(Err(_))) => return TailError::Closed,
+                Ok(None) => {
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
                 }
+                Err(_) => continue,
+            };
+            let taken = match event {
+                Event::Fetched {
+                    broker,
+                    asked,
+                    answer,
+                } => {
+                    self.fetching.remove(&broker);
+                    self.take_fetched(&asked, answer).await
+                }
+                Event::Bounds { broker, bounds } => {
+                    self.bounding.remove(&broker);
+                    self.take_bounds(bounds)
+                }
+                Event::Refreshed(answer) => {
+                    self.is_refreshing = false;
+                    self.refreshed_at = Instant::now();
+                    answer.map_err(TailError::from).or_else(if_lasting)
+                }
+            };
+            if let Err(error) = taken {
+                return error;
             }
-            let Some(answered) = polls.join_next().await else {
-                // No partition has a leader now.
-                tokio::time::sleep(AGAIN).await;
-                if let Err(error) = self.refresh().await {
-                    return error;
-                }
+        }
+    }
+
+    /// Reads a little, to see whether that is allowed. Any partition tells.
+    pub async fn try_read(&self) -> Result<(), TailError> {
+        let metadata = self.cluster.cached();
+        let mut tried = HashSet::new();
+        let mut last = Ok(());
+        for number in self.parts.keys() {
+            let Some((broker, _)) = metadata.leader(OFFSETS_TOPIC, *number) else {
                 continue;
             };
-            let (broker, answer) = match answered {
-                Ok(answered) => answered,
-                // Aborted or panicked: begin again.
-                Err(_) => return TailError::Closed,
-            };
-            polled.retain(|other| *other != broker);
-            let taken = match answer {
-                Ok(answers) => self.take(answers).await,
-                Err(error) => Err(TailError::Wire(error)),
-            };
-            match taken {
-                Ok(()) => {}
-                Err(TailError::Wire(error)) if error.is_retriable() => {
-                    tracing::debug!(%error, "__consumer_offsets can't be read; tried again");
-                    tokio::time::sleep(AGAIN).await;
-                    if let Err(error) = self.refresh().await {
-                        return error;
-                    }
+            if !tried.insert(broker) {
+                continue;
+            }
+            let at = partition(*number);
+            let read = wire::fetch_one(self.cluster, &at, 0, 1);
+            last = match tokio::time::timeout(ENDS_WITHIN, read).await {
+                Ok(Ok(_)) => return Ok(()),
+                // Rights come first.
+                Ok(Err(error)) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
+                    return Ok(());
                 }
-                Err(error) => return error,
+                Ok(Err(error)) => match TailError::from(error) {
+                    TailError::NotAllowed => return Err(TailError::NotAllowed),
+                    error => Err(error),
+                },
+                Err(_) => last,
+            };
+        }
+        last
+    }
+
+    /// The partitions that somebody answers for.
+    fn answered(&self) -> BTreeSet<i32> {
+        let metadata = self.cluster.cached();
+        let now = Instant::now();
+        let is_answered = |number: i32, part: &Part| {
+            metadata.leader(OFFSETS_TOPIC, number).is_some()
+                && now.duration_since(part.heard_at) <= SILENT_AFTER
+        };
+        let parts = self.parts.iter();
+        let answered = parts.filter(|(number, part)| is_answered(**number, part));
+        answered.map(|(number, _)| *number).collect()
+    }
+
+    /// Tells what can't be seen when that has changed. While the log's beginning is read, whoever
+    /// answers is waited for.
+    async fn tell_unseen(&mut self) -> Result<(), TailError> {
+        let answered = self.answered();
+        let mut unread = BTreeSet::new();
+        let mut is_settled = true;
+        for (number, part) in &mut self.parts {
+            let is_answered = answered.contains(number);
+            if !is_answered {
+                // It is read to its end anew before it counts again.
+                part.caught_up_at = None;
+            }
+            if part.is_behind() {
+                unread.insert(*number);
+                is_settled &= !is_answered;
             }
         }
-    }
-
-    /// Reads a little of one partition, to see whether that is allowed.
-    pub async fn try_read(&self) -> Result<(), TailError> {
-        let Some((partition, position)) = self.positions.iter().next() else {
+        let count = i32::try_from(self.parts.len()).unwrap_or(i32::MAX);
+        let unseen = Unseen::partitions(count, unread);
+        if (self.told.is_none() && !is_settled) || self.told.as_ref() == Some(&unseen) {
             return Ok(());
-        };
-        wire::fetch_one(self.cluster, partition, position.next, 1).await?;
-        Ok(())
+        }
+        self.told = Some(unseen.clone());
+        self.send(Seen::CaughtUp(unseen)).await
     }
 
-    /// While the beginning is read there is always more; afterwards the next commit is waited for.
-    fn wait(&self) -> Duration {
-        if self.caught_up {
-            LONG_POLL
-        } else {
-            Duration::ZERO
+    fn look_within(&self) -> Duration {
+        match self.told {
+            Some(Unseen::Nothing) => LOOK_EVERY,
+            _ => AGAIN,
         }
     }
 
-    async fn refresh(&self) -> Result<(), TailError> {
-        match self
-            .cluster
-            .metadata(Some(&[OFFSETS_TOPIC.to_owned()]))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_retriable() => Ok(()),
-            Err(error) => Err(error.into()),
+    /// Asks every broker that isn't answering already, and for new leaders where there are none.
+    fn ask(&mut self, events: &mut JoinSet<Event>) {
+        let questions = self.questions();
+        for (broker, asked) in questions.fetch {
+            if self.fetching.insert(broker) {
+                events.spawn(fetch(self.cluster.clone(), broker, asked));
+            }
+        }
+        for (broker, asked) in questions.bounds {
+            if self.bounding.insert(broker) {
+                events.spawn(bounds(self.cluster.clone(), broker, asked));
+            }
+        }
+        let is_whole = self.told == Some(Unseen::Nothing);
+        let is_due = self.refreshed_at.elapsed() >= AGAIN;
+        if !is_whole && is_due && !self.is_refreshing {
+            self.is_refreshing = true;
+            events.spawn(refresh(self.cluster.clone()));
         }
     }
 
     /// What to ask of each broker. Only the first partition with data is sure to get a whole batch,
     /// however large (KIP-74), so that each is the first in its turn.
-    fn by_leader(&mut self) -> HashMap<i32, Vec<(TopicPartition, i64, i32)>> {
+    fn questions(&mut self) -> Questions {
         let metadata = self.cluster.cached();
-        let mut asked: HashMap<i32, Vec<_>> = HashMap::new();
-        for (partition, position) in &self.positions {
-            let leader = metadata.leader(&partition.topic, partition.partition);
-            if let Some((broker, epoch)) = leader {
-                let one = (partition.clone(), position.next, epoch);
-                asked.entry(broker).or_default().push(one);
+        let now = Instant::now();
+        let mut questions = Questions::default();
+        for (number, part) in &self.parts {
+            let Some((broker, epoch)) = metadata.leader(OFFSETS_TOPIC, *number) else {
+                continue;
+            };
+            if part.not_before > now {
+                continue;
+            }
+            if part.caught_up_at.is_none() {
+                questions.bounds.entry(broker).or_default().push(*number);
+            }
+            if let Some(position) = &part.position {
+                let asked = questions.fetch.entry(broker).or_default();
+                asked.from.push((partition(*number), position.next, epoch));
+                asked.is_behind |= part.caught_up_at.is_some() && part.is_behind();
             }
         }
         self.rounds = self.rounds.wrapping_add(1);
-        for partitions in asked.values_mut() {
-            let first = self.rounds % partitions.len();
-            partitions.rotate_left(first);
+        for asked in questions.fetch.values_mut() {
+            let first = self.rounds % asked.from.len();
+            asked.from.rotate_left(first);
         }
-        asked
+        questions
     }
 
-    async fn note_caught_up(&mut self) -> Result<(), TailError> {
-        let behind = |position: &Position| position.next < position.caught_up_at;
-        if self.caught_up || self.positions.values().any(behind) {
-            return Ok(());
-        }
-        self.caught_up = true;
-        self.send(Seen::CaughtUp).await
-    }
-
-    async fn take(
-        &mut self,
-        answers: HashMap<TopicPartition, Result<FetchOne, WireError>>,
-    ) -> Result<(), TailError> {
-        let mut failed = None;
-        let mut records = Vec::new();
-        for (partition, answer) in answers {
-            let Some(position) = self.positions.get_mut(&partition) else {
+    fn take_bounds(&mut self, bounds: Bounds) -> Result<(), TailError> {
+        let now = Instant::now();
+        for (number, answer) in bounds {
+            let Some(part) = self.parts.get_mut(&number) else {
                 continue;
             };
             match answer {
-                Ok(fetched) => take_in(position, fetched, &mut records)
-                    .map_err(|error| unreadable(self.cluster, &partition, &error))?,
+                Ok((start, end)) => {
+                    part.heard_at = now;
+                    part.caught_up_at = Some(end);
+                    part.position.get_or_insert_with(|| Position {
+                        next: start,
+                        assembler: Assembler::default(),
+                    });
+                }
+                Err(error) => pause(part, &error, AGAIN)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_fetched(
+        &mut self,
+        asked: &[i32],
+        answer: Result<Fetched, WireError>,
+    ) -> Result<(), TailError> {
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(error) => {
+                for number in asked {
+                    if let Some(part) = self.parts.get_mut(number) {
+                        pause(part, &error, AGAIN)?;
+                    }
+                }
+                return Ok(());
+            }
+        };
+        let now = Instant::now();
+        let mut records = Vec::new();
+        for (at, answer) in answers {
+            let Some(part) = self.parts.get_mut(&at.partition) else {
+                continue;
+            };
+            let Some(position) = &mut part.position else {
+                continue;
+            };
+            match answer.map(|fetched| take_in(position, fetched, &mut records)) {
+                Ok(Ok(())) => part.heard_at = now,
+                Ok(Err(error)) => {
+                    let error = unreadable(self.cluster, &at, &error);
+                    tracing::warn!(%error, "the groups of this partition can't be followed; it is tried again");
+                    part.not_before = now + AGAIN_UNREADABLE;
+                }
                 Err(error) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
                     // The log lost its end, or its beginning moved past us. Only a new reading
                     // is sure to see everything.
                     return Err(TailError::Wire(error));
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => pause(part, &error, AGAIN)?,
             }
         }
         if !records.is_empty() {
             self.send(Seen::Records(records)).await?;
         }
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     async fn send(&self, seen: Seen) -> Result<(), TailError> {
@@ -262,14 +425,58 @@ impl<'a> Tail<'a> {
     }
 }
 
-async fn poll(
-    cluster: Cluster,
-    broker: i32,
-    asked: Vec<(TopicPartition, i64, i32)>,
-    wait: Duration,
-) -> Answered {
-    let answer = wire::fetch_many(&cluster, broker, &asked, wait, FETCH_BYTES).await;
-    (broker, answer)
+/// A partition that can't be read now is asked for a little later.
+fn pause(part: &mut Part, error: &WireError, pause: Duration) -> Result<(), TailError> {
+    tracing::debug!(%error, "a partition of __consumer_offsets can't be read; tried again");
+    part.not_before = Instant::now() + pause;
+    if_lasting(TailError::from(error.clone()))
+}
+
+/// What will be the same the next time ends the reading.
+fn if_lasting(error: TailError) -> Result<(), TailError> {
+    match error {
+        TailError::Wire(error) if error.is_retriable() => Ok(()),
+        error => Err(error),
+    }
+}
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new(OFFSETS_TOPIC, number)
+}
+
+async fn fetch(cluster: Cluster, broker: i32, asked: ToFetch) -> Event {
+    let wait = match asked.is_behind {
+        true => Duration::ZERO,
+        false => LONG_POLL,
+    };
+    let answer = wire::fetch_many(&cluster, broker, &asked.from, wait, FETCH_BYTES).await;
+    let asked = asked.from.into_iter().map(|(at, _, _)| at.partition);
+    Event::Fetched {
+        broker,
+        asked: asked.collect(),
+        answer,
+    }
+}
+
+async fn bounds(cluster: Cluster, broker: i32, asked: Vec<i32>) -> Event {
+    let partitions: Vec<TopicPartition> = asked.iter().map(|number| partition(*number)).collect();
+    let ask = |spec| wire::list_offsets_within(&cluster, &partitions, spec, ENDS_WITHIN);
+    // The end first: what is appended in between counts as news, never as missing.
+    let mut ends = ask(OffsetSpec::Latest).await;
+    let mut starts = ask(OffsetSpec::Earliest).await;
+    let bounds = partitions.iter().filter_map(|at| {
+        let (end, start) = (ends.remove(at)?, starts.remove(at)?);
+        Some((at.partition, start.and_then(|start| Ok((start, end?)))))
+    });
+    Event::Bounds {
+        broker,
+        bounds: bounds.collect(),
+    }
+}
+
+async fn refresh(cluster: Cluster) -> Event {
+    let answer = cluster.metadata(Some(&[OFFSETS_TOPIC.to_owned()])).await;
+    Event::Refreshed(answer.map(|_| ()))
 }
 
 fn take_in(
@@ -291,14 +498,14 @@ fn unreadable(
     cluster: &Cluster,
     partition: &TopicPartition,
     error: &batch::BatchError,
-) -> TailError {
+) -> WireError {
     let context = wire::ErrorContext {
         api: Some("Fetch"),
         subject: Some(partition.to_string()),
         ..wire::ErrorContext::cluster(cluster.name())
     };
-    TailError::Wire(WireError::Decode {
+    WireError::Decode {
         context: std::sync::Arc::new(context),
         detail: error.to_string(),
-    })
+    }
 }

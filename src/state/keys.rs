@@ -84,6 +84,11 @@ pub fn gap(flow: &str, topic: &str, partition: i32, from: i64) -> String {
     format!("gap/{flow}/{topic}/{partition}/{from}")
 }
 
+/// A [`DamageRecord`](super::DamageRecord).
+pub fn damage(flow: &str, topic: &str, partition: i32) -> String {
+    format!("damage/{flow}/{topic}/{partition}")
+}
+
 /// A [`GroupPositions`](super::GroupPositions).
 pub fn group(flow: &str, group: &str) -> String {
     format!("{}{group}", groups(flow))

@@ -24,8 +24,8 @@ pub use drill::{DrillRecord, OpenDrill};
 pub use log::Loss;
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
-    AclRecord, AclState, Claim, ContinuedLog, FlowRecord, GapRecord, GoneRecord, GroupPositions,
-    HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset,
-    ShareOffsets, TopicRecord, VerifyRecord,
+    AclRecord, AclState, Claim, ContinuedLog, DamageRecord, FlowRecord, GapRecord, GoneRecord,
+    GroupPositions, HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord,
+    SeenRecord, ShareOffset, ShareOffsets, TopicRecord, VerifyRecord,
 };
 pub use store::{LOST_HINT, STATE_TOPIC, StateError, StateRecord, StateStore};

@@ -150,6 +150,21 @@ pub struct GapRecord {
     pub noticed_at_ms: i64,
 }
 
+/// `damage/<flow>/<source topic>/<partition>`: a record of ours stands at a wrong target offset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The id of the target topic: the damage goes with it.
+    pub target_topic_id: uuid::Uuid,
+    /// The target offset that the record was made for, or the log end that was meant.
+    pub expected: i64,
+    /// The offset that it got, or the log end that was found.
+    pub found: i64,
+    /// When it was noticed, milliseconds since the epoch.
+    pub noticed_at_ms: i64,
+}
+
 /// `group/<flow>/<group>`: what was committed for a consumer group on the target. It tells our own
 /// commits from those of others after a restart, and where groups were when the source is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,7 @@ use super::keys;
 use super::log::{Loss, Reached, Seen, loss};
 use crate::batch;
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, TopicPartition, WireError};
+use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, Role, TopicPartition, WireError};
 
 /// The name of the state topic on the target.
 pub const STATE_TOPIC: &str = "__twinlog_state";
@@ -179,7 +179,7 @@ impl StateStore {
     fn at(cluster: &Cluster, segments: Option<String>) -> Self {
         Self {
             segments,
-            cluster: cluster.clone(),
+            cluster: cluster.apart(Role::State),
             partition: TopicPartition {
                 topic: STATE_TOPIC.to_owned(),
                 partition: 0,

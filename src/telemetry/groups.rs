@@ -89,7 +89,7 @@ pub struct Watching {
     pub way: String,
     /// `reading` (what is there already), `following` or `failing`.
     pub state: String,
-    /// Why it fails.
+    /// Why it fails, or what can't be seen while the rest is followed.
     pub detail: Option<String>,
 }
 
@@ -115,7 +115,8 @@ pub struct GroupStatus {
     /// `followed`, or the reason of the position that needs most attention: `diverged`, `failed`,
     /// `active_on_target`, `copy_not_open`, `not_yet_copied`, `not_copied`, `not_supported` (a share
     /// group, and the target has none); `gone_on_source` when the source has no position of it any
-    /// more.
+    /// more; `unknown` when its coordinator on one of the clusters can't be asked, so that what is shown
+    /// is what was known last.
     pub state: String,
     /// How many positions it has on the source.
     pub partitions: u64,

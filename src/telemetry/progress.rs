@@ -145,6 +145,13 @@ pub struct TopicNote {
 pub enum PartitionState {
     /// Finding the resume position. Set when the partition is discovered or re-opened.
     Opening,
+    /// The offsets below the source's log start are being burned.
+    Burning {
+        /// Offsets burned so far.
+        done: i64,
+        /// Of so many.
+        of: i64,
+    },
     /// Fetching and producing, or caught up.
     Copying,
     /// A retriable problem; it is tried again by itself.
@@ -181,6 +188,9 @@ pub struct PartitionProgress {
     pub source_end_seen_ms: AtomicI64,
     /// Whether it is fetched, so that the source tells its end with every answer.
     is_fetched: AtomicBool,
+    /// Where a follower's committed data ends, while the partition is fetched from one (KIP-392); -1 while it
+    /// is fetched from its leader.
+    follower_stable_end: AtomicI64,
     /// By how many records a second the source grew when it was seen last, a short pause included.
     pub source_per_second: AtomicU64,
     /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
@@ -429,6 +439,7 @@ impl Default for PartitionProgress {
             source_high_watermark: unknown(),
             source_end_seen_ms: unknown(),
             is_fetched: AtomicBool::new(false),
+            follower_stable_end: unknown(),
             source_per_second: AtomicU64::new(0),
             source_broker: unknown(),
             source_position: unknown(),
@@ -466,8 +477,17 @@ impl PartitionProgress {
                 PartitionState::Copying => None,
                 _ => cell.unhealthy_since_ms.or(Some(now)),
             };
+            let goes_on = matches!(
+                (&cell.state, &state),
+                (
+                    PartitionState::Burning { .. },
+                    PartitionState::Burning { .. }
+                )
+            );
+            if !goes_on {
+                cell.since_ms = now;
+            }
             cell.state = state;
-            cell.since_ms = now;
         }
         changed
     }
@@ -508,7 +528,42 @@ impl PartitionProgress {
     /// Whether the source tells the partition's end with every answer to a fetch.
     pub fn is_fetched(&self) -> bool {
         self.is_fetched.load(Ordering::Relaxed)
+            && !self.is_followed()
             && lock(&self.state).state == PartitionState::Copying
+    }
+
+    /// Whether a follower serves it. One that fell behind goes on answering, up to its own end, which is
+    /// never taken for the source's.
+    pub fn is_followed(&self) -> bool {
+        self.follower_stable_end.load(Ordering::Relaxed) >= 0
+    }
+
+    /// It is fetched from a follower from now on, or from its leader. `seen_ms` is when the leader told its end.
+    pub fn set_followed(&self, is_followed: bool, seen_ms: i64) {
+        let end = if is_followed { 0 } else { -1 };
+        let before = self.follower_stable_end.swap(end, Ordering::Relaxed);
+        if is_followed && before < 0 {
+            note_time(&self.source_end_seen_ms, seen_ms);
+        }
+    }
+
+    /// Where a follower's data ends: the source's doesn't end before.
+    pub fn note_follower_ends(&self, high_watermark: i64, stable_end: i64) {
+        self.source_high_watermark
+            .fetch_max(high_watermark, Ordering::Relaxed);
+        self.source_stable_end
+            .fetch_max(stable_end, Ordering::Relaxed);
+        // Not where it was given back to its leader meanwhile.
+        let shown = &self.follower_stable_end;
+        let _ = shown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
+            (before >= 0).then_some(stable_end.max(0))
+        });
+    }
+
+    /// Where the follower's committed data ended when it answered last; `None` while the leader serves it.
+    pub fn follower_stable_end(&self) -> Option<i64> {
+        let end = self.follower_stable_end.load(Ordering::Relaxed);
+        (end >= 0).then_some(end)
     }
 
     /// When the source last told its end, given when it last told any; `None` while it is fetched, and
@@ -519,6 +574,9 @@ impl PartitionProgress {
             return None;
         }
         let own = Some(self.source_end_seen_ms.load(Ordering::Relaxed)).filter(|at| *at >= 0);
+        if self.is_followed() {
+            return own;
+        }
         own.max(self.unhealthy_since_ms().min(source_seen_ms))
     }
 
@@ -533,6 +591,13 @@ impl PartitionProgress {
     pub fn note_source_end(&self, end: i64, at_ms: i64) {
         self.source_high_watermark.fetch_max(end, Ordering::Relaxed);
         note_time(&self.source_end_seen_ms, at_ms);
+    }
+
+    /// The same, with where its committed data ends.
+    pub fn note_source_ends(&self, end: i64, stable_end: i64, at_ms: i64) {
+        self.source_stable_end
+            .fetch_max(stable_end, Ordering::Relaxed);
+        self.note_source_end(end, at_ms);
     }
 
     fn observe_transaction(&self, now_ms: i64) {

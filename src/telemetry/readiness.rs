@@ -55,10 +55,12 @@ fn flow_problems(flow: &FlowStatus, now_ms: i64) -> Vec<String> {
             (&flow.source, &groups.source),
             (&flow.target, &groups.target),
         ] {
-            if watching.state != "following" {
+            let is_followed = watching.state == "following";
+            if !is_followed || watching.detail.is_some() {
                 problems.push(format!(
-                    "flow {}: the groups of {cluster} aren't followed{}",
+                    "flow {}: {} groups of {cluster} aren't followed{}",
                     flow.name,
+                    if is_followed { "some" } else { "the" },
                     because(Some(&watching.state), watching.detail.as_deref())
                 ));
             }

@@ -507,6 +507,10 @@ fn flow_words(state: FlowState) -> Words {
 fn partition_words(state: PartitionState) -> Words {
     match state {
         PartitionState::Opening => ("opening", None, None),
+        PartitionState::Burning { done, of } => {
+            let detail = format!("burning {done} of {of} offsets below the source's log start");
+            ("opening", Some("burning".into()), Some(detail))
+        }
         PartitionState::Copying => ("copying", None, None),
         PartitionState::Retrying { reason, detail } => {
             ("retrying", Some(reason.into()), Some(detail))

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backoff;
@@ -25,6 +27,12 @@ use super::transport::{self, ReadHalf, WriteHalf};
 pub enum Role {
     /// Short questions and changes.
     Admin,
+    /// Our own state on the target, and whose turn it is: nothing else may hold that up.
+    State,
+    /// Reads of logs while a partition is opened.
+    Read,
+    /// What a broker works on for long: burning a prefix, moving a log's start.
+    Slow,
     /// Fetch requests that wait for data.
     Fetch(u16),
     /// Produce and marker requests.
@@ -40,10 +48,19 @@ const METADATA_VERSION_MAX: i16 = 13;
 /// See [`METADATA_VERSION_MAX`].
 const METADATA_VERSION_MIN: i16 = 4;
 
+/// How long the first broker may take for metadata before another one is asked beside it, and for how
+/// long it is asked last then. A broker that hangs keeps its connections, and knows nothing of leaders
+/// that moved away from it.
+const ANOTHER_AFTER: Duration = Duration::from_secs(1);
+/// See [`ANOTHER_AFTER`].
+const ASKED_LAST_FOR: Duration = Duration::from_secs(10);
+
 /// A cluster. Cheap to clone; all clones share connections and knowledge.
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
+    /// The connections that short questions go over.
+    questions: Role,
 }
 
 struct Inner {
@@ -59,6 +76,8 @@ struct Inner {
     misled: Mutex<HashMap<i32, WireError>>,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
+    /// Brokers that let a question for metadata wait, and until when they are asked last.
+    slow: Mutex<HashMap<i32, Instant>>,
 }
 
 /// The place of one connection. Its lock is held while connecting, so that those who come
@@ -84,7 +103,26 @@ impl Cluster {
                 id: Mutex::default(),
                 misled: Mutex::default(),
                 coordinators: Mutex::default(),
+                slow: Mutex::default(),
             }),
+            questions: Role::Admin,
+        }
+    }
+
+    /// The same cluster, whose short questions go over connections of their own: they wait for nobody
+    /// else's, and hold up nobody else's.
+    #[must_use]
+    pub fn apart(&self, questions: Role) -> Self {
+        Self {
+            questions,
+            ..self.clone()
+        }
+    }
+
+    fn role(&self, role: Role) -> Role {
+        match role {
+            Role::Admin => self.questions,
+            role => role,
         }
     }
 
@@ -172,10 +210,35 @@ impl Cluster {
     pub async fn metadata(&self, topics: Option<&[String]>) -> Result<Arc<Metadata>, WireError> {
         let mut attempts = 0;
         let mut last = None;
-        for broker in self.candidates() {
-            attempts += 1;
-            match self.ask_metadata(broker, topics).await {
-                Ok(response) => {
+        let mut candidates = self.candidates().into_iter().peekable();
+        let mut asking = JoinSet::new();
+        let mut asked = None;
+        loop {
+            if asking.is_empty() || asked.is_none() {
+                let Some(broker) = candidates.next() else {
+                    return Err(self.unreachable("Metadata", attempts, last));
+                };
+                attempts += 1;
+                asked = Some(broker);
+                let (cluster, topics) = (self.clone(), topics.map(<[String]>::to_vec));
+                asking.spawn(async move {
+                    let answer = cluster.ask_metadata(broker, topics.as_deref()).await;
+                    (broker, answer)
+                });
+            }
+            let answered = asking.join_next();
+            let answered = match candidates.peek() {
+                Some(_) => match tokio::time::timeout(ANOTHER_AFTER, answered).await {
+                    Ok(answered) => answered,
+                    Err(_) => {
+                        self.note_slow(asked.take());
+                        continue;
+                    }
+                },
+                None => answered.await,
+            };
+            match answered {
+                Some(Ok((broker, Ok(response)))) => {
                     let merged = self.merge(response, topics.is_none());
                     if broker < 0 {
                         // From here on the broker is known by its id.
@@ -183,13 +246,28 @@ impl Cluster {
                     }
                     return Ok(merged);
                 }
-                Err(error) => {
+                Some(Ok((broker, Err(error)))) => {
                     tracing::debug!(%error, "metadata request failed");
                     last = worse(last, error);
+                    asked = asked.filter(|newest| *newest != broker);
                 }
+                // Aborted: the runtime is shutting down.
+                Some(Err(_)) | None => {}
             }
         }
-        Err(self.unreachable("Metadata", attempts, last))
+    }
+
+    fn note_slow(&self, broker: Option<i32>) {
+        if let Some(broker) = broker {
+            self.slow().insert(broker, Instant::now() + ASKED_LAST_FOR);
+        }
+    }
+
+    fn slow(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Instant>> {
+        self.inner
+            .slow
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.
@@ -258,7 +336,7 @@ impl Cluster {
 
     /// Closes a connection for everyone who has it.
     pub async fn drop_connection(&self, broker: i32, role: Role) {
-        let slot = self.slots().remove(&(broker, role));
+        let slot = self.slots().remove(&(broker, self.role(role)));
         if let Some(slot) = slot
             && let Some(connection) = slot.lock().await.take()
         {
@@ -266,13 +344,13 @@ impl Cluster {
         }
     }
 
-    /// Who may answer, best first: brokers with a live connection, other brokers, then the
+    /// Who may answer, best first: brokers with a live connection, other brokers, slow ones, then the
     /// bootstrap addresses, which have the negative ids -1, -2, ...
     fn candidates(&self) -> Vec<i32> {
         let mut known: Vec<i32> = self.cached().brokers.keys().copied().collect();
         known.sort_unstable();
         let live = |broker: &i32| {
-            let slot = self.slots().get(&(*broker, Role::Admin)).cloned();
+            let slot = self.slots().get(&(*broker, self.questions)).cloned();
             slot.is_some_and(|slot| {
                 slot.try_lock()
                     .is_ok_and(|c| c.as_ref().is_some_and(|c| !c.is_poisoned()))
@@ -280,6 +358,10 @@ impl Cluster {
         };
         let (mut order, others): (Vec<i32>, Vec<i32>) = known.into_iter().partition(live);
         order.extend(others);
+        let now = Instant::now();
+        let mut slow = self.slow();
+        slow.retain(|_, until| *until > now);
+        order.sort_by_key(|broker| slow.contains_key(broker));
         order.extend(
             (1..)
                 .take(self.inner.config.bootstrap.len())
@@ -303,7 +385,8 @@ impl Cluster {
                 detail: format!("broker {broker} isn't in the cluster's metadata"),
             });
         };
-        let slot = self.slots().entry((broker, role)).or_default().clone();
+        let slot = (broker, self.role(role));
+        let slot = self.slots().entry(slot).or_default().clone();
         let mut slot = slot.lock().await;
         if let Some(connection) = slot.as_ref()
             && !connection.is_poisoned()

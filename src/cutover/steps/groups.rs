@@ -12,6 +12,7 @@ use super::share_groups;
 use crate::config::OnDiverged;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::group_facts::remembered;
 use crate::cutover::pairs::{Maps, Offsets, Pair, ends, on_target, translate};
 use crate::state::{GroupPositions, keys};
 use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition, WireError};
@@ -44,6 +45,12 @@ pub struct GroupsResult {
     pub kept: BTreeSet<String>,
     /// Positions beyond the end of the copy.
     pub beyond: BTreeSet<String>,
+    /// Groups whose coordinator on one of the clusters couldn't be asked.
+    #[serde(default)]
+    pub unknown: BTreeSet<String>,
+    /// Why there may be more groups that nobody could name.
+    #[serde(default)]
+    pub unseen: Option<String>,
     /// What failed otherwise, a line each.
     pub failed: Vec<String>,
 }
@@ -62,8 +69,14 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let began = Instant::now();
     let mut before: Option<Positions> = None;
     loop {
-        let Listed { names, live } = listed(scene).await?;
-        let now = positions(&scene.source, &names, |at| by_source.contains_key(at)).await?;
+        let Listed { names, live } = listed(scene, &mut result).await?;
+        let now = positions(
+            &scene.source,
+            &names,
+            |at| by_source.contains_key(at),
+            &mut result.unknown,
+        )
+        .await;
         result.groups = now.values().filter(|it| !it.is_empty()).count();
         result.positions = now.values().map(HashMap::len).sum();
         bring(scene, &place, &by_source, &now, &mut result).await?;
@@ -115,38 +128,56 @@ struct Listed {
     live: BTreeSet<String>,
 }
 
-async fn listed(scene: &Scene) -> Result<Listed, CutoverError> {
+/// Those whose coordinators can be asked, as far as that is known by now.
+async fn listed(scene: &Scene, result: &mut GroupsResult) -> Result<Listed, CutoverError> {
     if scene.flow.groups.include().is_empty() {
         return Ok(Listed::default());
     }
     let listed = wire::list_groups(&scene.source).await?;
-    let followed = listed.into_iter().filter(|group| {
+    result.unseen = listed.why_incomplete();
+    let followed = listed.groups.into_iter().filter(|group| {
         group.group_type != "share"
             && matches!(group.protocol_type.as_str(), "" | "consumer")
             && scene.flow.groups.matches(&group.group_id)
     });
-    let mut found = Listed::default();
+    let mut live = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for group in followed {
         if !matches!(group.state.as_str(), "Empty" | "Dead") {
-            found.live.insert(group.group_id.clone());
+            live.insert(group.group_id.clone());
         }
-        found.names.push(group.group_id);
+        names.insert(group.group_id);
     }
-    Ok(found)
+    names.extend(remembered(scene));
+    let names = names.into_iter();
+    Ok(Listed {
+        // Who couldn't be asked a moment ago would only hold up the others again.
+        names: names.filter(|it| !result.unknown.contains(it)).collect(),
+        live,
+    })
 }
 
+/// The positions of those that can be asked for; the others are named in `unknown`.
 async fn positions(
     cluster: &wire::Cluster,
     groups: &[String],
     is_wanted: impl Fn(&TopicPartition) -> bool,
-) -> Result<Positions, WireError> {
+    unknown: &mut BTreeSet<String>,
+) -> Positions {
     let mut all = Positions::new();
     for (group, answer) in wire::fetch_group_offsets(cluster, groups).await {
-        let mut positions = answer?;
-        positions.retain(|at, _| is_wanted(at));
-        all.insert(group, positions);
+        match answer {
+            Ok(mut positions) => {
+                positions.retain(|at, _| is_wanted(at));
+                all.insert(group, positions);
+            }
+            Err(error) => {
+                tracing::warn!(group, %error, "the group's positions can't be asked for");
+                unknown.insert(group);
+            }
+        }
     }
-    Ok(all)
+    all
 }
 
 /// Where positions are on the target.
@@ -183,14 +214,17 @@ async fn bring(
     result: &mut GroupsResult,
 ) -> Result<(), CutoverError> {
     let groups: Vec<String> = now.keys().cloned().collect();
-    let on_target = positions(&scene.target, &groups, |_| true).await?;
+    let on_target = positions(&scene.target, &groups, |_| true, &mut result.unknown).await;
     let overwrites = scene.flow.group_rules.on_diverged == OnDiverged::Follow;
     let mut commits: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = HashMap::new();
     let mut remember: Vec<(String, GroupPositions)> = Vec::new();
     for (group, positions) in now {
         let key = keys::group(&scene.flow.name, group);
         let mut record: GroupPositions = scene.store.get(&key)?.unwrap_or_default();
-        let known = on_target.get(group);
+        // What it has there may be a client's.
+        let Some(known) = on_target.get(group) else {
+            continue;
+        };
         let mut wanted = BTreeMap::new();
         for (at, position) in positions {
             let Some(pair) = by_source.get(at) else {
@@ -200,11 +234,11 @@ async fn bring(
                 result.beyond.insert(format!("{group} {at}"));
                 continue;
             };
-            let there = known.and_then(|known| known.get(&pair.target));
+            let there = known.get(&pair.target);
             if there.is_some_and(|there| there.offset == offset) {
                 continue;
             }
-            let ours = remembered(&record, at);
+            let ours = noted(&record, at);
             let is_foreign = there.is_some_and(|there| {
                 there.leader_epoch >= 0
                     && Some(there.offset) != ours
@@ -245,7 +279,7 @@ async fn bring(
     Ok(())
 }
 
-fn remembered(record: &GroupPositions, at: &TopicPartition) -> Option<i64> {
+fn noted(record: &GroupPositions, at: &TopicPartition) -> Option<i64> {
     let positions = record.topics.get(&at.topic)?;
     let found = positions
         .iter()

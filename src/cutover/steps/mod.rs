@@ -1,11 +1,13 @@
 //! The steps of a plan, one file each. Every one can be done twice, and undone.
 
+mod bar;
 mod bound;
 mod catch_up;
 mod drain;
 mod fence;
 mod forks;
 mod groups;
+mod markers;
 mod pad;
 mod promote;
 mod prove;

@@ -3,28 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use kafka_protocol::messages::WriteTxnMarkersRequest;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::bar;
+use super::markers::{self, Lacking};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::loss::Bound;
 use crate::cutover::padding;
 use crate::cutover::pairs::{Offsets, Pair, ends, on_target};
-use crate::flow::restrain;
+use crate::flow::{claim, restrain};
 use crate::state::{FlowRecord, ForkRecord, StepState, keys};
-use crate::wire::{self, Cluster, Filler, OffsetSpec, Role, TopicPartition, WireError};
+use crate::wire::{self, Filler, OffsetSpec, ProducerState, TopicPartition};
 
-/// Markers in one request.
-const AT_ONCE: usize = 2_000;
-/// Requests on their way to one broker; it works on one at a time.
-const IN_FLIGHT: usize = 4;
-/// Connections to one broker, which works on one request of each at a time. Nothing else waits
-/// behind markers there.
-const LANES: u16 = 2;
-/// The first of them.
-const LANE_FIRST: u16 = 64;
 /// Without progress for this long it is given up.
 const STANDS_STILL: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -60,6 +51,13 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             format!("{mapped} mapped partition(s) have no padding: the map tells them apart");
         it.journal.note("padding_problem", &problem);
     }
+    let open = bar::owner(it, &pairs).await?;
+    if open > 0 {
+        let problem = format!(
+            "{open} partition(s) still take what the frozen Twinlog may send: end that process before clients write"
+        );
+        it.journal.note("padding_problem", &problem);
+    }
     let written = fill(it, &goals).await?;
     let reached = ends(&scene.target, &on_target(&pairs), OffsetSpec::Latest).await?;
     note_padding(scene, &pairs, &reached, &mut forks).await?;
@@ -90,6 +88,13 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
         .store
         .get(&key)?
         .ok_or_else(|| CutoverError::failed(format!("{key} is missing")))?;
+    // The stop has taken the claim: behind its epoch the fillers of an owner who was frozen are refused.
+    let claim = claim::current(&scene.store, &scene.flow.name)?;
+    let filler = Filler {
+        producer_id: flow.filler_producer_id,
+        producer_epoch: claim::filler_epoch(claim.map_or(0, |claim| claim.generation)),
+        coordinator_epoch_first: 0,
+    };
     let partitions: Vec<TopicPartition> = goals.keys().cloned().collect();
     let mut written = 0;
     let mut best = i64::MAX;
@@ -116,7 +121,7 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
             told_at = Instant::now();
             (it.tell)(&format!("padding: {left} offset(s) left"));
         }
-        written += round(scene, flow.filler_producer_id, &now, goals).await?;
+        written += round(scene, filler, &now, goals).await?;
     }
 }
 
@@ -127,7 +132,7 @@ fn left(now: &Offsets, at: &TopicPartition, goal: i64) -> i64 {
 /// One round over all partitions; how many markers were sent and taken.
 async fn round(
     scene: &Scene,
-    filler_id: i64,
+    filler: Filler,
     now: &Offsets,
     goals: &HashMap<TopicPartition, i64>,
 ) -> Result<u64, CutoverError> {
@@ -145,10 +150,7 @@ async fn round(
             continue;
         };
         let newest = match states.get(&at) {
-            Some(Ok(states)) => states
-                .iter()
-                .find(|state| state.producer_id == filler_id)
-                .map_or(0, |state| state.coordinator_epoch),
+            Some(Ok(states)) => next(states, filler),
             _ => continue,
         };
         let count = left(now, &at, goals[&at]);
@@ -157,90 +159,20 @@ async fn round(
             .or_default()
             .push((at, newest, count));
     }
-    let mut tasks = JoinSet::new();
-    for (leader, work) in by_leader {
-        // A partition has one lane: its markers keep their order.
-        for (lane, work) in (LANE_FIRST..).zip(shares(work)) {
-            let target = target.clone();
-            tasks.spawn(async move { on_one_lane(&target, leader, lane, filler_id, work).await });
-        }
-    }
-    let mut written = 0;
-    while let Some(done) = tasks.join_next().await {
-        match done {
-            Ok(Ok(count)) => written += count,
-            // The next round asks where the logs end and goes on.
-            Ok(Err(error)) => tracing::debug!(%error, "padding"),
-            Err(error) => return Err(CutoverError::failed(format!("a defect: {error}"))),
-        }
-    }
-    Ok(written)
+    markers::write(target, by_leader).await
 }
 
-/// A partition, its newest filler's number, and how many it lacks.
-type Lacking = (TopicPartition, i32, i64);
-
-fn shares(work: Vec<Lacking>) -> Vec<Vec<Lacking>> {
-    let mut shares = vec![Vec::new(); usize::from(LANES)];
-    for (index, lacking) in work.into_iter().enumerate() {
-        shares[index % usize::from(LANES)].push(lacking);
+/// The next filler of a partition whose leader knows these producers.
+fn next(states: &[ProducerState], filler: Filler) -> Filler {
+    let newest = states
+        .iter()
+        .find(|it| it.producer_id == filler.producer_id);
+    let epoch = newest.and_then(|it| i16::try_from(it.producer_epoch).ok());
+    Filler {
+        producer_epoch: epoch.unwrap_or(0).max(filler.producer_epoch),
+        coordinator_epoch_first: newest.map_or(0, |it| it.coordinator_epoch).wrapping_add(1),
+        ..filler
     }
-    shares.retain(|share| !share.is_empty());
-    shares
-}
-
-async fn on_one_lane(
-    target: &Cluster,
-    leader: i32,
-    lane: u16,
-    filler_id: i64,
-    work: Vec<Lacking>,
-) -> Result<u64, WireError> {
-    let connection = target.connection(leader, Role::Produce(lane)).await?;
-    let mut on_the_way = std::collections::VecDeque::new();
-    let mut markers = Vec::new();
-    let mut written = 0;
-    let send = |markers: &mut Vec<_>| {
-        let request = WriteTxnMarkersRequest::default().with_markers(std::mem::take(markers));
-        let count = request.markers.len() as u64;
-        connection
-            .start(&request, 1)
-            .map(|pending| (count, pending))
-    };
-    for (at, newest, count) in work {
-        let mut number = newest;
-        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
-        while left > 0 {
-            let room = u32::try_from(AT_ONCE - markers.len()).unwrap_or(1);
-            let some = left.min(room);
-            let filler = Filler {
-                producer_id: filler_id,
-                producer_epoch: 0,
-                coordinator_epoch_first: number.wrapping_add(1),
-            };
-            let request = wire::write_markers_request(&at.topic, at.partition, filler, some);
-            markers.extend(request.markers);
-            number = number.wrapping_add(some.cast_signed());
-            left -= some;
-            if markers.len() >= AT_ONCE {
-                on_the_way.push_back(send(&mut markers)?);
-            }
-            if on_the_way.len() >= IN_FLIGHT
-                && let Some((count, pending)) = on_the_way.pop_front()
-            {
-                pending.await?;
-                written += count;
-            }
-        }
-    }
-    if !markers.is_empty() {
-        on_the_way.push_back(send(&mut markers)?);
-    }
-    for (count, pending) in on_the_way {
-        pending.await?;
-        written += count;
-    }
-    Ok(written)
 }
 
 async fn note_padding(
@@ -272,9 +204,12 @@ pub(super) fn undo(it: &Cutover) -> Result<String, CutoverError> {
         .iter()
         .find(|step| step.step == super::Step::Pad.name());
     match step {
-        Some(step) if step.state != StepState::Pending && it.options.padding > 0 => {
-            Ok("what was padded stays".to_owned())
-        }
+        Some(step) if step.state == StepState::Pending => Ok(String::new()),
+        Some(_) if bar::is_needed(it) => Ok(
+            "the frozen Twinlog stays barred: its copies can't be continued, only made anew"
+                .to_owned(),
+        ),
+        Some(_) if it.options.padding > 0 => Ok("what was padded stays".to_owned()),
         _ => Ok(String::new()),
     }
 }

@@ -22,7 +22,11 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let mut forks = restrain::forks(&back.store, &back.flow.name, &TopicSet::All)?;
     forks.retain(|_, fork| fork.plan == it.journal.record.plan);
     let adoption = adopt(ended, back, &forks, true).await?;
-    seed_groups(ended, &forks).await?;
+    for unseen in seed_groups(ended, &forks).await? {
+        (it.tell)(&format!(
+            "groups that couldn't be seen keep the positions that they have there: {unseen}"
+        ));
+    }
     fence::lift(back).await?;
     fence::lift(ended).await?;
     let before = ended.role()?;

@@ -11,7 +11,7 @@ use crate::cutover::context::Scene;
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::Pair;
 use crate::state::{ShareOffset, ShareOffsets, keys};
-use crate::wire::{self, Cluster, ResponseError, StartOffsets, TopicPartition, WireError};
+use crate::wire::{self, Cluster, ResponseError, StartOffsets, TopicPartition};
 
 type ByGroup = HashMap<String, StartOffsets>;
 
@@ -26,18 +26,21 @@ pub(super) async fn bring(
         return Ok(());
     }
     let listed = wire::list_groups(&scene.source).await?;
-    let names: Vec<String> = listed
+    let names: BTreeSet<String> = listed
+        .groups
         .into_iter()
         .filter(|group| group.group_type == "share" && scene.flow.groups.matches(&group.group_id))
         .map(|group| group.group_id)
+        .chain(remembered(scene))
         .collect();
+    let names: Vec<String> = names.into_iter().collect();
     if names.is_empty() {
         return Ok(());
     }
-    let Some(now) = start_offsets(&scene.source, &names).await? else {
+    let Some(now) = start_offsets(&scene.source, &names, &mut result.unknown).await else {
         return Ok(());
     };
-    let Some(there) = start_offsets(&scene.target, &names).await? else {
+    let Some(there) = start_offsets(&scene.target, &names, &mut result.unknown).await else {
         let unsupported = "share groups aren't supported by the target: they begin anew there";
         result.failed.push(unsupported.to_owned());
         return Ok(());
@@ -45,6 +48,10 @@ pub(super) async fn bring(
     let mut changes = ByGroup::new();
     let mut records = Vec::new();
     for (group, offsets) in now {
+        // What it has there may be a client's.
+        if result.unknown.contains(&group) {
+            continue;
+        }
         let key = keys::share(&scene.flow.name, &group);
         let mut record: ShareOffsets = scene.store.get(&key)?.unwrap_or_default();
         let wanted = wanted(
@@ -78,21 +85,35 @@ pub(super) async fn bring(
     Ok(())
 }
 
+/// The share groups that the flow has followed. One whose coordinator is away is in no list.
+fn remembered(scene: &Scene) -> impl Iterator<Item = String> {
+    let prefix = keys::shares(&scene.flow.name);
+    let keys = scene.store.keys(&prefix).into_iter();
+    let names = keys.map(move |key| key[prefix.len()..].to_owned());
+    names.filter(|name| scene.flow.groups.matches(name))
+}
+
 /// Start offsets by group; `None` where the cluster doesn't have such groups. One that can't be
-/// read is left out.
-async fn start_offsets(cluster: &Cluster, groups: &[String]) -> Result<Option<ByGroup>, WireError> {
+/// read is left out, and named in `unknown` where that isn't for want of rights.
+async fn start_offsets(
+    cluster: &Cluster,
+    groups: &[String],
+    unknown: &mut BTreeSet<String>,
+) -> Option<ByGroup> {
     let mut all = ByGroup::new();
     for (group, offsets) in wire::describe_share_group_offsets(cluster, groups).await {
         match offsets {
             Ok(offsets) => {
                 all.insert(group, offsets);
             }
-            Err(error) if wire::is_unsupported(&error) => return Ok(None),
-            Err(error) if error.is_retriable() => return Err(error),
+            Err(error) if wire::is_unsupported(&error) => return None,
+            Err(error) if error.is_retriable() => {
+                unknown.insert(group);
+            }
             Err(_) => {}
         }
     }
-    Ok(Some(all))
+    Some(all)
 }
 
 /// What is to be set for one group, noted in its record.

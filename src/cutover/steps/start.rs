@@ -57,7 +57,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         return Err(CutoverError::failed(format!("{topic} can't be copied back: {why}"))
             .with_hint("exclude it in the config, or delete it on the old primary: then it is copied from its first record"));
     }
-    seed_groups(&it.scene, &forks).await?;
+    let unseeded = seed_groups(&it.scene, &forks).await?;
+    it.journal.note("unseeded", &unseeded);
     let mut carried = Carried::default();
     // A longer retention first of all: else what is copied back may be deleted there at once.
     reign::carry_configs(it.ended()?, &it.scene, &forks, &mut carried).await?;

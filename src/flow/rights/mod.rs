@@ -126,7 +126,7 @@ async fn selected_groups(flow: &FlowConfig, source: &Cluster) -> Vec<String> {
         return Vec::new();
     }
     let listed = wire::list_groups(source).await.unwrap_or_default();
-    let names = listed.into_iter().map(|group| group.group_id);
+    let names = listed.groups.into_iter().map(|group| group.group_id);
     let mut names: Vec<_> = names.filter(|name| flow.groups.matches(name)).collect();
     names.sort_unstable();
     names.truncate(GROUPS_MAX);

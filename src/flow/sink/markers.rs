@@ -56,8 +56,21 @@ impl Future for MarkersPending {
     }
 }
 
-/// Sends the markers of several partitions.
-pub(super) fn start(connection: &Connection, items: &[Item]) -> Result<MarkersPending, WireError> {
+/// How many markers these are.
+pub(super) fn count(items: &[Item]) -> u64 {
+    let counts = items.iter().map(|item| match &item.work {
+        Work::Fill(fill) => u64::try_from(fill.count).unwrap_or(0),
+        _ => 0,
+    });
+    counts.sum()
+}
+
+/// Sends the markers of several partitions. `epoch` is that of the claim.
+pub(super) fn start(
+    connection: &Connection,
+    items: &[Item],
+    epoch: i16,
+) -> Result<MarkersPending, WireError> {
     let mut markers = Vec::new();
     for item in items {
         let Work::Fill(fill) = &item.work else {
@@ -76,7 +89,7 @@ pub(super) fn start(connection: &Connection, items: &[Item]) -> Result<MarkersPe
             markers.push(
                 WritableTxnMarker::default()
                     .with_producer_id(ProducerId(item.partition.rules.producers.filler_id))
-                    .with_producer_epoch(0)
+                    .with_producer_epoch(epoch.max(item.partition.filler_epoch))
                     .with_transaction_result(false)
                     .with_coordinator_epoch(running as i32)
                     .with_topics(vec![topic.clone()]),

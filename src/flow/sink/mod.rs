@@ -188,11 +188,12 @@ impl Lane {
                 Kind::Recheck => recheck::start(&connection, &items).map(Answer::Recheck),
                 Kind::Markers => {
                     let may_fill = self.fence.may_fill();
-                    if self.cancel.run_until_cancelled(may_fill).await.is_none() {
+                    let Some(epoch) = self.cancel.run_until_cancelled(may_fill).await else {
                         items.iter().for_each(|item| item.partition.answered());
                         continue;
-                    }
-                    markers::start(&connection, &items).map(Answer::Markers)
+                    };
+                    self.fence.note_filled(markers::count(&items));
+                    markers::start(&connection, &items, epoch).map(Answer::Markers)
                 }
             };
             let alone_at = in_flight.is_empty().then(Instant::now);

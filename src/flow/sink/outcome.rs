@@ -82,6 +82,7 @@ pub(super) fn note_batch(partition: &Arc<Partition>, batch: &BatchWork) {
     progress
         .bytes
         .fetch_add(batch.size_bytes() as u64, Ordering::Relaxed);
+    partition.note_appended();
     progress
         .last_timestamp_ms
         .fetch_max(batch.max_timestamp_ms, Ordering::Relaxed);

@@ -137,19 +137,33 @@ pub(super) fn check_append(
             message,
         ));
     }
-    if answer.base_offset == batch.target_base {
-        Ok(())
-    } else {
-        Err(Trouble::ForeignWrite {
-            expected: batch.target_base,
-            found: answer.base_offset,
-        })
+    Trouble::check_offset(batch.target_base, answer.base_offset)?;
+    if is_stamped(batch.max_timestamp_ms, answer.log_append_time_ms) {
+        return Err(Trouble::TimesReplaced {
+            from: batch.target_base,
+            to: batch.target_base + batch.count,
+        });
     }
+    Ok(())
+}
+
+/// Whether the broker gave the batch its own time (`LogValidator` under LogAppendTime). A batch that it had
+/// already is answered with that one's largest timestamp, under CreateTime too (`UnifiedLog.append`).
+fn is_stamped(max_timestamp_ms: i64, log_append_time_ms: i64) -> bool {
+    log_append_time_ms >= 0 && log_append_time_ms != max_timestamp_ms
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_that_the_broker_had_already_is_not_taken_for_a_stamped_one() {
+        assert!(!is_stamped(1_500_000_000_000, -1));
+        assert!(!is_stamped(1_500_000_000_000, 1_500_000_000_000));
+        assert!(is_stamped(1_500_000_000_000, 1_700_000_000_000));
+        assert!(is_stamped(-1, 1_700_000_000_000));
+    }
 
     #[test]
     fn compact_lengths_follow_kip_482() {

@@ -36,10 +36,11 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             max_merged_bytes: 1 << 20,
             max_decompressed_bytes: 1_000,
         },
-        data_known: true,
+        appended_timestamp_ms: None,
         map: None,
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
+        filler_epoch: 0,
         epochs: Arc::new(crate::flow::epochs::SourceEpochs::new(
             Uuid::nil(),
             Uuid::nil(),
@@ -61,6 +62,7 @@ fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
         },
         leader_epoch: 0,
         last_epoch: -1,
+        until: None,
     };
     let mut slots = Slots::new();
     add(&mut slots, &mut SessionState::default(), opening);

@@ -1,8 +1,9 @@
 //! Looks at the start offsets of one cluster, and tells what changed since the last look.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::groups::record::{GroupRecord, StoredOffset};
+use crate::groups::unseen::Unseen;
 use crate::wire::{self, Cluster, StartOffsets, TopicPartition, WireError};
 
 /// One cluster, and what it had when it was looked at last.
@@ -19,36 +20,55 @@ impl Side {
         }
     }
 
-    /// Asks for the start offsets of these groups. Other groups that were known have none any
-    /// more.
-    pub(super) async fn look(&mut self, groups: &[String]) -> Result<Vec<GroupRecord>, WireError> {
+    /// The groups that were found so far.
+    pub(super) fn known(&self) -> impl Iterator<Item = &String> {
+        self.known.keys()
+    }
+
+    /// Asks for the start offsets of these groups, and of those that were known. One that isn't among
+    /// these any more is gone when its coordinator says so. Tells also which can't be seen.
+    pub(super) async fn look(
+        &mut self,
+        groups: &[String],
+    ) -> Result<(Vec<GroupRecord>, Unseen), WireError> {
+        let listed: HashSet<&String> = groups.iter().collect();
+        let known = self.known.keys().filter(|group| !listed.contains(group));
+        let asked: Vec<String> = groups.iter().chain(known).cloned().collect();
         let mut records = Vec::new();
-        let gone: Vec<String> = self
-            .known
-            .keys()
-            .filter(|group| !groups.contains(group))
-            .cloned()
-            .collect();
-        for group in gone {
-            let before = self.known.remove(&group).unwrap_or_default();
-            records.extend(differences(&group, &before, &StartOffsets::new()));
-        }
-        for (group, offsets) in wire::describe_share_group_offsets(&self.cluster, groups).await {
+        let mut failed = HashSet::new();
+        let mut why = None;
+        for (group, offsets) in wire::describe_share_group_offsets(&self.cluster, &asked).await {
             let offsets = match offsets {
                 Ok(offsets) => offsets,
-                Err(error) if error.is_retriable() || wire::is_unsupported(&error) => {
-                    return Err(error);
-                }
-                // One group that may not be seen is no reason to leave the others.
+                Err(error) if wire::is_unsupported(&error) => return Err(error),
                 Err(error) => {
+                    // One group that can't be seen is no reason to leave the others.
                     tracing::debug!(group, %error, "a share group's start offsets can't be read");
+                    if error.is_retriable() {
+                        failed.insert(group);
+                        why.get_or_insert(error);
+                    } else if !listed.contains(&group) {
+                        // Not there any more (GROUP_ID_NOT_FOUND), or out of sight for good.
+                        let before = self.known.remove(&group).unwrap_or_default();
+                        records.extend(differences(&group, &before, &StartOffsets::new()));
+                    }
                     continue;
                 }
             };
             let before = self.known.insert(group.clone(), offsets.clone());
             records.extend(differences(&group, &before.unwrap_or_default(), &offsets));
+            if offsets.is_empty() && !listed.contains(&group) {
+                self.known.remove(&group);
+            }
         }
-        Ok(records)
+        match why {
+            Some(error) if failed.len() == asked.len() => Err(error),
+            Some(error) => {
+                let (names, why) = (failed, error.to_string());
+                Ok((records, Unseen::Groups { names, why }))
+            }
+            None => Ok((records, Unseen::Nothing)),
+        }
     }
 
     /// Notes what was set meanwhile, as a look would tell it.

@@ -31,6 +31,7 @@ use super::positions::Place;
 use super::report::{Health, View};
 use super::seen::Way;
 use super::table::Key;
+use super::unseen::Unseen;
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
 use crate::telemetry::progress::now_ms;
@@ -57,6 +58,8 @@ struct TargetGroups {
     unsupported: bool,
     /// Groups that aren't empty there.
     active: HashSet<String>,
+    /// Groups whose coordinator there doesn't answer.
+    unseen: Unseen,
 }
 
 struct Follower {
@@ -123,14 +126,15 @@ impl Follower {
     /// for the copy.
     async fn round(&mut self) -> Result<bool, Trouble> {
         let (names, source_moved) = self.look_at_source().await.map_err(Trouble::Source)?;
-        self.view.set_source(Health::Following(Way::Poll));
         // Without share groups the target isn't asked about them.
         if names.is_empty() {
             self.view.set_target(Health::Following(Way::Poll));
+            self.view.target_is_ready(Unseen::Nothing);
             return Ok(source_moved);
         }
         let target = self.look_at_target(&names).await.map_err(Trouble::Target)?;
         self.view.set_target(Health::Following(Way::Poll));
+        self.view.target_is_ready(target.unseen.clone());
         let (changes, waits) = self.decide_all(&target);
         let changed = self.apply(changes).await.map_err(Trouble::State)?;
         Ok(source_moved || changed || waits)
@@ -139,19 +143,34 @@ impl Follower {
     /// The source's share groups, and whether any has moved.
     async fn look_at_source(&mut self) -> Result<(Vec<String>, bool), WireError> {
         let listed = wire::list_groups(&self.context.source).await?;
-        let names: Vec<String> = listed
+        let why_incomplete = listed.why_incomplete();
+        let mut names: Vec<String> = listed
+            .groups
             .into_iter()
             .filter(|group| group.group_type == "share")
             .map(|group| group.group_id)
             .filter(|group| self.context.groups.matches(group))
             .collect();
-        let records = match self.source.look(&names).await {
+        let (records, mut unseen) = match self.source.look(&names).await {
             Err(error) if wire::is_unsupported(&error) => {
                 tracing::debug!(flow = %self.context.flow, %error, "the source has no share groups");
-                return Ok((Vec::new(), false));
+                (Vec::new(), Unseen::Nothing)
             }
-            records => records?,
+            looked => looked?,
         };
+        if let Some(why) = why_incomplete {
+            let failed = |name: &String| unseen.covers(name);
+            let names = self.source.known().filter(|name| !failed(name)).cloned();
+            unseen = Unseen::AllBut {
+                names: names.collect(),
+                why,
+            };
+        }
+        names.extend(self.source.known().cloned());
+        names.sort_unstable();
+        names.dedup();
+        self.view.set_source(Health::Following(Way::Poll));
+        self.view.source_is_ready(unseen);
         let mut table = self.view.table();
         let moved = !records.is_empty();
         for record in records {
@@ -163,19 +182,21 @@ impl Follower {
     async fn look_at_target(&mut self, names: &[String]) -> Result<TargetGroups, WireError> {
         let listed = wire::list_groups(&self.context.target).await?;
         let active = listed
+            .groups
             .into_iter()
             .filter(|group| !matches!(&*group.state, "Empty" | "Dead"))
             .map(|group| group.group_id);
         let active = active.collect();
-        let records = match self.target.look(names).await {
+        let (records, unseen) = match self.target.look(names).await {
             Err(error) if wire::is_unsupported(&error) => {
                 tracing::debug!(flow = %self.context.flow, %error, "the target has no share groups");
                 return Ok(TargetGroups {
                     unsupported: true,
                     active,
+                    unseen: Unseen::Nothing,
                 });
             }
-            records => records?,
+            looked => looked?,
         };
         let mut table = self.view.table();
         for record in records {
@@ -184,6 +205,7 @@ impl Follower {
         Ok(TargetGroups {
             unsupported: false,
             active,
+            unseen,
         })
     }
 
@@ -215,6 +237,10 @@ impl Follower {
         name: &Arc<str>,
         key: &Key,
     ) -> Option<Result<Change, Blocked>> {
+        // What it has there now may be a client's.
+        if target.unseen.covers(name) {
+            return None;
+        }
         let mut table = self.view.table();
         let row = table.groups.get(name)?.rows.get(key)?;
         let source = row.source.clone()?;

@@ -75,10 +75,15 @@ const NAMED_MAX: usize = 5;
 
 /// The first few, and how many more.
 pub(super) fn named(all: &[String]) -> String {
-    let first: Vec<&str> = all.iter().take(NAMED_MAX).map(String::as_str).collect();
+    named_up_to(NAMED_MAX, all)
+}
+
+/// The same with another limit.
+pub(super) fn named_up_to(most: usize, all: &[String]) -> String {
+    let first: Vec<&str> = all.iter().take(most).map(String::as_str).collect();
     let mut text = first.join(", ");
-    if all.len() > NAMED_MAX {
-        text.push_str(&format!(" and {} more", all.len() - NAMED_MAX));
+    if all.len() > most {
+        text.push_str(&format!(" and {} more", all.len() - most));
     }
     text
 }

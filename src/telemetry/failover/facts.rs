@@ -97,6 +97,8 @@ pub struct GroupFacts {
     pub total: usize,
     /// Why they can't be watched, a line each.
     pub unwatched: Vec<String>,
+    /// Those whose positions on one of the clusters can't be seen.
+    pub unknown: Vec<String>,
     /// Those with members on the source; absent where that wasn't asked.
     pub with_members: Option<usize>,
     /// How many are behind on the source.

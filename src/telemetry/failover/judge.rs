@@ -1,6 +1,6 @@
 //! Whether a failover may begin: each thing that was looked at, judged. Pure.
 
-use super::check::{Check, Weight, named};
+use super::check::{Check, Weight, named, named_up_to};
 use super::facts::{Facts, GroupFacts, Room};
 use super::loss::{AcceptedLoss, Loss};
 use super::versions::ability_checks;
@@ -9,6 +9,9 @@ use super::versions::ability_checks;
 const FREE_PERCENT_MIN: u64 = 10;
 /// Clocks that differ by more make ages wrong.
 const SKEW_SECONDS_MAX: i64 = 5;
+
+/// More groups of which nothing is known are counted.
+const UNKNOWN_NAMED_MAX: usize = 100;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -313,6 +316,16 @@ fn groups(intent: Intent, groups: &GroupFacts, checks: &mut Vec<Check>) {
             let reason = format!("{what}: {}", named(names));
             checks.push(Check::new("groups", Weight::Warning, reason).with_hint(hint));
         }
+    }
+    if !groups.unknown.is_empty() {
+        // Nobody else knows them: they are named, not counted.
+        let names = named_up_to(UNKNOWN_NAMED_MAX, &groups.unknown);
+        let reason = format!(
+            "groups whose coordinator can't be asked go on where they were seen last: {names}"
+        );
+        checks.push(Check::new("groups", Weight::Warning, reason).with_hint(
+            "bring back the leaders of `__consumer_offsets`, or look where their consumers begin",
+        ));
     }
 }
 

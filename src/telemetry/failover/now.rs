@@ -194,7 +194,7 @@ fn group_facts(groups: &FlowGroups) -> GroupFacts {
         ..GroupFacts::default()
     };
     for (cluster, watching) in [("source", &groups.source), ("standby", &groups.target)] {
-        if watching.state == "failing" {
+        if watching.state == "failing" || watching.detail.is_some() {
             let why = watching.detail.as_deref().unwrap_or("failing");
             facts.unwatched.push(format!("of the {cluster}: {why}"));
         }
@@ -209,6 +209,7 @@ fn group_facts(groups: &FlowGroups) -> GroupFacts {
             "active_on_target" => &mut facts.active_on_target,
             "diverged" => &mut facts.diverged,
             "failed" => &mut facts.failed,
+            "unknown" => &mut facts.unknown,
             "not_supported" if group.kind == GroupKind::Share => {
                 facts.share += 1;
                 continue;

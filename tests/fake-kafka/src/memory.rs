@@ -397,6 +397,9 @@ impl Network {
             let Some(link) = inner.links.get_mut(&id) else {
                 return;
             };
+            // It says anew when it wants to be looked at; one that has ended never does, and time would
+            // stand still at what it had wanted.
+            link.wake_at_ms = None;
             match link.far.take() {
                 Some(far) => far,
                 None => return,

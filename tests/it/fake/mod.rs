@@ -3,6 +3,7 @@
 //! Of each kind one scenario is run between real brokers too ([`crate::shared`]), which shows that the
 //! fake tells the truth. Such a scenario is a function of two addresses.
 
+pub(crate) mod append_time;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
@@ -17,6 +18,7 @@ pub(crate) mod metadata_deletion;
 mod metadata_plan;
 pub(crate) mod metadata_quotas;
 mod offline;
+mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
 pub(crate) mod settings;

@@ -1,10 +1,16 @@
 //! A broker is away, and with it the only replica of some partitions: these wait, and only these.
 
+use std::process::Output;
 use std::time::Duration;
 
+use crate::support::failover::{failover, words};
 use crate::support::fake::options;
 use crate::support::flow::{is_caught_up, partition_status};
+use crate::support::groups::{commit, committed};
+use crate::support::wait::eventually;
 use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic, end_offset, fake_pair};
+use fake_kafka::groups::TOPIC as OFFSETS_TOPIC;
+use fake_kafka::groups::coordinator::partition_for;
 use fake_kafka::state::Options;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -12,6 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 const TOPIC: &str = "orders";
 const PARTITIONS: i32 = 6;
+const GROUPS: usize = 30;
 
 /// Nothing has a second replica, the coordinators' topic neither.
 fn three_brokers(cluster_id: &str) -> FakeCluster {
@@ -112,4 +119,126 @@ fn a_prepared_target_topic_is_filled_but_for_its_leaderless_partitions() {
             })
         },
     );
+}
+
+fn group(number: usize) -> String {
+    format!("group-{number}")
+}
+
+/// The groups whose coordinator lives, and the others.
+fn groups_of(cluster: &FakeCluster, broker: i32) -> (Vec<String>, Vec<String>) {
+    let dead = led_by(cluster, OFFSETS_TOPIC, broker);
+    let count = cluster.look(|state| state.topics[OFFSETS_TOPIC].partitions.len());
+    let count = i32::try_from(count).expect("small");
+    (0..GROUPS)
+        .map(group)
+        .partition(|group| !dead.contains(&partition_for(group, count)))
+}
+
+fn commit_all(bootstrap: &str, groups: &[String], offset: i64) {
+    for group in groups {
+        commit(bootstrap, group, &[(TOPIC, 0, offset)]);
+    }
+}
+
+fn await_positions(bootstrap: &str, groups: &[String], offset: i64) {
+    for group in groups {
+        eventually(
+            SOON,
+            &format!("{group} is at {offset}"),
+            || match committed(bootstrap, group, TOPIC, 1)[0] {
+                Some(found) if found == offset => Ok(()),
+                found => Err(found),
+            },
+        );
+    }
+}
+
+#[test]
+fn groups_of_living_coordinators_are_followed() {
+    for dies in ["source", "target"] {
+        let (three, one) = (three_brokers(dies), FakeCluster::named("one"));
+        let (source, target) = match dies {
+            "source" => (three.clone(), one),
+            _ => (one, three.clone()),
+        };
+        let (from, to) = (source.bootstrap(), target.bootstrap());
+        // Of one partition, which the first broker leads.
+        create_topic(&from, TOPIC, 1, &[]);
+        Load::new(TOPIC, 100).produce(&from);
+        let all: Vec<String> = (0..GROUPS).map(group).collect();
+        commit_all(&from, &all, 10);
+        let mut twinlog = Twinlog::between(&from, &to);
+        await_positions(&to, &all, 10);
+        let (living, dead) = groups_of(&three, 2);
+        assert!(!living.is_empty() && !dead.is_empty());
+
+        three.control(|state| state.stop_broker(2));
+        commit_all(&from, &living, 50);
+        await_positions(&to, &living, 50);
+        assert!(twinlog.terminate().success());
+        twinlog.launch();
+        commit_all(&from, &living, 90);
+        await_positions(&to, &living, 90);
+        twinlog.wait_until(SOON, "the status says what can't be seen", |status| {
+            status["flows"][0]["groups"]
+                .to_string()
+                .contains(OFFSETS_TOPIC)
+        });
+        // They aren't gone, and nobody knows where they are.
+        for group in &dead {
+            twinlog.await_group(group, "unknown", SOON);
+        }
+        for group in &living {
+            twinlog.await_group(group, "followed", SOON);
+        }
+
+        three.control(|state| state.start_broker(2));
+        commit_all(&from, &all, 95);
+        await_positions(&to, &all, 95);
+        for group in &all {
+            twinlog.await_group(group, "followed", SOON);
+        }
+    }
+}
+
+#[test]
+fn a_failover_names_the_groups_whose_coordinator_is_away() {
+    for dies in ["source", "target"] {
+        let one = FakeCluster::named("one");
+        let three = three_brokers(dies);
+        let (source, target) = match dies {
+            "source" => (three.clone(), one),
+            _ => (one, three.clone()),
+        };
+        let (from, to) = (source.bootstrap(), target.bootstrap());
+        create_topic(&from, TOPIC, 1, &[]);
+        Load::new(TOPIC, 100).produce(&from);
+        let all: Vec<String> = (0..GROUPS).map(group).collect();
+        commit_all(&from, &all, 10);
+        let mut twinlog = Twinlog::between(&from, &to);
+        await_positions(&to, &all, 10);
+        let config = twinlog.config_file().to_owned();
+        assert!(twinlog.terminate().success());
+        let (living, dead) = groups_of(&three, 2);
+        three.control(|state| state.stop_broker(2));
+        commit_all(&from, if dies == "source" { &living } else { &all }, 50);
+
+        let names_the_dead = |output: &Output| {
+            let said = words(output);
+            let is_named = |group: &String| {
+                let end = |text: &str| !text.starts_with(|c: char| c.is_ascii_digit());
+                said.match_indices(group.as_str())
+                    .any(|(at, _)| end(&said[at + group.len()..]))
+            };
+            assert!(dead.iter().all(is_named), "{said}");
+            assert!(!living.iter().any(is_named), "{said}");
+            assert!(!said.contains("nothing has to be reset"), "{said}");
+        };
+        names_the_dead(&failover(&config, &["--fence", "manual"]));
+        let done = failover(&config, &["--fence", "manual", "--yes"]);
+        assert_eq!(done.status.code(), Some(0), "{}", words(&done));
+        names_the_dead(&done);
+        await_positions(&to, &living, 50);
+    }
 }

@@ -1,5 +1,6 @@
 //! Brokers of the pool: one test has a pair after the other, and leaves it running.
 
+mod append_time;
 mod copy;
 mod crash_twinlog;
 mod crash_twins;

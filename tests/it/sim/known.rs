@@ -6,12 +6,8 @@ use super::model::Kind;
 /// A kind of trouble that a random run makes, or leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
-    /// The target forgets Twinlog's producers.
-    ForgottenProducer,
     /// The old primary comes back with less than it had.
     LostTail,
-    /// A Twinlog that was frozen goes on behind a failover that isn't planned.
-    FrozenOwner,
     /// A frozen command goes on behind the abort of its plan.
     FrozenCommand,
     /// Groups commit while a second process takes the flow over.
@@ -36,25 +32,11 @@ pub struct Known {
 /// All of them.
 pub const KNOWN: &[Known] = &[
     Known {
-        id: "A1",
-        says: "a refused batch is overtaken by the next one once the broker has forgotten the producer",
-        shows: Kind::RecordMissing,
-        also: &[Kind::WrongOffset, Kind::RecordDoubled],
-        leaves_out: Trouble::ForgottenProducer,
-    },
-    Known {
         id: "A2",
         says: "a failback trusts the length of the old primary's log, whatever it holds",
         shows: Kind::RecordMissing,
         also: &[Kind::GroupBeyond, Kind::GroupBack],
         leaves_out: Trouble::LostTail,
-    },
-    Known {
-        id: "A7",
-        says: "a frozen owner appends to the new primary what it had only fetched",
-        shows: Kind::WroteAfterFence,
-        also: &[],
-        leaves_out: Trouble::FrozenOwner,
     },
     Known {
         id: "C1",
@@ -92,5 +74,5 @@ fn ids_are_not_given_twice() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), KNOWN.len());
-    assert!(is_left_out(Trouble::FrozenOwner));
+    assert!(is_left_out(Trouble::LostTail));
 }

@@ -14,7 +14,6 @@ use fake_kafka::world::{self, Phase, Process, World};
 use twinlog::state::CutoverKind;
 
 use super::clients::{self, Job, Notes, lock};
-use super::known::{self, Trouble};
 use super::logs;
 use super::model::{
     CutOver, Expected, Kind, Offsets, Place, Says, Side, Violation, judge, judge_acks, judge_loss,
@@ -36,6 +35,8 @@ const CATCH_UP_MS: i64 = 180_000;
 const COMMANDS: u64 = 6;
 /// What must hold at any moment is looked at so often.
 const LOOK_EVERY_MS: i64 = 250;
+/// A target that is told to forgets producers whose newest record is older.
+const FORGOTTEN_AFTER_MS: i64 = 2_000;
 /// Positions of groups, maps and what is remembered have come to rest by then.
 const REST_MS: i64 = 20_000;
 
@@ -119,18 +120,15 @@ struct Run {
 
 impl Run {
     fn begin(world: &mut World, plan: &Plan) -> Self {
-        let options = |forgets: bool| Options {
+        let options = || Options {
             brokers: plan.brokers,
-            producer_check_interval_ms: forgets.then_some(600_000),
-            producer_expiration_ms: if forgets { 86_400_000 } else { i64::MAX },
             ..Options::default()
         };
         let lines = match plan.offsets {
             Offsets::Identical => "offsets: identical",
             Offsets::Mapped => "offsets: mapped",
         };
-        let forgets = !known::is_left_out(Trouble::ForgottenProducer);
-        let mut scene = Scene::with(world, options(true), options(forgets), lines);
+        let mut scene = Scene::with(world, options(), options(), lines);
         // What was swallowed is given up before the run ends.
         for name in ["primary", "standby"] {
             let begin = format!("  {name}: {{ ");
@@ -365,21 +363,12 @@ impl Run {
         });
     }
 
+    /// As brokers do, which forget those whose newest record is old.
     fn forget_producers(&self) {
-        let places = self.places();
         self.scene.target.cluster.control(|state| {
-            for place in places {
-                let Some(found) = state.partition(&place.topic, place.partition) else {
-                    continue;
-                };
-                let logs = found.logs.values();
-                let ids: BTreeSet<i64> = logs
-                    .flat_map(|log| log.producers().keys().copied())
-                    .collect();
-                for id in ids {
-                    state.forget_producer(&place.topic, place.partition, id);
-                }
-            }
+            state.options.producer_expiration_ms = FORGOTTEN_AFTER_MS;
+            state.expire_producers();
+            state.options.producer_expiration_ms = Options::default().producer_expiration_ms;
         });
     }
 

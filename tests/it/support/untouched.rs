@@ -48,7 +48,7 @@ pub fn picture(bootstrap: &str, quiet: &[&str]) -> Picture {
             Err(_) => Vec::new(),
         };
         let listed = wire::list_groups(&cluster).await.expect("groups");
-        let names: Vec<String> = listed.into_iter().map(|it| it.group_id).collect();
+        let names: Vec<String> = listed.groups.into_iter().map(|it| it.group_id).collect();
         let mut groups = BTreeMap::new();
         for (name, positions) in wire::fetch_group_offsets(&cluster, &names).await {
             let positions = positions.expect("positions").into_iter();

@@ -12,6 +12,15 @@ use crate::wire::calls::retry::{BUDGET, ask_anyone, retry};
 use crate::wire::versions::api_name;
 use crate::wire::{Cluster, ErrorContext, Role, WireError};
 
+/// The partition of `__consumer_offsets` that holds a group, of so many: its leader coordinates the
+/// group (`GroupCoordinatorService.partitionFor`; Java's hash of the name, `Utils.abs` of it).
+pub fn coordinator_partition(group: &str, count: i32) -> i32 {
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
+    hash.checked_abs().unwrap_or(0) % count.max(1)
+}
+
 /// The first version that asks about many groups at once (KIP-699, Kafka 3.0).
 const FIND_VERSION_MIN: i16 = 4;
 /// The next one is about share groups.

@@ -1,12 +1,21 @@
 //! All groups of a cluster.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ListGroupsRequest;
+use tokio::task::JoinSet;
 
-use crate::wire::{Cluster, ErrorContext, Role, WireError};
+use crate::wire::{Cluster, ErrorContext, PartitionMetadata, Role, WireError};
+
+/// The coordinators' topic.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// 5 tells a group's type (KIP-848), 4 its state.
 const VERSION_MAX: i16 = 5;
+/// How long the groups of others wait for a broker that doesn't answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A group as its coordinator lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,31 +30,99 @@ pub struct ListedGroup {
     pub state: String,
 }
 
+/// The groups of a cluster, as far as its brokers told them. Whether one that isn't among them is gone
+/// is only known when its coordinator says so.
+#[derive(Clone, Debug, Default)]
+pub struct ListedGroups {
+    /// What was told.
+    pub groups: Vec<ListedGroup>,
+    /// The brokers that didn't tell their groups, and why.
+    pub silent: Vec<WireError>,
+    /// Partitions of [`OFFSETS_TOPIC`] without a leader: nobody coordinates their groups.
+    pub leaderless: usize,
+}
+
+impl ListedGroups {
+    /// Why groups are missing, if some are known to be.
+    pub fn why_incomplete(&self) -> Option<String> {
+        match (self.silent.first(), self.leaderless) {
+            (Some(error), _) => Some(error.to_string()),
+            (None, 0) => None,
+            (None, leaderless) => Some(format!(
+                "{leaderless} partition(s) of {OFFSETS_TOPIC} have no leader"
+            )),
+        }
+    }
+}
+
 /// Lists every group that may be seen (DESCRIBE on it).
 ///
 /// # Errors
-/// When a broker can't be asked: its groups would be missing.
-pub async fn list_groups(cluster: &Cluster) -> Result<Vec<ListedGroup>, WireError> {
-    let metadata = cluster.metadata(Some(&[])).await?;
-    let mut listed = Vec::new();
-    for broker in metadata.brokers.keys() {
-        let connection = cluster.connection(*broker, Role::Coordinator).await?;
-        let request = ListGroupsRequest::default();
-        let response = connection.call(request, VERSION_MAX).await?;
-        if let Some(code) = ResponseError::try_from_code(response.error_code) {
-            let context = ErrorContext {
-                broker: Some(*broker),
-                api: Some("ListGroups"),
-                ..ErrorContext::cluster(cluster.name())
-            };
-            return Err(WireError::server(context, code, None));
-        }
-        listed.extend(response.groups.into_iter().map(|group| ListedGroup {
-            group_id: group.group_id.0.to_string(),
-            group_type: group.group_type.to_string().to_lowercase(),
-            protocol_type: group.protocol_type.to_string(),
-            state: group.group_state.to_string(),
-        }));
+/// When no broker at all told its groups.
+pub async fn list_groups(cluster: &Cluster) -> Result<ListedGroups, WireError> {
+    let topic = [OFFSETS_TOPIC.to_owned()];
+    let metadata = cluster.metadata(Some(&topic)).await?;
+    let mut asked = JoinSet::new();
+    for broker in metadata.brokers.keys().copied() {
+        let cluster = cluster.clone();
+        asked.spawn(async move {
+            match tokio::time::timeout(PATIENCE, of_broker(&cluster, broker)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(WireError::Timeout {
+                    context: Arc::new(context(&cluster, broker)),
+                    after: PATIENCE,
+                }),
+            }
+        });
     }
-    Ok(listed)
+    let partitions = metadata.topics.get(OFFSETS_TOPIC);
+    let partitions = partitions.map(|topic| topic.partitions.iter());
+    let is_leaderless = |it: &&PartitionMetadata| it.leader < 0;
+    let leaderless = partitions.into_iter().flatten().filter(is_leaderless);
+    let mut listed = ListedGroups {
+        leaderless: leaderless.count(),
+        ..ListedGroups::default()
+    };
+    let mut answered = 0;
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(groups)) => {
+                answered += 1;
+                listed.groups.extend(groups);
+            }
+            Ok(Err(error)) => listed.silent.push(error),
+            // The runtime is shutting down.
+            Err(_) => {}
+        }
+    }
+    match listed.silent.first() {
+        Some(error) if answered == 0 => Err(error.clone()),
+        _ => Ok(listed),
+    }
+}
+
+async fn of_broker(cluster: &Cluster, broker: i32) -> Result<Vec<ListedGroup>, WireError> {
+    let connection = cluster.connection(broker, Role::Coordinator).await?;
+    let response = connection
+        .call(ListGroupsRequest::default(), VERSION_MAX)
+        .await?;
+    // A coordinator that still loads its partitions says so, and lists the others only.
+    if let Some(code) = ResponseError::try_from_code(response.error_code) {
+        return Err(WireError::server(context(cluster, broker), code, None));
+    }
+    let groups = response.groups.into_iter().map(|group| ListedGroup {
+        group_id: group.group_id.0.to_string(),
+        group_type: group.group_type.to_string().to_lowercase(),
+        protocol_type: group.protocol_type.to_string(),
+        state: group.group_state.to_string(),
+    });
+    Ok(groups.collect())
+}
+
+fn context(cluster: &Cluster, broker: i32) -> ErrorContext {
+    ErrorContext {
+        broker: Some(broker),
+        api: Some("ListGroups"),
+        ..ErrorContext::cluster(cluster.name())
+    }
 }

@@ -9,8 +9,9 @@ mod rights;
 mod share;
 
 pub use commit::commit_group_offsets;
+pub use coordinator::coordinator_partition;
 pub use delete::delete_groups;
-pub use list::{ListedGroup, list_groups};
+pub use list::{ListedGroup, ListedGroups, OFFSETS_TOPIC, list_groups};
 pub use offsets::fetch_group_offsets;
 pub use rights::group_rights;
 pub use share::{

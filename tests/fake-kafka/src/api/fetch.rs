@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{Asked, Body, Reply, Served, Subject, text};
 use crate::acls::Operation;
 use crate::log::Log;
+use crate::partition::Partition;
 use crate::state::State;
 
 pub(crate) use session::Session;
@@ -25,6 +26,10 @@ const MAX_FETCH_BYTES: usize = 57_671_680;
 const FOLLOWERS_ANSWER_FROM: i16 = 11;
 /// From this version on the right leader is told (KIP-951).
 const LEADERS_TOLD_FROM: i16 = 16;
+/// Names a class by which leaders send readers to other replicas.
+const REPLICA_SELECTOR: &str = "replica.selector.class";
+/// The class that does so by racks.
+const RACK_AWARE: &str = "RackAwareReplicaSelector";
 /// From this version on topics are named by id.
 const TOPIC_IDS_FROM: i16 = 13;
 
@@ -78,6 +83,7 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: FetchRequest
             .unwrap_or(0)
             .min(MAX_FETCH_BYTES),
         committed_only: request.isolation_level == 1,
+        rack: request.rack_id.to_string(),
         refused,
         context,
     };
@@ -94,6 +100,7 @@ struct Fetch {
     min_bytes: usize,
     max_bytes: usize,
     committed_only: bool,
+    rack: String,
     refused: Vec<Option<ResponseError>>,
     context: Context,
 }
@@ -110,7 +117,7 @@ impl Fetch {
             || bytes >= self.min_bytes
             || answers
                 .iter()
-                .any(|a| a.error_code != 0 || a.diverging_epoch.epoch >= 0);
+                .any(|a| a.error_code != 0 || a.diverging_epoch.epoch >= 0 || names_another(a));
         (timed_out || at_once).then(|| self.body(state, answers))
     }
 
@@ -160,12 +167,16 @@ impl Fetch {
             return Err(ResponseError::NotLeaderOrFollower);
         }
         let log = &partition.logs[&self.broker];
+        let closer = self.closer_replica(state, partition, wanted);
         let answer = PartitionData::default()
             .with_high_watermark(log.high_watermark())
             .with_last_stable_offset(log.last_stable_offset())
             .with_log_start_offset(log.start_offset())
             .with_aborted_transactions(self.committed_only.then(Vec::new))
             .with_records(Some(Bytes::new()));
+        if let Some(closer) = closer {
+            return Ok(answer.with_preferred_read_replica(BrokerId(closer)));
+        }
         if let Some(diverging) = diverging(log, wanted)? {
             return Ok(answer.with_diverging_epoch(diverging));
         }
@@ -185,6 +196,33 @@ impl Fetch {
         Ok(answer
             .with_records(Some(read.bytes))
             .with_aborted_transactions(aborted))
+    }
+
+    /// The replica in the reader's rack, where the leader isn't there: one that is in sync and has what is asked for
+    /// (`ReplicaManager.findPreferredReadReplica`, `RackAwareReplicaSelector`).
+    fn closer_replica(&self, state: &State, partition: &Partition, wanted: &Wanted) -> Option<i32> {
+        let selector = state.options.broker_configs.get(REPLICA_SELECTOR)?;
+        let is_asked = self.version >= FOLLOWERS_ANSWER_FROM && !self.rack.is_empty();
+        if !is_asked || !selector.ends_with(RACK_AWARE) || partition.leader != Some(self.broker) {
+            return None;
+        }
+        let is_near = |id: i32| {
+            let rack = state.brokers.get(&id).and_then(|it| it.rack.as_ref());
+            rack == Some(&self.rack) && state.is_alive(id)
+        };
+        if is_near(self.broker) {
+            return None;
+        }
+        let in_sync = partition.in_sync.iter().copied();
+        let has_it = |id: &i32| {
+            partition
+                .logs
+                .get(id)
+                .is_some_and(|log| (log.start_offset()..=log.end_offset()).contains(&wanted.offset))
+        };
+        in_sync
+            .filter(|id| is_near(*id) && has_it(id))
+            .max_by_key(|id| partition.logs[id].end_offset())
     }
 
     /// What goes with an error: no offset is known.
@@ -245,6 +283,11 @@ fn new_topic(wanted: &Wanted, answer: PartitionData, version: i16) -> FetchableT
             .with_topic(text(&wanted.asked_name).into())
             .with_topic_id(Uuid::nil())
     }
+}
+
+/// Whether the leader sends the reader to another replica.
+fn names_another(answer: &PartitionData) -> bool {
+    answer.preferred_read_replica.0 >= 0
 }
 
 /// Where the reader's log and this one part, if they do (KIP-595, `Partition.readRecords`).

@@ -6,5 +6,7 @@ mod a3;
 mod a4;
 mod a7;
 mod b4;
+mod b9;
 mod c1;
+mod old_filler;
 mod s1;

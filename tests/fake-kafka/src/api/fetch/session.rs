@@ -207,7 +207,9 @@ impl Session {
         let news = answer.records.as_ref().is_some_and(|r| !r.is_empty())
             || *told != Some(now)
             || answer.error_code != 0
-            || answer.diverging_epoch.epoch >= 0;
+            || answer.diverging_epoch.epoch >= 0
+            // `FetchResponse.isPreferredReplica`.
+            || super::names_another(answer);
         // After an error everything is news again.
         *told = (answer.error_code == 0).then_some(now);
         news

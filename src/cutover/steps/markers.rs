@@ -1,0 +1,106 @@
+//! Markers on many partitions at once, each partition on one connection.
+
+use std::collections::BTreeMap;
+
+use kafka_protocol::messages::WriteTxnMarkersRequest;
+use tokio::task::JoinSet;
+
+use crate::cutover::error::CutoverError;
+use crate::wire::{self, Cluster, Filler, Role, TopicPartition, WireError};
+
+/// Markers in one request.
+const AT_ONCE: usize = 2_000;
+/// Requests on their way to one broker; it works on one at a time.
+const IN_FLIGHT: usize = 4;
+/// Connections to one broker, which works on one request of each at a time. Nothing else waits
+/// behind markers there.
+const LANES: u16 = 2;
+/// The first of them.
+const LANE_FIRST: u16 = 64;
+/// A partition, its next marker, and how many it lacks.
+pub(super) type Lacking = (TopicPartition, Filler, i64);
+
+/// Writes what each leader's partitions lack; how many were sent and taken. Whoever asks where the logs
+/// stand afterwards sees what is left.
+///
+/// # Errors
+/// A defect only: what a broker refuses is left.
+pub(super) async fn write(
+    target: &Cluster,
+    by_leader: BTreeMap<i32, Vec<Lacking>>,
+) -> Result<u64, CutoverError> {
+    let mut tasks = JoinSet::new();
+    for (leader, work) in by_leader {
+        // A partition has one lane: its markers keep their order.
+        for (lane, work) in (LANE_FIRST..).zip(shares(work)) {
+            let target = target.clone();
+            tasks.spawn(async move { on_one_lane(&target, leader, lane, work).await });
+        }
+    }
+    let mut written = 0;
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok(Ok(count)) => written += count,
+            Ok(Err(error)) => tracing::debug!(%error, "markers"),
+            Err(error) => return Err(CutoverError::failed(format!("a defect: {error}"))),
+        }
+    }
+    Ok(written)
+}
+
+fn shares(work: Vec<Lacking>) -> Vec<Vec<Lacking>> {
+    let mut shares = vec![Vec::new(); usize::from(LANES)];
+    for (index, lacking) in work.into_iter().enumerate() {
+        shares[index % usize::from(LANES)].push(lacking);
+    }
+    shares.retain(|share| !share.is_empty());
+    shares
+}
+
+async fn on_one_lane(
+    target: &Cluster,
+    leader: i32,
+    lane: u16,
+    work: Vec<Lacking>,
+) -> Result<u64, WireError> {
+    let connection = target.connection(leader, Role::Produce(lane)).await?;
+    let mut on_the_way = std::collections::VecDeque::new();
+    let mut markers = Vec::new();
+    let mut written = 0;
+    let send = |markers: &mut Vec<_>| {
+        let request = WriteTxnMarkersRequest::default().with_markers(std::mem::take(markers));
+        let count = request.markers.len() as u64;
+        connection
+            .start(&request, 1)
+            .map(|pending| (count, pending))
+    };
+    for (at, mut filler, count) in work {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        while left > 0 {
+            let room = u32::try_from(AT_ONCE - markers.len()).unwrap_or(1);
+            let some = left.min(room);
+            let request = wire::write_markers_request(&at.topic, at.partition, filler, some);
+            markers.extend(request.markers);
+            let number = filler.coordinator_epoch_first;
+            filler.coordinator_epoch_first = number.wrapping_add(some.cast_signed());
+            left -= some;
+            if markers.len() >= AT_ONCE {
+                on_the_way.push_back(send(&mut markers)?);
+            }
+            if on_the_way.len() >= IN_FLIGHT
+                && let Some((count, pending)) = on_the_way.pop_front()
+            {
+                pending.await?;
+                written += count;
+            }
+        }
+    }
+    if !markers.is_empty() {
+        on_the_way.push_back(send(&mut markers)?);
+    }
+    for (count, pending) in on_the_way {
+        pending.await?;
+        written += count;
+    }
+    Ok(written)
+}
