@@ -19,6 +19,7 @@ pub mod metadata;
 pub mod offsets;
 pub mod orphans;
 pub mod state;
+pub mod tasks;
 pub mod telemetry;
 pub mod verify;
 pub mod wire;

@@ -32,6 +32,9 @@ pub struct FlowConfig {
     /// `offsets.burn_limit`: how many offsets before a log's start are burned on the target at
     /// most to make its offsets the same, per partition. Default 100,000,000 offsets.
     pub burn_limit: u64,
+    /// `offsets.fill_limit`: how many offsets without a record are filled on the target at most to
+    /// make its offsets the same, per hole and for what they are worth. Default 1,000,000 offsets.
+    pub fill_limit: u64,
     /// Where a topic that was never copied starts. Default earliest.
     pub start: Start,
     /// Limits of memory and rate.
@@ -157,7 +160,7 @@ pub(super) const KEYS: [&str; 20] = [
 ];
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
 pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
-pub(super) const OFFSETS_KEYS: [&str; 2] = ["mode", "burn_limit"];
+pub(super) const OFFSETS_KEYS: [&str; 3] = ["mode", "burn_limit", "fill_limit"];
 pub(super) const LIMITS_KEYS: [&str; 3] = ["bytes_per_second", "in_flight", "partition_in_flight"];
 
 pub(super) const FAILOVER_KEYS: [&str; 1] = ["padding"];
@@ -165,6 +168,7 @@ pub(super) const FAILOVER_KEYS: [&str; 1] = ["padding"];
 const PADDING: u64 = 1_000;
 const PADDING_MAX: u64 = 100_000_000;
 const BURN_LIMIT: u64 = 100_000_000;
+const FILL_LIMIT: u64 = 1_000_000;
 const IN_FLIGHT_BYTES: u64 = 64 << 20;
 const IN_FLIGHT_BYTES_MIN: u64 = 4 << 20;
 const PARTITION_IN_FLIGHT_BYTES: u64 = 16 << 20;
@@ -192,7 +196,7 @@ pub(super) fn read(
         Some((source, target)) => (source.to_owned(), target.to_owned()),
         None => ends(reader, table, clusters),
     };
-    let (offsets, burn_limit) = offsets(reader, table);
+    let offsets = offsets(reader, table);
     let groups = reader.inner(table, "groups", &GROUPS_KEYS);
     FlowConfig {
         name: name.to_owned(),
@@ -205,8 +209,9 @@ pub(super) fn read(
         rename: reader
             .value(table, "rename", Rename::new)
             .unwrap_or_else(|| Rename::new("{topic}").expect("the identity is a template")),
-        offsets,
-        burn_limit,
+        offsets: offsets.mode,
+        burn_limit: offsets.burn_limit,
+        fill_limit: offsets.fill_limit,
         start: reader
             .value(table, "start", |text| {
                 let choices = [("earliest", Start::Earliest), ("latest", Start::Latest)];
@@ -357,24 +362,32 @@ pub(super) fn patterns(
     patterns
 }
 
-fn offsets(reader: &mut Reader, table: &Table) -> (OffsetsMode, u64) {
+struct Offsets {
+    mode: OffsetsMode,
+    burn_limit: u64,
+    fill_limit: u64,
+}
+
+fn offsets(reader: &mut Reader, table: &Table) -> Offsets {
     let mode = |text: &str| values::choice(text, &OFFSETS_MODES);
-    let (mode, burn_limit) = match table.get("offsets").map(|node| &node.kind) {
+    let (mode, burn_limit, fill_limit) = match table.get("offsets").map(|node| &node.kind) {
         // `offsets: auto` is short for `offsets: { mode: auto }`.
-        Some(Kind::Text(_)) => (reader.value(table, "offsets", mode), None),
+        Some(Kind::Text(_)) => (reader.value(table, "offsets", mode), None, None),
         _ => {
             let inner = reader.inner(table, "offsets", &OFFSETS_KEYS);
             let limit = |text: &str| values::number(text, 0, i64::MAX as u64);
             (
                 reader.value(&inner, "mode", mode),
                 reader.value(&inner, "burn_limit", limit),
+                reader.value(&inner, "fill_limit", limit),
             )
         }
     };
-    (
-        mode.unwrap_or(OffsetsMode::Auto),
-        burn_limit.unwrap_or(BURN_LIMIT),
-    )
+    Offsets {
+        mode: mode.unwrap_or(OffsetsMode::Auto),
+        burn_limit: burn_limit.unwrap_or(BURN_LIMIT),
+        fill_limit: fill_limit.unwrap_or(FILL_LIMIT),
+    }
 }
 
 fn limits(reader: &mut Reader, table: &Table) -> Limits {

@@ -15,6 +15,7 @@
 //! before, the map of `ended` is turned round and goes on from there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -22,13 +23,17 @@ use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
 use super::pairs::{ends, present};
-use crate::config::OffsetsMode;
+use crate::config::{FlowConfig, OffsetsMode};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{
-    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord, maps,
+    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord,
+    TurnedPartition, maps,
 };
-use crate::wire::{self, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+
+/// How long a broker that doesn't answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What became of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -76,7 +81,8 @@ enum Way {
 
 struct Continuation {
     record: TopicRecord,
-    maps: Vec<OffsetMap>,
+    /// By partition.
+    maps: BTreeMap<i32, OffsetMap>,
 }
 
 /// A topic at its fork: `source` and `target` as `begins` has them.
@@ -108,6 +114,7 @@ pub async fn adopt(
         .flat_map(|topic| present(&target, topic, usize::MAX))
         .collect();
     let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
+    let starts = starts(&begins.source, &source, forks).await;
     let mut adoption = Adoption::default();
     let mut continued: Vec<(String, Continuation)> = Vec::new();
     let mut records: Vec<StateRecord> = Vec::new();
@@ -137,12 +144,13 @@ pub async fn adopt(
             metadata.topics.get(name).map(|topic| topic.topic_id)
         };
         let ids = (id(&source, forked.source), id(&target, forked.target));
-        let way = way(begins, ended, &forked, ids, &ends, may_fill)?;
+        let way = way(begins, ended, &forked, ids, (&starts, &ends), may_fill)?;
         let name = topic.clone();
         match way {
             Way::Known { is_mapped: false } => adoption.identical += 1,
             Way::Known { is_mapped: true } => {
-                let reason = forked.known.map(|known| known.reason).unwrap_or_default();
+                let reason = forked.known.map(|known| known.why_mapped());
+                let reason = reason.unwrap_or_default();
                 adoption.mapped.insert(name, reason);
             }
             Way::Gone => records.extend(forget(begins, &forked)),
@@ -155,8 +163,8 @@ pub async fn adopt(
                 records.extend(forget(begins, &forked));
             }
             Way::Continued(way) => {
-                if way.record.mapped {
-                    adoption.mapped.insert(name, way.record.reason.clone());
+                if way.record.has_maps() {
+                    adoption.mapped.insert(name, way.record.why_mapped());
                 } else {
                     adoption.identical += 1;
                 }
@@ -188,7 +196,7 @@ fn way(
     ended: &Scene,
     forked: &Forked<'_>,
     (source_id, target_id): (Option<Uuid>, Option<Uuid>),
-    ends: &HashMap<TopicPartition, i64>,
+    (starts, ends): (&HashMap<TopicPartition, i64>, &HashMap<TopicPartition, i64>),
     may_fill: bool,
 ) -> Result<Way, CutoverError> {
     let fork = forked.fork;
@@ -208,7 +216,7 @@ fn way(
             known.target_topic_id == target_id && known.source_topic_id == source_id
         });
         if let Some(known) = ours {
-            let is_mapped = known.mapped;
+            let is_mapped = known.has_maps();
             return Ok(Way::Known { is_mapped });
         }
         let has_records =
@@ -229,33 +237,41 @@ fn way(
         && let Some(continued) = &known.continued
         && continued.plan == fork.plan
     {
-        let is_mapped = known.mapped;
+        let is_mapped = known.has_maps();
         return Ok(Way::Known { is_mapped });
     }
     let bases = bases(forked.target, fork, ends);
-    let reason = not_identical(begins, fork, &bases, may_fill);
-    if reason.is_some() && begins.flow.offsets == OffsetsMode::Identical {
-        return Ok(Way::Refused(reason.unwrap_or_default()));
+    let reason = not_identical(begins, forked, &bases, may_fill);
+    let turned = match &reason {
+        Some(_) => BTreeMap::new(),
+        None => turned(begins, forked, &bases, starts),
+    };
+    let first = turned.values().next().map(|it| &it.reason);
+    if let Some(obstacle) = reason.as_ref().or(first)
+        && begins.flow.offsets == OffsetsMode::Identical
+    {
+        return Ok(Way::Refused(obstacle.clone()));
     }
-    let mut continued_maps = Vec::new();
-    if reason.is_some() {
-        for (number, (at_fork, base)) in (0..).zip(fork.partitions.iter().zip(&bases)) {
-            let keys = MapKeys::new(&ended.flow.name, forked.target, number);
-            let map = match fork.mapped {
-                true => maps::load(&*ended.store, &keys)?,
-                false => Some(identity(at_fork)),
-            };
-            match map.map(|map| continued_map(&map, at_fork, *base)) {
-                Some(Ok(map)) => continued_maps.push(map),
-                Some(Err(why)) => {
-                    return Ok(Way::Refused(format!("{}-{number}: {why}", forked.target)));
-                }
-                None => {
-                    let at = format!("{}-{number}", forked.target);
-                    return Ok(Way::Refused(format!("the offset map of {at} is missing")));
-                }
-            }
+    let mut continued_maps = BTreeMap::new();
+    for (number, (at_fork, base)) in (0..).zip(fork.partitions.iter().zip(&bases)) {
+        if reason.is_none() && !turned.contains_key(&number) {
+            continue;
         }
+        let keys = MapKeys::new(&ended.flow.name, forked.target, number);
+        let map = match forked.ended.is_mapped(number) {
+            true => maps::load(&*ended.store, &keys)?,
+            false => Some(identity(at_fork)),
+        };
+        match map.map(|map| continued_map(&map, at_fork, *base)) {
+            Some(Ok(map)) => continued_maps.insert(number, map),
+            Some(Err(why)) => {
+                return Ok(Way::Refused(format!("{}-{number}: {why}", forked.target)));
+            }
+            None => {
+                let at = format!("{}-{number}", forked.target);
+                return Ok(Way::Refused(format!("the offset map of {at} is missing")));
+            }
+        };
     }
     let (only_on_target, only_on_source) = strangers(forked, &bases);
     Ok(Way::Continued(Box::new(Continuation {
@@ -271,6 +287,7 @@ fn way(
                 .is_some_and(|known| known.created && known.target_topic_id == target_id),
             mapped: reason.is_some(),
             reason: reason.unwrap_or_default(),
+            turned,
             origins: vec![0; fork.partitions.len()],
             continued: Some(ContinuedLog {
                 plan: fork.plan,
@@ -300,12 +317,12 @@ fn bases(topic: &str, fork: &ForkRecord, ends: &HashMap<TopicPartition, i64>) ->
 /// Why the old primary's log can't go on at the same offsets, if so.
 fn not_identical(
     begins: &Scene,
-    fork: &ForkRecord,
+    forked: &Forked<'_>,
     bases: &[i64],
     may_fill: bool,
 ) -> Option<String> {
-    if fork.mapped {
-        return Some("offsets weren't the same before the failover".to_owned());
+    if forked.ended.mapped {
+        return Some(NOT_BEFORE.to_owned());
     }
     if begins.flow.offsets == OffsetsMode::Mapped {
         return Some("asked for by `offsets: mapped`".to_owned());
@@ -316,12 +333,69 @@ fn not_identical(
                 .to_owned(),
         );
     }
-    let beyond = fork.partitions.iter().zip(bases);
+    let beyond = forked.fork.partitions.iter().zip(bases);
     let beyond = beyond.filter(|(fork, base)| **base > fork.padded_end);
     let furthest = beyond.map(|(fork, base)| base - fork.padded_end).max()?;
     Some(format!(
         "the old primary has offsets beyond the padding, up to {furthest} in a partition"
     ))
+}
+
+/// Offsets of such a partition stay different.
+const NOT_BEFORE: &str = "offsets weren't the same before the failover";
+
+/// The partitions that go on mapped while the topic's others don't.
+fn turned(
+    begins: &Scene,
+    forked: &Forked<'_>,
+    bases: &[i64],
+    starts: &HashMap<TopicPartition, i64>,
+) -> BTreeMap<i32, TurnedPartition> {
+    let mut turned = BTreeMap::new();
+    for (number, (fork, base)) in (0..).zip(forked.fork.partitions.iter().zip(bases)) {
+        let start = starts.get(&TopicPartition::new(forked.source, number));
+        let reason = match forked.ended.is_mapped(number) {
+            true => Some(NOT_BEFORE.to_owned()),
+            false => begins_late(&begins.flow, *base, start.copied().unwrap_or(0)),
+        };
+        let turn = reason.map(|reason| TurnedPartition {
+            from: fork.padded_end,
+            // Those of another producer id don't count.
+            fillers: 0,
+            reason,
+        });
+        turned.extend(turn.map(|turn| (number, turn)));
+    }
+    turned
+}
+
+/// Why what retention took on the new primary, from where the old one ends on, isn't filled there.
+fn begins_late(flow: &FlowConfig, base: i64, start: i64) -> Option<String> {
+    let gone = u64::try_from(start - base).unwrap_or(0);
+    let limit = flow.fill_limit;
+    (gone > limit).then(|| {
+        format!(
+            "the new primary's log starts at {start}, {gone} offsets behind the old one's end, more than \
+             offsets.fill_limit {limit}"
+        )
+    })
+}
+
+/// Where the logs on the new primary start; what can't be had now is met by the copy.
+async fn starts(
+    source: &Cluster,
+    metadata: &wire::Metadata,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> HashMap<TopicPartition, i64> {
+    let asked: Vec<TopicPartition> = forks
+        .values()
+        .flat_map(|fork| present(metadata, &fork.target_topic, usize::MAX))
+        .collect();
+    let answers = wire::list_offsets_within(source, &asked, OffsetSpec::Earliest, PATIENCE).await;
+    let known = answers.into_iter();
+    known
+        .filter_map(|(at, answer)| Some((at, answer.ok()?)))
+        .collect()
 }
 
 /// What an identical partition would have as a map.
@@ -370,7 +444,7 @@ async fn write(begins: &Scene, continued: Vec<(String, Continuation)>) -> Result
     let mut records = Vec::with_capacity(continued.len());
     let mut seen = Vec::with_capacity(continued.len());
     for (topic, mut continuation) in continued {
-        for (number, map) in (0..).zip(&continuation.maps) {
+        for (&number, map) in &continuation.maps {
             let keys = MapKeys::new(flow, &topic, number);
             maps::remove(&begins.store, &keys).await?;
             maps::save(&begins.store, &keys, map).await?;

@@ -14,7 +14,7 @@ use super::preflight::Facts;
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim};
-use crate::state::{CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys};
+use crate::state::{CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas};
 use crate::telemetry::failover::{self, StandbyHealth};
 use crate::telemetry::metadata::DriftAction;
 use crate::telemetry::progress::now_ms;
@@ -226,7 +226,10 @@ async fn standby(scene: &Scene) -> StandbyHealth {
     let configs = wire::describe_topic_configs(&scene.target, &names).await;
     let caps = caps_min_in_sync(&scene.target).await;
     let target = scene.target.cached();
-    let mut health = StandbyHealth::default();
+    let mut health = StandbyHealth {
+        state_replicas: missing_replicas(&target).map(|missing| (missing.has, missing.wanted)),
+        ..StandbyHealth::default()
+    };
     for name in &names {
         let min_in_sync = configs
             .get(name)

@@ -19,6 +19,8 @@ use crate::telemetry::progress::now_ms;
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Who hasn't moved for this long is gone.
 const FRESH: Duration = Duration::from_secs(5);
+/// The same where a process with its number runs on this machine: it may be the one, and the target slow.
+const FRESH_HERE: Duration = Duration::from_secs(15);
 /// Two who come at the same instant have both written after this.
 const SETTLE: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -157,7 +159,8 @@ async fn beat(store: Arc<StateStore>, key: String, mut record: LeaseRecord, lost
     }
 }
 
-/// On this machine the process tells; elsewhere its heartbeat does.
+/// Its heartbeat tells; on this machine also that its process is gone. A process with its number may be
+/// a stranger, in a container that was made anew even the first one.
 async fn is_alive(
     store: &StateStore,
     key: &str,
@@ -167,12 +170,14 @@ async fn is_alive(
     if other.released {
         return Ok(false);
     }
-    if other.operator.host == machine.host() {
-        let pid = other.operator.pid;
-        return Ok(pid != machine.pid() && machine.runs(pid));
+    let is_here = other.operator.host == machine.host();
+    let pid = other.operator.pid;
+    if is_here && (pid == machine.pid() || !machine.runs(pid)) {
+        return Ok(false);
     }
+    let patience = if is_here { FRESH_HERE } else { FRESH };
     let began = tokio::time::Instant::now();
-    while began.elapsed() < FRESH {
+    while began.elapsed() < patience {
         tokio::time::sleep(LOOK_EVERY).await;
         store.refresh().await?;
         let now: Option<LeaseRecord> = store.get(key)?;

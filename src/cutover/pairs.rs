@@ -58,7 +58,7 @@ pub fn pairs(topics: &[CutTopic]) -> Vec<Pair> {
                     target: TopicPartition::new(&*topic.record.target_topic, number),
                     origin: (*origin).max(0),
                     begun: *origin >= 0,
-                    mapped: topic.record.mapped,
+                    mapped: topic.record.is_mapped(number),
                     continued: continued.clone(),
                 })
         })

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::error::FlowError;
 use super::run::run_flow;
 use crate::config::Config;
+use crate::tasks::Broken;
 use crate::telemetry::logging::with_causes;
 use crate::telemetry::progress::{FlowProgress, FlowState, Registry};
 
@@ -71,26 +73,32 @@ fn start_flows(
         // A task of its own, so that a panic in one flow is that flow's failure.
         let running = tokio::spawn(running);
         flows.spawn(async move {
-            let result = match running.await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(with_causes(&error)),
-                Err(crash) => Err(format!("a bug in Twinlog: {crash}")),
-            };
+            let result = ended(running.await);
             note_end(&progress, &result);
-            (name, result)
+            (name, result.map_err(|error| with_causes(&error)))
         });
     }
     Ok(flows)
 }
 
+/// How a flow's task ended; a panic in it is a broken task as any other.
+pub(super) fn ended(joined: Result<Result<(), FlowError>, JoinError>) -> Result<(), FlowError> {
+    joined.unwrap_or_else(|crash| {
+        let task = "task of the flow";
+        let message = crash.to_string();
+        Err(FlowError::Broken(Broken::Panicked { task, message }))
+    })
+}
+
 /// A flow that has ended must not look alive, whatever state it ended in.
-fn note_end(progress: &FlowProgress, result: &Result<(), String>) {
-    if matches!(progress.state(), FlowState::Stopped { .. }) {
+pub(super) fn note_end(progress: &FlowProgress, result: &Result<(), FlowError>) {
+    let is_broken = matches!(result, Err(FlowError::Broken(_)));
+    if !is_broken && matches!(progress.state(), FlowState::Stopped { .. }) {
         return;
     }
     let (reason, detail) = match result {
         Ok(()) => ("ended", "the flow has ended".to_owned()),
-        Err(error) => ("failed", error.clone()),
+        Err(error) => (error.reason(), with_causes(error)),
     };
     progress.set_state(FlowState::Stopped { reason, detail });
 }

@@ -8,13 +8,19 @@
 //! Of the limit only a *window* is used at first. Between close clusters the slower one decides
 //! the rate, and more bytes in flight are only a longer queue in our memory. A cluster that is far
 //! away needs them: whoever notices that widens the window.
+//!
+//! A target broker that hangs must not hold all of it. Each lane has a *share*. Where there are several
+//! target brokers no fetch is sent that could make a share larger than what is left to the others: so
+//! one lane holds half of the window at most, two of them three quarters, and something is always left.
+//! A lane that answers is waited for. One that doesn't is left out until it does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 
 use crate::telemetry::progress::FlowProgress;
 
@@ -28,6 +34,44 @@ const FAR_ANSWERS: u32 = 8;
 /// In place of a count: the target is near.
 const NEAR: u32 = u32::MAX;
 
+/// A lane that has answered nothing for this long isn't waited for any more.
+const SLOW: Duration = Duration::from_millis(500);
+/// What is fetched for a lane that has answered nothing for this long will wait here.
+const LAGS: Duration = Duration::from_millis(50);
+
+/// What the partitions of one lane hold together.
+#[derive(Debug)]
+pub struct Share {
+    broker: i32,
+    lane: u16,
+    held: AtomicU64,
+    /// Since when an answer is waited for.
+    waits_since: Mutex<Option<Instant>>,
+    is_left_out: AtomicBool,
+}
+
+impl Share {
+    /// Notes since when an answer is waited for: since the last one came, or since something was sent.
+    pub fn note_waiting(&self, since: Option<Instant>) {
+        *self
+            .waits_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn waits(&self) -> Duration {
+        let since = self
+            .waits_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+}
+
 /// A flow's byte budget.
 #[derive(Debug)]
 pub struct Budget {
@@ -39,6 +83,7 @@ pub struct Budget {
     reserved: AtomicU64,
     progress: Arc<FlowProgress>,
     freed: Notify,
+    shares: Mutex<Vec<Arc<Share>>>,
 }
 
 impl Budget {
@@ -55,7 +100,32 @@ impl Budget {
             reserved: AtomicU64::new(0),
             progress,
             freed: Notify::new(),
+            shares: Mutex::default(),
         }
+    }
+
+    /// The share of a lane.
+    pub fn share(&self, broker: i32, lane: u16) -> Arc<Share> {
+        let mut shares = self.shares();
+        let found = shares
+            .iter()
+            .find(|share| (share.broker, share.lane) == (broker, lane));
+        if let Some(share) = found {
+            return share.clone();
+        }
+        let share = Arc::new(Share {
+            broker,
+            lane,
+            held: AtomicU64::new(0),
+            waits_since: Mutex::default(),
+            is_left_out: AtomicBool::new(false),
+        });
+        shares.push(share.clone());
+        share
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Vec<Arc<Share>>> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bound for one partition, bytes.
@@ -96,6 +166,40 @@ impl Budget {
         self.progress.in_flight_bytes.load(Ordering::Relaxed)
     }
 
+    /// How much the next fetch of one of so many sessions may bring, `fetch_bytes` at most; `None` where
+    /// there isn't enough room, or where the answer could make the share of a lane too large that is
+    /// waited for. Settles which lanes are left out.
+    pub fn room(&self, fetch_bytes: u64, sessions: u64) -> Option<Room> {
+        let window = self.window();
+        let shares = self.shares().clone();
+        let is_alone = shares.windows(2).all(|two| two[0].broker == two[1].broker);
+        if is_alone {
+            let wanted = fetch_bytes.min(window / (2 * sessions)).max(1);
+            let least = (wanted / 4).max(1);
+            return Some(Room { wanted, least });
+        }
+        let mut wanted = fetch_bytes.min(window / (4 * sessions)).max(1);
+        let taken = self.held() + self.reserved.load(Ordering::Relaxed);
+        let left = window.saturating_sub(taken);
+        let least = (wanted.min(left) / 4).max(1);
+        for share in &shares {
+            // What it holds then must not be more than what is left then.
+            let of_share = left.saturating_sub(share.held()) / 2;
+            let was_left_out = share.is_left_out.load(Ordering::Relaxed);
+            let is_left_out = share.waits() >= SLOW && (was_left_out || of_share < least);
+            share.is_left_out.store(is_left_out, Ordering::Relaxed);
+            if !is_left_out {
+                wanted = wanted.min(of_share);
+            }
+        }
+        (wanted >= least).then_some(Room { wanted, least })
+    }
+
+    /// Reserves room for a fetch.
+    pub fn reserve_fetch(self: &Arc<Self>, room: Room) -> Option<Reservation> {
+        self.reserve(room.wanted, room.least)
+    }
+
     /// Reserves up to `wanted` bytes, at least `least`; `None` when not even that is free.
     pub fn reserve(self: &Arc<Self>, wanted: u64, least: u64) -> Option<Reservation> {
         let mut reserved = self.reserved.load(Ordering::Relaxed);
@@ -129,6 +233,13 @@ impl Budget {
     }
 }
 
+/// What a fetch may bring, and with how much less it isn't worth while.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    wanted: u64,
+    least: u64,
+}
+
 /// Room kept for a fetch answer that hasn't arrived.
 #[derive(Debug)]
 pub struct Reservation {
@@ -150,16 +261,28 @@ impl Drop for Reservation {
 #[derive(Debug)]
 pub struct Meter {
     budget: Arc<Budget>,
+    share: Arc<Share>,
     held: AtomicU64,
 }
 
 impl Meter {
-    /// A meter that holds nothing.
-    pub fn new(budget: Arc<Budget>) -> Self {
+    /// A meter that holds nothing, of a partition that this lane writes.
+    pub fn new(budget: Arc<Budget>, share: Arc<Share>) -> Self {
         Self {
             budget,
+            share,
             held: AtomicU64::new(0),
         }
+    }
+
+    /// Whether nothing is to be fetched now: the partition's lane doesn't answer and holds enough.
+    pub fn is_left_out(&self) -> bool {
+        self.share.is_left_out.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is fetched now will wait: then it must not keep a whole answer in memory.
+    pub fn lags(&self) -> bool {
+        self.share.waits() >= LAGS
     }
 
     /// Bytes that this partition may still fetch.
@@ -172,6 +295,7 @@ impl Meter {
     /// Counts bytes as in flight until the answer is dropped.
     pub fn hold(self: &Arc<Self>, bytes: u64) -> Hold {
         self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.share.held.fetch_add(bytes, Ordering::Relaxed);
         self.budget
             .progress
             .in_flight_bytes
@@ -194,6 +318,10 @@ impl Drop for Hold {
     fn drop(&mut self) {
         self.meter.held.fetch_sub(self.bytes, Ordering::Relaxed);
         self.meter
+            .share
+            .held
+            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter
             .budget
             .progress
             .in_flight_bytes
@@ -204,13 +332,15 @@ impl Drop for Hold {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn a_reservation_and_a_hold_share_the_limit_and_give_it_back() {
         let progress = Arc::new(FlowProgress::new("f", "s", "t"));
         let budget = Arc::new(Budget::new(100, 60, progress.clone()));
-        let meter = Arc::new(Meter::new(budget.clone()));
+        let meter = Arc::new(Meter::new(budget.clone(), budget.share(1, 0)));
         let hold = meter.hold(50);
         assert_eq!(meter.free(), 10);
         let reservation = budget.reserve(80, 10).expect("50 are free");
@@ -221,6 +351,96 @@ mod tests {
         assert_eq!(budget.reserve(80, 10).expect("50 are free again").bytes, 50);
         drop(reservation);
         assert_eq!(progress.in_flight_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    fn reserve(budget: &Arc<Budget>, sessions: u64) -> Option<Reservation> {
+        budget.reserve_fetch(budget.room(4 << 20, sessions)?)
+    }
+
+    /// A budget of two lanes at each of these brokers.
+    fn shared(window: u64, brokers: i32) -> (Arc<Budget>, Vec<Arc<Meter>>) {
+        let progress = Arc::new(FlowProgress::new("f", "s", "t"));
+        let budget = Arc::new(Budget::new(window, window, progress));
+        let lanes = (0..brokers).flat_map(|broker| [(broker, 0), (broker, 1)]);
+        let meter = |(broker, lane)| Meter::new(budget.clone(), budget.share(broker, lane));
+        let meters = lanes.map(|lane| Arc::new(meter(lane))).collect();
+        (budget, meters)
+    }
+
+    proptest! {
+        /// Whatever arrives for lanes that answer nothing, and however many sessions fetch at once, the
+        /// others go on.
+        #[test]
+        fn lanes_that_hang_leave_something_to_the_others(
+            brokers in 2_i32..6,
+            sessions in 1_u64..5,
+            hung in 1_usize..6,
+            picks in prop::collection::vec((0_usize..8, 0_usize..8, 0.0_f64..1.0), 1..400),
+        ) {
+            let (budget, meters) = shared(16 << 20, brokers);
+            let hung = hung.min(meters.len() - 1);
+            let mut stuck = Vec::new();
+            let mut asked: Vec<Reservation> = Vec::new();
+            for (session, lane, part) in picks {
+                if asked.len() < usize::try_from(sessions).expect("few") {
+                    asked.extend(reserve(&budget, sessions));
+                }
+                if asked.is_empty() {
+                    continue;
+                }
+                // An answer that is all of one hung lane, unless that is left out.
+                let reservation = asked.swap_remove(session % asked.len());
+                let meter = &meters[lane % hung];
+                if !meter.is_left_out() {
+                    let bytes = reservation.bytes as f64 * part.max(0.5);
+                    stuck.push(meter.hold(bytes as u64));
+                }
+            }
+            drop(asked);
+            // Now it is noticed that they hang: whoever is alive gets something, again and again.
+            let long_ago = Instant::now().checked_sub(2 * SLOW);
+            for meter in &meters[..hung] {
+                meter.share.note_waiting(long_ago);
+            }
+            let alive = &meters[hung];
+            for _ in 0..8 {
+                let room = reserve(&budget, sessions);
+                let bytes = room.as_ref().map_or(0, |room| room.bytes);
+                prop_assert!(bytes >= 1024, "{bytes} of {} are left", budget.window() - budget.held());
+                prop_assert!(!alive.is_left_out());
+                drop(alive.hold(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn one_lane_that_hangs_holds_half_of_the_window() {
+        let (budget, meters) = shared(16 << 20, 2);
+        let mut stuck = Vec::new();
+        while let Some(room) = reserve(&budget, 1) {
+            stuck.push(meters[0].hold(room.bytes));
+        }
+        assert!(budget.held() <= 8 << 20, "{}", budget.held());
+        meters[0]
+            .share
+            .note_waiting(Instant::now().checked_sub(SLOW));
+        assert!(reserve(&budget, 1).is_some());
+        assert!(meters[0].is_left_out() && !meters[1].is_left_out());
+        // It answers again.
+        meters[0].share.note_waiting(None);
+        drop(stuck);
+        assert!(reserve(&budget, 1).is_some());
+        assert!(!meters[0].is_left_out());
+    }
+
+    #[test]
+    fn where_there_is_one_target_broker_its_lanes_share_the_whole_window() {
+        let (budget, meters) = shared(16 << 20, 1);
+        let mut stuck = Vec::new();
+        while let Some(room) = reserve(&budget, 1) {
+            stuck.push(meters[0].hold(room.bytes));
+        }
+        assert_eq!(budget.held(), 16 << 20);
     }
 
     #[test]

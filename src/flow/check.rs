@@ -1,11 +1,12 @@
 //! `check`: what stands in the way. It only reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
+use super::state_topic;
 use super::topics;
 use crate::config::{Config, FlowConfig};
 use crate::connect;
@@ -17,7 +18,11 @@ use tokio::task::JoinSet;
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
+/// What can be done about a broker that takes a connection and says nothing.
+const SILENT_BROKER: &str = "what it leads isn't copied meanwhile: see whether it hangs, and whether something between here and \
+     its advertised address keeps packets back";
+
+pub(super) fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
     Finding {
         level,
         subject: subject.to_owned(),
@@ -87,6 +92,12 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             findings.extend(untiered(flow, source, target).await);
         }
     }
+    let targets: BTreeSet<&String> = config.flows.values().map(|flow| &flow.target).collect();
+    for target in targets {
+        if let Some((cluster, metadata)) = seen.get(target) {
+            findings.extend(state_topic::check(cluster, metadata).await);
+        }
+    }
     findings
 }
 
@@ -129,20 +140,30 @@ async fn check_brokers(
     findings: &mut Vec<Finding>,
 ) {
     let mut tasks = JoinSet::new();
-    for broker in metadata.brokers.keys().copied() {
-        let cluster = cluster.clone();
+    for (id, broker) in &metadata.brokers {
+        let (cluster, id, address) = (cluster.clone(), *id, broker.address());
         tasks.spawn(async move {
-            let connecting = cluster.connection(broker, Role::Admin);
-            tokio::time::timeout(ANSWER, connecting).await
+            let connecting = cluster.connection(id, Role::Admin);
+            let answer = tokio::time::timeout(ANSWER, connecting).await;
+            (id, address, answer)
         });
     }
-    for answer in tasks.join_all().await {
-        let Ok(Err(error)) = answer else { continue };
-        let level = match error.is_other_cluster() {
-            true => Level::Error,
-            false => Level::Warning,
+    let mut answers = tasks.join_all().await;
+    answers.sort_unstable_by_key(|(id, ..)| *id);
+    for (id, address, answer) in answers {
+        let (level, message, hint) = match &answer {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) if error.is_other_cluster() => {
+                (Level::Error, error.without_hint(), error.hint())
+            }
+            Ok(Err(error)) => (Level::Warning, error.without_hint(), error.hint()),
+            Err(_) => {
+                let seconds = ANSWER.as_secs();
+                let message = format!("broker {id} ({address}) doesn't answer within {seconds} s");
+                (Level::Warning, message, Some(SILENT_BROKER))
+            }
         };
-        findings.push(finding(level, subject, error.without_hint(), error.hint()));
+        findings.push(finding(level, subject, message, hint));
     }
 }
 

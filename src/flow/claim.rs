@@ -339,9 +339,14 @@ impl Held {
                 // and he, too, looks after the old primary from then on.
                 return Ok(Kept::RoleChanged);
             }
-            let Ok(log) = store.in_order::<Claim>(&self.key) else {
-                // A newer Twinlog's: the look isn't one.
-                continue;
+            let log = match store.in_order::<Claim>(&self.key) {
+                Ok(log) => log,
+                Err(StateError::Newer { .. }) => {
+                    let newer = "it is of a newer version".to_owned();
+                    return Err(FlowError::Superseded(newer));
+                }
+                // What isn't understood is no look.
+                Err(_) => continue,
             };
             let ours = self.ours();
             match standing(&log) {

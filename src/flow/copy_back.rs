@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::all;
 use super::error::FlowError;
 use super::run::run_flow;
 use crate::config::{ClusterSection, FlowConfig};
 use crate::state::{ReignRecord, RoleRecord, StateStore, TopicSet, keys};
-use crate::telemetry::progress::{FlowProgress, FlowState};
+use crate::telemetry::progress::FlowProgress;
 
 /// How long it may take to end in order; a flow takes 9 s at most.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
@@ -96,14 +97,14 @@ impl CopyBack {
         let cancel = self.cancel.child_token();
         let (from, to) = (self.target.clone(), self.source.clone());
         let running = run_boxed(back, from, to, progress.clone(), cancel.clone());
+        // A task of its own, so that a panic in it is told.
+        let running = tokio::spawn(running);
         let task = tokio::spawn(async move {
-            if let Err(error) = running.await {
+            let result = all::ended(running.await);
+            if let Err(error) = &result {
                 tracing::warn!(flow = %progress.name, %error, "copying back has ended");
-                progress.set_state(FlowState::Stopped {
-                    reason: "failed",
-                    detail: error.to_string(),
-                });
             }
+            all::note_end(&progress, &result);
         });
         Some(Running {
             topics,

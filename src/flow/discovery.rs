@@ -152,10 +152,12 @@ async fn look(
     // Before their configs are read: a change behind that makes them stale again.
     flow.stale().retain(|name| !changed.contains(name));
     let configs = Arc::new(configs(flow, &changed, &target).await);
-    let mut tasks: JoinSet<(String, usize, Result<TopicContext, Trouble>)> = JoinSet::new();
+    let mut preparing = Preparing::default();
     for name in changed {
-        if tasks.len() >= AT_ONCE {
-            settle(flow, known, tasks.join_next().await, found).await;
+        if preparing.tasks.len() >= AT_ONCE
+            && let Some(done) = preparing.next().await
+        {
+            settle(flow, known, done, found).await;
         }
         let (flow, source, target, configs) = (
             flow.clone(),
@@ -163,9 +165,11 @@ async fn look(
             target.clone(),
             configs.clone(),
         );
-        tasks.spawn(async move {
+        let partitions = source.topics.get(&name).map_or(0, |it| it.partitions.len());
+        let named = (name.clone(), partitions);
+        let task = preparing.tasks.spawn(async move {
             let Some(topic) = source.topics.get(&name) else {
-                return (name, 0, Err(Trouble::SourceRecreated));
+                return Err(Trouble::SourceRecreated);
             };
             let target_name = flow.config.rename.apply(&flow.config.source, &name);
             let one = Found {
@@ -174,15 +178,35 @@ async fn look(
                 target: target.topics.get(&target_name),
                 at_first_look: first_look,
             };
-            let result = topics::ensure(&flow, one, &configs).await;
-            let partitions = topic.partitions.len();
-            (name, partitions, result)
+            topics::ensure(&flow, one, &configs).await
         });
+        preparing.topics.insert(task.id(), named);
     }
-    while let Some(done) = tasks.join_next().await {
-        settle(flow, known, Some(done), found).await;
+    while let Some(done) = preparing.next().await {
+        settle(flow, known, done, found).await;
     }
     Ok(())
+}
+
+/// A topic with so many partitions on the source, and what came of preparing it.
+type Prepared = (String, usize, Result<TopicContext, Trouble>);
+
+/// Topics that are being prepared: a panic over one is that one's.
+#[derive(Default)]
+struct Preparing {
+    tasks: JoinSet<Result<TopicContext, Trouble>>,
+    topics: HashMap<tokio::task::Id, (String, usize)>,
+}
+
+impl Preparing {
+    async fn next(&mut self) -> Option<Prepared> {
+        let (id, result) = match self.tasks.join_next_with_id().await? {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(Trouble::Defect(error.to_string()))),
+        };
+        let (name, partitions) = self.topics.remove(&id)?;
+        Some((name, partitions, result))
+    }
 }
 
 /// A cluster that answers under its bootstrap address, and sends its clients to another one.
@@ -348,22 +372,12 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
     }
 }
 
-type Done = Result<(String, usize, Result<TopicContext, Trouble>), tokio::task::JoinError>;
-
 async fn settle(
     flow: &Flow,
     known: &mut HashMap<String, Known>,
-    done: Option<Done>,
+    (name, partitions, result): Prepared,
     found: &mpsc::UnboundedSender<Discovered>,
 ) {
-    let (name, partitions, result) = match done {
-        Some(Ok(done)) => done,
-        Some(Err(error)) => {
-            tracing::error!(%error, "preparing a topic failed");
-            return;
-        }
-        None => return,
-    };
     match result {
         Ok(context) => {
             let shape = Shape {

@@ -40,6 +40,8 @@ pub struct Known {
 pub struct SourceEpochs {
     source_topic_id: Uuid,
     target_topic_id: Uuid,
+    /// The epoch of the leader that this opening fetches from, or from whose follower.
+    leader_epoch: i32,
     spans: Mutex<Vec<Span>>,
 }
 
@@ -49,8 +51,22 @@ impl SourceEpochs {
         Self {
             source_topic_id,
             target_topic_id,
+            leader_epoch: -1,
             spans: Mutex::default(),
         }
+    }
+
+    /// The same, fetched from a leader of this epoch.
+    pub fn led_in(self, leader_epoch: i32) -> Self {
+        Self {
+            leader_epoch,
+            ..self
+        }
+    }
+
+    /// Whether the partition has had a newer leader than the one that is fetched from.
+    pub fn is_led_elsewhere(&self, newest_epoch: i32) -> bool {
+        self.leader_epoch >= 0 && self.leader_epoch < newest_epoch
     }
 
     /// What is known of the offsets before `next`, for the next opening.
@@ -63,6 +79,7 @@ impl SourceEpochs {
         Self {
             source_topic_id: self.source_topic_id,
             target_topic_id: self.target_topic_id,
+            leader_epoch: -1,
             spans: Mutex::new(spans),
         }
     }

@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 
+use super::fill::DearHole;
 use crate::batch::BatchError;
-use crate::state::{LOST_HINT, Loss, StateError};
+use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, StateError};
+use crate::tasks::Broken;
 use crate::wire::WireError;
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
@@ -139,6 +141,16 @@ pub enum Trouble {
         /// Where it ends on the broker.
         end: i64,
     },
+    /// Who calls itself the leader was one before what was copied was written.
+    #[error(
+        "the source leader that answered is of epoch {epoch}, and what was copied was written in epoch {known}"
+    )]
+    StaleLeader {
+        /// Its epoch.
+        epoch: i32,
+        /// The epoch of the last record copied, as far as is known.
+        known: i32,
+    },
     /// The replica that was fetched from isn't kept up to date.
     #[error("the replica on broker {broker} ends at {end}, its leader at {leader_end}")]
     FollowerLags {
@@ -198,6 +210,12 @@ pub enum Trouble {
     /// `offsets: identical` was asked for and can't be had.
     #[error("identical offsets can't be had: {0}")]
     NotIdentical(String),
+    /// Holes that cost more than they are worth: the partition is opened again, as a mapped one.
+    #[error("{0}: the partition goes on mapped from here")]
+    TurnsMapped(DearHole),
+    /// The same with `offsets: identical`.
+    #[error("identical offsets would cost too much: {0}")]
+    TooManyHoles(DearHole),
     /// The target's log end moved without us; opening the partition again finds out why.
     #[error("the target log should end at {expected} and ends at {found}")]
     LogEndDiffers {
@@ -209,6 +227,12 @@ pub enum Trouble {
     /// The state topic on the target isn't the one that was read.
     #[error("the state topic on the target is lost: {0}")]
     StateLost(Loss),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
+    /// A newer Twinlog wrote what this partition needs from the state topic.
+    #[error("{0}")]
+    StateNewer(String),
     /// A task of ours ended by a panic.
     #[error("a defect in Twinlog: {0}")]
     Defect(String),
@@ -230,6 +254,8 @@ impl From<StateError> for Trouble {
             StateError::Wire(error) => Self::Wire(error),
             StateError::Batch(error) => Self::Batch(error),
             StateError::Lost(loss) => Self::StateLost(loss),
+            StateError::Settings { .. } => Self::StateSettings(error.to_string()),
+            StateError::Newer { .. } => Self::StateNewer(error.without_hint()),
             StateError::Value { .. } => Self::NotIdentical(error.to_string()),
         }
     }
@@ -287,10 +313,12 @@ impl Trouble {
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
+            | Self::TurnsMapped(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
             | Self::FollowerLags { .. }
+            | Self::StaleLeader { .. }
             | Self::Defect(_) => Policy::Reopen,
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
@@ -315,23 +343,29 @@ impl Trouble {
             | Self::TargetNotEmpty
             | Self::TimesReplaced { .. }
             | Self::StateLost(_)
+            | Self::StateNewer(_)
+            | Self::StateSettings(_)
             | Self::TargetPartitions { .. }
             | Self::NotIdentical(_)
+            | Self::TooManyHoles(_)
             | Self::BeyondBurnLimit { .. }
             | Self::MapMismatch { .. } => Policy::StopPartition,
         }
+    }
+
+    /// Whether a record stands where it must not, or has another time than its own. It counts whenever it is
+    /// learnt, also behind a milder trouble of the same partition: a reopened partition would go on behind the damage.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::ForeignWrite { .. } | Self::Overtaken { .. } | Self::TimesReplaced { .. }
+        )
     }
 
     /// Whether the target's settings refuse what the source has: they are looked at right away.
     pub fn is_about_settings(&self) -> bool {
         matches!(self.reason(), "too_large" | "invalid_timestamp")
             || matches!(self, Self::WithoutKey { .. })
-    }
-
-    /// Whether a record stands where it must not. It counts whenever it is learnt, also behind a milder
-    /// trouble of the same partition: a reopened partition would go on behind the damage.
-    pub fn is_damage(&self) -> bool {
-        matches!(self, Self::ForeignWrite { .. } | Self::Overtaken { .. })
     }
 
     /// A short, stable word for metrics and status.
@@ -362,15 +396,21 @@ impl Trouble {
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
             Self::SourceDiverges { .. } => "source_diverges",
+            Self::StaleLeader { .. } => "stale_leader",
             Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
             Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
             Self::TargetPartitions { .. } => "target_partitions",
-            Self::NotIdentical(_) | Self::BeyondBurnLimit { .. } => "not_identical",
+            Self::TurnsMapped(_) => "turns_mapped",
+            Self::NotIdentical(_) | Self::TooManyHoles(_) | Self::BeyondBurnLimit { .. } => {
+                "not_identical"
+            }
             Self::LogEndDiffers { .. } => "log_end_differs",
             Self::StateLost(_) => "state_lost",
+            Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::Defect(_) => "defect",
             Self::MapMismatch { .. } => "map_mismatch",
         }
@@ -447,7 +487,12 @@ impl Trouble {
             }
             Self::SourceTruncated { .. } => {
                 "the source lost acknowledged records (unclean leader election or a restored disk); the target still has them: \
-                 keep them, or delete the target topic to copy anew"
+                 keep them, or delete the target topic to copy anew. It is looked at again, and goes on by itself only where \
+                 the source has the copied records after all"
+            }
+            Self::StaleLeader { .. } => {
+                "that broker is cut off from its cluster (it is tried again until another one leads), or the cluster \
+                 was restored from a backup: then delete the target topic to copy anew"
             }
             Self::FollowerLags { .. } => {
                 "it is fetched from its leader instead; look after that broker's replication if it stays behind"
@@ -471,8 +516,13 @@ impl Trouble {
                 "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
                  that it is copied again, or restart Twinlog to go on with these times lost"
             }
+            Self::StateNewer(_) => NEWER_HINT,
+            Self::StateSettings(_) => SETTINGS_HINT,
             Self::TargetPartitions { .. } => {
                 "delete the target topic, or exclude the topic from the flow"
+            }
+            Self::TooManyHoles(_) => {
+                "raise `offsets.fill_limit`, or set `offsets: auto` to go on mapped from there; then restart Twinlog"
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
             Self::NoLeader { .. } => {
@@ -499,12 +549,23 @@ pub enum FlowError {
     /// Source and target are the same cluster.
     #[error("source and target are the same cluster ({0})")]
     SameCluster(String),
-    /// The state on the target was written by a newer version.
+    /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]
     State(String),
+    /// The state topic can't be relied on as it is configured.
+    #[error("{0}")]
+    StateSettings(String),
+    /// A newer Twinlog wrote some of the flow's state.
+    #[error("{0}")]
+    StateNewer(String),
     /// The state topic on the target was deleted, made anew, or lost what this flow lives by.
     #[error("the state topic on the target is lost: {0}. {LOST_HINT}")]
     StateLost(String),
+    /// A task of the flow ended that should have gone on.
+    #[error(
+        "a defect in Twinlog: {0}. Restart it: the copy goes on where the target's log ends; and report it with what it logged"
+    )]
+    Broken(Broken),
     /// A call failed.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -514,8 +575,14 @@ impl FlowError {
     /// A short, stable word for metrics and status, for what ends a flow that had begun.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Superseded(_) => "superseded",
+            Self::SameCluster(_) => "same_cluster",
+            Self::State(_) => "state",
+            Self::StateNewer(_) => "state_newer",
+            Self::StateSettings(_) => "state_settings",
             Self::StateLost(_) => "state_lost",
-            _ => "superseded",
+            Self::Broken(_) => "defect",
+            Self::Wire(error) => error.kind(),
         }
     }
 }
@@ -539,6 +606,28 @@ mod tests {
             let again = trouble.hint().contains("tried again");
             assert_ne!(stopped, again, "{code}: {}", trouble.hint());
         }
+    }
+
+    #[test]
+    fn each_end_of_a_flow_has_its_own_word() {
+        let text = || "why".to_owned();
+        let context = ErrorContext::cluster("standby");
+        let code = kafka_protocol::ResponseError::NotEnoughReplicas;
+        let reasons = [
+            FlowError::Superseded(text()),
+            FlowError::SameCluster(text()),
+            FlowError::State(text()),
+            FlowError::StateNewer(text()),
+            FlowError::StateSettings(text()),
+            FlowError::StateLost(text()),
+            FlowError::Broken(Broken::Ended { task: "lane" }),
+            FlowError::Wire(WireError::server(context, code, None)),
+        ]
+        .map(|error| error.reason());
+        let mut told = reasons.to_vec();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), reasons.len(), "{reasons:?}");
     }
 
     #[test]

@@ -31,7 +31,8 @@ struct Look {
 /// Asks leaders until cancelled, where followers may serve us at all.
 pub(super) async fn watch(flow: Arc<Flow>, cancel: CancellationToken) {
     if flow.source.config().client_rack.is_none() {
-        return;
+        // Nobody else than leaders is read.
+        return cancel.cancelled().await;
     }
     let mut before: HashMap<TopicPartition, Look> = HashMap::new();
     while cancel

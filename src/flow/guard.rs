@@ -18,6 +18,8 @@ use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often the log ends of the target are compared with what was written.
 const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// How long the others wait for a broker that doesn't answer.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 /// How often changed offset maps are stored: after a crash this much is read again, not copied.
 const STORE_EVERY: Duration = Duration::from_secs(5);
 
@@ -26,8 +28,8 @@ const LOG_STARTS_EVERY: Duration = Duration::from_secs(30);
 /// See [`LOG_STARTS_EVERY`].
 const LOG_STARTS_FIRST: Duration = Duration::from_secs(1);
 
-/// How often it is stored how far the source was copied. What the source loses and overwrites
-/// within this time, while Twinlog is down, isn't found.
+/// How often it is stored how far the source was copied; a partition's new epoch, with the maps. What the
+/// source loses and overwrites within this time, while Twinlog is down, isn't found.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
 
 /// Compares quiet partitions' log ends with our own count. Busy ones are checked by every answer.
@@ -59,7 +61,8 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
         if names.is_empty() {
             continue;
         }
-        let compared = wire::list_offsets(&flow.target, &names, OffsetSpec::Latest);
+        let compared =
+            wire::list_offsets_within(&flow.target, &names, OffsetSpec::Latest, LOOK_FOR);
         let Some(mut ends) = cancel.run_until_cancelled(compared).await else {
             return;
         };
@@ -98,7 +101,7 @@ pub async fn watch_log_starts(flow: Arc<Flow>, cancel: CancellationToken) {
             pause = LOG_STARTS_FIRST;
             continue;
         }
-        let asked = wire::list_offsets(&flow.target, &names, OffsetSpec::Earliest);
+        let asked = wire::list_offsets_within(&flow.target, &names, OffsetSpec::Earliest, LOOK_FOR);
         let Some(mut starts) = cancel.run_until_cancelled(asked).await else {
             return;
         };
@@ -140,11 +143,21 @@ pub async fn keep_progress(flow: Arc<Flow>, cancel: CancellationToken) {
     {
         show_drill(&flow);
         store_maps(&flow, &mut stored).await;
-        if seen_at.elapsed() >= SEEN_EVERY {
-            store_seen(&flow, &mut stored).await;
+        let is_due = seen_at.elapsed() >= SEEN_EVERY;
+        let which = if is_due { Seen::All } else { Seen::NewEpochs };
+        store_seen(&flow, &mut stored, which).await;
+        if is_due {
             seen_at = Instant::now();
         }
     }
+}
+
+/// What of the source's progress is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Only where another epoch has begun: it tells a leader of yesterday from a source that lost records.
+    NewEpochs,
+    All,
 }
 
 /// Shows how the last rehearsal of a failover ended. Others write that; the claim's look has read it.
@@ -161,7 +174,7 @@ fn show_drill(flow: &Flow) {
 pub async fn store_progress(flow: &Flow) {
     let mut stored = Stored::default();
     store_maps(flow, &mut stored).await;
-    store_seen(flow, &mut stored).await;
+    store_seen(flow, &mut stored, Seen::All).await;
 }
 
 async fn store_maps(flow: &Flow, stored: &mut Stored) {
@@ -204,7 +217,7 @@ fn bounds_of(map: &OffsetMap) -> Bounds {
     )
 }
 
-async fn store_seen(flow: &Flow, stored: &mut Stored) {
+async fn store_seen(flow: &Flow, stored: &mut Stored, which: Seen) {
     let mut topics: HashMap<String, Vec<Arc<Partition>>> = HashMap::new();
     for partition in open_partitions(flow) {
         topics
@@ -219,7 +232,7 @@ async fn store_seen(flow: &Flow, stored: &mut Stored) {
             None => flow.store.get(&key).ok().flatten().unwrap_or_default(),
         };
         let seen = with_progress(&before, &partitions);
-        if seen == before {
+        if seen == before || (which == Seen::NewEpochs && seen.epochs == before.epochs) {
             continue;
         }
         match flow.store.put(&key, &seen).await {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::budget::Meter;
+use super::fill::FillRule;
 use super::position::{Position, Producers};
 use super::work::{BatchWork, FillWork, Form, Work};
 use crate::batch::{
@@ -34,6 +35,8 @@ pub struct IntakeRules {
     pub max_decompressed_bytes: usize,
     /// Batches are merged only while their records have no more bytes than this, unpacked.
     pub max_merged_bytes: usize,
+    /// How many offsets without a record are filled.
+    pub fill: FillRule,
 }
 
 /// One answer's way through the intake.
@@ -41,6 +44,7 @@ pub struct Intake<'a> {
     rules: &'a IntakeRules,
     meter: &'a Arc<Meter>,
     position: Position,
+    high_watermark: i64,
     run: Vec<RawBatch>,
     run_bytes: usize,
     out: Vec<Work>,
@@ -69,10 +73,14 @@ pub fn take(
     position: &mut Position,
     answer: Answer<'_>,
 ) -> (Vec<Work>, Result<(), BatchError>) {
+    if position.halted {
+        return (Vec::new(), Ok(()));
+    }
     let mut intake = Intake {
         rules,
         meter,
         position: *position,
+        high_watermark: answer.high_watermark,
         run: Vec::new(),
         run_bytes: 0,
         out: Vec::new(),
@@ -124,6 +132,9 @@ impl Intake<'_> {
                 });
             }
             self.take_one(batch, &mut filter)?;
+            if self.position.halted {
+                break;
+            }
         }
         Ok(())
     }
@@ -189,7 +200,12 @@ impl Intake<'_> {
         Ok(())
     }
 
-    fn hole_until(&mut self, source_next: i64) {
+    /// Moves past a hole, if there is one. `false` when it isn't to be filled: then nothing behind it
+    /// moves either.
+    fn hole_until(&mut self, source_next: i64) -> bool {
+        if self.halts_before(source_next) {
+            return false;
+        }
         match (hole(&mut self.position, source_next), self.out.last_mut()) {
             // Adjacent holes are one: a marker after an aborted batch, for example.
             (Some(Work::Fill(hole)), Some(Work::Fill(last))) => {
@@ -199,6 +215,23 @@ impl Intake<'_> {
             (Some(work), _) => self.out.push(work),
             (None, _) => {}
         }
+        true
+    }
+
+    /// Whether the hole up to `source_next` costs more than it is worth.
+    fn halts_before(&mut self, source_next: i64) -> bool {
+        let position = &mut self.position;
+        let count = source_next - position.source;
+        if count <= 0 || position.mapped || position.halted {
+            return position.halted;
+        }
+        let left = self.high_watermark - position.source;
+        let rule = &self.rules.fill;
+        if let Some(hole) = rule.judge(position.source, count, position.debt, left) {
+            position.halted = true;
+            self.out.push(Work::Dear(hole));
+        }
+        position.halted
     }
 
     fn stamp(&self) -> Stamp {
@@ -211,7 +244,9 @@ impl Intake<'_> {
 
     /// The hot path: five header fields change, the payload is a slice of the fetch answer.
     fn pass(&mut self, batch: &RawBatch) {
-        self.hole_until(batch.header.base_offset);
+        if !self.hole_until(batch.header.base_offset) {
+            return;
+        }
         let head = Bytes::copy_from_slice(&batch::restamp(batch, self.stamp()));
         let body = batch.bytes.slice(batch::HEADER_BYTES..);
         let header = &batch.header;
@@ -238,7 +273,9 @@ impl Intake<'_> {
             self.pass(first);
             return Ok(());
         }
-        self.hole_until(first.header.base_offset);
+        if !self.hole_until(first.header.base_offset) {
+            return Ok(());
+        }
         // What can't be merged may still pass as it is: the target's broker judges it.
         let merged = match batch::coalesce(&run, self.stamp(), self.rules.max_merged_bytes) {
             Ok(merged) if merged.batch.len() <= self.rules.max_batch_bytes => merged,
@@ -280,7 +317,9 @@ impl Intake<'_> {
             let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
                 continue;
             };
-            self.hole_until(first.offset);
+            if !self.hole_until(first.offset) {
+                return Ok(());
+            }
             let encoded = batch::encode(piece, codec, self.stamp())?;
             let max_timestamp_ms = piece
                 .iter()

@@ -24,6 +24,8 @@ const FIRST: [Duration; 2] = [Duration::from_millis(250), Duration::from_millis(
 const SEEN_EVERY: Duration = Duration::from_secs(10);
 /// How often the ends of partitions are asked for that nobody fetches.
 const ASK_EVERY: Duration = Duration::from_secs(10);
+/// How long the others wait for a broker that doesn't answer.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 /// Of a rate that falls, this much stays from one look to the next: producers pause.
 const RATE_KEPT: f64 = 0.7;
 /// A rate below this is none.
@@ -137,7 +139,7 @@ async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
         }
         let names: Vec<TopicPartition> = others.keys().cloned().collect();
         let asked_ms = now_ms();
-        let asked = wire::list_offsets(&flow.source, &names, OffsetSpec::Latest);
+        let asked = wire::list_offsets_within(&flow.source, &names, OffsetSpec::Latest, LOOK_FOR);
         let Some(ends) = cancel.run_until_cancelled(asked).await else {
             return;
         };

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::error::Trouble;
 use super::shared::Flow;
-use super::topics::Found;
-use crate::config::Start;
+use super::topics::{self, Found};
+use crate::config::{OffsetsMode, Start};
 use crate::state::TopicRecord;
 use crate::wire::{self, Cluster, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
@@ -91,7 +91,11 @@ pub(super) async fn learn(flow: &Flow, found: &Found<'_>, record: &mut TopicReco
     for (number, _) in unknown {
         let answer = both(&starts, &empty, number).and_then(|origin| within(flow, record, origin));
         match (answer, usize::try_from(number)) {
-            (Ok(origin), Ok(index)) => record.origins[index] = origin,
+            (Ok((origin, why_mapped)), Ok(index)) => {
+                record.origins[index] = origin;
+                let turned = why_mapped.map(|reason| topics::begun_mapped(origin, reason));
+                record.turned.extend(turned.map(|it| (number, it)));
+            }
             (Err(trouble), _) => {
                 waiting.insert(number, trouble);
             }
@@ -101,14 +105,20 @@ pub(super) async fn learn(flow: &Flow, found: &Found<'_>, record: &mut TopicReco
     waiting
 }
 
-/// What the topic's other partitions decided, identical offsets or a map, holds for this one too.
-fn within(flow: &Flow, record: &TopicRecord, origin: i64) -> Result<i64, Trouble> {
-    let limit = flow.config.burn_limit;
-    if !record.mapped && u64::try_from(origin).unwrap_or(0) > limit {
-        return Err(Trouble::BeyondBurnLimit { origin, limit });
+/// A partition that begins too high is mapped by itself.
+fn within(flow: &Flow, record: &TopicRecord, origin: i64) -> Result<Origin, Trouble> {
+    let reason = topics::beyond_burn_limit(&flow.config, origin).filter(|_| !record.mapped);
+    match reason {
+        Some(_) if flow.config.offsets == OffsetsMode::Identical => Err(Trouble::BeyondBurnLimit {
+            origin,
+            limit: flow.config.burn_limit,
+        }),
+        reason => Ok((origin, reason)),
     }
-    Ok(origin)
 }
+
+/// Where a partition begins, and why it is mapped from there if the topic isn't.
+type Origin = (i64, Option<String>);
 
 type Answers = HashMap<i32, Result<i64, Trouble>>;
 

@@ -55,6 +55,7 @@ pub struct Partition {
     scheduled: AtomicBool,
     closed: AtomicBool,
     sent: AtomicU32,
+    abandoned: AtomicBool,
     barrier: AtomicBool,
     /// When the target's leader surely knew the data producer, in milliseconds since `read_at`.
     remembered_at_ms: AtomicI64,
@@ -119,6 +120,7 @@ impl Partition {
             scheduled: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             sent: AtomicU32::new(0),
+            abandoned: AtomicBool::new(false),
             barrier: AtomicBool::new(false),
             remembered_at_ms: AtomicI64::new(parts.appended_timestamp_ms.map_or(
                 i64::MIN,
@@ -189,7 +191,7 @@ impl Partition {
                 let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
                 is_refused || (idle && !self.is_remembered())
             }
-            Work::Fill(_) | Work::Skip { .. } => true,
+            Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => true,
         };
         if !idle && (goes_alone || self.barrier.load(Ordering::Acquire)) {
             return None;
@@ -308,9 +310,19 @@ impl Partition {
         }
     }
 
-    /// Requests without an answer.
+    /// Requests without an answer that may still change the target's log.
     pub fn unanswered(&self) -> u32 {
-        self.sent.load(Ordering::Acquire)
+        match self.abandoned.load(Ordering::Acquire) {
+            true => 0,
+            false => self.sent.load(Ordering::Acquire),
+        }
+    }
+
+    /// Another broker leads the partition in a newer epoch, and the one that it was sent to is silent.
+    /// What that one appends when it wakes up, it cuts off again (KIP-101): nothing of it counts.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.drained.notify_waiters();
     }
 
     /// Resolves when no request of this partition is on its way: only then does the target's

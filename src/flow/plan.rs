@@ -1,5 +1,6 @@
 //! `plan`: what differs on the targets, and what `run` would do about it. It only reads.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::metadata::{context_for_plan, mirrored};
@@ -12,7 +13,7 @@ use crate::metadata;
 use crate::state::{StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::finding::{PlannedChange, counted};
 use crate::telemetry::metadata::{Drift, MetadataReport};
-use crate::wire::{Cluster, Metadata};
+use crate::wire::{self, Cluster, Metadata};
 
 /// What differs on the targets, by flow.
 ///
@@ -72,15 +73,39 @@ async fn plan_flow(
     let needs = store.as_deref();
     let needs = needs.map(|store| TopicNeeds::remembered(store, &flow.name));
     let needs = needs.unwrap_or_default();
-    for (name, _) in topics::selected(flow, &from) {
+    let mut begins = Vec::new();
+    for (name, topic) in topics::selected(flow, &from) {
         let known: Option<TopicRecord> = match &store {
             Some(store) => store.get(&keys::topic(&flow.name, name))?,
             None => None,
         };
-        changes.extend(plan_topic(flow, name, &from, &to, known.as_ref()));
+        let change = plan_topic(flow, name, &from, &to, known.as_ref());
+        if let (Some(_), None) = (&change, &known) {
+            begins.push((changes.len(), name, topic.partitions.len()));
+        }
+        changes.extend(change);
         lacking.extend(lack(flow, name, &from, &to, known.as_ref()));
         let copied = known.map(|known| mirrored(name, &known, (&from, &to), needs.of(name)));
         copies.extend(copied.filter(|topic| topic.target_replicas.is_some()));
+    }
+    // How their offsets begin is said beside it.
+    let names: Vec<String> = begins.iter().map(|(_, name, _)| (*name).clone()).collect();
+    let configs = match names.is_empty() {
+        true => HashMap::new(),
+        false => wire::describe_topic_configs(&source, &names).await,
+    };
+    let asked = begins.iter().map(|(_, name, partitions)| {
+        let configs = configs.get(*name).and_then(|it| it.as_ref().ok());
+        (
+            name.as_str(),
+            *partitions,
+            configs.is_some_and(topics::is_compacted),
+        )
+    });
+    let asked: Vec<(&str, usize, bool)> = asked.collect();
+    let foreseen = topics::foreseen(flow, &source, &asked).await;
+    for ((index, ..), said) in begins.iter().zip(foreseen) {
+        changes[*index].detail.push_str(&said);
     }
     let context = context_for_plan(
         flow,

@@ -13,6 +13,7 @@
 //! So `base + last_sequence + 1 + fillers == log end (mod 2^31)` holds after every append of ours, and
 //! breaks with every append of anybody else's. No local state, no scan of the log.
 
+use super::fill;
 use crate::wire::ProducerState;
 
 /// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
@@ -28,7 +29,7 @@ pub struct Producers {
 }
 
 /// The next thing to copy and where it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The next source offset.
     pub source: i64,
@@ -40,6 +41,10 @@ pub struct Position {
     pub base: i64,
     /// True when holes are skipped (a map) instead of filled (the same offsets).
     pub mapped: bool,
+    /// Fillers since the opening beyond what the records are worth ([`fill`]).
+    pub debt: i64,
+    /// A hole that isn't filled comes next: nothing moves until the partition is opened again.
+    pub halted: bool,
 }
 
 impl Position {
@@ -52,6 +57,7 @@ impl Position {
     pub fn copied(&mut self, source_next: i64, count: i64) {
         self.source = source_next;
         self.target += count;
+        self.debt = fill::after_records(self.debt, count);
     }
 
     /// Moves past `count` offsets that have no record.
@@ -60,8 +66,14 @@ impl Position {
         if !self.mapped {
             self.target += count;
             self.fillers += count;
+            self.debt = fill::after_fill(self.debt, count);
         }
     }
+}
+
+/// Whether two numbers of fillers are the same, as far as brokers count.
+pub fn is_same_count(one: i64, other: i64) -> bool {
+    (one - other) & SEQUENCE_MASK == 0
 }
 
 /// The running number of the newest filler that the leader knows.
@@ -240,7 +252,7 @@ mod tests {
             target: end,
             fillers: 0,
             base: 0,
-            mapped: false,
+            ..Position::default()
         };
         assert_eq!(position.sequence(), 5);
         assert_eq!(
@@ -256,7 +268,7 @@ mod tests {
             target: 107,
             fillers: 2,
             base: 100,
-            mapped: false,
+            ..Position::default()
         };
         assert_eq!(position.sequence(), 5);
         assert_eq!(

@@ -85,7 +85,7 @@ impl Positions for Flow {
         let Some(context) = self.context(topic) else {
             return Place::NotCopied;
         };
-        let known = if context.record.mapped {
+        let known = if self.is_mapped(&context, partition) {
             self.mapped(&context, partition, |map| {
                 (map.translate(committed), map.target_start().0)
             })
@@ -113,7 +113,7 @@ impl Positions for Flow {
 
     fn back(&self, topic: &str, partition: i32, committed: TargetOffset) -> Option<SourceOffset> {
         let context = self.context(topic)?;
-        if !context.record.mapped {
+        if !self.is_mapped(&context, partition) {
             return Some(SourceOffset(committed.0));
         }
         let answer = self.mapped(&context, partition, |map| map.reverse(committed))?;

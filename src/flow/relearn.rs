@@ -18,6 +18,8 @@ use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffs
 use crate::wire::{self, Cluster, FetchOne, Role, TopicPartition, WireError};
 
 const FETCH_BYTES: i32 = 4 << 20;
+/// Offsets from the end that are compared.
+const COMPARED: i64 = 500;
 
 /// How far the two logs reach.
 pub(super) struct Logs {
@@ -71,6 +73,34 @@ pub(super) async fn complete(
     extend(map, &paired, logs.target.end).map_err(|_| mismatch)
 }
 
+/// Whether the source has the last records of the copy, right before `next`: the same ones, at the same offsets
+/// where these are kept. Some hundred are compared.
+///
+/// # Errors
+/// When a log can't be read.
+pub(super) async fn has_last_records(
+    flow: &Flow,
+    one: &Candidate,
+    next: i64,
+    logs: Logs,
+) -> Result<bool, Trouble> {
+    let reader = Reader {
+        by_key: false,
+        max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
+    };
+    let first = |start: i64, end: i64| start.max(end - COMPARED);
+    let range = first(logs.target.start, logs.target.end)..logs.target.end;
+    let target = reader.target(flow, one, range).await?;
+    let range = first(logs.source_start, next)..next;
+    let source = reader.committed(flow, one, range).await?;
+    let is_mapped = one.topic.record.mapped;
+    let same = |(one, other): (&Print, &Print)| {
+        one.record == other.record && (is_mapped || one.offset == other.offset)
+    };
+    let count = source.len().min(target.len());
+    Ok(count > 0 && source.iter().rev().zip(target.iter().rev()).all(same))
+}
+
 fn extend(
     map: &mut OffsetMap,
     paired: &Paired,
@@ -118,6 +148,39 @@ impl Reader {
             }
             if next == before {
                 reaches(fetched.high_watermark, range.end, &flow.target)?;
+                break;
+            }
+        }
+        Ok(prints)
+    }
+
+    /// The source's committed records.
+    async fn committed(
+        &self,
+        flow: &Flow,
+        one: &Candidate,
+        range: Range<i64>,
+    ) -> Result<Vec<Print>, Trouble> {
+        let name = one.topic.source(one.partition);
+        let mut prints = Vec::new();
+        let mut next = range.start;
+        while next < range.end {
+            let fetched = wire::fetch_committed(&flow.source, &name, next, FETCH_BYTES).await;
+            let fetched = still_there(fetched, &flow.source)?;
+            let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
+            let before = next;
+            for batch in batch::split(fetched.records) {
+                let batch = batch?;
+                batch::verify_crc(&batch)?;
+                if !filter.is_aborted(&batch)? {
+                    let records = self.records(&batch)?.into_iter();
+                    let records = records.filter(|it| (next..range.end).contains(&it.offset));
+                    prints.extend(records.map(|record| self.print(&record)));
+                }
+                next = next.max(batch.header.next_offset());
+            }
+            if next == before {
+                reaches(fetched.high_watermark, range.end, &flow.source)?;
                 break;
             }
         }

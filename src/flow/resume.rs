@@ -1,6 +1,6 @@
 //! Where a partition goes on: read from the target's log, never from local state.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
+use super::fill::DearHole;
 use super::lost::{self, Counted};
 use super::position::{self, Position, Witness, witness};
 use super::prefix;
@@ -17,11 +18,15 @@ use super::relearn;
 use super::shared::Flow;
 use super::tail;
 use super::topics::{TopicContext, take_offset};
+use super::turn::turn;
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
-use crate::state::{GapRecord, SeenRecord, keys, maps};
-use crate::telemetry::progress::now_ms;
+use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
+use crate::telemetry::progress::{PartitionKey, now_ms};
 use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
+
+/// Producers in one answer, by the last one.
+const PRODUCERS_AT_ONCE: usize = 20_000;
 
 /// A partition that wants to be opened.
 #[derive(Clone)]
@@ -30,6 +35,12 @@ pub struct Candidate {
     pub topic: Arc<TopicContext>,
     /// Its number.
     pub partition: i32,
+}
+
+impl Candidate {
+    fn key(&self) -> PartitionKey {
+        (self.topic.source_topic.clone(), self.partition)
+    }
 }
 
 /// Where and how a partition goes on.
@@ -78,6 +89,18 @@ struct Facts {
     epoch_ends: HashMap<TopicPartition, Result<(i32, i64), WireError>>,
     /// By source partition: what was asked about.
     known: HashMap<TopicPartition, Known>,
+    /// By source partition: the epochs of the leaders that were asked. The oldest may have answered.
+    leader_epochs: HashMap<TopicPartition, i32>,
+}
+
+/// The epochs of the source's leaders, as known now.
+fn leader_epochs(flow: &Flow, source: &[TopicPartition]) -> HashMap<TopicPartition, i32> {
+    let known = flow.source.cached();
+    let epoch = |name: &TopicPartition| {
+        let (_, epoch) = known.leader(&name.topic, name.partition)?;
+        (epoch >= 0).then(|| (name.clone(), epoch))
+    };
+    source.iter().filter_map(epoch).collect()
 }
 
 /// The newest of what this process has seen and of what is stored. `copied` is where the copy ends.
@@ -97,7 +120,7 @@ fn known(flow: &Flow, one: &Candidate, copied: Option<i64>) -> Option<Known> {
 
 /// Up to where a partition is copied.
 fn copied(flow: &Flow, one: &Candidate, target_end: Option<i64>) -> Option<i64> {
-    if !one.topic.record.mapped {
+    if !flow.is_mapped(&one.topic, one.partition) {
         return target_end;
     }
     let progress = &flow.progress;
@@ -127,6 +150,8 @@ struct Ends {
     known: Option<Known>,
     /// The largest epoch that the source's log has and that isn't above the known one, and its end.
     epoch_end: Option<(i32, i64)>,
+    /// The epoch of the leader that was asked.
+    leader_epoch: Option<i32>,
     read_at: Instant,
     source_start: i64,
     source_end: i64,
@@ -147,11 +172,40 @@ impl Ends {
         (is_missing || end < known.position.min(next)).then_some(end)
     }
 
+    /// A record's epoch is never above its leader's: one that leads in an older epoch than the last record copied
+    /// doesn't lead any more, or its cluster was set back.
+    fn stale_leader(&self) -> Option<Trouble> {
+        let (known, epoch) = (self.known?.epoch, self.leader_epoch?);
+        (epoch < known).then_some(Trouble::StaleLeader { epoch, known })
+    }
+
+    /// How the source lacks what was copied up to `next`, if it does.
+    fn truncated(&self, next: i64) -> Option<Trouble> {
+        // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
+        // leader election, KIP-101), whatever its end is now.
+        let short = (next > self.source_end).then_some(self.source_end);
+        let source_end = self.diverges_at(next).or(short)?;
+        Some(Trouble::SourceTruncated {
+            source_end,
+            copied_end: next,
+        })
+    }
+
     /// See [`Resume::last_epoch`].
     fn last_epoch(&self, fetch_offset: i64) -> i32 {
         self.known
             .filter(|known| known.is_fresh && known.position == fetch_offset)
             .map_or(-1, |known| known.epoch)
+    }
+}
+
+/// What is stored counts, whatever a topic's context was made of.
+fn note_turned(flow: &Flow, candidates: &[Candidate]) {
+    let topics: HashSet<&Arc<str>> = candidates.iter().map(|it| &it.topic.source_topic).collect();
+    for topic in topics {
+        if let Ok(Some(record)) = flow.store.get::<TopicRecord>(&flow.topic_key(topic)) {
+            flow.note_turned(topic, &record);
+        }
     }
 }
 
@@ -199,7 +253,9 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         .iter()
         .map(|one| one.topic.target(one.partition))
         .collect();
+    note_turned(flow, candidates);
     let read_at = Instant::now();
+    let asked_epochs = leader_epochs(flow, &source);
     let (source_start, source_end, target_start, target_end) = tokio::join!(
         wire::list_offsets(&flow.source, &source, OffsetSpec::Earliest),
         wire::list_offsets(&flow.source, &source, OffsetSpec::Latest),
@@ -223,10 +279,17 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
     // After the ends, never before: what a second Twinlog appends in between then looks like
     // replicas that lag (tried again), not like a stranger's record (stopped).
     let (producers, epoch_ends) = tokio::join!(
-        wire::describe_producers(&flow.target, &target),
+        producers(flow, candidates),
         wire::offset_for_leader_epoch(&flow.source, &asked),
     );
+    let mut leader_epochs = leader_epochs(flow, &source);
+    for (name, epoch) in asked_epochs {
+        leader_epochs
+            .entry(name)
+            .and_modify(|newest| *newest = epoch.min(*newest));
+    }
     Facts {
+        leader_epochs,
         epoch_ends,
         known: known_of,
         read_at,
@@ -236,6 +299,56 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
         target_end,
         producers,
     }
+}
+
+/// What the target's leaders know of our producers. A log that is continued has those of the old
+/// primary's clients as well, a hundred thousand of them where producers are short-lived, and no filter
+/// can be asked for: there so few partitions are asked about at once that an answer stays small.
+async fn producers(
+    flow: &Flow,
+    candidates: &[Candidate],
+) -> HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>> {
+    let (continued, ours): (Vec<&Candidate>, Vec<&Candidate>) = candidates
+        .iter()
+        .partition(|one| one.topic.record.continued.is_some());
+    let names = |of: &[&Candidate]| -> Vec<TopicPartition> {
+        of.iter()
+            .map(|one| one.topic.target(one.partition))
+            .collect()
+    };
+    let mut answers = match ours.as_slice() {
+        [] => HashMap::new(),
+        ours => wire::describe_producers(&flow.target, &names(ours)).await,
+    };
+    let (mut rest, mut most) = (continued.as_slice(), PRODUCERS_AT_ONCE);
+    while !rest.is_empty() {
+        let count = at_once(most, rest.len());
+        let (asked, later) = rest.split_at(count);
+        rest = later;
+        let mut found = wire::describe_producers(&flow.target, &names(asked)).await;
+        let numbers = found.values().flatten().map(Vec::len);
+        most = numbers.max().unwrap_or(0).max(1);
+        for one in asked {
+            let at = one.topic.target(one.partition);
+            let kept = found.remove(&at).map(|states| {
+                let ours = one.topic.rules.producers;
+                let is_ours =
+                    |it: &ProducerState| [ours.data_id, ours.filler_id].contains(&it.producer_id);
+                states.map(|states| states.into_iter().filter(is_ours).collect())
+            });
+            // A broker that lets a whole timeout pass isn't asked about the others: nobody leads them.
+            if let Some(Err(WireError::Timeout { .. })) = &kept {
+                rest = &[];
+            }
+            answers.extend(kept.map(|kept| (at, kept)));
+        }
+    }
+    answers
+}
+
+/// About how many of `left` partitions is asked at once, where the last ones had up to `most` producers.
+fn at_once(most: usize, left: usize) -> usize {
+    (PRODUCERS_AT_ONCE / most.max(1)).clamp(1, left.max(1))
 }
 
 impl Facts {
@@ -252,6 +365,7 @@ impl Facts {
         let ends = Ends {
             epoch_end,
             known: self.known.remove(&source),
+            leader_epoch: self.leader_epochs.remove(&source),
             read_at: self.read_at,
             source_start: take_offset(&mut self.source_start, &source, flow.source.name())?,
             source_end: take_offset(&mut self.source_end, &source, flow.source.name())?,
@@ -293,6 +407,9 @@ async fn decide(
 ) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
     let base = one.topic.base(one.partition);
+    // A mapped partition gets no filler: another number of them is a stranger's work.
+    let settled = flow.fillers_of_mapped(&one.topic, one.partition);
+    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let fillers = match witness(states, producers, ends.target_end - base) {
         Witness::Agrees { fillers } => fillers,
         Witness::Behind { written } => {
@@ -304,7 +421,15 @@ async fn decide(
                 end: ends.target_end,
                 written: base + written,
             };
-            lost::fillers(flow, &target, counted).await?
+            let fillers = lost::fillers(flow, &target, counted).await?;
+            // Behind a turn none is sent that could be lost.
+            if settled.is_some_and(|it| !position::is_same_count(it, fillers)) {
+                return Err(Trouble::TargetBehind {
+                    high_watermark: ends.target_end,
+                    written: base + written,
+                });
+            }
+            fillers
         }
         Witness::Longer { written } => {
             return Err(Trouble::ForeignWrite {
@@ -313,22 +438,26 @@ async fn decide(
             });
         }
         Witness::Unknown { fillers } => {
-            if one.topic.record.mapped && fillers > 0 {
-                // A mapped partition has no fillers: every offset beyond our count is a stranger's.
-                return Err(Trouble::ForeignWrite {
-                    expected: ends.target_end - fillers,
-                    found: ends.target_end,
-                });
+            let knows_data = appended_timestamp_ms.is_some();
+            let is_settled = settled.is_some_and(|it| position::is_same_count(it, fillers));
+            if !(is_settled && knows_data) {
+                let target = one.topic.target(one.partition);
+                let start = ends.target_start.max(base);
+                tail::check(flow, &target, producers, start..ends.target_end).await?;
             }
-            let target = one.topic.target(one.partition);
-            let start = ends.target_start.max(base);
-            tail::check(flow, &target, producers, start..ends.target_end).await?;
-            fillers
+            // Of fillers that the broker has forgotten nothing is known but what was stored.
+            let is_forgotten = !knows_data && position::newest_filler(states, producers).is_none();
+            settled.filter(|_| is_forgotten).unwrap_or(fillers)
         }
     };
-    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
-    if one.topic.record.mapped {
-        let resume = resume_mapped(flow, one, &ends, appended_timestamp_ms).await?;
+    if let Some(settled) = settled {
+        if !position::is_same_count(settled, fillers) {
+            return Err(Trouble::ForeignWrite {
+                expected: ends.target_end - (fillers - settled),
+                found: ends.target_end,
+            });
+        }
+        let resume = resume_mapped(flow, one, &ends, (settled, appended_timestamp_ms)).await?;
         return Ok(Opened::Ready(Box::new(resume)));
     }
     let origin = one.topic.record.origin(one.partition).unwrap_or(0);
@@ -337,7 +466,7 @@ async fn decide(
         target: ends.target_end,
         fillers,
         base,
-        mapped: false,
+        ..Position::default()
     };
     // The log may end there and begin lower: a burn that was cut off before the trim.
     if prefix::is_left(one, position.target.min(ends.target_start), origin) {
@@ -345,6 +474,19 @@ async fn decide(
     }
     // Where the prefix is left to fillers, the position is still below the origin: not a gap.
     let next = position.source.max(origin);
+    let dear = dear_hole(flow, one, position).or_else(|| dear_gap(flow, one, next, &ends));
+    if let Some(hole) = dear {
+        if !one.topic.rules.fill.may_map {
+            return Err(Trouble::TooManyHoles(hole));
+        }
+        // Until it is stored this stays the next thing to do: the record may have arrived although
+        // its answer didn't.
+        turn(flow, one, position, hole.to_string()).await?;
+        flow.turning.remove(&one.key());
+        let counted = (position.fillers, appended_timestamp_ms);
+        let resume = resume_mapped(flow, one, &ends, counted).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
+    }
     let fetch_offset = check_source(flow, one, next, &ends).await?;
     Ok(Opened::Ready(Box::new(Resume {
         position,
@@ -358,11 +500,28 @@ async fn decide(
     })))
 }
 
+/// The hole at this position that the partition was closed for.
+fn dear_hole(flow: &Flow, one: &Candidate, position: Position) -> Option<DearHole> {
+    let hole = *flow.turning.get(&one.key())?;
+    // Elsewhere it will be met again.
+    (hole.from == position.source).then_some(hole)
+}
+
+/// What retention took and isn't to be filled, where the flow goes on behind it.
+fn dear_gap(flow: &Flow, one: &Candidate, next: i64, ends: &Ends) -> Option<DearHole> {
+    let lost = ends.source_start - next;
+    if flow.config.on_gap == OnGap::Stop || lost <= 0 {
+        return None;
+    }
+    let left = ends.source_end - next;
+    one.topic.rules.fill.judge(next, lost, 0, left)
+}
+
 async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    appended_timestamp_ms: Option<i64>,
+    (fillers, appended_timestamp_ms): (i64, Option<i64>),
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -388,9 +547,10 @@ async fn resume_mapped(
         position: Position {
             source,
             target,
-            fillers: 0,
+            fillers,
             base: one.topic.base(one.partition),
             mapped: true,
+            ..Position::default()
         },
         fetch_offset,
         appended_timestamp_ms,
@@ -402,6 +562,45 @@ async fn resume_mapped(
     })
 }
 
+/// What was once found to be lost on the source is never taken for found by a log that has grown since: only the
+/// records tell. A broker that was cut off may have answered with a log of yesterday.
+async fn check_truncation(
+    flow: &Flow,
+    one: &Candidate,
+    next: i64,
+    ends: &Ends,
+) -> Result<(), Trouble> {
+    let key = (one.topic.source_topic.clone(), one.partition);
+    let target_id = one.topic.record.target_topic_id;
+    let before = flow.truncated.get(&key).map(|it| it.value().clone());
+    let before = before.filter(|(of, _)| *of == target_id);
+    match (before, ends.truncated(next)) {
+        (None, None) => Ok(()),
+        // As it was first found: a source that grows is no news.
+        (Some((_, trouble)), Some(_)) => Err(trouble),
+        (None, Some(trouble)) => {
+            flow.truncated.insert(key, (target_id, trouble.clone()));
+            Err(trouble)
+        }
+        (Some((_, trouble)), None) => {
+            let logs = relearn::Logs {
+                source_start: ends.source_start,
+                target: ends.target_start..ends.target_end,
+            };
+            if !relearn::has_last_records(flow, one, next, logs).await? {
+                return Err(trouble);
+            }
+            flow.truncated.remove(&key);
+            tracing::info!(
+                topic = &*one.topic.source_topic,
+                partition = one.partition,
+                "the source has the records after all that it seemed to have lost"
+            );
+            Ok(())
+        }
+    }
+}
+
 /// The source must still have what comes next, and everything that was copied.
 async fn check_source(
     flow: &Flow,
@@ -409,20 +608,10 @@ async fn check_source(
     next: i64,
     ends: &Ends,
 ) -> Result<i64, Trouble> {
-    // A log whose epoch ends before what was copied in it was cut and has grown again (unclean
-    // leader election, KIP-101), whatever its end is now.
-    if let Some(source_end) = ends.diverges_at(next) {
-        return Err(Trouble::SourceTruncated {
-            source_end,
-            copied_end: next,
-        });
+    if let Some(trouble) = ends.stale_leader() {
+        return Err(trouble);
     }
-    if next > ends.source_end {
-        return Err(Trouble::SourceTruncated {
-            source_end: ends.source_end,
-            copied_end: next,
-        });
-    }
+    check_truncation(flow, one, next, ends).await?;
     if next >= ends.source_start {
         return Ok(next);
     }
@@ -431,7 +620,7 @@ async fn check_source(
         to: ends.source_start,
     };
     let lost = u64::try_from(ends.source_start - next).unwrap_or(0);
-    if flow.config.on_gap == OnGap::Stop || lost > flow.config.burn_limit {
+    if flow.config.on_gap == OnGap::Stop {
         return Err(gap);
     }
     let key = keys::gap(
@@ -459,4 +648,19 @@ async fn check_source(
         .partition(&one.topic.source_topic, one.partition);
     progress.gap_offsets.fetch_add(lost, Ordering::Relaxed);
     Ok(ends.source_start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_with_many_producers_are_asked_about_one_by_one() {
+        // Nothing is known of the first one.
+        assert_eq!(at_once(PRODUCERS_AT_ONCE, 500), 1);
+        assert_eq!(at_once(100_000, 499), 1);
+        assert_eq!(at_once(2_000, 498), 10);
+        assert_eq!(at_once(2, 488), 488);
+        assert_eq!(at_once(0, 3), 3);
+    }
 }

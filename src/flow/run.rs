@@ -7,7 +7,6 @@ use dashmap::DashMap;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
 use super::claim::{self, Claimed, Held, Kept};
@@ -18,6 +17,7 @@ use super::error::FlowError;
 use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
+use super::leaders;
 use super::metadata::{context, own_principal};
 use super::needs::TopicNeeds;
 use super::observed;
@@ -32,7 +32,8 @@ use crate::environment::Machine;
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
-use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys};
+use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys, mend_settings};
+use crate::tasks::Tasks;
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::verify::{self, Background};
@@ -53,7 +54,8 @@ const AGREE: Duration = Duration::from_millis(200);
 /// what is on its way (7 s at most), stores the maps and gives the claim back.
 ///
 /// # Errors
-/// Only what no waiting can mend: another Twinlog took over, or both clusters are the same.
+/// Only what no waiting can mend: another Twinlog took over, both clusters are the same, or a task of the
+/// flow ended that should have gone on.
 pub async fn run_flow(
     config: FlowConfig,
     source: ClusterSection,
@@ -183,6 +185,11 @@ fn target_failure(error: StateError) -> Failure {
     match error {
         StateError::Wire(error) => target_wire(error),
         StateError::Lost(loss) => ("state_lost", FlowError::StateLost(loss.to_string())),
+        StateError::Settings { .. } => (
+            "state_settings",
+            FlowError::StateSettings(error.to_string()),
+        ),
+        StateError::Newer { .. } => ("state_newer", FlowError::StateNewer(error.to_string())),
         other => ("state", FlowError::State(other.to_string())),
     }
 }
@@ -215,6 +222,7 @@ async fn begin(
         wire::probe_marker_right(target)
     );
     let store = store.map_err(target_failure)?;
+    store.refuse_newer(&config.name).map_err(target_failure)?;
     let expected = expect_source(&store, &config.name, source);
     let role = role_of(&store, config)?;
     if role.as_ref().is_none_or(|role| !role.stops_all()) {
@@ -234,6 +242,8 @@ async fn begin(
             "holes can't be filled on the target, so offsets can't be identical: grant CLUSTER_ACTION on the cluster"
         );
     }
+    // Behind all that a start may wait for and try again: once a start.
+    mend_settings(target).await.map_err(target_failure)?;
     let held = claim::claim(&store, &config.name, role.as_ref(), machine)
         .await
         .map_err(target_failure)?;
@@ -267,6 +277,10 @@ async fn begin(
         open: DashMap::new(),
         opened: DashMap::new(),
         epochs: DashMap::new(),
+        truncated: DashMap::new(),
+        turned: DashMap::new(),
+        turning: DashMap::new(),
+        records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),
         sources: DashMap::new(),
         stale: Mutex::default(),
@@ -344,7 +358,7 @@ async fn producers(
 }
 
 /// Follows the flow's groups. Their trouble is theirs: the copy goes on.
-async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: CancellationToken) {
+async fn follow_groups(flow: Arc<Flow>, tasks: Tasks, cancel: CancellationToken) {
     let view = |kind| Arc::new(View::new(kind, flow.config.name.clone(), flow.clone()));
     let (view, shares) = (view(GroupKind::Consumer), view(GroupKind::Share));
     let views = Views::new(view.clone(), shares.clone());
@@ -355,7 +369,11 @@ async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: Cancellati
     });
     if let Some(writer) = mirrormaker.clone() {
         let cancel = cancel.clone();
-        tracker.spawn(async move { writer.run(cancel).await });
+        tasks.spawn("writer of MirrorMaker's topics", async move {
+            writer.run(cancel.clone()).await;
+            // An alias that can't be written is said there; the groups themselves follow.
+            cancel.cancelled().await;
+        });
     }
     let follow = Follow {
         mirrormaker,
@@ -368,8 +386,9 @@ async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: Cancellati
         store: flow.store.clone(),
         positions: flow.clone(),
     };
-    tracker.spawn(follow_share_groups(follow.clone(), shares, cancel.clone()));
-    if let Err(error) = groups::follow(follow, view.clone(), &tracker, cancel.clone()).await {
+    let share_groups = follow_share_groups(follow.clone(), shares, cancel.clone());
+    tasks.spawn("follower of share groups", share_groups);
+    if let Err(error) = groups::follow(follow, view.clone(), &tasks, cancel.clone()).await {
         tracing::error!(flow = %flow.config.name, %error, "groups can't be followed");
         view.set_failed(&error.to_string());
         cancel.cancelled().await;
@@ -380,9 +399,11 @@ async fn follow_groups(flow: Arc<Flow>, tracker: TaskTracker, cancel: Cancellati
 
 async fn follow_share_groups(follow: Follow, view: Arc<View>, cancel: CancellationToken) {
     let flow = follow.flow.clone();
-    if let Err(error) = groups::follow_share_groups(follow, view.clone(), cancel).await {
+    let following = groups::follow_share_groups(follow, view.clone(), cancel.clone());
+    if let Err(error) = following.await {
         tracing::error!(flow, %error, "share groups can't be followed");
         view.set_failed(&error.to_string());
+        cancel.cancelled().await;
     }
 }
 
@@ -394,30 +415,42 @@ async fn go(
     cancel: &CancellationToken,
 ) -> Result<Kept, FlowError> {
     let (work, keeping) = (cancel.child_token(), CancellationToken::new());
-    let tracker = TaskTracker::new();
+    // A panic in this very task must not leave the others copying.
+    let _ends_with_us = work.clone().drop_guard();
+    let tasks = Tasks::new(work.clone());
     let (found, discovered) = mpsc::unbounded_channel();
     let fence = held.fence.clone();
-    tracker.spawn(discovery::run(flow.clone(), found, work.clone()));
-    tracker.spawn(guard::watch_log_ends(flow.clone(), work.clone()));
-    tracker.spawn(followers::watch(flow.clone(), work.clone()));
-    tracker.spawn(guard::watch_log_starts(flow.clone(), work.clone()));
-    tracker.spawn(guard::keep_progress(flow.clone(), work.clone()));
-    tracker.spawn(observed::keep_ends(flow.clone(), work.clone()));
+    let discovering = discovery::run(flow.clone(), found, work.clone());
+    tasks.spawn("discovery of topics", discovering);
+    let comparing = guard::watch_log_ends(flow.clone(), work.clone());
+    tasks.spawn("watch over the target's log ends", comparing);
+    let asking = leaders::watch(flow.clone(), work.clone());
+    tasks.spawn("watch over the leaders", asking);
+    let following = followers::watch(flow.clone(), work.clone());
+    tasks.spawn("watch over the source's followers", following);
+    let learning = guard::watch_log_starts(flow.clone(), work.clone());
+    tasks.spawn("watch over the target's log starts", learning);
+    let storing = guard::keep_progress(flow.clone(), work.clone());
+    tasks.spawn("keeper of the progress", storing);
+    let observing = observed::keep_ends(flow.clone(), work.clone());
+    tasks.spawn("keeper of the observed ends", observing);
     if flow.has_failed_over {
-        tracker.spawn(role::look_after(
+        let looking_after = role::look_after(
             flow.config.name.clone(),
             flow.source.clone(),
             flow.store.clone(),
             flow.progress.clone(),
             back,
             work.clone(),
-        ));
+        );
+        tasks.spawn("watch over the old primary", looking_after);
     }
     if !flow.config.groups.include().is_empty() {
-        tracker.spawn(follow_groups(flow.clone(), tracker.clone(), work.clone()));
+        let following = follow_groups(flow.clone(), tasks.clone(), work.clone());
+        tasks.spawn("follower of groups", following);
     }
     let following = metadata::follow(context(&flow), flow.progress.clone(), work.clone());
-    tracker.spawn(following);
+    tasks.spawn("follower of metadata", following);
     let background = Background {
         flow: flow.config.clone(),
         source: sections.0.clone(),
@@ -425,26 +458,21 @@ async fn go(
         store: flow.store.clone(),
         progress: flow.progress.clone(),
     };
-    tracker.spawn(verify::run_background(background, work.clone()));
-    let supervising = Supervisor::run(
-        flow.clone(),
-        fence,
-        discovered,
-        tracker.clone(),
-        work.clone(),
-    );
-    tracker.spawn(supervising);
+    let verifying = verify::run_background(background, work.clone());
+    tasks.spawn("comparison in the background", verifying);
+    let supervising = Supervisor::run(flow.clone(), fence, discovered, tasks.clone(), work.clone());
+    tasks.spawn("supervisor of partitions", supervising);
 
     let claim = held.keep(&flow.store, &keeping);
     tokio::pin!(claim);
     let result = tokio::select! {
         () = work.cancelled() => Ok(Kept::Cancelled),
         kept = &mut claim => kept,
+        broken = tasks.broken() => Err(FlowError::Broken(broken)),
     };
     work.cancel();
-    tracker.close();
     let done_at = Instant::now() + STOP;
-    if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
+    if tokio::time::timeout(DRAIN, tasks.ended()).await.is_err() {
         // What is on its way may still be written, so the claim isn't given back; the maps are
         // learned again from the log.
         tracing::warn!(flow = %flow.config.name, "not every answer arrived in time; the target's log says what was written");

@@ -9,6 +9,8 @@ use uuid::Uuid;
 use super::budget::Budget;
 use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
+use super::error::Trouble;
+use super::fill::DearHole;
 use super::needs::TopicNeeds;
 use super::partition::Partition;
 use super::position::Producers;
@@ -48,6 +50,16 @@ pub struct Flow {
     pub opened: DashMap<PartitionKey, Uuid>,
     /// Which epochs of the source were copied, also while a partition is closed.
     pub epochs: DashMap<PartitionKey, Arc<SourceEpochs>>,
+    /// Where the source seemed to lack what was copied, and how, by the target topic's id: it goes on only where
+    /// the records themselves say otherwise.
+    pub truncated: DashMap<PartitionKey, (Uuid, Trouble)>,
+    /// Partitions that turned mapped in a topic whose others aren't: the target topic, and how many
+    /// fillers it has. Known from the stored record, before anything is written behind the turn.
+    pub turned: DashMap<PartitionKey, (Uuid, i64)>,
+    /// Partitions that are to turn, at which hole.
+    pub turning: DashMap<PartitionKey, DearHole>,
+    /// Held while a topic's record is read, changed and written.
+    pub records: tokio::sync::Mutex<()>,
     /// The topics that are copied, by their names on the source.
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.

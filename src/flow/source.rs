@@ -36,8 +36,18 @@ pub(super) const FETCH_VERSION_MIN: i16 = 13;
 const FETCH_VERSION_MAX: i16 = 16;
 /// How long an idle fetch waits at the broker.
 const LONG_POLL: Duration = Duration::from_millis(500);
-/// How long a fetch waits while some partitions are out of room.
+/// How long a fetch of the crowded ones waits while some of them are out of room.
 const SHORT_POLL: Duration = Duration::from_millis(10);
+/// A session of partitions that were out of room lately. The broker looks at every partition of a session
+/// again for each fetch (`IncrementalFetchContext`): so a few that must be asked for often have one of
+/// their own, and the many others wait at the broker.
+pub(super) const CROWDED: u16 = 1;
+/// So long after it was out of room last, a partition is an ordinary one again.
+const CROWDED_FOR: Duration = Duration::from_secs(10);
+/// Between two looks while there is no room.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// After so long without an answer it is looked who leads the partitions.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// What a partition is asked for at first.
 const PARTITION_BYTES_FIRST: u64 = 1024 * 1024;
 /// What one fetch may bring at first. An answer's memory is held until its last batch is
@@ -63,9 +73,20 @@ pub struct Opening {
     pub until: Option<Instant>,
 }
 
-/// A partition that is better fetched from another broker (KIP-392).
+/// A broker that has answered nothing for some time: its partitions may have other leaders by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Silence {
+    /// A broker of the source.
+    Source(i32),
+    /// A broker of the target.
+    Target(i32),
+}
+
+/// A partition that is better fetched from another broker (KIP-392), or by another session.
 pub struct Handover {
-    /// From whom.
+    /// From which session.
+    pub from: Seat,
+    /// To whom.
     pub to: Server,
     /// The partition as it stands.
     pub opening: Opening,
@@ -78,16 +99,27 @@ pub enum Server {
     Leader,
     /// The replica that the leader named.
     Replica(i32),
+    /// The same broker in another session: 0 or [`CROWDED`].
+    Lane(u16),
+}
+
+/// One of a broker's sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seat {
+    /// The broker it fetches from.
+    pub broker: i32,
+    /// 0 or [`CROWDED`].
+    pub lane: u16,
+    /// Whether the broker is told our rack, so that it may name closer replicas of what it leads.
+    pub tells_rack: bool,
 }
 
 /// What a session needs.
 pub struct Session {
     /// The source cluster.
     pub cluster: Cluster,
-    /// The broker it fetches from.
-    pub broker: i32,
-    /// Whether the broker is told our rack, so that it may name closer replicas of what it leads.
-    pub tells_rack: bool,
+    /// Which of a broker's sessions this is.
+    pub seat: Seat,
     /// The flow's bytes in flight.
     pub budget: Arc<Budget>,
     /// How many sessions share the budget.
@@ -96,6 +128,8 @@ pub struct Session {
     pub throttle: Arc<Throttle>,
     /// Where partitions go that another broker serves better.
     pub handovers: mpsc::UnboundedSender<Handover>,
+    /// Who is told that the broker answers nothing.
+    pub silences: mpsc::UnboundedSender<Silence>,
     /// Where it is noted when the source answered.
     pub progress: Arc<FlowProgress>,
     /// Ends the session.
@@ -112,6 +146,8 @@ struct Slot {
     last_epoch: i32,
     until: Option<Instant>,
     wanted_bytes: u64,
+    /// When it was out of room last, or came here.
+    crowded_at: Instant,
     /// What the broker's session holds for this partition: offset and size.
     in_session: Option<(i64, i32)>,
 }
@@ -196,27 +232,41 @@ impl Session {
                 }
             };
             take_in(&mut slots, std::mem::take(&mut fetched));
+            self.part(&mut slots, &mut state);
             let Some(sent) = sent else {
                 tokio::select! {
                     () = self.cancel.cancelled() => return,
                     () = &mut freed => {}
                     opening = commands.recv() => if let Some(opening) = opening { add(&mut slots, &mut state, opening) },
-                    // Closed partitions are looked for now and then, also when nothing moves.
-                    () = tokio::time::sleep(LONG_POLL) => {}
+                    // Closed partitions and lanes that don't answer are looked for now and then, also
+                    // when nothing moves.
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
                 }
                 continue;
             };
-            let answer = tokio::select! {
-                () = self.cancel.cancelled() => return,
-                answer = sent.pending => answer,
+            let Sent {
+                mut pending,
+                _reservation,
+                at,
+                at_ms,
+            } = sent;
+            let answer = loop {
+                tokio::select! {
+                    () = self.cancel.cancelled() => return,
+                    answer = &mut pending => break answer,
+                    () = tokio::time::sleep(SILENT_AFTER) => {
+                        let _ = self.silences.send(Silence::Source(self.seat.broker));
+                    }
+                }
             };
+            drop(_reservation);
             match answer {
                 Ok(response) => {
                     // An answer may have waited here for long, when this process was frozen or had no
                     // processor. It is no older than the question.
-                    state.seen_ms = sent.at_ms;
-                    self.progress.note_source_seen(sent.at_ms);
-                    pace.starved = sent.at.elapsed() >= SLOW_ANSWER
+                    state.seen_ms = at_ms;
+                    self.progress.note_source_seen(at_ms);
+                    pace.starved = at.elapsed() >= SLOW_ANSWER
                         && self.budget.held() < self.budget.window() / 8;
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
                     if pace.starved && bytes * 4 >= pace.fetch_bytes * 3 {
@@ -235,6 +285,37 @@ impl Session {
         }
     }
 
+    /// Hands partitions over to the session where they belong: those out of room to the crowded one, and
+    /// back when they have had room for some time. Only what the intake stands at goes over.
+    fn part(&self, slots: &mut Slots, state: &mut SessionState) {
+        let least = self.least();
+        let is_moving = |slot: &Slot| {
+            let has_room = slot.partition.meter.free() >= least;
+            match self.seat.lane {
+                CROWDED => has_room && slot.crowded_at.elapsed() >= CROWDED_FOR,
+                _ => !has_room && slots.len() > 1,
+            }
+        };
+        let moving: Vec<(Uuid, i32)> = slots
+            .iter()
+            .filter(|(_, slot)| is_moving(slot))
+            .map(|(key, _)| *key)
+            .collect();
+        let lane = if self.seat.lane == CROWDED {
+            0
+        } else {
+            CROWDED
+        };
+        for key in moving {
+            self.hand_over(slots, state, key, Server::Lane(lane));
+        }
+    }
+
+    /// A partition with less room isn't asked for.
+    fn least(&self) -> u64 {
+        (self.budget.partition_limit() / 4).max(1)
+    }
+
     /// Sends the next fetch; `None` when no partition has room.
     async fn send(
         &self,
@@ -243,14 +324,22 @@ impl Session {
         pace: &Pace,
     ) -> Result<Option<Sent>, WireError> {
         let sessions = self.sessions.load(Ordering::Relaxed).max(1) as u64;
-        let wanted = pace
-            .fetch_bytes
-            .min(self.budget.window() / (2 * sessions))
-            .max(1);
-        let Some(reservation) = self.budget.reserve(wanted, (wanted / 4).max(1)) else {
+        // Looked at first: what is reserved for nothing wakes others for nothing when it is given back.
+        let room = self.budget.room(pace.fetch_bytes, sessions);
+        let can_fetch = |slot: &Slot| {
+            let meter = &slot.partition.meter;
+            meter.free() >= self.least() && !meter.is_left_out()
+        };
+        let Some(room) = room.filter(|_| slots.values().any(can_fetch)) else {
             return Ok(None);
         };
-        let connection = self.cluster.connection(self.broker, self.role()).await?;
+        let Some(reservation) = self.budget.reserve_fetch(room) else {
+            return Ok(None);
+        };
+        let connection = self
+            .cluster
+            .connection(self.seat.broker, self.role())
+            .await?;
         connection.version_at_least::<FetchRequest>(FETCH_VERSION_MIN, FETCH_VERSION_MAX)?;
         let Some(request) = self.request(slots, state, &reservation) else {
             return Ok(None);
@@ -270,14 +359,19 @@ impl Session {
         state: &mut SessionState,
         reservation: &Reservation,
     ) -> Option<FetchRequest> {
-        let least = (self.budget.partition_limit() / 4).max(1);
+        let least = self.least();
         let full = state.epoch == 0;
         let mut topics: BTreeMap<Uuid, FetchTopic> = BTreeMap::new();
         let (mut asked, mut out_of_room) = (0_usize, 0_usize);
         for ((topic_id, index), slot) in slots.iter_mut() {
             let free = slot.partition.meter.free();
-            if free < least {
-                out_of_room += 1;
+            let is_left_out = slot.partition.meter.is_left_out();
+            if free < least || is_left_out {
+                // When a lane answers again is seen by the next fetch.
+                out_of_room += usize::from(!is_left_out);
+                if !is_left_out {
+                    slot.crowded_at = Instant::now();
+                }
                 if slot.in_session.take().is_some() {
                     state.forgotten.push((*topic_id, *index));
                     slot.partition.progress.set_fetched(false, state.seen_ms);
@@ -309,7 +403,7 @@ impl Session {
         if asked == 0 {
             return None;
         }
-        let wait = if out_of_room == 0 {
+        let wait = if out_of_room == 0 || self.seat.lane != CROWDED {
             LONG_POLL
         } else {
             SHORT_POLL
@@ -336,11 +430,11 @@ impl Session {
 
     fn rack(&self) -> String {
         let rack = self.cluster.config().client_rack.clone();
-        rack.filter(|_| self.tells_rack).unwrap_or_default()
+        rack.filter(|_| self.seat.tells_rack).unwrap_or_default()
     }
 
     fn role(&self) -> Role {
-        Role::Fetch(if self.tells_rack { 0 } else { 1 })
+        Role::Fetch(2 * self.seat.lane + u16::from(!self.seat.tells_rack))
     }
 
     /// Reads an answer's headers and moves the fetch offsets. Returns the bytes of records.
@@ -374,6 +468,11 @@ impl Session {
             next_epoch(state.epoch)
         };
         let mut bytes = 0;
+        let topics = response.responses.iter();
+        let all = topics.flat_map(|topic| &topic.partitions);
+        let answer_bytes = all
+            .map(|data| data.records.as_ref().map_or(0, Bytes::len))
+            .sum();
         for topic in response.responses {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
@@ -389,7 +488,7 @@ impl Session {
                     self.hand_over(slots, state, key, Server::Replica(broker));
                     continue;
                 }
-                bytes += self.read_partition(slot, key, data, pace, fetched);
+                bytes += self.read_partition(slot, (key, answer_bytes), data, pace, fetched);
             }
         }
         bytes
@@ -397,7 +496,8 @@ impl Session {
 
     fn better_broker(&self, data: &PartitionData) -> Option<i32> {
         let preferred = data.preferred_read_replica.0;
-        (data.error_code == 0 && preferred >= 0 && preferred != self.broker).then_some(preferred)
+        (data.error_code == 0 && preferred >= 0 && preferred != self.seat.broker)
+            .then_some(preferred)
     }
 
     fn hand_over(&self, slots: &mut Slots, state: &mut SessionState, key: (Uuid, i32), to: Server) {
@@ -407,10 +507,11 @@ impl Session {
                 position: slot.position,
                 leader_epoch: slot.leader_epoch,
                 last_epoch: slot.last_epoch,
-                until: None,
+                until: slot.until,
                 partition: slot.partition,
             };
-            let _ = self.handovers.send(Handover { to, opening });
+            let from = self.seat;
+            let _ = self.handovers.send(Handover { from, to, opening });
         }
     }
 
@@ -427,7 +528,7 @@ impl Session {
     fn read_partition(
         &self,
         slot: &mut Slot,
-        key: (Uuid, i32),
+        (key, answer_bytes): ((Uuid, i32), usize),
         data: PartitionData,
         pace: &Pace,
         fetched: &mut Vec<Fetched>,
@@ -448,6 +549,7 @@ impl Session {
         }
         note_ends(&slot.partition, &data);
         let records = data.records.unwrap_or_default();
+        let records = out_of(answer_bytes, records, slot.partition.meter.lags());
         let Some(scan) = scan(&records) else { return 0 };
         let size = records.len() as u64;
         if pace.starved && size * 4 >= slot.wanted_bytes * 3 {
@@ -480,7 +582,9 @@ impl Session {
 
     /// The connection is gone: every partition of the session finds its leader anew.
     async fn lose(&self, slots: &mut Slots, state: &mut SessionState, error: &WireError) {
-        self.cluster.drop_connection(self.broker, self.role()).await;
+        self.cluster
+            .drop_connection(self.seat.broker, self.role())
+            .await;
         for slot in slots.values() {
             slot.partition.fail(Trouble::Wire(error.clone()));
         }
@@ -514,6 +618,7 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
             last_epoch: opening.last_epoch,
             until: opening.until,
             wanted_bytes: PARTITION_BYTES_FIRST,
+            crowded_at: Instant::now(),
             in_session: None,
             partition: opening.partition,
         },
@@ -606,6 +711,9 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         if !Arc::ptr_eq(partition, &fetched_for) || partition.is_closed() {
             continue;
         }
+        if slot.position.halted {
+            continue;
+        }
         if from > slot.position.source {
             partition.fail(Trouble::Discontinuous {
                 position: slot.position.source,
@@ -627,6 +735,15 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
         if let Err(error) = result {
             partition.fail(Trouble::Batch(error));
         }
+    }
+}
+
+/// Records are slices of the answer that they came in, and keep all of it in memory. A small part of
+/// one that will wait for its lane is copied out.
+fn out_of(answer_bytes: usize, records: Bytes, will_wait: bool) -> Bytes {
+    match will_wait && records.len() < answer_bytes / 4 {
+        true => Bytes::copy_from_slice(&records),
+        false => records,
     }
 }
 

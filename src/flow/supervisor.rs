@@ -2,7 +2,7 @@
 //!
 //! All decisions about partitions are made here, by one task; sessions and lanes only report.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::budget::Meter;
@@ -26,12 +25,17 @@ use super::prefix;
 use super::resume::{self, Candidate, Opened, Resume};
 use super::shared::Flow;
 use super::sink::Lane;
-use super::source::{Handover, Opening, Server, Session};
+use super::source::{Handover, Opening, Seat, Server, Session, Silence};
 use super::topics::TopicContext;
+use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
 /// Lanes (connections) per target broker: the broker works on one request of each at a time.
 const LANES_PER_BROKER: u16 = 2;
+/// The lane of those whose replicas are slow: what they wait for keeps nobody else waiting.
+const SLOW_LANE: u16 = LANES_PER_BROKER;
+/// How long it may take to find out who leads the partitions of a silent broker.
+const LOOK_FOR: Duration = Duration::from_secs(5);
 /// Batches of questions at a time about the partitions of one source and one target broker. A broker
 /// that hangs holds up only the partitions that it leads.
 const RESUMING_MAX: usize = 4;
@@ -44,6 +48,8 @@ const REFRESH_FOR: Duration = Duration::from_secs(3);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_LAST: Duration = Duration::from_secs(5);
+/// How often a partition is looked at again whose source seemed to have lost records.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A follower serves a partition no longer than this before its leader is asked again, as in the Java client
 /// (`metadata.max.age.ms`).
 const FOLLOWED_MAX: Duration = Duration::from_secs(300);
@@ -54,12 +60,27 @@ const LEADER_ONLY_MAX: Duration = Duration::from_secs(960);
 /// A partition that was open this long starts again with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
+/// How long openings wait for the newest state.
+const STATE_WITHIN: Duration = Duration::from_secs(1);
+
 /// A partition as the supervisor sees it.
 struct Entry {
     topic: Arc<TopicContext>,
     status: Status,
     attempt: u32,
     leader_only: LeaderOnly,
+    /// Its replicas kept others of its lane waiting: it gets the slow one.
+    is_slow: bool,
+}
+
+impl Entry {
+    fn open_again(&mut self, partition: i32) -> Candidate {
+        self.status = Status::Opening;
+        Candidate {
+            topic: self.topic.clone(),
+            partition,
+        }
+    }
 }
 
 /// How long a partition whose follower lagged is fetched from its leader alone: longer each time.
@@ -90,13 +111,18 @@ enum Status {
     Open {
         partition: Arc<Partition>,
         since: Instant,
+        /// The target broker that it is sent to.
+        broker: i32,
     },
     Pausing,
-    Stopped,
+    /// With the number of the look that comes, where one does.
+    Stopped(Option<u64>),
 }
 
 enum Event {
     Reopen(PartitionKey),
+    /// What was stopped is looked at again.
+    LookAgain(PartitionKey, u64),
     /// Leaders are known as well as they can be.
     Refreshed(Vec<Candidate>),
     /// The brokers have answered one batch of questions.
@@ -105,6 +131,8 @@ enum Event {
     Resumed(Candidate, Result<Opened, Trouble>),
     /// A prefix is burned, or can't be.
     Burned(Candidate, Result<(), Trouble>),
+    /// It was looked who leads the partitions of a silent broker.
+    Looked(Silence),
 }
 
 /// The brokers that lead a partition on the source and on the target, -1 where nobody does.
@@ -114,7 +142,7 @@ type Leaders = (i32, i32);
 pub struct Supervisor {
     flow: Arc<Flow>,
     fence: Fence,
-    tracker: TaskTracker,
+    tasks: Tasks,
     cancel: CancellationToken,
     entries: HashMap<PartitionKey, Entry>,
     /// Closed partitions whose last requests aren't answered yet, whatever became of their entry.
@@ -122,6 +150,8 @@ pub struct Supervisor {
     /// Copies with records that have the target's time, and why they stopped: whatever is put right
     /// afterwards gives them no other one.
     stamped: HashMap<PartitionKey, (Uuid, Trouble)>,
+    /// Looks at what is stopped, counted.
+    looks: u64,
     /// What waits for a look at the leaders, and whether one is under way.
     arrived: Vec<Candidate>,
     is_refreshing: bool,
@@ -131,35 +161,39 @@ pub struct Supervisor {
     /// Burning prefixes, and how many may burn at each target broker.
     burning: HashMap<PartitionKey, CancellationToken>,
     burners: HashMap<i32, Arc<Semaphore>>,
-    /// By broker, and whether it is told our rack.
-    sessions: HashMap<(i32, bool), mpsc::UnboundedSender<Opening>>,
+    sessions: HashMap<Seat, mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
     events: mpsc::UnboundedSender<Event>,
     troubles: mpsc::UnboundedSender<(Arc<Partition>, Trouble)>,
     handovers: mpsc::UnboundedSender<Handover>,
+    silences: mpsc::UnboundedSender<Silence>,
+    /// Silent brokers whose partitions' leaders are being looked for.
+    looking: HashSet<Silence>,
 }
 
 impl Supervisor {
-    /// Runs until cancelled. Sessions and lanes end with `cancel`, on `tracker`.
+    /// Runs until cancelled. Sessions and lanes end with `cancel`, among `tasks`.
     pub async fn run(
         flow: Arc<Flow>,
         fence: Fence,
         mut discovered: mpsc::UnboundedReceiver<Discovered>,
-        tracker: TaskTracker,
+        tasks: Tasks,
         cancel: CancellationToken,
     ) {
         let (events, mut event) = mpsc::unbounded_channel();
         let (troubles, mut trouble) = mpsc::unbounded_channel();
         let (handovers, mut handover) = mpsc::unbounded_channel();
+        let (silences, mut silence) = mpsc::unbounded_channel();
         let mut supervisor = Self {
             flow,
             fence,
-            tracker,
+            tasks,
             cancel: cancel.clone(),
             entries: HashMap::new(),
             closing: HashMap::new(),
             stamped: HashMap::new(),
+            looks: 0,
             arrived: Vec::new(),
             is_refreshing: false,
             resuming: HashMap::new(),
@@ -172,6 +206,8 @@ impl Supervisor {
             events,
             troubles,
             handovers,
+            silences,
+            looking: HashSet::new(),
         };
         loop {
             tokio::select! {
@@ -185,6 +221,7 @@ impl Supervisor {
                 }
                 Some((partition, trouble)) = trouble.recv() => supervisor.take_trouble(&partition, &trouble),
                 Some(handover) = handover.recv() => supervisor.hand_over(handover),
+                Some(silence) = silence.recv() => supervisor.look_for_leaders(silence),
                 Some(first) = event.recv() => {
                     let mut reopen = Vec::new();
                     supervisor.take_event(first, &mut reopen);
@@ -269,7 +306,7 @@ impl Supervisor {
                 let same = same
                     && (entry.topic.rules == topic.rules
                         || !matches!(entry.status, Status::Open { .. }));
-                if same && !matches!(entry.status, Status::Stopped) {
+                if same && !matches!(entry.status, Status::Stopped(_)) {
                     entry.topic = topic.clone();
                     continue;
                 }
@@ -291,6 +328,7 @@ impl Supervisor {
                     status,
                     attempt: 0,
                     leader_only: LeaderOnly::default(),
+                    is_slow: false,
                 },
             );
             if closing.is_some() {
@@ -318,9 +356,10 @@ impl Supervisor {
         progress.set_state(state_of(trouble));
         let entry = Entry {
             topic: topic.clone(),
-            status: Status::Stopped,
+            status: Status::Stopped(None),
             attempt: 0,
             leader_only: LeaderOnly::default(),
+            is_slow: false,
         };
         self.entries.insert(key.clone(), entry);
         true
@@ -365,6 +404,7 @@ impl Supervisor {
         let Status::Open {
             partition: open,
             since,
+            ..
         } = &entry.status
         else {
             return;
@@ -375,24 +415,20 @@ impl Supervisor {
         if since.elapsed() >= GOOD_RUN {
             entry.attempt = 0;
         }
-        if matches!(trouble, Trouble::TimesReplaced { .. }) {
-            let target_id = entry.topic.record.target_topic_id;
-            self.stamped
-                .insert(key.clone(), (target_id, trouble.clone()));
-            // Discovery puts it right for the topic's other partitions.
-            self.flow
-                .note_stale(std::slice::from_ref(&partition.source.topic));
-        }
         if matches!(trouble, Trouble::FollowerLags { .. }) {
             entry.leader_only.begin();
         }
+        entry.is_slow = is_of_slow_replicas(trouble);
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
         let trouble = learned.as_ref().unwrap_or(trouble);
+        if let Trouble::TurnsMapped(hole) = trouble {
+            self.flow.turning.insert(key.clone(), *hole);
+        }
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 
-    /// What an opening wrote at a wrong offset stays there, whatever became of that opening: it may be
+    /// What an opening wrote at a wrong offset, or with a wrong time, stays there, whatever became of that opening: it may be
     /// closed for a milder trouble, and the next one may be under way or open already.
     fn take_damage(&mut self, key: &PartitionKey, by: &Arc<Partition>, trouble: &Trouble) {
         let Some(entry) = self.entries.get(key) else {
@@ -406,6 +442,17 @@ impl Supervisor {
         {
             return;
         }
+        if matches!(trouble, Trouble::TimesReplaced { .. }) {
+            let target_id = record.target_topic_id;
+            let before = self.stamped.get(key);
+            if before.is_some_and(|(of, _)| *of == target_id) {
+                return;
+            }
+            self.stamped
+                .insert(key.clone(), (target_id, trouble.clone()));
+            // Discovery puts it right for the topic's other partitions.
+            self.flow.note_stale(std::slice::from_ref(&by.source.topic));
+        }
         let newer = match &entry.status {
             Status::Open { partition, .. } if !Arc::ptr_eq(partition, by) => {
                 Some(partition.clone())
@@ -418,8 +465,9 @@ impl Supervisor {
         }
         self.flow.open.remove(key);
         let (flow, number, noted) = (self.flow.clone(), key.1, trouble.clone());
-        self.tracker
-            .spawn(async move { damage::note(&flow, &topic, number, &noted).await });
+        self.tasks.spawn_errand("note of a damage", async move {
+            damage::note(&flow, &topic, number, &noted).await;
+        });
         self.pause_or_stop(key.clone(), Some(by.clone()), trouble);
     }
 
@@ -445,7 +493,16 @@ impl Supervisor {
             return;
         };
         if trouble.policy() == Policy::StopPartition {
-            entry.status = Status::Stopped;
+            let may_heal = matches!(trouble, Trouble::SourceTruncated { .. });
+            let look = may_heal.then(|| {
+                self.looks += 1;
+                self.looks
+            });
+            entry.status = Status::Stopped(look);
+            if let Some(look) = look {
+                let until = Instant::now() + LOOK_AGAIN;
+                self.after(closed, until, Event::LookAgain(key, look));
+            }
             return;
         }
         entry.status = Status::Pausing;
@@ -458,10 +515,14 @@ impl Supervisor {
         self.reopen(key, closed, until);
     }
 
-    /// Opens a partition again at that time, when nothing of the closed one is on its way any more.
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
+        self.after(closed, until, Event::Reopen(key));
+    }
+
+    /// Something is to be done at that time, when nothing of the closed partition is on its way any more.
+    fn after(&self, closed: Option<Arc<Partition>>, until: Instant, event: Event) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
-        self.tracker.spawn(async move {
+        self.tasks.spawn_errand("pause of a partition", async move {
             let rested = async {
                 if let Some(closed) = closed {
                     closed.drained().await;
@@ -469,7 +530,7 @@ impl Supervisor {
                 tokio::time::sleep_until(until).await;
             };
             if cancel.run_until_cancelled(rested).await.is_some() {
-                let _ = events.send(Event::Reopen(key));
+                let _ = events.send(event);
             }
         });
     }
@@ -480,11 +541,14 @@ impl Supervisor {
                 if let Some(entry) = self.entries.get_mut(&key)
                     && matches!(entry.status, Status::Pausing)
                 {
-                    entry.status = Status::Opening;
-                    reopen.push(Candidate {
-                        topic: entry.topic.clone(),
-                        partition: key.1,
-                    });
+                    reopen.push(entry.open_again(key.1));
+                }
+            }
+            Event::LookAgain(key, look) => {
+                if let Some(entry) = self.entries.get_mut(&key)
+                    && matches!(entry.status, Status::Stopped(Some(next)) if next == look)
+                {
+                    reopen.push(entry.open_again(key.1));
                 }
             }
             Event::Refreshed(candidates) => {
@@ -501,6 +565,7 @@ impl Supervisor {
                 reopen.extend(self.waiting.remove(&leaders).unwrap_or_default());
             }
             Event::Resumed(candidate, result) => self.take_resumed(&candidate, result),
+            Event::Looked(silence) => self.leave(silence),
             Event::Burned(candidate, result) => reopen.extend(self.take_burned(candidate, result)),
         }
     }
@@ -517,16 +582,24 @@ impl Supervisor {
         }
         self.is_refreshing = true;
         let (flow, events, cancel) = (self.flow.clone(), self.events.clone(), self.cancel.clone());
-        self.tracker.spawn(async move {
-            // Leaders may have moved, and topics that were just created aren't in the cache yet. A
-            // failure shows in the calls that follow.
-            let looks =
-                async { tokio::join!(flow.source.metadata(None), flow.target.metadata(None)) };
-            let looks = tokio::time::timeout(REFRESH_FOR, looks);
-            if cancel.run_until_cancelled(looks).await.is_some() {
-                let _ = events.send(Event::Refreshed(candidates));
-            }
-        });
+        self.tasks
+            .spawn_errand("look before an opening", async move {
+                // Leaders may have moved, and topics that were just created aren't in the cache yet. A
+                // failure shows in the calls that follow. What an older process has turned is known before
+                // its records are looked at; nobody waits for a state topic that has no leader.
+                let state = tokio::time::timeout(STATE_WITHIN, flow.store.refresh());
+                let looks = async {
+                    tokio::join!(
+                        flow.source.metadata(None),
+                        flow.target.metadata(None),
+                        state
+                    )
+                };
+                let looks = tokio::time::timeout(REFRESH_FOR, looks);
+                if cancel.run_until_cancelled(looks).await.is_some() {
+                    let _ = events.send(Event::Refreshed(candidates));
+                }
+            });
     }
 
     /// Asks about partitions, those of the same two leaders at once.
@@ -552,16 +625,74 @@ impl Supervisor {
             *resuming += 1;
             let (flow, events) = (self.flow.clone(), self.events.clone());
             let cancel = self.cancel.clone();
-            self.tracker.spawn(async move {
-                let asked = || {
-                    let _ = events.send(Event::Asked(leaders));
-                };
-                let decided = |candidate, result| {
-                    let _ = events.send(Event::Resumed(candidate, result));
-                };
-                let work = resume::resume(&flow, candidates, asked, decided);
-                cancel.run_until_cancelled(work).await;
-            });
+            self.tasks
+                .spawn_errand("opening of partitions", async move {
+                    let asked = || {
+                        let _ = events.send(Event::Asked(leaders));
+                    };
+                    let decided = |candidate, result| {
+                        let _ = events.send(Event::Resumed(candidate, result));
+                    };
+                    let work = resume::resume(&flow, candidates, asked, decided);
+                    cancel.run_until_cancelled(work).await;
+                });
+        }
+    }
+
+    /// A broker is silent: it is looked whether its partitions are led by others by now.
+    fn look_for_leaders(&mut self, silence: Silence) {
+        if !self.looking.insert(silence) {
+            return;
+        }
+        let cluster = match silence {
+            Silence::Source(_) => self.flow.source.clone(),
+            Silence::Target(_) => self.flow.target.clone(),
+        };
+        let (events, cancel) = (self.events.clone(), self.cancel.clone());
+        self.tasks.spawn_errand("look for leaders", async move {
+            let look = tokio::time::timeout(LOOK_FOR, cluster.metadata(None));
+            if cancel.run_until_cancelled(look).await.is_some() {
+                let _ = events.send(Event::Looked(silence));
+            }
+        });
+    }
+
+    /// Closes the partitions that a silent broker doesn't lead any more: they are opened at their new
+    /// leaders, without waiting for its answers.
+    fn leave(&mut self, silence: Silence) {
+        self.looking.remove(&silence);
+        let (source, target) = (self.flow.source.cached(), self.flow.target.cached());
+        for entry in self.entries.values() {
+            let Status::Open {
+                partition, broker, ..
+            } = &entry.status
+            else {
+                continue;
+            };
+            let (silent, used, leader) = match silence {
+                Silence::Source(silent) => {
+                    let at = &partition.source;
+                    let used = partition.progress.source_broker.load(Ordering::Relaxed);
+                    (silent, used, source.leader(&at.topic, at.partition))
+                }
+                Silence::Target(silent) => {
+                    let at = &partition.target;
+                    let leader = target.leader(&at.topic, at.partition);
+                    (silent, i64::from(*broker), leader)
+                }
+            };
+            let is_led_elsewhere = leader.is_some_and(|(leader, _)| leader != silent);
+            if used != i64::from(silent) || !is_led_elsewhere {
+                continue;
+            }
+            let cluster = match silence {
+                Silence::Source(_) => format!("source ({})", self.flow.source.name()),
+                Silence::Target(_) => {
+                    partition.abandon();
+                    format!("target ({})", self.flow.target.name())
+                }
+            };
+            partition.fail(Trouble::LeaderMoved { cluster });
         }
     }
 
@@ -586,7 +717,7 @@ impl Supervisor {
             before.cancel();
         }
         let (flow, events) = (self.flow.clone(), self.events.clone());
-        self.tracker.spawn(async move {
+        self.tasks.spawn_errand("burn of a prefix", async move {
             let work = async {
                 let _turn = burners.acquire().await;
                 prefix::burn(&flow, &candidate, position, origin).await
@@ -646,11 +777,14 @@ impl Supervisor {
                 self.burn(candidate.clone(), position, origin);
                 return;
             }
-            Ok(Opened::Ready(resume)) => self.open(candidate, *resume),
+            Ok(Opened::Ready(resume)) => {
+                let is_slow = entry.is_slow;
+                self.open(candidate, *resume, is_slow)
+            }
             Err(trouble) => Err(trouble),
         };
         match opened {
-            Ok(partition) => {
+            Ok((partition, broker)) => {
                 let target_id = candidate.topic.record.target_topic_id;
                 self.flow.opened.insert(key.clone(), target_id);
                 self.flow.open.insert(key.clone(), partition.clone());
@@ -658,6 +792,7 @@ impl Supervisor {
                     entry.status = Status::Open {
                         partition,
                         since: Instant::now(),
+                        broker,
                     };
                 }
             }
@@ -665,7 +800,13 @@ impl Supervisor {
         }
     }
 
-    fn open(&mut self, candidate: &Candidate, resume: Resume) -> Result<Arc<Partition>, Trouble> {
+    /// Opens a partition; returns the target broker that it is sent to, too.
+    fn open(
+        &mut self,
+        candidate: &Candidate,
+        resume: Resume,
+        is_slow: bool,
+    ) -> Result<(Arc<Partition>, i32), Trouble> {
         let (source, target) = (
             candidate.topic.source(candidate.partition),
             candidate.topic.target(candidate.partition),
@@ -691,13 +832,18 @@ impl Supervisor {
             .progress
             .partition(&candidate.topic.source_topic, candidate.partition);
         note_opened(&progress, &resume);
-        let epochs = self.epochs(candidate, resume.position.source);
+        let epochs = self.epochs(candidate, resume.position.source, leader_epoch);
+        let lane = match is_slow {
+            true => SLOW_LANE,
+            false => lane_of(candidate),
+        };
+        let share = self.flow.budget.share(target_broker, lane);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
             source_topic_id: candidate.topic.record.source_topic_id,
             target,
             progress,
-            meter: Arc::new(Meter::new(self.flow.budget.clone())),
+            meter: Arc::new(Meter::new(self.flow.budget.clone(), share)),
             rules: candidate.topic.rules.clone(),
             appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
@@ -705,7 +851,7 @@ impl Supervisor {
             newest_filler: resume.newest_filler,
             filler_epoch: resume.filler_epoch,
             epochs,
-            ready: self.lane(target_broker, lane_of(candidate)),
+            ready: self.lane(target_broker, lane),
             trouble: self.troubles.clone(),
         }));
         let mut position = resume.position;
@@ -715,7 +861,11 @@ impl Supervisor {
         let until = self.entries.get(&key).and_then(|it| it.leader_only.until());
         partition.progress.set_followed(false, now_ms());
         self.fetch_from(
-            (source_broker, until.is_none()),
+            Seat {
+                broker: source_broker,
+                lane: 0,
+                tells_rack: until.is_none(),
+            },
             Opening {
                 partition: partition.clone(),
                 position,
@@ -724,11 +874,11 @@ impl Supervisor {
                 until,
             },
         );
-        Ok(partition)
+        Ok((partition, target_broker))
     }
 
     /// What is known of the source's epochs goes over to the next opening of the same copy.
-    fn epochs(&self, candidate: &Candidate, next: i64) -> Arc<SourceEpochs> {
+    fn epochs(&self, candidate: &Candidate, next: i64, leader_epoch: i32) -> Arc<SourceEpochs> {
         let record = &candidate.topic.record;
         let (source_id, target_id) = (record.source_topic_id, record.target_topic_id);
         let key = (candidate.topic.source_topic.clone(), candidate.partition);
@@ -737,17 +887,25 @@ impl Supervisor {
             is_same.then(|| last.carried(next))
         });
         let epochs = carried.unwrap_or_else(|| SourceEpochs::new(source_id, target_id));
-        let epochs = Arc::new(epochs);
+        let epochs = Arc::new(epochs.led_in(leader_epoch));
         self.flow.epochs.insert(key, epochs.clone());
         epochs
     }
 
     fn hand_over(&mut self, handover: Handover) {
-        let Handover { to, mut opening } = handover;
-        let broker = match to {
+        let Handover {
+            from,
+            to,
+            mut opening,
+        } = handover;
+        let seat = match to {
             Server::Replica(broker) => {
                 opening.until = Some(Instant::now() + FOLLOWED_MAX);
-                broker
+                Seat {
+                    broker,
+                    tells_rack: true,
+                    ..from
+                }
             }
             Server::Leader => {
                 let source = &opening.partition.source;
@@ -757,48 +915,56 @@ impl Supervisor {
                     opening.partition.fail(Trouble::LeaderMoved { cluster });
                     return;
                 };
+                opening.until = None;
                 opening.partition.progress.set_followed(false, now_ms());
-                leader
+                Seat {
+                    broker: leader,
+                    tells_rack: true,
+                    ..from
+                }
             }
+            Server::Lane(lane) => Seat { lane, ..from },
         };
-        self.fetch_from((broker, true), opening);
+        self.fetch_from(seat, opening);
     }
 
-    fn fetch_from(&mut self, from: (i32, bool), opening: Opening) {
+    fn fetch_from(&mut self, seat: Seat, opening: Opening) {
         let progress = &opening.partition.progress;
         progress
             .source_broker
-            .store(i64::from(from.0), Ordering::Relaxed);
-        let session = self.session(from);
+            .store(i64::from(seat.broker), Ordering::Relaxed);
+        let session = self.session(seat);
         if let Err(mpsc::error::SendError(opening)) = session.send(opening) {
             // The session ended with the flow.
             opening.partition.close();
         }
     }
 
-    fn session(&mut self, from: (i32, bool)) -> mpsc::UnboundedSender<Opening> {
+    fn session(&mut self, seat: Seat) -> mpsc::UnboundedSender<Opening> {
         if let Some(session) = self
             .sessions
-            .get(&from)
+            .get(&seat)
             .filter(|session| !session.is_closed())
         {
             return session.clone();
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        self.session_count.fetch_add(1, Ordering::Relaxed);
+        if seat.lane == 0 {
+            self.session_count.fetch_add(1, Ordering::Relaxed);
+        }
         let session = Session {
             cluster: self.flow.source.clone(),
-            broker: from.0,
-            tells_rack: from.1,
+            seat,
             budget: self.flow.budget.clone(),
             sessions: self.session_count.clone(),
             throttle: self.flow.throttle.clone(),
             handovers: self.handovers.clone(),
+            silences: self.silences.clone(),
             progress: self.flow.progress.clone(),
             cancel: self.cancel.clone(),
         };
-        self.tracker.spawn(session.run(receiver));
-        self.sessions.insert(from, sender.clone());
+        self.tasks.spawn("fetch session", session.run(receiver));
+        self.sessions.insert(seat, sender.clone());
         sender
     }
 
@@ -817,9 +983,11 @@ impl Supervisor {
             lane,
             fence: self.fence.clone(),
             budget: self.flow.budget.clone(),
+            share: self.flow.budget.share(broker, lane),
+            silences: self.silences.clone(),
             cancel: self.cancel.clone(),
         };
-        self.tracker.spawn(task.run(receiver));
+        self.tasks.spawn("lane to the target", task.run(receiver));
         self.lanes.insert((broker, lane), sender.clone());
         sender
     }
@@ -835,6 +1003,19 @@ fn lane_of(candidate: &Candidate) -> u16 {
             sum.wrapping_add(u32::from(byte))
         });
     u16::try_from(spread % u32::from(LANES_PER_BROKER)).unwrap_or(0)
+}
+
+/// A broker answers a request when the last of its partitions is replicated, or too late
+/// (`ReplicaManager.appendRecords`, `DelayedProduce`).
+fn is_of_slow_replicas(trouble: &Trouble) -> bool {
+    use crate::wire::ResponseError as E;
+    let Trouble::Broker { code, .. } = trouble else {
+        return false;
+    };
+    matches!(
+        code,
+        E::RequestTimedOut | E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend
+    )
 }
 
 fn pause(attempt: u32) -> Duration {

@@ -8,17 +8,19 @@ use kafka_protocol::ResponseError;
 
 use super::append_time;
 use super::error::Trouble;
+use super::fill::FillRule;
 use super::intake::IntakeRules;
 use super::origins::{self, Waiting};
 use super::position::Producers;
 use super::shared::Flow;
+use super::sparse;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{FlowConfig, OffsetsMode, OnRecreate, is_internal_to_flow};
+use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_flow};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{MapRecord, TopicRecord, keys, maps};
+use crate::state::{MapRecord, TopicRecord, TurnedPartition, keys, maps};
 use crate::telemetry::progress::TopicNote;
-use crate::wire::{self, Metadata, TopicMetadata, TopicPartition, WireError};
+use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
 /// A batch that unpacks to more than this is refused.
 const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -26,6 +28,8 @@ const DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
 const COALESCE_BELOW_BYTES: usize = 16 * 1024;
 /// Merged batches grow to about this many source bytes.
 const COALESCE_TO_BYTES: usize = 128 * 1024;
+/// How long a plan waits for what can't be had.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Looks at a topic that was just deleted, and the pause between two of them: 5 s in all.
 pub(super) const DELETED_LOOKS: u32 = 100;
 const GONE_PAUSE: Duration = Duration::from_millis(50);
@@ -172,12 +176,17 @@ pub async fn ensure(
             filler_id: continued.filler_producer_id,
         };
     }
+    flow.note_turned(&Arc::from(found.name), &record);
     flow.progress.topics.insert(
         Arc::from(found.name),
         TopicNote {
             target_topic: record.target_topic.clone(),
-            offsets: if record.mapped { "mapped" } else { "identical" },
-            reason: record.reason.clone(),
+            offsets: if record.has_maps() {
+                "mapped"
+            } else {
+                "identical"
+            },
+            reason: record.why_mapped(),
         },
     );
     Ok(TopicContext {
@@ -246,12 +255,13 @@ async fn replace_recreated(
 
 pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
     flow.close_topic(name).await;
-    for partition in 0..known.origins.len() {
-        if known.mapped {
-            let keys = flow.map_keys(name, i32::try_from(partition).unwrap_or(i32::MAX));
-            maps::remove(&flow.store, &keys).await?;
+    for (partition, _) in (0..).zip(&known.origins) {
+        if known.is_mapped(partition) {
+            maps::remove(&flow.store, &flow.map_keys(name, partition)).await?;
         }
     }
+    flow.turned.retain(|(topic, _), _| &**topic != name);
+    flow.turning.retain(|(topic, _), _| &**topic != name);
     flow.store.remove(&flow.seen_key(name)).await?;
     let held = keys::held_configs(&flow.config.name, name);
     flow.store.remove(&held).await?;
@@ -280,6 +290,11 @@ async fn grow(
     let waiting = origins::learn(flow, found, &mut record).await;
     if record.origins != before {
         write_maps(flow, found.name, &record, found.source).await?;
+        let _alone = flow.records.lock().await;
+        // A partition may have turned meanwhile.
+        if let Some(now) = flow.store.get::<TopicRecord>(key)? {
+            record.turned.extend(now.turned);
+        }
         flow.store.put(key, &record).await?;
     }
     Ok((record, waiting))
@@ -324,7 +339,19 @@ async fn begin(
     let count = found.source.partitions.len();
     let known = target.map(|target| (target_topic.as_str(), target));
     let (origins, waiting) = origins::first(flow, found, known).await?;
-    let (mapped, reason) = choose_offsets(flow, &origins)?;
+    let mut chosen = choose_offsets(flow, &origins)?;
+    if flow.config.offsets == OffsetsMode::Auto && chosen.mapped.is_none() {
+        let is_compacted = configs.source.get(found.name).is_some_and(is_compacted);
+        let sparse = foresee(
+            &flow.config,
+            &flow.source,
+            found.name,
+            &origins,
+            is_compacted,
+        )
+        .await;
+        chosen.turned.extend(sparse);
+    }
     let (target_topic_id, created) = match target {
         Some(target) => {
             match_partitions(flow, &target_topic, count, target).await?;
@@ -341,10 +368,11 @@ async fn begin(
         target_topic,
         target_topic_id,
         created,
-        mapped,
-        reason,
+        mapped: chosen.mapped.is_some(),
+        reason: chosen.mapped.unwrap_or_default(),
         origins,
         continued: None,
+        turned: chosen.turned,
     };
     write_maps(flow, found.name, &record, found.source).await?;
     flow.store.put(key, &record).await?;
@@ -358,10 +386,10 @@ async fn write_maps(
     record: &TopicRecord,
     source: &TopicMetadata,
 ) -> Result<(), Trouble> {
-    if !record.mapped {
-        return Ok(());
-    }
     for partition in &source.partitions {
+        if !record.is_mapped(partition.index) {
+            continue;
+        }
         let Some(origin) = record.origin(partition.index) else {
             continue;
         };
@@ -388,31 +416,122 @@ pub(super) fn take_offset(
     }
 }
 
-fn choose_offsets(flow: &Flow, origins: &[i64]) -> Result<(bool, String), Trouble> {
-    if flow.config.offsets == OffsetsMode::Mapped {
-        return Ok((true, "asked for by `offsets: mapped`".to_owned()));
-    }
-    let prefix = origins.iter().copied().max().unwrap_or(0);
-    let obstacle = if !flow.may_fill {
-        Some(
-            "Twinlog may not fill holes on the target: grant CLUSTER_ACTION on the cluster"
-                .to_owned(),
-        )
-    } else if u64::try_from(prefix).unwrap_or(0) > flow.config.burn_limit {
-        Some(format!(
-            "the source log starts at {prefix}, beyond offsets.burn_limit {}",
-            flow.config.burn_limit
-        ))
+/// How a new topic's offsets begin.
+#[derive(Debug, Default)]
+struct Chosen {
+    /// Why all of its partitions are mapped, if they are.
+    mapped: Option<String>,
+    /// Those that are mapped by themselves.
+    turned: BTreeMap<i32, TurnedPartition>,
+}
+
+fn choose_offsets(flow: &Flow, origins: &[i64]) -> Result<Chosen, Trouble> {
+    let mode = flow.config.offsets;
+    let mut chosen = Chosen::default();
+    if mode == OffsetsMode::Mapped {
+        chosen.mapped = Some("asked for by `offsets: mapped`".to_owned());
+    } else if !flow.may_fill {
+        let obstacle =
+            "Twinlog may not fill holes on the target: grant CLUSTER_ACTION on the cluster";
+        chosen.mapped = Some(obstacle.to_owned());
     } else {
-        None
-    };
-    match obstacle {
-        None => Ok((false, String::new())),
-        Some(obstacle) if flow.config.offsets == OffsetsMode::Identical => {
-            Err(Trouble::NotIdentical(obstacle))
-        }
-        Some(obstacle) => Ok((true, obstacle)),
+        let all = (0..).zip(origins);
+        let beyond = all.filter_map(|(number, origin)| {
+            let reason = beyond_burn_limit(&flow.config, *origin)?;
+            Some((number, begun_mapped(*origin, reason)))
+        });
+        chosen.turned = beyond.collect();
     }
+    let first = chosen.turned.values().next().map(|it| &it.reason);
+    match chosen.mapped.as_ref().or(first) {
+        Some(obstacle) if mode == OffsetsMode::Identical => {
+            Err(Trouble::NotIdentical(obstacle.clone()))
+        }
+        _ => Ok(chosen),
+    }
+}
+
+/// The partitions of a new topic that are mapped because they have too many holes.
+async fn foresee(
+    flow: &FlowConfig,
+    source: &Cluster,
+    topic: &str,
+    origins: &[i64],
+    is_compacted: bool,
+) -> BTreeMap<i32, TurnedPartition> {
+    if !is_compacted {
+        return BTreeMap::new();
+    }
+    let known = (0..).zip(origins.iter().copied());
+    let known: BTreeMap<i32, i64> = known.filter(|(_, origin)| *origin >= 0).collect();
+    let dear = sparse::too_dear(source, topic, &known, flow.fill_limit).await;
+    dear.into_iter()
+        .map(|(number, reason)| (number, begun_mapped(known[&number], reason)))
+        .collect()
+}
+
+/// What `run` would say of the offsets of topics that aren't copied yet, in their order; empty where
+/// they stay the same as far as can be seen. `topics`: name, partitions, whether it compacts.
+pub(super) async fn foreseen(
+    flow: &FlowConfig,
+    source: &Cluster,
+    topics: &[(&str, usize, bool)],
+) -> Vec<String> {
+    let mut said = vec![String::new(); topics.len()];
+    if flow.offsets == OffsetsMode::Mapped || flow.start == Start::Latest {
+        return said;
+    }
+    let all = topics.iter().flat_map(|(topic, partitions, _)| {
+        let numbers = (0..).take(*partitions);
+        numbers.map(|number| TopicPartition::new(*topic, number))
+    });
+    let all: Vec<TopicPartition> = all.collect();
+    let mut starts = wire::list_offsets_within(source, &all, OffsetSpec::Earliest, PATIENCE).await;
+    for ((topic, partitions, is_compacted), said) in topics.iter().zip(&mut said) {
+        let origins = (0..).take(*partitions).map(|number| {
+            let start = starts.remove(&TopicPartition::new(*topic, number));
+            start.and_then(Result::ok).unwrap_or(-1)
+        });
+        let origins: Vec<i64> = origins.collect();
+        let beyond = (0..).zip(&origins).filter_map(|(number, origin)| {
+            let reason = beyond_burn_limit(flow, *origin)?;
+            Some((number, reason))
+        });
+        let mut dear: BTreeMap<i32, String> = beyond.collect();
+        let sparse = foresee(flow, source, topic, &origins, *is_compacted).await;
+        dear.extend(sparse.into_iter().map(|(number, it)| (number, it.reason)));
+        if let Some((number, reason)) = dear.first_key_value() {
+            let what = match flow.offsets {
+                OffsetsMode::Identical => "identical offsets can't be had",
+                _ => "offsets will be mapped",
+            };
+            let some = dear.len();
+            *said = format!("; {what} in {some} of {partitions} partition(s), {number}: {reason}");
+        }
+    }
+    said
+}
+
+/// By a topic's configs.
+pub(super) fn is_compacted(configs: &wire::ConfigValues) -> bool {
+    topic_config::value(configs, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+}
+
+/// A partition that is mapped from its first record on.
+pub(super) fn begun_mapped(origin: i64, reason: String) -> TurnedPartition {
+    TurnedPartition {
+        from: origin,
+        fillers: 0,
+        reason,
+    }
+}
+
+/// Why the offsets below a log's start aren't burned, if so.
+pub(super) fn beyond_burn_limit(flow: &FlowConfig, origin: i64) -> Option<String> {
+    let limit = flow.burn_limit;
+    let is_beyond = u64::try_from(origin).unwrap_or(0) > limit;
+    let reason = || format!("the source log starts at {origin}, beyond offsets.burn_limit {limit}");
+    is_beyond.then(reason)
 }
 
 async fn rules(
@@ -436,21 +555,21 @@ async fn rules(
     // Another codec than the source's is the broker's work, and it judges what comes out.
     let keeps_codec =
         topic_config::value(&target, "compression.type").is_none_or(|codec| codec == "producer");
-    let compacted = |configs: &wire::ConfigValues| {
-        topic_config::value(configs, "cleanup.policy")
-            .is_some_and(|policy| policy.contains("compact"))
-    };
     Ok(IntakeRules {
         producers: flow.producers,
         max_batch_bytes,
-        target_compacted: compacted(&target),
-        source_compacted: compacted(source),
+        target_compacted: is_compacted(&target),
+        source_compacted: is_compacted(source),
         coalesce_below_bytes: COALESCE_BELOW_BYTES.min(max_batch_bytes / 4),
         coalesce_to_bytes: COALESCE_TO_BYTES.min(max_batch_bytes / 2),
         max_decompressed_bytes: DECOMPRESSED_BYTES_MAX,
         max_merged_bytes: match keeps_codec {
             true => DECOMPRESSED_BYTES_MAX,
             false => max_batch_bytes,
+        },
+        fill: FillRule {
+            limit: i64::try_from(flow.config.fill_limit).unwrap_or(i64::MAX),
+            may_map: flow.config.offsets == OffsetsMode::Auto,
         },
     })
 }

@@ -119,7 +119,7 @@ pub async fn position_map(
             partitions: record.origins.len(),
         })?;
     let place = TopicPartition::new(&*record.target_topic, partition);
-    if record.mapped {
+    if record.is_mapped(partition) {
         let map = maps::load(&store, &map_keys)?.ok_or(TranslateError::NoMap(place))?;
         return Ok(PositionMap { map, mapped: true });
     }
@@ -142,7 +142,7 @@ pub async fn position_map(
 }
 
 /// The same offsets on both sides, but where only the target has something.
-fn identity(
+pub(super) fn identity(
     record: &TopicRecord,
     partition: i32,
     origin: i64,

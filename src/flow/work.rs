@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::budget::Hold;
+use super::fill::DearHole;
 
 /// One step of a partition, in order.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub enum Work {
     Batch(BatchWork),
     /// Offsets to fill with invisible markers.
     Fill(FillWork),
+    /// A hole that isn't filled: the partition is closed when all before it is answered.
+    Dear(DearHole),
     /// Source offsets that get no offset on the target (`mapped` only).
     Skip {
         /// The first source offset after them.

@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
 use super::context::Follow;
@@ -27,6 +26,7 @@ use super::unseen::Unseen;
 use super::waiting::{RowName, Waiting, is_not_yet_copied};
 use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
+use crate::tasks::{Tasks, brought};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OFFSETS_TOPIC};
 
@@ -79,20 +79,28 @@ struct Follower {
 pub async fn follow(
     context: Follow,
     view: Arc<View>,
-    tracker: &TaskTracker,
+    tasks: &Tasks,
     cancel: CancellationToken,
 ) -> Result<(), StateError> {
     let context = Arc::new(context);
+    let remembered = ledger::read(&context.store, &context.flow, &mut view.table())?;
     let (from_source, mut source) = mpsc::channel(OBSERVED_MAX);
     let (from_target, mut target) = mpsc::channel(OBSERVED_MAX);
-    for (cluster, found) in [
-        (&context.source, from_source),
-        (&context.target, from_target),
+    for (cluster, found, task) in [
+        (
+            &context.source,
+            from_source,
+            "observer of the source's groups",
+        ),
+        (
+            &context.target,
+            from_target,
+            "observer of the target's groups",
+        ),
     ] {
         let (cluster, groups) = (cluster.clone(), context.groups.clone());
-        tracker.spawn(observe(cluster, groups, found, cancel.clone()));
+        tasks.spawn(task, observe(cluster, groups, found, cancel.clone()));
     }
-    let remembered = ledger::read(&context.store, &context.flow, &mut view.table())?;
     let mut follower = Follower {
         context,
         view,
@@ -116,14 +124,9 @@ pub async fn follow(
     loop {
         tokio::select! {
             () = cancel.cancelled() => break,
-            seen = source.recv() => match seen {
-                Some(seen) => follower.take_source(seen),
-                None => break,
-            },
-            seen = target.recv() => match seen {
-                Some(seen) => follower.take_target(seen),
-                None => break,
-            },
+            // A broken observer ends the flow, not this.
+            Some(seen) = source.recv() => follower.take_source(seen),
+            Some(seen) = target.recv() => follower.take_target(seen),
             Some(done) = follower.sends.join_next() => follower.take_sent(done),
             _ = tick.tick() => follower.wake(),
         }
@@ -356,8 +359,7 @@ impl Follower {
     }
 
     fn take_sent(&mut self, done: Result<(Lane, Vec<Attempt>), tokio::task::JoinError>) {
-        // Aborted or panicked: only when everything ends.
-        let Ok((lane, attempts)) = done else { return };
+        let (lane, attempts) = brought(done);
         if let Some(sending) = self.sending.get_mut(&lane) {
             *sending = sending.saturating_sub(1);
         }

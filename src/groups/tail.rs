@@ -20,6 +20,7 @@ use super::record::GroupRecord;
 use super::seen::Seen;
 use super::unseen::Unseen;
 use crate::batch;
+use crate::tasks::brought;
 use crate::wire::{self, Cluster, FetchOne, OFFSETS_TOPIC, OffsetSpec, TopicPartition, WireError};
 
 /// How long a broker waits for the next commit.
@@ -192,9 +193,7 @@ impl<'a> Tail<'a> {
             }
             self.ask(&mut events);
             let event = match tokio::time::timeout(self.look_within(), events.join_next()).await {
-                Ok(Some(Ok(event))) => event,
-                // Aborted or panicked: begin again.
-                Ok(Some(Err(_))) => return TailError::Closed,
+                Ok(Some(event)) => brought(event),
                 Ok(None) => {
                     tokio::time::sleep(AGAIN).await;
                     continue;

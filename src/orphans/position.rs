@@ -14,7 +14,7 @@ use super::OrphansError;
 use super::client;
 use super::scene::Scene;
 use crate::config::ClusterSection;
-use crate::state::{ReplayRecord, STATE_TOPIC, keys};
+use crate::state::{ReplayRecord, STATE_TOPIC, keys, parse};
 
 const STALL: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
@@ -54,19 +54,19 @@ fn read_state(section: &ClusterSection, prefix: &str) -> Result<Positions, Orpha
             Some(Ok(message)) => {
                 moved_at = Instant::now();
                 let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
+                let key = key.unwrap_or_default();
                 let Some(place) = key
-                    .and_then(|key| key.strip_prefix(prefix))
+                    .strip_prefix(prefix)
                     .and_then(|rest| rest.rsplit_once('/'))
                     .and_then(|(topic, number)| Some((topic.to_owned(), number.parse().ok()?)))
                 else {
                     continue;
                 };
-                match message.payload() {
+                match parse(key, message.payload()).map_err(|e| failed(&e))? {
                     None => {
                         positions.remove(&place);
                     }
-                    Some(value) => {
-                        let record = serde_json::from_slice(value).map_err(|e| failed(&e))?;
+                    Some(record) => {
                         positions.insert(place, record);
                     }
                 }

@@ -59,6 +59,11 @@ pub fn segments_of_flow(flow: &str) -> String {
     format!("{SEGMENTS}{flow}/")
 }
 
+/// Whether a key of whatever kind is a flow's.
+pub(super) fn is_of(key: &str, flow: &str) -> bool {
+    key.split('/').nth(1) == Some(flow)
+}
+
 /// Whether this is a map segment's key, of any flow.
 pub(super) fn is_segment(key: &str) -> bool {
     key.starts_with(SEGMENTS)

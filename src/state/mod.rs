@@ -2,7 +2,7 @@
 //!
 //! Everything that is needed when the source is gone lies here: which topic is a copy of which,
 //! the flow's producer ids, offset maps, gaps, and who is running the flow. Values are JSON with
-//! a version, except an offset map's closed segments, which are bytes with a version; keys are
+//! a version (`v`, first), except an offset map's closed segments, which are bytes with a version; keys are
 //! paths such as `topic/dr/orders`. The topic is read whole at start and kept in memory, without
 //! other flows' segments; records of other processes are picked up by [`StateStore::refresh`].
 
@@ -13,7 +13,10 @@ mod log;
 pub mod maps;
 mod orphans;
 mod records;
+mod replicas;
+mod settings;
 mod store;
+mod version;
 
 pub use cutover::{
     CutoverKind, CutoverRecord, CutoverState, EndsRecord, FenceAcl, FenceRecord, Fork, ForkRecord,
@@ -26,6 +29,11 @@ pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, DamageRecord, FlowRecord, GapRecord, GoneRecord,
     GroupPositions, HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord,
-    SeenRecord, ShareOffset, ShareOffsets, TopicRecord, VerifyRecord,
+    SeenRecord, ShareOffset, ShareOffsets, TopicRecord, TurnedPartition, VerifyRecord,
 };
-pub use store::{LOST_HINT, STATE_TOPIC, StateError, StateRecord, StateStore};
+pub use replicas::{MissingReplicas, missing_replicas};
+pub use settings::{Misfit, look_at_settings, mend_settings};
+pub use store::{
+    LOST_HINT, NEWER_HINT, SETTINGS_HINT, STATE_TOPIC, StateError, StateRecord, StateStore, parse,
+};
+pub use version::VERSION;

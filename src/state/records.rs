@@ -1,5 +1,7 @@
 //! The values in the state topic. Fields are only ever added.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::wire::TopicPartition;
@@ -30,9 +32,9 @@ pub struct TopicRecord {
     pub target_topic_id: uuid::Uuid,
     /// True when Twinlog created the target topic: only then may it ever delete it.
     pub created: bool,
-    /// True when offsets differ and a map is kept.
+    /// True when offsets differ in every partition and maps are kept.
     pub mapped: bool,
-    /// Why, in one line; empty when offsets are identical.
+    /// Why, in one line; empty when offsets aren't different everywhere.
     pub reason: String,
     /// Per partition, the source offset at which the copy begins. Below it, on the target, is the
     /// burned prefix. Negative while it isn't known, since the partition has had no leader so far:
@@ -41,9 +43,45 @@ pub struct TopicRecord {
     /// Where a log is continued that was there before us: an old primary's, after a failover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<ContinuedLog>,
+    /// Partitions whose offsets alone differ. An entry stays as long as the copy: what is written
+    /// behind it has other offsets. Its map is stored before it, and it before the first such record.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub turned: BTreeMap<i32, TurnedPartition>,
+}
+
+/// A partition that is mapped in a topic whose others aren't.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedPartition {
+    /// The first source offset that isn't its own place: up to there offsets are the same.
+    pub from: i64,
+    /// Fillers that the target has before it, and for ever: sequences are counted without them.
+    pub fillers: i64,
+    /// Why, in one line with numbers.
+    pub reason: String,
 }
 
 impl TopicRecord {
+    /// Whether a partition's offsets differ and a map is kept.
+    pub fn is_mapped(&self, partition: i32) -> bool {
+        self.mapped || self.turned.contains_key(&partition)
+    }
+
+    /// Whether any partition's do.
+    pub fn has_maps(&self) -> bool {
+        self.mapped || !self.turned.is_empty()
+    }
+
+    /// Why offsets differ, in one line; empty when they are identical.
+    pub fn why_mapped(&self) -> String {
+        match self.turned.first_key_value() {
+            Some((number, first)) if !self.mapped => {
+                let (some, all) = (self.turned.len(), self.origins.len());
+                format!("{some} of {all} partition(s), {number}: {}", first.reason)
+            }
+            _ => self.reason.clone(),
+        }
+    }
+
     /// Where a partition's copy begins; `None` while that isn't known.
     pub fn origin(&self, partition: i32) -> Option<i64> {
         let origin = *self.origins.get(usize::try_from(partition).ok()?)?;
@@ -175,11 +213,11 @@ pub struct GroupPositions {
     /// milliseconds since the epoch by their clocks; 0 if none.
     pub seen_until_ms: i64,
     /// By source topic: partition, position on the source, position on the target.
-    pub topics: std::collections::BTreeMap<String, Vec<(i32, i64, i64)>>,
+    pub topics: BTreeMap<String, Vec<(i32, i64, i64)>>,
     /// By source topic: partition and position on the source, where that is ahead of what was
     /// committed on the target, such as beyond the copy's end.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub ahead: std::collections::BTreeMap<String, Vec<(i32, i64)>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ahead: BTreeMap<String, Vec<(i32, i64)>>,
 }
 
 impl GroupPositions {
@@ -196,8 +234,8 @@ impl GroupPositions {
     }
 
     /// The group's last known positions on the source.
-    pub fn known_on_source(&self) -> std::collections::BTreeMap<TopicPartition, i64> {
-        let mut known = std::collections::BTreeMap::new();
+    pub fn known_on_source(&self) -> BTreeMap<TopicPartition, i64> {
+        let mut known = BTreeMap::new();
         for (topic, positions) in &self.topics {
             for (partition, source, _) in positions {
                 known.insert(TopicPartition::new(topic, *partition), *source);
@@ -221,7 +259,7 @@ pub struct ShareOffsets {
     /// Format version, 1.
     pub v: u32,
     /// By source topic.
-    pub topics: std::collections::BTreeMap<String, Vec<ShareOffset>>,
+    pub topics: BTreeMap<String, Vec<ShareOffset>>,
 }
 
 /// One partition of [`ShareOffsets`].
@@ -269,7 +307,7 @@ pub struct HeldConfigs {
     /// Format version, 1.
     pub v: u32,
     /// By key: the value to set, or `None` to remove the override.
-    pub values: std::collections::BTreeMap<String, Option<String>>,
+    pub values: BTreeMap<String, Option<String>>,
 }
 
 /// `gone/<flow>/<source topic>`: a copied topic that is no longer on the source.
@@ -343,13 +381,13 @@ pub struct QuotaRecord {
     /// Format version, 1.
     pub v: u32,
     /// Whom the quotas are for: `user` and `client-id` with their name, `null` for the default.
-    pub entity: std::collections::BTreeMap<String, Option<String>>,
+    pub entity: BTreeMap<String, Option<String>>,
     /// By key what was set, stored before it was.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub made: std::collections::BTreeMap<String, MadeQuota>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub made: BTreeMap<String, MadeQuota>,
     /// By key what the failover sets.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub held: std::collections::BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, String>,
 }
 
 /// One quota of [`QuotaRecord::made`].
@@ -372,5 +410,5 @@ pub struct VerifyRecord {
     /// Format version, 1.
     pub v: u32,
     /// By mode: `quick`, `sample`, `full`, `background`.
-    pub last: std::collections::BTreeMap<String, crate::telemetry::verify::VerifyResult>,
+    pub last: BTreeMap<String, crate::telemetry::verify::VerifyResult>,
 }

@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use super::keys;
 use super::log::{Loss, Reached, Seen, loss};
+use super::settings::{Misfit, at_creation, wanted_replicas};
+use super::version::{VERSION, refuse_newer};
 use crate::batch;
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, Role, TopicPartition, WireError};
@@ -27,10 +29,19 @@ const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 /// yet, and a new leader's high watermark may lag.
 const LOOKS: u32 = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// A look tells whose claim stands, and is worth nothing when it comes late: which topic it is may be
+/// told by the next one.
+const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What can be done about a lost state topic.
 pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
      so that they are copied again; then restart Twinlog";
+/// What can be done about a state topic whose configs can't be set.
+pub const SETTINGS_HINT: &str = "Set it with kafka-configs.sh --alter --entity-type topics, or grant ALTER_CONFIGS on this topic \
+     to Twinlog's principal; then restart Twinlog";
+/// What can be done about a value that is newer than this Twinlog.
+pub const NEWER_HINT: &str =
+    "run that version here, or a later one: an earlier one would lose what it doesn't know";
 /// So many values of a claim's key are kept.
 const CLAIMS_KEPT: usize = 64;
 
@@ -46,6 +57,25 @@ pub enum StateError {
     /// What was read isn't there any more.
     #[error("state topic {STATE_TOPIC}: {0}; what Twinlog knew of its flows is lost with it. {hint}", hint = LOST_HINT)]
     Lost(Loss),
+    /// The topic can't be relied on as it is configured, and the target doesn't let us change that.
+    #[error("state topic {STATE_TOPIC}: {misfit}; the target refuses to set it: {refusal}. {hint}", hint = SETTINGS_HINT)]
+    Settings {
+        /// What is wrong.
+        misfit: Box<Misfit>,
+        /// The target's words.
+        refusal: String,
+    },
+    /// A newer Twinlog wrote it, in a format that this one doesn't know.
+    #[error(
+        "state topic {STATE_TOPIC}: {key} was written by a newer Twinlog (format {version}, this one knows {VERSION}); {hint}",
+        hint = NEWER_HINT
+    )]
+    Newer {
+        /// The key.
+        key: String,
+        /// Its version.
+        version: u32,
+    },
     /// A value isn't what its key says.
     #[error("state topic {STATE_TOPIC}: the value of {key} can't be read: {reason}")]
     Value {
@@ -54,6 +84,15 @@ pub enum StateError {
         /// The parser's words.
         reason: String,
     },
+}
+
+impl StateError {
+    /// The text without the hint, for where the hint has a place of its own.
+    pub fn without_hint(&self) -> String {
+        let text = self.to_string();
+        let hint = format!("; {NEWER_HINT}");
+        text.strip_suffix(&hint).map_or(text.clone(), str::to_owned)
+    }
 }
 
 /// A key and its value; `None` removes it.
@@ -197,6 +236,8 @@ impl StateStore {
     /// or replaced.
     pub async fn refresh(&self) -> Result<(), StateError> {
         let _reading = self.reading.lock().await;
+        // Of a reading anew that nobody waited for to its end.
+        self.inner().meanwhile = None;
         if let Some(loss) = self.inner().lost {
             return Err(StateError::Lost(loss));
         }
@@ -256,38 +297,28 @@ impl StateStore {
 
     async fn look(&self) -> Result<Look, StateError> {
         let reached = self.inner().reached;
-        let topics = [self.partition.topic.clone()];
-        let described = async {
-            let metadata = self.cluster.metadata(Some(&topics)).await?;
-            match metadata.topics.get(STATE_TOPIC) {
-                Some(topic) if topic.error.is_none() => {
-                    let leader = metadata.leader(STATE_TOPIC, 0);
-                    Ok((topic.topic_id, leader.map_or(-1, |(_, epoch)| epoch)))
-                }
-                // A topic that was just made may not be known everywhere; the look at its end waits.
-                _ if reached.topic_id.is_nil() => Ok((Uuid::nil(), -1)),
-                Some(topic) if topic.error != Some(ResponseError::UnknownTopicOrPartition) => {
-                    // Whatever it is, the look at the end meets it and has the words.
-                    Ok((Uuid::nil(), -1))
-                }
-                _ => Err(StateError::Lost(Loss::Deleted)),
-            }
-        };
         let end = async {
             self.offset(OffsetSpec::Latest)
                 .await
                 .map_err(StateError::Wire)
         };
-        let ((topic_id, leader_epoch), end) = match tokio::try_join!(described, end) {
+        // A broker answers in the order of its questions: where the log ends comes first.
+        let (end, described) = match tokio::try_join!(end, self.describe(&reached)) {
             Ok(seen) => seen,
             Err(StateError::Lost(loss)) => return Ok(Look::Lost(loss)),
             Err(error) => return Err(error),
         };
-        let epoch_end = if reached.epoch >= 0 && leader_epoch > reached.epoch {
+        let may_have_forked = match described {
+            Some((_, leader_epoch)) => leader_epoch > reached.epoch,
+            // Whatever is new may be of another epoch.
+            None => end > reached.next_offset,
+        };
+        let epoch_end = if reached.epoch >= 0 && may_have_forked {
             self.end_of_epoch(reached.epoch).await?
         } else {
             None
         };
+        let topic_id = described.map_or(Uuid::nil(), |(topic_id, _)| topic_id);
         let seen = Seen {
             topic_id,
             end,
@@ -304,10 +335,56 @@ impl StateStore {
         })
     }
 
+    /// The topic's id and its leader's epoch, as its leader tells them: a broker that hangs and leads
+    /// nothing of it isn't waited for. `None` where nobody tells in time; what was told before says
+    /// nothing of now.
+    async fn describe(&self, reached: &Reached) -> Result<Option<(Uuid, i32)>, StateError> {
+        let topics = [self.partition.topic.clone()];
+        let asking = async {
+            match self.cluster.cached().leader(STATE_TOPIC, 0) {
+                Some((leader, _)) => self.cluster.metadata_at(leader, &topics).await,
+                None => self.cluster.metadata(Some(&topics)).await,
+            }
+        };
+        let metadata = match tokio::time::timeout(DESCRIBED_WITHIN, asking).await {
+            Ok(Ok(metadata)) => metadata,
+            Ok(Err(error)) if error.is_other_cluster() => return Err(error.into()),
+            Ok(Err(_)) | Err(_) => return Ok(None),
+        };
+        match metadata.topics.get(STATE_TOPIC) {
+            Some(topic) if topic.error.is_none() => {
+                let leader = metadata.leader(STATE_TOPIC, 0);
+                let leader_epoch = leader.map_or(-1, |(_, epoch)| epoch);
+                Ok(Some((topic.topic_id, leader_epoch)))
+            }
+            // A topic that was just made may not be known everywhere; the look at its end waits.
+            _ if reached.topic_id.is_nil() => Ok(None),
+            Some(topic) if topic.error != Some(ResponseError::UnknownTopicOrPartition) => {
+                // Whatever it is, the look at the end meets it and has the words.
+                Ok(None)
+            }
+            _ => Err(StateError::Lost(Loss::Deleted)),
+        }
+    }
+
     async fn offset(&self, spec: OffsetSpec) -> Result<i64, WireError> {
         let partitions = [self.partition.clone()];
         let mut answers = wire::list_offsets(&self.cluster, &partitions, spec).await;
-        answers.remove(&self.partition).unwrap_or(Ok(0))
+        answers.remove(&self.partition).unwrap_or_else(|| {
+            let context = self.context();
+            let detail = "the answer doesn't mention it".to_owned();
+            Err(WireError::Decode {
+                context: Arc::new(context),
+                detail,
+            })
+        })
+    }
+
+    fn context(&self) -> ErrorContext {
+        ErrorContext {
+            subject: Some(self.partition.to_string()),
+            ..ErrorContext::cluster(self.cluster.name())
+        }
     }
 
     /// `None` where the broker doesn't know the epoch: compaction may have taken all of its records.
@@ -383,12 +460,8 @@ impl StateStore {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-        let context = ErrorContext {
-            subject: Some(self.partition.to_string()),
-            ..ErrorContext::cluster(self.cluster.name())
-        };
         let code = ResponseError::OffsetNotAvailable;
-        Err(WireError::server(context, code, None).into())
+        Err(WireError::server(self.context(), code, None).into())
     }
 
     /// Notes records that were read: also what we wrote ourselves comes by here, later.
@@ -413,6 +486,18 @@ impl StateStore {
     /// When the value can't be read as `T`.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StateError> {
         parse(key, self.bytes(key).as_deref())
+    }
+
+    /// Refuses a flow of whose state a newer Twinlog wrote anything.
+    ///
+    /// # Errors
+    /// [`StateError::Newer`] with the first such key.
+    pub fn refuse_newer(&self, flow: &str) -> Result<(), StateError> {
+        let inner = self.inner();
+        let of_flow = inner.last.iter().filter(|(key, _)| keys::is_of(key, flow));
+        of_flow
+            .filter_map(|(key, entry)| Some((key, entry.value.as_deref()?)))
+            .try_for_each(|(key, value)| refuse_newer(key, value))
     }
 
     /// A value as it is.
@@ -528,7 +613,7 @@ impl StateStore {
         if let Some(loss) = self.inner().lost {
             return Err(StateError::Lost(loss));
         }
-        let read_before = self.inner().reached.next_offset;
+        let read_before = self.before_writing(&batch)?;
         let first = wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
         if first < read_before {
             // It landed below what was read before it was sent: the log isn't the one that was
@@ -546,6 +631,16 @@ impl StateStore {
             inner.keep(key, value, offset);
         }
         Ok(())
+    }
+
+    /// How far the log was read, unless something newer would be overwritten.
+    fn before_writing(&self, batch: &[StateRecord]) -> Result<i64, StateError> {
+        let inner = self.inner();
+        for (key, _) in batch {
+            let known = inner.last.get(key).and_then(|it| it.value.as_deref());
+            known.map_or(Ok(()), |known| refuse_newer(key, known))?;
+        }
+        Ok(inner.reached.next_offset)
     }
 
     /// Whether somebody's metadata already knows the topic by another id. It costs nothing, and
@@ -666,10 +761,17 @@ pub(super) fn encode<T: Serialize>(key: &str, value: &T) -> Result<Arc<[u8]>, St
     Ok(bytes.into())
 }
 
-pub(super) fn parse<T: DeserializeOwned>(
+/// Reads the value of a key as it is in the topic.
+///
+/// # Errors
+/// When it can't be read as `T`, or a newer Twinlog wrote it.
+pub fn parse<T: DeserializeOwned>(
     key: &str,
     bytes: Option<&[u8]>,
 ) -> Result<Option<T>, StateError> {
+    if let Some(bytes) = bytes {
+        refuse_newer(key, bytes)?;
+    }
     bytes
         .map(serde_json::from_slice)
         .transpose()
@@ -680,16 +782,21 @@ pub(super) fn parse<T: DeserializeOwned>(
 }
 
 async fn create(cluster: &Cluster, brokers: usize) -> Result<(), WireError> {
-    let replicas = i16::try_from(brokers.clamp(1, 3)).unwrap_or(1);
-    let configs = BTreeMap::from([
-        ("cleanup.policy".to_owned(), "compact".to_owned()),
-        ("max.message.bytes".to_owned(), "16777216".to_owned()),
-        (
-            "min.insync.replicas".to_owned(),
-            if replicas >= 3 { "2" } else { "1" }.to_owned(),
-        ),
-    ]);
-    match wire::create_topic(cluster, STATE_TOPIC, 1, replicas, &configs).await {
+    let replicas = wanted_replicas(brokers);
+    let [all, least] = at_creation(replicas);
+    let create = |configs| async move {
+        let replicas = i16::try_from(replicas).unwrap_or(1);
+        wire::create_topic(cluster, STATE_TOPIC, 1, replicas, &configs).await
+    };
+    let created = match create(all).await {
+        // What this target doesn't allow must not keep it from being made; `mend_settings` says what.
+        Err(WireError::Server {
+            code: ResponseError::InvalidConfig | ResponseError::PolicyViolation,
+            ..
+        }) => create(least).await,
+        other => other,
+    };
+    match created {
         Err(WireError::Server {
             code: ResponseError::TopicAlreadyExists,
             ..

@@ -70,7 +70,7 @@ pub(super) fn places(
                 // It has had no leader so far: nothing of it is copied.
                 continue;
             }
-            let link = if record.mapped {
+            let link = if record.is_mapped(partition) {
                 let map = maps::load(store, &MapKeys::new(&flow.name, topic, partition))?;
                 // A partition that was never opened has no map yet: nothing of it is copied.
                 let Some(map) = map else {

@@ -1,6 +1,7 @@
 //! A cluster: its brokers, the connections to them, and what is known about its topics.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::metadata::Metadata;
 use super::refusals::Refusals;
 use super::tls;
 use super::transport::{self, ReadHalf, WriteHalf};
+use crate::tasks::resume_panic;
 
 /// What a connection is for. Requests on one connection wait for each other, so bulk traffic and
 /// short questions use separate ones. The number is a lane: each lane is a connection of its own.
@@ -48,7 +50,7 @@ const METADATA_VERSION_MAX: i16 = 13;
 /// See [`METADATA_VERSION_MAX`].
 const METADATA_VERSION_MIN: i16 = 4;
 
-/// How long the first broker may take for metadata before another one is asked beside it, and for how
+/// How long the first broker may take at least for metadata before another one is asked beside it, and for how
 /// long it is asked last then. A broker that hangs keeps its connections, and knows nothing of leaders
 /// that moved away from it.
 const ANOTHER_AFTER: Duration = Duration::from_secs(1);
@@ -74,10 +76,14 @@ struct Inner {
     id: Mutex<Option<String>>,
     /// The brokers at whose addresses another cluster answered last.
     misled: Mutex<HashMap<i32, WireError>>,
+    /// Whose turn it is to be asked beside those that are asked anyway.
+    turn: AtomicUsize,
     /// Who coordinates which group, as far as it was asked.
     coordinators: Mutex<HashMap<String, i32>>,
     /// Brokers that let a question for metadata wait, and until when they are asked last.
     slow: Mutex<HashMap<i32, Instant>>,
+    /// How long the last answer about all topics took.
+    metadata_took: Mutex<Duration>,
 }
 
 /// The place of one connection. Its lock is held while connecting, so that those who come
@@ -102,8 +108,10 @@ impl Cluster {
                 refusals: Refusals::default(),
                 id: Mutex::default(),
                 misled: Mutex::default(),
+                turn: AtomicUsize::new(0),
                 coordinators: Mutex::default(),
                 slow: Mutex::default(),
+                metadata_took: Mutex::default(),
             }),
             questions: Role::Admin,
         }
@@ -214,21 +222,23 @@ impl Cluster {
         let mut asking = JoinSet::new();
         let mut asked = None;
         loop {
-            if asking.is_empty() || asked.is_none() {
-                let Some(broker) = candidates.next() else {
+            if asked.is_none() {
+                if let Some(broker) = candidates.next() {
+                    attempts += 1;
+                    asked = Some(broker);
+                    let (cluster, topics) = (self.clone(), topics.map(<[String]>::to_vec));
+                    asking.spawn(async move {
+                        let began = Instant::now();
+                        let answer = cluster.ask_metadata(broker, topics.as_deref()).await;
+                        (broker, began.elapsed(), answer)
+                    });
+                } else if asking.is_empty() {
                     return Err(self.unreachable("Metadata", attempts, last));
-                };
-                attempts += 1;
-                asked = Some(broker);
-                let (cluster, topics) = (self.clone(), topics.map(<[String]>::to_vec));
-                asking.spawn(async move {
-                    let answer = cluster.ask_metadata(broker, topics.as_deref()).await;
-                    (broker, answer)
-                });
+                }
             }
             let answered = asking.join_next();
             let answered = match candidates.peek() {
-                Some(_) => match tokio::time::timeout(ANOTHER_AFTER, answered).await {
+                Some(_) => match tokio::time::timeout(self.patience(), answered).await {
                     Ok(answered) => answered,
                     Err(_) => {
                         self.note_slow(asked.take());
@@ -238,7 +248,10 @@ impl Cluster {
                 None => answered.await,
             };
             match answered {
-                Some(Ok((broker, Ok(response)))) => {
+                Some(Ok((broker, took, Ok(response)))) => {
+                    if topics.is_none() {
+                        *self.took() = took;
+                    }
                     let merged = self.merge(response, topics.is_none());
                     if broker < 0 {
                         // From here on the broker is known by its id.
@@ -246,15 +259,27 @@ impl Cluster {
                     }
                     return Ok(merged);
                 }
-                Some(Ok((broker, Err(error)))) => {
+                Some(Ok((broker, _, Err(error)))) => {
                     tracing::debug!(%error, "metadata request failed");
                     last = worse(last, error);
                     asked = asked.filter(|newest| *newest != broker);
                 }
-                // Aborted: the runtime is shutting down.
-                Some(Err(_)) | None => {}
+                Some(Err(error)) => resume_panic(error),
+                None => {}
             }
         }
+    }
+
+    /// How long the first broker may take. A large answer may need more over a long line.
+    fn patience(&self) -> Duration {
+        ANOTHER_AFTER.max(*self.took() * 2)
+    }
+
+    fn took(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.inner
+            .metadata_took
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note_slow(&self, broker: Option<i32>) {
@@ -268,6 +293,63 @@ impl Cluster {
             .slow
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Cluster::metadata`], of this broker only: nobody else is waited for.
+    ///
+    /// # Errors
+    /// When that broker doesn't answer.
+    pub async fn metadata_at(
+        &self,
+        broker: i32,
+        topics: &[String],
+    ) -> Result<Arc<Metadata>, WireError> {
+        let response = self.ask_metadata(broker, Some(topics)).await?;
+        Ok(self.merge(response, false))
+    }
+
+    /// Asks the next of the brokers that aren't asked anyway about all topics, and adds what it knows: who leads
+    /// by the newest epoch stands. Nothing where there is no other.
+    ///
+    /// # Errors
+    /// When that broker doesn't answer.
+    pub async fn ask_another(&self) -> Result<(), WireError> {
+        let others = self.others();
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        match turn.checked_rem(others.len()) {
+            Some(at) => self.learn_from(others[at]).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks all of them at once. Who doesn't answer within `patience` isn't waited for.
+    pub async fn ask_others(&self, patience: Duration) {
+        let mut tasks = JoinSet::new();
+        for broker in self.others() {
+            let cluster = self.clone();
+            let asked = async move { cluster.learn_from(broker).await };
+            tasks.spawn(tokio::time::timeout(patience, asked));
+        }
+        while let Some(done) = tasks.join_next().await {
+            if let Ok(Ok(Err(error))) = done {
+                tracing::debug!(%error, "a broker can't be asked who leads");
+            }
+        }
+    }
+
+    /// Those who aren't asked anyway.
+    fn others(&self) -> Vec<i32> {
+        let usual = self.candidates().first().copied();
+        let mut others: Vec<i32> = self.cached().brokers.keys().copied().collect();
+        others.retain(|broker| Some(*broker) != usual);
+        others.sort_unstable();
+        others
+    }
+
+    async fn learn_from(&self, broker: i32) -> Result<(), WireError> {
+        let response = self.ask_metadata(broker, None).await?;
+        self.merge(response, false);
+        Ok(())
     }
 
     /// The connection to a broker for a purpose; opened when there is none or the old one failed.
@@ -456,9 +538,7 @@ impl Cluster {
             return Ok(());
         }
         // About no topic: the smallest question.
-        let request = MetadataRequest::default()
-            .with_topics(Some(Vec::new()))
-            .with_allow_auto_topic_creation(false);
+        let request = metadata_request(Some(&[]));
         let answer = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         let is_ours = self.identify(context, answer.cluster_id.as_deref());
@@ -557,18 +637,7 @@ impl Cluster {
             }
             .about("Metadata", None));
         }
-        let asked = topics.map(|topics| {
-            topics
-                .iter()
-                .map(|topic| {
-                    let name = TopicName(StrBytes::from_string(topic.clone()));
-                    MetadataRequestTopic::default().with_name(Some(name))
-                })
-                .collect()
-        });
-        let request = MetadataRequest::default()
-            .with_topics(asked)
-            .with_allow_auto_topic_creation(false);
+        let request = metadata_request(topics);
         let response = connection.call(request, METADATA_VERSION_MAX).await?;
         let context = self.context(broker, Some(connection.address()));
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
@@ -630,6 +699,17 @@ impl Cluster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A question about these topics, or about all with `None`.
+fn metadata_request(topics: Option<&[String]>) -> MetadataRequest {
+    let asked = |topic: &String| {
+        let name = TopicName(StrBytes::from_string(topic.clone()));
+        MetadataRequestTopic::default().with_name(Some(name))
+    };
+    MetadataRequest::default()
+        .with_topics(topics.map(|topics| topics.iter().map(asked).collect()))
+        .with_allow_auto_topic_creation(false)
 }
 
 /// The failure to tell of: that another cluster answers says more than that somebody doesn't.

@@ -63,9 +63,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
                 v: 1,
                 plan,
                 target_topic: pair.target.topic.clone(),
-                mapped: pair.mapped,
+                mapped: false,
                 partitions: Vec::new(),
             });
+        record.mapped |= pair.mapped;
         record.partitions.push(fork);
     }
     let records: Vec<(String, ForkRecord)> = records

@@ -15,6 +15,8 @@ use crate::wire::{self, OffsetSpec, TopicPartition};
 const APART: Duration = Duration::from_secs(1);
 /// The same where nobody is refused: producers may pause.
 const APART_MANUAL: Duration = Duration::from_secs(5);
+/// How long each broker may take to say who leads.
+const ASKED_WITHIN: Duration = Duration::from_secs(3);
 /// The pause between looks while something moves.
 const AGAIN: Duration = Duration::from_millis(250);
 /// More partitions than this are counted, not named.
@@ -28,6 +30,8 @@ struct Look {
 }
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    // A leader that is cut off from the others has ends that stand still.
+    it.scene.source.ask_others(ASKED_WITHIN).await;
     let partitions = on_source(&it.scene.pairs());
     let apart = match it.options.fence {
         FenceMode::Acl => APART,

@@ -7,10 +7,12 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::super::budget::{Budget, Meter};
+use super::super::fill::FillRule;
 use super::super::position::{Position, Producers};
 use super::super::work::Work;
 use super::{Answer, IntakeRules, take};
 use crate::batch::{self, Codec, Record, Stamp};
+use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::FlowProgress;
 
 const ABORTED_PRODUCER: i64 = 900;
@@ -157,16 +159,18 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
         coalesce_to_bytes: 4 * coalesce_below_bytes,
         max_merged_bytes: 1 << 20,
         max_decompressed_bytes: 1 << 24,
+        fill: FillRule {
+            limit: 1 << 40,
+            may_map: true,
+        },
     }
 }
 
 fn meter() -> Arc<Meter> {
     let progress = Arc::new(FlowProgress::new("flow", "source", "target"));
-    Arc::new(Meter::new(Arc::new(Budget::new(
-        1 << 30,
-        1 << 30,
-        progress,
-    ))))
+    let budget = Arc::new(Budget::new(1 << 30, 1 << 30, progress));
+    let share = budget.share(1, 0);
+    Arc::new(Meter::new(budget, share))
 }
 
 /// What a target that follows the broker's rules ends up with, offset by offset.
@@ -197,6 +201,7 @@ fn apply(work: Vec<Work>, target: &mut i64, fillers: &mut i64, seen: &mut Vec<(i
                 *fillers += one.count;
             }
             Work::Skip { .. } => panic!("nothing is skipped where offsets are identical"),
+            Work::Dear(hole) => panic!("the limit is far away: {hole}"),
         }
     }
 }
@@ -211,7 +216,7 @@ proptest! {
     ) {
         let log = Log::of(start, &pieces);
         let (rules, meter) = (rules(coalesce_below_bytes, 1_000_000), meter());
-        let mut position = Position { source: start, target: start, fillers: 0, base: 0, mapped: false };
+        let mut position = Position { source: start, target: start, ..Position::default() };
         let (mut target, mut fillers, mut seen) = (start, 0, Vec::new());
         // Two answers: the second one begins at a batch that the first one ended with, as it does
         // when an answer was cut off in the middle of a batch.
@@ -234,7 +239,7 @@ proptest! {
     #[test]
     fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
         let log = Log::of(0, &pieces);
-        let mut position = Position { source: 0, target: 0, fillers: 0, base: 0, mapped: true };
+        let mut position = Position { mapped: true, ..Position::default() };
         let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, log.answer(&log.bytes()));
         result.expect("the log is sound");
         let mut target = 0;
@@ -246,10 +251,67 @@ proptest! {
                 }
                 Work::Fill(fill) => prop_assert!(false, "nothing is filled: {fill:?}"),
                 Work::Skip { .. } => {}
+                Work::Dear(hole) => prop_assert!(false, "a map skips any hole: {hole}"),
             }
         }
         prop_assert_eq!(usize::try_from(target).expect("positive"), log.visible.len());
         prop_assert_eq!(position.target, target);
+    }
+
+    /// Whatever the limit is: what comes before the hole is identical, and a map that begins there has
+    /// the rest, each record once.
+    #[test]
+    fn a_hole_that_is_too_dear_halts_and_a_map_goes_on_from_there(
+        pieces in prop::collection::vec(any_piece(), 1..40),
+        limit in 0_i64..60,
+        cut in 0_usize..40,
+    ) {
+        let log = Log::of(0, &pieces);
+        let mut rules = rules(2_000, 1_000_000);
+        rules.fill.limit = limit;
+        let (mut position, mut target, mut fillers, mut seen) = (Position::default(), 0, 0, Vec::new());
+        let mut halted_at = None;
+        let cut = cut.min(log.batches.len());
+        for part in [&log.batches[..cut], &log.batches[..]] {
+            let (mut work, result) = take(&rules, &meter(), &mut position, log.answer(&part.concat().into()));
+            result.expect("the log is sound");
+            if let Some(Work::Dear(hole)) = work.pop_if(|last| matches!(last, Work::Dear(_))) {
+                prop_assert_eq!((hole.from, hole.limit), (position.source, limit));
+                halted_at = Some(hole.from);
+            }
+            apply(work, &mut target, &mut fillers, &mut seen);
+            prop_assert_eq!((position.halted, position.source), (halted_at.is_some(), target));
+        }
+        let Some(from) = halted_at else {
+            prop_assert_eq!(seen, log.visible);
+            return Ok(());
+        };
+        let mut position = Position { source: from, target, fillers, mapped: true, ..Position::default() };
+        let (work, result) = take(&rules, &meter(), &mut position, log.answer(&log.bytes()));
+        result.expect("the log is sound");
+        let mut map = crate::offsets::OffsetMap::identity_from(SourceOffset(0));
+        map.advance(u64::try_from(from).expect("positive")).expect("a run");
+        for one in work {
+            let Work::Batch(one) = one else { continue };
+            // The sequence is counted without the fillers before the turn.
+            let bytes: Bytes = [one.head, one.body].concat().into();
+            let batch = batch::split(bytes).next().expect("a batch").expect("whole");
+            prop_assert_eq!(i64::from(batch.header.base_sequence), one.target_base - fillers);
+            for record in batch::open(&batch, 1 << 24).expect("readable") {
+                seen.push((one.target_base + record.offset, record.value.unwrap_or_default()));
+            }
+            map.push_copied(
+                SourceOffset(one.source_base),
+                TargetOffset(one.target_base),
+                u64::try_from(one.count).expect("positive"),
+            ).expect("in order");
+        }
+        prop_assert_eq!(seen.len(), log.visible.len());
+        for ((source, value), (target, copied)) in log.visible.iter().zip(&seen) {
+            prop_assert_eq!(value, copied);
+            prop_assert_eq!(map.translate(SourceOffset(*source)), Translation::Exact(TargetOffset(*target)));
+            prop_assert!(*source >= from || source == target);
+        }
     }
 
     #[test]
@@ -264,12 +326,12 @@ proptest! {
             let index = index.index(bytes.len());
             bytes[index] = value;
         }
-        let mut position = Position { source: 0, target: 0, fillers: 0, base: 0, mapped: false };
+        let mut position = Position::default();
         let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, log.answer(&bytes.freeze()));
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
-            Work::Skip { .. } => 0,
+            Work::Skip { .. } | Work::Dear(_) => 0,
         }).sum();
         prop_assert_eq!(settled, position.target);
         prop_assert!(position.source <= log.next, "nothing is settled beyond the source's end");
@@ -289,9 +351,7 @@ fn a_batch_that_is_too_large_for_the_target_is_split() {
     let mut position = Position {
         source: 0,
         target: 0,
-        fillers: 0,
-        base: 0,
-        mapped: false,
+        ..Position::default()
     };
     let (work, result) = take(
         &rules(0, 10_000),
@@ -325,9 +385,7 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
     let mut position = Position {
         source: 4,
         target: 4,
-        fillers: 0,
-        base: 0,
-        mapped: false,
+        ..Position::default()
     };
     let (work, result) = take(
         &rules(0, 10_000),
@@ -354,9 +412,7 @@ fn what_joins_on_beyond_the_high_watermark_is_taken_and_a_jump_is_not() {
         let mut position = Position {
             source: 0,
             target: 0,
-            fillers: 0,
-            base: 0,
-            mapped: false,
+            ..Position::default()
         };
         let answer = Answer {
             high_watermark,

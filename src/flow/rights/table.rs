@@ -137,6 +137,15 @@ pub(super) const RIGHTS: &[Right] = &[
         without: "nothing can be remembered, and nothing is copied",
         used: always,
     },
+    // DescribeConfigs, IncrementalAlterConfigs.
+    Right {
+        side: Side::Target,
+        on: On::State,
+        operation: Operation::AlterConfigs,
+        need: Need::Optional,
+        without: "the state topic's configs aren't looked after",
+        used: always,
+    },
     // DescribeProducers, and Fetch where a log's end must be looked at.
     Right {
         side: Side::Target,

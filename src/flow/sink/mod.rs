@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use kafka_protocol::messages::{
     DescribeProducersResponse, ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse,
@@ -26,16 +27,19 @@ use tokio_util::sync::CancellationToken;
 use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble};
 pub(super) use self::produce::PRODUCE_VERSION_MIN;
-use super::budget::Budget;
+use super::budget::{Budget, Share};
 use super::claim::Fence;
 use super::error::Trouble;
 use super::partition::Partition;
+use super::source::Silence;
 use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
 use crate::wire::{Cluster, Pending, Role, WireError};
 
 /// A request is closed when it holds this much; one larger batch still makes a request.
 const REQUEST_BYTES: usize = 1024 * 1024;
+/// After so long without an answer it is looked who leads the partitions.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Requests on the way per lane. What they may hold is bounded by the flow's byte budget.
 const REQUESTS_IN_FLIGHT: usize = 32;
 /// Markers per request and partition: 2,000 filled 100,000 offsets a second in the experiment.
@@ -53,6 +57,10 @@ pub struct Lane {
     pub fence: Fence,
     /// The flow's bytes in flight.
     pub budget: Arc<Budget>,
+    /// The lane's share of them.
+    pub share: Arc<Share>,
+    /// Who is told that the broker answers nothing.
+    pub silences: mpsc::UnboundedSender<Silence>,
     /// Ends the lane.
     pub cancel: CancellationToken,
 }
@@ -61,6 +69,7 @@ pub struct Lane {
 struct Sent {
     answer: Answer,
     items: Vec<Item>,
+    at: Instant,
     /// When it was sent, if nothing was on its way then.
     alone_at: Option<Instant>,
 }
@@ -106,6 +115,8 @@ impl Lane {
     pub async fn run(mut self, mut ready: mpsc::UnboundedReceiver<Arc<Partition>>) {
         let mut waiting: VecDeque<Arc<Partition>> = VecDeque::new();
         let mut in_flight: VecDeque<Sent> = VecDeque::new();
+        let mut heard_at = Instant::now();
+        let mut told_at = heard_at;
         loop {
             while in_flight.len() < REQUESTS_IN_FLIGHT
                 && !waiting.is_empty()
@@ -116,9 +127,13 @@ impl Lane {
             if self.cancel.is_cancelled() && in_flight.is_empty() {
                 return;
             }
+            let waits_since = in_flight.front().map(|oldest| oldest.at.max(heard_at));
+            self.share.note_waiting(waits_since);
+            let silent_at = waits_since.unwrap_or(heard_at).max(told_at) + SILENT_AFTER;
             tokio::select! {
                 biased;
                 answer = front(&mut in_flight) => {
+                    heard_at = Instant::now();
                     let Some(sent) = in_flight.pop_front() else { continue };
                     if let Some(at) = sent.alone_at {
                         self.budget.note_target_answer(at.elapsed());
@@ -136,6 +151,10 @@ impl Lane {
                     // Every partition is gone; only the answers are left to wait for.
                     None => self.drain(&mut in_flight).await,
                 },
+                () = tokio::time::sleep_until(silent_at), if waits_since.is_some() => {
+                    told_at = Instant::now();
+                    let _ = self.silences.send(Silence::Target(self.broker));
+                }
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
         }
@@ -159,6 +178,10 @@ impl Lane {
         let (batches, fills) = collect(waiting);
         if batches.is_empty() && fills.is_empty() {
             return;
+        }
+        if in_flight.is_empty() {
+            // Connecting is waiting, too.
+            self.share.note_waiting(Some(Instant::now()));
         }
         let connection = match self
             .cluster
@@ -201,6 +224,7 @@ impl Lane {
                 Ok(answer) => in_flight.push_back(Sent {
                     answer,
                     items,
+                    at: Instant::now(),
                     alone_at,
                 }),
                 Err(error) => fail_all(items, &error),
@@ -275,7 +299,7 @@ fn collect(waiting: &mut VecDeque<Arc<Partition>>) -> (Vec<Item>, Vec<Item>) {
                     work: Work::Batch(batch),
                 });
             }
-            Some(Work::Skip { .. }) | None => {
+            Some(Work::Skip { .. } | Work::Dear(_)) | None => {
                 // Nothing sendable now: an answer or new work schedules it again.
                 partition.unschedule();
                 if partition.has_work() && partition.unanswered() == 0 && !partition.is_closed() {
@@ -311,6 +335,14 @@ fn take(partition: &Arc<Partition>) -> Option<Work> {
                     .progress
                     .source_position
                     .store(source_next, Ordering::Relaxed);
+            }
+            Work::Dear(hole) => {
+                partition.answered();
+                partition.fail(match partition.rules.fill.may_map {
+                    true => Trouble::TurnsMapped(hole),
+                    false => Trouble::TooManyHoles(hole),
+                });
+                return None;
             }
             Work::Fill(fill) if fill.count > MARKERS_PER_REQUEST => {
                 let first = FillWork {

@@ -22,7 +22,11 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         source_topic_id: Uuid::nil(),
         target: name,
         progress: progress.partition(&Arc::from("t"), 0),
-        meter: Arc::new(Meter::new(Arc::new(Budget::new(1_000, 1_000, progress)))),
+        meter: {
+            let budget = Arc::new(Budget::new(1_000, 1_000, progress));
+            let share = budget.share(1, 0);
+            Arc::new(Meter::new(budget, share))
+        },
         rules: IntakeRules {
             producers: Producers {
                 data_id: 1,
@@ -35,6 +39,10 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             coalesce_to_bytes: 0,
             max_merged_bytes: 1 << 20,
             max_decompressed_bytes: 1_000,
+            fill: crate::flow::fill::FillRule {
+                limit: 1_000_000,
+                may_map: true,
+            },
         },
         appended_timestamp_ms: None,
         map: None,
@@ -56,9 +64,7 @@ fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {
         position: Position {
             source,
             target: source,
-            fillers: 0,
-            base: 0,
-            mapped: false,
+            ..Position::default()
         },
         leader_epoch: 0,
         last_epoch: -1,
@@ -113,4 +119,17 @@ fn records_that_begin_too_late_are_no_hole() {
     assert!(partition.is_closed() && !partition.has_work());
     let (_, trouble) = troubles.try_recv().expect("it was reported");
     assert_eq!(trouble.reason(), "discontinuous");
+}
+
+#[test]
+fn a_small_part_of_an_answer_that_will_wait_is_copied_out_of_it() {
+    let answer = Bytes::from(vec![7; 1 << 20]);
+    let part = answer.slice(100..1_000);
+    let is_shared = |records: &Bytes| answer.as_ptr_range().contains(&records.as_ptr());
+    assert!(is_shared(&out_of(answer.len(), part.clone(), false)));
+    let copied = out_of(answer.len(), part.clone(), true);
+    assert!(copied == part && !is_shared(&copied));
+    // Most of an answer is as well kept whole.
+    let most = answer.slice(..1 << 19);
+    assert!(is_shared(&out_of(answer.len(), most, true)));
 }

@@ -8,9 +8,7 @@ use crate::wire::{ConfigValues, WireError, describe_topic_configs_at};
 /// The target's defaults, as one broker sees them.
 ///
 /// They are read off the state topic, which every target has: what isn't overridden there is the
-/// default, in the unit of the topic's key. (Asked for behind overrides, `retention.ms` would come
-/// as `log.retention.hours`, or not at all.) The few keys that are overridden there have no such
-/// trouble.
+/// default, and of what is the broker tells what holds without.
 #[derive(Debug, Default)]
 pub(super) struct TargetDefaults {
     values: Defaults,

@@ -73,6 +73,9 @@ pub struct StandbyHealth {
     pub unsatisfiable: usize,
     /// Partitions with replicas out of sync.
     pub under_replicated: usize,
+    /// Replicas that the state topic has and should have, where it lacks some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_replicas: Option<(usize, usize)>,
 }
 
 impl StandbyHealth {

@@ -384,6 +384,16 @@ fn standby(facts: &Facts, checks: &mut Vec<Check>) {
             None,
         );
     }
+    if let Some((has, wanted)) = health.state_replicas {
+        add(
+            Weight::Warning,
+            format!(
+                "Twinlog's state topic there has {has} of {wanted} replicas: without a broker that has it, \
+                 nothing can be failed over"
+            ),
+            Some("`twinlog check` names the command that adds them"),
+        );
+    }
 }
 
 fn room(room: &Room, checks: &mut Vec<Check>) {
@@ -561,7 +571,10 @@ mod tests {
 
     #[test]
     fn what_the_operator_should_know_warns_with_what_to_do() {
-        let mut standby = StandbyHealth::default();
+        let mut standby = StandbyHealth {
+            state_replicas: Some((1, 3)),
+            ..StandbyHealth::default()
+        };
         standby.add(1, 2, 3, 2);
         let facts = Facts {
             lag: Some(5),
@@ -575,7 +588,7 @@ mod tests {
         let checks = judge(Intent::Planned, &facts);
         assert_eq!(worst(&checks), Weight::Warning);
         let warnings = checks.iter().filter(|it| it.weight == Weight::Warning);
-        assert_eq!(warnings.count(), 5, "{checks:#?}");
+        assert_eq!(warnings.count(), 6, "{checks:#?}");
         let groups = checks.iter().find(|check| check.subject == "groups");
         assert!(groups.is_some_and(|it| it.reason.ends_with("and 4 more")));
     }

@@ -324,18 +324,35 @@ fn values(
     Ok(values.collect())
 }
 
-/// The first of the values behind the override. A broker's key may have another unit than the
-/// topic's (`log.retention.hours`): such a value says nothing.
+/// What holds without the override, in the topic's unit: the first of the values behind it. A broker may
+/// have several keys for it; the finest unit that is set anywhere counts (`AbstractKafkaConfig`:
+/// `log.retention.ms` over `.minutes` over `.hours`, whichever place they are set in).
 fn default_behind(config: &DescribeConfigsResourceResult) -> Option<String> {
     let behind = config
         .synonyms
         .iter()
-        .find(|synonym| ConfigSource::of(synonym.source) != ConfigSource::Topic)?;
-    let other_unit = [".hours", ".minutes"];
-    if other_unit.iter().any(|unit| behind.name.ends_with(unit)) {
-        return None;
+        .filter(|it| ConfigSource::of(it.source) != ConfigSource::Topic && it.value.is_some());
+    let behind = behind.min_by_key(|it| unit_ms(&it.name))?;
+    let value = behind.value.as_ref()?;
+    let unit_ms = unit_ms(&behind.name);
+    if unit_ms == 1 {
+        return Some(value.to_string());
     }
-    behind.value.as_ref().map(|value| value.to_string())
+    // Below zero is without limit, in any unit.
+    let number: i64 = value.trim().parse().ok()?;
+    let number = if number < 0 {
+        -1
+    } else {
+        number.checked_mul(unit_ms)?
+    };
+    Some(number.to_string())
+}
+
+/// What a broker's key counts in; 1 where it is what the topic's key counts in.
+fn unit_ms(name: &str) -> i64 {
+    let units = [(".hours", 3_600_000), (".minutes", 60_000)];
+    let found = units.iter().find(|(unit, _)| name.ends_with(unit));
+    found.map_or(1, |(_, ms)| *ms)
 }
 
 #[cfg(test)]
@@ -358,14 +375,24 @@ mod tests {
     }
 
     #[test]
-    fn the_default_behind_an_override_is_the_first_in_the_same_unit() {
+    fn the_default_behind_an_override_is_the_finest_in_the_topic_s_unit() {
         let behind = [
+            ("log.retention.minutes", "3", 2),
             ("log.retention.ms", "7", 4),
             ("log.retention.hours", "168", 5),
         ];
-        assert_eq!(default_behind(&overridden(&behind)).as_deref(), Some("7"));
-        assert_eq!(default_behind(&overridden(&behind[1..])), None);
-        assert_eq!(default_behind(&overridden(&[])), None);
+        let of = |behind: &[_]| default_behind(&overridden(behind));
+        assert_eq!(of(&behind).as_deref(), Some("7"));
+        assert_eq!(of(&behind[..1]).as_deref(), Some("180000"));
+        assert_eq!(of(&behind[2..]).as_deref(), Some("604800000"));
+        let unlimited = [("log.retention.hours", "-1", 4)];
+        assert_eq!(of(&unlimited).as_deref(), Some("-1"));
+        let twice = [
+            ("min.insync.replicas", "2", 3),
+            ("min.insync.replicas", "1", 5),
+        ];
+        assert_eq!(of(&twice).as_deref(), Some("2"));
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

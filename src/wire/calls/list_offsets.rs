@@ -11,6 +11,7 @@ use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 
 use super::by_leader::{Answers, ask_leaders, no_leader};
 use super::partition::{TopicPartition, by_topic};
+use crate::tasks::brought;
 use crate::wire::{Cluster, ErrorContext, WireError};
 
 /// Which offset to look up.
@@ -79,7 +80,7 @@ pub async fn list_offsets_within(
         });
     }
     while let Some(done) = tasks.join_next().await {
-        answers.extend(done.unwrap_or_default());
+        answers.extend(brought(done));
     }
     answers
 }

@@ -33,6 +33,8 @@ pub(super) fn worth_asking_again(error: &WireError, elapsed: Duration) -> bool {
         }
         // A broker that let a whole request timeout pass will not be better for it.
         None if matches!(error, WireError::Timeout { .. }) => false,
+        // Nor is another cluster at that address ours a moment later.
+        None if error.is_other_cluster() => false,
         _ => error.is_retriable(),
     }
 }

@@ -210,7 +210,8 @@ impl Connection {
             return state.condition(self.who.broker) == Condition::Stopped;
         }
         let step = std::mem::replace(&mut current.step, Step::Silent);
-        match self.who.next(state, &current, step) {
+        let broker = self.who.broker;
+        match state.as_seen_by(broker, |state| self.who.next(state, &current, step)) {
             Next::Stay(step) => {
                 let again = matches!(&step, Step::Late { until_ms, .. } | Step::Delayed { until_ms, .. } if *until_ms <= state.now_ms);
                 current.step = step;

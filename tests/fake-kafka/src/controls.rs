@@ -108,6 +108,34 @@ impl State {
         self.replicate_all();
     }
 
+    /// A broker is cut off from the others and not from clients: it goes on as the leader that it was, with what it
+    /// has, while the others elect.
+    pub fn isolate_broker(&mut self, id: i32) {
+        let mut island = self.topics.clone();
+        let partitions = island
+            .values_mut()
+            .flat_map(|topic| topic.partitions.values_mut());
+        for partition in partitions {
+            let others = partition.replicas.iter().filter(|it| **it != id);
+            partition.lagging.extend(others.copied());
+        }
+        self.islands.insert(id, island);
+        for partition in self.partitions_mut() {
+            partition.lagging.insert(id);
+        }
+        self.fence_broker(id);
+    }
+
+    /// It is connected to the others again, and follows who leads by now.
+    pub fn rejoin_broker(&mut self, id: i32) {
+        self.islands.remove(&id);
+        for partition in self.partitions_mut() {
+            partition.lagging.remove(&id);
+        }
+        self.elect_where_needed();
+        self.replicate_all();
+    }
+
     fn set_condition(&mut self, id: i32, condition: Condition) {
         self.brokers
             .get_mut(&id)

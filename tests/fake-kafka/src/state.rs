@@ -99,7 +99,7 @@ pub struct Broker {
 }
 
 /// One topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Topic {
     /// Another one after each creation.
     pub id: Uuid,
@@ -125,6 +125,8 @@ pub struct State {
     pub brokers: BTreeMap<i32, Broker>,
     /// By name.
     pub topics: BTreeMap<String, Topic>,
+    /// What brokers that are cut off from the others take for the topics.
+    pub(crate) islands: BTreeMap<i32, BTreeMap<String, Topic>>,
     /// Dynamic configs of brokers, by id; those of all brokers under an empty name.
     pub broker_configs: BTreeMap<String, BTreeMap<String, String>>,
     /// Fetch sessions, by broker and id.
@@ -162,6 +164,7 @@ impl State {
             now_ms: 0,
             brokers,
             topics: BTreeMap::new(),
+            islands: BTreeMap::new(),
             broker_configs: BTreeMap::new(),
             fetch_sessions: BTreeMap::new(),
             generation: 0,
@@ -182,6 +185,18 @@ impl State {
             }
         });
         state
+    }
+
+    /// Does something as this broker sees the cluster.
+    pub(crate) fn as_seen_by<T>(&mut self, broker: i32, act: impl FnOnce(&mut Self) -> T) -> T {
+        let Some(mut island) = self.islands.remove(&broker) else {
+            return act(self);
+        };
+        std::mem::swap(&mut self.topics, &mut island);
+        let done = act(self);
+        std::mem::swap(&mut self.topics, &mut island);
+        self.islands.insert(broker, island);
+        done
     }
 
     /// Notes that somebody who waits may have to look again.

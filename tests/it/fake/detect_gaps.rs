@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::support::flow::{
     await_position, await_stopped, block_on, flow_config, is_caught_up, partition_status,
-    wire_cluster, with_state,
+    topic_status, wire_cluster, with_state,
 };
+use crate::support::mapped::assert_same_sequence;
 use crate::support::{
     Isolation, Load, Transactions, Twinlog, assert_same, await_same, create_topic, delete_records,
     delete_topic, end_offset, fake_pair, read_all,
@@ -101,6 +102,74 @@ pub(crate) fn gaps_are_recorded(source: &str, target: &str) {
     assert_eq!(gaps.len(), 2, "{gaps:?}");
     assert_eq!(gaps[1].1, 390);
     assert!(twinlog.log().contains("the gap is recorded"));
+}
+
+/// A gap that would cost too much to fill: `auto` goes on mapped from there, and a mapped partition
+/// passes any gap.
+#[test]
+fn a_recorded_gap_beyond_every_limit_is_passed_by_a_map() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "gap-long", 2, &[]);
+    Load::new("gap-long", 100).partition(0).produce(&source);
+    Load::new("gap-long", 100).partition(1).produce(&source);
+    let lines = "on_gap: record\noffsets: { mode: auto, burn_limit: 20, fill_limit: 40 }";
+    let config = flow_config("dr", "gap-long", &source, &target, lines);
+    let mut twinlog = Twinlog::start(&config);
+    await_same(&source, &target, "gap-long", DEADLINE);
+    let mut copied = 100;
+    for (round, (first, from)) in [(100, 200), (300, 400)].into_iter().enumerate() {
+        twinlog.terminate();
+        Load::new("gap-long", 200)
+            .first(first)
+            .partition(0)
+            .produce(&source);
+        let end = end_offset(&source, "gap-long", 0);
+        delete_records(&source, "gap-long", 0, from);
+        twinlog.launch();
+        await_position(&twinlog, "gap-long", 0, end);
+        copied += 100;
+        assert_eq!(end_offset(&target, "gap-long", 0), copied, "{round}");
+    }
+    let status = twinlog.wait_until(DEADLINE, "it is told", |status| {
+        topic_status(status, "gap-long")["offsets"] == "mapped"
+    });
+    let reason = topic_status(&status, "gap-long")["offsets_reason"].to_string();
+    let told = "1 of 2 partition(s), 0: 100 source offsets from 100 on have no record";
+    assert!(reason.contains(told), "{reason}");
+    let read = |cluster: &str, isolation| {
+        let mut records = read_all(cluster, "gap-long", isolation);
+        records.retain(|record| record.partition == 0);
+        records
+    };
+    let there = read(&source, Isolation::ReadCommitted);
+    let mut copies = read(&target, Isolation::ReadUncommitted);
+    // The two gaps lie before what the source still has.
+    let last = copies.split_off(copies.len() - there.len());
+    assert_same_sequence(&there, &last);
+    Load::new("gap-long", 10).partition(1).produce(&source);
+    await_position(&twinlog, "gap-long", 1, 110);
+}
+
+#[test]
+fn a_recorded_gap_that_identical_offsets_cannot_pass_says_why() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "gap-same", 1, &[]);
+    Load::new("gap-same", 100).produce(&source);
+    let lines = "on_gap: record\noffsets: { mode: identical, burn_limit: 20, fill_limit: 40 }";
+    let config = flow_config("dr", "gap-same", &source, &target, lines);
+    let mut twinlog = Twinlog::start(&config);
+    await_same(&source, &target, "gap-same", DEADLINE);
+    twinlog.terminate();
+    Load::new("gap-same", 200).first(100).produce(&source);
+    delete_records(&source, "gap-same", 0, 200);
+    twinlog.launch();
+    let status = await_stopped(&twinlog, "gap-same", 0, "not_identical");
+    let detail = partition_status(&status, "gap-same", 0)["detail"].to_string();
+    let told = "100 source offsets from 100 on have no record, more than offsets.fill_limit 40";
+    assert!(detail.contains(told), "{detail}");
+    assert!(detail.contains("set `offsets: auto`"), "{detail}");
 }
 
 /// Asserts that both sides are the same from the source's log start on, and that the gaps in the

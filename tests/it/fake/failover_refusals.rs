@@ -7,12 +7,15 @@ use crate::support::failover::{
     answer, await_failed_over, failover, failover_exiting_at, records, try_write, words,
 };
 use crate::support::fake::fake_fenceable_pair;
-use crate::support::flow::flow_config;
+use crate::support::flow::{block_on, flow_config, opened_state, wire_cluster};
 use crate::support::groups::{commit, committed, next_values};
 use crate::support::{
     Load, Transactions, Twinlog, await_caught_up, create_topic, end_offset, eventually, fake_pair,
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use twinlog::environment::{Machine, ThisMachine};
+use twinlog::state::{LeaseRecord, Operator, keys};
+use uuid::Uuid;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -233,4 +236,58 @@ pub(crate) fn abort_that_dies(source: &str, target: &str) {
     });
     await_caught_up(&twinlog, DEADLINE);
     assert_eq!(records(source, &["orders"]), records(target, &["orders"]));
+}
+
+/// Of a process that ended, whose number this very one has now; it beats as often as it is told to.
+async fn hold_the_lease(target: &str, beats: u64) {
+    let cluster = wire_cluster(target);
+    let store = opened_state(&cluster, "dr").await;
+    for beat in 0..=beats {
+        let record = LeaseRecord {
+            v: 1,
+            owner: Uuid::from_u128(7),
+            plan: Uuid::from_u128(8),
+            operator: Operator {
+                host: ThisMachine.host(),
+                pid: ThisMachine.pid(),
+                user: "somebody".to_owned(),
+                since_ms: 1,
+            },
+            beat,
+            released: false,
+        };
+        let key = keys::cutover_lease("dr");
+        store.put(&key, &record).await.expect("it is written");
+        if beat < beats {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_carried_out_by_who_beats_not_by_who_has_a_number() {
+    let (source, target) = fake_fenceable_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "leased", 1, &[]);
+    Load::new("leased", 50).produce(&source);
+    let twinlog = Twinlog::start(&Twinlog::config(&source, &target, ""));
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+
+    block_on(hold_the_lease(&target, 0));
+    let beating = std::thread::spawn({
+        let target = target.clone();
+        move || block_on(hold_the_lease(&target, 6))
+    });
+    let refused = failover(&config, &["--yes"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    assert!(
+        words(&refused).contains("is being carried out by"),
+        "{}",
+        words(&refused)
+    );
+    beating.join().expect("it ends");
+
+    let done = failover(&config, &["--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{}", words(&done));
 }

@@ -3,8 +3,13 @@
 
 use std::time::Duration;
 
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::state::Options;
+use kafka_protocol::messages::ApiKey;
+
 use crate::support::failover::{failover, words};
-use crate::support::flow::flow_config;
+use crate::support::fake::options;
+use crate::support::flow::{flow_config, is_caught_up, partition_status};
 use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic, end_offset, fake_pair};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -121,4 +126,91 @@ fn a_source_that_was_built_anew_deletes_nothing_and_can_be_failed_over_from() {
     let unplanned = failover(&config, &["--unplanned", "--yes", "--accept-loss", "any"]);
     assert_eq!(unplanned.status.code(), Some(0), "{}", words(&unplanned));
     assert!(end_offset(&to, "kept", 0) >= 100);
+}
+
+/// The address of broker 1: who begins there isn't sent to the others by his own list.
+fn first_address(cluster: &FakeCluster) -> String {
+    let all = cluster.bootstrap();
+    all.split(',').next().expect("an address").to_owned()
+}
+
+#[test]
+fn check_names_a_broker_that_freezes_at_the_question_for_its_cluster() {
+    let source = FakeCluster::start(Options {
+        brokers: 2,
+        ..options("two")
+    });
+    let (_, target) = fake_pair();
+    let (from, to) = (first_address(&source), target.bootstrap());
+    create_topic(&from, "asked", 1, &[]);
+    source.fault(Fault::on(ApiKey::Metadata).broker(2), Action::Swallow);
+    // What else `check` asks of that broker isn't what this is about.
+    let servers = format!("bootstrap.servers: \"{from}\"");
+    let sooner = format!("{servers}, request.timeout.ms: 12000");
+    let config = flow_config("asked", "asked", &from, &to, "").replace(&servers, &sooner);
+    let twinlog = Twinlog::start(&config);
+    let check = words(&twinlog.command("check", &[]));
+    let mut lines = check.lines().filter(|line| line.contains("broker 2 ("));
+    let line = lines.next().unwrap_or_else(|| panic!("not named: {check}"));
+    assert!(line.starts_with("warning"), "{line}");
+    assert!(line.contains("doesn't answer within 10 s"), "{line}");
+}
+
+#[test]
+fn a_broker_that_alone_leads_to_another_cluster_stops_what_it_leads() {
+    const TOPIC: &str = "split";
+    let source = FakeCluster::start(Options {
+        brokers: 3,
+        ..options("ours")
+    });
+    let stranger = FakeCluster::named("stranger");
+    let (_, target) = fake_pair();
+    let (from, to) = (first_address(&source), target.bootstrap());
+    create_topic(&from, TOPIC, 3, &[]);
+    create_topic(&stranger.bootstrap(), TOPIC, 3, &[]);
+    for partition in 0..3 {
+        Load::new(TOPIC, 100).partition(partition).produce(&from);
+        let other = Load::new(TOPIC, 70).partition(partition);
+        other.produce(&stranger.bootstrap());
+    }
+    let led = source.look(|state| {
+        let partitions = state.topics[TOPIC].partitions.iter();
+        let mut led = partitions.filter(|(_, it)| it.leader == Some(2));
+        *led.next().expect("it leads one").0
+    });
+    let at = |address: &str| {
+        let (host, port) = address.rsplit_once(':').expect("host:port");
+        (host.to_owned(), port.parse().expect("a port"))
+    };
+    let own = source.control(|state| {
+        let broker = state.brokers.get_mut(&2).expect("it is there");
+        let own = (broker.host.clone(), broker.port);
+        (broker.host, broker.port) = at(&stranger.bootstrap());
+        own
+    });
+
+    let twinlog = Twinlog::start(&flow_config("split", TOPIC, &from, &to, ""));
+    let status = twinlog.wait_until(DEADLINE, "the others are copied", |status| {
+        (0..3).all(|partition| match partition == led {
+            true => partition_status(status, TOPIC, partition)["reason"] == "other_cluster",
+            false => is_caught_up(status, TOPIC, partition),
+        })
+    });
+    assert_eq!(status["flows"][0]["state"], "running", "{status:#}");
+    let detail = partition_status(&status, TOPIC, led)["detail"].to_string();
+    assert!(
+        detail.contains("ours") && detail.contains("stranger"),
+        "{detail}"
+    );
+    assert_eq!(end_offset(&to, TOPIC, led), 0);
+    let check = twinlog.command("check", &[]);
+    assert_eq!(check.status.code(), Some(1), "{}", words(&check));
+    assert!(words(&check).contains("stranger"), "{}", words(&check));
+
+    // Its address is its own again.
+    source.control(|state| {
+        let broker = state.brokers.get_mut(&2).expect("it is there");
+        (broker.host, broker.port) = own;
+    });
+    await_same(&from, &to, TOPIC, DEADLINE);
 }

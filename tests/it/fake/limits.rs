@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::admin::client;
 use crate::support::flow::{flow_config, is_caught_up};
-use crate::support::{Load, Twinlog, await_same, create_topic, end_offset, fake_pair};
+use crate::support::{Load, Twinlog, await_same, create_topic, end_offset, eventually, fake_pair};
+use fake_kafka::faults::{Action, Fault};
+use kafka_protocol::messages::ApiKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
@@ -188,4 +190,42 @@ fn await_waiting(twinlog: &Twinlog, reason: &str) {
         "a cluster that is away is no reason to restart Twinlog"
     );
     assert!(twinlog.log().contains(reason), "{}", twinlog.log());
+}
+
+/// A broker looks at every partition of a fetch session again for each fetch. So one partition that the
+/// target doesn't take doesn't make all others be asked for a hundred times a second.
+#[test]
+fn a_partition_without_room_leaves_the_others_to_their_long_poll() {
+    const PARTITIONS: i32 = 6;
+    const FETCHES: u64 = 8;
+    let (source, target) = fake_pair();
+    let from = source.bootstrap();
+    create_topic(&from, "crowded", PARTITIONS, &[]);
+    Load::new("crowded", 60).produce(&from);
+    let lines = "limits: { in_flight: 8MiB, partition_in_flight: 2MiB }";
+    let config = flow_config("crowded", "crowded", &from, &target.bootstrap(), lines);
+    let twinlog = Twinlog::start(&config);
+    twinlog.wait_until(DEADLINE, "the flow runs", |status| {
+        (0..PARTITIONS).all(|partition| is_caught_up(status, "crowded", partition))
+    });
+    target.control(|state| state.freeze_broker(1));
+    produce_kibs(&from, "crowded", 0, 4 * 1024);
+    twinlog.wait_until(DEADLINE, "it has no room", |status| {
+        in_flight(status) > 3 * MIB / 2
+    });
+
+    // What changes nothing counts.
+    let counted = source.fault(Fault::on(ApiKey::Fetch), Action::Delay(0));
+    let began_at = Instant::now();
+    eventually(DEADLINE, "it is asked for the others", || {
+        match source.fired(counted) {
+            fetches if fetches >= FETCHES => Ok(()),
+            fetches => Err(fetches),
+        }
+    });
+    let took = began_at.elapsed();
+    println!("{FETCHES} fetches in {took:?}");
+    assert!(took > Duration::from_secs(2), "{took:?}");
+    target.control(|state| state.thaw_broker(1));
+    await_same(&from, &target.bootstrap(), "crowded", DEADLINE);
 }

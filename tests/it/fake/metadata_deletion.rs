@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::support::admin::partition_count;
 use crate::support::flow::{
-    await_stopped, block_on, flow_config, is_caught_up, topic_status, wire_cluster, with_state,
+    await_stopped, block_on, flow_config, is_caught_up, opened_state, topic_status, wire_cluster,
+    with_state,
 };
 use crate::support::{
     Load, Twinlog, add_partitions, assert_topic_same, await_same, create_topic, delete_topic,
@@ -12,7 +13,7 @@ use crate::support::{
 };
 use twinlog::config::OnDelete;
 use twinlog::flow::gone_topics;
-use twinlog::state::{FlowRecord, GoneRecord, StateStore, keys};
+use twinlog::state::{FlowRecord, GoneRecord, keys};
 use twinlog::telemetry::metadata::DriftAction;
 use twinlog::telemetry::progress::now_ms;
 
@@ -232,7 +233,7 @@ fn another_source_deletes_nothing() {
     let cluster = wire_cluster(&target);
     let key = keys::flow(flow);
     block_on(async {
-        let store = StateStore::open(&cluster, flow).await.expect("the state");
+        let store = opened_state(&cluster, flow).await;
         let record: Option<FlowRecord> = store.get(&key).expect("readable");
         let mut record = record.expect("it is there");
         record.source_cluster_id = Some("another".to_owned());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::flow::{block_on, flow_config, wire_cluster};
+use crate::support::flow::{block_on, flow_config, opened_state, wire_cluster};
 use crate::support::{Twinlog, eventually, fake_pair};
 use kafka_protocol::messages::AlterUserScramCredentialsRequest;
 use kafka_protocol::messages::alter_user_scram_credentials_request::{
@@ -11,7 +11,6 @@ use kafka_protocol::messages::alter_user_scram_credentials_request::{
 use kafka_protocol::protocol::StrBytes;
 use serde_json::Value;
 use twinlog::metadata::quotas;
-use twinlog::state::StateStore;
 use twinlog::wire::{self, ClientQuotas, QuotaChange, QuotaEntity};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -368,8 +367,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
     };
     block_on(async {
         let cluster = wire_cluster(&target);
-        let open = || StateStore::open(&cluster, "held");
-        let store = open().await.expect("the state");
+        let store = opened_state(&cluster, "held").await;
         let held = quotas::held(&store, "held").expect("readable");
         let values: Vec<f64> = held.iter().map(|held| held.value).collect();
         assert_eq!(values, [8e9, 7e9], "{held:?}");
@@ -386,7 +384,7 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
     // Another process goes on where the first one ended.
     block_on(async {
         let cluster = wire_cluster(&target);
-        let store = StateStore::open(&cluster, "held").await.expect("the state");
+        let store = opened_state(&cluster, "held").await;
         assert_eq!(quotas::held(&store, "held").expect("readable"), []);
         let again = quotas::release(&cluster, &store, "held")
             .await

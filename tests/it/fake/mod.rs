@@ -4,11 +4,13 @@
 //! fake tells the truth. Such a scenario is a function of two addresses.
 
 pub(crate) mod append_time;
+mod broken_tasks;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
 pub(crate) mod failover_refusals;
 pub(crate) mod groups_rules;
+pub(crate) mod holes;
 mod http_secrets;
 mod identity;
 pub(crate) mod limits;
@@ -22,6 +24,9 @@ mod openings;
 pub(crate) mod prefix;
 pub(crate) mod readiness;
 pub(crate) mod settings;
+mod slow_brokers;
 mod state_lost;
 mod state_maps;
+pub(crate) mod state_settings;
+mod state_versions;
 pub(crate) mod stray_fillers;

@@ -1,15 +1,20 @@
 //! A state topic that is deleted, made anew or cut short under a running flow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::flow::{block_on, flow_config, is_caught_up, wire_cluster};
+use crate::support::fake::options;
+use crate::support::flow::{block_on, flow_config, is_caught_up, opened_state, wire_cluster};
 use crate::support::{
-    Load, Twinlog, await_all_same, create_topic, delete_topic, end_offset, eventually, fake_pair,
+    FakeCluster, Load, Twinlog, await_all_same, create_topic, delete_topic, end_offset, eventually,
+    fake_pair,
 };
-use twinlog::state::{Loss, STATE_TOPIC, StateError, StateStore};
-use twinlog::wire::Cluster;
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::state::Options;
+use kafka_protocol::messages::ApiKey;
+use twinlog::state::{Loss, STATE_TOPIC, StateError};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(2);
 
 fn copying(topic: &str, source: &str, target: &str) -> Twinlog {
     create_topic(source, topic, 1, &[]);
@@ -119,10 +124,6 @@ fn after_a_lost_tail_the_flow_begins_again_and_a_newer_claim_is_seen() {
     });
 }
 
-async fn opened(cluster: &Cluster) -> StateStore {
-    StateStore::open(cluster, "dr").await.expect("a store")
-}
-
 #[test]
 fn a_store_sees_forks_and_never_writes_into_a_topic_that_was_made_anew() {
     let (_, target) = fake_pair();
@@ -130,8 +131,8 @@ fn a_store_sees_forks_and_never_writes_into_a_topic_that_was_made_anew() {
     block_on(async {
         let cluster = wire_cluster(&bootstrap);
         let (store, other) = (
-            opened(&cluster).await,
-            opened(&wire_cluster(&bootstrap)).await,
+            opened_state(&cluster, "dr").await,
+            opened_state(&wire_cluster(&bootstrap), "dr").await,
         );
         for value in 0..5 {
             store.put("ends/dr/a", &value).await.expect("it is written");
@@ -170,5 +171,31 @@ fn a_store_sees_forks_and_never_writes_into_a_topic_that_was_made_anew() {
             "{refused:?}"
         );
         assert_eq!(end_offset(&bootstrap, STATE_TOPIC, 0), 0);
+    });
+}
+
+/// Whose claim stands is known for 2 s: fillers wait for a look that takes longer.
+#[test]
+fn a_look_waits_for_nobody_but_the_leader_and_not_for_all_it_is_asked() {
+    let target = FakeCluster::start(Options {
+        brokers: 3,
+        ..options("three")
+    });
+    block_on(async {
+        let cluster = wire_cluster(&target.bootstrap());
+        let store = opened_state(&cluster, "dr").await;
+        target.control(|state| state.move_leader(STATE_TOPIC, 0, 3));
+        store.refresh().await.expect("it is read");
+        // The connection to it is open: it is the first that is asked about anything.
+        cluster.metadata(None).await.expect("it is known");
+        target.control(|state| state.freeze_broker(1));
+        let began = Instant::now();
+        store.refresh().await.expect("it is read");
+        assert!(began.elapsed() < LATE, "{:?}", began.elapsed());
+
+        target.fault(Fault::on(ApiKey::Metadata), Action::Swallow);
+        let began = Instant::now();
+        store.refresh().await.expect("it is read");
+        assert!(began.elapsed() < LATE, "{:?}", began.elapsed());
     });
 }

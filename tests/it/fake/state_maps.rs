@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::flow::{block_on, wire_cluster};
+use crate::support::flow::{block_on, opened_state, wire_cluster};
 use crate::support::{Isolation, fake_pair, read_all};
 use twinlog::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use twinlog::state::keys::MapKeys;
@@ -20,7 +20,7 @@ fn segments_are_held_written_and_removed_once() {
 
     block_on(async {
         let cluster = wire_cluster(&bootstrap);
-        let store = StateStore::open(&cluster, "dr").await.expect("a store");
+        let store = opened_state(&cluster, "dr").await;
         maps::save(&store, &keys, &map).await.expect("it is saved");
         // What was just written is read back: it must not take the place of what the map shares.
         store.refresh().await.expect("the topic can be read");
@@ -29,12 +29,12 @@ fn segments_are_held_written_and_removed_once() {
         maps::save(&store, &keys, &map).await.expect("it is saved");
         assert_shared(&store, &keys, &map);
 
-        let again = StateStore::open(&cluster, "dr").await.expect("a store");
+        let again = opened_state(&cluster, "dr").await;
         let loaded = maps::load(&again, &keys).expect("a map").expect("a map");
         assert_eq!(loaded, map);
         assert_shared(&again, &keys, &loaded);
         for other in [
-            StateStore::open(&cluster, "d").await.expect("a store"),
+            opened_state(&cluster, "d").await,
             StateStore::open_existing(&cluster)
                 .await
                 .expect("a store")
@@ -54,11 +54,11 @@ fn segments_are_held_written_and_removed_once() {
 
     block_on(async {
         let cluster = wire_cluster(&bootstrap);
-        let store = StateStore::open(&cluster, "dr").await.expect("a store");
+        let store = opened_state(&cluster, "dr").await;
         let half = map.source_end().0 / 2;
         map.trim(SourceOffset(half), TargetOffset(0));
         maps::save(&store, &keys, &map).await.expect("it is saved");
-        let again = StateStore::open(&cluster, "dr").await.expect("a store");
+        let again = opened_state(&cluster, "dr").await;
         assert_eq!(maps::load(&again, &keys).expect("a map"), Some(map.clone()));
         for store in [&store, &again] {
             let left = store.keys(keys.segments()).len();

@@ -24,4 +24,5 @@ pub(crate) mod mirrormaker_compat;
 pub(crate) mod orphans;
 mod runbooks;
 mod settings;
+mod slow_brokers;
 mod truth;

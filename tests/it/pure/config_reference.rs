@@ -54,6 +54,7 @@ fn the_reference_has_every_key() {
         "offsets",
         "mode",
         "burn_limit",
+        "fill_limit",
         "start",
         "limits",
         "bytes_per_second",
@@ -126,6 +127,7 @@ fn defaults_are_right_for_a_hot_standby() {
     assert!(flow.rename.is_identity());
     assert_eq!(flow.offsets, OffsetsMode::Auto);
     assert_eq!(flow.burn_limit, 100_000_000);
+    assert_eq!(flow.fill_limit, 1_000_000);
     assert_eq!(flow.start, Start::Earliest);
     assert_eq!(flow.limits.bytes_per_second, None);
     assert_eq!(flow.limits.in_flight_bytes, 64 << 20);

@@ -27,13 +27,14 @@ fn parse_in(text: &str, variables: &[(&str, &str)]) -> Result<Config, config::Pr
 #[test]
 fn every_flow_key_has_its_effect() {
     let flow = flow(
-        "rename: '{source}.{topic}', offsets: { mode: mapped, burn_limit: 5 }, start: latest, \
+        "rename: '{source}.{topic}', offsets: { mode: mapped, burn_limit: 5, fill_limit: 6 }, start: latest, \
          limits: { bytes_per_second: 10MiB, in_flight: 8 MB, partition_in_flight: 2097152 }, \
          on_gap: record, on_recreate: recreate, discovery_interval: 250ms, replication_factor: 3, \
          mirrormaker_compat: true, topics: { include: [a.*, b], exclude: [ab] }",
     );
     assert_eq!(flow.rename.apply("a", "t"), "a.t");
     assert_eq!((flow.offsets, flow.burn_limit), (OffsetsMode::Mapped, 5));
+    assert_eq!(flow.fill_limit, 6);
     assert_eq!(flow.start, Start::Latest);
     assert_eq!(flow.limits.bytes_per_second, Some(10 << 20));
     assert_eq!(flow.limits.in_flight_bytes, 8_000_000);

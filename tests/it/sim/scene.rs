@@ -284,7 +284,8 @@ impl Scene {
 /// `RecordBatch.isTransactional`.
 pub const TRANSACTIONAL: i16 = 0x10;
 
-fn names(brokers: &Brokers, place: &Place) -> Vec<String> {
+/// The names of a partition's records.
+pub fn names(brokers: &Brokers, place: &Place) -> Vec<String> {
     let Log { records, .. } = logs::read(brokers, place);
     records.into_iter().map(|it| it.name).collect()
 }

@@ -93,6 +93,16 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         .block_on(future)
 }
 
+/// The state of a flow on a target, to be read and written; its topic is made if it isn't there.
+///
+/// # Panics
+/// When it can't be read.
+pub async fn opened_state(cluster: &wire::Cluster, flow: &str) -> StateStore {
+    StateStore::open(cluster, flow)
+        .await
+        .expect("the state can be read")
+}
+
 /// Reads something out of the state topic on a target.
 ///
 /// # Panics

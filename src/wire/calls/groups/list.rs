@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ListGroupsRequest;
 use tokio::task::JoinSet;
 
+use crate::tasks::resume_panic;
 use crate::wire::{Cluster, ErrorContext, PartitionMetadata, Role, WireError};
 
 /// The coordinators' topic.
@@ -91,8 +92,7 @@ pub async fn list_groups(cluster: &Cluster) -> Result<ListedGroups, WireError> {
                 listed.groups.extend(groups);
             }
             Ok(Err(error)) => listed.silent.push(error),
-            // The runtime is shutting down.
-            Err(_) => {}
+            Err(error) => resume_panic(error),
         }
     }
     match listed.silent.first() {

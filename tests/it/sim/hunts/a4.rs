@@ -46,7 +46,8 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
     scene.write_batch(world, Side::Primary, &place, 300, Write::default());
     world.run_for(100);
     twinlog.process.thaw();
-    world.run_for(30_000);
+    // It is looked at again meanwhile.
+    world.run_for(100_000);
     let says = says(world, &twinlog, &place);
     if unclean {
         let told = format!("{says:?}");

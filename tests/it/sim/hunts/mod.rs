@@ -8,5 +8,7 @@ mod a7;
 mod b4;
 mod b9;
 mod c1;
+mod c35;
+mod holes;
 mod old_filler;
 mod s1;
