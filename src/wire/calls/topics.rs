@@ -197,3 +197,33 @@ pub(super) fn outcome<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_broker_that_asks_for_patience_gets_it() {
+        let refused = |code| {
+            Err::<(), _>(WireError::server(
+                ErrorContext::cluster("standby"),
+                code,
+                None,
+            ))
+        };
+        let (began, told) = (Instant::now(), Duration::from_millis(50));
+        let throttled = heed(refused(ResponseError::ThrottlingQuotaExceeded), 50).await;
+        assert!(throttled.is_err() && began.elapsed() >= told);
+        // What isn't about the quota needs no patience, whatever else the answer says.
+        let began = Instant::now();
+        assert!(
+            heed(refused(ResponseError::PolicyViolation), 60_000)
+                .await
+                .is_err()
+        );
+        assert!(heed(Ok(()), 60_000).await.is_ok());
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}
