@@ -215,6 +215,14 @@ fn a_position_that_a_client_committed_before_the_target_s_log_is_read_stays() {
     let reads = Fault::on_topic(ApiKey::ListOffsets, "__consumer_offsets");
     target.fault(reads, Action::Refuse(ResponseError::NotLeaderOrFollower));
     case.commit_on_source(20);
+    // Asking the target makes its log of groups, and Twinlog would wait for that: it is asked itself.
+    eventually(DEADLINE, "the first one is committed", || {
+        let found = &case.twinlog.groups()["groups"][0];
+        match found["target_position"] == 20 {
+            true => Ok(()),
+            false => Err(found.clone()),
+        }
+    });
     case.await_on_target(20);
     commit(&case.target, "unseen", &[("unseen", 0, 77)]);
     case.commit_on_source(30);
