@@ -37,6 +37,8 @@ const TICK: Duration = Duration::from_millis(50);
 const BEHIND_A_WAITED_ONE: Duration = Duration::from_millis(100);
 /// How often changed positions are remembered.
 const STORE_EVERY: Duration = Duration::from_secs(5);
+/// How long the followed groups wait for that.
+const STORE_WITHIN: Duration = Duration::from_secs(1);
 /// Messages of an observer that wait to be taken.
 const OBSERVED_MAX: usize = 16;
 /// Groups committed in one go, and such goes at the same time to one coordinator.
@@ -618,10 +620,15 @@ impl Follower {
                 })
                 .collect()
         };
-        if let Err(error) = self.context.store.put_all(&records).await {
-            tracing::warn!(flow = %self.context.flow, %error, "group positions could not be stored; tried again");
-            self.unstored.extend(names);
-        }
+        // Groups go on while a replica of the state topic keeps its records waiting.
+        let stored = tokio::time::timeout(STORE_WITHIN, self.context.store.put_all(&records)).await;
+        let problem = match stored {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", STORE_WITHIN.as_secs()),
+        };
+        tracing::warn!(flow = %self.context.flow, problem, "group positions could not be stored; tried again");
+        self.unstored.extend(names);
     }
 
     async fn delete_emptied(&mut self) {
