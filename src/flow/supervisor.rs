@@ -687,12 +687,13 @@ impl Supervisor {
             }
             let cluster = match silence {
                 Silence::Source(_) => format!("source ({})", self.flow.source.name()),
-                Silence::Target(_) => {
-                    partition.abandon();
-                    format!("target ({})", self.flow.target.name())
-                }
+                Silence::Target(_) => format!("target ({})", self.flow.target.name()),
             };
             partition.fail(Trouble::LeaderMoved { cluster });
+            // Behind the closing: while it is open, what is on its way must count.
+            if matches!(silence, Silence::Target(_)) {
+                partition.abandon();
+            }
         }
     }
 
