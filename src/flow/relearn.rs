@@ -162,10 +162,11 @@ impl Reader {
         range: Range<i64>,
     ) -> Result<Vec<Print>, Trouble> {
         let name = one.topic.source(one.partition);
+        let cluster = flow.source.apart(Role::Read);
         let mut prints = Vec::new();
         let mut next = range.start;
         while next < range.end {
-            let fetched = wire::fetch_committed(&flow.source, &name, next, FETCH_BYTES).await;
+            let fetched = wire::fetch_committed(&cluster, &name, next, FETCH_BYTES).await;
             let fetched = still_there(fetched, &flow.source)?;
             let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
             let before = next;
