@@ -14,7 +14,7 @@ use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
 use crate::config::{ClusterSection, FlowConfig};
 use crate::environment::Machine;
 use crate::flow::{self, FlowError};
-use crate::state::{Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys};
+use crate::state::{FlowRecord, Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, now_ms};
 use crate::wire::{Cluster, Metadata};
 
@@ -65,6 +65,16 @@ impl Scene {
     /// Where this process runs.
     pub fn machine(&self) -> &dyn Machine {
         self.target_section.environment.machine.as_ref()
+    }
+
+    /// What is remembered of the flow.
+    ///
+    /// # Errors
+    /// When it can't be read, or isn't there.
+    pub fn flow_record(&self) -> Result<FlowRecord, CutoverError> {
+        let key = keys::flow(&self.flow.name);
+        let record = self.store.get(&key)?;
+        record.ok_or_else(|| CutoverError::failed(format!("{key} is missing")))
     }
 
     /// The partitions that are cut over.

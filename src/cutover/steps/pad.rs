@@ -13,7 +13,7 @@ use crate::cutover::loss::Bound;
 use crate::cutover::padding;
 use crate::cutover::pairs::{Offsets, Pair, ends, on_target};
 use crate::flow::{claim, restrain};
-use crate::state::{FlowRecord, ForkRecord, StepState, keys};
+use crate::state::{ForkRecord, StepState, keys};
 use crate::wire::{self, Filler, OffsetSpec, ProducerState, TopicPartition};
 
 /// Without progress for this long it is given up.
@@ -83,11 +83,7 @@ fn bounds(it: &Cutover) -> HashMap<TopicPartition, Option<Bound>> {
 /// Writes markers until every log reaches its goal; how many.
 async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64, CutoverError> {
     let scene = &it.scene;
-    let key = keys::flow(&scene.flow.name);
-    let flow: FlowRecord = scene
-        .store
-        .get(&key)?
-        .ok_or_else(|| CutoverError::failed(format!("{key} is missing")))?;
+    let flow = scene.flow_record()?;
     // The stop has taken the claim: behind its epoch the fillers of an owner who was frozen are refused.
     let claim = claim::current(&scene.store, &scene.flow.name)?;
     let filler = Filler {
