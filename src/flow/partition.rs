@@ -205,7 +205,7 @@ impl Partition {
         Some(work)
     }
 
-    /// Puts the rest of a piece of work back to the front.
+    /// Puts a piece of work that wasn't sent, or the rest of one, back to the front.
     pub fn push_front(&self, work: Work) {
         let mut queue = self.queue();
         if !self.is_closed() {
@@ -277,6 +277,11 @@ impl Partition {
     pub fn judge_hole(&self, from: i64, hole: i64) -> Option<MissedDeletes> {
         self.progress
             .judge_hole((from, hole), self.rules.delete_retention_ms)
+    }
+
+    /// Whether a filler would be taken next.
+    pub fn is_at_filler(&self) -> bool {
+        matches!(self.queue().front(), Some(Work::Fill(_))) && self.unanswered() == 0
     }
 
     /// Whether work is waiting.
