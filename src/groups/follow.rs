@@ -270,14 +270,16 @@ impl Follower {
     fn set_target_unseen(&mut self, unseen: Unseen) {
         let before = std::mem::replace(&mut self.target_unseen, unseen.clone());
         let is_seen_now = |group: &str| before.covers(group) && !unseen.covers(group);
-        let seen = match before {
-            // Nothing was decided before.
-            Unseen::All => {
-                self.table().target_caught_up(is_seen_now);
-                Vec::new()
-            }
-            _ => self.table().target_caught_up(is_seen_now),
+        let context = self.context.clone();
+        let target_key = |key: &Key| {
+            let topic = context.positions.target_topic(&key.0)?;
+            Some((topic, key.1))
         };
+        let mut seen = self.table().target_caught_up(is_seen_now, target_key);
+        if before == Unseen::All {
+            // Nothing was decided before.
+            seen.clear();
+        }
         let changed = [
             std::mem::take(&mut self.held),
             std::mem::take(&mut self.dirty),

@@ -72,6 +72,22 @@ impl Row {
         }
     }
 
+    /// The target's log was read, and the position stood there (or nowhere) at some moment of that.
+    ///
+    /// What we sent before the one that stands there never shows up: compaction leaves the last one. What
+    /// we sent behind it does: the end to which the log was read may have been asked for before the
+    /// commit came, also when its answer is here by now. Forgetting it would make it a client's.
+    fn settle(&mut self, told: Option<i64>) {
+        if told.is_none() {
+            // Expired or deleted there: nothing is left to be kept.
+            self.foreign = None;
+        }
+        let at = self.unconfirmed.iter().rposition(|sent| Some(*sent) == told);
+        if let Some(at) = at {
+            self.unconfirmed.drain(..=at);
+        }
+    }
+
     /// Sets why the position isn't followed; `None` when it is. True when that is news.
     pub fn set_blocked(&mut self, blocked: Option<Blocked>, now_ms: i64) -> bool {
         let word = |blocked: &Option<Blocked>| blocked.as_ref().map(Blocked::word);
@@ -216,18 +232,22 @@ impl Table {
         self.on_target.clear();
     }
 
-    /// All that the target has of these groups was told: what was sent before and didn't show up
-    /// never will. Returns their rows.
-    pub fn target_caught_up(&mut self, is_seen_now: impl Fn(&str) -> bool) -> Vec<(Arc<str>, Key)> {
+    /// All that the target has of these groups was told, up to some moment while it was read. Returns
+    /// their rows; `target_key` is where a row is on the target.
+    pub fn target_caught_up(
+        &mut self,
+        is_seen_now: impl Fn(&str) -> bool,
+        target_key: impl Fn(&Key) -> Option<Key>,
+    ) -> Vec<(Arc<str>, Key)> {
         let mut seen = Vec::new();
         for (name, group) in &mut self.groups {
             if !is_seen_now(name) {
                 continue;
             }
+            let on_target = self.on_target.get(name);
             for (key, row) in &mut group.rows {
-                if !group.is_sending {
-                    row.unconfirmed.clear();
-                }
+                let told = target_key(key).and_then(|key| on_target?.get(&key));
+                row.settle(told.map(|commit| commit.offset));
                 seen.push((name.clone(), key.clone()));
             }
         }
@@ -321,6 +341,54 @@ mod tests {
             Some(at(3)),
             "ours came after it: it has to come back"
         );
+    }
+
+    /// The first commit of all creates the target's log of groups, which is read from then on.
+    #[test]
+    fn a_commit_behind_the_end_that_was_read_to_stays_ours() {
+        let at = |offset| Commit {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at_ms: 0,
+        };
+        let mut table = Table::default();
+        let (group, key) = table.take_source(committed(Some(9))).expect("a new row");
+        let with_row = |table: &mut Table, change: &dyn Fn(&mut Row)| {
+            let rows = table.groups.get_mut(&group).map(|group| &mut group.rows);
+            change(rows.and_then(|rows| rows.get_mut(&key)).expect("the row"));
+        };
+        with_row(&mut table, &|row| {
+            row.unconfirmed.extend([3, 5, 10]);
+            row.applied = Some(10);
+        });
+        // 10 was answered, but the end was asked for before it came: the log was told up to 5.
+        table.take_target(committed(Some(5)));
+        table.target_caught_up(|_| true, |key| Some(key.clone()));
+        with_row(&mut table, &|row| {
+            assert_eq!(row.unconfirmed, [10]);
+            row.note_sent(1_212);
+            row.applied = Some(1_212);
+            row.note_on_target(&at(10));
+            assert_eq!(row.foreign, None, "it is ours, and only shows late");
+        });
+    }
+
+    #[test]
+    fn what_a_client_left_and_lost_again_counts_no_longer() {
+        let mut row = Row {
+            foreign: Some(Commit {
+                offset: 3,
+                leader_epoch: -1,
+                metadata: "".into(),
+                committed_at_ms: 0,
+            }),
+            ..Row::default()
+        };
+        row.settle(Some(3));
+        assert!(row.foreign.is_some());
+        row.settle(None);
+        assert_eq!(row.foreign, None);
     }
 
     #[test]
