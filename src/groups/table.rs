@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::decide::{Blocked, Commit};
 use super::record::{GroupRecord, StoredOffset};
 use super::unseen::Unseen;
@@ -78,11 +80,10 @@ impl Row {
     /// we sent behind it does: the end to which the log was read may have been asked for before the
     /// commit came, also when its answer is here by now. Forgetting it would make it a client's.
     fn settle(&mut self, told: Option<i64>) {
-        if told.is_none() {
-            // Expired or deleted there: nothing is left to be kept.
-            self.foreign = None;
-        }
-        let at = self.unconfirmed.iter().rposition(|sent| Some(*sent) == told);
+        let at = self
+            .unconfirmed
+            .iter()
+            .rposition(|sent| Some(*sent) == told);
         if let Some(at) = at {
             self.unconfirmed.drain(..=at);
         }
@@ -111,6 +112,8 @@ pub struct Group {
     pub delay_ms: Option<i64>,
     /// Whether the state topic knows that this group is followed.
     pub is_stored: bool,
+    /// A commit of ours until then would be known as ours after a crash; see [`ledger`](super::ledger).
+    pub known_until: Option<Instant>,
     /// A commit of this group is on its way.
     pub is_sending: bool,
 }
@@ -132,7 +135,10 @@ pub struct Table {
     /// Positions on the target, by the target topic's name.
     on_target: HashMap<Arc<str>, HashMap<Key, Commit>>,
     /// The newest commit time in the target's log, by its broker's clock.
-    pub target_newest_ms: i64,
+    target_newest_ms: i64,
+    /// So far are the clocks of the target's coordinators ahead of ours, as the last commit told that was
+    /// seen as it happened.
+    target_ahead_ms: i64,
     names: HashSet<Arc<str>>,
     source_generation: u32,
 }
@@ -153,6 +159,25 @@ impl Table {
         self.on_target
             .get(group)?
             .get(&(Arc::from(topic), partition))
+    }
+
+    /// The time on the target, milliseconds since the epoch by the clocks of its coordinators. Not before
+    /// the newest commit there, whatever our own clock says.
+    pub fn target_now_ms(&self, now_ms: i64) -> i64 {
+        let there_ms = now_ms.saturating_add(self.target_ahead_ms);
+        there_ms.max(self.target_newest_ms)
+    }
+
+    /// What the clocks of the target's coordinators showed at a moment of ours.
+    pub fn target_now_ms_at(&self, at_ms: i64) -> i64 {
+        at_ms.saturating_add(self.target_ahead_ms)
+    }
+
+    /// A commit was made on the target just now.
+    pub fn note_target_clock(&mut self, committed_at_ms: i64, now_ms: i64) {
+        if committed_at_ms >= 0 {
+            self.target_ahead_ms = committed_at_ms.saturating_sub(now_ms);
+        }
     }
 
     /// The source is read from its beginning again.
@@ -375,23 +400,6 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_left_and_lost_again_counts_no_longer() {
-        let mut row = Row {
-            foreign: Some(Commit {
-                offset: 3,
-                leader_epoch: -1,
-                metadata: "".into(),
-                committed_at_ms: 0,
-            }),
-            ..Row::default()
-        };
-        row.settle(Some(3));
-        assert!(row.foreign.is_some());
-        row.settle(None);
-        assert_eq!(row.foreign, None);
-    }
-
-    #[test]
     fn a_new_reading_of_the_source_forgets_what_it_does_not_tell_again() {
         let mut table = Table::default();
         table.source_begins();
@@ -438,7 +446,9 @@ mod tests {
             table.on_target("g", "t", 0).map(|commit| commit.offset),
             Some(5)
         );
-        assert_eq!(table.target_newest_ms, 7);
+        assert_eq!(table.target_now_ms(3), 7, "not before the newest commit");
+        table.note_target_clock(1_007, 7);
+        assert_eq!(table.target_now_ms(20), 1_020);
         table.take_target(committed(None));
         assert_eq!(table.on_target("g", "t", 0), None);
     }

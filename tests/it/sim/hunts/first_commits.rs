@@ -25,7 +25,9 @@ fn play(world: &mut World) -> Vec<Violation> {
     scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     // From here on an answer takes its time, and one question overtakes the other.
     let jitter_ms = 20 + world.random(300);
-    world.paths(&scene.target, |path| path.jitter_us = jitter_ms.cast_signed() * 1_000);
+    world.paths(&scene.target, |path| {
+        path.jitter_us = jitter_ms.cast_signed() * 1_000
+    });
     let source = scene.source.clone();
     let group = world.process("group", move |ctx| {
         clients::commit_often(ctx, source.clone(), "t", "group", COMMITS, PAUSE_MS)

@@ -13,3 +13,4 @@ mod first_commits;
 mod holes;
 mod old_filler;
 mod s1;
+mod unstored;
