@@ -1,4 +1,5 @@
-//! Who runs the flow. The newest claim wins; the older process sees it and stops. A claim has a
+//! Who runs the flow. The newest claim wins; the older process sees it, stops, and waits for its turn
+//! (`succession`). A claim has a
 //! generation and is read back, so also of two that begin in one instant one has it.
 //!
 //! Records need no such lock: the broker deduplicates them by sequence, so a second Twinlog with
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::FlowError;
+use super::succession::Answers;
 use crate::environment::Machine;
 use crate::state::{Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
@@ -32,6 +34,8 @@ use crate::telemetry::utc;
 const FRESH: Duration = Duration::from_millis(2_000);
 /// How often the claim is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
+/// How long a look waits for what it writes.
+const WRITE_WITHIN: Duration = Duration::from_millis(700);
 /// How long a new owner waits for an old one that may still be alive: its last look may be
 /// `FRESH` old when it sends, and what it sent may wait in a broker's queue for a moment.
 const TAKEOVER: Duration = Duration::from_millis(3_000);
@@ -55,6 +59,16 @@ pub struct Fence {
     look: watch::Receiver<Look>,
     unseen: Arc<Mutex<Option<String>>>,
     filled: Arc<AtomicU64>,
+    outdone: Arc<Mutex<Option<Outdone>>>,
+}
+
+/// A partition has fillers of a newer claim than ours.
+#[derive(Clone, Copy, Debug)]
+struct Outdone {
+    /// Their epoch.
+    generation: u64,
+    /// When that was found.
+    at: Instant,
 }
 
 /// The producer epoch of the fillers of a claim. A partition refuses a lower one than the newest
@@ -82,6 +96,21 @@ impl Fence {
         let look = *self.look.borrow();
         let may_fill = Instant::now() >= self.not_before && look.at.elapsed() < FRESH;
         may_fill.then(|| filler_epoch(look.generation))
+    }
+
+    /// Whether fillers of ours may go behind one of this epoch. Whoever wrote a newer one has the flow, and
+    /// his epoch isn't ours to use: the next look at the claim says so. Or the state topic has lost claims;
+    /// then that look raises ours.
+    pub fn may_follow(&self, newest: i16) -> bool {
+        let look = *self.look.borrow();
+        if newest <= filler_epoch(look.generation) {
+            return true;
+        }
+        *self.outdone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Outdone {
+            generation: u64::try_from(newest).unwrap_or(0),
+            at: Instant::now(),
+        });
+        false
     }
 
     /// Resolves when a filler may be sent.
@@ -131,7 +160,8 @@ pub struct Held {
     taken_from: Option<Uuid>,
     /// Whether the flow had a role when it began.
     had_role: bool,
-    /// The one before may be running, and not know yet that it has lost the flow.
+    /// The one before didn't end in order: it may be running, and not know yet that it has lost the flow,
+    /// or what it sent may still be under way.
     may_have_rival: bool,
     /// [`StateStore::shrunk`] when it began.
     shrunk: u64,
@@ -200,6 +230,7 @@ pub async fn claim(
                         look,
                         unseen: unseen.clone(),
                         filled: filled.clone(),
+                        outdone: Arc::default(),
                     },
                     unseen,
                     filled,
@@ -210,7 +241,7 @@ pub async fn claim(
                     taken_from: before.map(|before| before.owner),
                     claim: Mutex::new(claim),
                     had_role: role.is_some(),
-                    may_have_rival: !wait.is_zero(),
+                    may_have_rival: before.is_some_and(|before| !before.released),
                     shrunk,
                     look: sender,
                 })));
@@ -327,7 +358,7 @@ pub fn may_run(claim: &Claim, machine: &dyn Machine) -> bool {
 }
 
 impl Held {
-    /// Whether the owner before may be running, and not know yet that it has lost the flow.
+    /// Whether something of the owner before may still come: it didn't end in order.
     pub fn may_have_rival(&self) -> bool {
         self.may_have_rival
     }
@@ -338,6 +369,7 @@ impl Held {
         store: &StateStore,
         cancel: &CancellationToken,
     ) -> Result<Kept, FlowError> {
+        let mut answers = Answers::default();
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(Kept::Cancelled),
@@ -391,7 +423,12 @@ impl Held {
                 }
             }
             let plan = role.ok().flatten().map(|role| role.plan);
-            self.renew(store, log.last(), plan).await;
+            // What is written may wait for a replica that hangs, and the looks must go on.
+            let written = async {
+                self.renew(store, log.last(), plan, before).await;
+                self.answer(store, &mut answers).await;
+            };
+            let _ = tokio::time::timeout(WRITE_WITHIN, written).await;
         }
     }
 
@@ -416,11 +453,28 @@ impl Held {
     }
 
     /// Writes the claim again where the log needs it.
-    async fn renew(&self, store: &StateStore, newest: Option<&Claim>, plan: Option<Uuid>) {
+    async fn renew(
+        &self,
+        store: &StateStore,
+        newest: Option<&Claim>,
+        plan: Option<Uuid>,
+        looked_at: Instant,
+    ) {
         // What isn't copied is the same as when the flow began.
         let obeyed = plan.filter(|_| self.not_copied.is_some());
         let is_worn = self.is_worn();
-        let Some(renewed) = renewal(&self.ours(), newest, obeyed, is_worn) else {
+        let ours = self.ours();
+        let outdone = *self
+            .fence
+            .outdone
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A look that began behind it has shown every claim that such a filler is of.
+        let outdone = outdone.filter(|outdone| outdone.at < looked_at);
+        let generation = outdone
+            .map_or(0, |outdone| outdone.generation + 1)
+            .max(ours.generation + u64::from(is_worn));
+        let Some(renewed) = renewal(&ours, newest, obeyed, generation) else {
             return;
         };
         match store.put(&self.key, &renewed).await {
@@ -432,6 +486,21 @@ impl Held {
                 }
             }
             Err(error) => tracing::debug!(%error, "the claim could not be written again"),
+        }
+    }
+
+    /// Gives a sign of life where somebody has asked for one.
+    async fn answer(&self, store: &StateStore, answers: &mut Answers) {
+        // What can't be read is no question.
+        let Ok(Some(asked)) = store.get(&keys::turn(&self.flow)) else {
+            return;
+        };
+        let Some(beat) = answers.to(&asked, self.ours().owner) else {
+            return;
+        };
+        match store.put(&keys::beat(&self.flow), &beat).await {
+            Ok(()) => answers.note(asked),
+            Err(error) => tracing::debug!(%error, "a sign of life could not be written"),
         }
     }
 
@@ -476,14 +545,14 @@ fn renewal(
     ours: &Claim,
     newest: Option<&Claim>,
     obeyed: Option<Uuid>,
-    is_worn: bool,
+    generation: u64,
 ) -> Option<Claim> {
     let role_plan = obeyed.or(ours.role_plan);
     let is_newest = newest.is_none_or(|newest| newest.owner == ours.owner);
-    let is_needed = !is_newest || role_plan != ours.role_plan || is_worn;
+    let is_needed = !is_newest || role_plan != ours.role_plan || generation > ours.generation;
     is_needed.then(|| Claim {
         role_plan,
-        generation: ours.generation + u64::from(is_worn),
+        generation,
         ..ours.clone()
     })
 }
@@ -499,7 +568,7 @@ pub fn superseded(by: &Claim) -> FlowError {
 }
 
 /// Version 4 layout with random bits; only uniqueness matters.
-fn new_owner() -> Uuid {
+pub(super) fn new_owner() -> Uuid {
     Uuid::from_u128(rand::random::<u128>())
 }
 
@@ -580,26 +649,23 @@ mod tests {
             role_plan: plan(1),
             ..of(2, 2, false)
         };
-        assert_eq!(renewal(&ours, Some(&ours), plan(1), false), None);
+        assert_eq!(renewal(&ours, Some(&ours), plan(1), 2), None);
         assert_eq!(
-            renewal(&ours, Some(&ours), None, false),
+            renewal(&ours, Some(&ours), None, 2),
             None,
             "nothing is obeyed"
         );
-        let renewed = renewal(&ours, Some(&ours), plan(7), false).expect("another plan");
+        let renewed = renewal(&ours, Some(&ours), plan(7), 2).expect("another plan");
         assert_eq!(renewed.role_plan, plan(7));
         assert!(is_same(&renewed, &ours));
         let late = of(1, 1, true);
-        assert_eq!(
-            renewal(&ours, Some(&late), plan(1), false),
-            Some(ours.clone())
-        );
+        assert_eq!(renewal(&ours, Some(&late), plan(1), 2), Some(ours.clone()));
     }
 
     #[test]
     fn worn_fillers_get_a_generation_of_their_own() {
         let ours = of(2, 4, false);
-        let raised = renewal(&ours, Some(&ours), None, true).expect("a generation");
+        let raised = renewal(&ours, Some(&ours), None, 5).expect("a generation");
         assert_eq!((raised.generation, raised.owner), (5, ours.owner));
         let log = [ours, raised.clone()];
         assert_eq!(standing(&log), Some(&raised));

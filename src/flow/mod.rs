@@ -55,6 +55,7 @@ mod source;
 mod sparse;
 mod standby;
 mod state_topic;
+mod succession;
 mod supervisor;
 mod tail;
 mod throttle;

@@ -25,6 +25,7 @@ use super::observed;
 use super::position::Producers;
 use super::role;
 use super::shared::Flow;
+use super::succession;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
@@ -55,8 +56,8 @@ const AGREE: Duration = Duration::from_millis(200);
 /// what is on its way (7 s at most), stores the maps and gives the claim back.
 ///
 /// # Errors
-/// Only what no waiting can mend: another Twinlog took over, both clusters are the same, or a task of the
-/// flow ended that should have gone on.
+/// Only what no waiting can mend: both clusters are the same, the state is lost, or a task of the flow ended
+/// that should have gone on. One that another Twinlog took over waits for its turn.
 pub async fn run_flow(
     config: FlowConfig,
     source: ClusterSection,
@@ -127,6 +128,25 @@ pub async fn run_flow(
                 }
             }
             Err(failure) => failure,
+        };
+        let (reason, error) = match error {
+            FlowError::Superseded(_) => {
+                retire_partitions(&progress);
+                let detail = format!("{error}; this one goes on when that one is gone");
+                progress.set_state(FlowState::Waiting { reason, detail });
+                tracing::warn!(flow = %config.name, "{error}; this one waits for its turn");
+                let turn = succession::await_turn(&config.name, &target, machine);
+                match cancel.run_until_cancelled(turn).await {
+                    None => return Ok(()),
+                    Some(Ok(why)) => {
+                        tracing::warn!(flow = %config.name, "takes the flow over: {}", why.in_words());
+                        progress.set_state(FlowState::Starting);
+                        continue;
+                    }
+                    Some(Err(error)) => (error.reason(), error),
+                }
+            }
+            error => (reason, error),
         };
         let detail = error.to_string();
         if !matches!(error, FlowError::Wire(_)) {

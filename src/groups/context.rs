@@ -20,7 +20,7 @@ pub struct Follow {
     pub overwrite: bool,
     /// Whether a group that is deleted on the source is deleted on the target.
     pub delete: bool,
-    /// Another Twinlog followed them, and may not know yet that it has lost the flow.
+    /// Another Twinlog followed them, and didn't end in order: a commit of it may still come.
     pub may_have_rival: bool,
     /// Where groups are followed.
     pub source: Cluster,

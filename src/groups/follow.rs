@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::commit::{self, Attempt, Failure, GroupCommit, STORE_WITHIN, Sent};
 use super::context::Follow;
 use super::decide::{Blocked, Commit, Situation, Verdict, decide};
-use super::ledger::{self, Remembered, STALE_AFTER, UNSTORED_MS};
+use super::ledger::{self, Remembered, STALE_AFTER};
 use super::observe::observe;
 use super::positions::Place;
 use super::report::{Health, View};
@@ -43,6 +43,9 @@ const OBSERVED_MAX: usize = 16;
 const GROUPS_PER_SEND: usize = 256;
 /// See [`GROUPS_PER_SEND`].
 const SENDS_MAX: usize = 4;
+/// So long after our start a commit of the one before may come: a request's time, in which he isn't told
+/// that it failed.
+const LATE_MS: i64 = 30_000;
 /// How long a stopping follower waits for its last commits.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -522,16 +525,17 @@ impl Follower {
         })
     }
 
-    /// A commit of whoever followed the groups before, and doesn't know yet that they are ours. He commits
-    /// as we do, without an epoch, and what he saw of the source is what we see: it is moved on from
-    /// there, or back to there. Behind this time only clients commit.
+    /// A commit of whoever followed the groups before, and doesn't know yet that they are ours, or who is
+    /// dead: what he sent may lie in a line or in a broker that hangs. He commits as we do, without an
+    /// epoch, and what he saw of the source is what we see: it is moved on from there, or back to there.
+    /// Behind this time only clients commit.
     fn may_be_rival_s(&self, commit: &Commit, table: &Table) -> bool {
         // Who asks for the groups isn't told when they committed.
         let committed_at_ms = match commit.committed_at_ms {
             ..0 => table.target_now_ms(now_ms()),
             told_ms => told_ms,
         };
-        let until_ms = table.target_now_ms_at(self.began_at_ms) + UNSTORED_MS;
+        let until_ms = table.target_now_ms_at(self.began_at_ms) + LATE_MS;
         self.context.may_have_rival && commit.leader_epoch < 0 && committed_at_ms <= until_ms
     }
 

@@ -17,7 +17,7 @@ use crate::state::{GroupPositions, StateError, StateStore, TopicRecord, keys};
 
 /// Commits this much later than a record was stored may still be ours: records are stored every five
 /// seconds while groups move.
-pub const UNSTORED_MS: i64 = 15_000;
+const UNSTORED_MS: i64 = 15_000;
 /// A group's record that is older is stored again before the group's next commit. That and its commit
 /// have the time that is missing to [`UNSTORED_MS`].
 pub const STALE_AFTER: Duration = Duration::from_secs(10);

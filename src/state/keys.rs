@@ -16,6 +16,16 @@ pub fn claim(flow: &str) -> String {
     format!("claim/{flow}")
 }
 
+/// A [`Turn`](super::Turn).
+pub fn turn(flow: &str) -> String {
+    format!("turn/{flow}")
+}
+
+/// A [`Beat`](super::Beat).
+pub fn beat(flow: &str) -> String {
+    format!("beat/{flow}")
+}
+
 /// A [`TopicRecord`](super::TopicRecord).
 pub fn topic(flow: &str, topic: &str) -> String {
     format!("topic/{flow}/{topic}")

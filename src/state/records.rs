@@ -322,6 +322,29 @@ pub struct Claim {
     pub generation: u64,
 }
 
+/// `turn/<flow>`: a process that waits for the flow asks its owner for a sign of life. Of several that wait
+/// the last question stands, and is answered for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// Format version, 1.
+    pub v: u32,
+    /// Random, one per wait.
+    pub asker: uuid::Uuid,
+    /// Counts its questions.
+    pub number: u64,
+}
+
+/// `beat/<flow>`: the owner's answer to a [`Turn`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Format version, 1.
+    pub v: u32,
+    /// As in the owner's [`Claim`].
+    pub owner: uuid::Uuid,
+    /// Counts its answers.
+    pub number: u64,
+}
+
 /// `config/<flow>/<source topic>`: what the source has of the configs that a mirror must have
 /// otherwise while it is one. The failover sets them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

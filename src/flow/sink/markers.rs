@@ -89,7 +89,7 @@ pub(super) fn start(
             markers.push(
                 WritableTxnMarker::default()
                     .with_producer_id(ProducerId(item.partition.rules.producers.filler_id))
-                    .with_producer_epoch(epoch.max(item.partition.filler_epoch))
+                    .with_producer_epoch(epoch)
                     .with_transaction_result(false)
                     .with_coordinator_epoch(running as i32)
                     .with_topics(vec![topic.clone()]),

@@ -238,13 +238,14 @@ impl Lane {
         }
     }
 
-    /// Closes the partitions whose position was read while an older process could still fill:
-    /// they are opened again when it no longer can.
+    /// Closes the partitions whose position was read while an older process could still fill, and those
+    /// that a newer one has filled: they are opened again when only one can.
     fn without_stale(&self, items: Vec<Item>) -> Vec<Item> {
         let not_before = self.fence.not_before();
-        let (current, stale): (Vec<Item>, Vec<Item>) = items
-            .into_iter()
-            .partition(|item| item.partition.read_at >= not_before);
+        let (current, stale): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
+            let partition = &item.partition;
+            partition.read_at >= not_before && self.fence.may_follow(partition.filler_epoch)
+        });
         for item in stale {
             item.partition.answered();
             item.partition.fail(Trouble::TakingOver);

@@ -27,6 +27,8 @@ fn keys_of(flow: &str) -> Vec<String> {
     vec![
         keys::flow(flow),
         keys::claim(flow),
+        keys::turn(flow),
+        keys::beat(flow),
         keys::topic(flow, "t"),
         map.head().to_owned(),
         map.segment(0),

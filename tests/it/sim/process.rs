@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fake_kafka::world::{Brokers, Ctx, MachineView, Process, World};
+use fake_kafka::world::{Brokers, Ctx, MachineView, Phase, Process, World};
 use tokio_util::sync::CancellationToken;
 use twinlog::config::{self, Config};
 use twinlog::cutover::{self, AcceptedLoss, BackScope, CutoverError, FenceMode, Options, Report};
@@ -102,6 +102,18 @@ impl Running {
     pub fn status(&self, world: &World) -> StatusReport {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         StatusReport::build(&registry, 1_768_464_000_000 + world.now_ms())
+    }
+
+    /// Whether it waits until another one is gone that has the flow.
+    pub fn waits(&self, world: &World) -> bool {
+        let status = self.status(world);
+        let mut flows = status.flows.iter();
+        flows.any(|flow| flow.reason.as_deref() == Some("superseded"))
+    }
+
+    /// Whether it runs, and doesn't wait for another one.
+    pub fn has_the_flow(&self, world: &World) -> bool {
+        self.process.phase() == Phase::Running && !self.waits(world)
     }
 }
 

@@ -335,6 +335,10 @@ impl Run {
         {
             self.current.process.restart();
         }
+        let all: Vec<Running> = self.others.iter().chain([&self.current]).cloned().collect();
+        world.must("one of them has the flow", 60_000, move |world| {
+            all.iter().any(|it| it.has_the_flow(world))
+        });
         world.tell("plan: all is healed".to_owned());
     }
 
@@ -405,15 +409,15 @@ impl Run {
     }
 
     /// The process that copies, if one does.
-    fn owner(&self) -> &Running {
+    fn owner(&self, world: &World) -> &Running {
         let mut all = self.others.iter().chain([&self.current]);
-        let alive = |it: &&Running| it.process.phase() == Phase::Running;
-        all.rfind(alive).unwrap_or(&self.current)
+        all.rfind(|it| it.has_the_flow(world))
+            .unwrap_or(&self.current)
     }
 
     /// Clients have ended, and all is copied or says why not.
     fn wait_until_copied(&self, world: &mut World) {
-        let owner = self.owner().clone();
+        let owner = self.owner(world).clone();
         let places = self.places();
         let (source, target) = (self.scene.source.clone(), self.scene.target.clone());
         let gone: BTreeMap<Place, BTreeSet<String>> = self
@@ -469,7 +473,7 @@ impl Run {
     /// What Twinlog says at the end.
     fn told(&self, world: &World) -> String {
         let mut lines = String::new();
-        let status = self.owner().status(world);
+        let status = self.owner(world).status(world);
         for flow in &status.flows {
             let _ = writeln!(lines, "Twinlog says {} {:?}", flow.state, flow.reason);
             for topic in &flow.topics {
@@ -495,7 +499,7 @@ impl Run {
             let offsets = self.plan.offsets;
             found.extend(
                 self.scene
-                    .judge_copy(world, self.owner(), &place, offsets, &[]),
+                    .judge_copy(world, self.owner(world), &place, offsets, &[]),
             );
         }
         found.extend(self.judge_groups());

@@ -1,6 +1,6 @@
 //! Two processes start for one flow, whose claim was given back, while transactions are copied.
 
-use fake_kafka::world::{self, Phase, World};
+use fake_kafka::world::{self, World};
 use twinlog::flow::AllEnded;
 
 use crate::sim::expected::holds;
@@ -48,24 +48,28 @@ fn play(world: &mut World, apart_ms: i64) -> Vec<Violation> {
         second.process.restart();
         write_for(world, &mut scene, 2_000);
         // One of them has lost its claim by now.
-        let both = [first.process.clone(), second.process.clone()];
-        world.must("one of them ends", 10_000, move |_| {
-            both.iter().any(|it| it.phase() == Phase::Ended)
+        let both = [first.clone(), second.clone()];
+        world.must("one of them waits", 10_000, move |world| {
+            both.iter().any(|it| it.waits(world))
         });
         world.run_for(5_000);
-        let survivor = [&first, &second]
+        let owner = [&first, &second]
             .into_iter()
-            .find(|it| it.process.phase() == Phase::Running)
+            .find(|it| it.has_the_flow(world))
             .expect("one of them goes on");
         let found: Vec<Violation> = places
             .iter()
-            .flat_map(|at| scene.judge_copy(world, survivor, at, Offsets::Identical, &[]))
+            .flat_map(|at| scene.judge_copy(world, owner, at, Offsets::Identical, &[]))
             .collect();
         if !found.is_empty() {
             return found;
         }
-        survivor.process.stop();
-        assert_eq!(world.result(&survivor.process, 15_000), AllEnded::AsTold);
+        for it in [&first, &second] {
+            it.process.stop();
+        }
+        for it in [&first, &second] {
+            assert_eq!(world.result(&it.process, 15_000), AllEnded::AsTold);
+        }
     }
     Vec::new()
 }

@@ -11,6 +11,8 @@ mod c1;
 mod c35;
 mod first_commits;
 mod holes;
+mod late_commit;
 mod old_filler;
 mod s1;
+mod twins;
 mod unstored;
