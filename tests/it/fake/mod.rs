@@ -10,6 +10,7 @@ pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
 pub(crate) mod failover_refusals;
+mod gone_mirrors;
 pub(crate) mod groups_rules;
 pub(crate) mod holes;
 mod http_secrets;
