@@ -19,6 +19,7 @@ use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::leaders;
 use super::metadata::{context, own_principal};
+use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::observed;
 use super::position::Producers;
@@ -267,6 +268,7 @@ async fn begin(
         source: source.clone(),
         target: target.clone(),
         needs: TopicNeeds::remembered(&store, &config.name),
+        before: Before::remembered(&store, &config.name),
         store: Arc::new(store),
         producers,
         own_principal,
@@ -280,6 +282,7 @@ async fn begin(
         truncated: DashMap::new(),
         turned: DashMap::new(),
         turning: DashMap::new(),
+        missed: DashMap::new(),
         records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),
         sources: DashMap::new(),
@@ -358,7 +361,12 @@ async fn producers(
 }
 
 /// Follows the flow's groups. Their trouble is theirs: the copy goes on.
-async fn follow_groups(flow: Arc<Flow>, tasks: Tasks, cancel: CancellationToken) {
+async fn follow_groups(
+    flow: Arc<Flow>,
+    may_have_rival: bool,
+    tasks: Tasks,
+    cancel: CancellationToken,
+) {
     let view = |kind| Arc::new(View::new(kind, flow.config.name.clone(), flow.clone()));
     let (view, shares) = (view(GroupKind::Consumer), view(GroupKind::Share));
     let views = Views::new(view.clone(), shares.clone());
@@ -381,6 +389,7 @@ async fn follow_groups(flow: Arc<Flow>, tasks: Tasks, cancel: CancellationToken)
         groups: flow.config.groups.clone(),
         overwrite: flow.config.group_rules.on_diverged == OnDiverged::Follow,
         delete: flow.config.group_rules.delete,
+        may_have_rival,
         source: flow.source.clone(),
         target: flow.target.clone(),
         store: flow.store.clone(),
@@ -446,7 +455,8 @@ async fn go(
         tasks.spawn("watch over the old primary", looking_after);
     }
     if !flow.config.groups.include().is_empty() {
-        let following = follow_groups(flow.clone(), tasks.clone(), work.clone());
+        let may_have_rival = held.may_have_rival();
+        let following = follow_groups(flow.clone(), may_have_rival, tasks.clone(), work.clone());
         tasks.spawn("follower of groups", following);
     }
     let following = metadata::follow(context(&flow), flow.progress.clone(), work.clone());

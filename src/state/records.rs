@@ -47,6 +47,9 @@ pub struct TopicRecord {
     /// behind it has other offsets. Its map is stored before it, and it before the first such record.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub turned: BTreeMap<i32, TurnedPartition>,
+    /// When the copy was begun, milliseconds since the epoch; absent where an older Twinlog or another primary did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at_ms: Option<i64>,
 }
 
 /// A partition that is mapped in a topic whose others aren't.
@@ -203,14 +206,29 @@ pub struct DamageRecord {
     pub noticed_at_ms: i64,
 }
 
+/// `missed-deletes/<flow>/<source topic>/<partition>`: the source's cleaner may have removed tombstones before they
+/// were copied, so that keys live on in the copy that the source has no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedDeletesRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The source topic's id.
+    pub source_topic_id: uuid::Uuid,
+    /// The id of the target topic: what was missed goes with it.
+    pub target_topic_id: uuid::Uuid,
+    /// Where, and since when the copy was behind.
+    #[serde(flatten)]
+    pub missed: crate::telemetry::up_to_date::MissedDeletes,
+}
+
 /// `group/<flow>/<group>`: what was committed for a consumer group on the target. It tells our own
 /// commits from those of others after a restart, and where groups were when the source is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupPositions {
     /// Format version, 1.
     pub v: u32,
-    /// The newest commit time that the target's coordinators had shown when this was stored,
-    /// milliseconds since the epoch by their clocks; 0 if none.
+    /// When this was stored, milliseconds since the epoch by the clocks of the target's coordinators, as
+    /// far as their newest commit tells it. A commit that comes within 15 s of it may be ours.
     pub seen_until_ms: i64,
     /// By source topic: partition, position on the source, position on the target.
     pub topics: BTreeMap<String, Vec<(i32, i64, i64)>>,
@@ -218,6 +236,10 @@ pub struct GroupPositions {
     /// committed on the target, such as beyond the copy's end.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ahead: BTreeMap<String, Vec<(i32, i64)>>,
+    /// By source topic: partition and position on the target that somebody else committed, and that is
+    /// left to them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub foreign: BTreeMap<String, Vec<(i32, i64)>>,
 }
 
 impl GroupPositions {
