@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::FlowError;
+use super::fillers;
 use crate::environment::Machine;
 use crate::state::{Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
@@ -38,7 +39,7 @@ const TAKEOVER: Duration = Duration::from_millis(3_000);
 
 /// A claim's generation is raised, so that its fillers get a new epoch, when so many were written
 const WORN_AFTER_FILLERS: u64 = 1_000;
-/// and so much time has passed: there are 32,767 epochs.
+/// and so much time has passed: each producer id has its 32,766 of them for two hundred days.
 const WORN_AFTER: Duration = Duration::from_secs(600);
 
 /// What the last look at the claim has shown, if it is ours.
@@ -57,14 +58,6 @@ pub struct Fence {
     filled: Arc<AtomicU64>,
 }
 
-/// The producer epoch of the fillers of a claim. A partition refuses a lower one than the newest
-/// (`ProducerAppendInfo.checkProducerEpoch`), so once a newer owner has filled, an older one's fillers are
-/// refused, however late they come. At the end of the epochs it stays at the last one.
-pub fn filler_epoch(generation: u64) -> i16 {
-    // The last epoch of all is the coordinators' (`TransactionMetadata.isProducerEpochExhausted`).
-    i16::try_from(generation).map_or(i16::MAX - 1, |epoch| epoch.min(i16::MAX - 1))
-}
-
 impl Fence {
     /// From here on no other process fills. A position that was read earlier says nothing about
     /// the next filler: the old owner may have filled that hole since.
@@ -81,7 +74,7 @@ impl Fence {
     pub fn epoch(&self) -> Option<i16> {
         let look = *self.look.borrow();
         let may_fill = Instant::now() >= self.not_before && look.at.elapsed() < FRESH;
-        may_fill.then(|| filler_epoch(look.generation))
+        may_fill.then(|| fillers::epoch(look.generation))
     }
 
     /// Resolves when a filler may be sent.
@@ -113,6 +106,8 @@ pub enum Kept {
     Cancelled,
     /// A cut-over changed what the flow may copy: it must begin again. The claim is still held.
     RoleChanged,
+    /// The next epoch of the fillers is one of another producer id: it must begin again.
+    EpochsUsedUp,
     /// The state topic lost records that were acknowledged, but not those of this flow: it must
     /// begin again by what is there now.
     StateShrunk,
@@ -390,6 +385,9 @@ impl Held {
                     });
                 }
             }
+            if ends_era(&ours, self.is_worn()) {
+                return Ok(Kept::EpochsUsedUp);
+            }
             let plan = role.ok().flatten().map(|role| role.plan);
             self.renew(store, log.last(), plan).await;
         }
@@ -444,6 +442,11 @@ impl Held {
             && at.elapsed() >= WORN_AFTER
     }
 
+    /// The claim's generation.
+    pub fn generation(&self) -> u64 {
+        self.ours().generation
+    }
+
     fn ours(&self) -> Claim {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         claim.clone()
@@ -467,6 +470,11 @@ impl Held {
             tracing::debug!(%error, "the claim could not be given back");
         }
     }
+}
+
+/// Whether the next epoch of the fillers is one of another producer id.
+fn ends_era(ours: &Claim, is_worn: bool) -> bool {
+    is_worn && fillers::era(ours.generation + 1) != fillers::era(ours.generation)
 }
 
 /// How a claim that stands must be written again, if it must. A second plan for what isn't copied
@@ -610,9 +618,10 @@ mod tests {
     }
 
     #[test]
-    fn epochs_rise_with_generations_and_end_below_the_last() {
-        assert_eq!([0, 1, 700].map(filler_epoch), [0, 1, 700]);
-        assert_eq!([32_766, 32_767, u64::MAX].map(filler_epoch), [32_766; 3]);
+    fn worn_fillers_of_the_last_epoch_get_another_id() {
+        assert!(ends_era(&of(2, 32_765, false), true));
+        assert!(!ends_era(&of(2, 32_765, false), false));
+        assert!(!ends_era(&of(2, 32_766, false), true));
     }
 
     /// A process that begins, one step at a time.

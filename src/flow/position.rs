@@ -19,13 +19,48 @@ use crate::wire::ProducerState;
 /// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
 const SEQUENCE_MASK: i64 = 0x7fff_ffff;
 
-/// The two producer ids of a flow, and the filler's epoch.
+/// So many former filler ids are known. An era lasts more than half a year; brokers have forgotten the
+/// producers of older ones, and a log that ends with their markers is a quiet one.
+pub const FORMER_IDS: usize = 8;
+
+/// The producer ids of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producers {
     /// Writes records. Always epoch 0: a second writer with the same state is deduplicated.
     pub data_id: i64,
     /// Writes invisible end markers.
     pub filler_id: i64,
+    /// Wrote them before, newest first ([`super::fillers`]).
+    pub former_filler_ids: [Option<i64>; FORMER_IDS],
+}
+
+impl Producers {
+    /// Of a flow whose fillers have had one id so far.
+    pub const fn first(data_id: i64, filler_id: i64) -> Self {
+        Self {
+            data_id,
+            filler_id,
+            former_filler_ids: [None; FORMER_IDS],
+        }
+    }
+
+    /// The ids of fillers, newest first.
+    pub fn filler_ids(self) -> impl Iterator<Item = i64> {
+        [Some(self.filler_id)]
+            .into_iter()
+            .chain(self.former_filler_ids)
+            .flatten()
+    }
+
+    /// Whether a producer is one of fillers.
+    pub fn is_filler(self, producer_id: i64) -> bool {
+        self.filler_ids().any(|id| id == producer_id)
+    }
+
+    /// Whether a producer is ours.
+    pub fn is_ours(self, producer_id: i64) -> bool {
+        self.data_id == producer_id || self.is_filler(producer_id)
+    }
 }
 
 /// The next thing to copy and where it goes.
@@ -78,8 +113,13 @@ pub fn is_same_count(one: i64, other: i64) -> bool {
 
 /// The running number of the newest filler that the leader knows.
 pub fn newest_filler(states: &[ProducerState], producers: Producers) -> Option<i32> {
-    let filler = |state: &&ProducerState| state.producer_id == producers.filler_id;
-    states.iter().find(filler).map(|it| it.coordinator_epoch)
+    filler_state(states, producers).map(|it| it.coordinator_epoch)
+}
+
+/// What the leader knows of the newest filler: a newer id has the higher numbers.
+fn filler_state(states: &[ProducerState], producers: Producers) -> Option<&ProducerState> {
+    let state = |id: i64| states.iter().find(|state| state.producer_id == id);
+    producers.filler_ids().find_map(state)
 }
 
 /// The newest producer epoch of a filler that the leader knows: it refuses a lower one.
@@ -136,9 +176,7 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
     let data = states
         .iter()
         .find(|state| state.producer_id == producers.data_id && state.last_sequence >= 0);
-    let filler = states
-        .iter()
-        .find(|state| state.producer_id == producers.filler_id);
+    let filler = filler_state(states, producers);
     match (data, filler) {
         (None, None) => Witness::Unknown { fillers: 0 },
         // Fillers alone already outnumber what readers can see.
@@ -184,10 +222,7 @@ fn signed_difference(end: i64, count: i64) -> i64 {
 mod tests {
     use super::*;
 
-    const PRODUCERS: Producers = Producers {
-        data_id: 7,
-        filler_id: 8,
-    };
+    const PRODUCERS: Producers = Producers::first(7, 8);
 
     fn data(last_sequence: i32) -> ProducerState {
         state(7, last_sequence, -1)
@@ -242,6 +277,23 @@ mod tests {
             witness(&[filler(5)], PRODUCERS, 5),
             Witness::Unknown { fillers: 5 }
         );
+    }
+
+    #[test]
+    fn fillers_are_counted_on_under_a_new_id() {
+        let mut producers = Producers::first(7, 9);
+        producers.former_filler_ids[0] = Some(8);
+        let newer = state(9, -1, 6);
+        for states in [
+            vec![data(9), filler(6)],
+            vec![data(9), filler(5), newer],
+            vec![data(9), newer],
+        ] {
+            let agrees = Witness::Agrees { fillers: 6 };
+            assert_eq!(witness(&states, producers, 16), agrees);
+        }
+        // The epoch is each id's own.
+        assert_eq!(filler_epoch(&[filler(5)], producers), 0);
     }
 
     #[test]

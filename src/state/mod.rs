@@ -29,10 +29,10 @@ pub use log::Loss;
 pub use missed::{missed_by, missed_deletes};
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
-    AclRecord, AclState, Claim, ContinuedLog, DamageRecord, FlowRecord, GapRecord, GoneRecord,
-    GroupPositions, HeldConfigs, MadeQuota, MapRecord, MissedDeletesRecord, QuotaRecord, Ranges,
-    ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord, TurnedPartition,
-    VerifyRecord,
+    AclRecord, AclState, Claim, ContinuedLog, DamageRecord, FillerRecord, FlowRecord, GapRecord,
+    GoneRecord, GroupPositions, HeldConfigs, MadeQuota, MapRecord, MissedDeletesRecord,
+    QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord,
+    TurnedPartition, VerifyRecord,
 };
 pub use replicas::{MissingReplicas, missing_replicas};
 pub use settings::{Misfit, look_at_settings, mend_settings};

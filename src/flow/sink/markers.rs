@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
 use super::outcome::{finish, missing_answer, note_fill, topic_name};
 use super::{Answered, Item};
 use crate::flow::error::Trouble;
+use crate::flow::fillers::CLOSING;
 use crate::flow::work::{FillWork, Work};
 use crate::wire::{Connection, Metadata, Pending, WireError};
 
@@ -126,6 +127,8 @@ pub(super) fn start(
         let topic = WritableTxnMarkerTopic::default()
             .with_name(topic_name(&item.partition))
             .with_partition_indexes(vec![item.partition.target.partition]);
+        let producers = item.partition.rules.producers;
+        let to_close = item.partition.to_close();
         for number in 1..=fill.count {
             // The running number of the filler: a later filler refuses an earlier one that
             // was left behind in a dead connection, and a restart reads it back.
@@ -133,10 +136,14 @@ pub(super) fn start(
             // among its neighbours, the number is ahead of the count.
             let newest = i64::from(item.partition.newest_filler.unwrap_or(0));
             let running = (fill.fillers_before + number).max(newest) & 0x7fff_ffff;
+            let (id, epoch) = match to_close {
+                Some(former) if number == 1 => (former, CLOSING),
+                _ => (producers.filler_id, epoch.max(item.partition.filler_epoch)),
+            };
             markers.push(
                 WritableTxnMarker::default()
-                    .with_producer_id(ProducerId(item.partition.rules.producers.filler_id))
-                    .with_producer_epoch(epoch.max(item.partition.filler_epoch))
+                    .with_producer_id(ProducerId(id))
+                    .with_producer_epoch(epoch)
                     .with_transaction_result(false)
                     .with_coordinator_epoch(running as i32)
                     .with_topics(vec![topic.clone()]),

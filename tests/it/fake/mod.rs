@@ -9,6 +9,7 @@ mod claim_unseen;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
+mod eras;
 pub(crate) mod failover_refusals;
 mod gone_mirrors;
 pub(crate) mod groups_rules;
