@@ -19,6 +19,10 @@ use crate::wire::ProducerState;
 /// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
 const SEQUENCE_MASK: i64 = 0x7fff_ffff;
 
+/// Replicas lag by no more records than this: all requests of a lane, full of one partition's records of a
+/// byte each.
+const BEHIND_MAX: i64 = 1 << 28;
+
 /// So many former filler ids are known. An era lasts more than half a year; brokers have forgotten the
 /// producers of older ones, and a log that ends with their markers is a quiet one.
 pub const FORMER_IDS: usize = 8;
@@ -179,21 +183,16 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
     let filler = filler_state(states, producers);
     match (data, filler) {
         (None, None) => Witness::Unknown { fillers: 0 },
-        // Fillers alone already outnumber what readers can see.
-        (None, Some(filler)) if signed_difference(end, i64::from(filler.coordinator_epoch)) < 0 => {
-            Witness::Behind {
-                written: end - signed_difference(end, i64::from(filler.coordinator_epoch)),
-            }
-        }
-        // Without data of ours still known, the filler's count fixes the sequence.
-        (None, Some(filler)) => Witness::Unknown {
-            fillers: i64::from(filler.coordinator_epoch),
+        // The number of fillers is below 2^31, so it is all there: they may outnumber what readers can
+        // see. Else the filler's count fixes the sequence.
+        (None, Some(filler)) => match i64::from(filler.coordinator_epoch) {
+            fillers if fillers > end => Witness::Behind { written: fillers },
+            fillers => Witness::Unknown { fillers },
         },
         (Some(data), filler) => {
             let fillers = filler.map_or(0, |filler| i64::from(filler.coordinator_epoch));
             let records = i64::from(data.last_sequence) + 1;
-            let difference = signed_difference(end, records + fillers);
-            match difference {
+            match distance(end, records + fillers) {
                 0 => Witness::Agrees { fillers },
                 less if less < 0 => Witness::Behind {
                     written: end - less,
@@ -208,18 +207,22 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
     }
 }
 
-/// `end - count` in the ring of sequences, nearest to zero.
-fn signed_difference(end: i64, count: i64) -> i64 {
+/// `end - count` in the ring of sequences. What is missing in the count, fillers that the broker has
+/// forgotten or a stranger's records, can be as much as the whole log. What readers can't see yet is what
+/// was on its way at once.
+fn distance(end: i64, count: i64) -> i64 {
     let ring = (end - count) & SEQUENCE_MASK;
-    if ring > SEQUENCE_MASK / 2 {
-        ring - SEQUENCE_MASK - 1
-    } else {
-        ring
+    let behind = SEQUENCE_MASK + 1 - ring;
+    match ring > end || behind <= BEHIND_MAX {
+        true => -behind,
+        false => ring,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PRODUCERS: Producers = Producers::first(7, 8);
@@ -326,6 +329,46 @@ mod tests {
         assert_eq!(
             witness(&[data(4), filler(2)], PRODUCERS, 107 - position.base),
             Witness::Agrees { fillers: 2 }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn counts_are_told_apart_up_to_the_last_one(
+            records in 1_i64..1 << 34,
+            fillers in 0_i64..1 << 31,
+            lag in 1_i64..1 << 20,
+        ) {
+            let known = data(((records - 1) & SEQUENCE_MASK) as i32);
+            let end = records + fillers;
+            let counted = filler(fillers as i32);
+            prop_assert_eq!(witness(&[known, counted], PRODUCERS, end), Witness::Agrees { fillers });
+            prop_assert_eq!(witness(&[counted], PRODUCERS, end), Witness::Unknown { fillers });
+            // Forgotten fillers: however many, where the log has no more offsets than there are sequences.
+            let is_sure = end <= SEQUENCE_MASK - BEHIND_MAX || fillers < SEQUENCE_MASK - BEHIND_MAX;
+            let expected = match fillers {
+                0 => Witness::Agrees { fillers },
+                fillers => Witness::Unknown { fillers },
+            };
+            prop_assert!(!is_sure || witness(&[known], PRODUCERS, end) == expected);
+            // Replicas that lag, also behind a log that is longer than the ring.
+            let seen = (end - lag).max(0);
+            if seen < end {
+                let behind = Witness::Behind { written: end };
+                prop_assert_eq!(witness(&[known, counted], PRODUCERS, seen), behind);
+                if fillers == 0 {
+                    prop_assert_eq!(witness(&[known], PRODUCERS, seen), behind);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_of_many_records_does_not_lag_behind_its_fillers() {
+        let end = (3 << 29) + 5;
+        assert_eq!(
+            witness(&[filler(5)], PRODUCERS, end),
+            Witness::Unknown { fillers: 5 }
         );
     }
 
