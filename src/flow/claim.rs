@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error::FlowError;
+use super::fillers;
 use super::succession::Answers;
 use crate::environment::Machine;
 use crate::state::{Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
@@ -42,7 +43,7 @@ const TAKEOVER: Duration = Duration::from_millis(3_000);
 
 /// A claim's generation is raised, so that its fillers get a new epoch, when so many were written
 const WORN_AFTER_FILLERS: u64 = 1_000;
-/// and so much time has passed: there are 32,767 epochs.
+/// and so much time has passed: each producer id has its 32,766 of them for two hundred days.
 const WORN_AFTER: Duration = Duration::from_secs(600);
 
 /// What the last look at the claim has shown, if it is ours.
@@ -65,18 +66,10 @@ pub struct Fence {
 /// A partition has fillers of a newer claim than ours.
 #[derive(Clone, Copy, Debug)]
 struct Outdone {
-    /// Their epoch.
+    /// Of that claim.
     generation: u64,
     /// When that was found.
     at: Instant,
-}
-
-/// The producer epoch of the fillers of a claim. A partition refuses a lower one than the newest
-/// (`ProducerAppendInfo.checkProducerEpoch`), so once a newer owner has filled, an older one's fillers are
-/// refused, however late they come. At the end of the epochs it stays at the last one.
-pub fn filler_epoch(generation: u64) -> i16 {
-    // The last epoch of all is the coordinators' (`TransactionMetadata.isProducerEpochExhausted`).
-    i16::try_from(generation).map_or(i16::MAX - 1, |epoch| epoch.min(i16::MAX - 1))
 }
 
 impl Fence {
@@ -95,7 +88,7 @@ impl Fence {
     pub fn epoch(&self) -> Option<i16> {
         let look = *self.look.borrow();
         let may_fill = Instant::now() >= self.not_before && look.at.elapsed() < FRESH;
-        may_fill.then(|| filler_epoch(look.generation))
+        may_fill.then(|| fillers::epoch(look.generation))
     }
 
     /// Whether fillers of ours may go behind one of this epoch. Whoever wrote a newer one has the flow, and
@@ -103,11 +96,11 @@ impl Fence {
     /// then that look raises ours.
     pub fn may_follow(&self, newest: i16) -> bool {
         let look = *self.look.borrow();
-        if newest <= filler_epoch(look.generation) {
+        if newest <= fillers::epoch(look.generation) {
             return true;
         }
         *self.outdone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Outdone {
-            generation: u64::try_from(newest).unwrap_or(0),
+            generation: fillers::beside(look.generation, newest),
             at: Instant::now(),
         });
         false
@@ -142,6 +135,8 @@ pub enum Kept {
     Cancelled,
     /// A cut-over changed what the flow may copy: it must begin again. The claim is still held.
     RoleChanged,
+    /// The next epoch of the fillers is one of another producer id: it must begin again.
+    EpochsUsedUp,
     /// The state topic lost records that were acknowledged, but not those of this flow: it must
     /// begin again by what is there now.
     StateShrunk,
@@ -422,6 +417,9 @@ impl Held {
                     });
                 }
             }
+            if ends_era(&ours, self.is_worn()) {
+                return Ok(Kept::EpochsUsedUp);
+            }
             let plan = role.ok().flatten().map(|role| role.plan);
             // What is written may wait for a replica that hangs, and the looks must go on.
             let written = async {
@@ -472,7 +470,7 @@ impl Held {
         // A look that began behind it has shown every claim that such a filler is of.
         let outdone = outdone.filter(|outdone| outdone.at < looked_at);
         let generation = outdone
-            .map_or(0, |outdone| outdone.generation + 1)
+            .map_or(0, |outdone| fillers::next_in_era(outdone.generation))
             .max(ours.generation + u64::from(is_worn));
         let Some(renewed) = renewal(&ours, newest, obeyed, generation) else {
             return;
@@ -513,6 +511,11 @@ impl Held {
             && at.elapsed() >= WORN_AFTER
     }
 
+    /// The claim's generation.
+    pub fn generation(&self) -> u64 {
+        self.ours().generation
+    }
+
     fn ours(&self) -> Claim {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
         claim.clone()
@@ -536,6 +539,11 @@ impl Held {
             tracing::debug!(%error, "the claim could not be given back");
         }
     }
+}
+
+/// Whether the next epoch of the fillers is one of another producer id.
+fn ends_era(ours: &Claim, is_worn: bool) -> bool {
+    is_worn && fillers::era(ours.generation + 1) != fillers::era(ours.generation)
 }
 
 /// How a claim that stands must be written again, if it must. A second plan for what isn't copied
@@ -676,9 +684,10 @@ mod tests {
     }
 
     #[test]
-    fn epochs_rise_with_generations_and_end_below_the_last() {
-        assert_eq!([0, 1, 700].map(filler_epoch), [0, 1, 700]);
-        assert_eq!([32_766, 32_767, u64::MAX].map(filler_epoch), [32_766; 3]);
+    fn worn_fillers_of_the_last_epoch_get_another_id() {
+        assert!(ends_era(&of(2, 32_765, false), true));
+        assert!(!ends_era(&of(2, 32_765, false), false));
+        assert!(!ends_era(&of(2, 32_766, false), true));
     }
 
     /// A process that begins, one step at a time.

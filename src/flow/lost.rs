@@ -90,7 +90,7 @@ async fn last_filler(
     }
     let last = tail::batch_at(flow, target, counted.end - 1).await?;
     let is_filler =
-        last.header.is_control() && last.header.producer_id == counted.producers.filler_id;
+        last.header.is_control() && counted.producers.is_filler(last.header.producer_id);
     Ok(is_filler
         .then(|| batch::coordinator_epoch(&last))
         .transpose()?)

@@ -51,6 +51,7 @@ pub struct Partition {
     pub newest_filler: Option<i32>,
     /// See [`PartitionParts`].
     pub filler_epoch: i16,
+    to_close: Mutex<Option<i64>>,
     rechecked: AtomicBool,
     queue: Mutex<VecDeque<Work>>,
     scheduled: AtomicBool,
@@ -95,6 +96,8 @@ pub struct PartitionParts {
     pub newest_filler: Option<i32>,
     /// The newest producer epoch of a filler that it knew: it refuses a lower one.
     pub filler_epoch: i16,
+    /// The id of the first filler, if that ends an era ([`super::fillers`]).
+    pub to_close: Option<i64>,
     /// Which epochs of the source were fetched.
     pub epochs: Arc<SourceEpochs>,
     /// The sink lane that writes it.
@@ -116,6 +119,7 @@ impl Partition {
             read_at: parts.read_at,
             newest_filler: parts.newest_filler,
             filler_epoch: parts.filler_epoch,
+            to_close: Mutex::new(parts.to_close),
             rechecked: AtomicBool::new(false),
             queue: Mutex::new(VecDeque::new()),
             scheduled: AtomicBool::new(false),
@@ -242,6 +246,16 @@ impl Partition {
     /// See [`Self::is_rechecked`].
     pub fn note_rechecked(&self) {
         self.rechecked.store(true, Ordering::Release);
+    }
+
+    /// The id of the next filler, if that ends an era.
+    pub fn to_close(&self) -> Option<i64> {
+        *self.to_close.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that fillers were appended.
+    pub fn note_filled(&self) {
+        *self.to_close.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Notes appended records (or skipped offsets) in the map, where there is one.

@@ -19,13 +19,52 @@ use crate::wire::ProducerState;
 /// Sequences wrap from 2^31 - 1 to 0 (`DefaultRecordBatch.incrementSequence`).
 const SEQUENCE_MASK: i64 = 0x7fff_ffff;
 
-/// The two producer ids of a flow, and the filler's epoch.
+/// Replicas lag by no more records than this: all requests of a lane, full of one partition's records of a
+/// byte each.
+const BEHIND_MAX: i64 = 1 << 28;
+
+/// So many former filler ids are known. An era lasts more than half a year; brokers have forgotten the
+/// producers of older ones, and a log that ends with their markers is a quiet one.
+pub const FORMER_IDS: usize = 8;
+
+/// The producer ids of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producers {
     /// Writes records. Always epoch 0: a second writer with the same state is deduplicated.
     pub data_id: i64,
     /// Writes invisible end markers.
     pub filler_id: i64,
+    /// Wrote them before, newest first ([`super::fillers`]).
+    pub former_filler_ids: [Option<i64>; FORMER_IDS],
+}
+
+impl Producers {
+    /// Of a flow whose fillers have had one id so far.
+    pub const fn first(data_id: i64, filler_id: i64) -> Self {
+        Self {
+            data_id,
+            filler_id,
+            former_filler_ids: [None; FORMER_IDS],
+        }
+    }
+
+    /// The ids of fillers, newest first.
+    pub fn filler_ids(self) -> impl Iterator<Item = i64> {
+        [Some(self.filler_id)]
+            .into_iter()
+            .chain(self.former_filler_ids)
+            .flatten()
+    }
+
+    /// Whether a producer is one of fillers.
+    pub fn is_filler(self, producer_id: i64) -> bool {
+        self.filler_ids().any(|id| id == producer_id)
+    }
+
+    /// Whether a producer is ours.
+    pub fn is_ours(self, producer_id: i64) -> bool {
+        self.data_id == producer_id || self.is_filler(producer_id)
+    }
 }
 
 /// The next thing to copy and where it goes.
@@ -78,8 +117,13 @@ pub fn is_same_count(one: i64, other: i64) -> bool {
 
 /// The running number of the newest filler that the leader knows.
 pub fn newest_filler(states: &[ProducerState], producers: Producers) -> Option<i32> {
-    let filler = |state: &&ProducerState| state.producer_id == producers.filler_id;
-    states.iter().find(filler).map(|it| it.coordinator_epoch)
+    filler_state(states, producers).map(|it| it.coordinator_epoch)
+}
+
+/// What the leader knows of the newest filler: a newer id has the higher numbers.
+fn filler_state(states: &[ProducerState], producers: Producers) -> Option<&ProducerState> {
+    let state = |id: i64| states.iter().find(|state| state.producer_id == id);
+    producers.filler_ids().find_map(state)
 }
 
 /// The newest producer epoch of a filler that the leader knows: it refuses a lower one.
@@ -136,26 +180,19 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
     let data = states
         .iter()
         .find(|state| state.producer_id == producers.data_id && state.last_sequence >= 0);
-    let filler = states
-        .iter()
-        .find(|state| state.producer_id == producers.filler_id);
+    let filler = filler_state(states, producers);
     match (data, filler) {
         (None, None) => Witness::Unknown { fillers: 0 },
-        // Fillers alone already outnumber what readers can see.
-        (None, Some(filler)) if signed_difference(end, i64::from(filler.coordinator_epoch)) < 0 => {
-            Witness::Behind {
-                written: end - signed_difference(end, i64::from(filler.coordinator_epoch)),
-            }
-        }
-        // Without data of ours still known, the filler's count fixes the sequence.
-        (None, Some(filler)) => Witness::Unknown {
-            fillers: i64::from(filler.coordinator_epoch),
+        // The number of fillers is below 2^31, so it is all there: they may outnumber what readers can
+        // see. Else the filler's count fixes the sequence.
+        (None, Some(filler)) => match i64::from(filler.coordinator_epoch) {
+            fillers if fillers > end => Witness::Behind { written: fillers },
+            fillers => Witness::Unknown { fillers },
         },
         (Some(data), filler) => {
             let fillers = filler.map_or(0, |filler| i64::from(filler.coordinator_epoch));
             let records = i64::from(data.last_sequence) + 1;
-            let difference = signed_difference(end, records + fillers);
-            match difference {
+            match distance(end, records + fillers) {
                 0 => Witness::Agrees { fillers },
                 less if less < 0 => Witness::Behind {
                     written: end - less,
@@ -170,24 +207,25 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
     }
 }
 
-/// `end - count` in the ring of sequences, nearest to zero.
-fn signed_difference(end: i64, count: i64) -> i64 {
+/// `end - count` in the ring of sequences. What is missing in the count, fillers that the broker has
+/// forgotten or a stranger's records, can be as much as the whole log. What readers can't see yet is what
+/// was on its way at once.
+fn distance(end: i64, count: i64) -> i64 {
     let ring = (end - count) & SEQUENCE_MASK;
-    if ring > SEQUENCE_MASK / 2 {
-        ring - SEQUENCE_MASK - 1
-    } else {
-        ring
+    let behind = SEQUENCE_MASK + 1 - ring;
+    match ring > end || behind <= BEHIND_MAX {
+        true => -behind,
+        false => ring,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    const PRODUCERS: Producers = Producers {
-        data_id: 7,
-        filler_id: 8,
-    };
+    const PRODUCERS: Producers = Producers::first(7, 8);
 
     fn data(last_sequence: i32) -> ProducerState {
         state(7, last_sequence, -1)
@@ -245,6 +283,23 @@ mod tests {
     }
 
     #[test]
+    fn fillers_are_counted_on_under_a_new_id() {
+        let mut producers = Producers::first(7, 9);
+        producers.former_filler_ids[0] = Some(8);
+        let newer = state(9, -1, 6);
+        for states in [
+            vec![data(9), filler(6)],
+            vec![data(9), filler(5), newer],
+            vec![data(9), newer],
+        ] {
+            let agrees = Witness::Agrees { fillers: 6 };
+            assert_eq!(witness(&states, producers, 16), agrees);
+        }
+        // The epoch is each id's own.
+        assert_eq!(filler_epoch(&[filler(5)], producers), 0);
+    }
+
+    #[test]
     fn sequences_wrap() {
         let end = (1_i64 << 31) + 5;
         let position = Position {
@@ -274,6 +329,46 @@ mod tests {
         assert_eq!(
             witness(&[data(4), filler(2)], PRODUCERS, 107 - position.base),
             Witness::Agrees { fillers: 2 }
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn counts_are_told_apart_up_to_the_last_one(
+            records in 1_i64..1 << 34,
+            fillers in 0_i64..1 << 31,
+            lag in 1_i64..1 << 20,
+        ) {
+            let known = data(((records - 1) & SEQUENCE_MASK) as i32);
+            let end = records + fillers;
+            let counted = filler(fillers as i32);
+            prop_assert_eq!(witness(&[known, counted], PRODUCERS, end), Witness::Agrees { fillers });
+            prop_assert_eq!(witness(&[counted], PRODUCERS, end), Witness::Unknown { fillers });
+            // Forgotten fillers: however many, where the log has no more offsets than there are sequences.
+            let is_sure = end <= SEQUENCE_MASK - BEHIND_MAX || fillers < SEQUENCE_MASK - BEHIND_MAX;
+            let expected = match fillers {
+                0 => Witness::Agrees { fillers },
+                fillers => Witness::Unknown { fillers },
+            };
+            prop_assert!(!is_sure || witness(&[known], PRODUCERS, end) == expected);
+            // Replicas that lag, also behind a log that is longer than the ring.
+            let seen = (end - lag).max(0);
+            if seen < end {
+                let behind = Witness::Behind { written: end };
+                prop_assert_eq!(witness(&[known, counted], PRODUCERS, seen), behind);
+                if fillers == 0 {
+                    prop_assert_eq!(witness(&[known], PRODUCERS, seen), behind);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_of_many_records_does_not_lag_behind_its_fillers() {
+        let end = (3 << 29) + 5;
+        assert_eq!(
+            witness(&[filler(5)], PRODUCERS, end),
+            Witness::Unknown { fillers: 5 }
         );
     }
 

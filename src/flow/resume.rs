@@ -11,6 +11,7 @@ use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
 use super::fill::DearHole;
+use super::fillers;
 use super::lost::{self, Counted};
 use super::missed;
 use super::position::{self, Position, Witness, witness};
@@ -64,6 +65,8 @@ pub struct Resume {
     pub newest_filler: Option<i32>,
     /// The newest producer epoch of a filler that it knows.
     pub filler_epoch: i16,
+    /// See [`fillers::to_close`].
+    pub to_close: Option<i64>,
 }
 
 /// What has to be done for a partition that was asked about.
@@ -333,8 +336,7 @@ async fn producers(
             let at = one.topic.target(one.partition);
             let kept = found.remove(&at).map(|states| {
                 let ours = one.topic.rules.producers;
-                let is_ours =
-                    |it: &ProducerState| [ours.data_id, ours.filler_id].contains(&it.producer_id);
+                let is_ours = |it: &ProducerState| ours.is_ours(it.producer_id);
                 states.map(|states| states.into_iter().filter(is_ours).collect())
             });
             // A broker that lets a whole timeout pass isn't asked about the others: nobody leads them.
@@ -500,6 +502,7 @@ async fn decide(
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
         filler_epoch: position::filler_epoch(states, producers),
+        to_close: fillers::to_close(states, producers),
     })))
 }
 
@@ -562,6 +565,7 @@ async fn resume_mapped(
         read_at: ends.read_at,
         newest_filler: None,
         filler_epoch: 0,
+        to_close: None,
     })
 }
 

@@ -14,6 +14,7 @@ use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
+use super::fillers::{Fillers, era};
 use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
@@ -34,7 +35,9 @@ use crate::environment::Machine;
 use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
-use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys, mend_settings};
+use crate::state::{
+    FillerRecord, FlowRecord, RoleRecord, StateError, StateStore, keys, mend_settings,
+};
 use crate::tasks::Tasks;
 use crate::telemetry::groups::GroupKind;
 use crate::telemetry::progress::{FlowProgress, FlowState};
@@ -105,6 +108,14 @@ pub async fn run_flow(
                 match go(flow, held, &sections, back(), &cancel).await {
                     Ok(Kept::RoleChanged) => {
                         tracing::info!(flow = %config.name, "a cut-over changed what is copied");
+                        retire_partitions(&progress);
+                        continue;
+                    }
+                    Ok(Kept::EpochsUsedUp) => {
+                        tracing::info!(
+                            flow = %config.name,
+                            "the producer id of the fillers has no more epochs; the flow begins again with another"
+                        );
                         retire_partitions(&progress);
                         continue;
                     }
@@ -278,7 +289,8 @@ async fn begin(
         held.release(&store).await;
         return Ok(Begun::RoleChanged);
     }
-    let producers = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
+    let first = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
+    let fillers = fillers(&store, target, &config.name, era(held.generation())).await?;
     let budget = Budget::new(
         config.limits.in_flight_bytes,
         config.limits.partition_in_flight_bytes,
@@ -290,7 +302,8 @@ async fn begin(
         needs: TopicNeeds::remembered(&store, &config.name),
         before: Before::remembered(&store, &config.name),
         store: Arc::new(store),
-        producers,
+        producers: fillers.producers(first.data_id, first.filler_id),
+        fillers,
         own_principal,
         may_fill,
         progress: progress.clone(),
@@ -374,10 +387,35 @@ async fn producers(
         // Compaction keeps the last value: make it the one that counts.
         store.put(&key, &first).await.map_err(target_failure)?;
     }
-    Ok(Producers {
-        data_id: first.data_producer_id,
-        filler_id: first.filler_producer_id,
-    })
+    Ok(Producers::first(
+        first.data_producer_id,
+        first.filler_producer_id,
+    ))
+}
+
+/// The producer ids of the fillers of later eras; that of this one is made where it isn't there. Two
+/// processes that make one at the same moment end up with the same, too.
+async fn fillers(
+    store: &StateStore,
+    target: &Cluster,
+    flow: &str,
+    era: u64,
+) -> Result<Fillers, Failure> {
+    let known = Fillers::known(store, flow).map_err(target_failure)?;
+    if known.era() >= era {
+        return Ok(known);
+    }
+    let (producer_id, _) = wire::init_producer_id(target).await.map_err(target_wire)?;
+    let record = FillerRecord {
+        v: 1,
+        era,
+        producer_id,
+    };
+    let key = keys::filler(flow, era, producer_id);
+    store.put(&key, &record).await.map_err(target_failure)?;
+    tokio::time::sleep(AGREE).await;
+    store.refresh().await.map_err(target_failure)?;
+    Fillers::known(store, flow).map_err(target_failure)
 }
 
 /// Follows the flow's groups. Their trouble is theirs: the copy goes on.

@@ -11,6 +11,7 @@ use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::fill::DearHole;
+use super::fillers::Fillers;
 use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::partition::Partition;
@@ -36,6 +37,8 @@ pub struct Flow {
     pub store: Arc<StateStore>,
     /// The flow's producer ids.
     pub producers: Producers,
+    /// Those of its fillers, for logs whose first ones were another flow's.
+    pub fillers: Fillers,
     /// Whom the target's brokers take us for, if that is known.
     pub own_principal: Option<String>,
     /// Whether the target lets us fill holes (CLUSTER_ACTION or ALTER on the cluster).

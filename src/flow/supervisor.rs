@@ -865,6 +865,7 @@ impl Supervisor {
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
             filler_epoch: resume.filler_epoch,
+            to_close: resume.to_close,
             epochs,
             ready: self.lane(target_broker, lane),
             trouble: self.troubles.clone(),

@@ -37,7 +37,6 @@ pub(super) async fn check(
     producers: Producers,
     Range { start, end }: Range<i64>,
 ) -> Result<(), Trouble> {
-    let ours = [producers.data_id, producers.filler_id];
     let (mut seen, mut below) = (0, end);
     // So many offsets can't be more batches than are looked at.
     let mut span = BATCHES as i64;
@@ -45,7 +44,7 @@ pub(super) async fn check(
         let from = below.saturating_sub(span).max(start);
         let found = batches(flow, target, from..below).await?;
         for header in found.iter().rev().take(BATCHES - seen) {
-            if !ours.contains(&header.producer_id) {
+            if !producers.is_ours(header.producer_id) {
                 return Err(Trouble::ForeignWrite {
                     expected: header.base_offset,
                     found: end,

@@ -12,7 +12,6 @@ use super::fill::FillRule;
 use super::intake::IntakeRules;
 use super::missed;
 use super::origins::{self, Waiting};
-use super::position::Producers;
 use super::shared::Flow;
 use super::sparse;
 use super::topic_config::{self, TopicConfigs};
@@ -174,10 +173,9 @@ pub async fn ensure(
     };
     let mut rules = rules(flow, found.name, &record.target_topic, configs).await?;
     if let Some(continued) = &record.continued {
-        rules.producers = Producers {
-            data_id: continued.data_producer_id,
-            filler_id: continued.filler_producer_id,
-        };
+        rules.producers = flow
+            .fillers
+            .producers(continued.data_producer_id, continued.filler_producer_id);
     }
     flow.note_turned(&Arc::from(found.name), &record);
     flow.progress.topics.insert(

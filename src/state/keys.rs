@@ -11,6 +11,16 @@ pub fn flow(flow: &str) -> String {
     format!("flow/{flow}")
 }
 
+/// A [`FillerRecord`](super::FillerRecord).
+pub fn filler(flow: &str, era: u64, producer_id: i64) -> String {
+    format!("{}{era}/{producer_id}", fillers(flow))
+}
+
+/// What the keys of all [`FillerRecord`](super::FillerRecord)s of a flow begin with.
+pub fn fillers(flow: &str) -> String {
+    format!("filler/{flow}/")
+}
+
 /// A [`Claim`](super::Claim).
 pub fn claim(flow: &str) -> String {
     format!("claim/{flow}")

@@ -29,8 +29,8 @@ pub use log::Loss;
 pub use missed::{missed_by, missed_deletes};
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
-    AclRecord, AclState, Beat, Claim, ContinuedLog, DamageRecord, FlowRecord, GapRecord,
-    GoneRecord, GroupPositions, HeldConfigs, MadeQuota, MapRecord, MissedDeletesRecord,
+    AclRecord, AclState, Beat, Claim, ContinuedLog, DamageRecord, FillerRecord, FlowRecord,
+    GapRecord, GoneRecord, GroupPositions, HeldConfigs, MadeQuota, MapRecord, MissedDeletesRecord,
     QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord, Turn,
     TurnedPartition, VerifyRecord,
 };

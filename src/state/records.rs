@@ -19,6 +19,18 @@ pub struct FlowRecord {
     pub filler_producer_id: i64,
 }
 
+/// `filler/<flow>/<era>/<producer id>`: another producer id of the flow's fillers, from when the one before
+/// had no more epochs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FillerRecord {
+    /// Format version, 1. A Twinlog that doesn't know of these takes the fillers for a stranger's.
+    pub v: u32,
+    /// Which one it is, counted from 1.
+    pub era: u64,
+    /// The producer id.
+    pub producer_id: i64,
+}
+
 /// `topic/<flow>/<source topic>`: a topic that this flow copies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicRecord {

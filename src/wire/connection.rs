@@ -400,7 +400,7 @@ impl Connection {
     }
 
     /// Closes the connection for everyone.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         let shared = &self.inner.shared;
         shared.poison(WireError::Disconnected {
             context: Arc::new(shared.context.clone()),

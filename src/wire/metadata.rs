@@ -87,12 +87,17 @@ impl Metadata {
 
     /// The partition's leader and its epoch; `None` when unknown or without a leader.
     pub fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
+        let partition = self.partition(topic, partition)?;
+        (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))
+    }
+
+    /// A partition, as far as is known.
+    pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMetadata> {
         let partitions = &self.topics.get(topic)?.partitions;
         let found = partitions
             .binary_search_by_key(&partition, |p| p.index)
             .ok()?;
-        let partition = partitions.get(found)?;
-        (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))
+        partitions.get(found)
     }
 
     /// This with a broker's answer on top. `complete` means that every topic was asked for, so

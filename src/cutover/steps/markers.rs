@@ -2,19 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use kafka_protocol::messages::WriteTxnMarkersRequest;
 use tokio::task::JoinSet;
 
 use crate::cutover::error::CutoverError;
 use crate::wire::{self, Cluster, Filler, Role, TopicPartition, WireError};
 
-/// Markers in one request.
-const AT_ONCE: usize = 2_000;
-/// Requests on their way to one broker; it works on one at a time.
-const IN_FLIGHT: usize = 4;
+/// Markers in one request. It is for one partition: one for several may never be answered if one of them
+/// isn't there any more (`KafkaApis.handleWriteTxnMarkersRequest`).
+const AT_ONCE: u32 = 2_000;
+/// Markers on their way to one broker; it works on one request of a connection at a time.
+const IN_FLIGHT: u64 = 8_000;
+/// Requests on their way: those behind wait for the replicas of each before them.
+const REQUESTS: usize = 500;
 /// Connections to one broker, which works on one request of each at a time. Nothing else waits
 /// behind markers there.
-const LANES: u16 = 2;
+const LANES: u16 = 8;
 /// The first of them.
 const LANE_FIRST: u16 = 64;
 /// A partition, its next marker, and how many it lacks.
@@ -65,38 +67,24 @@ async fn on_one_lane(
 ) -> Result<u64, WireError> {
     let connection = target.connection(leader, Role::Produce(lane)).await?;
     let mut on_the_way = std::collections::VecDeque::new();
-    let mut markers = Vec::new();
-    let mut written = 0;
-    let send = |markers: &mut Vec<_>| {
-        let request = WriteTxnMarkersRequest::default().with_markers(std::mem::take(markers));
-        let count = request.markers.len() as u64;
-        connection
-            .start(&request, 1)
-            .map(|pending| (count, pending))
-    };
+    let (mut sent, mut written) = (0, 0);
     for (at, mut filler, count) in work {
         let mut left = u32::try_from(count).unwrap_or(u32::MAX);
         while left > 0 {
-            let room = u32::try_from(AT_ONCE - markers.len()).unwrap_or(1);
-            let some = left.min(room);
+            let some = left.min(AT_ONCE);
             let request = wire::write_markers_request(&at.topic, at.partition, filler, some);
-            markers.extend(request.markers);
+            on_the_way.push_back((u64::from(some), connection.start(&request, 1)?));
+            sent += u64::from(some);
             let number = filler.coordinator_epoch_first;
             filler.coordinator_epoch_first = number.wrapping_add(some.cast_signed());
             left -= some;
-            if markers.len() >= AT_ONCE {
-                on_the_way.push_back(send(&mut markers)?);
-            }
-            if on_the_way.len() >= IN_FLIGHT
+            while (sent - written > IN_FLIGHT || on_the_way.len() > REQUESTS)
                 && let Some((count, pending)) = on_the_way.pop_front()
             {
                 pending.await?;
                 written += count;
             }
         }
-    }
-    if !markers.is_empty() {
-        on_the_way.push_back(send(&mut markers)?);
     }
     for (count, pending) in on_the_way {
         pending.await?;

@@ -12,6 +12,8 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::loss::Bound;
 use crate::cutover::padding;
 use crate::cutover::pairs::{Offsets, Pair, ends, on_target};
+use crate::flow::fillers::Fillers;
+use crate::flow::position::{self, Producers};
 use crate::flow::{claim, restrain};
 use crate::state::{ForkRecord, StepState, keys};
 use crate::wire::{self, Filler, OffsetSpec, ProducerState, TopicPartition};
@@ -86,10 +88,11 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
     let flow = scene.flow_record()?;
     // The stop has taken the claim: behind its epoch the fillers of an owner who was frozen are refused.
     let claim = claim::current(&scene.store, &scene.flow.name)?;
-    let filler = Filler {
-        producer_id: flow.filler_producer_id,
-        producer_epoch: claim::filler_epoch(claim.map_or(0, |claim| claim.generation)),
-        coordinator_epoch_first: 0,
+    let fillers = Fillers::known(&scene.store, &scene.flow.name)?;
+    let generation = claim.map_or(0, |claim| claim.generation);
+    let filler = Barring {
+        producers: fillers.producers(flow.data_producer_id, flow.filler_producer_id),
+        epoch: fillers.barring_epoch(generation),
     };
     let partitions: Vec<TopicPartition> = goals.keys().cloned().collect();
     let mut written = 0;
@@ -128,7 +131,7 @@ fn left(now: &Offsets, at: &TopicPartition, goal: i64) -> i64 {
 /// One round over all partitions; how many markers were sent and taken.
 async fn round(
     scene: &Scene,
-    filler: Filler,
+    filler: Barring,
     now: &Offsets,
     goals: &HashMap<TopicPartition, i64>,
 ) -> Result<u64, CutoverError> {
@@ -158,16 +161,21 @@ async fn round(
     markers::write(target, by_leader).await
 }
 
+/// The flow's fillers, with an epoch that no owner before had.
+#[derive(Clone, Copy)]
+struct Barring {
+    producers: Producers,
+    epoch: i16,
+}
+
 /// The next filler of a partition whose leader knows these producers.
-fn next(states: &[ProducerState], filler: Filler) -> Filler {
-    let newest = states
-        .iter()
-        .find(|it| it.producer_id == filler.producer_id);
-    let epoch = newest.and_then(|it| i16::try_from(it.producer_epoch).ok());
+fn next(states: &[ProducerState], filler: Barring) -> Filler {
+    let newest = position::newest_filler(states, filler.producers);
+    let known = position::filler_epoch(states, filler.producers);
     Filler {
-        producer_epoch: epoch.unwrap_or(0).max(filler.producer_epoch),
-        coordinator_epoch_first: newest.map_or(0, |it| it.coordinator_epoch).wrapping_add(1),
-        ..filler
+        producer_id: filler.producers.filler_id,
+        producer_epoch: known.max(filler.epoch),
+        coordinator_epoch_first: newest.unwrap_or(0).wrapping_add(1),
     }
 }
 

@@ -17,8 +17,9 @@ use kafka_protocol::messages::{
 use super::outcome::{finish, missing_answer, note_fill, topic_name};
 use super::{Answered, Item};
 use crate::flow::error::Trouble;
+use crate::flow::fillers::CLOSING;
 use crate::flow::work::{FillWork, Work};
-use crate::wire::{Connection, Pending, WireError};
+use crate::wire::{Connection, Metadata, Pending, WireError};
 
 /// The newest ListOffsets version that asks for nothing but the log end.
 const LIST_OFFSETS_VERSION_MAX: i16 = 7;
@@ -65,7 +66,54 @@ pub(super) fn count(items: &[Item]) -> u64 {
     counts.sum()
 }
 
-/// Sends the markers of several partitions. `epoch` is that of the claim.
+/// Which fillers share a request.
+///
+/// For a marker whose partition the broker doesn't host (any more) it only counts down; the answer is
+/// sent by an append's callback that counts to zero, or at once if there was none. So a request whose
+/// last partition is unknown is never answered if the appends before it were complete by then
+/// (`KafkaApis.handleWriteTxnMarkersRequest`), and all behind it on the connection waits.
+///
+/// Where the leader is the only replica in sync an append is complete at once, so there a request is
+/// for one partition: it is always answered, and without a replica to wait for it costs little. With
+/// others in sync an append is complete after a way there and back, when all of the request was looked
+/// at. There the partitions share one, for the broker works on one request of a connection at a time:
+/// in requests of their own, each would wait for its replicas after those before it.
+///
+/// What is left (an append that is refused at once, replicas that fell out of sync just now) is found
+/// by [`waits_in_vain`].
+pub(super) fn requests(items: Vec<Item>, target: &Metadata) -> Vec<Vec<Item>> {
+    let (shared, alone): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
+        let at = &item.partition.target;
+        let found = target.partition(&at.topic, at.partition);
+        found.is_some_and(|partition| partition.in_sync.len() > 1)
+    });
+    let alone = alone.into_iter().map(|item| vec![item]);
+    alone
+        .chain((!shared.is_empty()).then_some(shared))
+        .collect()
+}
+
+/// Whether the broker hosts one of the partitions no longer: then it may never answer.
+pub(super) fn waits_in_vain(items: &[Item], target: &Metadata, broker: i32) -> bool {
+    items.iter().any(|item| {
+        let at = &item.partition.target;
+        let Some(topic) = target.topics.get(&at.topic) else {
+            return true;
+        };
+        match topic.error {
+            None => {}
+            Some(error) => return error == ResponseError::UnknownTopicOrPartition,
+        }
+        let is_same = item
+            .partition
+            .epochs
+            .is_of(item.partition.source_topic_id, topic.topic_id);
+        let partition = target.partition(&at.topic, at.partition);
+        !is_same || partition.is_none_or(|it| !it.replicas.contains(&broker))
+    })
+}
+
+/// Sends the markers of one request. `epoch` is that of the claim.
 pub(super) fn start(
     connection: &Connection,
     items: &[Item],
@@ -79,6 +127,8 @@ pub(super) fn start(
         let topic = WritableTxnMarkerTopic::default()
             .with_name(topic_name(&item.partition))
             .with_partition_indexes(vec![item.partition.target.partition]);
+        let producers = item.partition.rules.producers;
+        let to_close = item.partition.to_close();
         for number in 1..=fill.count {
             // The running number of the filler: a later filler refuses an earlier one that
             // was left behind in a dead connection, and a restart reads it back.
@@ -86,9 +136,13 @@ pub(super) fn start(
             // among its neighbours, the number is ahead of the count.
             let newest = i64::from(item.partition.newest_filler.unwrap_or(0));
             let running = (fill.fillers_before + number).max(newest) & 0x7fff_ffff;
+            let (id, epoch) = match to_close {
+                Some(former) if number == 1 => (former, CLOSING),
+                _ => (producers.filler_id, epoch),
+            };
             markers.push(
                 WritableTxnMarker::default()
-                    .with_producer_id(ProducerId(item.partition.rules.producers.filler_id))
+                    .with_producer_id(ProducerId(id))
                     .with_producer_epoch(epoch)
                     .with_transaction_result(false)
                     .with_coordinator_epoch(running as i32)

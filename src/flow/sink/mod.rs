@@ -36,7 +36,7 @@ use super::partition::Partition;
 use super::source::Silence;
 use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
-use crate::wire::{Cluster, Pending, Role, WireError};
+use crate::wire::{Cluster, Connection, Pending, Role, WireError};
 
 /// A request is closed when it holds this much; one larger batch still makes a request.
 const REQUEST_BYTES: usize = 1024 * 1024;
@@ -70,6 +70,7 @@ pub struct Lane {
 /// A request on its way.
 struct Sent {
     answer: Answer,
+    connection: Connection,
     items: Vec<Item>,
     at: Instant,
     /// When it was sent, if nothing was on its way then.
@@ -142,7 +143,7 @@ impl Lane {
                     if let Some(at) = sent.alone_at {
                         self.budget.note_target_answer(at.elapsed());
                     }
-                    self.settle(sent.items, answer).await;
+                    self.settle(sent, answer);
                 }
                 partition = ready.recv() => match partition {
                     Some(partition) => {
@@ -158,6 +159,9 @@ impl Lane {
                 () = tokio::time::sleep_until(silent_at), if waits_since.is_some() => {
                     told_at = Instant::now();
                     let _ = self.silences.send(Silence::Target(self.broker));
+                    if let Some(oldest) = in_flight.front() {
+                        self.leave_if_in_vain(oldest);
+                    }
                 }
                 () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
@@ -169,7 +173,7 @@ impl Lane {
         while !in_flight.is_empty() {
             let answer = front(in_flight).await;
             if let Some(sent) = in_flight.pop_front() {
-                self.settle(sent.items, answer).await;
+                self.settle(sent, answer);
             }
         }
     }
@@ -204,11 +208,10 @@ impl Lane {
             .without_stale(fills)
             .into_iter()
             .partition(|item| item.partition.is_rechecked());
-        for (items, kind) in [
-            (batches, Kind::Produce),
-            (unchecked, Kind::Recheck),
-            (fills, Kind::Markers),
-        ] {
+        let requests = [(batches, Kind::Produce), (unchecked, Kind::Recheck)];
+        let fills = markers::requests(fills, &self.cluster.cached());
+        let fills = fills.into_iter().map(|items| (items, Kind::Markers));
+        for (items, kind) in requests.into_iter().chain(fills) {
             if items.is_empty() {
                 continue;
             }
@@ -229,6 +232,7 @@ impl Lane {
             match started {
                 Ok(answer) => in_flight.push_back(Sent {
                     answer,
+                    connection: connection.clone(),
                     items,
                     at: Instant::now(),
                     alone_at,
@@ -253,7 +257,26 @@ impl Lane {
         current
     }
 
-    async fn settle(&self, items: Vec<Item>, answer: Result<Answered, WireError>) {
+    /// Closes the connection of a marker request that may never be answered ([`markers::requests`]):
+    /// its partitions, and those that wait behind it, are opened again.
+    fn leave_if_in_vain(&self, sent: &Sent) {
+        // Where the partitions are now was looked up since the last call.
+        let is_in_vain = matches!(sent.answer, Answer::Markers(_))
+            && sent.at.elapsed() >= 2 * SILENT_AFTER
+            && markers::waits_in_vain(&sent.items, &self.cluster.cached(), self.broker);
+        if is_in_vain {
+            tracing::warn!(
+                broker = self.broker,
+                "no answer to fillers, one of whose partitions isn't there any more: the connection is closed"
+            );
+            sent.connection.close();
+        }
+    }
+
+    fn settle(&self, sent: Sent, answer: Result<Answered, WireError>) {
+        let Sent {
+            connection, items, ..
+        } = sent;
         match answer {
             Ok(Answered::Produce(response)) => {
                 produce::settle(self.cluster.name(), items, response)
@@ -265,9 +288,8 @@ impl Lane {
                 recheck::settle(self.cluster.name(), items, response);
             }
             Err(error) => {
-                self.cluster
-                    .drop_connection(self.broker, Role::Produce(self.lane))
-                    .await;
+                // This one: by now the lane may have another.
+                connection.close();
                 fail_all(items, &error);
             }
         }

@@ -97,6 +97,7 @@ pub(super) fn note_batch(partition: &Arc<Partition>, batch: &BatchWork) {
 }
 
 pub(super) fn note_fill(partition: &Arc<Partition>, fill: &FillWork) {
+    partition.note_filled();
     let progress = &partition.progress;
     progress
         .source_position

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::describe_producers_response::PartitionResponse;
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, TopicName};
 
 use super::Item;
 use super::outcome::{missing_answer, topic_name};
 use crate::flow::error::Trouble;
 use crate::flow::partition::Partition;
+use crate::flow::position::Producers;
 use crate::flow::work::Work;
 use crate::wire::{Connection, Pending, WireError};
 
@@ -48,24 +50,19 @@ pub(super) fn start(
 /// whose log has moved.
 pub(super) fn settle(cluster: &str, items: Vec<Item>, response: DescribeProducersResponse) {
     let cluster = format!("target ({cluster})");
-    let fillers: HashMap<(TopicName, i32), i64> = items
+    let ours: HashMap<(TopicName, i32), Producers> = items
         .iter()
         .map(|item| {
             let at = (topic_name(&item.partition), item.partition.target.partition);
-            (at, item.partition.rules.producers.filler_id)
+            (at, item.partition.rules.producers)
         })
         .collect();
     let mut answers: HashMap<(TopicName, i32), Result<Option<i32>, Trouble>> = HashMap::new();
     for topic in response.topics {
         for answer in topic.partitions {
             let at = (topic.name.clone(), answer.partition_index);
-            let filler_id = fillers.get(&at).copied();
             let newest = match ResponseError::try_from_code(answer.error_code) {
-                None => Ok(answer
-                    .active_producers
-                    .iter()
-                    .find(|producer| Some(producer.producer_id.0) == filler_id)
-                    .map(|producer| producer.coordinator_epoch)),
+                None => Ok(ours.get(&at).and_then(|ours| newest(&answer, *ours))),
                 Some(code) => {
                     let message = answer.error_message.map(|message| message.to_string());
                     Err(Trouble::broker(&cluster, code, message))
@@ -89,6 +86,14 @@ pub(super) fn settle(cluster: &str, items: Vec<Item>, response: DescribeProducer
         item.partition.answered();
         item.partition.schedule();
     }
+}
+
+/// The running number of the newest filler that the leader knows.
+fn newest(answer: &PartitionResponse, ours: Producers) -> Option<i32> {
+    let producers = answer.active_producers.as_slice();
+    let found = |id: i64| producers.iter().find(|it| it.producer_id.0 == id);
+    let newest = ours.filler_ids().find_map(found);
+    newest.map(|producer| producer.coordinator_epoch)
 }
 
 /// A number that has expired meanwhile (`producer.id.expiration.ms`) was not raised by anybody.

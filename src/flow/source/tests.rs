@@ -28,10 +28,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             Arc::new(Meter::new(budget, share))
         },
         rules: IntakeRules {
-            producers: Producers {
-                data_id: 1,
-                filler_id: 2,
-            },
+            producers: Producers::first(1, 2),
             max_batch_bytes: 1_000,
             target_compacted: false,
             source_compacted: false,
@@ -50,6 +47,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
         filler_epoch: 0,
+        to_close: None,
         epochs: Arc::new(crate::flow::epochs::SourceEpochs::new(
             Uuid::nil(),
             Uuid::nil(),

@@ -12,6 +12,7 @@ mod failback_crashes;
 mod failback_edges;
 mod failover_planned;
 mod failover_refusals;
+mod gone_mirrors;
 mod groups_rules;
 mod groups_share;
 mod harness_smoke;
