@@ -41,6 +41,8 @@ pub struct FlowConfig {
     pub limits: Limits,
     /// What to do when the source no longer has what comes next. Default stop.
     pub on_gap: OnGap,
+    /// What to do when somebody else writes to a copy. Default stop.
+    pub on_foreign_write: OnForeignWrite,
     /// What to do when a source topic was deleted and created anew. Default stop.
     pub on_recreate: OnRecreate,
     /// How often new topics and partitions are looked for. Default 1 s.
@@ -116,6 +118,15 @@ pub enum OnGap {
     Record,
 }
 
+/// What to do when somebody else writes to a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnForeignWrite {
+    /// Stop the partition and say so.
+    Stop,
+    /// Keep what was written, say so and go on mapped behind it.
+    Map,
+}
+
 /// What to do when a source topic was deleted and created anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnRecreate {
@@ -136,7 +147,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 21] = [
     "source",
     "target",
     "topics",
@@ -146,6 +157,7 @@ pub(super) const KEYS: [&str; 20] = [
     "start",
     "limits",
     "on_gap",
+    "on_foreign_write",
     "on_recreate",
     "discovery_interval",
     "replication_factor",
@@ -224,6 +236,7 @@ pub(super) fn read(
                 values::choice(text, &[("stop", OnGap::Stop), ("record", OnGap::Record)])
             })
             .unwrap_or(OnGap::Stop),
+        on_foreign_write: on_foreign_write(reader, table, offsets.mode),
         on_recreate: reader
             .value(table, "on_recreate", |text| {
                 let choices = [
@@ -254,6 +267,19 @@ pub(super) fn read(
         verify: verify::read(reader, table),
         failover: failover(reader, table),
     }
+}
+
+fn on_foreign_write(reader: &mut Reader, table: &Table, offsets: OffsetsMode) -> OnForeignWrite {
+    let choices = [("stop", OnForeignWrite::Stop), ("map", OnForeignWrite::Map)];
+    let chosen = reader.value(table, "on_foreign_write", |text| {
+        match values::choice(text, &choices)? {
+            OnForeignWrite::Map if offsets == OffsetsMode::Identical => {
+                Err("`map` gives other offsets, and `offsets` asks for identical ones".to_owned())
+            }
+            chosen => Ok(chosen),
+        }
+    });
+    chosen.unwrap_or(OnForeignWrite::Stop)
 }
 
 fn failover(reader: &mut Reader, table: &Table) -> FailoverRules {

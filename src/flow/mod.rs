@@ -27,6 +27,7 @@ mod error;
 pub mod fenced;
 mod fill;
 mod followers;
+mod foreign;
 mod guard;
 mod identity;
 mod intake;

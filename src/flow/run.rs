@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -279,6 +279,8 @@ async fn begin(
         epochs: DashMap::new(),
         truncated: DashMap::new(),
         turned: DashMap::new(),
+        strangers: DashSet::new(),
+        moved: Mutex::default(),
         turning: DashMap::new(),
         records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),

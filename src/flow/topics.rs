@@ -15,7 +15,9 @@ use super::position::Producers;
 use super::shared::Flow;
 use super::sparse;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_flow};
+use crate::config::{
+    FlowConfig, OffsetsMode, OnForeignWrite, OnRecreate, Start, is_internal_to_flow,
+};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, TopicRecord, TurnedPartition, keys, maps};
@@ -262,6 +264,7 @@ pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Resu
     }
     flow.turned.retain(|(topic, _), _| &**topic != name);
     flow.turning.retain(|(topic, _), _| &**topic != name);
+    flow.strangers.retain(|(topic, _)| &**topic != name);
     flow.store.remove(&flow.seen_key(name)).await?;
     let held = keys::held_configs(&flow.config.name, name);
     flow.store.remove(&held).await?;
@@ -523,6 +526,7 @@ pub(super) fn begun_mapped(origin: i64, reason: String) -> TurnedPartition {
         from: origin,
         fillers: 0,
         reason,
+        foreign: Vec::new(),
     }
 }
 
@@ -571,5 +575,6 @@ async fn rules(
             limit: i64::try_from(flow.config.fill_limit).unwrap_or(i64::MAX),
             may_map: flow.config.offsets == OffsetsMode::Auto,
         },
+        keeps_foreign: flow.config.on_foreign_write == OnForeignWrite::Map,
     })
 }

@@ -29,4 +29,5 @@ mod state_lost;
 mod state_maps;
 pub(crate) mod state_settings;
 mod state_versions;
+pub(crate) mod strangers;
 pub(crate) mod stray_fillers;

@@ -9,6 +9,7 @@ mod b4;
 mod b9;
 mod c1;
 mod c35;
+mod foreign;
 mod holes;
 mod old_filler;
 mod s1;
