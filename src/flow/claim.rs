@@ -53,6 +53,7 @@ struct Look {
 pub struct Fence {
     not_before: Instant,
     look: watch::Receiver<Look>,
+    unseen: Arc<Mutex<Option<String>>>,
     filled: Arc<AtomicU64>,
 }
 
@@ -76,19 +77,32 @@ impl Fence {
         self.filled.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// Resolves when a filler may be sent, to its producer epoch.
-    pub async fn may_fill(&mut self) -> i16 {
+    /// The producer epoch of a filler that is sent now, if one may be sent.
+    pub fn epoch(&self) -> Option<i16> {
+        let look = *self.look.borrow();
+        let may_fill = Instant::now() >= self.not_before && look.at.elapsed() < FRESH;
+        may_fill.then(|| filler_epoch(look.generation))
+    }
+
+    /// Resolves when a filler may be sent.
+    pub async fn opened(&mut self) {
         tokio::time::sleep_until(self.not_before).await;
         loop {
             let look = *self.look.borrow_and_update();
             if look.at.elapsed() < FRESH {
-                return filler_epoch(look.generation);
+                return;
             }
             if self.look.changed().await.is_err() {
                 // The flow is ending: nothing may be filled any more.
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Why the claim couldn't be looked at the last time.
+    pub fn why_unseen(&self) -> String {
+        let why = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        why.clone().unwrap_or_else(|| "no answer so far".to_owned())
     }
 }
 
@@ -120,6 +134,8 @@ pub struct Held {
     /// [`StateStore::shrunk`] when it began.
     shrunk: u64,
     look: watch::Sender<Look>,
+    /// Why the last look failed, if it did.
+    unseen: Arc<Mutex<Option<String>>>,
     /// Fillers that were sent so far, and how many of them and when the generation was last raised.
     filled: Arc<AtomicU64>,
     raised: Mutex<(u64, Instant)>,
@@ -175,12 +191,15 @@ pub async fn claim(
                     generation: claim.generation,
                 });
                 let filled = Arc::new(AtomicU64::new(0));
+                let unseen = Arc::new(Mutex::new(None));
                 return Ok(Claimed::Held(Box::new(Held {
                     fence: Fence {
                         not_before,
                         look,
+                        unseen: unseen.clone(),
                         filled: filled.clone(),
                     },
+                    unseen,
                     filled,
                     raised: Mutex::new((0, Instant::now())),
                     flow: flow.to_owned(),
@@ -317,7 +336,10 @@ impl Held {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let before = Instant::now();
-            match store.refresh().await {
+            let refreshed = store.refresh().await;
+            *self.unseen.lock().unwrap_or_else(PoisonError::into_inner) =
+                refreshed.as_ref().err().map(ToString::to_string);
+            match refreshed {
                 Ok(()) => {}
                 Err(StateError::Lost(loss)) => return Err(FlowError::StateLost(loss.to_string())),
                 Err(error) => {

@@ -304,9 +304,12 @@ async fn report_missing(
     }
     let by_name = flow.source.metadata(Some(&missing)).await?;
     let cluster = format!("source ({})", flow.source.name());
+    let mut can_note = true;
     for name in missing {
         match topics::is_gone(&by_name, &cluster, &name) {
             Ok(false) => {}
+            // One try takes seconds where the state topic has no leader.
+            Ok(true) if !can_note => {}
             Ok(true) => {
                 // Once is enough: what an earlier run knew may be gone for long.
                 if !first_look {
@@ -315,6 +318,7 @@ async fn report_missing(
                 if let Err(error) = deleted::note(flow, &name).await {
                     // The topic stays known, so that this is tried again.
                     tracing::warn!(flow = %flow.config.name, topic = %name, %error, "a gone topic can't be noted");
+                    can_note = false;
                     continue;
                 }
                 known.remove(&name);

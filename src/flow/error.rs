@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::fill::DearHole;
 use crate::batch::BatchError;
-use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, StateError};
+use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, STATE_TOPIC, StateError};
 use crate::tasks::Broken;
 use crate::wire::WireError;
 
@@ -123,6 +123,14 @@ pub enum Trouble {
     /// Another process may have filled holes since the position was read.
     #[error("another Twinlog ran this flow until just now; its last fillers are waited for")]
     TakingOver,
+    /// A hole comes next, and fillers may only be written by whoever sees that the flow is still its own.
+    #[error(
+        "a hole comes next, and it is filled when the claim in {STATE_TOPIC} can be looked at again: {why}"
+    )]
+    ClaimUnseen {
+        /// Why it can't.
+        why: String,
+    },
     /// The source's retention removed records before they were copied.
     #[error("source offsets {from}..{to} were deleted before they were copied")]
     Gap {
@@ -321,6 +329,7 @@ impl Trouble {
             | Self::TargetBehind { .. }
             | Self::Discontinuous { .. }
             | Self::TakingOver
+            | Self::ClaimUnseen { .. }
             | Self::TurnsMapped(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
@@ -401,6 +410,7 @@ impl Trouble {
             Self::Overtaken { .. } => "overtaken",
             Self::TargetBehind { .. } => "target_behind",
             Self::TakingOver => "taking_over",
+            Self::ClaimUnseen { .. } => "claim_unseen",
             Self::Discontinuous { .. } => "discontinuous",
             Self::Gap { .. } => "gap",
             Self::SourceTruncated { .. } => "source_truncated",
@@ -538,6 +548,9 @@ impl Trouble {
                 "raise `offsets.fill_limit`, or set `offsets: auto` to go on mapped from there; then restart Twinlog"
             }
             Self::NotIdentical(_) => "remove the obstacle, or set `offsets: auto`",
+            Self::ClaimUnseen { .. } => {
+                "look after the target brokers that have the replicas of __twinlog_state; it goes on by itself"
+            }
             Self::NoLeader { .. } => {
                 "start the brokers that have its replicas; it is copied as soon as it has a leader"
             }

@@ -204,7 +204,7 @@ impl Partition {
         Some(work)
     }
 
-    /// Puts the rest of a piece of work back to the front.
+    /// Puts a piece of work that wasn't sent, or the rest of one, back to the front.
     pub fn push_front(&self, work: Work) {
         let mut queue = self.queue();
         if !self.is_closed() {
@@ -270,6 +270,11 @@ impl Partition {
             return;
         };
         map.trim(source_log_start.min(kept_by_target), TargetOffset(0));
+    }
+
+    /// Whether a filler would be taken next.
+    pub fn is_at_filler(&self) -> bool {
+        matches!(self.queue().front(), Some(Work::Fill(_))) && self.unanswered() == 0
     }
 
     /// Whether work is waiting.

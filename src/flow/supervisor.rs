@@ -504,34 +504,45 @@ impl Supervisor {
             });
             entry.status = Status::Stopped(look);
             if let Some(look) = look {
-                let until = Instant::now() + LOOK_AGAIN;
-                self.after(closed, until, Event::LookAgain(key, look));
+                let rest = tokio::time::sleep(LOOK_AGAIN);
+                self.after(closed, rest, Event::LookAgain(key, look));
             }
             return;
         }
         entry.status = Status::Pausing;
-        let mut until = Instant::now() + pause(entry.attempt);
-        if matches!(trouble, Trouble::TakingOver) {
-            until = self.fence.not_before();
-        } else {
-            entry.attempt = entry.attempt.saturating_add(1);
+        match trouble {
+            Trouble::TakingOver => self.reopen(key, closed, self.fence.not_before()),
+            Trouble::ClaimUnseen { .. } => {
+                let mut fence = self.fence.clone();
+                let opened = async move { fence.opened().await };
+                self.after(closed, opened, Event::Reopen(key));
+            }
+            _ => {
+                let until = Instant::now() + pause(entry.attempt);
+                entry.attempt = entry.attempt.saturating_add(1);
+                self.reopen(key, closed, until);
+            }
         }
-        self.reopen(key, closed, until);
     }
 
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
-        self.after(closed, until, Event::Reopen(key));
+        self.after(closed, tokio::time::sleep_until(until), Event::Reopen(key));
     }
 
-    /// Something is to be done at that time, when nothing of the closed partition is on its way any more.
-    fn after(&self, closed: Option<Arc<Partition>>, until: Instant, event: Event) {
+    /// Something is to be done after that, when nothing of the closed partition is on its way any more.
+    fn after(
+        &self,
+        closed: Option<Arc<Partition>>,
+        rest: impl Future<Output = ()> + Send + 'static,
+        event: Event,
+    ) {
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tasks.spawn_errand("pause of a partition", async move {
             let rested = async {
                 if let Some(closed) = closed {
                     closed.drained().await;
                 }
-                tokio::time::sleep_until(until).await;
+                rest.await;
             };
             if cancel.run_until_cancelled(rested).await.is_some() {
                 let _ = events.send(event);

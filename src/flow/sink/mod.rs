@@ -7,6 +7,7 @@
 
 mod markers;
 mod outcome;
+mod parked;
 mod produce;
 mod recheck;
 
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble};
+use self::parked::Parked;
 pub(super) use self::produce::PRODUCE_VERSION_MIN;
 use super::budget::{Budget, Share};
 use super::claim::Fence;
@@ -115,6 +117,7 @@ impl Lane {
     pub async fn run(mut self, mut ready: mpsc::UnboundedReceiver<Arc<Partition>>) {
         let mut waiting: VecDeque<Arc<Partition>> = VecDeque::new();
         let mut in_flight: VecDeque<Sent> = VecDeque::new();
+        let mut parked = Parked::default();
         let mut heard_at = Instant::now();
         let mut told_at = heard_at;
         loop {
@@ -122,7 +125,8 @@ impl Lane {
                 && !waiting.is_empty()
                 && !self.cancel.is_cancelled()
             {
-                self.send_next(&mut waiting, &mut in_flight).await;
+                self.send_next(&mut waiting, &mut parked, &mut in_flight)
+                    .await;
             }
             if self.cancel.is_cancelled() && in_flight.is_empty() {
                 return;
@@ -155,6 +159,7 @@ impl Lane {
                     told_at = Instant::now();
                     let _ = self.silences.send(Silence::Target(self.broker));
                 }
+                () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
         }
@@ -173,9 +178,10 @@ impl Lane {
     async fn send_next(
         &mut self,
         waiting: &mut VecDeque<Arc<Partition>>,
+        parked: &mut Parked,
         in_flight: &mut VecDeque<Sent>,
     ) {
-        let (batches, fills) = collect(waiting);
+        let (batches, fills) = collect(waiting, parked, &self.fence);
         if batches.is_empty() && fills.is_empty() {
             return;
         }
@@ -210,9 +216,9 @@ impl Lane {
                 Kind::Produce => produce::start(&connection, &items).map(Answer::Produce),
                 Kind::Recheck => recheck::start(&connection, &items).map(Answer::Recheck),
                 Kind::Markers => {
-                    let may_fill = self.fence.may_fill();
-                    let Some(epoch) = self.cancel.run_until_cancelled(may_fill).await else {
-                        items.iter().for_each(|item| item.partition.answered());
+                    // Connecting may have taken long.
+                    let Some(epoch) = self.fence.epoch() else {
+                        give_back(items);
                         continue;
                     };
                     self.fence.note_filled(markers::count(&items));
@@ -275,9 +281,23 @@ async fn front(in_flight: &mut VecDeque<Sent>) -> Result<Answered, WireError> {
     }
 }
 
+/// Puts back what wasn't sent after all. Its partitions are still on the lane's list.
+fn give_back(items: Vec<Item>) {
+    for item in items {
+        item.partition.push_front(item.work);
+        item.partition.answered();
+    }
+}
+
 /// Takes one sendable piece of each waiting partition, up to a request's size. Partitions that
-/// still have work stay in the list; the others leave it until they are scheduled again.
-fn collect(waiting: &mut VecDeque<Arc<Partition>>) -> (Vec<Item>, Vec<Item>) {
+/// still have work stay in the list; the others leave it until they are scheduled again, or, where a
+/// filler comes next and none may be sent, are parked.
+fn collect(
+    waiting: &mut VecDeque<Arc<Partition>>,
+    parked: &mut Parked,
+    fence: &Fence,
+) -> (Vec<Item>, Vec<Item>) {
+    let may_fill = fence.epoch().is_some();
     let (mut batches, mut fills) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..waiting.len() {
@@ -287,7 +307,13 @@ fn collect(waiting: &mut VecDeque<Arc<Partition>>) -> (Vec<Item>, Vec<Item>) {
         let Some(partition) = waiting.pop_front() else {
             break;
         };
-        match take(&partition) {
+        // What is stale is taken, and closed ([`Lane::without_stale`]).
+        let may_fill = may_fill || partition.read_at < fence.not_before();
+        match take(&partition, may_fill) {
+            None if !may_fill && partition.is_at_filler() => {
+                parked.push(partition);
+                continue;
+            }
             Some(work @ Work::Fill(_)) => fills.push(Item {
                 partition: partition.clone(),
                 work,
@@ -314,8 +340,11 @@ fn collect(waiting: &mut VecDeque<Arc<Partition>>) -> (Vec<Item>, Vec<Item>) {
 }
 
 /// The next sendable work; skipped offsets are settled on the way, long fills are cut.
-fn take(partition: &Arc<Partition>) -> Option<Work> {
+fn take(partition: &Arc<Partition>, may_fill: bool) -> Option<Work> {
     loop {
+        if !may_fill && partition.is_at_filler() {
+            return None;
+        }
         match partition.take_sendable()? {
             Work::Skip { source_next } => {
                 let from = partition.progress.source_position.load(Ordering::Relaxed);

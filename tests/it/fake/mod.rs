@@ -5,6 +5,7 @@
 
 pub(crate) mod append_time;
 mod broken_tasks;
+mod claim_unseen;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;

@@ -37,6 +37,8 @@ pub struct ClusterOptions {
     /// Adds a listener to node 1 that is advertised as this address, where a proxy listens that
     /// forwards to [`Cluster::behind_proxy`].
     pub proxy: Option<String>,
+    /// Adds such a listener to every node, advertised as the addresses of [`Cluster::lines`].
+    pub proxied: bool,
     /// JVM arguments after ours; the last one counts.
     pub jvm_arguments: Vec<String>,
     /// More plaintext listeners of a one-node cluster.
@@ -66,6 +68,7 @@ impl Default for ClusterOptions {
             name: "kafka".into(),
             authorizer: false,
             proxy: None,
+            proxied: false,
             jvm_arguments: Vec::new(),
             listeners: Vec::new(),
             security: None,
@@ -100,6 +103,7 @@ impl ClusterOptions {
     /// How the cluster is secured, by these options or by the environment.
     fn security(&self) -> Option<Security> {
         let own_access = self.proxy.is_some()
+            || self.proxied
             || !self.listeners.is_empty()
             || self
                 .extra_properties
@@ -129,6 +133,8 @@ struct Node {
     broker: Port,
     controller: Port,
     behind_proxy: Port,
+    /// Where the node's own proxy listens.
+    proxy: Port,
     /// Of a secured cluster: the brokers' own listener.
     internal: Port,
     /// Of a secured cluster: for clients with certificates.
@@ -156,6 +162,7 @@ impl Cluster {
                 broker: Port::reserve(),
                 controller: Port::reserve(),
                 behind_proxy: Port::reserve(),
+                proxy: Port::reserve(),
                 internal: Port::reserve(),
                 certificates: Port::reserve(),
                 folder: folder.join(format!("node-{id}")),
@@ -252,6 +259,18 @@ impl Cluster {
         self.nodes[0].behind_proxy.address()
     }
 
+    /// Of each node of a cluster with [`ClusterOptions::proxied`]: where its proxy must listen, and
+    /// where it must forward to.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let line = |node: &Node| (node.proxy.address(), node.behind_proxy.address());
+        self.nodes.iter().map(line).collect()
+    }
+
+    /// Addresses of all nodes' proxies, for `bootstrap.servers`.
+    pub fn proxied_bootstrap(&self) -> String {
+        self.addresses(|node| &node.proxy)
+    }
+
     /// The process id of node `id` (from 1).
     ///
     /// # Panics
@@ -303,9 +322,14 @@ impl Cluster {
 
     /// Starts node `id` (from 1) on the same ports and data, and waits until it answers.
     pub fn restart(&mut self, id: usize) {
+        self.relaunch(id);
+        self.await_ready();
+    }
+
+    /// The same without waiting for it.
+    pub fn relaunch(&mut self, id: usize) {
         self.kill(id);
         self.launch_node(id);
-        self.await_ready();
     }
 
     /// Waits until every node that runs answers and knows the others.
@@ -575,6 +599,14 @@ fn listener_properties(
             name: "PROXY",
             address: node.behind_proxy.address(),
             advertised: Some(proxy.clone()),
+            protocol: "PLAINTEXT",
+        });
+    }
+    if options.proxied {
+        lines.push(Line {
+            name: "PROXIED",
+            address: node.behind_proxy.address(),
+            advertised: Some(node.proxy.address()),
             protocol: "PLAINTEXT",
         });
     }

@@ -1,0 +1,139 @@
+//! The state topic can't be read, so nobody knows who may fill holes: these wait, and only these.
+
+use std::time::{Duration, Instant};
+
+use crate::support::flow::{is_caught_up, partition_status, topic_status};
+use crate::support::{
+    FakeCluster, Load, Transactions, Twinlog, await_all_same, await_same, create_topic,
+    delete_topic, eventually, fake_pair,
+};
+use serde_json::Value;
+use twinlog::state::STATE_TOPIC;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// What doesn't need the claim doesn't wait for it.
+const SOON: Duration = Duration::from_secs(8);
+/// Partitions with the same number share a lane: the names differ by an even number.
+const PLAIN: &str = "lane-a";
+const HOLES: &str = "lane-c";
+const PARTITIONS: i32 = 2;
+/// Much more than may be in flight.
+const MANY: u64 = 8_000;
+
+fn plain(source: &str, topic: &str, round: u64) {
+    Load::new(topic, MANY)
+        .first(round * MANY)
+        .value_bytes(1_000)
+        .produce(source);
+}
+
+/// Holes, with more records behind them than a partition may hold.
+fn holes(source: &str, round: u64) {
+    let load = Load::new(HOLES, 20).first(round * 10 * MANY);
+    let mut aborted = Transactions::new(load, 4);
+    aborted.abort_percent = 100;
+    aborted.produce(source);
+    plain(source, HOLES, round);
+}
+
+fn no_leader(target: &FakeCluster) {
+    target.control(|state| {
+        let partition = state.partition_mut(STATE_TOPIC, 0);
+        partition.expect("the flow has begun").go_offline();
+    });
+}
+
+fn a_leader(target: &FakeCluster) {
+    target.control(|state| state.elect_where_needed());
+}
+
+/// A flow with a small window that has copied both topics.
+fn started(from: &str, to: &str) -> Twinlog {
+    for topic in [PLAIN, HOLES] {
+        create_topic(from, topic, PARTITIONS, &[]);
+    }
+    plain(from, PLAIN, 0);
+    holes(from, 0);
+    let lines = "limits: { in_flight: 4MiB, partition_in_flight: 2MiB }";
+    let twinlog = Twinlog::start(&Twinlog::config(from, to, lines));
+    await_all_same(from, to, &[PLAIN, HOLES], DEADLINE);
+    await_caught_up(&twinlog, PLAIN);
+    await_caught_up(&twinlog, HOLES);
+    twinlog
+}
+
+fn await_caught_up(twinlog: &Twinlog, topic: &str) {
+    let what = format!("{topic} is caught up");
+    twinlog.wait_until(SOON, &what, |status| {
+        (0..PARTITIONS).all(|partition| is_caught_up(status, topic, partition))
+    });
+}
+
+fn are_unseen(status: &Value) -> bool {
+    (0..PARTITIONS).all(|partition| {
+        let found = partition_status(status, HOLES, partition);
+        found["state"] == "retrying" && found["reason"] == "claim_unseen"
+    })
+}
+
+fn await_unseen(twinlog: &Twinlog) {
+    let status = twinlog.wait_until(SOON, "holes wait by name", are_unseen);
+    let words = topic_status(&status, HOLES).to_string();
+    assert!(words.contains("it has no leader"), "{words}");
+    assert!(words.contains("brokers that have the replicas"), "{words}");
+}
+
+#[test]
+fn holes_that_may_not_be_filled_stop_nothing_else() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    let twinlog = started(&from, &to);
+    no_leader(&target);
+    for round in 1..5 {
+        holes(&from, round);
+        plain(&from, PLAIN, round);
+        await_caught_up(&twinlog, PLAIN);
+    }
+    await_unseen(&twinlog);
+    a_leader(&target);
+    await_all_same(&from, &to, &[PLAIN, HOLES], DEADLINE);
+    twinlog.wait_until(DEADLINE, "all is caught up", |status| {
+        (0..PARTITIONS).all(|partition| is_caught_up(status, HOLES, partition))
+    });
+}
+
+#[test]
+fn a_topic_whose_holes_wait_can_go_and_the_flow_ends_soon() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    let mut twinlog = started(&from, &to);
+    no_leader(&target);
+    // What was seen last is believed for a moment.
+    let mut round = 0;
+    eventually(SOON, "holes wait", || {
+        round += 1;
+        holes(&from, round);
+        are_unseen(&twinlog.status())
+            .then_some(())
+            .ok_or("they are filled")
+    });
+    delete_topic(&from, HOLES);
+    plain(&from, PLAIN, 1);
+    await_caught_up(&twinlog, PLAIN);
+    a_leader(&target);
+    twinlog.wait_until(DEADLINE, "the topic is gone", |status| {
+        topic_status(status, HOLES).is_null()
+    });
+    no_leader(&target);
+    plain(&from, PLAIN, 2);
+    await_caught_up(&twinlog, PLAIN);
+    let began = Instant::now();
+    assert!(twinlog.terminate().success());
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    // What ended so goes on so.
+    a_leader(&target);
+    plain(&from, PLAIN, 3);
+    twinlog.launch();
+    await_same(&from, &to, PLAIN, DEADLINE);
+}
