@@ -262,9 +262,9 @@ pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Resu
             maps::remove(&flow.store, &flow.map_keys(name, partition)).await?;
         }
     }
+    flow.strangers.retain(|(topic, _)| &**topic != name);
     flow.turned.retain(|(topic, _), _| &**topic != name);
     flow.turning.retain(|(topic, _), _| &**topic != name);
-    flow.strangers.retain(|(topic, _)| &**topic != name);
     flow.store.remove(&flow.seen_key(name)).await?;
     let held = keys::held_configs(&flow.config.name, name);
     flow.store.remove(&held).await?;
