@@ -34,6 +34,7 @@ mod intake;
 mod leaders;
 mod lost;
 mod metadata;
+mod missed;
 mod needs;
 mod observed;
 mod origins;
