@@ -386,7 +386,7 @@ impl Foreign {
     }
 
     /// The target offsets of a run that was counted without others: one run more for each range in it.
-    pub(super) fn into_runs(&self, run: Run) -> Vec<Run> {
+    pub(super) fn runs_of(&self, run: Run) -> Vec<Run> {
         let mut runs = Vec::new();
         let (mut source, mut ours) = (run.source_start.0, run.target_start.0);
         let end = ours.saturating_add_unsigned(run.len);
@@ -492,7 +492,7 @@ mod tests {
             let read: Vec<BatchHeader> = headers
                 .iter()
                 .filter(|it| it.next_offset() > range.start && it.base_offset < range.end)
-                .cloned()
+                .copied()
                 .collect();
             walk.take(&read, range.start);
         }
@@ -579,7 +579,7 @@ mod tests {
                 len: foreign.out(end) as u64,
             };
             let mut offsets = Vec::new();
-            for run in foreign.into_runs(run) {
+            for run in foreign.runs_of(run) {
                 prop_assert_eq!(run.source_start.0, foreign.out(run.target_start.0));
                 offsets.extend(run.target_start.0..run.target_start.0 + run.len as i64);
             }
@@ -623,7 +623,7 @@ mod tests {
             fillers: 0,
         }));
         // The cleaner left the last of them, or none.
-        let last = [headers[0].clone(), headers[2].clone()];
+        let last = [headers[0], headers[2]];
         assert_eq!(judged(&last, (0, 17), &[], (&states, None), 7), exact);
         assert_eq!(judged(&last[..1], (0, 17), &[], (&states, None), 7), exact);
         // Nobody sees what is below the log's start.
@@ -631,7 +631,7 @@ mod tests {
         // What is gone between batches of ours may be anybody's.
         let (headers, next) = log(&[Part::Data(10), Part::Other(5), Part::Data(2)]);
         let states = self::states(Some(next), Some(0));
-        let left = [headers[0].clone(), headers[2].clone()];
+        let left = [headers[0], headers[2]];
         assert_eq!(judged(&left, (0, 17), &[], (&states, None), 7), None);
     }
 

@@ -116,7 +116,7 @@ fn extend(
     foreign: &Foreign,
     target_end: i64,
 ) -> Result<(), crate::offsets::MapError> {
-    for run in paired.runs.iter().flat_map(|run| foreign.into_runs(*run)) {
+    for run in paired.runs.iter().flat_map(|run| foreign.runs_of(*run)) {
         map.push_copied(run.source_start, run.target_start, run.len)?;
     }
     let from = map.source_end();

@@ -177,7 +177,7 @@ fn map_of(
         target_start: TargetOffset(start),
         len: u64::try_from(foreign.out(end) - start).unwrap_or(0),
     };
-    for run in foreign.into_runs(ours) {
+    for run in foreign.runs_of(ours) {
         map.push_copied(run.source_start, run.target_start, run.len)?;
     }
     map.push_gap(TargetOffset(end));
