@@ -43,6 +43,8 @@ pub struct FlowConfig {
     pub on_gap: OnGap,
     /// What to do when somebody else writes to a copy. Default stop.
     pub on_foreign_write: OnForeignWrite,
+    /// Whether everybody but Twinlog is kept from writing to copies, by ACLs on the target. Default false.
+    pub protect: bool,
     /// What to do when a source topic was deleted and created anew. Default stop.
     pub on_recreate: OnRecreate,
     /// How often new topics and partitions are looked for. Default 1 s.
@@ -147,7 +149,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 21] = [
+pub(super) const KEYS: [&str; 22] = [
     "source",
     "target",
     "topics",
@@ -158,6 +160,7 @@ pub(super) const KEYS: [&str; 21] = [
     "limits",
     "on_gap",
     "on_foreign_write",
+    "protect",
     "on_recreate",
     "discovery_interval",
     "replication_factor",
@@ -237,6 +240,11 @@ pub(super) fn read(
             })
             .unwrap_or(OnGap::Stop),
         on_foreign_write: on_foreign_write(reader, table, offsets.mode),
+        protect: reader
+            .value(table, "protect", |text| {
+                values::choice(text, &[("true", true), ("false", false)])
+            })
+            .unwrap_or(false),
         on_recreate: reader
             .value(table, "on_recreate", |text| {
                 let choices = [

@@ -50,7 +50,7 @@ pub fn strangers<'a>(records: impl Iterator<Item = &'a TopicRecord>) -> Option<C
         named.join(", ")
     );
     let check = Check::new("strangers", Weight::Warning, reason)
-        .with_hint("find out who writes to copies, and take the right away");
+        .with_hint("`protect: true` keeps others from writing to copies");
     (offsets > 0).then_some(check)
 }
 

@@ -43,6 +43,7 @@ mod plan;
 mod position;
 mod positions;
 mod prefix;
+pub mod protect;
 mod relearn;
 mod replication;
 pub mod restrain;

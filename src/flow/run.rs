@@ -23,6 +23,7 @@ use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::observed;
 use super::position::Producers;
+use super::protect;
 use super::role;
 use super::shared::Flow;
 use super::supervisor::Supervisor;
@@ -443,6 +444,8 @@ async fn go(
     tasks.spawn("watch over the target's log starts", learning);
     let storing = guard::keep_progress(flow.clone(), work.clone());
     tasks.spawn("keeper of the progress", storing);
+    let protecting = protect::keep(flow.clone(), work.clone());
+    tasks.spawn("keeper of the protection", protecting);
     let observing = observed::keep_ends(flow.clone(), work.clone());
     tasks.spawn("keeper of the observed ends", observing);
     if flow.has_failed_over {

@@ -62,6 +62,7 @@ fn the_reference_has_every_key() {
         "partition_in_flight",
         "on_gap",
         "on_foreign_write",
+        "protect",
         "on_recreate",
         "discovery_interval",
         "replication_factor",
@@ -138,7 +139,7 @@ fn defaults_are_right_for_a_hot_standby() {
     assert_eq!(flow.on_recreate, OnRecreate::Stop);
     assert_eq!(flow.discovery_interval, Duration::from_secs(1));
     assert_eq!(flow.replication_factor, None);
-    assert!(!flow.mirrormaker_compat);
+    assert!(!flow.mirrormaker_compat && !flow.protect);
 }
 
 /// rdkafka judges the names and values: what we hand over must make a client.
