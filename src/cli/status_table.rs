@@ -83,6 +83,9 @@ fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &Tabl
     if let Some(role) = flow.role.as_ref().filter(|role| role.topics.is_some()) {
         line(text, options, &format!("  {}", role.in_words()));
     }
+    if let Some(protect) = &flow.protect {
+        line(text, options, &format!("  {}", protect.in_words()));
+    }
     let sums = format!(
         "  {} in {}: {}; lag {}, {}, {}; {} records/s, {}/s; in flight {} of {}",
         plural(totals.partitions, "partition"),

@@ -41,6 +41,10 @@ pub struct FlowConfig {
     pub limits: Limits,
     /// What to do when the source no longer has what comes next. Default stop.
     pub on_gap: OnGap,
+    /// What to do when somebody else writes to a copy. Default stop.
+    pub on_foreign_write: OnForeignWrite,
+    /// Whether everybody but Twinlog is kept from writing to copies, by ACLs on the target. Default false.
+    pub protect: bool,
     /// What to do when a source topic was deleted and created anew. Default stop.
     pub on_recreate: OnRecreate,
     /// How often new topics and partitions are looked for. Default 1 s.
@@ -116,6 +120,15 @@ pub enum OnGap {
     Record,
 }
 
+/// What to do when somebody else writes to a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnForeignWrite {
+    /// Stop the partition and say so.
+    Stop,
+    /// Keep what was written, say so and go on mapped behind it.
+    Map,
+}
+
 /// What to do when a source topic was deleted and created anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnRecreate {
@@ -136,7 +149,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 22] = [
     "source",
     "target",
     "topics",
@@ -146,6 +159,8 @@ pub(super) const KEYS: [&str; 20] = [
     "start",
     "limits",
     "on_gap",
+    "on_foreign_write",
+    "protect",
     "on_recreate",
     "discovery_interval",
     "replication_factor",
@@ -224,6 +239,12 @@ pub(super) fn read(
                 values::choice(text, &[("stop", OnGap::Stop), ("record", OnGap::Record)])
             })
             .unwrap_or(OnGap::Stop),
+        on_foreign_write: on_foreign_write(reader, table, offsets.mode),
+        protect: reader
+            .value(table, "protect", |text| {
+                values::choice(text, &[("true", true), ("false", false)])
+            })
+            .unwrap_or(false),
         on_recreate: reader
             .value(table, "on_recreate", |text| {
                 let choices = [
@@ -254,6 +275,19 @@ pub(super) fn read(
         verify: verify::read(reader, table),
         failover: failover(reader, table),
     }
+}
+
+fn on_foreign_write(reader: &mut Reader, table: &Table, offsets: OffsetsMode) -> OnForeignWrite {
+    let choices = [("stop", OnForeignWrite::Stop), ("map", OnForeignWrite::Map)];
+    let chosen = reader.value(table, "on_foreign_write", |text| {
+        match values::choice(text, &choices)? {
+            OnForeignWrite::Map if offsets == OffsetsMode::Identical => {
+                Err("`map` gives other offsets, and `offsets` asks for identical ones".to_owned())
+            }
+            chosen => Ok(chosen),
+        }
+    });
+    chosen.unwrap_or(OnForeignWrite::Stop)
 }
 
 fn failover(reader: &mut Reader, table: &Table) -> FailoverRules {

@@ -365,6 +365,7 @@ fn turned(
             // Those of another producer id don't count.
             fillers: 0,
             reason,
+            foreign: Vec::new(),
         });
         turned.extend(turn.map(|turn| (number, turn)));
     }
@@ -425,7 +426,8 @@ fn strangers(forked: &Forked<'_>, bases: &[i64]) -> (Vec<Ranges>, Vec<Ranges>) {
     for (number, (fork, base)) in (0..).zip(forked.fork.partitions.iter().zip(bases)) {
         // The other way round: what was the source is the target.
         let mut target = before.map_or_else(Vec::new, |it| it.only_on_source(number).to_vec());
-        let source = before.map_or_else(Vec::new, |it| it.only_on_target(number).to_vec());
+        let mut source = before.map_or_else(Vec::new, |it| it.only_on_target(number).to_vec());
+        source.extend(forked.ended.foreign(number));
         if *base > fork.source_end {
             target.push((fork.source_end, *base));
         }

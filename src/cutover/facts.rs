@@ -10,7 +10,7 @@ use super::error::CutoverError;
 use super::loss::Bound;
 use super::options::Options;
 use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
-use super::preflight::Facts;
+use super::preflight::{self, Facts};
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim};
@@ -38,6 +38,7 @@ pub async fn collect(
     let pairs = scene.pairs();
     let mut facts = Facts {
         mapped: pairs.iter().filter(|pair| pair.mapped).count(),
+        strangers: preflight::strangers(scene.topics.iter().map(|topic| &topic.record)),
         ..Facts::default()
     };
     let common = &mut facts.common;

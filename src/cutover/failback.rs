@@ -15,7 +15,7 @@ use super::error::CutoverError;
 use super::journal::fact;
 use super::options::Options;
 use super::pairs::{ends, present};
-use super::preflight::{Check, Weight};
+use super::preflight::{self, Check, Weight};
 use super::steps::Step;
 use super::{Plan, SOURCE_FOR};
 use crate::config::{ClusterSection, FlowConfig};
@@ -300,6 +300,8 @@ async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverErr
             add("old_primary", Weight::Blocker, text, Some(hint));
         }
     }
+    let records = ended.topics.iter().map(|topic| &topic.record);
+    checks.extend(preflight::strangers(records));
     Ok(checks)
 }
 

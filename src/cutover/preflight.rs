@@ -5,8 +5,11 @@ pub use crate::telemetry::failover::{Check, Weight, worst};
 
 use super::options::AcceptedLoss;
 use super::padding::PaddingCost;
-use crate::state::CutoverKind;
+use crate::state::{CutoverKind, TopicRecord};
 use crate::telemetry::failover::{self, Intent};
+
+/// More of one thing are counted, not named.
+const NAMED_MAX: usize = 5;
 
 /// What was found out before a plan.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,36 @@ pub struct Facts {
     pub may_pad: bool,
     /// Mapped partitions.
     pub mapped: usize,
+    /// What somebody else wrote to the copy.
+    pub strangers: Option<Check>,
+}
+
+/// What somebody else wrote to copies and is kept there, by target topic: it is in no other cluster.
+pub fn strangers<'a>(records: impl Iterator<Item = &'a TopicRecord>) -> Option<Check> {
+    let mut offsets = 0;
+    let mut named = Vec::new();
+    for record in records {
+        for (number, turned) in &record.turned {
+            let of_it = turned.strangers();
+            offsets += of_it;
+            if of_it > 0 {
+                named.push(format!("{}-{number}: {of_it}", record.target_topic));
+            }
+        }
+    }
+    let more = named.len().saturating_sub(NAMED_MAX);
+    named.truncate(NAMED_MAX);
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    let reason = format!(
+        "copies have {offsets} offset(s) that somebody else wrote; they are on the standby alone and stay \
+         there, and its readers meet them ({})",
+        named.join(", ")
+    );
+    let check = Check::new("strangers", Weight::Warning, reason)
+        .with_hint("`protect: true` keeps others from writing to copies");
+    (offsets > 0).then_some(check)
 }
 
 /// Judges what was found.
@@ -29,6 +62,7 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
         Intent::Planned
     };
     let mut checks = failover::judge(intent, &facts.common);
+    checks.extend(facts.strangers.clone());
     if let Some(cost) = facts.padding {
         checks.push(padding(cost, facts.may_pad));
         if facts.mapped > 0 {

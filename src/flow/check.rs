@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::protect;
 use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
 use super::source::FETCH_VERSION_MIN;
@@ -90,6 +91,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
             let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
             findings.extend(rights::check(config, flow, from, to).await);
             findings.extend(untiered(flow, source, target).await);
+            findings.extend(unprotected(flow, &target.0).await);
         }
     }
     let targets: BTreeSet<&String> = config.flows.values().map(|flow| &flow.target).collect();
@@ -99,6 +101,19 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether copies can be protected where that is asked for.
+async fn unprotected(flow: &FlowConfig, target: &Cluster) -> Option<Finding> {
+    if !flow.protect {
+        return None;
+    }
+    let subject = format!("flow {}", flow.name);
+    let found = tokio::time::timeout(ANSWER, protect::obstacle(target)).await;
+    let problem = found.unwrap_or_else(|_| Some("the target doesn't tell its ACLs".to_owned()))?;
+    let hint = "without it `protect: true` does nothing; set it to false to go without";
+    let message = format!("copies can't be protected: {problem}");
+    Some(finding(Level::Error, &subject, message, Some(hint)))
 }
 
 /// How the cluster is reached, by both clients, and the oldest protocol that the data path can use.

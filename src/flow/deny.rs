@@ -176,6 +176,101 @@ pub async fn but_us(
     one_by_one(&listed, topics, own, made).map_err(ours_too)
 }
 
+/// How the copies on a target become ones that nobody but Twinlog, as `own`, writes to. `made` is what was made
+/// for that so far; what of it is about other topics is too much. Twinlog is never kept out, not even for a moment.
+///
+/// # Errors
+/// As [`but_us`].
+pub async fn protect(
+    target: &Cluster,
+    topics: &[String],
+    own: Option<&str>,
+    made: &[FenceAcl],
+) -> Result<Change, DenyError> {
+    if topics.is_empty() {
+        return Ok(Change {
+            make: Vec::new(),
+            remove: made.to_vec(),
+        });
+    }
+    let listed = wire::describe_acls(target).await?.acls(target)?;
+    let facts = Facts {
+        is_open: is_open_by_default(target).await,
+        may_write: may_write(target, topics).await?,
+        own,
+    };
+    protection(&listed, topics, facts, made).map_err(|reason| DenyError::OursToo {
+        cluster: target.name().to_owned(),
+        reason,
+    })
+}
+
+/// What a target's brokers say of Twinlog.
+#[derive(Clone, Copy)]
+struct Facts<'a> {
+    /// A topic without any ACL is open to everybody.
+    is_open: bool,
+    /// Twinlog may write now.
+    may_write: bool,
+    own: Option<&'a str>,
+}
+
+/// The pure part of [`protect`].
+fn protection(
+    listed: &[AclBinding],
+    topics: &[String],
+    facts: Facts<'_>,
+    made: &[FenceAcl],
+) -> Result<Change, String> {
+    let present: HashSet<&AclBinding> = listed.iter().collect();
+    let ours: HashSet<AclBinding> = made.iter().map(FenceAcl::binding).collect();
+    let others: Vec<AclBinding> = listed
+        .iter()
+        .filter(|it| !ours.contains(it))
+        .cloned()
+        .collect();
+    let is_super = topics.iter().all(|topic| {
+        let denied = present.contains(&acl(topic, OP_WRITE, true).binding());
+        facts.may_write && (denied || !(facts.is_open || lets_write(&others, topic, facts.own)))
+    });
+    let mut change = match (is_super, facts.own) {
+        (true, _) => Change {
+            make: topics.iter().map(|it| acl(it, OP_WRITE, true)).collect(),
+            remove: Vec::new(),
+        },
+        (false, Some(own)) => one_by_one(listed, topics, own, made)?,
+        (false, None) => {
+            return Err(
+                "it isn't known whom the target's brokers take Twinlog for; make it a super user"
+                    .to_owned(),
+            );
+        }
+    };
+    let is_ours_alone = |topic: &&String| !others.iter().any(|it| covers(it, topic));
+    if facts.is_open {
+        // The first ACL of a topic would take all other rights away.
+        let alone = topics.iter().filter(is_ours_alone);
+        let given = alone.flat_map(|topic| OTHERS.map(|operation| acl(topic, operation, false)));
+        change.make.extend(given);
+    }
+    change.make.retain(|acl| !present.contains(&acl.binding()));
+    // What lets somebody do something comes first.
+    change.make.sort_by_key(|acl| acl.deny);
+    let followed: HashSet<&String> = topics.iter().collect();
+    let left = made.iter().filter(|acl| !followed.contains(&acl.topic));
+    change.remove.extend(left.cloned());
+    Ok(change)
+}
+
+/// Whether an ACL lets this principal write, or of nobody in particular: somebody.
+fn lets_write(listed: &[AclBinding], topic: &str, principal: Option<&str>) -> bool {
+    listed.iter().any(|it| {
+        let is_about = principal.is_none_or(|own| it.principal == own || it.principal == EVERYBODY);
+        let lets = it.permission == ALLOW && matches!(it.operation, OP_ALL | OP_WRITE);
+        is_about && lets && covers(it, topic)
+    })
+}
+
 /// Whether Twinlog may write to all of these topics.
 ///
 /// # Errors
@@ -329,6 +424,50 @@ mod tests {
         after.push(binding("t", "User:new", OP_WRITE, true));
         let again = one_by_one(&after, &topics, "User:twinlog", &make).unwrap();
         assert_eq!(again.make, [named("t", "User:new", true)]);
+    }
+
+    #[test]
+    fn a_copy_is_protected_as_its_cluster_allows() {
+        let topics = ["t".to_owned()];
+        let facts = |is_open, own| Facts {
+            is_open,
+            may_write: true,
+            own,
+        };
+        let own = Some("User:twinlog");
+        let bob = binding("t", "User:bob", OP_WRITE, true);
+        let us = binding("*", "User:twinlog", OP_ALL, true);
+        // A super user: nothing lets it write, and still it may.
+        let everybody = [acl("t", OP_WRITE, true)];
+        for own in [own, None] {
+            let listed = match own {
+                Some(_) => vec![bob.clone()],
+                None => Vec::new(),
+            };
+            let change = protection(&listed, &topics, facts(false, own), &[]).unwrap();
+            assert_eq!(change.make, everybody);
+            let after = [listed, vec![everybody[0].binding()]].concat();
+            let again = protection(&after, &topics, facts(false, own), &everybody).unwrap();
+            assert!(again.is_empty(), "{again:?}");
+        }
+        // Nobody special: the others one by one.
+        let listed = [bob.clone(), us.clone()];
+        let change = protection(&listed, &topics, facts(false, own), &[]).unwrap();
+        assert_eq!(change.make, [named("t", "User:bob", true)]);
+        // A cluster that is open by default: we are let in, and the others keep all but writing.
+        let change = protection(&[], &topics, facts(true, own), &[]).unwrap();
+        assert_eq!(change.make.len(), 1 + OTHERS.len());
+        assert!(change.make.contains(&named("t", "User:twinlog", false)));
+        assert!(change.make.iter().all(|acl| !acl.deny));
+        // What somebody removed is made again, what is too much goes.
+        let mut left: Vec<AclBinding> = change.make.iter().map(FenceAcl::binding).collect();
+        let removed = left.pop();
+        let again = protection(&left, &topics, facts(true, own), &change.make).unwrap();
+        let made_again: Vec<AclBinding> = again.make.iter().map(FenceAcl::binding).collect();
+        assert_eq!(made_again, Vec::from_iter(removed));
+        let other = ["u".to_owned()];
+        let moved = protection(&listed, &other, facts(false, own), &everybody).unwrap();
+        assert_eq!(moved.remove, everybody);
     }
 
     #[test]

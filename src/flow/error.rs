@@ -89,6 +89,14 @@ pub enum Trouble {
         /// The offset that it got, or the log end that was found.
         found: i64,
     },
+    /// The same where what was written is kept (`on_foreign_write: map`).
+    #[error("expected target offset {expected}, found {found}: somebody else wrote there")]
+    Stranger {
+        /// The offset that the next record was to get.
+        expected: i64,
+        /// The offset that it got, or the log end that was found.
+        found: i64,
+    },
     /// A batch of ours stands at a lower target offset than the one it was made for: what had to come
     /// before it was refused or lost, and the broker took it all the same. It checks sequences only
     /// while it remembers the producer (`ProducerAppendInfo.checkSequence`).
@@ -335,6 +343,7 @@ impl Trouble {
             | Self::DeletesMissed(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
+            | Self::Stranger { .. }
             | Self::AppendTime { .. }
             | Self::FollowerLags { .. }
             | Self::StaleLeader { .. }
@@ -407,7 +416,7 @@ impl Trouble {
             Self::LeaderMoved { .. } => "leader_moved",
             Self::NoLeader { .. } => "no_leader",
             Self::Batch(_) => "unreadable_batch",
-            Self::ForeignWrite { .. } => "foreign_write",
+            Self::ForeignWrite { .. } | Self::Stranger { .. } => "foreign_write",
             Self::Overtaken { .. } => "overtaken",
             Self::TargetBehind { .. } => "target_behind",
             Self::TakingOver => "taking_over",
@@ -497,7 +506,11 @@ impl Trouble {
                  configs.enabled or a missing right (`plan` names it) keeps it from doing so, set all of them"
             }
             Self::ForeignWrite { .. } => {
-                "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
+                "find out who writes to this mirror topic; then delete the target topic so that it is copied again, or set \
+                 `on_foreign_write: map` to keep what was written and go on mapped behind it, and restart Twinlog"
+            }
+            Self::Stranger { .. } => {
+                "what was written is kept: the partition goes on mapped behind it within moments (on_foreign_write: map)"
             }
             Self::DeletesMissed(_) => MISSED_DELETES_HINT,
             Self::Overtaken { .. } => {

@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use super::deny::{self, DenyError};
+use super::deny::{self, Change, DenyError};
 use crate::state::{FenceAcl, FenceRecord, StateError, StateStore, keys};
 use crate::wire::Cluster;
 
@@ -36,7 +36,7 @@ pub async fn everybody(
     topics: &[String],
 ) -> Result<Vec<FenceAcl>, FenceError> {
     let missing = deny::missing(cluster, topics).await?;
-    remember(store, flow, plan, &missing, &[]).await?;
+    remember(store, &keys::fence(flow), plan, &missing, &[]).await?;
     deny::create(cluster, &missing).await?;
     Ok(missing)
 }
@@ -55,15 +55,46 @@ pub async fn but_us(
     own: Option<&str>,
 ) -> Result<usize, FenceError> {
     store.refresh().await?;
-    let record: FenceRecord = store.get(&keys::fence(flow))?.unwrap_or_default();
+    let key = keys::fence(flow);
+    let record: FenceRecord = store.get(&key)?.unwrap_or_default();
     let change = deny::but_us(cluster, topics, own, &record.acls).await?;
     if change.is_empty() {
         return Ok(0);
     }
-    remember(store, flow, plan, &change.make, &[]).await?;
+    carry_out(cluster, store, (&key, plan), &change).await
+}
+
+/// Makes and removes these ACLs, remembered at `key`. How many there were.
+///
+/// # Errors
+/// As [`everybody`].
+pub async fn change(
+    cluster: &Cluster,
+    store: &StateStore,
+    key: &str,
+    change: &Change,
+) -> Result<usize, FenceError> {
+    if change.is_empty() {
+        return Ok(0);
+    }
+    let changed = carry_out(cluster, store, (key, Uuid::nil()), change).await?;
+    let left: Option<FenceRecord> = store.get(key)?;
+    if left.is_some_and(|left| left.acls.is_empty()) {
+        store.remove(key).await?;
+    }
+    Ok(changed)
+}
+
+async fn carry_out(
+    cluster: &Cluster,
+    store: &StateStore,
+    (key, plan): (&str, Uuid),
+    change: &Change,
+) -> Result<usize, FenceError> {
+    remember(store, key, plan, &change.make, &[]).await?;
     deny::create(cluster, &change.make).await?;
     deny::delete(cluster, &change.remove).await?;
-    remember(store, flow, plan, &[], &change.remove).await?;
+    remember(store, key, plan, &[], &change.remove).await?;
     Ok(change.make.len() + change.remove.len())
 }
 
@@ -78,33 +109,44 @@ pub async fn lift(
     flow: &str,
     is_lifted: impl Fn(&str) -> bool,
 ) -> Result<Option<usize>, FenceError> {
+    lift_at(cluster, store, &keys::fence(flow), is_lifted).await
+}
+
+/// The same of what is remembered at `key`.
+///
+/// # Errors
+/// As [`lift`].
+pub async fn lift_at(
+    cluster: &Cluster,
+    store: &StateStore,
+    key: &str,
+    is_lifted: impl Fn(&str) -> bool,
+) -> Result<Option<usize>, FenceError> {
     store.refresh().await?;
-    let key = keys::fence(flow);
-    let Some(record) = store.get::<FenceRecord>(&key)? else {
+    let Some(record) = store.get::<FenceRecord>(key)? else {
         return Ok(None);
     };
     let (plan, mut lifted) = (record.plan, record.acls);
     lifted.retain(|acl| is_lifted(&acl.topic));
     deny::delete(cluster, &lifted).await?;
-    remember(store, flow, plan, &[], &lifted).await?;
-    let left: Option<FenceRecord> = store.get(&key)?;
+    remember(store, key, plan, &[], &lifted).await?;
+    let left: Option<FenceRecord> = store.get(key)?;
     if left.is_some_and(|left| left.acls.is_empty()) {
-        store.remove(&key).await?;
+        store.remove(key).await?;
     }
     Ok(Some(lifted.len()))
 }
 
 async fn remember(
     store: &StateStore,
-    flow: &str,
+    key: &str,
     plan: Uuid,
     add: &[FenceAcl],
     remove: &[FenceAcl],
 ) -> Result<(), StateError> {
-    let key = keys::fence(flow);
     for _ in 0..TRIES {
         store.refresh().await?;
-        let known: Option<FenceRecord> = store.get(&key)?;
+        let known: Option<FenceRecord> = store.get(key)?;
         let is_noted = known.as_ref().is_some_and(|known| {
             add.iter().all(|acl| known.acls.contains(acl))
                 && !remove.iter().any(|acl| known.acls.contains(acl))
@@ -119,7 +161,7 @@ async fn remember(
         record.acls.retain(|acl| !remove.contains(acl));
         record.acls.sort();
         record.acls.dedup();
-        store.put(&key, &record).await?;
+        store.put(key, &record).await?;
     }
     Ok(())
 }

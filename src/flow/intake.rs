@@ -39,6 +39,8 @@ pub struct IntakeRules {
     pub max_merged_bytes: usize,
     /// How many offsets without a record are filled.
     pub fill: FillRule,
+    /// What somebody else writes to the target is kept (`on_foreign_write: map`).
+    pub keeps_foreign: bool,
 }
 
 /// One answer's way through the intake.

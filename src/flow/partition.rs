@@ -324,7 +324,7 @@ impl Partition {
             queue.clear();
             self.closed.swap(true, Ordering::AcqRel)
         };
-        if !was_closed || trouble.is_damage() {
+        if !was_closed || trouble.is_damage() || matches!(trouble, Trouble::Stranger { .. }) {
             let _ = self.trouble.send((self.clone(), trouble));
         }
     }

@@ -144,6 +144,28 @@ pub fn appended_timestamp_ms(states: &[ProducerState], producers: Producers) -> 
         .map(|state| state.last_timestamp_ms)
 }
 
+/// The data producer's last sequence, if the leader knows it.
+pub fn last_sequence(states: &[ProducerState], producers: Producers) -> Option<i32> {
+    let data =
+        |state: &&ProducerState| state.producer_id == producers.data_id && state.last_sequence >= 0;
+    states.iter().find(data).map(|state| state.last_sequence)
+}
+
+/// The sequence that is `count` behind this one.
+pub fn next_sequence(sequence: i32, count: i32) -> i32 {
+    // The mask leaves 31 bits, which always fit.
+    ((i64::from(sequence) + i64::from(count)) & SEQUENCE_MASK) as i32
+}
+
+/// `one - other` as far as brokers count: nearest to zero in the ring of sequences.
+pub fn count_difference(one: i64, other: i64) -> i64 {
+    let ring = (one - other) & SEQUENCE_MASK;
+    match ring > SEQUENCE_MASK / 2 {
+        true => ring - SEQUENCE_MASK - 1,
+        false => ring,
+    }
+}
+
 fn sequence(target: i64, fillers: i64) -> i32 {
     // The mask leaves 31 bits, which always fit.
     ((target - fillers) & SEQUENCE_MASK) as i32

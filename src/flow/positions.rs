@@ -1,7 +1,7 @@
 //! The copy as consumer groups see it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::shared::Flow;
 use super::topics::TopicContext;
@@ -121,6 +121,11 @@ impl Positions for Flow {
             Translation::Exact(offset) => Some(offset),
             _ => None,
         }
+    }
+
+    fn take_moved(&self) -> Vec<(Arc<str>, i32)> {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *moved)
     }
 
     fn continued_at(&self, topic: &str, partition: i32) -> i64 {

@@ -145,7 +145,13 @@ pub(super) async fn burn(
             (origin - position.target, stamp),
         )
         .await?;
-        Trouble::check_offset(position.target, base)?;
+        match Trouble::check_offset(position.target, base) {
+            // Where it is kept, the opening says what becomes of it.
+            Err(Trouble::ForeignWrite { expected, found }) if one.topic.rules.keeps_foreign => {
+                return Err(Trouble::Stranger { expected, found });
+            }
+            checked => checked?,
+        }
         position.copied(position.source + count, count);
     }
     still_ours(flow, one)?;

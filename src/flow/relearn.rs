@@ -11,6 +11,7 @@ use std::ops::Range;
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
+use super::foreign::{self, Foreign};
 use super::resume::Candidate;
 use super::shared::Flow;
 use crate::batch::{self, AbortedFilter, RawBatch, Record};
@@ -50,14 +51,21 @@ pub(super) async fn complete(
     let by_key = one.topic.rules.source_compacted || one.topic.rules.target_compacted;
     let reader = Reader {
         by_key,
+        foreign: Foreign::new(foreign::known(flow, one)?),
         max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
     };
     let start = map.source_end().0;
     // The source must still have each of them where nothing takes records.
     let is_whole = !one.topic.rules.source_compacted && logs.source_start <= start;
     let first = unknown.start.max(logs.target.start);
-    let target = reader.target(flow, one, first..unknown.end).await?;
-    let pairing = Pairing::new(start, unknown, target);
+    let mut target = reader.target(flow, one, first..unknown.end).await?;
+    // The laws of pairing hold for what is ours: others' offsets are counted out, and in again.
+    let foreign = &reader.foreign;
+    for print in &mut target {
+        print.offset = foreign.out(print.offset);
+    }
+    let ours = foreign.out(unknown.start)..foreign.out(unknown.end);
+    let pairing = Pairing::new(start, ours, target);
     let paired = reader
         .source(flow, one, start.max(logs.source_start), pairing)
         .await?
@@ -70,7 +78,7 @@ pub(super) async fn complete(
         gone_from_source = paired.orphans,
         "the end of the offset map was learned again from the records"
     );
-    extend(map, &paired, logs.target.end).map_err(|_| mismatch)
+    extend(map, &paired, foreign, logs.target.end).map_err(|_| mismatch)
 }
 
 /// Whether the source has the last records of the copy, right before `next`: the same ones, at the same offsets
@@ -86,6 +94,7 @@ pub(super) async fn has_last_records(
 ) -> Result<bool, Trouble> {
     let reader = Reader {
         by_key: false,
+        foreign: Foreign::new(foreign::known(flow, one)?),
         max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
     };
     let first = |start: i64, end: i64| start.max(end - COMPARED);
@@ -93,7 +102,7 @@ pub(super) async fn has_last_records(
     let target = reader.target(flow, one, range).await?;
     let range = first(logs.source_start, next)..next;
     let source = reader.committed(flow, one, range).await?;
-    let is_mapped = one.topic.record.mapped;
+    let is_mapped = flow.is_mapped(&one.topic, one.partition);
     let same = |(one, other): (&Print, &Print)| {
         one.record == other.record && (is_mapped || one.offset == other.offset)
     };
@@ -104,9 +113,10 @@ pub(super) async fn has_last_records(
 fn extend(
     map: &mut OffsetMap,
     paired: &Paired,
+    foreign: &Foreign,
     target_end: i64,
 ) -> Result<(), crate::offsets::MapError> {
-    for run in &paired.runs {
+    for run in paired.runs.iter().flat_map(|run| foreign.runs_of(*run)) {
         map.push_copied(run.source_start, run.target_start, run.len)?;
     }
     let from = map.source_end();
@@ -119,6 +129,8 @@ fn extend(
 /// Turns batches into prints.
 struct Reader {
     by_key: bool,
+    /// What the target has of others came from nowhere.
+    foreign: Foreign,
     max_decompressed_bytes: usize,
 }
 
@@ -140,7 +152,8 @@ impl Reader {
             for batch in batch::split(fetched.records) {
                 let batch = batch?;
                 for record in self.records(&batch)? {
-                    if (next..range.end).contains(&record.offset) {
+                    let is_ours = !self.foreign.has(record.offset);
+                    if is_ours && (next..range.end).contains(&record.offset) {
                         prints.push(self.print(&record));
                     }
                 }

@@ -12,6 +12,7 @@ use super::epochs::Known;
 use super::error::Trouble;
 use super::fill::DearHole;
 use super::fillers;
+use super::foreign;
 use super::lost::{self, Counted};
 use super::missed;
 use super::position::{self, Position, Witness, witness};
@@ -20,7 +21,7 @@ use super::relearn;
 use super::shared::Flow;
 use super::tail;
 use super::topics::{TopicContext, take_offset};
-use super::turn::turn;
+use super::turn;
 use crate::config::OnGap;
 use crate::offsets::OffsetMap;
 use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
@@ -40,7 +41,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    fn key(&self) -> PartitionKey {
+    pub(super) fn key(&self) -> PartitionKey {
         (self.topic.source_topic.clone(), self.partition)
     }
 }
@@ -134,7 +135,7 @@ fn copied(flow: &Flow, one: &Candidate, target_end: Option<i64>) -> Option<i64> 
 }
 
 /// The stored epoch and position of a partition.
-fn stored(flow: &Flow, one: &Candidate) -> Option<Known> {
+pub(super) fn stored(flow: &Flow, one: &Candidate) -> Option<Known> {
     let record: SeenRecord = flow
         .store
         .get(&flow.seen_key(&one.topic.source_topic))
@@ -411,10 +412,81 @@ async fn decide(
     states: &[ProducerState],
 ) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
-    let base = one.topic.base(one.partition);
     // A mapped partition gets no filler: another number of them is a stranger's work.
-    let settled = flow.fillers_of_mapped(&one.topic, one.partition);
+    let settled = flow.settled(&one.topic, one.partition);
+    let base = one.topic.base(one.partition) + settled.map_or(0, |it| it.strangers);
+    let settled = settled.map(|it| it.fillers);
     let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
+    let key = one.key();
+    let fillers = match count(flow, one, &ends, states, (base, settled)).await {
+        // What was met while the partition was open may be hidden from the counts by now.
+        Ok(_) if one.topic.rules.keeps_foreign && flow.strangers.contains(&key) => {
+            let trouble = Trouble::ForeignWrite {
+                expected: ends.target_end,
+                found: ends.target_end,
+            };
+            return keep_foreign(flow, one, &ends, states, trouble).await;
+        }
+        Err(trouble @ Trouble::ForeignWrite { .. }) if one.topic.rules.keeps_foreign => {
+            return keep_foreign(flow, one, &ends, states, trouble).await;
+        }
+        counted => counted?,
+    };
+    if let Some(settled) = settled {
+        let counted = (base, settled, appended_timestamp_ms);
+        let resume = resume_mapped(flow, one, &ends, counted).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
+    }
+    let origin = one.topic.record.origin(one.partition).unwrap_or(0);
+    let position = Position {
+        source: ends.target_end,
+        target: ends.target_end,
+        fillers,
+        base,
+        ..Position::default()
+    };
+    // The log may end there and begin lower: a burn that was cut off before the trim.
+    if prefix::is_left(one, position.target.min(ends.target_start), origin) {
+        return Ok(Opened::Burn { position, origin });
+    }
+    // Where the prefix is left to fillers, the position is still below the origin: not a gap.
+    let next = position.source.max(origin);
+    let dear = dear_hole(flow, one, position).or_else(|| dear_gap(flow, one, next, &ends));
+    if let Some(hole) = dear {
+        if !one.topic.rules.fill.may_map {
+            return Err(Trouble::TooManyHoles(hole));
+        }
+        // Until it is stored this stays the next thing to do: the record may have arrived although
+        // its answer didn't.
+        turn::turn(flow, one, position, hole.to_string()).await?;
+        flow.turning.remove(&one.key());
+        let counted = (base, position.fillers, appended_timestamp_ms);
+        let resume = resume_mapped(flow, one, &ends, counted).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
+    }
+    let fetch_offset = check_source(flow, one, next, &ends).await?;
+    Ok(Opened::Ready(Box::new(Resume {
+        position,
+        fetch_offset,
+        appended_timestamp_ms,
+        map: None,
+        last_epoch: ends.last_epoch(fetch_offset),
+        read_at: ends.read_at,
+        newest_filler: position::newest_filler(states, producers),
+        filler_epoch: position::filler_epoch(states, producers),
+        to_close: fillers::to_close(states, producers),
+    })))
+}
+
+/// How many fillers the target has, by the counts of our producers.
+async fn count(
+    flow: &Flow,
+    one: &Candidate,
+    ends: &Ends,
+    states: &[ProducerState],
+    (base, settled): (i64, Option<i64>),
+) -> Result<i64, Trouble> {
+    let producers = one.topic.rules.producers;
     let fillers = match witness(states, producers, ends.target_end - base) {
         Witness::Agrees { fillers } => fillers,
         Witness::Behind { written } => {
@@ -443,67 +515,103 @@ async fn decide(
             });
         }
         Witness::Unknown { fillers } => {
-            let knows_data = appended_timestamp_ms.is_some();
+            let knows_data = position::appended_timestamp_ms(states, producers).is_some();
+            if let Some(trouble) = hidden_strangers(flow, one, ends, (base, settled), states) {
+                return Err(trouble);
+            }
             let is_settled = settled.is_some_and(|it| position::is_same_count(it, fillers));
             if !(is_settled && knows_data) {
                 let target = one.topic.target(one.partition);
-                let start = ends.target_start.max(base);
-                tail::check(flow, &target, producers, start..ends.target_end).await?;
+                let start = ends.target_start.max(one.topic.base(one.partition));
+                let known = foreign::known(flow, one)?;
+                let log = start..ends.target_end;
+                tail::check(flow, &target, producers, log, &known).await?;
             }
             // Of fillers that the broker has forgotten nothing is known but what was stored.
             let is_forgotten = !knows_data && position::newest_filler(states, producers).is_none();
             settled.filter(|_| is_forgotten).unwrap_or(fillers)
         }
     };
-    if let Some(settled) = settled {
-        if !position::is_same_count(settled, fillers) {
-            return Err(Trouble::ForeignWrite {
-                expected: ends.target_end - (fillers - settled),
-                found: ends.target_end,
-            });
-        }
-        let resume = resume_mapped(flow, one, &ends, (settled, appended_timestamp_ms)).await?;
-        return Ok(Opened::Ready(Box::new(resume)));
+    if let Some(settled) = settled
+        && !position::is_same_count(settled, fillers)
+    {
+        return Err(Trouble::ForeignWrite {
+            expected: ends.target_end - (fillers - settled),
+            found: ends.target_end,
+        });
     }
-    let origin = one.topic.record.origin(one.partition).unwrap_or(0);
-    let position = Position {
-        source: ends.target_end,
-        target: ends.target_end,
-        fillers,
-        base,
-        ..Position::default()
+    Ok(fillers)
+}
+
+/// Whether what isn't explained by the counts may be somebody else's although nobody sees it any more: the target's
+/// log begins behind what this flow is known to have copied. Fillers that the broker has forgotten look the same.
+fn hidden_strangers(
+    flow: &Flow,
+    one: &Candidate,
+    ends: &Ends,
+    (base, settled): (i64, Option<i64>),
+    states: &[ProducerState],
+) -> Option<Trouble> {
+    let copied = foreign::copied(flow, one).filter(|_| settled.is_none())?;
+    let producers = one.topic.rules.producers;
+    let expected = match position::last_sequence(states, producers) {
+        Some(last) => {
+            let records = i64::from(last) + 1;
+            ends.target_end - position::count_difference(ends.target_end - base, records)
+        }
+        None => copied,
     };
-    // The log may end there and begin lower: a burn that was cut off before the trim.
-    if prefix::is_left(one, position.target.min(ends.target_start), origin) {
+    let is_hidden = ends.target_start > copied && ends.target_end > expected.max(copied);
+    is_hidden.then_some(Trouble::ForeignWrite {
+        expected,
+        found: ends.target_end,
+    })
+}
+
+/// Finds what somebody else wrote, writes it down, and goes on mapped behind it.
+async fn keep_foreign(
+    flow: &Flow,
+    one: &Candidate,
+    ends: &Ends,
+    states: &[ProducerState],
+    trouble: Trouble,
+) -> Result<Opened, Trouble> {
+    let producers = one.topic.rules.producers;
+    let log = ends.target_start..ends.target_end;
+    let settled = flow.settled(&one.topic, one.partition);
+    let found = foreign::find(flow, one, log, (states, settled), trouble.clone()).await?;
+    let Some(&(from, _)) = found.foreign.first() else {
+        return match flow.strangers.remove(&one.key()) {
+            // The counts may have been of a moment: they are asked for again.
+            Some(_) => Err(Trouble::LogEndDiffers {
+                expected: ends.target_end,
+                found: ends.target_end,
+            }),
+            None => Err(trouble),
+        };
+    };
+    let origin = one.topic.record.origin(one.partition).unwrap_or(0);
+    if settled.is_none() && prefix::is_left(one, from.min(ends.target_start), origin) {
+        // What is burned has no place for others; behind it they stay, once it is out of sight.
+        if from < origin {
+            return Err(trouble);
+        }
+        let position = Position {
+            target: ends.target_end,
+            ..Position::default()
+        };
         return Ok(Opened::Burn { position, origin });
     }
-    // Where the prefix is left to fillers, the position is still below the origin: not a gap.
-    let next = position.source.max(origin);
-    let dear = dear_hole(flow, one, position).or_else(|| dear_gap(flow, one, next, &ends));
-    if let Some(hole) = dear {
-        if !one.topic.rules.fill.may_map {
-            return Err(Trouble::TooManyHoles(hole));
-        }
-        // Until it is stored this stays the next thing to do: the record may have arrived although
-        // its answer didn't.
-        turn(flow, one, position, hole.to_string()).await?;
-        flow.turning.remove(&one.key());
-        let counted = (position.fillers, appended_timestamp_ms);
-        let resume = resume_mapped(flow, one, &ends, counted).await?;
-        return Ok(Opened::Ready(Box::new(resume)));
-    }
-    let fetch_offset = check_source(flow, one, next, &ends).await?;
-    Ok(Opened::Ready(Box::new(Resume {
-        position,
-        fetch_offset,
-        appended_timestamp_ms,
-        map: None,
-        last_epoch: ends.last_epoch(fetch_offset),
-        read_at: ends.read_at,
-        newest_filler: position::newest_filler(states, producers),
-        filler_epoch: position::filler_epoch(states, producers),
-        to_close: fillers::to_close(states, producers),
-    })))
+    turn::keep_foreign(flow, one, found, ends.target_end).await?;
+    flow.strangers.remove(&one.key());
+    let settled = flow.settled(&one.topic, one.partition).unwrap_or_default();
+    let counted = (
+        one.topic.base(one.partition) + settled.strangers,
+        settled.fillers,
+        position::appended_timestamp_ms(states, producers),
+    );
+    let resume = resume_mapped(flow, one, ends, counted).await?;
+    Ok(Opened::Ready(Box::new(resume)))
 }
 
 /// The hole at this position that the partition was closed for.
@@ -527,7 +635,7 @@ async fn resume_mapped(
     flow: &Flow,
     one: &Candidate,
     ends: &Ends,
-    (fillers, appended_timestamp_ms): (i64, Option<i64>),
+    (base, fillers, appended_timestamp_ms): (i64, i64, Option<i64>),
 ) -> Result<Resume, Trouble> {
     let keys = flow.map_keys(&one.topic.source_topic, one.partition);
     let Some(mut map) = maps::load(&*flow.store, &keys)? else {
@@ -554,7 +662,7 @@ async fn resume_mapped(
             source,
             target,
             fillers,
-            base: one.topic.base(one.partition),
+            base,
             mapped: true,
             ..Position::default()
         },

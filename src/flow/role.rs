@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy_back::CopyBack;
 use super::error::FlowError;
+use super::protect;
 use super::restrain::Restrain;
 use crate::config::{DRILL_PREFIX, FlowConfig, Selector};
-use crate::state::{Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
+use crate::state::{Loss, Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::{FlowProgress, FlowState};
 use crate::wire::Cluster;
 
@@ -100,6 +101,7 @@ pub async fn stand_by(
                 return Ok(());
             };
             restrained_at = Some(Instant::now());
+            lift_protection(&config.name, store, &role).await;
             let words = status.in_words();
             if is_first {
                 tracing::warn!(flow = %config.name, "{words}");
@@ -120,6 +122,16 @@ pub async fn stand_by(
             back.stop().await;
             return Err(error);
         }
+    }
+}
+
+/// A process that was frozen while the failover lifted the protection may have put it up again.
+async fn lift_protection(flow: &str, store: &StateStore, role: &RoleRecord) {
+    if role.primary != Primary::Target || !protect::is_left(store, flow) {
+        return;
+    }
+    if let Err(error) = protect::lift(store.cluster(), store, flow, |_| true).await {
+        tracing::warn!(flow, %error, "the protection of what were copies can't be lifted; it is tried again");
     }
 }
 

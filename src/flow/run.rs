@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::observed;
 use super::position::Producers;
+use super::protect;
 use super::role;
 use super::shared::Flow;
 use super::succession;
@@ -314,6 +315,8 @@ async fn begin(
         epochs: DashMap::new(),
         truncated: DashMap::new(),
         turned: DashMap::new(),
+        strangers: DashSet::new(),
+        moved: Mutex::default(),
         turning: DashMap::new(),
         missed: DashMap::new(),
         records: tokio::sync::Mutex::default(),
@@ -499,6 +502,8 @@ async fn go(
     tasks.spawn("watch over the target's log starts", learning);
     let storing = guard::keep_progress(flow.clone(), work.clone());
     tasks.spawn("keeper of the progress", storing);
+    let protecting = protect::keep(flow.clone(), work.clone());
+    tasks.spawn("keeper of the protection", protecting);
     let observing = observed::keep_ends(flow.clone(), work.clone());
     tasks.spawn("keeper of the observed ends", observing);
     if flow.has_failed_over {

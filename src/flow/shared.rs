@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use uuid::Uuid;
 
 use super::budget::Budget;
@@ -18,6 +18,7 @@ use super::partition::Partition;
 use super::position::Producers;
 use super::throttle::Throttle;
 use super::topics::TopicContext;
+use super::turn::Settled;
 use crate::config::FlowConfig;
 use crate::state::StateStore;
 use crate::state::keys::{self, MapKeys};
@@ -58,9 +59,13 @@ pub struct Flow {
     /// Where the source seemed to lack what was copied, and how, by the target topic's id: it goes on only where
     /// the records themselves say otherwise.
     pub truncated: DashMap<PartitionKey, (Uuid, Trouble)>,
-    /// Partitions that turned mapped in a topic whose others aren't: the target topic, and how many
-    /// fillers it has. Known from the stored record, before anything is written behind the turn.
-    pub turned: DashMap<PartitionKey, (Uuid, i64)>,
+    /// Partitions that turned mapped in a topic whose others aren't, or to which somebody else wrote: the
+    /// target topic, and what of it isn't counted. Known from the stored record, before anything is written behind the turn.
+    pub turned: DashMap<PartitionKey, (Uuid, Settled)>,
+    /// Partitions in which somebody else's write was met while they were open, and that keep it.
+    pub strangers: DashSet<PartitionKey>,
+    /// Partitions in which the places of committed positions have changed since the groups were told.
+    pub moved: Mutex<Vec<PartitionKey>>,
     /// Partitions that are to turn, at which hole.
     pub turning: DashMap<PartitionKey, DearHole>,
     /// What processes before this one knew of the source's ends.

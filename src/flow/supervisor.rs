@@ -398,6 +398,10 @@ impl Supervisor {
             self.take_damage(&key, partition, trouble);
             return;
         }
+        // It counts behind a milder trouble too: nothing is asked before all is answered.
+        if matches!(trouble, Trouble::Stranger { .. }) {
+            self.flow.strangers.insert(key.clone());
+        }
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };

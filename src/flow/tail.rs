@@ -27,7 +27,8 @@ const FETCH_BYTES: i32 = 1 << 20;
 /// A fetch of one byte is answered with one whole batch (KIP-74).
 const ONE_BATCH_BYTES: i32 = 1;
 
-/// Walks back from the log end, down to the first offset that is ours.
+/// Walks back from the log end, down to the first offset that is ours. `known`: what somebody else wrote,
+/// and what was kept.
 ///
 /// # Errors
 /// [`Trouble::ForeignWrite`] at the first batch that isn't ours.
@@ -36,6 +37,7 @@ pub(super) async fn check(
     target: &TopicPartition,
     producers: Producers,
     Range { start, end }: Range<i64>,
+    known: &[(i64, i64)],
 ) -> Result<(), Trouble> {
     let (mut seen, mut below) = (0, end);
     // So many offsets can't be more batches than are looked at.
@@ -44,7 +46,10 @@ pub(super) async fn check(
         let from = below.saturating_sub(span).max(start);
         let found = batches(flow, target, from..below).await?;
         for header in found.iter().rev().take(BATCHES - seen) {
-            if !producers.is_ours(header.producer_id) {
+            let is_known = known
+                .iter()
+                .any(|it| (it.0..it.1).contains(&header.base_offset));
+            if !producers.is_ours(header.producer_id) && !is_known {
                 return Err(Trouble::ForeignWrite {
                     expected: header.base_offset,
                     found: end,
@@ -66,7 +71,7 @@ pub(super) async fn check(
 
 /// Without counts nothing tells whether replicas lag behind what was written before a crash (the
 /// end that is read is the high watermark). A lag ends within moments; a second look sees it.
-async fn settled(flow: &Flow, target: &TopicPartition, end: i64) -> Result<(), Trouble> {
+pub(super) async fn settled(flow: &Flow, target: &TopicPartition, end: i64) -> Result<(), Trouble> {
     if end == 0 {
         return Ok(());
     }
@@ -99,7 +104,7 @@ pub(super) async fn batch_at(
 }
 
 /// The headers of the batches that hold these offsets. Where compaction made a hole there are none.
-async fn batches(
+pub(super) async fn batches(
     flow: &Flow,
     target: &TopicPartition,
     Range { start, end }: Range<i64>,

@@ -15,7 +15,9 @@ use super::origins::{self, Waiting};
 use super::shared::Flow;
 use super::sparse;
 use super::topic_config::{self, TopicConfigs};
-use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_flow};
+use crate::config::{
+    FlowConfig, OffsetsMode, OnForeignWrite, OnRecreate, Start, is_internal_to_flow,
+};
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, TopicRecord, TurnedPartition, keys, maps};
@@ -261,6 +263,7 @@ pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Resu
             maps::remove(&flow.store, &flow.map_keys(name, partition)).await?;
         }
     }
+    flow.strangers.retain(|(topic, _)| &**topic != name);
     flow.turned.retain(|(topic, _), _| &**topic != name);
     flow.turning.retain(|(topic, _), _| &**topic != name);
     missed::forget(flow, name, known).await?;
@@ -526,6 +529,7 @@ pub(super) fn begun_mapped(origin: i64, reason: String) -> TurnedPartition {
         from: origin,
         fillers: 0,
         reason,
+        foreign: Vec::new(),
     }
 }
 
@@ -580,5 +584,6 @@ async fn rules(
             limit: i64::try_from(flow.config.fill_limit).unwrap_or(i64::MAX),
             may_map: flow.config.offsets == OffsetsMode::Auto,
         },
+        keeps_foreign: flow.config.on_foreign_write == OnForeignWrite::Map,
     })
 }

@@ -315,8 +315,12 @@ impl Follower {
         }
     }
 
-    /// Brings back what has waited long enough, and what the copy has reached.
+    /// Brings back what has waited long enough, what the copy has reached, and what has another place now.
     fn wake(&mut self) {
+        for partition in self.context.positions.take_moved() {
+            let rows = self.table().rows_of(&partition);
+            rows.into_iter().for_each(|row| self.touch(row));
+        }
         let woken = self.waiting.wake(&*self.context.positions);
         woken.into_iter().for_each(|row| self.touch(row));
     }

@@ -31,6 +31,9 @@ pub trait Positions: Send + Sync {
     /// Where a position of the target is on the source; `None` while that isn't known.
     fn back(&self, topic: &str, partition: i32, committed: TargetOffset) -> Option<SourceOffset>;
 
+    /// Source partitions in which committed positions have other places now; each is told once.
+    fn take_moved(&self) -> Vec<(Arc<str>, i32)>;
+
     /// Where the copy goes on in a log that was there before; 0 in any other. A position up to there
     /// is of the time when the target took the group's commits as the primary: whoever comes back
     /// late with one is no reason to leave the group behind.

@@ -279,6 +279,15 @@ impl Table {
         seen
     }
 
+    /// All groups' rows of a source partition.
+    pub fn rows_of(&self, partition: &Key) -> Vec<(Arc<str>, Key)> {
+        let has_row = |group: &&Arc<str>| self.groups[*group].rows.contains_key(partition);
+        let groups = self.groups.keys().filter(has_row);
+        groups
+            .map(|group| (group.clone(), partition.clone()))
+            .collect()
+    }
+
     /// Takes a record of the target. Returns the position that it changed, by the target's names.
     pub fn take_target(&mut self, record: GroupRecord) -> Option<(Arc<str>, Key, Option<Commit>)> {
         let GroupRecord::Offset {

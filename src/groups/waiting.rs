@@ -92,6 +92,10 @@ mod tests {
     struct CopiedTo(i64);
 
     impl Positions for CopiedTo {
+        fn take_moved(&self) -> Vec<(Arc<str>, i32)> {
+            Vec::new()
+        }
+
         fn continued_at(&self, _topic: &str, _partition: i32) -> i64 {
             0
         }

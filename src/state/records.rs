@@ -73,6 +73,16 @@ pub struct TurnedPartition {
     pub fillers: i64,
     /// Why, in one line with numbers.
     pub reason: String,
+    /// Offsets of the target that somebody else wrote: no copies, and counted by no producer of ours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Ranges,
+}
+
+impl TurnedPartition {
+    /// How many offsets of the target somebody else wrote.
+    pub fn strangers(&self) -> i64 {
+        self.foreign.iter().map(|(from, to)| to - from).sum()
+    }
 }
 
 impl TopicRecord {
@@ -86,15 +96,27 @@ impl TopicRecord {
         self.mapped || !self.turned.is_empty()
     }
 
+    /// Offsets of a partition's copy that somebody else wrote.
+    pub fn foreign(&self, partition: i32) -> &[(i64, i64)] {
+        let turned = self.turned.get(&partition);
+        turned.map_or(&[], |turned| turned.foreign.as_slice())
+    }
+
     /// Why offsets differ, in one line; empty when they are identical.
     pub fn why_mapped(&self) -> String {
-        match self.turned.first_key_value() {
+        let mut why = match self.turned.first_key_value() {
             Some((number, first)) if !self.mapped => {
                 let (some, all) = (self.turned.len(), self.origins.len());
                 format!("{some} of {all} partition(s), {number}: {}", first.reason)
             }
             _ => self.reason.clone(),
+        };
+        let strangers: i64 = self.turned.values().map(TurnedPartition::strangers).sum();
+        if strangers > 0 {
+            let what = format!("; the copy has {strangers} offset(s) that somebody else wrote");
+            why.push_str(&what);
         }
+        why
     }
 
     /// Where a partition's copy begins; `None` while that isn't known.

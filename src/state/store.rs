@@ -219,6 +219,11 @@ impl StateStore {
         Ok(Some(store))
     }
 
+    /// The cluster that it is on.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
     fn at(cluster: &Cluster, segments: Option<String>) -> Self {
         Self {
             segments,

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod names;
 pub mod process;
 pub mod progress;
+pub mod protect;
 pub mod rates;
 pub mod readiness;
 pub mod role;

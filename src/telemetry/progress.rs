@@ -15,6 +15,7 @@ use super::drill::DrillResult;
 use super::failover::StandbyHealth;
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
+use super::protect::ProtectStatus;
 use super::rates::{Counters, RateMeter, Rates};
 use super::role::RoleStatus;
 use super::up_to_date::{MissedDeletes, Standing, UpToDate};
@@ -101,6 +102,8 @@ pub struct FlowProgress {
     drill: Mutex<Option<DrillResult>>,
     /// Which side is the primary, where it isn't the source.
     role: Mutex<Option<RoleStatus>>,
+    /// Whether others are kept from the copies, where that is asked for.
+    protect: Mutex<Option<ProtectStatus>>,
     /// The registry that this is in, if it is in one.
     beside: Weak<DashMap<String, Arc<Self>>>,
 }
@@ -296,6 +299,7 @@ impl FlowProgress {
             verify: Mutex::new(None),
             drill: Mutex::new(None),
             role: Mutex::new(None),
+            protect: Mutex::new(None),
             beside: Weak::new(),
         }
     }
@@ -363,6 +367,16 @@ impl FlowProgress {
     /// Sets which side is the primary.
     pub fn set_role(&self, role: Option<RoleStatus>) {
         *lock(&self.role) = role;
+    }
+
+    /// Whether others are kept from the copies; `None` where that isn't asked for.
+    pub fn protect(&self) -> Option<ProtectStatus> {
+        lock(&self.protect).clone()
+    }
+
+    /// Sets whether others are kept from the copies.
+    pub fn set_protect(&self, protect: Option<ProtectStatus>) {
+        *lock(&self.protect) = protect;
     }
 
     /// The standby's partitions, as its metadata had them last.

@@ -15,6 +15,7 @@ use super::failover::{self, Readiness, StandbyHealth};
 use super::groups::GroupTotals;
 use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
+use super::protect::ProtectStatus;
 use super::rates::Counters;
 use super::readiness;
 use super::role::RoleStatus;
@@ -90,6 +91,9 @@ pub struct FlowStatus {
     /// Which side is the primary; absent while it is the source, of all topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleStatus>,
+    /// Whether others are kept from writing to the copies; absent unless `protect` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protect: Option<ProtectStatus>,
     /// Whether a failover could be done now, what it would lose, and what stands in the way.
     #[serde(default)]
     pub failover: Option<Readiness>,
@@ -328,6 +332,7 @@ impl FlowStatus {
             verify: flow.verify().map(|summary| (*summary).clone()),
             drill: flow.drill(),
             role: flow.role(),
+            protect: flow.protect(),
             failover: None,
             topics,
         };

@@ -104,11 +104,11 @@ pub(super) fn places(
 }
 
 fn strangers(record: &TopicRecord, partition: i32) -> Strangers {
-    let Some(continued) = &record.continued else {
-        return Strangers::default();
-    };
+    let continued = record.continued.as_ref();
+    let mut on_target = continued.map_or_else(Vec::new, |it| it.only_on_target(partition).to_vec());
+    on_target.extend(record.foreign(partition));
     Strangers {
-        on_source: continued.only_on_source(partition).to_vec(),
-        on_target: continued.only_on_target(partition).to_vec(),
+        on_source: continued.map_or_else(Vec::new, |it| it.only_on_source(partition).to_vec()),
+        on_target,
     }
 }

@@ -1,12 +1,13 @@
 //! Makes the target the primary, and says so on both clusters.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::DRILL_PREFIX;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::cutover::reign;
-use crate::flow::restrain;
+use crate::flow::{protect, restrain};
 use crate::state::{Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 
@@ -35,6 +36,14 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             ..now
         }
     };
+    // Before anybody hears of it: clients that write at once must be let in.
+    let names: HashSet<&str> = scene
+        .topics
+        .iter()
+        .map(|topic| topic.record.target_topic.as_str())
+        .collect();
+    let (target, flow) = (&scene.target, &scene.flow.name);
+    protect::lift(target, &scene.store, flow, |topic| names.contains(topic)).await?;
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());
     // A rehearsal leaves nothing in the source's own state.

@@ -161,6 +161,7 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
             limit: 1 << 40,
             may_map: true,
         },
+        keeps_foreign: false,
     }
 }
 

@@ -250,8 +250,8 @@ pub(super) const RIGHTS: &[Right] = &[
         on: On::Cluster,
         operation: Operation::Alter,
         need: Need::Optional,
-        without: "ACLs are compared but not applied",
-        used: |flow| flow.metadata.acls.enabled,
+        without: "ACLs are compared but not applied, and copies can't be protected",
+        used: |flow| flow.metadata.acls.enabled || flow.protect,
     },
     // DescribeClientQuotas.
     Right {

@@ -41,6 +41,10 @@ pub(super) fn topic_name(partition: &Partition) -> TopicName {
 pub(super) fn finish(partition: &Arc<Partition>, result: Result<(), Trouble>) {
     match result {
         Ok(()) => partition.lift_barrier(),
+        // The next opening finds where they are, and goes on behind them.
+        Err(Trouble::ForeignWrite { expected, found }) if partition.rules.keeps_foreign => {
+            partition.fail(Trouble::Stranger { expected, found });
+        }
         Err(trouble) => partition.fail(trouble),
     }
     partition.answered();

@@ -41,6 +41,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
                 limit: 1_000_000,
                 may_map: true,
             },
+            keeps_foreign: false,
         },
         appended_timestamp_ms: None,
         map: None,

@@ -34,4 +34,5 @@ mod state_maps;
 pub(crate) mod state_settings;
 mod state_versions;
 mod state_writes;
+pub(crate) mod strangers;
 pub(crate) mod stray_fillers;

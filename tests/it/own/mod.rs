@@ -22,6 +22,7 @@ mod mapped_segments;
 mod metadata_acls;
 pub(crate) mod mirrormaker_compat;
 pub(crate) mod orphans;
+mod protect;
 mod runbooks;
 mod settings;
 mod slow_brokers;

@@ -318,6 +318,10 @@ fn bad_values_have_a_reason() {
             "flows.f.offsets.mode: unknown value `best`",
         ),
         ("offsets: { burn_limit: -3 }", "`-3` is not a whole number"),
+        (
+            "offsets: identical, on_foreign_write: map",
+            "`offsets` asks for identical ones",
+        ),
         ("on_recreate: record", "expected `stop` or `recreate`"),
         ("mirrormaker_compat: yes", "expected `true` or `false`"),
     ] {

@@ -61,6 +61,8 @@ fn the_reference_has_every_key() {
         "in_flight",
         "partition_in_flight",
         "on_gap",
+        "on_foreign_write",
+        "protect",
         "on_recreate",
         "discovery_interval",
         "replication_factor",
@@ -133,10 +135,11 @@ fn defaults_are_right_for_a_hot_standby() {
     assert_eq!(flow.limits.in_flight_bytes, 64 << 20);
     assert_eq!(flow.limits.partition_in_flight_bytes, 16 << 20);
     assert_eq!(flow.on_gap, OnGap::Stop);
+    assert_eq!(flow.on_foreign_write, twinlog::config::OnForeignWrite::Stop);
     assert_eq!(flow.on_recreate, OnRecreate::Stop);
     assert_eq!(flow.discovery_interval, Duration::from_secs(1));
     assert_eq!(flow.replication_factor, None);
-    assert!(!flow.mirrormaker_compat);
+    assert!(!flow.mirrormaker_compat && !flow.protect);
 }
 
 /// rdkafka judges the names and values: what we hand over must make a client.

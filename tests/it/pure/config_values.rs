@@ -29,7 +29,7 @@ fn every_flow_key_has_its_effect() {
     let flow = flow(
         "rename: '{source}.{topic}', offsets: { mode: mapped, burn_limit: 5, fill_limit: 6 }, start: latest, \
          limits: { bytes_per_second: 10MiB, in_flight: 8 MB, partition_in_flight: 2097152 }, \
-         on_gap: record, on_recreate: recreate, discovery_interval: 250ms, replication_factor: 3, \
+         on_gap: record, on_foreign_write: map, protect: true, on_recreate: recreate, discovery_interval: 250ms, replication_factor: 3, \
          mirrormaker_compat: true, topics: { include: [a.*, b], exclude: [ab] }",
     );
     assert_eq!(flow.rename.apply("a", "t"), "a.t");
@@ -40,10 +40,11 @@ fn every_flow_key_has_its_effect() {
     assert_eq!(flow.limits.in_flight_bytes, 8_000_000);
     assert_eq!(flow.limits.partition_in_flight_bytes, 2 << 20);
     assert_eq!(flow.on_gap, OnGap::Record);
+    assert_eq!(flow.on_foreign_write, twinlog::config::OnForeignWrite::Map);
     assert_eq!(flow.on_recreate, OnRecreate::Recreate);
     assert_eq!(flow.discovery_interval, Duration::from_millis(250));
     assert_eq!(flow.replication_factor, Some(3));
-    assert!(flow.mirrormaker_compat);
+    assert!(flow.mirrormaker_compat && flow.protect);
     assert!(flow.topics.matches("ac") && !flow.topics.matches("ab"));
     // Not written, so still the default.
     assert!(!flow.groups.matches("console-consumer-1"));

@@ -30,6 +30,7 @@ mod prefix;
 mod readiness;
 mod settings;
 mod state_settings;
+mod strangers;
 mod stray_fillers;
 mod truth;
 mod verify;

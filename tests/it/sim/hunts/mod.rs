@@ -10,6 +10,7 @@ mod b9;
 mod c1;
 mod c35;
 mod first_commits;
+mod foreign;
 mod holes;
 mod late_commit;
 mod old_filler;

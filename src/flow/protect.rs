@@ -1,0 +1,181 @@
+//! Nobody but Twinlog writes to the copies (`protect: true`): the ACLs that a fence is made of, on the target.
+//!
+//! What is made is in the state topic before it is made (`protect/<flow>`), so it is never taken for
+//! somebody else's, and is removed exactly: where a topic isn't followed any more, where `protect` is
+//! off again, and by a failover right before its target is the primary. ACLs are compared every 15 s and
+//! as soon as other topics are copied: what somebody removed is made again, and who was let in
+//! meanwhile is kept out.
+//!
+//! Kafka has no rule for everybody but one. Where Twinlog is a super user everybody is denied; else
+//! those are, one by one, whom an ACL lets write ([`deny::protection`]).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::deny::{self, DenyError};
+use super::fenced::{self, FenceError};
+use super::shared::Flow;
+use crate::config::DRILL_PREFIX;
+use crate::state::{FenceRecord, RoleRecord, StateStore, keys};
+use crate::telemetry::protect::ProtectStatus;
+use crate::wire::Cluster;
+
+/// How often it is looked whether other topics are copied.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the ACLs are compared.
+const COMPARE_EVERY: Duration = Duration::from_secs(15);
+
+/// Keeps the copies of a flow protected, or takes away what is left of that, until cancelled.
+pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
+    let name = &flow.config.name;
+    // What copies back has the fence of the failback, and a rehearsal is over soon.
+    if flow.config.is_back() || name.starts_with(DRILL_PREFIX) {
+        cancel.cancelled().await;
+        return;
+    }
+    let mut keeper = Keeper {
+        flow,
+        topics: BTreeSet::new(),
+        compared_at: None,
+    };
+    loop {
+        let round = cancel.run_until_cancelled(keeper.round());
+        if round.await.is_none() {
+            return;
+        }
+        let pause = cancel.run_until_cancelled(tokio::time::sleep(LOOK_EVERY));
+        if pause.await.is_none() {
+            return;
+        }
+    }
+}
+
+struct Keeper {
+    flow: Arc<Flow>,
+    topics: BTreeSet<String>,
+    compared_at: Option<Instant>,
+}
+
+impl Keeper {
+    async fn round(&mut self) {
+        let flow = self.flow.clone();
+        let topics: BTreeSet<String> = match flow.config.protect {
+            true => copies(&flow),
+            false => BTreeSet::new(),
+        };
+        let is_due = self
+            .compared_at
+            .is_none_or(|at| at.elapsed() >= COMPARE_EVERY);
+        if !is_due && topics == self.topics {
+            return;
+        }
+        // Without the option nothing is asked of anybody, unless something is left.
+        let is_left = || matches!(record(&flow.store, &flow.config.name), Ok(Some(_)));
+        if flow.config.protect || is_left() {
+            let names: Vec<String> = topics.iter().cloned().collect();
+            self.note(pass(&flow, &names).await, names.len());
+        }
+        self.topics = topics;
+        self.compared_at = Some(Instant::now());
+    }
+
+    fn note(&self, passed: Result<usize, FenceError>, topics: usize) {
+        let flow = &self.flow;
+        let before = flow.progress.protect();
+        let problem = passed.as_ref().err().map(in_words);
+        if let Ok(changed) = passed
+            && changed > 0
+        {
+            tracing::info!(flow = %flow.config.name, acls = changed, topics, "who may write to the copies was put right (protect)");
+        }
+        if let Some(problem) = &problem
+            && before.as_ref().and_then(|it| it.problem.as_ref()) != Some(problem)
+        {
+            tracing::error!(flow = %flow.config.name, problem, "others can't be kept from writing to the copies (protect)");
+        }
+        let status = ProtectStatus {
+            topics,
+            problem,
+            looked_at_ms: crate::telemetry::progress::now_ms(),
+        };
+        let is_shown = flow.config.protect || status.problem.is_some();
+        flow.progress.set_protect(is_shown.then_some(status));
+    }
+}
+
+/// The copies that are there.
+fn copies(flow: &Flow) -> BTreeSet<String> {
+    let present = flow.target.cached();
+    let names = flow.topics.iter();
+    names
+        .map(|topic| topic.record.target_topic.clone())
+        .filter(|name| present.topics.contains_key(name))
+        .collect()
+}
+
+/// One comparison; how many ACLs were made or removed.
+async fn pass(flow: &Flow, topics: &[String]) -> Result<usize, FenceError> {
+    let (store, name) = (&flow.store, &flow.config.name);
+    store.refresh().await?;
+    // A failover lifts it, and nobody puts it back behind that.
+    let role: Option<RoleRecord> = store.get(&keys::role(name))?;
+    if role.is_some_and(|role| role.stops_all()) {
+        return Ok(0);
+    }
+    let made = record(store, name)?.unwrap_or_default().acls;
+    let own = flow.own_principal.as_deref();
+    let change = deny::protect(&flow.target, topics, own, &made).await?;
+    let key = keys::protect(name);
+    fenced::change(&flow.target, store, &key, &change).await
+}
+
+fn record(store: &StateStore, flow: &str) -> Result<Option<FenceRecord>, crate::state::StateError> {
+    store.get(&keys::protect(flow))
+}
+
+/// Takes the protection away from the copies that `is_lifted` names: clients may write.
+///
+/// # Errors
+/// When ACLs can't be removed or forgotten.
+pub async fn lift(
+    target: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    is_lifted: impl Fn(&str) -> bool,
+) -> Result<usize, FenceError> {
+    let lifted = fenced::lift_at(target, store, &keys::protect(flow), is_lifted).await?;
+    Ok(lifted.unwrap_or(0))
+}
+
+/// Whether a flow's copies have ACLs of a protection.
+pub(super) fn is_left(store: &StateStore, flow: &str) -> bool {
+    matches!(record(store, flow), Ok(Some(_)))
+}
+
+/// The problem, as about a target.
+fn in_words(error: &FenceError) -> String {
+    match error {
+        FenceError::Deny(DenyError::NoAuthorizer) => {
+            "the target has no authorizer (authorizer.class.name), so no ACL can keep anybody from its topics".to_owned()
+        }
+        FenceError::Deny(DenyError::NotAllowed(error)) => format!(
+            "Twinlog may not see or change ACLs on the target (grant DESCRIBE and ALTER on the cluster): {error}"
+        ),
+        FenceError::Deny(DenyError::OursToo { reason, .. }) => {
+            format!("nobody else can be kept away alone: {reason}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Why the copies of a flow can't be protected, as far as that is known before it runs.
+pub(super) async fn obstacle(target: &Cluster) -> Option<String> {
+    let listed = crate::wire::describe_acls(target).await;
+    let listed = listed.and_then(|it| it.acls(target).map(|_| ()));
+    let error = listed.err()?;
+    Some(in_words(&FenceError::Deny(error.into())))
+}

@@ -1,0 +1,129 @@
+//! Copies that only Twinlog may write to, from the first day, on clusters where it is no super user.
+
+use std::time::Duration;
+
+use crate::support::acls::{self, Acl, Kind, Operation, Resource};
+use crate::support::as_user::{is_denied, try_produce_as};
+use crate::support::failover::{answer, await_copying, await_failed_over, failback, failover};
+use crate::support::{
+    Cluster, ClusterOptions, KafkaVersion, Load, Security, Twinlog, await_caught_up, create_topic,
+    end_offset, eventually, users,
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const TOPIC: &str = "orders";
+
+/// What Twinlog may do on both sides: enough for everything, but no super user.
+fn rights() -> Vec<Acl> {
+    let of = |resource: Resource| Acl::allow("User:twinlog", Operation::All, resource);
+    vec![
+        of(Resource::topic("*")),
+        of(Resource::group("*")),
+        of(Resource::cluster()),
+        of(Resource::literal(Kind::TransactionalId, "*")),
+    ]
+}
+
+fn bob_may_write() -> Acl {
+    Acl::allow("User:bob", Operation::Write, Resource::topic(TOPIC))
+}
+
+fn bob_is_denied() -> Acl {
+    Acl::deny("User:bob", Operation::Write, Resource::topic(TOPIC))
+}
+
+fn await_bob(bootstrap: &str, is_let_in: bool) {
+    let what = format!("bob writes: {is_let_in}");
+    eventually(DEADLINE, &what, || {
+        match try_produce_as(bootstrap, "bob", TOPIC) {
+            Ok(()) if is_let_in => Ok(()),
+            Err(error) if !is_let_in && is_denied(&error) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+/// Before that his record would be a stranger's.
+fn await_denied(target: &str) {
+    eventually(DEADLINE, "bob is denied", || {
+        match acls::list(target).contains(&bob_is_denied()) {
+            true => Ok(()),
+            false => Err(acls_of_bob(target)),
+        }
+    });
+}
+
+fn await_same_end(source: &str, target: &str) {
+    eventually(DEADLINE, "the copy goes on", || {
+        let ends = (end_offset(source, TOPIC, 0), end_offset(target, TOPIC, 0));
+        match ends.0 == ends.1 {
+            true => Ok(()),
+            false => Err(ends),
+        }
+    });
+}
+
+fn acls_of_bob(bootstrap: &str) -> Vec<String> {
+    let all = acls::list(bootstrap).into_iter();
+    let all = all.map(|acl| format!("{acl:?}"));
+    all.filter(|acl| acl.contains("User:bob")).collect()
+}
+
+#[test]
+fn nobody_but_twinlog_writes_to_a_copy_until_a_failover() {
+    let secured = |name| ClusterOptions::secured(name, Security::default().with_bare_twinlog());
+    let mut source = Cluster::launch(KafkaVersion::V4_3, secured("source"));
+    let mut target = Cluster::launch(KafkaVersion::V4_3, secured("target"));
+    source.await_ready();
+    target.await_ready();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    for bootstrap in [&source, &target] {
+        acls::add(bootstrap, &rights());
+        users::create(bootstrap, "bob");
+        acls::add(bootstrap, &[bob_may_write()]);
+    }
+    create_topic(&source, TOPIC, 1, &[]);
+    Load::new(TOPIC, 100).produce(&source);
+    let before = acls_of_bob(&target);
+    let lines = "metadata_interval: 200ms\nprotect: true";
+    let text = Twinlog::config(&source, &target, lines);
+    let mut twinlog = Twinlog::start(&text);
+    await_caught_up(&twinlog, DEADLINE);
+    twinlog.wait_until(DEADLINE, "status shows it", |status| {
+        let protect = &status["flows"][0]["protect"];
+        protect["topics"] == 1 && protect["problem"].is_null()
+    });
+    await_denied(&target);
+    await_bob(&target, false);
+    Load::new(TOPIC, 50).first(1_000).produce(&source);
+    await_same_end(&source, &target);
+    // What somebody removes is made again.
+    acls::remove(&target, &bob_is_denied());
+    await_denied(&target);
+    await_bob(&target, false);
+    await_same_end(&source, &target);
+    let config = twinlog.config_file().to_owned();
+    let checked = twinlog.command("check", &[]);
+    assert!(checked.status.success(), "{checked:?}");
+
+    // A failover lifts it before it says that it is done.
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    await_failed_over(&twinlog);
+    assert_eq!(acls_of_bob(&target), before);
+    await_bob(&target, true);
+    answer(&failback(&config, &["--yes", "--json"]), 0);
+    await_copying(&twinlog);
+    await_bob(&source, true);
+    await_denied(&target);
+    await_bob(&target, false);
+    await_same_end(&source, &target);
+
+    // Without the option nothing is left of it.
+    twinlog.terminate();
+    let plain = Twinlog::config(&source, &target, "metadata_interval: 200ms");
+    let _plain = Twinlog::start(&plain);
+    eventually(DEADLINE, "nothing is left", || match acls_of_bob(&target) {
+        now if now == before => Ok(()),
+        now => Err(now),
+    });
+}
