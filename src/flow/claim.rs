@@ -131,6 +131,8 @@ pub struct Held {
     taken_from: Option<Uuid>,
     /// Whether the flow had a role when it began.
     had_role: bool,
+    /// The one before may be running, and not know yet that it has lost the flow.
+    may_have_rival: bool,
     /// [`StateStore::shrunk`] when it began.
     shrunk: u64,
     look: watch::Sender<Look>,
@@ -208,6 +210,7 @@ pub async fn claim(
                     taken_from: before.map(|before| before.owner),
                     claim: Mutex::new(claim),
                     had_role: role.is_some(),
+                    may_have_rival: !wait.is_zero(),
                     shrunk,
                     look: sender,
                 })));
@@ -324,6 +327,11 @@ pub fn may_run(claim: &Claim, machine: &dyn Machine) -> bool {
 }
 
 impl Held {
+    /// Whether the owner before may be running, and not know yet that it has lost the flow.
+    pub fn may_have_rival(&self) -> bool {
+        self.may_have_rival
+    }
+
     /// Looks at the claim, and at the flow's role, until one of them is another or it is cancelled.
     pub async fn keep(
         &self,

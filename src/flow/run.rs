@@ -358,7 +358,12 @@ async fn producers(
 }
 
 /// Follows the flow's groups. Their trouble is theirs: the copy goes on.
-async fn follow_groups(flow: Arc<Flow>, tasks: Tasks, cancel: CancellationToken) {
+async fn follow_groups(
+    flow: Arc<Flow>,
+    may_have_rival: bool,
+    tasks: Tasks,
+    cancel: CancellationToken,
+) {
     let view = |kind| Arc::new(View::new(kind, flow.config.name.clone(), flow.clone()));
     let (view, shares) = (view(GroupKind::Consumer), view(GroupKind::Share));
     let views = Views::new(view.clone(), shares.clone());
@@ -381,6 +386,7 @@ async fn follow_groups(flow: Arc<Flow>, tasks: Tasks, cancel: CancellationToken)
         groups: flow.config.groups.clone(),
         overwrite: flow.config.group_rules.on_diverged == OnDiverged::Follow,
         delete: flow.config.group_rules.delete,
+        may_have_rival,
         source: flow.source.clone(),
         target: flow.target.clone(),
         store: flow.store.clone(),
@@ -446,7 +452,8 @@ async fn go(
         tasks.spawn("watch over the old primary", looking_after);
     }
     if !flow.config.groups.include().is_empty() {
-        let following = follow_groups(flow.clone(), tasks.clone(), work.clone());
+        let may_have_rival = held.may_have_rival();
+        let following = follow_groups(flow.clone(), may_have_rival, tasks.clone(), work.clone());
         tasks.spawn("follower of groups", following);
     }
     let following = metadata::follow(context(&flow), flow.progress.clone(), work.clone());

@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
 use super::context::Follow;
 use super::decide::Blocked;
 use super::table::Key;
-use crate::state::GroupPositions;
+use crate::state::{GroupPositions, StateError};
 use crate::wire::{self, GroupOffset, TopicPartition, WireError};
+
+/// How long followed groups wait for the state topic: they go on while a replica of it keeps its records
+/// waiting.
+pub const STORE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One position on its way to the target.
 #[derive(Debug)]
@@ -37,8 +42,10 @@ pub struct GroupCommit {
     pub group: Arc<str>,
     /// Its positions.
     pub sent: Vec<Sent>,
-    /// What is remembered before this group's very first commit.
-    pub first: Option<(String, GroupPositions)>,
+    /// What is remembered before this commit, where that isn't known any more or was never stored.
+    pub record: Option<(String, GroupPositions)>,
+    /// Without its record it isn't committed: it is this group's very first commit.
+    pub needs_record: bool,
 }
 
 /// Why a position wasn't committed.
@@ -81,7 +88,7 @@ impl Failure {
 pub struct Attempt {
     /// The group.
     pub group: Arc<str>,
-    /// Whether the group is remembered by now.
+    /// Whether the group's record was stored before.
     pub is_stored: bool,
     /// Each position's fate.
     pub results: Vec<(Sent, Result<(), Failure>)>,
@@ -89,50 +96,68 @@ pub struct Attempt {
 
 /// Commits. Always answers for every group that it was given.
 pub async fn send(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
-    let firsts: Vec<(String, GroupPositions)> = commits
-        .iter()
-        .filter_map(|commit| commit.first.clone())
-        .collect();
-    if let Err(error) = context.store.put_all(&firsts).await {
-        let failure = Failure {
-            blocked: Blocked::Failed {
-                reason: error.to_string().into(),
-            },
-            was_sent: false,
-        };
-        return commits
-            .into_iter()
-            .map(|commit| Attempt {
-                is_stored: commit.first.is_none(),
-                results: fail_all(commit.sent, &failure),
-                group: commit.group,
-            })
-            .collect();
+    let (new, known): (Vec<_>, Vec<_>) = commits.into_iter().partition(|it| it.needs_record);
+    // Known groups go on without a new record: only a crash within seconds would leave them unknown.
+    let stored = tokio::join!(
+        store(&context, &new),
+        tokio::time::timeout(STORE_WITHIN, store(&context, &known))
+    );
+    let mut attempts = Vec::new();
+    let mut commits: Vec<(GroupCommit, bool)> = Vec::new();
+    match stored.0 {
+        Ok(()) => commits.extend(new.into_iter().map(|commit| (commit, true))),
+        Err(error) => attempts.extend(new.into_iter().map(|commit| not_stored(commit, &error))),
     }
+    let is_stored = matches!(stored.1, Ok(Ok(())));
+    commits.extend(known.into_iter().map(|commit| {
+        let has_record = commit.record.is_some();
+        (commit, is_stored && has_record)
+    }));
     let asked: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = commits
         .iter()
-        .map(|commit| (commit.group.to_string(), offsets(&commit.sent)))
+        .map(|(commit, _)| (commit.group.to_string(), offsets(&commit.sent)))
         .collect();
     let mut answers = wire::commit_group_offsets(&context.target, &asked).await;
-    commits
-        .into_iter()
-        .map(|commit| {
-            let mut answers = answers.remove(&*commit.group).unwrap_or_default();
-            let results = commit.sent.into_iter().map(|sent| {
-                let result = match answers.remove(&sent.target) {
-                    Some(Ok(())) => Ok(()),
-                    Some(Err(error)) => Err(failure(&error)),
-                    None => Err(Failure::unmentioned()),
-                };
-                (sent, result)
-            });
-            Attempt {
-                is_stored: true,
-                results: results.collect(),
-                group: commit.group,
-            }
-        })
-        .collect()
+    attempts.extend(commits.into_iter().map(|(commit, is_stored)| {
+        let mut answers = answers.remove(&*commit.group).unwrap_or_default();
+        let results = commit.sent.into_iter().map(|sent| {
+            let result = match answers.remove(&sent.target) {
+                Some(Ok(())) => Ok(()),
+                Some(Err(error)) => Err(failure(&error)),
+                None => Err(Failure::unmentioned()),
+            };
+            (sent, result)
+        });
+        Attempt {
+            is_stored,
+            results: results.collect(),
+            group: commit.group,
+        }
+    }));
+    attempts
+}
+
+/// Stores the records that are to be there before these commits.
+async fn store(context: &Follow, commits: &[GroupCommit]) -> Result<(), StateError> {
+    let records: Vec<(String, GroupPositions)> = commits
+        .iter()
+        .filter_map(|commit| commit.record.clone())
+        .collect();
+    context.store.put_all(&records).await
+}
+
+fn not_stored(commit: GroupCommit, error: &StateError) -> Attempt {
+    let failure = Failure {
+        blocked: Blocked::Failed {
+            reason: error.to_string().into(),
+        },
+        was_sent: false,
+    };
+    Attempt {
+        is_stored: false,
+        results: fail_all(commit.sent, &failure),
+        group: commit.group,
+    }
 }
 
 /// Leader epoch -1: the epoch of one cluster means nothing on another, and a consumer that is

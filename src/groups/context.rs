@@ -20,6 +20,8 @@ pub struct Follow {
     pub overwrite: bool,
     /// Whether a group that is deleted on the source is deleted on the target.
     pub delete: bool,
+    /// Another Twinlog followed them, and may not know yet that it has lost the flow.
+    pub may_have_rival: bool,
     /// Where groups are followed.
     pub source: Cluster,
     /// Where they are to be ready.

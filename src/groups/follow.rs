@@ -13,10 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{self, Attempt, Failure, GroupCommit, Sent};
+use super::commit::{self, Attempt, Failure, GroupCommit, STORE_WITHIN, Sent};
 use super::context::Follow;
 use super::decide::{Blocked, Commit, Situation, Verdict, decide};
-use super::ledger::{self, Remembered};
+use super::ledger::{self, Remembered, STALE_AFTER, UNSTORED_MS};
 use super::observe::observe;
 use super::positions::Place;
 use super::report::{Health, View};
@@ -37,8 +37,6 @@ const TICK: Duration = Duration::from_millis(50);
 const BEHIND_A_WAITED_ONE: Duration = Duration::from_millis(100);
 /// How often changed positions are remembered.
 const STORE_EVERY: Duration = Duration::from_secs(5);
-/// How long the followed groups wait for that.
-const STORE_WITHIN: Duration = Duration::from_secs(1);
 /// Messages of an observer that wait to be taken.
 const OBSERVED_MAX: usize = 16;
 /// Groups committed in one go, and such goes at the same time to one coordinator.
@@ -164,6 +162,15 @@ impl Follower {
                 row.applied = Some(*target);
                 row.applied_source = *source;
             }
+            for (key, offset) in &remembered.foreign {
+                let row = group.rows.entry(key.clone()).or_default();
+                row.foreign = Some(Commit {
+                    offset: *offset,
+                    leader_epoch: -1,
+                    metadata: Arc::from(""),
+                    committed_at_ms: -1,
+                });
+            }
         }
     }
 
@@ -237,6 +244,11 @@ impl Follower {
             return;
         };
         let key = (topic, partition);
+        if let Some(commit) = &commit {
+            table.note_target_clock(commit.committed_at_ms, now_ms());
+        }
+        let is_rival_s = |commit: &Commit| self.may_be_rival_s(commit, &table);
+        let is_rival_s = commit.as_ref().is_some_and(is_rival_s);
         let row = table
             .groups
             .get_mut(&group)
@@ -248,6 +260,7 @@ impl Follower {
         };
         match &commit {
             Some(commit) if is_late(commit) => {}
+            Some(commit) if is_rival_s && !row.is_ours(commit.offset) => {}
             Some(commit) => row.note_on_target(commit),
             // Expired or deleted there: nothing is left to be kept.
             None => row.foreign = None,
@@ -270,14 +283,16 @@ impl Follower {
     fn set_target_unseen(&mut self, unseen: Unseen) {
         let before = std::mem::replace(&mut self.target_unseen, unseen.clone());
         let is_seen_now = |group: &str| before.covers(group) && !unseen.covers(group);
-        let seen = match before {
-            // Nothing was decided before.
-            Unseen::All => {
-                self.table().target_caught_up(is_seen_now);
-                Vec::new()
-            }
-            _ => self.table().target_caught_up(is_seen_now),
+        let context = self.context.clone();
+        let target_key = |key: &Key| {
+            let topic = context.positions.target_topic(&key.0)?;
+            Some((topic, key.1))
         };
+        let mut seen = self.table().target_caught_up(is_seen_now, target_key);
+        if before == Unseen::All {
+            // Nothing was decided before.
+            seen.clear();
+        }
         let changed = [
             std::mem::take(&mut self.held),
             std::mem::take(&mut self.dirty),
@@ -374,27 +389,24 @@ impl Follower {
             sent.extend(self.decide_row(&name, key));
         }
         let mut table = self.view.table();
-        let seen_until_ms = table.target_newest_ms;
+        let seen_until_ms = table.target_now_ms(now_ms());
         let group = table.groups.get_mut(&name)?;
         if sent.is_empty() {
             return None;
         }
         group.is_sending = true;
-        let first = (!group.is_stored).then(|| {
-            let record = ledger::record(
-                group,
-                if seen_until_ms > 0 {
-                    seen_until_ms
-                } else {
-                    now_ms()
-                },
-            );
+        let now = Instant::now();
+        let is_known = group.known_until.is_some_and(|until| now < until);
+        let record = (!is_known).then(|| {
+            group.known_until = Some(now + STALE_AFTER);
+            let record = ledger::record(group, seen_until_ms);
             (keys::group(&self.context.flow, &name), record)
         });
         Some(GroupCommit {
+            needs_record: !group.is_stored,
             group: name,
             sent,
-            first,
+            record,
         })
     }
 
@@ -428,6 +440,7 @@ impl Follower {
             row.is_ours(commit.offset)
                 || (row.foreign.is_none()
                     && (self.may_be_ours(name, commit)
+                        || self.may_be_rival_s(commit, &table)
                         || (continued_at > 0 && commit.offset <= continued_at)))
         };
         let verdict = decide(&Situation {
@@ -470,6 +483,10 @@ impl Follower {
                 restores,
             } => {
                 row.note_sent(offset);
+                if on_target_offset.is_none() {
+                    // Expired or deleted there while nobody looked: nothing is left to be kept.
+                    row.foreign = None;
+                }
                 let metadata = match row.foreign.as_ref().filter(|_| restores) {
                     Some(foreign) => foreign.metadata.clone(),
                     None => source.metadata.clone(),
@@ -503,6 +520,19 @@ impl Follower {
         self.remembered.get(name).is_some_and(|remembered| {
             remembered.may_be_ours(commit.leader_epoch, commit.committed_at_ms)
         })
+    }
+
+    /// A commit of whoever followed the groups before, and doesn't know yet that they are ours. He commits
+    /// as we do, without an epoch, and what he saw of the source is what we see: it is moved on from
+    /// there, or back to there. Behind this time only clients commit.
+    fn may_be_rival_s(&self, commit: &Commit, table: &Table) -> bool {
+        // Who asks for the groups isn't told when they committed.
+        let committed_at_ms = match commit.committed_at_ms {
+            ..0 => table.target_now_ms(now_ms()),
+            told_ms => told_ms,
+        };
+        let until_ms = table.target_now_ms_at(self.began_at_ms) + UNSTORED_MS;
+        self.context.may_have_rival && commit.leader_epoch < 0 && committed_at_ms <= until_ms
     }
 
     /// `source` is the position that waits, where it waits for the copy.
@@ -563,6 +593,9 @@ impl Follower {
                 };
                 group.is_sending = false;
                 group.is_stored |= attempt.is_stored;
+                if !group.is_stored {
+                    group.known_until = None;
+                }
                 for (sent, result) in attempt.results {
                     let Some(row) = group.rows.get_mut(&sent.key) else {
                         continue;
@@ -611,7 +644,7 @@ impl Follower {
         let names: Vec<Arc<str>> = self.unstored.drain().collect();
         let records: Vec<(String, crate::state::GroupPositions)> = {
             let table = self.view.table();
-            let seen_until_ms = table.target_newest_ms;
+            let seen_until_ms = table.target_now_ms(now_ms());
             names
                 .iter()
                 .filter_map(|name| {
@@ -620,15 +653,26 @@ impl Follower {
                 })
                 .collect()
         };
+        let known_until = Instant::now() + STALE_AFTER;
         // Groups go on while a replica of the state topic keeps its records waiting.
         let stored = tokio::time::timeout(STORE_WITHIN, self.context.store.put_all(&records)).await;
         let problem = match stored {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return self.note_stored(&names, known_until),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", STORE_WITHIN.as_secs()),
         };
         tracing::warn!(flow = %self.context.flow, problem, "group positions could not be stored; tried again");
         self.unstored.extend(names);
+    }
+
+    fn note_stored(&self, names: &[Arc<str>], known_until: Instant) {
+        let mut table = self.view.table();
+        for name in names {
+            if let Some(group) = table.groups.get_mut(name) {
+                group.is_stored = true;
+                group.known_until = group.known_until.max(Some(known_until));
+            }
+        }
     }
 
     async fn delete_emptied(&mut self) {

@@ -2,25 +2,33 @@
 //!
 //! After a restart the target's positions must be told apart: ours may be moved, others' must not.
 //! What we committed is stored every few seconds, so the last commits before a crash are missing
-//! there. They are known by their time: no later than a little after the newest commit that was
-//! seen when the record was stored. A group's first commit waits until its record is stored, so a
-//! group without a record was never touched.
+//! there. They are known by their time: no later than a little after the time at which the record was
+//! stored. A group that has rested for longer than that gets its record before it is committed for
+//! again. A group's first commit waits until its record is stored, so a group without a record was
+//! never touched. What somebody else committed, and is left to them, is remembered too: its time alone
+//! would make it ours.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::table::{Group, Key, Table};
 use crate::state::{GroupPositions, StateError, StateStore, TopicRecord, keys};
 
-/// Commits this much later than what a record has seen may still be ours: records are stored every
-/// five seconds while groups move.
-const UNSTORED_MS: i64 = 15_000;
+/// Commits this much later than a record was stored may still be ours: records are stored every five
+/// seconds while groups move.
+pub const UNSTORED_MS: i64 = 15_000;
+/// A group's record that is older is stored again before the group's next commit. That and its commit
+/// have the time that is missing to [`UNSTORED_MS`].
+pub const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// What the state topic remembers of one group.
 #[derive(Debug, Default)]
 pub struct Remembered {
     /// The position on the source and on the target, by source topic and partition.
     pub positions: BTreeMap<Key, (i64, i64)>,
+    /// What somebody else committed on the target, by source topic and partition.
+    pub foreign: BTreeMap<Key, i64>,
     seen_until_ms: i64,
 }
 
@@ -52,6 +60,14 @@ pub fn read(
             seen_until_ms: record.seen_until_ms,
             ..Remembered::default()
         };
+        for (topic, positions) in record.foreign {
+            let topic = table.name(&topic);
+            for (partition, offset) in positions {
+                remembered
+                    .foreign
+                    .insert((topic.clone(), partition), offset);
+            }
+        }
         for (topic, positions) in record.topics {
             let topic = table.name(&topic);
             for (partition, source, target) in positions {
@@ -82,14 +98,19 @@ pub fn target_topics(
     Ok(topics)
 }
 
-/// A group's record as it is now.
+/// A group's record as it is now, `seen_until_ms` by the clocks of the target's coordinators.
 pub fn record(group: &Group, seen_until_ms: i64) -> GroupPositions {
+    let mut foreign: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
     let mut topics: BTreeMap<String, Vec<(i32, i64, i64)>> = BTreeMap::new();
     let mut ahead: BTreeMap<String, Vec<(i32, i64)>> = BTreeMap::new();
     for ((topic, partition), row) in &group.rows {
         if let Some(target) = row.applied {
             let positions = topics.entry(topic.to_string()).or_default();
             positions.push((*partition, row.applied_source, target));
+        }
+        if let Some(commit) = &row.foreign {
+            let positions = foreign.entry(topic.to_string()).or_default();
+            positions.push((*partition, commit.offset));
         }
         // What can't be committed on the target (yet) tells what would be read again there.
         let source = row.source.as_ref().map(|source| source.offset);
@@ -105,6 +126,7 @@ pub fn record(group: &Group, seen_until_ms: i64) -> GroupPositions {
         seen_until_ms,
         topics,
         ahead,
+        foreign,
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::decide::{Blocked, Commit};
 use super::record::{GroupRecord, StoredOffset};
 use super::unseen::Unseen;
@@ -72,6 +74,21 @@ impl Row {
         }
     }
 
+    /// The target's log was read, and the position stood there (or nowhere) at some moment of that.
+    ///
+    /// What we sent before the one that stands there never shows up: compaction leaves the last one. What
+    /// we sent behind it does: the end to which the log was read may have been asked for before the
+    /// commit came, also when its answer is here by now. Forgetting it would make it a client's.
+    fn settle(&mut self, told: Option<i64>) {
+        let at = self
+            .unconfirmed
+            .iter()
+            .rposition(|sent| Some(*sent) == told);
+        if let Some(at) = at {
+            self.unconfirmed.drain(..=at);
+        }
+    }
+
     /// Sets why the position isn't followed; `None` when it is. True when that is news.
     pub fn set_blocked(&mut self, blocked: Option<Blocked>, now_ms: i64) -> bool {
         let word = |blocked: &Option<Blocked>| blocked.as_ref().map(Blocked::word);
@@ -95,6 +112,8 @@ pub struct Group {
     pub delay_ms: Option<i64>,
     /// Whether the state topic knows that this group is followed.
     pub is_stored: bool,
+    /// A commit of ours until then would be known as ours after a crash; see [`ledger`](super::ledger).
+    pub known_until: Option<Instant>,
     /// A commit of this group is on its way.
     pub is_sending: bool,
 }
@@ -116,7 +135,10 @@ pub struct Table {
     /// Positions on the target, by the target topic's name.
     on_target: HashMap<Arc<str>, HashMap<Key, Commit>>,
     /// The newest commit time in the target's log, by its broker's clock.
-    pub target_newest_ms: i64,
+    target_newest_ms: i64,
+    /// So far are the clocks of the target's coordinators ahead of ours, as the last commit told that was
+    /// seen as it happened.
+    target_ahead_ms: i64,
     names: HashSet<Arc<str>>,
     source_generation: u32,
 }
@@ -137,6 +159,25 @@ impl Table {
         self.on_target
             .get(group)?
             .get(&(Arc::from(topic), partition))
+    }
+
+    /// The time on the target, milliseconds since the epoch by the clocks of its coordinators. Not before
+    /// the newest commit there, whatever our own clock says.
+    pub fn target_now_ms(&self, now_ms: i64) -> i64 {
+        let there_ms = now_ms.saturating_add(self.target_ahead_ms);
+        there_ms.max(self.target_newest_ms)
+    }
+
+    /// What the clocks of the target's coordinators showed at a moment of ours.
+    pub fn target_now_ms_at(&self, at_ms: i64) -> i64 {
+        at_ms.saturating_add(self.target_ahead_ms)
+    }
+
+    /// A commit was made on the target just now.
+    pub fn note_target_clock(&mut self, committed_at_ms: i64, now_ms: i64) {
+        if committed_at_ms >= 0 {
+            self.target_ahead_ms = committed_at_ms.saturating_sub(now_ms);
+        }
     }
 
     /// The source is read from its beginning again.
@@ -216,18 +257,22 @@ impl Table {
         self.on_target.clear();
     }
 
-    /// All that the target has of these groups was told: what was sent before and didn't show up
-    /// never will. Returns their rows.
-    pub fn target_caught_up(&mut self, is_seen_now: impl Fn(&str) -> bool) -> Vec<(Arc<str>, Key)> {
+    /// All that the target has of these groups was told, up to some moment while it was read. Returns
+    /// their rows; `target_key` is where a row is on the target.
+    pub fn target_caught_up(
+        &mut self,
+        is_seen_now: impl Fn(&str) -> bool,
+        target_key: impl Fn(&Key) -> Option<Key>,
+    ) -> Vec<(Arc<str>, Key)> {
         let mut seen = Vec::new();
         for (name, group) in &mut self.groups {
             if !is_seen_now(name) {
                 continue;
             }
+            let on_target = self.on_target.get(name);
             for (key, row) in &mut group.rows {
-                if !group.is_sending {
-                    row.unconfirmed.clear();
-                }
+                let told = target_key(key).and_then(|key| on_target?.get(&key));
+                row.settle(told.map(|commit| commit.offset));
                 seen.push((name.clone(), key.clone()));
             }
         }
@@ -323,6 +368,37 @@ mod tests {
         );
     }
 
+    /// The first commit of all creates the target's log of groups, which is read from then on.
+    #[test]
+    fn a_commit_behind_the_end_that_was_read_to_stays_ours() {
+        let at = |offset| Commit {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at_ms: 0,
+        };
+        let mut table = Table::default();
+        let (group, key) = table.take_source(committed(Some(9))).expect("a new row");
+        let with_row = |table: &mut Table, change: &dyn Fn(&mut Row)| {
+            let rows = table.groups.get_mut(&group).map(|group| &mut group.rows);
+            change(rows.and_then(|rows| rows.get_mut(&key)).expect("the row"));
+        };
+        with_row(&mut table, &|row| {
+            row.unconfirmed.extend([3, 5, 10]);
+            row.applied = Some(10);
+        });
+        // 10 was answered, but the end was asked for before it came: the log was told up to 5.
+        table.take_target(committed(Some(5)));
+        table.target_caught_up(|_| true, |key| Some(key.clone()));
+        with_row(&mut table, &|row| {
+            assert_eq!(row.unconfirmed, [10]);
+            row.note_sent(1_212);
+            row.applied = Some(1_212);
+            row.note_on_target(&at(10));
+            assert_eq!(row.foreign, None, "it is ours, and only shows late");
+        });
+    }
+
     #[test]
     fn a_new_reading_of_the_source_forgets_what_it_does_not_tell_again() {
         let mut table = Table::default();
@@ -370,7 +446,9 @@ mod tests {
             table.on_target("g", "t", 0).map(|commit| commit.offset),
             Some(5)
         );
-        assert_eq!(table.target_newest_ms, 7);
+        assert_eq!(table.target_now_ms(3), 7, "not before the newest commit");
+        table.note_target_clock(1_007, 7);
+        assert_eq!(table.target_now_ms(20), 1_020);
         table.take_target(committed(None));
         assert_eq!(table.on_target("g", "t", 0), None);
     }

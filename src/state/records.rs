@@ -209,8 +209,8 @@ pub struct DamageRecord {
 pub struct GroupPositions {
     /// Format version, 1.
     pub v: u32,
-    /// The newest commit time that the target's coordinators had shown when this was stored,
-    /// milliseconds since the epoch by their clocks; 0 if none.
+    /// When this was stored, milliseconds since the epoch by the clocks of the target's coordinators, as
+    /// far as their newest commit tells it. A commit that comes within 15 s of it may be ours.
     pub seen_until_ms: i64,
     /// By source topic: partition, position on the source, position on the target.
     pub topics: BTreeMap<String, Vec<(i32, i64, i64)>>,
@@ -218,6 +218,10 @@ pub struct GroupPositions {
     /// committed on the target, such as beyond the copy's end.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ahead: BTreeMap<String, Vec<(i32, i64)>>,
+    /// By source topic: partition and position on the target that somebody else committed, and that is
+    /// left to them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub foreign: BTreeMap<String, Vec<(i32, i64)>>,
 }
 
 impl GroupPositions {

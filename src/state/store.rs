@@ -102,6 +102,10 @@ pub type StateRecord = (String, Option<Arc<[u8]>>);
 #[derive(Debug)]
 pub struct StateStore {
     cluster: Cluster,
+    /// The same, by the connection for what is written. A broker answers one request of a connection after
+    /// the other, and a record is answered when all in-sync replicas have it: while one of them hangs,
+    /// questions go on, the look at the claim among them.
+    written_to: Cluster,
     partition: TopicPartition,
     /// Of the offset maps' segments, only those with such keys are kept.
     segments: Option<String>,
@@ -219,6 +223,7 @@ impl StateStore {
         Self {
             segments,
             cluster: cluster.apart(Role::State),
+            written_to: cluster.apart(Role::StateWrites),
             partition: TopicPartition {
                 topic: STATE_TOPIC.to_owned(),
                 partition: 0,
@@ -614,7 +619,7 @@ impl StateStore {
             return Err(StateError::Lost(loss));
         }
         let read_before = self.before_writing(&batch)?;
-        let first = wire::produce_one(&self.cluster, &self.partition, encoded, -1).await?;
+        let first = wire::produce_one(&self.written_to, &self.partition, encoded, -1).await?;
         if first < read_before {
             // It landed below what was read before it was sent: the log isn't the one that was
             // read. The look at it says how, and takes in what was written.

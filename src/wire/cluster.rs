@@ -31,6 +31,9 @@ pub enum Role {
     Admin,
     /// Our own state on the target, and whose turn it is: nothing else may hold that up.
     State,
+    /// What is written to it: a record waits for all in-sync replicas, and whatever is asked on the same
+    /// connection with it.
+    StateWrites,
     /// Reads of logs while a partition is opened.
     Read,
     /// What a broker works on for long: burning a prefix, moving a log's start.

@@ -1,5 +1,6 @@
 //! The rules by which groups are followed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::support::flow::{block_on, flow_config, wire_cluster};
@@ -13,6 +14,7 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
+use twinlog::state::{GroupPositions, StateStore, keys};
 use twinlog::wire::{self, TopicPartition};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -200,6 +202,34 @@ fn a_position_that_a_client_committed_on_the_target_stays() {
     assert!(deleted["diverged"].is_ok(), "{deleted:?}");
     case.await_on_target(31);
     case.await_state("followed");
+}
+
+/// Its time alone would make it one of ours that wasn't remembered any more.
+#[test]
+fn a_position_that_a_client_committed_is_left_to_it_over_a_crash() {
+    let mut case = Case::new("left", "", "");
+    case.commit_on_source(20);
+    case.await_on_target(20);
+    commit(&case.target, "left", &[("left", 0, 77)]);
+    case.commit_on_source(30);
+    case.await_seen(30, "diverged");
+    eventually(DEADLINE, "that is remembered", || {
+        let cluster = wire_cluster(&case.target);
+        let store = block_on(StateStore::open_existing(&cluster)).expect("it can be read");
+        let key = keys::group("left", "left");
+        let record = store.and_then(|store| store.get::<GroupPositions>(&key).expect("readable"));
+        match record
+            .filter(|record| record.foreign == BTreeMap::from([("left".to_owned(), vec![(0, 77)])]))
+        {
+            Some(_) => Ok(()),
+            None => Err(()),
+        }
+    });
+    case.twinlog.kill9();
+    case.commit_on_source(31);
+    case.twinlog.launch();
+    case.await_seen(31, "diverged");
+    assert_eq!(case.on_target(), Some(77));
 }
 
 /// Twinlog looks twice a second for the log of groups of a target that never had one. What is committed

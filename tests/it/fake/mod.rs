@@ -30,4 +30,5 @@ mod state_lost;
 mod state_maps;
 pub(crate) mod state_settings;
 mod state_versions;
+mod state_writes;
 pub(crate) mod stray_fillers;

@@ -83,7 +83,7 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::known::{KNOWN, Trouble};
+    use super::super::known::KNOWN;
     use super::super::model::Kind;
     use super::*;
 
@@ -92,7 +92,6 @@ mod tests {
         says: "what is only an example goes wrong",
         shows: Kind::RecordMissing,
         also: &[Kind::RecordDoubled],
-        leaves_out: Trouble::LostTail,
     };
 
     fn one(kind: Kind) -> Outcome {

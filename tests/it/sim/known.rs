@@ -3,17 +3,6 @@
 
 use super::model::Kind;
 
-/// A kind of trouble that a random run makes, or leaves out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
-    /// The old primary comes back with less than it had.
-    LostTail,
-    /// A frozen command goes on behind the abort of its plan.
-    FrozenCommand,
-    /// Groups commit while a second process takes the flow over.
-    GroupAtTakeover,
-}
-
 /// One entry.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Known {
@@ -25,8 +14,6 @@ pub struct Known {
     pub shows: Kind,
     /// and what it may find besides, as a consequence.
     pub also: &'static [Kind],
-    /// What random runs leave out as long as it is known.
-    pub leaves_out: Trouble,
 }
 
 /// All of them.
@@ -36,21 +23,12 @@ pub const KNOWN: &[Known] = &[
         says: "a failback trusts the length of the old primary's log, whatever it holds",
         shows: Kind::RecordMissing,
         also: &[Kind::GroupBeyond, Kind::GroupBack],
-        leaves_out: Trouble::LostTail,
     },
     Known {
         id: "C1",
         says: "a command that was frozen before it promotes does so when it wakes up, although its plan was aborted",
         shows: Kind::RoleWrong,
         also: &[Kind::HealthyWhileStuck],
-        leaves_out: Trouble::FrozenCommand,
-    },
-    Known {
-        id: "S1",
-        says: "what the old owner commits for a group while it is being superseded may count as a client's; then the group isn't followed any more",
-        shows: Kind::GroupBack,
-        also: &[],
-        leaves_out: Trouble::GroupAtTakeover,
     },
 ];
 
@@ -63,16 +41,10 @@ pub fn known(id: &str) -> &'static Known {
     entry.unwrap_or_else(|| panic!("{id} isn't known any more: its hunt must hold now"))
 }
 
-/// Whether random runs leave it out.
-pub fn is_left_out(trouble: Trouble) -> bool {
-    KNOWN.iter().any(|it| it.leaves_out == trouble)
-}
-
 #[test]
 fn ids_are_not_given_twice() {
     let mut ids: Vec<&str> = KNOWN.iter().map(|it| it.id).collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), KNOWN.len());
-    assert!(is_left_out(Trouble::LostTail));
 }

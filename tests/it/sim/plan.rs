@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use super::known::{self, Trouble};
 use super::model::{Offsets, Side};
 
 /// Random numbers of a seed (splitmix64). Not the world's: what is planned must not depend on what happens.
@@ -148,8 +147,6 @@ pub struct Plan {
     pub brokers: i32,
     pub topics: Vec<TopicPlan>,
     pub offsets: Offsets,
-    /// Whether consumers commit.
-    pub groups: bool,
     /// Clients write for so long.
     pub work_ms: i64,
     pub events: Vec<Event>,
@@ -159,13 +156,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed, without what is known to be broken.
+    /// The plan of a seed. What is known to be broken isn't in any of them.
     pub fn of(seed: u64) -> Self {
-        Self::without(seed, known::is_left_out)
-    }
-
-    /// The plan of a seed, without some kinds of trouble.
-    pub fn without(seed: u64, is_left_out: impl Fn(Trouble) -> bool) -> Self {
         let mut dice = Dice::new(seed);
         let brokers = i32::try_from(dice.between(1, 3)).expect("three at most");
         let topics = (0..dice.between(1, 3))
@@ -202,23 +194,14 @@ impl Plan {
             brokers,
             topics,
             offsets,
-            groups: true,
             work_ms,
             events,
             end,
             late,
         };
-        plan.leave_out(is_left_out);
         plan.events.sort_by_key(|it| it.at_ms);
         plan.late.sort_by_key(|it| it.at_ms);
         plan
-    }
-
-    fn leave_out(&mut self, is_left_out: impl Fn(Trouble) -> bool) {
-        if is_left_out(Trouble::GroupAtTakeover) {
-            let takes_over = |it: &Event| it.what == What::SecondTwinlog;
-            self.groups = !self.events.iter().any(takes_over);
-        }
     }
 }
 
@@ -330,8 +313,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, groups {}, clients write for {} ms, it ends {:?}",
-            self.seed, self.brokers, self.offsets, self.groups, self.work_ms, self.end
+            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, clients write for {} ms, it ends {:?}",
+            self.seed, self.brokers, self.offsets, self.work_ms, self.end
         )?;
         for it in &self.topics {
             writeln!(
@@ -414,15 +397,5 @@ mod tests {
             assert!(times.is_sorted(), "{plan}");
             assert!(times.iter().all(|at| *at <= plan.work_ms + 2_000), "{plan}");
         }
-    }
-
-    #[test]
-    fn what_is_known_is_left_out_as_long_as_it_is_known() {
-        let takes_over = |plan: &Plan| {
-            plan.groups && plan.events.iter().any(|it| it.what == What::SecondTwinlog)
-        };
-        assert!(!(0..2_000).map(Plan::of).any(|plan| takes_over(&plan)));
-        let everything = |seed| Plan::without(seed, |_| false);
-        assert!((0..2_000).map(everything).any(|plan| takes_over(&plan)));
     }
 }

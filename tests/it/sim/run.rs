@@ -235,9 +235,6 @@ impl Run {
             world.process(&format!("writer-{number}"), move |ctx| {
                 clients::produce(ctx, writer.clone())
             });
-            if !self.plan.groups {
-                continue;
-            }
             let group = format!("group-{number}");
             world.process(&group.clone(), move |ctx| {
                 clients::commit(ctx, job.clone(), group.clone())

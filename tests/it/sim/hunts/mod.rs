@@ -9,6 +9,8 @@ mod b4;
 mod b9;
 mod c1;
 mod c35;
+mod first_commits;
 mod holes;
 mod old_filler;
 mod s1;
+mod unstored;
