@@ -12,6 +12,7 @@ use super::readiness_lines;
 use super::verify_line;
 use crate::telemetry::readiness;
 use crate::telemetry::status::{FlowStatus, PartitionStatus, StatusReport, TopicStatus, Totals};
+use crate::telemetry::up_to_date::in_words;
 
 /// The width when there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 80;
@@ -219,6 +220,7 @@ fn render_troubled(text: &mut String, flow: &FlowStatus, options: &TableOptions)
     let mut troubled: Vec<_> = partitions(flow)
         .filter(|(_, partition)| {
             readiness::is_stuck(partition)
+                || partition.missed_deletes.is_some()
                 || (partition.is_troubled() && partition.state != "opening")
         })
         .collect();
@@ -231,7 +233,10 @@ fn render_troubled(text: &mut String, flow: &FlowStatus, options: &TableOptions)
             _ if readiness::is_stuck(partition) => {
                 format!("no progress for {}", seconds(partition.no_progress_seconds))
             }
-            _ => partition.state.clone(),
+            _ => match &partition.missed_deletes {
+                Some(missed) => format!("missed deletes: {}", in_words(missed)),
+                None => partition.state.clone(),
+            },
         };
         line(text, options, &format!("  ! {name} {what}"));
     }

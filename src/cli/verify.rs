@@ -14,6 +14,7 @@ use crate::config::{Config, FlowConfig, Selector, parse_size};
 use crate::connect;
 use crate::flow;
 use crate::state::StateStore;
+use crate::telemetry::up_to_date::in_words;
 use crate::verify::{
     self, Compared, Difference, Mode, Phase, Progress, Report, Request, Sampling, Verdict,
     VerifyError,
@@ -306,9 +307,13 @@ fn notes(text: &mut String, report: &Report) {
         note(true, format!("? {}: not copied at all yet", clean(topic)));
     }
     for partition in &report.partitions {
+        let place = format!("{}-{}", clean(&partition.topic), partition.partition);
         if let Some(failure) = &partition.failure {
-            let place = format!("{}-{}", clean(&partition.topic), partition.partition);
             note(true, format!("? {place}: {}", clean(failure)));
+        }
+        if let Some(missed) = &partition.missed_deletes {
+            let what = "may have missed deletes; --full lists what it has more than the source";
+            note(true, format!("? {place} {what}: {}", in_words(missed)));
         }
     }
     let lists = [

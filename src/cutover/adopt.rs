@@ -276,6 +276,8 @@ fn way(
     let (only_on_target, only_on_source) = strangers(forked, &bases);
     Ok(Way::Continued(Box::new(Continuation {
         record: TopicRecord {
+            // What the logs have in common is older.
+            begun_at_ms: None,
             v: 1,
             source_topic_id: source_id,
             target_topic: forked.target.to_owned(),

@@ -14,7 +14,9 @@ use super::preflight::Facts;
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim};
-use crate::state::{CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas};
+use crate::state::{
+    self, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas,
+};
 use crate::telemetry::failover::{self, StandbyHealth};
 use crate::telemetry::metadata::DriftAction;
 use crate::telemetry::progress::now_ms;
@@ -42,6 +44,7 @@ pub async fn collect(
     common.topics = scene.topics.len();
     common.partitions = pairs.len();
     common.stopped = stopped(scene)?;
+    common.missed_deletes = missed_deletes(scene)?;
     common.is_copied = is_copied(scene)?;
     common.clock_skew_seconds = clock_skew_seconds(scene)?;
     let (standby, room, abilities) = tokio::join!(
@@ -106,6 +109,18 @@ fn stopped(scene: &Scene) -> Result<Vec<(String, String)>, CutoverError> {
         }
     }
     Ok(stopped)
+}
+
+/// Where the copy may have missed deletes of the source, as the state topic knows it.
+fn missed_deletes(scene: &Scene) -> Result<Vec<String>, CutoverError> {
+    let mut found = Vec::new();
+    for topic in &scene.topics {
+        let missed =
+            state::missed_deletes(&scene.store, &scene.flow.name, &topic.name, &topic.record)?;
+        let names = missed.iter();
+        found.extend(names.map(|number| format!("{}-{number}", topic.name)));
+    }
+    Ok(found)
 }
 
 fn is_copied(scene: &Scene) -> Result<bool, CutoverError> {

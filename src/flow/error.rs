@@ -6,7 +6,12 @@ use super::fill::DearHole;
 use crate::batch::BatchError;
 use crate::state::{LOST_HINT, Loss, NEWER_HINT, SETTINGS_HINT, STATE_TOPIC, StateError};
 use crate::tasks::Broken;
+use crate::telemetry::up_to_date::{MissedDeletes, in_words as missed_in_words};
 use crate::wire::WireError;
+
+/// The copy goes on, so nothing of it is tried again.
+const MISSED_DELETES_HINT: &str = "the copy goes on, and stays named until it is made anew: `twinlog verify --full` lists what it has more than \
+     the source; delete the target topic so that it is copied again";
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +229,10 @@ pub enum Trouble {
     /// The same with `offsets: identical`.
     #[error("identical offsets would cost too much: {0}")]
     TooManyHoles(DearHole),
+    /// The source's cleaner may have removed tombstones before they were copied: the partition is opened again when that
+    /// is written down, and goes on.
+    #[error("{}", missed_in_words(.0))]
+    DeletesMissed(MissedDeletes),
     /// The target's log end moved without us; opening the partition again finds out why.
     #[error("the target log should end at {expected} and ends at {found}")]
     LogEndDiffers {
@@ -323,6 +332,7 @@ impl Trouble {
             | Self::TakingOver
             | Self::ClaimUnseen { .. }
             | Self::TurnsMapped(_)
+            | Self::DeletesMissed(_)
             | Self::SourceDiverges { .. }
             | Self::LogEndDiffers { .. }
             | Self::AppendTime { .. }
@@ -414,6 +424,7 @@ impl Trouble {
             Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
             Self::TargetPartitions { .. } => "target_partitions",
             Self::TurnsMapped(_) => "turns_mapped",
+            Self::DeletesMissed(_) => "missed_deletes",
             Self::NotIdentical(_) | Self::TooManyHoles(_) | Self::BeyondBurnLimit { .. } => {
                 "not_identical"
             }
@@ -488,6 +499,7 @@ impl Trouble {
             Self::ForeignWrite { .. } => {
                 "find out who writes to this mirror topic; then delete the target topic so that it is copied again"
             }
+            Self::DeletesMissed(_) => MISSED_DELETES_HINT,
             Self::Overtaken { .. } => {
                 "records are missing on the target from this offset on, and others stand in their place: \
                  delete the target topic so that it is copied again"

@@ -27,6 +27,8 @@ pub struct IntakeRules {
     pub target_compacted: bool,
     /// The source topic compacts.
     pub source_compacted: bool,
+    /// The source keeps a tombstone for so long after it was cleaned first.
+    pub delete_retention_ms: i64,
     /// Batches of at most this many bytes are merged with their neighbours.
     pub coalesce_below_bytes: usize,
     /// Merged batches grow to about this many source bytes.

@@ -33,6 +33,7 @@ mod intake;
 mod leaders;
 mod lost;
 mod metadata;
+mod missed;
 mod needs;
 mod observed;
 mod origins;

@@ -9,11 +9,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::missed::Before;
 use super::shared::Flow;
 use crate::state::{EndsRecord, ObservedRecord, keys};
 use crate::telemetry::progress::{
     FlowProgress, FlowState, PartitionProgress, PartitionState, is_set_back, now_ms,
 };
+use crate::telemetry::up_to_date::Standing;
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often ends are looked at; written only where they changed.
@@ -38,6 +40,8 @@ const MEASURED_SECONDS_MIN: f64 = 0.5;
 struct Last {
     partitions: Vec<Growth>,
     written: Option<EndsRecord>,
+    /// Whether it surely is.
+    is_stored: bool,
 }
 
 /// How fast a partition of the source grows.
@@ -91,7 +95,13 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
         };
         match written {
             Ok(()) => written_at = Some(Instant::now()),
-            Err(error) => tracing::debug!(%error, "the source's ends could not be stored"),
+            Err(error) => {
+                // What is stored isn't what was seen: it must not count as unchanged.
+                for last in topics.values_mut() {
+                    last.is_stored = false;
+                }
+                tracing::debug!(%error, "the source's ends could not be stored");
+            }
         }
     }
 }
@@ -162,6 +172,7 @@ struct Look {
     /// By partition: where it ends, and when that was seen. `None` for one that isn't copied (yet).
     partitions: Vec<Option<Growth>>,
     stopped: BTreeMap<i32, String>,
+    behind: BTreeMap<i32, i64>,
     bytes: u64,
     records: u64,
 }
@@ -171,13 +182,14 @@ fn look(
     topics: &mut HashMap<Arc<str>, Last>,
     is_last: bool,
 ) -> Vec<(String, EndsRecord)> {
-    let looks = look_at_all(&flow.progress);
+    let looks = look_at_all(&flow.progress, &flow.before);
     topics.retain(|topic, _| looks.contains_key(topic));
     let mut changed = Vec::new();
     for (topic, look) in looks {
         let key = keys::ends(&flow.config.name, &topic);
         let last = topics.entry(topic.clone()).or_insert_with(|| Last {
             written: flow.store.get(&key).ok().flatten(),
+            is_stored: true,
             ..Last::default()
         });
         last.partitions = (0..)
@@ -194,7 +206,9 @@ fn look(
         if let Some(written) = &last.written {
             keep_known(&mut record, written);
         }
-        if last.written.as_ref().is_none_or(|it| differs(it, &record)) {
+        let is_new = last.written.as_ref().is_none_or(|it| differs(it, &record));
+        if is_new || !last.is_stored {
+            last.is_stored = true;
             last.written = Some(record.clone());
             changed.push((key, record));
         }
@@ -202,7 +216,7 @@ fn look(
     changed
 }
 
-fn look_at_all(progress: &FlowProgress) -> HashMap<Arc<str>, Look> {
+fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, Look> {
     let source_seen_ms = progress.source_seen_ms.load(Ordering::Relaxed);
     let mut looks: HashMap<Arc<str>, Look> = HashMap::new();
     for entry in &progress.partitions {
@@ -223,8 +237,21 @@ fn look_at_all(progress: &FlowProgress) -> HashMap<Arc<str>, Look> {
             // Until two looks tell better, what the data path has measured.
             per_second: (measured > 0.0).then_some(measured),
         });
-        if let (PartitionState::Stopped { reason, .. }, _) = progress.state() {
-            look.stopped.insert(*partition, reason.to_owned());
+        let is_stopped = match progress.state() {
+            (PartitionState::Stopped { reason, .. }, _) => {
+                look.stopped.insert(*partition, reason.to_owned());
+                true
+            }
+            _ => false,
+        };
+        let since_ms = match progress.observe_end(seen_ms.unwrap_or(source_seen_ms)) {
+            Standing::AtEnd if !is_stopped => None,
+            Standing::AtEnd => Some(seen_ms),
+            Standing::BehindSince(since_ms) => Some(since_ms),
+            Standing::Unopened => Some(before.carried_ms(topic, *partition)),
+        };
+        if let Some(since_ms) = since_ms {
+            look.behind.insert(*partition, since_ms.unwrap_or(-1));
         }
         look.bytes += progress.bytes.load(Ordering::Relaxed);
         look.records += progress.records.load(Ordering::Relaxed);
@@ -251,6 +278,7 @@ fn record(partitions: &[Growth], look: Look) -> EndsRecord {
         per_second: partitions.iter().map(Growth::written).collect(),
         record_bytes: look.bytes.checked_div(look.records).unwrap_or(0),
         stopped: look.stopped,
+        behind: look.behind,
     }
 }
 
@@ -333,12 +361,12 @@ fn grown(before: Option<Growth>, now: Option<Growth>, is_last: bool) -> Growth {
     }
 }
 
-/// Whether anything but the time and the mean size is another.
+/// Whether anything but the times and the mean size is another.
 fn differs(before: &EndsRecord, now: &EndsRecord) -> bool {
-    let parts = |it: &EndsRecord| -> (Vec<i64>, Vec<u64>, BTreeMap<i32, String>) {
-        (it.ends.clone(), it.per_second.clone(), it.stopped.clone())
-    };
-    parts(before) != parts(now)
+    before.ends != now.ends
+        || before.per_second != now.per_second
+        || before.stopped != now.stopped
+        || !before.behind.keys().eq(now.behind.keys())
 }
 
 #[cfg(test)]

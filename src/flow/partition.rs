@@ -18,6 +18,7 @@ use super::intake::IntakeRules;
 use super::work::Work;
 use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::{PartitionProgress, now_ms};
+use crate::telemetry::up_to_date::MissedDeletes;
 use crate::wire::TopicPartition;
 
 /// A broker forgets a producer by the age of its newest batch's *records*
@@ -270,6 +271,12 @@ impl Partition {
             return;
         };
         map.trim(source_log_start.min(kept_by_target), TargetOffset(0));
+    }
+
+    /// What may have been missed at source offset `hole`, which has no record in what was read from `from` on.
+    pub fn judge_hole(&self, from: i64, hole: i64) -> Option<MissedDeletes> {
+        self.progress
+            .judge_hole((from, hole), self.rules.delete_retention_ms)
     }
 
     /// Whether a filler would be taken next.

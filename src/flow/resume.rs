@@ -12,6 +12,7 @@ use super::epochs::Known;
 use super::error::Trouble;
 use super::fill::DearHole;
 use super::lost::{self, Counted};
+use super::missed;
 use super::position::{self, Position, Witness, witness};
 use super::prefix;
 use super::relearn;
@@ -393,8 +394,10 @@ async fn open(
 ) -> Result<Opened, Trouble> {
     damage::check(flow, &one.topic, one.partition)?;
     let result = decide(flow, one, ends, states).await;
-    if let Err(trouble) = &result {
-        damage::note(flow, &one.topic, one.partition, trouble).await;
+    match &result {
+        Ok(Opened::Ready(resume)) => missed::begin(flow, one, &resume.position).await?,
+        Ok(Opened::Burn { .. }) => {}
+        Err(trouble) => damage::note(flow, &one.topic, one.partition, trouble).await,
     }
     result
 }

@@ -19,6 +19,7 @@ use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::leaders;
 use super::metadata::{context, own_principal};
+use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::observed;
 use super::position::Producers;
@@ -267,6 +268,7 @@ async fn begin(
         source: source.clone(),
         target: target.clone(),
         needs: TopicNeeds::remembered(&store, &config.name),
+        before: Before::remembered(&store, &config.name),
         store: Arc::new(store),
         producers,
         own_principal,
@@ -280,6 +282,7 @@ async fn begin(
         truncated: DashMap::new(),
         turned: DashMap::new(),
         turning: DashMap::new(),
+        missed: DashMap::new(),
         records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),
         sources: DashMap::new(),

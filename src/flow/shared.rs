@@ -11,6 +11,7 @@ use super::deleted::Undeleted;
 use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::fill::DearHole;
+use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::partition::Partition;
 use super::position::Producers;
@@ -20,6 +21,7 @@ use crate::config::FlowConfig;
 use crate::state::StateStore;
 use crate::state::keys::{self, MapKeys};
 use crate::telemetry::progress::{FlowProgress, PartitionKey};
+use crate::telemetry::up_to_date::MissedDeletes;
 use crate::wire::Cluster;
 
 /// A running flow's connections, limits and state.
@@ -58,6 +60,10 @@ pub struct Flow {
     pub turned: DashMap<PartitionKey, (Uuid, i64)>,
     /// Partitions that are to turn, at which hole.
     pub turning: DashMap<PartitionKey, DearHole>,
+    /// What processes before this one knew of the source's ends.
+    pub before: Before,
+    /// Partitions that may have missed deletes, which isn't stored yet.
+    pub missed: DashMap<PartitionKey, MissedDeletes>,
     /// Held while a topic's record is read, changed and written.
     pub records: tokio::sync::Mutex<()>,
     /// The topics that are copied, by their names on the source.

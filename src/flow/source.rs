@@ -550,14 +550,24 @@ impl Session {
         note_ends(&slot.partition, &data);
         let records = data.records.unwrap_or_default();
         let records = out_of(answer_bytes, records, slot.partition.meter.lags());
-        let Some(scan) = scan(&records) else { return 0 };
+        let Some(scan) = scan(&records, slot.fetch_offset) else {
+            return 0;
+        };
+        let from = slot.fetch_offset;
+        let judged = scan
+            .hole
+            .and_then(|hole| slot.partition.judge_hole(from, hole));
+        if let Some(missed) = judged {
+            // Nothing of this answer is copied before that is written down.
+            slot.partition.fail(Trouble::DeletesMissed(missed));
+            return 0;
+        }
         let size = records.len() as u64;
         if pace.starved && size * 4 >= slot.wanted_bytes * 3 {
             slot.wanted_bytes = (slot.wanted_bytes * 2)
                 .min(self.budget.partition_limit() / 2)
                 .max(1);
         }
-        let from = slot.fetch_offset;
         slot.fetch_offset = slot.fetch_offset.max(scan.next_offset);
         slot.last_epoch = scan.last_epoch;
         slot.partition.epochs.note(&scan.epochs);
@@ -680,6 +690,7 @@ fn note_ends(partition: &Partition, data: &PartitionData) {
         progress
             .source_stable_end
             .store(data.last_stable_offset, Ordering::Relaxed);
+        progress.note_end_told();
     }
     progress
         .source_log_start
@@ -753,15 +764,18 @@ struct Scan {
     next_offset: i64,
     last_epoch: i32,
     epochs: Vec<Span>,
+    /// The first offset that has no record, nor a marker: only a cleaner leaves such.
+    hole: Option<i64>,
 }
 
 /// Walks over whole batches by their length fields alone. Bytes are judged later, by the intake;
 /// a wrong walk can only fetch a wrong range, which the intake then refuses.
-fn scan(records: &[u8]) -> Option<Scan> {
+fn scan(records: &[u8], from: i64) -> Option<Scan> {
     const LEGACY_HEADER: usize = 17;
     let mut rest = records;
     let mut last = None;
     let mut epochs = Vec::new();
+    let (mut expected, mut hole) = (from, None);
     while rest.len() >= LEGACY_HEADER {
         let base_offset = i64::from_be_bytes(rest[..8].try_into().ok()?);
         let length = usize::try_from(i32::from_be_bytes(rest[8..12].try_into().ok()?)).ok()?;
@@ -769,14 +783,15 @@ fn scan(records: &[u8]) -> Option<Scan> {
         let Some(batch) = rest.get(..12 + length) else {
             break;
         };
-        let (delta, epoch) = if magic >= 2 {
+        let (delta, count, epoch) = if magic >= 2 {
             let epoch = i32::from_be_bytes(batch.get(12..16)?.try_into().ok()?);
             (
                 i32::from_be_bytes(batch.get(23..27)?.try_into().ok()?),
+                i32::from_be_bytes(batch.get(57..61)?.try_into().ok()?),
                 epoch,
             )
         } else {
-            (0, -1)
+            (0, 1, -1)
         };
         let next_offset = base_offset
             .saturating_add(i64::from(delta))
@@ -787,6 +802,11 @@ fn scan(records: &[u8]) -> Option<Scan> {
             end: next_offset,
         };
         epochs::join(&mut epochs, span);
+        let is_sparse = count <= delta;
+        if hole.is_none() && next_offset > expected && (is_sparse || base_offset > expected) {
+            hole = Some(expected);
+        }
+        expected = expected.max(next_offset);
         last = Some((next_offset, epoch));
         rest = &rest[12 + length..];
     }
@@ -794,6 +814,7 @@ fn scan(records: &[u8]) -> Option<Scan> {
         next_offset,
         last_epoch,
         epochs,
+        hole,
     })
 }
 

@@ -425,6 +425,9 @@ impl Supervisor {
         if let Trouble::TurnsMapped(hole) = trouble {
             self.flow.turning.insert(key.clone(), *hole);
         }
+        if let Trouble::DeletesMissed(missed) = trouble {
+            self.flow.missed.insert(key.clone(), *missed);
+        }
         self.pause_or_stop(key, Some(partition.clone()), trouble);
     }
 

@@ -10,6 +10,7 @@ use super::append_time;
 use super::error::Trouble;
 use super::fill::FillRule;
 use super::intake::IntakeRules;
+use super::missed;
 use super::origins::{self, Waiting};
 use super::position::Producers;
 use super::shared::Flow;
@@ -19,7 +20,7 @@ use crate::config::{FlowConfig, OffsetsMode, OnRecreate, Start, is_internal_to_f
 use crate::groups::mirrormaker::CompatTopics;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{MapRecord, TopicRecord, TurnedPartition, keys, maps};
-use crate::telemetry::progress::TopicNote;
+use crate::telemetry::progress::{TopicNote, now_ms};
 use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
 /// A batch that unpacks to more than this is refused.
@@ -30,6 +31,8 @@ const COALESCE_BELOW_BYTES: usize = 16 * 1024;
 const COALESCE_TO_BYTES: usize = 128 * 1024;
 /// How long a plan waits for what can't be had.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// `delete.retention.ms`, where nobody tells.
+const DELETE_RETENTION_MS: i64 = 86_400_000;
 /// Looks at a topic that was just deleted, and the pause between two of them: 5 s in all.
 pub(super) const DELETED_LOOKS: u32 = 100;
 const GONE_PAUSE: Duration = Duration::from_millis(50);
@@ -262,6 +265,7 @@ pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Resu
     }
     flow.turned.retain(|(topic, _), _| &**topic != name);
     flow.turning.retain(|(topic, _), _| &**topic != name);
+    missed::forget(flow, name, known).await?;
     flow.store.remove(&flow.seen_key(name)).await?;
     let held = keys::held_configs(&flow.config.name, name);
     flow.store.remove(&held).await?;
@@ -373,6 +377,7 @@ async fn begin(
         origins,
         continued: None,
         turned: chosen.turned,
+        begun_at_ms: Some(now_ms()),
     };
     write_maps(flow, found.name, &record, found.source).await?;
     flow.store.put(key, &record).await?;
@@ -555,7 +560,13 @@ async fn rules(
     // Another codec than the source's is the broker's work, and it judges what comes out.
     let keeps_codec =
         topic_config::value(&target, "compression.type").is_none_or(|codec| codec == "producer");
+    // The target's was the source's before: what the cleaner does with a tombstone is decided at its first pass.
+    let delete_retention_ms = [source, &target]
+        .into_iter()
+        .filter_map(|it| topic_config::value(it, "delete.retention.ms")?.parse().ok())
+        .min();
     Ok(IntakeRules {
+        delete_retention_ms: delete_retention_ms.unwrap_or(DELETE_RETENTION_MS),
         producers: flow.producers,
         max_batch_bytes,
         target_compacted: is_compacted(&target),

@@ -110,6 +110,7 @@ mod tests {
 
     fn record(origin: i64) -> TopicRecord {
         TopicRecord {
+            begun_at_ms: None,
             v: 1,
             source_topic_id: uuid::Uuid::nil(),
             target_topic: "t".to_owned(),

@@ -353,6 +353,11 @@ pub struct EndsRecord {
     /// Partitions that are stopped, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stopped: BTreeMap<i32, String>,
+    /// Partitions of which the copy didn't have all up to these ends when this was written, or of which that wasn't
+    /// known: since when, milliseconds since the epoch, or -1 if nobody knows. Of the others it had all, and has had
+    /// since, until the ends were last seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind: BTreeMap<i32, i64>,
 }
 
 /// `reign/<flow>`: what the target had of its own when it became the primary. It isn't copied back.

@@ -94,6 +94,21 @@ pub fn damage(flow: &str, topic: &str, partition: i32) -> String {
     format!("damage/{flow}/{topic}/{partition}")
 }
 
+/// A [`MissedDeletesRecord`](super::MissedDeletesRecord).
+pub fn missed_deletes(flow: &str, topic: &str, partition: i32) -> String {
+    format!("{}{topic}/{partition}", all_missed_deletes(flow))
+}
+
+/// What the keys of all of a flow's missed deletes begin with.
+pub fn all_missed_deletes(flow: &str) -> String {
+    format!("missed-deletes/{flow}/")
+}
+
+/// What the keys of all ends of a flow's topics begin with.
+pub fn all_ends(flow: &str) -> String {
+    format!("ends/{flow}/")
+}
+
 /// A [`GroupPositions`](super::GroupPositions).
 pub fn group(flow: &str, group: &str) -> String {
     format!("{}{group}", groups(flow))

@@ -11,6 +11,7 @@ mod drill;
 pub mod keys;
 mod log;
 pub mod maps;
+mod missed;
 mod orphans;
 mod records;
 mod replicas;
@@ -25,11 +26,13 @@ pub use cutover::{
 };
 pub use drill::{DrillRecord, OpenDrill};
 pub use log::Loss;
+pub use missed::{missed_by, missed_deletes};
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
     AclRecord, AclState, Claim, ContinuedLog, DamageRecord, FlowRecord, GapRecord, GoneRecord,
-    GroupPositions, HeldConfigs, MadeQuota, MapRecord, QuotaRecord, Ranges, ReleaseRecord,
-    SeenRecord, ShareOffset, ShareOffsets, TopicRecord, TurnedPartition, VerifyRecord,
+    GroupPositions, HeldConfigs, MadeQuota, MapRecord, MissedDeletesRecord, QuotaRecord, Ranges,
+    ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord, TurnedPartition,
+    VerifyRecord,
 };
 pub use replicas::{MissingReplicas, missing_replicas};
 pub use settings::{Misfit, look_at_settings, mend_settings};

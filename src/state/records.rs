@@ -47,6 +47,9 @@ pub struct TopicRecord {
     /// behind it has other offsets. Its map is stored before it, and it before the first such record.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub turned: BTreeMap<i32, TurnedPartition>,
+    /// When the copy was begun, milliseconds since the epoch; absent where an older Twinlog or another primary did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at_ms: Option<i64>,
 }
 
 /// A partition that is mapped in a topic whose others aren't.
@@ -201,6 +204,21 @@ pub struct DamageRecord {
     pub found: i64,
     /// When it was noticed, milliseconds since the epoch.
     pub noticed_at_ms: i64,
+}
+
+/// `missed-deletes/<flow>/<source topic>/<partition>`: the source's cleaner may have removed tombstones before they
+/// were copied, so that keys live on in the copy that the source has no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedDeletesRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The source topic's id.
+    pub source_topic_id: uuid::Uuid,
+    /// The id of the target topic: what was missed goes with it.
+    pub target_topic_id: uuid::Uuid,
+    /// Where, and since when the copy was behind.
+    #[serde(flatten)]
+    pub missed: crate::telemetry::up_to_date::MissedDeletes,
 }
 
 /// `group/<flow>/<group>`: what was committed for a consumer group on the target. It tells our own

@@ -104,6 +104,8 @@ fn record_flow(flow: &FlowStatus, now_ms: i64) {
     let counters = &totals.counters;
     count(&n::FLOW_HOLES_FILLED, &[name], counters.holes_filled);
     count(&n::FLOW_GAP_OFFSETS, &[name], counters.gap_offsets);
+    let missed = totals.missed_deletes_partitions as f64;
+    set(&n::FLOW_MISSED_DELETES, &[name], missed);
     for (kind, errors) in &flow.errors {
         count(&n::FLOW_ERRORS, &[name, kind], *errors);
     }
@@ -293,6 +295,9 @@ fn record_partition(flow: &str, topic: &str, partition: &PartitionStatus) {
     }
     count(&n::PARTITION_HOLES_FILLED, &labels, counters.holes_filled);
     count(&n::PARTITION_GAP_OFFSETS, &labels, counters.gap_offsets);
+    if partition.missed_deletes.is_some() {
+        set(&n::PARTITION_MISSED_DELETES, &labels, 1.0);
+    }
 }
 
 fn batches_by_kind(counters: &Counters) -> [(&'static str, u64); 3] {

@@ -20,5 +20,6 @@ pub mod readiness;
 pub mod role;
 pub mod sampler;
 pub mod status;
+pub mod up_to_date;
 pub mod utc;
 pub mod verify;

@@ -77,6 +77,8 @@ metrics! {
         "Offsets filled with an invisible marker.";
     FLOW_GAP_OFFSETS = Counter "twinlog_flow_gap_offsets_total" ["flow"]
         "Source offsets that retention took before they were copied.";
+    FLOW_MISSED_DELETES = Gauge "twinlog_flow_missed_deletes_partitions" ["flow"]
+        "Partitions whose copy may have missed deletes of the source: keys may live on there that the source has no more.";
     FLOW_ERRORS = Counter "twinlog_flow_errors_total" ["flow", "kind"]
         "Errors by kind, retried ones included.";
     FLOW_IN_FLIGHT_BYTES = Gauge "twinlog_flow_in_flight_bytes" ["flow"]
@@ -181,6 +183,8 @@ metrics! {
         "Source batches by what was done with them: passed (unopened), coalesced, opened.";
     PARTITION_HOLES_FILLED = Counter "twinlog_partition_holes_filled_total" ["flow", "topic", "partition"]
         "Offsets filled with an invisible marker.";
+    PARTITION_MISSED_DELETES = Gauge "twinlog_partition_missed_deletes" ["flow", "topic", "partition"]
+        "1 when the copy may have missed deletes of the source; absent otherwise.";
     PARTITION_GAP_OFFSETS = Counter "twinlog_partition_gap_offsets_total" ["flow", "topic", "partition"]
         "Source offsets that retention took before they were copied.";
 }

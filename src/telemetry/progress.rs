@@ -17,6 +17,7 @@ use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::rates::{Counters, RateMeter, Rates};
 use super::role::RoleStatus;
+use super::up_to_date::{MissedDeletes, Standing, UpToDate};
 use super::verify::VerifySummary;
 
 /// A time that is older than another by more than this, although it was taken later, is of a clock that
@@ -176,6 +177,10 @@ pub struct PartitionProgress {
     state: Mutex<StateCell>,
     meter: Mutex<RateMeter>,
     open_transaction: Mutex<Option<OpenTransaction>>,
+    /// When the copy had all that the source had.
+    up_to_date: Mutex<UpToDate>,
+    /// Whether the source's leader has told the end since the partition was opened last.
+    is_end_told: AtomicBool,
     /// When this entry was made, milliseconds since the epoch.
     created_at_ms: i64,
     /// The source's log start offset.
@@ -433,6 +438,8 @@ impl Default for PartitionProgress {
             }),
             meter: Mutex::new(RateMeter::default()),
             open_transaction: Mutex::new(None),
+            up_to_date: Mutex::default(),
+            is_end_told: AtomicBool::new(false),
             created_at_ms: now,
             source_log_start: unknown(),
             source_stable_end: unknown(),
@@ -590,6 +597,7 @@ impl PartitionProgress {
     /// The source was asked where the partition ends, at this time, milliseconds since the epoch.
     pub fn note_source_end(&self, end: i64, at_ms: i64) {
         self.source_high_watermark.fetch_max(end, Ordering::Relaxed);
+        self.note_end_told();
         note_time(&self.source_end_seen_ms, at_ms);
     }
 
@@ -598,6 +606,46 @@ impl PartitionProgress {
         self.source_stable_end
             .fetch_max(stable_end, Ordering::Relaxed);
         self.note_source_end(end, at_ms);
+    }
+
+    /// The leader has told the source's end, which is noted already.
+    pub fn note_end_told(&self) {
+        self.is_end_told.store(true, Ordering::Release);
+    }
+
+    /// The partition is opened: what is known of its source's end is of before.
+    pub fn begin_up_to_date(&self, begin: impl FnOnce(&mut UpToDate)) {
+        self.is_end_told.store(false, Ordering::Release);
+        begin(&mut lock(&self.up_to_date));
+    }
+
+    /// Notes the end that the source told last, at this time, and says how the copy stands to it. An end from before
+    /// the opening says nothing: the time is that of the newest answer, of whatever partition.
+    pub fn observe_end(&self, at_ms: i64) -> Standing {
+        let is_told = self.is_end_told.load(Ordering::Acquire);
+        let end = self.source_high_watermark.load(Ordering::Relaxed);
+        let position = self.source_position.load(Ordering::Relaxed);
+        let mut up_to_date = lock(&self.up_to_date);
+        if !is_told {
+            return up_to_date.standing(-1);
+        }
+        up_to_date.note_end(end, at_ms, position);
+        up_to_date.standing(end)
+    }
+
+    /// What may have been missed at source offset `hole`, which has no record in what was read from `from` on.
+    pub fn judge_hole(
+        &self,
+        (from, hole): (i64, i64),
+        delete_retention_ms: i64,
+    ) -> Option<MissedDeletes> {
+        let end = self.source_high_watermark.load(Ordering::Relaxed);
+        lock(&self.up_to_date).judge((from, hole), end, now_ms(), delete_retention_ms)
+    }
+
+    /// Deletes of the source that the copy may have missed.
+    pub fn missed_deletes(&self) -> Option<MissedDeletes> {
+        lock(&self.up_to_date).missed()
     }
 
     fn observe_transaction(&self, now_ms: i64) {

@@ -18,6 +18,7 @@ use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState
 use super::rates::Counters;
 use super::readiness;
 use super::role::RoleStatus;
+use super::up_to_date::MissedDeletes;
 use super::verify::VerifySummary;
 
 /// The version of the report's shape.
@@ -139,6 +140,9 @@ pub struct Totals {
     pub records_per_second: f64,
     /// Bytes per second, over the last seconds.
     pub bytes_per_second: f64,
+    /// How many partitions may have missed deletes of the source.
+    #[serde(default)]
+    pub missed_deletes_partitions: u64,
     /// The counters, summed.
     #[serde(flatten)]
     pub counters: Counters,
@@ -198,6 +202,9 @@ pub struct PartitionStatus {
     pub records_per_second: f64,
     /// Bytes per second, over the last seconds.
     pub bytes_per_second: f64,
+    /// Deletes of the source that the copy may have missed: keys may live on that the source has no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_deletes: Option<MissedDeletes>,
     /// The counters.
     #[serde(flatten)]
     pub counters: Counters,
@@ -401,13 +408,14 @@ impl PartitionStatus {
             lag_seconds,
             records_per_second: rates.records_per_second,
             bytes_per_second: rates.bytes_per_second,
+            missed_deletes: progress.missed_deletes(),
             counters: progress.counters(),
         }
     }
 
-    /// Whether somebody should look at it: it isn't copying, or it is behind and stands.
+    /// Whether somebody should look at it: it isn't copying, it is behind and stands, or it may have missed deletes.
     pub fn is_troubled(&self) -> bool {
-        self.state != "copying" || readiness::is_stuck(self)
+        self.state != "copying" || readiness::is_stuck(self) || self.missed_deletes.is_some()
     }
 }
 
@@ -428,6 +436,7 @@ impl Totals {
         self.lag_seconds = self.lag_seconds.max(partition.lag_seconds);
         self.records_per_second += partition.records_per_second;
         self.bytes_per_second += partition.bytes_per_second;
+        self.missed_deletes_partitions += u64::from(partition.missed_deletes.is_some());
         self.counters.add(&partition.counters);
     }
 }

@@ -297,6 +297,7 @@ mod tests {
 
     fn place(link: Link) -> Place {
         Place {
+            missed_deletes: None,
             topic: "t".to_owned(),
             target_topic: "t".to_owned(),
             partition: 0,

@@ -197,6 +197,7 @@ impl Outcome {
                 partition: place.partition,
                 offsets: offsets.to_owned(),
                 is_compacted,
+                missed_deletes: place.missed_deletes,
                 ..PartitionReport::default()
             },
             listed: Listed::default(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::listed::Listed;
+use crate::telemetry::up_to_date::MissedDeletes;
 
 /// The version of [`Report`]'s shape.
 pub const REPORT_VERSION: u32 = 1;
@@ -307,6 +308,9 @@ pub struct PartitionReport {
     pub lag_offsets: i64,
     /// Headers that can't be read.
     pub unreadable_headers: u64,
+    /// Deletes of the source that the copy may have missed: a full comparison lists the keys as added records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed_deletes: Option<MissedDeletes>,
     /// Why it isn't compared, where that is in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,

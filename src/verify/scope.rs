@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::config::FlowConfig;
 use crate::state::keys::{self, MapKeys};
-use crate::state::{SeenRecord, StateError, StateStore, TopicRecord, maps};
+use crate::state::{SeenRecord, StateError, StateStore, TopicRecord, maps, missed_by};
+use crate::telemetry::up_to_date::MissedDeletes;
 
 use super::digest::Hasher;
 use super::link::Link;
@@ -27,6 +28,8 @@ pub struct Place {
     pub strangers: Arc<Strangers>,
     /// The first source offset that wasn't copied when that was last stored.
     pub copied_to: Option<i64>,
+    /// Deletes of the source that the copy may have missed.
+    pub missed_deletes: Option<MissedDeletes>,
 }
 
 /// Offsets that one side alone has: the first one and the first one behind.
@@ -93,6 +96,7 @@ pub(super) fn places(
                 link,
                 strangers: Arc::new(strangers(&record, partition)),
                 copied_to,
+                missed_deletes: missed_by(store, &flow.name, topic, &record, partition)?,
             }));
         }
     }

@@ -63,6 +63,7 @@ mod tests {
 
     fn place(origin: i64, link: Link) -> Place {
         Place {
+            missed_deletes: None,
             topic: "t".to_owned(),
             target_topic: "t".to_owned(),
             partition: 0,

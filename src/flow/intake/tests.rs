@@ -148,6 +148,7 @@ fn placed(batch: &Bytes, base_offset: i64, attributes: u8) -> Bytes {
 
 fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
     IntakeRules {
+        delete_retention_ms: 86_400_000,
         producers: Producers {
             data_id: 7,
             filler_id: 8,

@@ -35,6 +35,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
             max_batch_bytes: 1_000,
             target_compacted: false,
             source_compacted: false,
+            delete_retention_ms: 86_400_000,
             coalesce_below_bytes: 0,
             coalesce_to_bytes: 0,
             max_merged_bytes: 1 << 20,

@@ -30,6 +30,8 @@ pub struct Facts {
     pub no_progress: Vec<String>,
     /// Source offsets that retention took before they were copied.
     pub gap_offsets: u64,
+    /// Partitions whose copy may have missed deletes of the source.
+    pub missed_deletes: Vec<String>,
     /// Source offsets that aren't on the target.
     pub lag: Option<i64>,
     /// Whether a process seems to copy the flow.

@@ -200,6 +200,20 @@ fn trouble(facts: &Facts, checks: &mut Vec<Check>) {
             ),
         ));
     }
+    if !facts.missed_deletes.is_empty() {
+        checks.push(
+            Check::new(
+                "missed_deletes",
+                Weight::Warning,
+                format!(
+                    "keys that the source has deleted may live on in the copies of {}: they were behind for longer than \
+                     delete.retention.ms",
+                    named(&facts.missed_deletes)
+                ),
+            )
+            .with_hint("`twinlog verify --full` lists them; `twinlog status` says more"),
+        );
+    }
     if let Some(differences) = facts.differences {
         checks.push(
             Check::new(

@@ -145,6 +145,9 @@ fn of_partition(topic: &str, partition: &PartitionStatus, facts: &mut Facts) {
         let text = format!("{} ({seconds:.0} s)", name());
         facts.hanging_transactions.push(text);
     }
+    if partition.missed_deletes.is_some() {
+        facts.missed_deletes.push(name());
+    }
     if partition.state == "stopped" {
         facts.stopped.push((name(), reason()));
         return;

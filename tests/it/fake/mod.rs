@@ -20,6 +20,7 @@ pub(crate) mod metadata_configs;
 pub(crate) mod metadata_deletion;
 mod metadata_plan;
 pub(crate) mod metadata_quotas;
+pub(crate) mod missed_deletes;
 mod offline;
 mod openings;
 pub(crate) mod prefix;

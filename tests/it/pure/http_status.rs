@@ -18,7 +18,9 @@ use twinlog::telemetry::progress::{
 };
 use twinlog::telemetry::role::RoleStatus;
 use twinlog::telemetry::status::{STATUS_VERSION, StatusReport};
+use twinlog::telemetry::up_to_date::MissedDeletes;
 use twinlog::telemetry::verify::{BackgroundRound, VerifyResult, VerifySummary};
+use uuid::Uuid;
 
 fn running(registry: &Registry) -> Arc<FlowProgress> {
     let flow = registry.flow("dr", "primary", "standby");
@@ -441,6 +443,20 @@ fn everything() -> Registry {
     partition.set_fetched(true, now_ms());
     partition.records.store(40, Relaxed);
     partition.batches_passed.store(3, Relaxed);
+    let missed = MissedDeletes {
+        from: 10,
+        until: 20,
+        since_ms: None,
+        noticed_at_ms: now_ms(),
+    };
+    partition.begin_up_to_date(|it| {
+        it.begin(
+            (Uuid::nil(), Uuid::nil()),
+            (Some(0), 40),
+            || None,
+            Some(missed),
+        );
+    });
     copying(&flow, "orders", 1, 1, 1).set_state(stopped());
     registry
 }

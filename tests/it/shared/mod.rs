@@ -22,6 +22,7 @@ mod metadata_configs;
 mod metadata_deletion;
 mod metadata_quotas;
 mod mirrormaker_compat;
+mod missed_deletes;
 mod orphans;
 mod pool;
 mod prefix;

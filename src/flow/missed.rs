@@ -1,0 +1,213 @@
+//! What a copy may have missed of the source's deletes: noticed, written down, and known until the copy is made anew.
+//!
+//! How it is found is in [`up_to_date`](crate::telemetry::up_to_date). It must be known whatever happens next: so
+//! a partition is closed *before* what was read behind the hole, and opened again when the record of it is stored.
+//! The copy then goes on. Up to where the source ended at that time nothing is noticed again.
+
+use std::collections::HashMap;
+
+use super::error::Trouble;
+use super::position::Position;
+use super::resume::Candidate;
+use super::shared::Flow;
+use super::topics::TopicContext;
+use crate::state::{
+    EndsRecord, MissedDeletesRecord, ObservedRecord, StateError, StateStore, TopicRecord, keys,
+    missed_by,
+};
+use crate::telemetry::progress::now_ms;
+use crate::telemetry::up_to_date::MissedDeletes;
+
+/// What processes before this one knew of the source's ends.
+#[derive(Debug, Default)]
+pub struct Before {
+    /// When they saw them last.
+    at_ms: Option<i64>,
+    /// By source topic.
+    ends: HashMap<String, EndsRecord>,
+}
+
+impl Before {
+    /// As the state topic has it, which this process will overwrite.
+    pub fn remembered(store: &StateStore, flow: &str) -> Self {
+        let prefix = keys::all_ends(flow);
+        let ends = store.keys(&prefix).into_iter().filter_map(|key| {
+            let record = store.get(&key).ok().flatten()?;
+            Some((key.strip_prefix(&prefix)?.to_owned(), record))
+        });
+        let observed: Option<ObservedRecord> = store.get(&keys::observed(flow)).ok().flatten();
+        Self {
+            at_ms: observed.map(|it| it.at_ms),
+            ends: ends.collect(),
+        }
+    }
+
+    /// When a copy that is at `position` now had all that the source had; `None` if nobody knows.
+    pub fn up_to_date_ms(&self, topic: &str, partition: i32, position: i64) -> Option<i64> {
+        let record = self.ends.get(topic)?;
+        let end = *record.ends.get(usize::try_from(partition).ok()?)?;
+        match record.behind.get(&partition) {
+            Some(_) => self.carried_ms(topic, partition),
+            // An older Twinlog wrote no one down that was behind.
+            None if end <= position => self.carried_ms(topic, partition),
+            None => None,
+        }
+    }
+
+    /// The same of a partition that isn't opened yet, by the process before: what it says of its own position.
+    pub fn carried_ms(&self, topic: &str, partition: i32) -> Option<i64> {
+        let record = self.ends.get(topic)?;
+        if let Some(since_ms) = record.behind.get(&partition) {
+            return Some(*since_ms).filter(|it| *it >= 0);
+        }
+        let end = *record.ends.get(usize::try_from(partition).ok()?)?;
+        // Of a stopped one the ends were seen at other times.
+        let is_told = end >= 0 && !record.stopped.contains_key(&partition);
+        self.at_ms.filter(|_| is_told)
+    }
+}
+
+/// Begins to watch a partition that is opened at this position, and stores what was noticed.
+///
+/// # Errors
+/// When that can't be stored.
+pub(super) async fn begin(
+    flow: &Flow,
+    one: &Candidate,
+    position: &Position,
+) -> Result<(), Trouble> {
+    let (topic, partition) = (&one.topic, one.partition);
+    let name = &*topic.source_topic;
+    let stored = missed_by(
+        &flow.store,
+        &flow.config.name,
+        name,
+        &topic.record,
+        partition,
+    )?;
+    let key = (topic.source_topic.clone(), partition);
+    let noticed = flow.missed.get(&key).map(|it| *it.value());
+    let missed = match (stored, noticed) {
+        (Some(stored), Some(noticed)) => Some(stored.and(noticed)),
+        (stored, noticed) => stored.or(noticed),
+    };
+    if let Some(missed) = missed.filter(|_| missed != stored) {
+        note(flow, topic, partition, missed).await?;
+    }
+    flow.missed.remove(&key);
+    let record = &topic.record;
+    let origin = match record.continued {
+        Some(_) => None,
+        None => record.origin(partition),
+    };
+    let is_new = origin.is_some_and(|origin| position.source <= origin);
+    let known = || match is_new {
+        // Nothing is copied that could have been deleted since.
+        true => Some(now_ms()),
+        // A key that was deleted for good before the copy began isn't in it.
+        false => (flow.before)
+            .up_to_date_ms(name, partition, position.source)
+            .max(record.begun_at_ms),
+    };
+    let progress = flow.progress.partition(&topic.source_topic, partition);
+    progress.begin_up_to_date(|it| it.begin(ids(record), (origin, position.source), known, missed));
+    Ok(())
+}
+
+async fn note(
+    flow: &Flow,
+    topic: &TopicContext,
+    partition: i32,
+    missed: MissedDeletes,
+) -> Result<(), StateError> {
+    let (source_topic_id, target_topic_id) = ids(&topic.record);
+    let record = MissedDeletesRecord {
+        v: 1,
+        source_topic_id,
+        target_topic_id,
+        missed,
+    };
+    let key = keys::missed_deletes(&flow.config.name, &topic.source_topic, partition);
+    flow.store.put(&key, &record).await
+}
+
+fn ids(record: &TopicRecord) -> (uuid::Uuid, uuid::Uuid) {
+    (record.source_topic_id, record.target_topic_id)
+}
+
+/// Forgets what a copy missed that is gone.
+pub(super) async fn forget(
+    flow: &Flow,
+    topic: &str,
+    known: &TopicRecord,
+) -> Result<(), StateError> {
+    for (partition, _) in (0..).zip(&known.origins) {
+        let key = keys::missed_deletes(&flow.config.name, topic, partition);
+        if flow.store.get::<MissedDeletesRecord>(&key)?.is_some() {
+            flow.store.remove(&key).await?;
+        }
+    }
+    flow.missed.retain(|(of, _), _| &**of != topic);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn before(record: EndsRecord) -> Before {
+        Before {
+            at_ms: Some(9_000),
+            ends: HashMap::from([("t".to_owned(), record)]),
+        }
+    }
+
+    fn ends(ends: &[i64]) -> EndsRecord {
+        EndsRecord {
+            ends: ends.to_vec(),
+            ..EndsRecord::default()
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_at_the_end_was_so_until_the_ends_were_seen_last() {
+        let before = before(ends(&[7, 8, -1]));
+        assert_eq!(before.up_to_date_ms("t", 0, 7), Some(9_000));
+        assert_eq!(before.up_to_date_ms("t", 1, 9), Some(9_000));
+        // An older Twinlog doesn't say who is behind.
+        assert_eq!(before.up_to_date_ms("t", 1, 7), None);
+        assert_eq!(before.up_to_date_ms("t", 2, 7), None, "never seen");
+        assert_eq!(before.up_to_date_ms("t", 3, 7), None);
+        assert_eq!(before.up_to_date_ms("other", 0, 7), None);
+    }
+
+    #[test]
+    fn a_copy_that_was_behind_is_as_old_as_it_was_then() {
+        let before = before(EndsRecord {
+            behind: BTreeMap::from([(0, 500), (1, -1)]),
+            ..ends(&[7, 8, 9])
+        });
+        assert_eq!(before.up_to_date_ms("t", 0, 5), Some(500));
+        assert_eq!(before.up_to_date_ms("t", 0, 7), Some(500));
+        assert_eq!(before.up_to_date_ms("t", 1, 8), None);
+        assert_eq!(before.up_to_date_ms("t", 2, 9), Some(9_000));
+    }
+
+    #[test]
+    fn nobody_knows_when_the_end_of_a_stopped_partition_was_seen() {
+        let before = before(EndsRecord {
+            stopped: BTreeMap::from([(0, "gap".to_owned())]),
+            ..ends(&[7])
+        });
+        assert_eq!(before.up_to_date_ms("t", 0, 7), None);
+    }
+
+    #[test]
+    fn records_of_an_older_twinlog_are_read() {
+        let old = r#"{"v":1,"at_ms":5,"ends":[7],"per_second":[0],"record_bytes":1}"#;
+        let record: EndsRecord = serde_json::from_str(old).expect("an old record");
+        assert_eq!(before(record).up_to_date_ms("t", 0, 7), Some(9_000));
+    }
+}

@@ -1,0 +1,214 @@
+//! Tombstones that the source's cleaner removes before they are copied: the copy keeps keys that the source has deleted.
+
+use std::time::Duration;
+
+use fake_kafka::cleaner::Cleaning;
+use fake_kafka::faults::{Action, Fault};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+use serde_json::Value;
+
+use crate::support::failover::{failover, words};
+use crate::support::fake::FakeCluster;
+use crate::support::flow::{await_position, flow_config, partition_status};
+use crate::support::verified::verify;
+use crate::support::{
+    Isolation, Load, Twinlog, create_topic, delete_topic, end_offset, eventually, fake_pair,
+    read_all,
+};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const TOPIC: &str = "table";
+/// Tombstones go as soon as they are cleaned.
+const AT_ONCE: &str = "0";
+/// Nobody is away for so long.
+const DAY: &str = "86400000";
+
+pub(crate) fn create_table(cluster: &str, delete_retention_ms: &str) {
+    let configs = [
+        ("cleanup.policy", "compact"),
+        ("delete.retention.ms", delete_retention_ms),
+    ];
+    create_topic(cluster, TOPIC, 1, &configs);
+}
+
+/// Records `first..first + count`, each with a key of its own.
+pub(crate) fn write(cluster: &str, first: u64, count: u64) {
+    let load = Load::new(TOPIC, count).first(first).keys(1_000_000);
+    load.produce(cluster);
+}
+
+/// A tombstone for each of the keys `first..first + count`.
+pub(crate) fn delete(cluster: &str, first: u64, count: u64) {
+    let load = Load::new(TOPIC, count).first(first).keys(1_000_000);
+    load.tombstone_every(1).produce(cluster);
+}
+
+/// Cleans all but the last record, tombstones included.
+fn clean(cluster: &FakeCluster) {
+    let end = end_offset(&cluster.bootstrap(), TOPIC, 0);
+    let cleaning = Cleaning {
+        drops_tombstones: true,
+        below: end - 1,
+    };
+    cluster.control(|state| state.compact(TOPIC, 0, cleaning));
+}
+
+pub(crate) fn keys(cluster: &str) -> Vec<String> {
+    let mut latest = std::collections::BTreeMap::new();
+    for record in read_all(cluster, TOPIC, Isolation::ReadUncommitted) {
+        let key = String::from_utf8(record.key.expect("a key")).expect("text");
+        latest.insert(key, record.value.is_some());
+    }
+    let live = latest.into_iter().filter(|(_, is_live)| *is_live);
+    live.map(|(key, _)| key).collect()
+}
+
+pub(crate) fn missed(status: &Value) -> &Value {
+    &partition_status(status, TOPIC, 0)["missed_deletes"]
+}
+
+/// Copied are 10 keys; then, while nobody copies, some are deleted and cleaned away, and others come.
+fn deleted_while_away(retention_ms: &str, lines: &str) -> (FakeCluster, FakeCluster, Twinlog) {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_table(&from, retention_ms);
+    write(&from, 0, 10);
+    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, lines));
+    await_position(&twinlog, TOPIC, 0, 10);
+    twinlog.kill9();
+    delete(&from, 3, 2);
+    write(&from, 10, 5);
+    clean(&source);
+    twinlog.launch();
+    await_position(&twinlog, TOPIC, 0, 17);
+    (source, target, twinlog)
+}
+
+#[test]
+fn deletes_that_were_missed_are_named_everywhere_and_stay_so() {
+    named_everywhere("");
+}
+
+#[test]
+fn deletes_that_a_mapped_copy_missed_are_named_as_well() {
+    named_everywhere("offsets: mapped");
+}
+
+fn named_everywhere(lines: &str) {
+    let (source, target, mut twinlog) = deleted_while_away(AT_ONCE, lines);
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    assert_eq!(keys(&to).len(), keys(&from).len() + 2, "two live on");
+    for round in 0..2 {
+        let status =
+            twinlog.wait_until(DEADLINE, "it is named", |status| !missed(status).is_null());
+        assert_eq!(missed(&status)["from"], 10, "{round} {status:#}");
+        assert_eq!(missed(&status)["until"], 17, "{round} {status:#}");
+        let totals = &status["flows"][0]["totals"];
+        assert_eq!(totals["missed_deletes_partitions"], 1, "{status:#}");
+        assert_eq!(partition_status(&status, TOPIC, 0)["state"], "copying");
+        let metrics = twinlog.metrics();
+        assert!(
+            metrics.contains("twinlog_flow_missed_deletes_partitions{flow=\"dr\"} 1"),
+            "{metrics}"
+        );
+        let shown = twinlog.command("status", &[]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("table-0 missed deletes"), "{shown}");
+        let plan = words(&failover(twinlog.config_file(), &[]));
+        assert!(plan.contains("copies of table-0"), "{plan}");
+        // It is no reason to stop: what comes is copied, also by the next process.
+        write(&from, 100 + round, 1);
+        await_position(&twinlog, TOPIC, 0, end_offset(&from, TOPIC, 0));
+        twinlog.kill9();
+        twinlog.launch();
+    }
+    let (_, report) = verify(&twinlog, &["--quick"]);
+    assert_eq!(report["partitions"][0]["missed_deletes"]["from"], 10);
+    assert_eq!(
+        twinlog.log().matches("missed_deletes").count(),
+        1,
+        "it is said once:\n{}",
+        twinlog.log()
+    );
+    // A copy that is made anew has missed nothing.
+    delete_topic(&to, TOPIC);
+    twinlog.wait_until(DEADLINE, "nothing is named", |status| {
+        missed(status).is_null() && partition_status(status, TOPIC, 0)["state"] == "copying"
+    });
+    eventually(DEADLINE, "the new copy", || {
+        match (keys(&to), keys(&from)) {
+            (copied, there) if copied == there => Ok(()),
+            other => Err(other),
+        }
+    });
+    assert!(twinlog.terminate().success());
+    twinlog.launch();
+    await_position(&twinlog, TOPIC, 0, end_offset(&from, TOPIC, 0));
+    assert!(missed(&twinlog.status()).is_null());
+}
+
+#[test]
+fn holes_that_are_read_in_time_are_no_missed_deletes() {
+    let (_source, _target, twinlog) = deleted_while_away(DAY, "");
+    let status = twinlog.status();
+    assert!(missed(&status).is_null(), "{status:#}");
+    assert!(!twinlog.log().contains("missed_deletes"));
+}
+
+#[test]
+fn a_copy_that_was_away_for_long_and_finds_no_hole_has_missed_nothing() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_table(&from, AT_ONCE);
+    write(&from, 0, 10);
+    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, ""));
+    await_position(&twinlog, TOPIC, 0, 10);
+    twinlog.kill9();
+    delete(&from, 3, 2);
+    write(&from, 10, 5);
+    // What was copied is cleaned, what wasn't isn't.
+    let cleaning = Cleaning {
+        drops_tombstones: true,
+        below: 10,
+    };
+    source.control(|state| state.compact(TOPIC, 0, cleaning));
+    twinlog.launch();
+    let status = await_position(&twinlog, TOPIC, 0, 17);
+    assert!(missed(&status).is_null(), "{status:#}");
+    assert_eq!(keys(&to), keys(&from));
+}
+
+/// Twinlog runs all the time, and the target refuses what it writes: what counts is what the copy had.
+#[test]
+fn a_copy_that_was_held_while_it_ran_is_named_too() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_table(&from, AT_ONCE);
+    write(&from, 0, 10);
+    let twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, ""));
+    await_position(&twinlog, TOPIC, 0, 10);
+    let held = target.fault(
+        Fault::on(ApiKey::Produce).topic(TOPIC),
+        Action::Refuse(ResponseError::NotEnoughReplicas),
+    );
+    delete(&from, 3, 2);
+    write(&from, 10, 5);
+    twinlog.wait_until(DEADLINE, "it is held", |status| {
+        partition_status(status, TOPIC, 0)["state"] == "retrying"
+    });
+    clean(&source);
+    target.clear(held);
+    await_position(&twinlog, TOPIC, 0, 17);
+    twinlog.wait_until(DEADLINE, "it is named", |status| {
+        missed(status)["from"] == 10
+    });
+    // What comes from now on was never behind.
+    delete(&from, 6, 1);
+    write(&from, 20, 5);
+    await_position(&twinlog, TOPIC, 0, 23);
+    clean(&source);
+    write(&from, 30, 1);
+    let status = await_position(&twinlog, TOPIC, 0, 24);
+    assert_eq!(missed(&status)["until"], 17, "{status:#}");
+}
