@@ -8,6 +8,7 @@
 //! - [`load`]: who writes and commits meanwhile.
 //! - [`ledger`]: what was acknowledged to them.
 //! - [`judge`]: compares it with both clusters. Pure.
+//! - [`watch`]: looks at the copy's groups while all this happens.
 //! - [`journal`]: what was done when, and what is left of it after a failure.
 //! - [`run`]: round after round: load and actions, all healed, the copy caught up, the judge.
 //!
@@ -22,3 +23,4 @@ mod run;
 mod schedule;
 mod stage;
 mod topics;
+mod watch;

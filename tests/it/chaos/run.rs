@@ -13,6 +13,7 @@ use super::load::{Load, group_of};
 use super::schedule::Schedule;
 use super::stage::Stage;
 use super::topics::{MAPPED, TOPICS, Topic};
+use super::watch::Watch;
 use crate::support::admin::watermarks;
 use crate::support::groups::{commit, committed};
 use crate::support::mapped::translate;
@@ -76,6 +77,7 @@ fn the_copy_is_right_whatever_happens() {
     while started.elapsed() < settings.time {
         rounds += 1;
         let load = Load::start(&stage.source(), settings.seed, rounds, &ledger);
+        let watch = Watch::start(&stage.target(), &ledger);
         if settings.is_quiet {
             stage.pass(QUIET);
         } else {
@@ -85,6 +87,7 @@ fn the_copy_is_right_whatever_happens() {
             }
         }
         stage.heal();
+        watch.stop();
         load.stop();
         judge_all(&mut stage, &ledger, settings.seed.wrapping_add(1));
     }
@@ -160,10 +163,14 @@ fn commit_at_the_end(stage: &Stage, ledger: &Ledger, topic: &Topic) -> Vec<i64> 
 
 /// Waits until Twinlog says that all is copied, and then until the logs say so.
 fn await_caught_up(stage: &Stage) {
-    let what = "everything is copied";
-    stage.twinlog().wait_until(CATCHES_UP, what, |status| {
+    eventually(CATCHES_UP, "everything is copied", || {
+        let (_, body) = stage.twinlog().get("/api/v1/status").map_err(behind)?;
+        let status: Value = serde_json::from_str(&body).map_err(behind)?;
         let flows = status["flows"].as_array();
-        flows.is_some_and(|flows| flows.len() == 2 && flows.iter().all(is_caught_up))
+        match flows.is_some_and(|flows| flows.len() == 2 && flows.iter().all(is_caught_up)) {
+            true => Ok(()),
+            false => Err(held_up(&status)),
+        }
     });
     let (source, target) = (stage.source(), stage.target());
     let identical = TOPICS.iter().filter(|topic| topic.promise.has_same_offsets);
@@ -179,6 +186,28 @@ fn await_caught_up(stage: &Stage) {
             });
         }
     }
+}
+
+fn behind(error: impl std::fmt::Display) -> Vec<String> {
+    vec![error.to_string()]
+}
+
+/// What isn't copied to its end, and why.
+fn held_up(status: &Value) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut lines = Vec::new();
+    for flow in list(&status["flows"]) {
+        lines.push(format!(
+            "{}: {} {}",
+            flow["name"], flow["state"], flow["totals"]
+        ));
+        for topic in list(&flow["topics"]) {
+            let partitions = list(&topic["partitions"]).into_iter();
+            let behind = partitions.filter(|it| it["state"] != "copying" || it["lag_records"] != 0);
+            lines.extend(behind.map(|partition| format!("{}: {partition}", topic["name"])));
+        }
+    }
+    lines
 }
 
 fn is_caught_up(flow: &Value) -> bool {

@@ -314,9 +314,12 @@ impl Stage {
 }
 
 /// Two flows: all topics but one at the source's offsets, one mapped.
+///
+/// Nobody else commits on the target. But what a Twinlog committed that died, and that a line held
+/// back, is taken for somebody else's when it arrives after all (docs/GUARANTEES.md): `follow`.
 fn config(source: &str, target: &str) -> String {
     let identical = format!(
-        "topics: {{ exclude: [\"{MAPPED}\"] }}\ngroups: {{ exclude: [\"{MAPPED}-readers\"] }}\noffsets: identical"
+        "topics: {{ exclude: [\"{MAPPED}\"] }}\ngroups: {{ exclude: [\"{MAPPED}-readers\"], on_diverged: follow }}\noffsets: identical"
     );
     let mut text = Twinlog::config(source, target, &identical);
     text.push_str(&format!(
@@ -324,7 +327,7 @@ fn config(source: &str, target: &str) -> String {
     source: primary
     target: standby
     topics: {{ include: [\"{MAPPED}\"] }}
-    groups: {{ include: [\"{MAPPED}-readers\"] }}
+    groups: {{ include: [\"{MAPPED}-readers\"], on_diverged: follow }}
     offsets: mapped
 "
     ));
