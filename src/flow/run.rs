@@ -283,6 +283,7 @@ async fn begin(
         turned: DashMap::new(),
         turning: DashMap::new(),
         missed: DashMap::new(),
+        compared: DashMap::new(),
         records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),
         sources: DashMap::new(),

@@ -62,6 +62,7 @@ fn the_reference_has_every_key() {
         "partition_in_flight",
         "on_gap",
         "on_recreate",
+        "on_missed_deletes",
         "discovery_interval",
         "replication_factor",
         "mirrormaker_compat",
