@@ -47,6 +47,8 @@ pub struct FlowConfig {
     pub protect: bool,
     /// What to do when a source topic was deleted and created anew. Default stop.
     pub on_recreate: OnRecreate,
+    /// What to do when deletes of the source may have been missed. Default report.
+    pub on_missed_deletes: OnMissedDeletes,
     /// How often new topics and partitions are looked for. Default 1 s.
     pub discovery_interval: Duration,
     /// Replicas of topics made on the target; `None` (`auto`, the default) takes the source's,
@@ -138,6 +140,15 @@ pub enum OnRecreate {
     Recreate,
 }
 
+/// What to do when the source's cleaner may have removed tombstones before they were copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMissedDeletes {
+    /// Say so and go on.
+    Report,
+    /// Compare all keys of both logs, and give those that the source has no more a tombstone on the target.
+    Mend,
+}
+
 /// Limits of one flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -149,7 +160,7 @@ pub struct Limits {
     pub partition_in_flight_bytes: u64,
 }
 
-pub(super) const KEYS: [&str; 22] = [
+pub(super) const KEYS: [&str; 23] = [
     "source",
     "target",
     "topics",
@@ -162,6 +173,7 @@ pub(super) const KEYS: [&str; 22] = [
     "on_foreign_write",
     "protect",
     "on_recreate",
+    "on_missed_deletes",
     "discovery_interval",
     "replication_factor",
     "mirrormaker_compat",
@@ -254,6 +266,15 @@ pub(super) fn read(
                 values::choice(text, &choices)
             })
             .unwrap_or(OnRecreate::Stop),
+        on_missed_deletes: reader
+            .value(table, "on_missed_deletes", |text| {
+                let choices = [
+                    ("report", OnMissedDeletes::Report),
+                    ("mend", OnMissedDeletes::Mend),
+                ];
+                values::choice(text, &choices)
+            })
+            .unwrap_or(OnMissedDeletes::Report),
         discovery_interval: reader
             .value(table, "discovery_interval", |text| {
                 let interval = values::duration(text)?;

@@ -31,7 +31,7 @@ use std::path::Path;
 pub use cluster::ClusterSection;
 pub use flow::{
     FailoverRules, FlowConfig, GroupRules, Limits, OffsetsMode, OnDiverged, OnForeignWrite, OnGap,
-    OnRecreate, Start,
+    OnMissedDeletes, OnRecreate, Start,
 };
 pub use http::{HttpConfig, HttpTls};
 pub use internal::{DRILL_PREFIX, is_internal_to_flow, is_internal_topic};

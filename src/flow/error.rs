@@ -10,8 +10,8 @@ use crate::telemetry::up_to_date::{MissedDeletes, in_words as missed_in_words};
 use crate::wire::WireError;
 
 /// The copy goes on, so nothing of it is tried again.
-const MISSED_DELETES_HINT: &str = "the copy goes on, and stays named until it is made anew: `twinlog verify --full` lists what it has more than \
-     the source; delete the target topic so that it is copied again";
+const MISSED_DELETES_HINT: &str = "the copy goes on, and with `on_missed_deletes: mend` it is mended before; else it stays named until it is made anew: \
+     `twinlog verify --full` lists what it has more than the source, delete the target topic so that it is copied again";
 
 /// What follows from a problem. The only place where this is decided is [`Trouble::policy`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

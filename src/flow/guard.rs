@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Trouble;
+use super::missed;
 use super::partition::Partition;
 use super::shared::Flow;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
@@ -143,6 +144,7 @@ pub async fn keep_progress(flow: Arc<Flow>, cancel: CancellationToken) {
     {
         show_drill(&flow);
         store_maps(&flow, &mut stored).await;
+        missed::settle(&flow).await;
         let is_due = seen_at.elapsed() >= SEEN_EVERY;
         let which = if is_due { Seen::All } else { Seen::NewEpochs };
         store_seen(&flow, &mut stored, which).await;

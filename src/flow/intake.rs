@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::budget::Meter;
 use super::fill::FillRule;
 use super::position::{Position, Producers};
+use super::tombstones::Tombstones;
 use super::work::{BatchWork, FillWork, Form, Work};
 use crate::batch::{
     self, AbortedFilter, BatchError, OpenReason, Passage, RawBatch, Record, Rules, Stamp,
@@ -49,6 +50,7 @@ pub struct Intake<'a> {
     meter: &'a Arc<Meter>,
     position: Position,
     high_watermark: i64,
+    tombstones: &'a mut Tombstones,
     run: Vec<RawBatch>,
     run_bytes: usize,
     out: Vec<Work>,
@@ -75,6 +77,7 @@ pub fn take(
     rules: &IntakeRules,
     meter: &Arc<Meter>,
     position: &mut Position,
+    tombstones: &mut Tombstones,
     answer: Answer<'_>,
 ) -> (Vec<Work>, Result<(), BatchError>) {
     if position.halted {
@@ -85,6 +88,7 @@ pub fn take(
         meter,
         position: *position,
         high_watermark: answer.high_watermark,
+        tombstones,
         run: Vec::new(),
         run_bytes: 0,
         out: Vec::new(),
@@ -207,7 +211,10 @@ impl Intake<'_> {
     /// Moves past a hole, if there is one. `false` when it isn't to be filled: then nothing behind it
     /// moves either.
     fn hole_until(&mut self, source_next: i64) -> bool {
-        if self.halts_before(source_next) {
+        if self.position.halted
+            || !self.place_tombstones(source_next)
+            || self.halts_before(source_next)
+        {
             return false;
         }
         match (hole(&mut self.position, source_next), self.out.last_mut()) {
@@ -220,6 +227,35 @@ impl Intake<'_> {
             (None, _) => {}
         }
         true
+    }
+
+    /// Gives the first offsets of a hole to keys that the source has no more. `false` when that fails: nothing moves then.
+    fn place_tombstones(&mut self, source_next: i64) -> bool {
+        let bytes = self
+            .rules
+            .max_batch_bytes
+            .saturating_sub(batch::HEADER_BYTES);
+        loop {
+            let hole = (self.position.source, source_next);
+            let records = self.tombstones.place(hole, bytes);
+            let (Some(first), Some(last)) = (records.first(), records.last()) else {
+                return true;
+            };
+            // Their keys come from batches that were as large: this can't fail.
+            let Ok(encoded) = batch::encode(&records, batch::Codec::None, self.stamp()) else {
+                return false;
+            };
+            self.emit(Piece {
+                body: Bytes::new(),
+                count: i64::try_from(records.len()).unwrap_or(i64::MAX),
+                source_base: first.offset,
+                source_next: last.offset + 1,
+                max_timestamp_ms: first.timestamp,
+                form: Form::Opened,
+                held_bytes: encoded.len(),
+                head: encoded,
+            });
+        }
     }
 
     /// Whether the hole up to `source_next` costs more than it is worth.

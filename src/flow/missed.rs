@@ -5,12 +5,18 @@
 //! The copy then goes on. Up to where the source ended at that time nothing is noticed again.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::error::Trouble;
+use super::partition::Partition;
 use super::position::Position;
 use super::resume::Candidate;
 use super::shared::Flow;
+use super::stale_keys::{self, TooMany};
+use super::tombstones::{Placed, Tombstones};
 use super::topics::TopicContext;
+use crate::config::OnMissedDeletes;
 use crate::state::{
     EndsRecord, MissedDeletesRecord, ObservedRecord, StateError, StateStore, TopicRecord, keys,
     missed_by,
@@ -67,6 +73,25 @@ impl Before {
     }
 }
 
+/// What was found when the keys of a partition were compared.
+#[derive(Debug)]
+pub struct Compared {
+    /// Because of this.
+    missed: MissedDeletes,
+    /// What has to be done for it, until an opening takes it.
+    tombstones: Option<Tombstones>,
+    /// Whether there is anything to do.
+    is_mendable: bool,
+}
+
+/// How a partition goes on.
+pub(super) enum Begun {
+    /// First its keys are compared.
+    Compare,
+    /// With tombstones for these keys.
+    With(Tombstones),
+}
+
 /// Begins to watch a partition that is opened at this position, and stores what was noticed.
 ///
 /// # Errors
@@ -75,7 +100,7 @@ pub(super) async fn begin(
     flow: &Flow,
     one: &Candidate,
     position: &Position,
-) -> Result<(), Trouble> {
+) -> Result<Begun, Trouble> {
     let (topic, partition) = (&one.topic, one.partition);
     let name = &*topic.source_topic;
     let stored = missed_by(
@@ -111,6 +136,137 @@ pub(super) async fn begin(
     };
     let progress = flow.progress.partition(&topic.source_topic, partition);
     progress.begin_up_to_date(|it| it.begin(ids(record), (origin, position.source), known, missed));
+    Ok(missed.map_or(Begun::With(Tombstones::default()), |missed| {
+        mending(flow, one, missed)
+    }))
+}
+
+/// Whether the partition's keys have to be compared, or have been.
+fn mending(flow: &Flow, one: &Candidate, missed: MissedDeletes) -> Begun {
+    let rules = &one.topic.rules;
+    let is_wanted = flow.config.on_missed_deletes == OnMissedDeletes::Mend
+        && rules.source_compacted
+        && rules.target_compacted;
+    if !is_wanted {
+        return Begun::With(Tombstones::default());
+    }
+    let key = (one.topic.source_topic.clone(), one.partition);
+    let is_same = |of: &MissedDeletes| (of.from, of.until) == (missed.from, missed.until);
+    match flow.compared.get_mut(&key) {
+        Some(mut compared) if is_same(&compared.missed) => match compared.tombstones.take() {
+            Some(tombstones) => Begun::With(tombstones),
+            // Those that are on their way may be lost: what there is to do is looked for again.
+            None if compared.is_mendable => Begun::Compare,
+            None => Begun::With(Tombstones::default()),
+        },
+        _ => Begun::Compare,
+    }
+}
+
+/// Compares the keys of both logs. What was missed is forgotten if none lives on.
+///
+/// # Errors
+/// When a log can't be read, or the state can't be written.
+pub(super) async fn compare(
+    flow: &Flow,
+    one: &Candidate,
+    position: &Position,
+) -> Result<(), Trouble> {
+    let (topic, partition) = (&one.topic, one.partition);
+    let (name, copy) = (&*topic.source_topic, &topic.record);
+    let Some(missed) = missed_by(&flow.store, &flow.config.name, name, copy, partition)? else {
+        return Ok(());
+    };
+    let found = stale_keys::compare(flow, one, position).await?;
+    let (count, tombstones) = match found {
+        Ok(found) => {
+            let count = found.keys.len();
+            (
+                count,
+                Some(Tombstones::new(found.keys, found.until, now_ms())),
+            )
+        }
+        Err(TooMany(why)) => {
+            tracing::warn!(
+                topic = name,
+                partition,
+                "missed deletes can't be mended: {why}"
+            );
+            (0, None)
+        }
+    };
+    let is_mendable = count > 0;
+    if tombstones.is_some() {
+        tracing::info!(
+            topic = name,
+            partition,
+            keys = count,
+            "keys that the source has no more were looked for"
+        );
+        if !is_mendable {
+            forget_partition(flow, name, partition).await?;
+        }
+    }
+    let compared = Compared {
+        missed,
+        tombstones,
+        is_mendable,
+    };
+    flow.compared
+        .insert((topic.source_topic.clone(), partition), compared);
+    Ok(())
+}
+
+async fn forget_partition(flow: &Flow, topic: &str, partition: i32) -> Result<(), StateError> {
+    let key = keys::missed_deletes(&flow.config.name, topic, partition);
+    flow.store.remove(&key).await
+}
+
+/// Writes down what became of the tombstones that were placed.
+pub(super) async fn settle(flow: &Flow) {
+    let open: Vec<Arc<Partition>> = flow.open.iter().map(|it| it.value().clone()).collect();
+    for partition in open {
+        let copied = partition.progress.source_position.load(Ordering::Relaxed);
+        let Some(placed) = partition.tombstones().outcome(copied) else {
+            continue;
+        };
+        if let Err(error) = settle_one(flow, &partition, placed).await {
+            tracing::debug!(partition = %partition.source, %error, "what was mended could not be stored");
+            continue;
+        }
+        *partition.tombstones() = Tombstones::default();
+    }
+}
+
+async fn settle_one(flow: &Flow, partition: &Partition, placed: Placed) -> Result<(), StateError> {
+    let (topic, number) = (&partition.source.topic, partition.source.partition);
+    let Some(missed) = partition.progress.missed_deletes() else {
+        return Ok(());
+    };
+    let Some(context) = flow.topics.get(topic.as_str()).map(|it| it.clone()) else {
+        return Ok(());
+    };
+    let Placed { placed, left } = placed;
+    let missed = (left > 0).then_some(MissedDeletes {
+        keys: Some(left),
+        ..missed
+    });
+    match missed {
+        Some(missed) => note(flow, &context, number, missed).await?,
+        None => forget_partition(flow, topic, number).await?,
+    }
+    partition.progress.note_missed_deletes(missed);
+    let key = (context.source_topic.clone(), number);
+    if let Some(mut compared) = flow.compared.get_mut(&key) {
+        compared.is_mendable = false;
+    }
+    tracing::info!(
+        topic,
+        partition = number,
+        placed,
+        left,
+        "keys that the source has no more have a tombstone now"
+    );
     Ok(())
 }
 
@@ -148,6 +304,7 @@ pub(super) async fn forget(
         }
     }
     flow.missed.retain(|(of, _), _| &**of != topic);
+    flow.compared.retain(|(of, _), _| &**of != topic);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use super::budget::Meter;
 use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::intake::IntakeRules;
+use super::tombstones::Tombstones;
 use super::work::Work;
 use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::{PartitionProgress, now_ms};
@@ -64,6 +65,7 @@ pub struct Partition {
     /// Which epochs of the source were fetched.
     pub epochs: Arc<SourceEpochs>,
     map: Option<Mutex<OffsetMap>>,
+    tombstones: Mutex<Tombstones>,
     drained: Notify,
     ready: mpsc::UnboundedSender<Arc<Partition>>,
     trouble: TroubleSender,
@@ -90,6 +92,8 @@ pub struct PartitionParts {
     pub appended_timestamp_ms: Option<i64>,
     /// The offset map, where offsets aren't identical.
     pub map: Option<OffsetMap>,
+    /// For keys that the source has no more.
+    pub tombstones: Tombstones,
     /// When the position was read: no later than the first question about it.
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knew then.
@@ -136,6 +140,7 @@ impl Partition {
             )),
             epochs: parts.epochs,
             map: parts.map.map(Mutex::new),
+            tombstones: Mutex::new(parts.tombstones),
             drained: Notify::new(),
             ready: parts.ready,
             trouble: parts.trouble,
@@ -296,6 +301,13 @@ impl Partition {
     /// Whether a filler would be taken next.
     pub fn is_at_filler(&self) -> bool {
         matches!(self.queue().front(), Some(Work::Fill(_))) && self.unanswered() == 0
+    }
+
+    /// The tombstones that are to take the place of fillers.
+    pub fn tombstones(&self) -> MutexGuard<'_, Tombstones> {
+        self.tombstones
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether work is waiting.

@@ -264,7 +264,7 @@ impl Reader {
 }
 
 /// What was trimmed in between is seen by the next opening.
-fn still_there(
+pub(super) fn still_there(
     fetched: Result<FetchOne, WireError>,
     cluster: &Cluster,
 ) -> Result<FetchOne, Trouble> {
@@ -277,7 +277,7 @@ fn still_there(
     }
 }
 
-fn reaches(high_watermark: i64, end: i64, cluster: &Cluster) -> Result<(), Trouble> {
+pub(super) fn reaches(high_watermark: i64, end: i64, cluster: &Cluster) -> Result<(), Trouble> {
     match high_watermark >= end {
         true => Ok(()),
         false => Err(moved(cluster)),

@@ -14,12 +14,13 @@ use super::fill::DearHole;
 use super::fillers;
 use super::foreign;
 use super::lost::{self, Counted};
-use super::missed;
+use super::missed::{self, Begun};
 use super::position::{self, Position, Witness, witness};
 use super::prefix;
 use super::relearn;
 use super::shared::Flow;
 use super::tail;
+use super::tombstones::Tombstones;
 use super::topics::{TopicContext, take_offset};
 use super::turn;
 use crate::config::OnGap;
@@ -57,6 +58,8 @@ pub struct Resume {
     pub appended_timestamp_ms: Option<i64>,
     /// The offset map of a mapped partition.
     pub map: Option<OffsetMap>,
+    /// For keys that the source has no more.
+    pub tombstones: Tombstones,
     /// The source leader's epoch that wrote what is right before `fetch_offset`, or -1: the broker
     /// tells when its log isn't the same there.
     pub last_epoch: i32,
@@ -80,6 +83,11 @@ pub enum Opened {
         position: Position,
         /// Where the copy begins.
         origin: i64,
+    },
+    /// First the keys of both logs are compared.
+    Compare {
+        /// Where the copy stands.
+        position: Position,
     },
 }
 
@@ -397,12 +405,23 @@ async fn open(
 ) -> Result<Opened, Trouble> {
     damage::check(flow, &one.topic, one.partition)?;
     let result = decide(flow, one, ends, states).await;
-    match &result {
-        Ok(Opened::Ready(resume)) => missed::begin(flow, one, &resume.position).await?,
-        Ok(Opened::Burn { .. }) => {}
-        Err(trouble) => damage::note(flow, &one.topic, one.partition, trouble).await,
+    match result {
+        Ok(Opened::Ready(mut resume)) => {
+            let position = resume.position;
+            match missed::begin(flow, one, &position).await? {
+                Begun::Compare => Ok(Opened::Compare { position }),
+                Begun::With(tombstones) => {
+                    resume.tombstones = tombstones;
+                    Ok(Opened::Ready(resume))
+                }
+            }
+        }
+        Err(trouble) => {
+            damage::note(flow, &one.topic, one.partition, &trouble).await;
+            Err(trouble)
+        }
+        other => other,
     }
-    result
 }
 
 async fn decide(
@@ -470,6 +489,7 @@ async fn decide(
         fetch_offset,
         appended_timestamp_ms,
         map: None,
+        tombstones: Tombstones::default(),
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: position::newest_filler(states, producers),
@@ -669,6 +689,7 @@ async fn resume_mapped(
         fetch_offset,
         appended_timestamp_ms,
         map: Some(map),
+        tombstones: Tombstones::default(),
         last_epoch: ends.last_epoch(fetch_offset),
         read_at: ends.read_at,
         newest_filler: None,

@@ -319,6 +319,7 @@ async fn begin(
         moved: Mutex::default(),
         turning: DashMap::new(),
         missed: DashMap::new(),
+        compared: DashMap::new(),
         records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),
         sources: DashMap::new(),

@@ -12,7 +12,7 @@ use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::fill::DearHole;
 use super::fillers::Fillers;
-use super::missed::Before;
+use super::missed::{Before, Compared};
 use super::needs::TopicNeeds;
 use super::partition::Partition;
 use super::position::Producers;
@@ -72,6 +72,8 @@ pub struct Flow {
     pub before: Before,
     /// Partitions that may have missed deletes, which isn't stored yet.
     pub missed: DashMap<PartitionKey, MissedDeletes>,
+    /// Partitions whose keys were compared, with what has to be done for it.
+    pub compared: DashMap<PartitionKey, Compared>,
     /// Held while a topic's record is read, changed and written.
     pub records: tokio::sync::Mutex<()>,
     /// The topics that are copied, by their names on the source.

@@ -736,6 +736,7 @@ fn take_in(slots: &mut Slots, fetched: Vec<Fetched>) {
             &partition.rules,
             &partition.meter,
             &mut slot.position,
+            &mut partition.tombstones(),
             Answer {
                 records: &records,
                 aborted: &aborted,

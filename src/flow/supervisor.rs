@@ -19,6 +19,7 @@ use super::discovery::Discovered;
 use super::epochs::SourceEpochs;
 use super::error::{Policy, Trouble};
 use super::intake;
+use super::missed;
 use super::partition::{Partition, PartitionParts};
 use super::position::Position;
 use super::prefix;
@@ -129,7 +130,7 @@ enum Event {
     Asked(Leaders),
     /// It is decided what becomes of one partition.
     Resumed(Candidate, Result<Opened, Trouble>),
-    /// A prefix is burned, or can't be.
+    /// A prefix is burned, or can't be; or keys are compared.
     Burned(Candidate, Result<(), Trouble>),
     /// It was looked who leads the partitions of a silent broker.
     Looked(Silence),
@@ -161,6 +162,8 @@ pub struct Supervisor {
     /// Burning prefixes, and how many may burn at each target broker.
     burning: HashMap<PartitionKey, CancellationToken>,
     burners: HashMap<i32, Arc<Semaphore>>,
+    /// Keys are compared of one partition at a time.
+    comparing: Arc<Semaphore>,
     sessions: HashMap<Seat, mpsc::UnboundedSender<Opening>>,
     session_count: Arc<AtomicUsize>,
     lanes: HashMap<(i32, u16), mpsc::UnboundedSender<Arc<Partition>>>,
@@ -200,6 +203,7 @@ impl Supervisor {
             waiting: HashMap::new(),
             burning: HashMap::new(),
             burners: HashMap::new(),
+            comparing: Arc::new(Semaphore::new(1)),
             sessions: HashMap::new(),
             session_count: Arc::new(AtomicUsize::new(0)),
             lanes: HashMap::new(),
@@ -747,7 +751,27 @@ impl Supervisor {
         });
     }
 
-    /// Behind a burned prefix a partition is opened anew: while it burned, much may have changed.
+    /// Compares the keys of both logs, of one partition after the other; it is opened anew behind that.
+    fn compare_keys(&mut self, candidate: Candidate, position: Position) {
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let cancel = self.cancel.child_token();
+        if let Some(before) = self.burning.insert(key, cancel.clone()) {
+            before.cancel();
+        }
+        let comparing = self.comparing.clone();
+        let (flow, events) = (self.flow.clone(), self.events.clone());
+        self.tasks.spawn_errand("comparison of keys", async move {
+            let work = async {
+                let _turn = comparing.acquire().await;
+                missed::compare(&flow, &candidate, &position).await
+            };
+            if let Some(result) = cancel.run_until_cancelled(work).await {
+                let _ = events.send(Event::Burned(candidate, result));
+            }
+        });
+    }
+
+    /// Behind a burned prefix a partition is opened anew: while it burned, much may have changed. So behind a comparison.
     fn take_burned(
         &mut self,
         candidate: Candidate,
@@ -794,6 +818,10 @@ impl Supervisor {
         let opened = match result {
             Ok(Opened::Burn { position, origin }) => {
                 self.burn(candidate.clone(), position, origin);
+                return;
+            }
+            Ok(Opened::Compare { position }) => {
+                self.compare_keys(candidate.clone(), position);
                 return;
             }
             Ok(Opened::Ready(resume)) => {
@@ -866,6 +894,7 @@ impl Supervisor {
             rules: candidate.topic.rules.clone(),
             appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
+            tombstones: resume.tombstones,
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
             filler_epoch: resume.filler_epoch,

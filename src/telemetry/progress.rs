@@ -657,6 +657,11 @@ impl PartitionProgress {
         lock(&self.up_to_date).judge((from, hole), end, now_ms(), delete_retention_ms)
     }
 
+    /// What is known to have been missed has changed.
+    pub fn note_missed_deletes(&self, missed: Option<MissedDeletes>) {
+        lock(&self.up_to_date).note_missed(missed);
+    }
+
     /// Deletes of the source that the copy may have missed.
     pub fn missed_deletes(&self) -> Option<MissedDeletes> {
         lock(&self.up_to_date).missed()

@@ -33,6 +33,9 @@ pub struct MissedDeletes {
     pub since_ms: Option<i64>,
     /// When it was noticed, milliseconds since the epoch.
     pub noticed_at_ms: i64,
+    /// How many keys are known to live on, where that was looked for and can't be mended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
 }
 
 impl MissedDeletes {
@@ -44,6 +47,7 @@ impl MissedDeletes {
             until: self.until.max(later.until),
             since_ms: self.since_ms.min(later.since_ms),
             noticed_at_ms: self.noticed_at_ms,
+            keys: None,
         }
     }
 }
@@ -55,6 +59,7 @@ pub fn in_words(missed: &MissedDeletes) -> String {
         until,
         since_ms,
         noticed_at_ms,
+        keys,
     } = missed;
     let since = match since_ms {
         Some(since_ms) => {
@@ -63,9 +68,13 @@ pub fn in_words(missed: &MissedDeletes) -> String {
         }
         None => "nobody knows how long after they were written".to_owned(),
     };
+    let what = match keys {
+        Some(keys) => format!("{keys} key(s)"),
+        None => "keys".to_owned(),
+    };
     format!(
         "source offsets {from}..{until} were read {since}, longer than delete.retention.ms: tombstones may have been \
-         removed from them, and keys live on in the copy that the source has deleted"
+         removed from them, and {what} live on in the copy that the source has deleted"
     )
 }
 
@@ -101,6 +110,8 @@ pub struct UpToDate {
     /// Later ends beyond `position`, in order.
     ahead: VecDeque<SeenEnd>,
     missed: Option<MissedDeletes>,
+    /// Before this nothing is noticed again.
+    noticed_to: i64,
 }
 
 impl UpToDate {
@@ -121,8 +132,15 @@ impl UpToDate {
             };
         }
         self.origin = origin;
-        self.missed = missed;
+        self.note_missed(missed);
         self.reach(position);
+    }
+
+    /// What is known to have been missed now; nothing if it is mended.
+    pub fn note_missed(&mut self, missed: Option<MissedDeletes>) {
+        self.missed = missed;
+        let until = missed.map_or(0, |missed| missed.until);
+        self.noticed_to = self.noticed_to.max(until);
     }
 
     /// The source was seen to end there, while the copy was at `position`.
@@ -192,7 +210,7 @@ impl UpToDate {
         // One answer is of one segment, and that is cleaned as a whole: where nothing was copied before it, no key of it
         // can have been deleted since.
         let is_first = self.origin.is_some_and(|origin| from <= origin);
-        if is_first || self.missed.is_some_and(|missed| hole < missed.until) {
+        if is_first || hole < self.noticed_to {
             return None;
         }
         let reached = self.ahead.iter().rev().find(|it| it.end <= hole);
@@ -202,6 +220,7 @@ impl UpToDate {
             until: end.max(hole + 1),
             since_ms,
             noticed_at_ms: now_ms,
+            keys: None,
         })
     }
 }
@@ -249,6 +268,7 @@ mod tests {
             until: 30,
             since_ms: Some(1_000),
             noticed_at_ms: 2 * DAY_MS,
+            keys: None,
         };
         assert_eq!(missed, Some(expected));
     }

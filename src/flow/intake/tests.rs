@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::super::budget::{Budget, Meter};
 use super::super::fill::FillRule;
 use super::super::position::{Position, Producers};
+use super::super::tombstones::Tombstones;
 use super::super::work::Work;
 use super::{Answer, IntakeRules, take};
 use crate::batch::{self, Codec, Record, Stamp};
@@ -221,7 +222,7 @@ proptest! {
         // when an answer was cut off in the middle of a batch.
         let cut = cut.min(log.batches.len());
         for part in [&log.batches[..cut], &log.batches[cut.saturating_sub(1)..]] {
-            let (work, result) = take(&rules, &meter, &mut position, log.answer(&part.concat().into()));
+            let (work, result) = take(&rules, &meter, &mut position, &mut Tombstones::default(), log.answer(&part.concat().into()));
             result.expect("the log is sound");
             apply(work, &mut target, &mut fillers, &mut seen);
         }
@@ -239,7 +240,7 @@ proptest! {
     fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
         let log = Log::of(0, &pieces);
         let mut position = Position { mapped: true, ..Position::default() };
-        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, log.answer(&log.bytes()));
+        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, &mut Tombstones::default(), log.answer(&log.bytes()));
         result.expect("the log is sound");
         let mut target = 0;
         for one in work {
@@ -272,7 +273,7 @@ proptest! {
         let mut halted_at = None;
         let cut = cut.min(log.batches.len());
         for part in [&log.batches[..cut], &log.batches[..]] {
-            let (mut work, result) = take(&rules, &meter(), &mut position, log.answer(&part.concat().into()));
+            let (mut work, result) = take(&rules, &meter(), &mut position, &mut Tombstones::default(), log.answer(&part.concat().into()));
             result.expect("the log is sound");
             if let Some(Work::Dear(hole)) = work.pop_if(|last| matches!(last, Work::Dear(_))) {
                 prop_assert_eq!((hole.from, hole.limit), (position.source, limit));
@@ -286,7 +287,7 @@ proptest! {
             return Ok(());
         };
         let mut position = Position { source: from, target, fillers, mapped: true, ..Position::default() };
-        let (work, result) = take(&rules, &meter(), &mut position, log.answer(&log.bytes()));
+        let (work, result) = take(&rules, &meter(), &mut position, &mut Tombstones::default(), log.answer(&log.bytes()));
         result.expect("the log is sound");
         let mut map = crate::offsets::OffsetMap::identity_from(SourceOffset(0));
         map.advance(u64::try_from(from).expect("positive")).expect("a run");
@@ -326,7 +327,7 @@ proptest! {
             bytes[index] = value;
         }
         let mut position = Position::default();
-        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, log.answer(&bytes.freeze()));
+        let (work, _) = take(&rules(2_000, 1_000_000), &meter(), &mut position, &mut Tombstones::default(), log.answer(&bytes.freeze()));
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
@@ -356,6 +357,7 @@ fn a_batch_that_is_too_large_for_the_target_is_split() {
         &rules(0, 10_000),
         &meter(),
         &mut position,
+        &mut Tombstones::default(),
         log.answer(&log.bytes()),
     );
     result.expect("the log is sound");
@@ -390,6 +392,7 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
         &rules(0, 10_000),
         &meter(),
         &mut position,
+        &mut Tombstones::default(),
         log.answer(&log.bytes()),
     );
     result.expect("the log is sound");
@@ -417,7 +420,13 @@ fn what_joins_on_beyond_the_high_watermark_is_taken_and_a_jump_is_not() {
             high_watermark,
             ..log.answer(&bytes)
         };
-        let (_, result) = take(&rules(0, 1_000_000), &meter(), &mut position, answer);
+        let (_, result) = take(
+            &rules(0, 1_000_000),
+            &meter(),
+            &mut position,
+            &mut Tombstones::default(),
+            answer,
+        );
         (position.source, result.is_ok())
     };
     for high_watermark in [0, 2, 3] {
@@ -428,4 +437,47 @@ fn what_joins_on_beyond_the_high_watermark_is_taken_and_a_jump_is_not() {
     let second = log.batches[0].len();
     damaged[second..second + 8].copy_from_slice(&1_000_000_i64.to_be_bytes());
     assert_eq!(taken(damaged.freeze(), 6), (3, false));
+}
+
+/// Keys that the source has no more take the first offsets of a hole, as records: both counts go on as ever.
+#[test]
+fn tombstones_take_the_place_of_fillers() {
+    let data = |records| Piece::Data {
+        records,
+        value_bytes: 10,
+        codec: Codec::None,
+    };
+    let log = Log::of(0, &[data(3), data(4), data(2)]);
+    // The cleaner took the second batch.
+    let cleaned = [log.batches[0].clone(), log.batches[2].clone()].concat();
+    for mapped in [false, true] {
+        let mut position = Position {
+            mapped,
+            ..Position::default()
+        };
+        let keys = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        let mut tombstones = Tombstones::new(keys, 9, 7);
+        let (work, result) = take(
+            &rules(0, 1_000_000),
+            &meter(),
+            &mut position,
+            &mut tombstones,
+            log.answer(&Bytes::from(cleaned.clone())),
+        );
+        assert!(result.is_ok());
+        let places = work.iter().map(|work| match work {
+            Work::Batch(batch) => (batch.target_base, batch.count, batch.source_next),
+            Work::Fill(fill) => (fill.target_base, -fill.count, fill.source_next),
+            Work::Skip { source_next } => (-1, 0, *source_next),
+            Work::Dear(hole) => panic!("{hole}"),
+        });
+        let places: Vec<_> = places.collect();
+        let fillers = match mapped {
+            false => vec![(0, 3, 3), (3, 2, 5), (5, -2, 7), (7, 2, 9)],
+            true => vec![(0, 3, 3), (3, 2, 5), (-1, 0, 7), (5, 2, 9)],
+        };
+        assert_eq!(places, fillers);
+        assert_eq!(position.sequence(), 7, "every record counts");
+        assert_eq!(position.fillers, if mapped { 0 } else { 2 });
+    }
 }

@@ -45,6 +45,7 @@ fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> 
         },
         appended_timestamp_ms: None,
         map: None,
+        tombstones: Default::default(),
         read_at: tokio::time::Instant::now(),
         newest_filler: None,
         filler_epoch: 0,

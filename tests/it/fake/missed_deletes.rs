@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::failover::{failover, words};
 use crate::support::fake::FakeCluster;
 use crate::support::flow::{await_position, flow_config, partition_status};
-use crate::support::verified::verify;
+use crate::support::verified::{assert_verified, verify};
 use crate::support::{
     Isolation, Load, Twinlog, create_topic, delete_topic, end_offset, eventually, fake_pair,
     read_all,
@@ -126,7 +126,7 @@ fn named_everywhere(lines: &str) {
     let (_, report) = verify(&twinlog, &["--quick"]);
     assert_eq!(report["partitions"][0]["missed_deletes"]["from"], 10);
     assert_eq!(
-        twinlog.log().matches("missed_deletes").count(),
+        twinlog.log().matches("tombstones may have been").count(),
         1,
         "it is said once:\n{}",
         twinlog.log()
@@ -211,4 +211,134 @@ fn a_copy_that_was_held_while_it_ran_is_named_too() {
     write(&from, 30, 1);
     let status = await_position(&twinlog, TOPIC, 0, 24);
     assert_eq!(missed(&status)["until"], 17, "{status:#}");
+}
+
+const MEND: &str = "on_missed_deletes: mend";
+
+/// What the source has is on the target at its offset, and nothing is named any more.
+fn assert_mended(twinlog: &Twinlog, from: &str, to: &str, is_identical: bool) {
+    twinlog.wait_until(DEADLINE, "it is mended", |status| missed(status).is_null());
+    assert_eq!(keys(to), keys(from));
+    assert_verified(twinlog, &["--full"]);
+    if is_identical {
+        assert_eq!(end_offset(to, TOPIC, 0), end_offset(from, TOPIC, 0));
+        let copies = read_all(to, TOPIC, Isolation::ReadUncommitted);
+        for record in read_all(from, TOPIC, Isolation::ReadCommitted) {
+            assert!(copies.contains(&record), "{record:?} in {copies:?}");
+        }
+    }
+}
+
+#[test]
+fn keys_that_were_deleted_get_a_tombstone_in_the_hole() {
+    let (source, target, mut twinlog) = deleted_while_away(AT_ONCE, MEND);
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    assert_mended(&twinlog, &from, &to, true);
+    let copies = read_all(&to, TOPIC, Isolation::ReadUncommitted);
+    let mended = copies.iter().filter(|it| it.value.is_none());
+    let mended: Vec<_> = mended.map(|it| (it.offset, it.key.clone())).collect();
+    let key = |number: u64| Some(format!("key-{number}").into_bytes());
+    assert_eq!(mended, [(10, key(3)), (11, key(4))]);
+    // The counts of both producers still agree with the log.
+    twinlog.kill9();
+    write(&from, 40, 5);
+    twinlog.launch();
+    await_position(&twinlog, TOPIC, 0, 22);
+    assert_mended(&twinlog, &from, &to, true);
+}
+
+#[test]
+fn a_mapped_copy_is_mended_as_well() {
+    let lines = format!("offsets: mapped\n{MEND}");
+    let (source, target, mut twinlog) = deleted_while_away(AT_ONCE, &lines);
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    assert_mended(&twinlog, &from, &to, false);
+    twinlog.kill9();
+    write(&from, 40, 5);
+    twinlog.launch();
+    await_position(&twinlog, TOPIC, 0, 22);
+    assert_mended(&twinlog, &from, &to, false);
+}
+
+/// Keys that were only written again leave holes, too: none of them is deleted.
+#[test]
+fn a_hole_that_hides_no_delete_is_found_to_be_none() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_table(&from, AT_ONCE);
+    write(&from, 0, 10);
+    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, MEND));
+    await_position(&twinlog, TOPIC, 0, 10);
+    twinlog.kill9();
+    write(&from, 0, 5);
+    write(&from, 0, 5);
+    write(&from, 10, 1);
+    clean(&source);
+    twinlog.launch();
+    await_position(&twinlog, TOPIC, 0, 21);
+    assert_mended(&twinlog, &from, &to, true);
+    let copies = read_all(&to, TOPIC, Isolation::ReadUncommitted);
+    assert!(copies.iter().all(|it| it.value.is_some()), "{copies:?}");
+    assert!(twinlog.log().contains("missed_deletes"), "it was noticed");
+}
+
+/// Killed again and again while it compares and writes: what is lost is looked for again.
+#[test]
+fn a_crash_at_any_moment_of_the_mending_loses_nothing_of_it() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_table(&from, AT_ONCE);
+    write(&from, 0, 40);
+    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, MEND));
+    await_position(&twinlog, TOPIC, 0, 40);
+    twinlog.kill9();
+    // Holes of one offset between records.
+    for number in 0..10 {
+        delete(&from, number, 1);
+        write(&from, 100 + number, 1);
+    }
+    write(&from, 200, 1);
+    clean(&source);
+    // Each process gets one more produce request through than the one before.
+    for passes in 0..4_u64 {
+        let held = target.fault(
+            Fault::on(ApiKey::Produce).topic(TOPIC).nth(passes + 1),
+            Action::Swallow,
+        );
+        twinlog.launch();
+        eventually(DEADLINE, "it has come so far", || {
+            match target.fired(held) {
+                0 => Err(0),
+                _ => Ok(()),
+            }
+        });
+        twinlog.kill9();
+        target.clear(held);
+    }
+    twinlog.launch();
+    await_position(&twinlog, TOPIC, 0, 61);
+    assert_mended(&twinlog, &from, &to, true);
+}
+
+/// What was passed before has no hole any more: it is counted, and stays named.
+#[test]
+fn what_can_not_be_mended_any_more_is_counted() {
+    let (source, target, mut twinlog) = deleted_while_away(AT_ONCE, "");
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    twinlog.wait_until(DEADLINE, "it is named", |status| !missed(status).is_null());
+    twinlog.terminate();
+    let config = std::fs::read_to_string(twinlog.config_file()).expect("our file");
+    let config = config.replacen("    target:", &format!("    {MEND}\n    target:"), 1);
+    std::fs::write(twinlog.config_file(), config).expect("our folder");
+    twinlog.launch();
+    let status = twinlog.wait_until(DEADLINE, "they are counted", |status| {
+        missed(status)["keys"] == 2
+    });
+    assert_eq!(partition_status(&status, TOPIC, 0)["state"], "copying");
+    // They come back on the source: then nothing is wrong with them any more.
+    write(&from, 3, 2);
+    await_position(&twinlog, TOPIC, 0, 19);
+    twinlog.kill9();
+    twinlog.launch();
+    assert_mended(&twinlog, &from, &to, true);
 }

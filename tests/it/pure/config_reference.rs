@@ -64,6 +64,7 @@ fn the_reference_has_every_key() {
         "on_foreign_write",
         "protect",
         "on_recreate",
+        "on_missed_deletes",
         "discovery_interval",
         "replication_factor",
         "mirrormaker_compat",

@@ -448,6 +448,7 @@ fn everything() -> Registry {
         until: 20,
         since_ms: None,
         noticed_at_ms: now_ms(),
+        keys: None,
     };
     partition.begin_up_to_date(|it| {
         it.begin(

@@ -41,11 +41,45 @@ fn await_cleaned(source: &str, key: &str, records: usize) {
 
 #[test]
 fn a_tombstone_that_was_removed_while_twinlog_was_down_is_named() {
-    let (source, target) = pair(KafkaVersion::V4_3);
-    let (source, target) = (source.bootstrap(), target.bootstrap());
+    removed_while_down(KafkaVersion::V4_3, "", |_, target, twinlog| {
+        twinlog.wait_until(DEADLINE, "it is named", |status| {
+            missed(status)["from"] == 10
+        });
+        assert!(keys(target).contains(&"key-3".to_owned()));
+    });
+}
+
+#[test]
+fn a_tombstone_that_was_removed_while_twinlog_was_down_is_written_anew_on_4_3() {
+    removed_and_mended(KafkaVersion::V4_3);
+}
+
+#[test]
+fn a_tombstone_that_was_removed_while_twinlog_was_down_is_written_anew_on_3_9() {
+    removed_and_mended(KafkaVersion::V3_9);
+}
+
+fn removed_and_mended(version: KafkaVersion) {
+    let lines = "on_missed_deletes: mend";
+    removed_while_down(version, lines, |source, target, twinlog| {
+        twinlog.wait_until(DEADLINE, "it is mended", |status| missed(status).is_null());
+        assert!(twinlog.log().contains("missed_deletes"), "it was noticed");
+        assert_eq!(keys(target), keys(source));
+        assert_eq!(end_offset(target, TOPIC, 0), end_offset(source, TOPIC, 0));
+    });
+}
+
+/// `judge` is given the addresses and a Twinlog that has caught up again.
+fn removed_while_down(
+    version: KafkaVersion,
+    lines: &str,
+    judge: impl FnOnce(&str, &str, &Twinlog),
+) {
+    let pair = pair(version);
+    let (source, target) = (pair.0.bootstrap(), pair.1.bootstrap());
     create_topic(&source, TOPIC, 1, &configs("1000"));
     write(&source, 0, 10);
-    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &source, &target, ""));
+    let mut twinlog = Twinlog::start(&flow_config("dr", TOPIC, &source, &target, lines));
     await_position(&twinlog, TOPIC, 0, 10);
     twinlog.kill9();
     delete(&source, 3, 1);
@@ -53,10 +87,7 @@ fn a_tombstone_that_was_removed_while_twinlog_was_down_is_named() {
     twinlog.launch();
     let end = end_offset(&source, TOPIC, 0);
     await_position(&twinlog, TOPIC, 0, end);
-    twinlog.wait_until(DEADLINE, "it is named", |status| {
-        missed(status)["from"] == 10
-    });
-    assert!(keys(&target).contains(&"key-3".to_owned()));
+    judge(&source, &target, &twinlog);
 }
 
 /// The same holes, and the tombstones have their time.
