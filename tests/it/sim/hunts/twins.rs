@@ -85,11 +85,37 @@ fn of_two_that_live_one_copies_whatever_happens_to_them() {
     }
 }
 
-#[test]
-fn a_thousand_rounds_of_two_leave_no_foreign_offset() {
-    for seed in 101..=140 {
-        let found = world::run(seed, |world| play(world, 25));
-        holds(&format!("two at a time, seed {seed}"), &found);
+/// A thousand rounds, in parts that several processors can share.
+mod a_thousand_rounds {
+    use std::ops::Range;
+
+    use super::{holds, play, world};
+
+    fn rounds(seeds: Range<u64>) {
+        for seed in seeds {
+            let found = world::run(seed, |world| play(world, 25));
+            holds(&format!("two at a time, seed {seed}"), &found);
+        }
+    }
+
+    #[test]
+    fn leave_no_foreign_offset_1() {
+        rounds(101..111);
+    }
+
+    #[test]
+    fn leave_no_foreign_offset_2() {
+        rounds(111..121);
+    }
+
+    #[test]
+    fn leave_no_foreign_offset_3() {
+        rounds(121..131);
+    }
+
+    #[test]
+    fn leave_no_foreign_offset_4() {
+        rounds(131..141);
     }
 }
 
