@@ -30,6 +30,9 @@ pub struct Row {
     /// The last of ours that was sent and passed over: its connection broke, and it may still be
     /// carried out late.
     passed_over: Option<i64>,
+    /// The last of ours that the target's log showed. Its answer may be lost, and then `applied` never
+    /// is it: a coordinator that is killed or frozen has written it all the same.
+    shown: Option<i64>,
     /// What somebody else committed on the target, while it counts.
     pub foreign: Option<Commit>,
     /// Why the position isn't followed now.
@@ -48,6 +51,7 @@ impl Row {
     pub fn is_ours(&self, offset: i64) -> bool {
         self.applied == Some(offset)
             || self.passed_over == Some(offset)
+            || self.shown == Some(offset)
             || self.unconfirmed.contains(&offset)
     }
 
@@ -69,6 +73,7 @@ impl Row {
         if let Some(at) = self.unconfirmed.iter().position(|sent| *sent == offset) {
             let shown = self.unconfirmed.drain(..=at);
             self.passed_over = shown.rev().nth(1).or(self.passed_over);
+            self.shown = Some(offset);
         } else if !self.is_ours(offset) {
             self.foreign = Some(commit.clone());
         }
@@ -85,7 +90,7 @@ impl Row {
             .iter()
             .rposition(|sent| Some(*sent) == told);
         if let Some(at) = at {
-            self.unconfirmed.drain(..=at);
+            self.shown = self.unconfirmed.drain(..=at).next_back();
         }
     }
 
@@ -375,6 +380,36 @@ mod tests {
             Some(at(3)),
             "ours came after it: it has to come back"
         );
+    }
+
+    /// A coordinator is killed with a commit of ours that it has written and not answered. The group
+    /// moves on before the log of its successor shows that, and the same may be sent, and shown, again.
+    #[test]
+    fn a_commit_that_was_never_answered_stays_ours() {
+        let at = |offset| Commit {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at_ms: 0,
+        };
+        let mut row = Row {
+            applied: Some(5),
+            ..Row::default()
+        };
+        row.note_sent(7);
+        row.note_sent(7);
+        row.note_on_target(&at(7));
+        assert!(row.is_ours(7), "as its log shows it");
+        row.note_on_target(&at(7));
+        assert_eq!(row.foreign, None, "sent twice, written twice");
+
+        row.note_sent(9);
+        row.settle(Some(9));
+        assert!(
+            row.is_ours(9),
+            "as it stands there when the log is read anew"
+        );
+        assert!(!row.is_ours(8));
     }
 
     /// The first commit of all creates the target's log of groups, which is read from then on.

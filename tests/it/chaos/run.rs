@@ -137,8 +137,10 @@ fn judge_all(stage: &mut Stage, ledger: &Ledger, seed: u64) {
     );
     stage.journal.say(&verdict);
     if !faults.is_empty() {
-        let status = stage.twinlog().status();
-        println!("{status:#}");
+        println!("{:#}", stage.twinlog().status());
+        if let Ok((_, groups)) = stage.twinlog().get("/api/v1/groups") {
+            println!("{groups}");
+        }
         let shown = faults.iter().take(FAULTS_SHOWN).cloned();
         let shown: Vec<String> = shown.collect();
         panic!(

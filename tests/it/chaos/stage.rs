@@ -145,8 +145,11 @@ impl Stage {
         while self.is_busy(action.resource()) {
             self.pass(PAUSE);
         }
-        if let Resource::Brokers(side) = action.resource() {
-            self.cluster(side).await_ready();
+        for side in needs_whole(action) {
+            while self.is_busy(Resource::Brokers(*side)) {
+                self.pass(PAUSE);
+            }
+            self.cluster(*side).await_ready();
         }
         self.journal.say(&action.to_string());
         self.journal.count(action.kind());
@@ -250,11 +253,9 @@ impl Stage {
             Action::FreezeBroker { side, node, .. } => self.cluster(side).signal(node, "CONT"),
             Action::SlowLine { side, .. } => self.delay(side, Duration::ZERO),
             Action::StallLine { side, node, .. } => self.lines(side)[node - 1].resume(),
-            Action::Shrink { topic, .. } => {
-                let change = [("max.message.bytes", Change::Unset)];
-                alter(&self.target(), TOPICS[topic].name, &change);
-            }
-            Action::RestartTwinlog
+            // Twinlog gives the topic the source's settings again.
+            Action::Shrink { .. }
+            | Action::RestartTwinlog
             | Action::MoveLeaders { .. }
             | Action::CutLine { .. }
             | Action::Shorten => {}
@@ -313,13 +314,21 @@ impl Stage {
     }
 }
 
+/// The clusters that must be whole when it begins: never more than one broker is away, and what is
+/// asked of a controller may hang for a minute while one is.
+fn needs_whole(action: Action) -> &'static [Side] {
+    match (action, action.resource()) {
+        (Action::Shrink { .. }, _) | (_, Resource::Brokers(Side::Target)) => &[Side::Target],
+        (Action::Shorten, _) => &[Side::Source, Side::Target],
+        (_, Resource::Brokers(Side::Source)) => &[Side::Source],
+        _ => &[],
+    }
+}
+
 /// Two flows: all topics but one at the source's offsets, one mapped.
-///
-/// Nobody else commits on the target. But what a Twinlog committed that died, and that a line held
-/// back, is taken for somebody else's when it arrives after all (docs/GUARANTEES.md): `follow`.
 fn config(source: &str, target: &str) -> String {
     let identical = format!(
-        "topics: {{ exclude: [\"{MAPPED}\"] }}\ngroups: {{ exclude: [\"{MAPPED}-readers\"], on_diverged: follow }}\noffsets: identical"
+        "topics: {{ exclude: [\"{MAPPED}\"] }}\ngroups: {{ exclude: [\"{MAPPED}-readers\"] }}\noffsets: identical"
     );
     let mut text = Twinlog::config(source, target, &identical);
     text.push_str(&format!(
@@ -327,7 +336,7 @@ fn config(source: &str, target: &str) -> String {
     source: primary
     target: standby
     topics: {{ include: [\"{MAPPED}\"] }}
-    groups: {{ include: [\"{MAPPED}-readers\"], on_diverged: follow }}
+    groups: {{ include: [\"{MAPPED}-readers\"] }}
     offsets: mapped
 "
     ));

@@ -204,6 +204,36 @@ fn a_position_that_a_client_committed_on_the_target_stays() {
     case.await_state("followed");
 }
 
+/// The coordinator writes a commit, and dies before it has answered. The group has moved on by then: the
+/// position is neither where it goes now nor what was answered last, and ours all the same.
+#[test]
+fn a_commit_that_is_never_answered_is_no_client_s() {
+    let (source, target) = fake_pair();
+    has_had_groups(&target.bootstrap());
+    let addresses = (source.bootstrap(), target.bootstrap());
+    let case = Case::between(addresses, "unanswered", "", "");
+    case.commit_on_source(20);
+    case.await_on_target(20);
+    let commits = Fault::on(ApiKey::OffsetCommit).group("unanswered");
+    target.fault(commits.times(1), Action::SwallowAfter);
+    case.commit_on_source(30);
+    case.await_on_target(30);
+    case.commit_on_source(40);
+    eventually(DEADLINE, "40 is seen", || {
+        let found = &case.twinlog.groups()["groups"][0];
+        match found["source_position"] == 40 {
+            true => Ok(()),
+            false => Err(found.clone()),
+        }
+    });
+    target.control(|state| {
+        state.stop_broker(1);
+        state.start_broker(1);
+    });
+    case.await_on_target(40);
+    case.await_state("followed");
+}
+
 /// Its time alone would make it one of ours that wasn't remembered any more.
 #[test]
 fn a_position_that_a_client_committed_is_left_to_it_over_a_crash() {
