@@ -132,12 +132,11 @@ impl Count {
         let fillers = settled.map(|it| it.fillers).or(newest);
         let last_sequence = position::last_sequence(states, producers);
         let offsets = offsets - settled.map_or(0, |it| it.strangers);
-        let not_data =
-            last_sequence.map(|last| position::count_difference(offsets, i64::from(last) + 1));
+        let not_data = last_sequence.map(|last| position::distance(offsets, i64::from(last) + 1));
         Self {
             foreign: not_data
                 .zip(fillers)
-                .map(|(rest, fillers)| position::count_difference(rest, fillers)),
+                .map(|(rest, fillers)| position::distance(rest, fillers)),
             fillers,
             not_data,
             last_sequence,

@@ -157,7 +157,7 @@ pub fn next_sequence(sequence: i32, count: i32) -> i32 {
     ((i64::from(sequence) + i64::from(count)) & SEQUENCE_MASK) as i32
 }
 
-/// `one - other` as far as brokers count: nearest to zero in the ring of sequences.
+/// `one - other` in the ring of sequences, nearest to zero.
 pub fn count_difference(one: i64, other: i64) -> i64 {
     let ring = (one - other) & SEQUENCE_MASK;
     match ring > SEQUENCE_MASK / 2 {
@@ -232,7 +232,7 @@ pub fn witness(states: &[ProducerState], producers: Producers, end: i64) -> Witn
 /// `end - count` in the ring of sequences. What is missing in the count, fillers that the broker has
 /// forgotten or a stranger's records, can be as much as the whole log. What readers can't see yet is what
 /// was on its way at once.
-fn distance(end: i64, count: i64) -> i64 {
+pub fn distance(end: i64, count: i64) -> i64 {
     let ring = (end - count) & SEQUENCE_MASK;
     let behind = SEQUENCE_MASK + 1 - ring;
     match ring > end || behind <= BEHIND_MAX {

@@ -577,7 +577,7 @@ fn hidden_strangers(
     let expected = match position::last_sequence(states, producers) {
         Some(last) => {
             let records = i64::from(last) + 1;
-            ends.target_end - position::count_difference(ends.target_end - base, records)
+            ends.target_end - position::distance(ends.target_end - base, records)
         }
         None => copied,
     };
