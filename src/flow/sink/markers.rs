@@ -1,6 +1,6 @@
 //! Marker requests: the fillers of holes, and how their answers are judged.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -74,23 +74,27 @@ pub(super) fn count(items: &[Item]) -> u64 {
 /// (`KafkaApis.handleWriteTxnMarkersRequest`), and all behind it on the connection waits.
 ///
 /// Where the leader is the only replica in sync an append is complete at once, so there a request is
-/// for one partition: it is always answered, and without a replica to wait for it costs little. With
-/// others in sync an append is complete after a way there and back, when all of the request was looked
-/// at. There the partitions share one, for the broker works on one request of a connection at a time:
-/// in requests of their own, each would wait for its replicas after those before it.
+/// for one topic: a topic that is deleted takes its own fillers' answer along at most. One for each
+/// partition would halve the rate of a topic with many (64 partitions, one record to a filler).
+/// With others in sync an append is complete after a way there and back, when all of the request was
+/// looked at. There all share one, for the broker works on one request of a connection at a time: in
+/// requests of their own, topics would wait for the replicas of those before them.
 ///
-/// What is left (an append that is refused at once, replicas that fell out of sync just now) is found
-/// by [`waits_in_vain`].
+/// What is left (a topic that goes while it is worked on, an append that is refused at once, replicas
+/// that fell out of sync just now) is found by [`waits_in_vain`].
 pub(super) fn requests(items: Vec<Item>, target: &Metadata) -> Vec<Vec<Item>> {
     let (shared, alone): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| {
         let at = &item.partition.target;
         let found = target.partition(&at.topic, at.partition);
         found.is_some_and(|partition| partition.in_sync.len() > 1)
     });
-    let alone = alone.into_iter().map(|item| vec![item]);
-    alone
-        .chain((!shared.is_empty()).then_some(shared))
-        .collect()
+    let mut by_topic: BTreeMap<String, Vec<Item>> = BTreeMap::new();
+    for item in alone {
+        let topic = item.partition.target.topic.clone();
+        by_topic.entry(topic).or_default().push(item);
+    }
+    let shared = (!shared.is_empty()).then_some(shared);
+    by_topic.into_values().chain(shared).collect()
 }
 
 /// Whether the broker hosts one of the partitions no longer: then it may never answer.
