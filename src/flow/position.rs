@@ -80,7 +80,7 @@ pub struct Position {
     pub base: i64,
     /// True when holes are skipped (a map) instead of filled (the same offsets).
     pub mapped: bool,
-    /// Fillers since the opening beyond what the records are worth ([`fill`]).
+    /// Fillers since the opening beyond what the records are worth (`fill`).
     pub debt: i64,
     /// A hole that isn't filled comes next: nothing moves until the partition is opened again.
     pub halted: bool,

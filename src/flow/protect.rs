@@ -7,7 +7,7 @@
 //! meanwhile is kept out.
 //!
 //! Kafka has no rule for everybody but one. Where Twinlog is a super user everybody is denied; else
-//! those are, one by one, whom an ACL lets write ([`deny::protection`]).
+//! those are, one by one, whom an ACL lets write (`deny::protect`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
