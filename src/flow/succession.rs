@@ -95,7 +95,7 @@ impl Watch {
 /// Waits until it is this process's turn. Nothing is done but to look, and to ask.
 ///
 /// # Errors
-/// When the state topic is lost.
+/// When the state topic is lost, or a newer Twinlog has the flow.
 pub async fn await_turn(
     flow: &str,
     target: &Cluster,
@@ -112,6 +112,10 @@ pub async fn await_turn(
     loop {
         match look(&mut store, target, flow).await {
             Err(StateError::Lost(loss)) => return Err(FlowError::StateLost(loss.to_string())),
+            // Whose turn it is can't be known any more.
+            Err(error @ StateError::Newer { .. }) => {
+                return Err(FlowError::StateNewer(error.to_string()));
+            }
             // What can't be looked at says nothing: neither is a question open that nobody could read.
             Err(error) => {
                 tracing::debug!(flow, %error, "the claim could not be looked at");
