@@ -627,10 +627,8 @@ impl Follower {
                             }
                             self.view.count_committed();
                         }
-                        Err(Failure { blocked, was_sent }) => {
-                            if !was_sent {
-                                row.unconfirmed.retain(|offset| *offset != sent.offset);
-                            }
+                        Err(Failure { blocked, .. }) => {
+                            row.note_failed(sent.offset, &blocked);
                             if row.set_blocked(Some(blocked.clone()), now) {
                                 commit::log_failure(&attempt.group, &sent.target, &blocked);
                             }

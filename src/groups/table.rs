@@ -66,6 +66,15 @@ impl Row {
         self.unconfirmed.push_back(offset);
     }
 
+    /// A position that was sent wasn't taken. It may be written all the same, also where a coordinator says that
+    /// it isn't one any more: so it answers for what it has appended when the partition gets another leader
+    /// (`CoordinatorOperationExceptionHelper`). Only who refuses it for the group's members has written nothing.
+    pub fn note_failed(&mut self, offset: i64, blocked: &Blocked) {
+        if *blocked == Blocked::ActiveOnTarget {
+            self.unconfirmed.retain(|sent| *sent != offset);
+        }
+    }
+
     /// A position showed up in the target's log. Ours arrive in the order in which they were sent;
     /// what isn't ours is somebody else's, and counts from now on.
     pub fn note_on_target(&mut self, commit: &Commit) {
@@ -410,6 +419,29 @@ mod tests {
             "as it stands there when the log is read anew"
         );
         assert!(!row.is_ours(8));
+    }
+
+    /// The log of groups gets another leader while a commit waits for its replicas.
+    #[test]
+    fn a_commit_that_was_written_and_then_refused_stays_ours() {
+        let at = |offset| Commit {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at_ms: 0,
+        };
+        let not_coordinator = Blocked::Failed {
+            reason: "NotCoordinator".into(),
+        };
+        let mut row = Row::default();
+        row.note_sent(7);
+        row.note_failed(7, &not_coordinator);
+        row.note_sent(9);
+        row.note_on_target(&at(7));
+        assert_eq!(row.foreign, None);
+        row.note_failed(9, &Blocked::ActiveOnTarget);
+        row.note_on_target(&at(9));
+        assert_eq!(row.foreign, Some(at(9)), "a member's own");
     }
 
     /// The first commit of all creates the target's log of groups, which is read from then on.
