@@ -33,6 +33,7 @@ mod guard;
 mod identity;
 mod intake;
 mod leaders;
+mod log_reader;
 mod lost;
 mod metadata;
 mod missed;

@@ -8,17 +8,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
-use kafka_protocol::ResponseError;
-
 use super::error::Trouble;
 use super::foreign::{self, Foreign};
+use super::log_reader::{End, LogReader};
 use super::resume::Candidate;
 use super::shared::Flow;
-use crate::batch::{self, AbortedFilter, RawBatch, Record};
+use crate::batch::Record;
 use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffset};
-use crate::wire::{self, Cluster, FetchOne, Role, TopicPartition, WireError};
 
-const FETCH_BYTES: i32 = 4 << 20;
 /// Offsets from the end that are compared.
 const COMPARED: i64 = 500;
 
@@ -52,7 +49,6 @@ pub(super) async fn complete(
     let reader = Reader {
         by_key,
         foreign: Foreign::new(foreign::known(flow, one)?),
-        max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
     };
     let start = map.source_end().0;
     // The source must still have each of them where nothing takes records.
@@ -95,7 +91,6 @@ pub(super) async fn has_last_records(
     let reader = Reader {
         by_key: false,
         foreign: Foreign::new(foreign::known(flow, one)?),
-        max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
     };
     let first = |start: i64, end: i64| start.max(end - COMPARED);
     let range = first(logs.target.start, logs.target.end)..logs.target.end;
@@ -126,12 +121,11 @@ fn extend(
     Ok(())
 }
 
-/// Turns batches into prints.
+/// Turns records into prints.
 struct Reader {
     by_key: bool,
     /// What the target has of others came from nowhere.
     foreign: Foreign,
-    max_decompressed_bytes: usize,
 }
 
 impl Reader {
@@ -141,29 +135,16 @@ impl Reader {
         one: &Candidate,
         range: Range<i64>,
     ) -> Result<Vec<Print>, Trouble> {
-        let name = one.topic.target(one.partition);
-        let cluster = flow.target.apart(Role::Read);
         let mut prints = Vec::new();
-        let mut next = range.start;
-        while next < range.end {
-            let fetched = wire::fetch_one(&cluster, &name, next, FETCH_BYTES).await;
-            let fetched = still_there(fetched, &flow.target)?;
-            let before = next;
-            for batch in batch::split(fetched.records) {
-                let batch = batch?;
-                for record in self.records(&batch)? {
-                    let is_ours = !self.foreign.has(record.offset);
-                    if is_ours && (next..range.end).contains(&record.offset) {
-                        prints.push(self.print(&record));
-                    }
-                }
-                next = next.max(batch.header.next_offset());
+        let take = |record: Record| {
+            if !self.foreign.has(record.offset) {
+                prints.push(self.print(&record));
             }
-            if next == before {
-                reaches(fetched.high_watermark, range.end, &flow.target)?;
-                break;
-            }
-        }
+            true
+        };
+        LogReader::of_target(flow, one)
+            .read_all(range, take)
+            .await?;
         Ok(prints)
     }
 
@@ -174,30 +155,14 @@ impl Reader {
         one: &Candidate,
         range: Range<i64>,
     ) -> Result<Vec<Print>, Trouble> {
-        let name = one.topic.source(one.partition);
-        let cluster = flow.source.apart(Role::Read);
         let mut prints = Vec::new();
-        let mut next = range.start;
-        while next < range.end {
-            let fetched = wire::fetch_committed(&cluster, &name, next, FETCH_BYTES).await;
-            let fetched = still_there(fetched, &flow.source)?;
-            let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
-            let before = next;
-            for batch in batch::split(fetched.records) {
-                let batch = batch?;
-                batch::verify_crc(&batch)?;
-                if !filter.is_aborted(&batch)? {
-                    let records = self.records(&batch)?.into_iter();
-                    let records = records.filter(|it| (next..range.end).contains(&it.offset));
-                    prints.extend(records.map(|record| self.print(&record)));
-                }
-                next = next.max(batch.header.next_offset());
-            }
-            if next == before {
-                reaches(fetched.high_watermark, range.end, &flow.source)?;
-                break;
-            }
-        }
+        let take = |record: Record| {
+            prints.push(self.print(&record));
+            true
+        };
+        LogReader::of_source(flow, one)
+            .read_all(range, take)
+            .await?;
         Ok(prints)
     }
 
@@ -209,42 +174,12 @@ impl Reader {
         start: i64,
         mut pairing: Pairing,
     ) -> Result<Option<Paired>, Trouble> {
-        let name: TopicPartition = one.topic.source(one.partition);
-        let cluster = flow.source.apart(Role::Read);
-        let mut next = start;
-        loop {
-            let fetched = wire::fetch_committed(&cluster, &name, next, FETCH_BYTES).await;
-            let fetched = still_there(fetched, &flow.source)?;
-            let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
-            let before = next;
-            for batch in batch::split(fetched.records) {
-                let batch = batch?;
-                batch::verify_crc(&batch)?;
-                let is_aborted = filter.is_aborted(&batch)?;
-                let records = match is_aborted {
-                    true => Vec::new(),
-                    false => self.records(&batch)?,
-                };
-                for record in records.iter().filter(|record| record.offset >= next) {
-                    if !pairing.take(self.print(record)) {
-                        return Ok(pairing.finish());
-                    }
-                }
-                next = next.max(batch.header.next_offset());
-            }
-            if next == before {
-                // A new leader learns its high watermark only when its followers ask.
-                reaches(fetched.high_watermark, pairing.certain(), &flow.source)?;
-                return Ok(pairing.finish());
-            }
+        let log = LogReader::of_source(flow, one);
+        let take = |record: Record| pairing.take(self.print(&record));
+        if let End::Seen(high_watermark) = log.read(start..i64::MAX, take).await? {
+            log.reaches(high_watermark, pairing.certain())?;
         }
-    }
-
-    fn records(&self, batch: &RawBatch) -> Result<Vec<Record>, Trouble> {
-        if !batch.legacy && batch.header.is_control() {
-            return Ok(Vec::new());
-        }
-        Ok(batch::open(batch, self.max_decompressed_bytes)?)
+        Ok(pairing.finish())
     }
 
     fn print(&self, record: &Record) -> Print {
@@ -260,32 +195,5 @@ impl Reader {
             record: whole.finish(),
             key: key.finish(),
         }
-    }
-}
-
-/// What was trimmed in between is seen by the next opening.
-pub(super) fn still_there(
-    fetched: Result<FetchOne, WireError>,
-    cluster: &Cluster,
-) -> Result<FetchOne, Trouble> {
-    match fetched {
-        Err(WireError::Server {
-            code: ResponseError::OffsetOutOfRange,
-            ..
-        }) => Err(moved(cluster)),
-        other => Ok(other?),
-    }
-}
-
-pub(super) fn reaches(high_watermark: i64, end: i64, cluster: &Cluster) -> Result<(), Trouble> {
-    match high_watermark >= end {
-        true => Ok(()),
-        false => Err(moved(cluster)),
-    }
-}
-
-fn moved(cluster: &Cluster) -> Trouble {
-    Trouble::LeaderMoved {
-        cluster: cluster.name().to_owned(),
     }
 }

@@ -4,21 +4,18 @@
 //! have a bound, beyond which nothing is mended, by name.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
 
 use bytes::Bytes;
 use twox_hash::XxHash3_128;
 
 use super::error::Trouble;
+use super::log_reader::LogReader;
 use super::position::Position;
-use super::relearn::{reaches, still_there};
 use super::resume::Candidate;
 use super::shared::Flow;
 use super::topics::take_offset;
-use crate::batch::{self, AbortedFilter, Record};
-use crate::wire::{self, Cluster, OffsetSpec, Role, TopicPartition};
+use crate::wire::{self, OffsetSpec};
 
-const FETCH_BYTES: i32 = 4 << 20;
 /// Live keys of a partition's copy: about 40 MB.
 const KEYS_MAX: usize = 1_000_000;
 /// Bytes of stale keys.
@@ -51,8 +48,8 @@ pub(super) async fn compare(
         one.topic.target(one.partition),
     );
     let (source_log, target_log) = (
-        Log::new(flow, one, &flow.source, from.clone(), true),
-        Log::new(flow, one, &flow.target, to.clone(), false),
+        LogReader::of_source(flow, one).throttled(flow),
+        LogReader::of_target(flow, one).throttled(flow),
     );
     let (asked_source, asked_target) = ([from.clone()], [to.clone()]);
     let (mut starts, mut ends, mut target_starts) = tokio::join!(
@@ -84,7 +81,7 @@ pub(super) async fn compare(
     let hash = |key: &Bytes| XxHash3_128::oneshot_with_seed(seed, key);
     let mut live: HashSet<u128> = HashSet::new();
     let is_whole = (target_log)
-        .read(copied.clone(), |record| {
+        .read_all(copied.clone(), |record| {
             let Some(key) = &record.key else { return true };
             match record.value.is_some() && is_ours(record.offset) {
                 true => live.insert(hash(key)),
@@ -100,34 +97,31 @@ pub(super) async fn compare(
     }
     // A tombstone that is still there is copied, in its place.
     source_log
-        .read(source_start..until, |record| {
+        .read_all(source_start..until, |record| {
             if let Some(key) = &record.key {
                 live.remove(&hash(key));
             }
             !live.is_empty()
         })
         .await?;
+    if live.is_empty() {
+        let keys = Vec::new();
+        return Ok(Ok(StaleKeys { keys, until }));
+    }
     let mut found: HashMap<u128, (i64, Bytes)> = HashMap::new();
     let mut bytes = 0;
     let is_whole = (target_log)
-        .read(
-            copied.start..if live.is_empty() {
-                copied.start
-            } else {
-                copied.end
-            },
-            |record| {
-                if let Some(key) = record.key
-                    && live.contains(&hash(&key))
-                {
-                    let kept = Bytes::copy_from_slice(&key);
-                    if found.insert(hash(&key), (record.offset, kept)).is_none() {
-                        bytes += key.len();
-                    }
+        .read_all(copied, |record| {
+            if let Some(key) = record.key
+                && live.contains(&hash(&key))
+            {
+                let kept = Bytes::copy_from_slice(&key);
+                if found.insert(hash(&key), (record.offset, kept)).is_none() {
+                    bytes += key.len();
                 }
-                bytes <= STALE_BYTES_MAX
-            },
-        )
+            }
+            bytes <= STALE_BYTES_MAX
+        })
         .await?;
     if !is_whole {
         let text =
@@ -138,72 +132,4 @@ pub(super) async fn compare(
     found.sort_unstable_by_key(|(offset, _)| *offset);
     let keys = found.into_iter().map(|(_, key)| key).collect();
     Ok(Ok(StaleKeys { keys, until }))
-}
-
-/// A log that is read from end to end.
-struct Log<'a> {
-    flow: &'a Flow,
-    owner: &'a Cluster,
-    cluster: Cluster,
-    name: TopicPartition,
-    is_committed: bool,
-    max_decompressed_bytes: usize,
-}
-
-impl<'a> Log<'a> {
-    fn new(
-        flow: &'a Flow,
-        one: &Candidate,
-        owner: &'a Cluster,
-        name: TopicPartition,
-        is_committed: bool,
-    ) -> Self {
-        Self {
-            flow,
-            owner,
-            cluster: owner.apart(Role::Read),
-            name,
-            is_committed,
-            max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
-        }
-    }
-
-    /// Shows `take` every record, in order, until it has seen enough: then this is false.
-    async fn read(
-        &self,
-        range: Range<i64>,
-        mut take: impl FnMut(Record) -> bool,
-    ) -> Result<bool, Trouble> {
-        let mut next = range.start;
-        while next < range.end {
-            let fetched = match self.is_committed {
-                true => wire::fetch_committed(&self.cluster, &self.name, next, FETCH_BYTES).await,
-                false => wire::fetch_one(&self.cluster, &self.name, next, FETCH_BYTES).await,
-            };
-            let fetched = still_there(fetched, self.owner)?;
-            self.flow.throttle.take(fetched.records.len() as u64).await;
-            let mut filter = AbortedFilter::new(fetched.aborted.iter().copied());
-            let before = next;
-            for batch in batch::split(fetched.records) {
-                let batch = batch?;
-                batch::verify_crc(&batch)?;
-                let is_control = !batch.legacy && batch.header.is_control();
-                if !filter.is_aborted(&batch)? && !is_control {
-                    for record in batch::open(&batch, self.max_decompressed_bytes)? {
-                        let is_asked = (next..range.end).contains(&record.offset);
-                        if is_asked && !take(record) {
-                            return Ok(false);
-                        }
-                    }
-                }
-                next = next.max(batch.header.next_offset());
-            }
-            if next == before {
-                // Nothing is left up to the end: a hole.
-                reaches(fetched.high_watermark, range.end, self.owner)?;
-                break;
-            }
-        }
-        Ok(true)
-    }
 }
