@@ -44,8 +44,6 @@ pub struct GroupCommit {
     pub sent: Vec<Sent>,
     /// What is remembered before this commit, where that isn't known any more or was never stored.
     pub record: Option<(String, GroupPositions)>,
-    /// Without its record it isn't committed: it is this group's very first commit.
-    pub needs_record: bool,
 }
 
 /// Why a position wasn't committed.
@@ -88,53 +86,56 @@ impl Failure {
 pub struct Attempt {
     /// The group.
     pub group: Arc<str>,
-    /// Whether the group's record was stored before.
+    /// Whether the group is remembered by now.
     pub is_stored: bool,
     /// Each position's fate.
     pub results: Vec<(Sent, Result<(), Failure>)>,
 }
 
-/// Commits. Always answers for every group that it was given.
-pub async fn send(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
-    let (new, known): (Vec<_>, Vec<_>) = commits.into_iter().partition(|it| it.needs_record);
-    // Known groups go on without a new record: only a crash within seconds would leave them unknown.
-    let stored = tokio::join!(
-        store(&context, &new),
-        tokio::time::timeout(STORE_WITHIN, store(&context, &known))
-    );
-    let mut attempts = Vec::new();
-    let mut commits: Vec<(GroupCommit, bool)> = Vec::new();
-    match stored.0 {
-        Ok(()) => commits.extend(new.into_iter().map(|commit| (commit, true))),
-        Err(error) => attempts.extend(new.into_iter().map(|commit| not_stored(commit, &error))),
+/// The very first commits of these groups: without its record a group isn't committed for. Always answers
+/// for every group that it was given.
+pub async fn send_first(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
+    match store(&context, &commits).await {
+        Ok(()) => commit(&context, commits).await,
+        Err(error) => commits
+            .into_iter()
+            .map(|commit| not_stored(commit, &error))
+            .collect(),
     }
-    let is_stored = matches!(stored.1, Ok(Ok(())));
-    commits.extend(known.into_iter().map(|commit| {
-        let has_record = commit.record.is_some();
-        (commit, is_stored && has_record)
-    }));
+}
+
+/// Further commits of groups that are known. They go on without a new record: only a crash within
+/// seconds would leave them unknown. Always answers for every group that it was given.
+pub async fn send(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
+    let _ = tokio::time::timeout(STORE_WITHIN, store(&context, &commits)).await;
+    commit(&context, commits).await
+}
+
+async fn commit(context: &Follow, commits: Vec<GroupCommit>) -> Vec<Attempt> {
     let asked: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = commits
         .iter()
-        .map(|(commit, _)| (commit.group.to_string(), offsets(&commit.sent)))
+        .map(|commit| (commit.group.to_string(), offsets(&commit.sent)))
         .collect();
     let mut answers = wire::commit_group_offsets(&context.target, &asked).await;
-    attempts.extend(commits.into_iter().map(|(commit, is_stored)| {
-        let mut answers = answers.remove(&*commit.group).unwrap_or_default();
-        let results = commit.sent.into_iter().map(|sent| {
-            let result = match answers.remove(&sent.target) {
-                Some(Ok(())) => Ok(()),
-                Some(Err(error)) => Err(failure(&error)),
-                None => Err(Failure::unmentioned()),
-            };
-            (sent, result)
-        });
-        Attempt {
-            is_stored,
-            results: results.collect(),
-            group: commit.group,
-        }
-    }));
-    attempts
+    commits
+        .into_iter()
+        .map(|commit| {
+            let mut answers = answers.remove(&*commit.group).unwrap_or_default();
+            let results = commit.sent.into_iter().map(|sent| {
+                let result = match answers.remove(&sent.target) {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(error)) => Err(failure(&error)),
+                    None => Err(Failure::unmentioned()),
+                };
+                (sent, result)
+            });
+            Attempt {
+                is_stored: true,
+                results: results.collect(),
+                group: commit.group,
+            }
+        })
+        .collect()
 }
 
 /// Stores the records that are to be there before these commits.

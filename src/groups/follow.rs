@@ -49,9 +49,14 @@ const LATE_MS: i64 = 30_000;
 /// How long a stopping follower waits for its last commits.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The broker that coordinates a group on the target, as far as that is known: what one of them
-/// doesn't answer holds up its own groups only.
-type Lane = Option<i32>;
+/// What holds up the groups of one lane holds up no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Lane {
+    /// The broker that coordinates them on the target, as far as that is known.
+    coordinator: Option<i32>,
+    /// Nothing was committed for them so far, and nothing is before the state topic has their records.
+    is_first: bool,
+}
 
 struct Follower {
     context: Arc<Follow>,
@@ -360,7 +365,10 @@ impl Follower {
             }
             let partition = wire::coordinator_partition(name, count);
             let leader = metadata.leader(OFFSETS_TOPIC, partition);
-            let lane = leader.map(|(broker, _)| broker);
+            let lane = Lane {
+                coordinator: leader.map(|(broker, _)| broker),
+                is_first: group.is_none_or(|group| !group.is_stored),
+            };
             ready.entry(lane).or_default().push(name.clone());
         }
         ready
@@ -378,8 +386,14 @@ impl Follower {
             return;
         }
         *self.sending.entry(lane).or_insert(0) += 1;
-        let sending = commit::send(self.context.clone(), commits);
-        self.sends.spawn(async move { (lane, sending.await) });
+        let context = self.context.clone();
+        self.sends.spawn(async move {
+            let attempts = match lane.is_first {
+                true => commit::send_first(context, commits).await,
+                false => commit::send(context, commits).await,
+            };
+            (lane, attempts)
+        });
     }
 
     fn take_sent(&mut self, done: Result<(Lane, Vec<Attempt>), tokio::task::JoinError>) {
@@ -410,7 +424,6 @@ impl Follower {
             (keys::group(&self.context.flow, &name), record)
         });
         Some(GroupCommit {
-            needs_record: !group.is_stored,
             group: name,
             sent,
             record,
