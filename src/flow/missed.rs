@@ -222,8 +222,12 @@ async fn forget_partition(flow: &Flow, topic: &str, partition: i32) -> Result<()
     flow.store.remove(&key).await
 }
 
-/// Writes down what became of the tombstones that were placed.
+/// Writes down what became of the tombstones that were placed. What can't be stored now is stored the next time.
 pub(super) async fn settle(flow: &Flow) {
+    // They come from a comparison.
+    if flow.compared.is_empty() {
+        return;
+    }
     let open: Vec<Arc<Partition>> = flow.open.iter().map(|it| it.value().clone()).collect();
     for partition in open {
         let copied = partition.progress.source_position.load(Ordering::Relaxed);
@@ -232,7 +236,8 @@ pub(super) async fn settle(flow: &Flow) {
         };
         if let Err(error) = settle_one(flow, &partition, placed).await {
             tracing::debug!(partition = %partition.source, %error, "what was mended could not be stored");
-            continue;
+            // Nor can that of the others, and each would wait for it.
+            return;
         }
         *partition.tombstones() = Tombstones::default();
     }

@@ -63,12 +63,19 @@ struct Watch {
     owner: Option<Uuid>,
     beat: Option<u64>,
     given_back: u32,
+    /// The last question has its answer, or was asked of another owner.
+    is_answered: bool,
     unanswered: u32,
 }
 
 impl Watch {
-    /// Judges a look. `is_open` says that a question has had its time for an answer.
-    fn look(&mut self, shown: Shown<'_>, is_open: bool) -> Option<Why> {
+    /// A question was asked.
+    fn note_asked(&mut self) {
+        self.is_answered = false;
+    }
+
+    /// Judges a look. `is_over` says that the last question has had its time for an answer.
+    fn look(&mut self, shown: Shown<'_>, is_over: bool) -> Option<Why> {
         let Some(claim) = shown.claim else {
             return Some(Why::GivenBack);
         };
@@ -76,7 +83,8 @@ impl Watch {
         let beat = beat.map(|beat| beat.number);
         if self.owner != Some(claim.owner) || self.beat != beat {
             self.unanswered = 0;
-        } else if is_open {
+            self.is_answered = true;
+        } else if is_over && !self.is_answered {
             self.unanswered += 1;
         }
         (self.owner, self.beat) = (Some(claim.owner), beat);
@@ -123,17 +131,18 @@ pub async fn await_turn(
             }
             Ok(None) => {}
             Ok(Some((claim, beat))) => {
-                let is_open = asked_at.is_some_and(|at| at.elapsed() >= ASK_EVERY);
+                let is_over = asked_at.is_some_and(|at| at.elapsed() >= ASK_EVERY);
                 let shown = Shown {
                     may_run: claim.as_ref().is_some_and(|claim| may_run(claim, machine)),
                     claim: claim.as_ref(),
                     beat: beat.as_ref(),
                 };
-                if let Some(why) = watch.look(shown, is_open) {
+                if let Some(why) = watch.look(shown, is_over) {
                     return Ok(why);
                 }
-                if asked_at.is_none() || is_open {
+                if asked_at.is_none() || is_over {
                     turn.number += 1;
+                    watch.note_asked();
                     asked_at = ask(store.as_ref(), flow, &turn).await;
                 }
             }
@@ -230,33 +239,40 @@ mod tests {
         let (claim, mut watch) = (claim(1, false), Watch::default());
         let beats: Vec<Beat> = (1..4).map(|number| beat(1, number)).collect();
         assert_eq!(watch.look(shown(&claim, None), true), None, "first seen");
+        let mut last = None;
         for beat in &beats {
             for _ in 1..UNANSWERED_MAX {
-                assert_eq!(watch.look(shown(&claim, None), true), None);
-                assert_eq!(watch.look(shown(&claim, None), false), None, "has its time");
+                watch.note_asked();
+                assert_eq!(watch.look(shown(&claim, last), false), None, "has its time");
+                assert_eq!(watch.look(shown(&claim, last), true), None);
             }
-            assert_eq!(watch.look(shown(&claim, Some(beat)), true), None);
-            assert_eq!(watch.look(shown(&claim, None), true), None);
+            watch.note_asked();
+            last = Some(beat);
+            assert_eq!(watch.look(shown(&claim, last), false), None, "answered");
+            assert_eq!(watch.look(shown(&claim, last), true), None);
         }
         for _ in 1..UNANSWERED_MAX {
-            assert_eq!(watch.look(shown(&claim, None), true), None);
+            watch.note_asked();
+            assert_eq!(watch.look(shown(&claim, last), true), None);
         }
-        assert_eq!(watch.look(shown(&claim, None), true), Some(Why::Silent));
+        watch.note_asked();
+        assert_eq!(watch.look(shown(&claim, last), true), Some(Why::Silent));
     }
 
     #[test]
     fn an_answer_of_another_owner_is_none_and_a_new_owner_has_his_own_time() {
         let (old, new, mut watch) = (claim(1, false), claim(2, false), Watch::default());
         let of_old = [1, 2, 3, 4, 5].map(|number| beat(1, number));
-        assert_eq!(watch.look(shown(&old, Some(&of_old[0])), true), None);
-        assert_eq!(watch.look(shown(&old, Some(&of_old[0])), true), None);
-        assert_eq!(watch.look(shown(&new, Some(&of_old[1])), true), None);
-        assert_eq!(watch.look(shown(&new, Some(&of_old[2])), true), None);
-        assert_eq!(watch.look(shown(&new, Some(&of_old[3])), true), None);
-        assert_eq!(
-            watch.look(shown(&new, Some(&of_old[4])), true),
-            Some(Why::Silent)
-        );
+        let mut look = |claim: &Claim, number: usize| {
+            watch.note_asked();
+            watch.look(shown(claim, Some(&of_old[number])), true)
+        };
+        assert_eq!(look(&old, 0), None);
+        assert_eq!(look(&old, 0), None);
+        assert_eq!(look(&new, 1), None);
+        assert_eq!(look(&new, 2), None);
+        assert_eq!(look(&new, 3), None);
+        assert_eq!(look(&new, 4), Some(Why::Silent));
     }
 
     #[test]

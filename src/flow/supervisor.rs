@@ -518,7 +518,10 @@ impl Supervisor {
         }
         entry.status = Status::Pausing;
         match trouble {
-            Trouble::TakingOver => self.reopen(key, closed, self.fence.not_before()),
+            // Behind that time it is a newer claim's fillers that it waits for: as for anything else.
+            Trouble::TakingOver if Instant::now() < self.fence.not_before() => {
+                self.reopen(key, closed, self.fence.not_before());
+            }
             Trouble::ClaimUnseen { .. } => {
                 let mut fence = self.fence.clone();
                 let opened = async move { fence.opened().await };
