@@ -110,6 +110,7 @@ pub fn to_close(states: &[ProducerState], producers: Producers) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::position::producer_state;
 
     fn record(era: u64, producer_id: i64) -> FillerRecord {
         FillerRecord {
@@ -121,12 +122,8 @@ mod tests {
 
     fn state(producer_id: i64, producer_epoch: i16) -> ProducerState {
         ProducerState {
-            producer_id,
             producer_epoch: producer_epoch.into(),
-            last_sequence: -1,
-            last_timestamp_ms: 0,
-            coordinator_epoch: 5,
-            current_txn_start_offset: -1,
+            ..producer_state(producer_id, -1, 5)
         }
     }
 

@@ -412,6 +412,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flow::position::producer_state;
 
     const OURS: Producers = Producers::first(7, 8);
 
@@ -460,16 +461,8 @@ mod tests {
     }
 
     fn states(sequence: Option<i32>, fillers: Option<i32>) -> Vec<ProducerState> {
-        let state = |producer_id, last_sequence, coordinator_epoch| ProducerState {
-            producer_id,
-            producer_epoch: 0,
-            last_sequence,
-            last_timestamp_ms: 0,
-            coordinator_epoch,
-            current_txn_start_offset: -1,
-        };
-        let data = sequence.map(|next| state(OURS.data_id, next - 1, -1));
-        let filler = fillers.map(|count| state(OURS.filler_id, -1, count));
+        let data = sequence.map(|next| producer_state(OURS.data_id, next - 1, -1));
+        let filler = fillers.map(|count| producer_state(OURS.filler_id, -1, count));
         data.into_iter().chain(filler).collect()
     }
 

@@ -241,6 +241,23 @@ pub fn distance(end: i64, count: i64) -> i64 {
     }
 }
 
+/// What a leader knows of a producer, for tests.
+#[cfg(test)]
+pub(super) fn producer_state(
+    producer_id: i64,
+    last_sequence: i32,
+    coordinator_epoch: i32,
+) -> ProducerState {
+    ProducerState {
+        producer_id,
+        producer_epoch: 0,
+        last_sequence,
+        last_timestamp_ms: 0,
+        coordinator_epoch,
+        current_txn_start_offset: -1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -250,22 +267,11 @@ mod tests {
     const PRODUCERS: Producers = Producers::first(7, 8);
 
     fn data(last_sequence: i32) -> ProducerState {
-        state(7, last_sequence, -1)
+        producer_state(7, last_sequence, -1)
     }
 
     fn filler(count: i32) -> ProducerState {
-        state(8, -1, count)
-    }
-
-    fn state(producer_id: i64, last_sequence: i32, coordinator_epoch: i32) -> ProducerState {
-        ProducerState {
-            producer_id,
-            producer_epoch: 0,
-            last_sequence,
-            last_timestamp_ms: 0,
-            coordinator_epoch,
-            current_txn_start_offset: -1,
-        }
+        producer_state(8, -1, count)
     }
 
     #[test]
@@ -308,7 +314,7 @@ mod tests {
     fn fillers_are_counted_on_under_a_new_id() {
         let mut producers = Producers::first(7, 9);
         producers.former_filler_ids[0] = Some(8);
-        let newer = state(9, -1, 6);
+        let newer = producer_state(9, -1, 6);
         for states in [
             vec![data(9), filler(6)],
             vec![data(9), filler(5), newer],

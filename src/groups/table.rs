@@ -350,6 +350,15 @@ impl Table {
 mod tests {
     use super::*;
 
+    fn at(offset: i64) -> Commit {
+        Commit {
+            offset,
+            leader_epoch: -1,
+            metadata: "".into(),
+            committed_at_ms: 0,
+        }
+    }
+
     fn committed(offset: Option<i64>) -> GroupRecord {
         GroupRecord::Offset {
             group: "g".to_owned(),
@@ -367,12 +376,6 @@ mod tests {
     #[test]
     fn our_commits_are_known_by_their_order_and_a_stranger_s_is_not() {
         let mut row = Row::default();
-        let at = |offset| Commit {
-            offset,
-            leader_epoch: -1,
-            metadata: "".into(),
-            committed_at_ms: 0,
-        };
         row.unconfirmed.extend([5, 6, 7]);
         row.note_on_target(&at(6));
         row.note_on_target(&at(5));
@@ -395,12 +398,6 @@ mod tests {
     /// moves on before the log of its successor shows that, and the same may be sent, and shown, again.
     #[test]
     fn a_commit_that_was_never_answered_stays_ours() {
-        let at = |offset| Commit {
-            offset,
-            leader_epoch: -1,
-            metadata: "".into(),
-            committed_at_ms: 0,
-        };
         let mut row = Row {
             applied: Some(5),
             ..Row::default()
@@ -424,12 +421,6 @@ mod tests {
     /// The log of groups gets another leader while a commit waits for its replicas.
     #[test]
     fn a_commit_that_was_written_and_then_refused_stays_ours() {
-        let at = |offset| Commit {
-            offset,
-            leader_epoch: -1,
-            metadata: "".into(),
-            committed_at_ms: 0,
-        };
         let not_coordinator = Blocked::Failed {
             reason: "NotCoordinator".into(),
         };
@@ -447,12 +438,6 @@ mod tests {
     /// The first commit of all creates the target's log of groups, which is read from then on.
     #[test]
     fn a_commit_behind_the_end_that_was_read_to_stays_ours() {
-        let at = |offset| Commit {
-            offset,
-            leader_epoch: -1,
-            metadata: "".into(),
-            committed_at_ms: 0,
-        };
         let mut table = Table::default();
         let (group, key) = table.take_source(committed(Some(9))).expect("a new row");
         let with_row = |table: &mut Table, change: &dyn Fn(&mut Row)| {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::support::acls::{self, Acl, Kind, Operation, Resource};
+use crate::support::acls::{self, Acl, Operation, Resource};
 use crate::support::as_user::{is_denied, try_produce_as};
 use crate::support::failover::{
     answer, await_copying, await_failed_over, failback, failover, records,
@@ -20,17 +20,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn listed(bootstrap: &str) -> BTreeSet<String> {
     let all = acls::list(bootstrap).into_iter();
     all.map(|acl| format!("{acl:?}")).collect()
-}
-
-/// What Twinlog may do on both sides: enough for everything, but no super user.
-fn rights() -> Vec<Acl> {
-    let of = |resource: Resource| Acl::allow("User:twinlog", Operation::All, resource);
-    vec![
-        of(Resource::topic("*")),
-        of(Resource::group("*")),
-        of(Resource::cluster()),
-        of(Resource::literal(Kind::TransactionalId, "*")),
-    ]
 }
 
 fn secured(name: &str) -> ClusterOptions {
@@ -70,7 +59,7 @@ fn there_and_back_without_being_a_super_user() {
     target.await_ready();
     let (source, target) = (source.bootstrap(), target.bootstrap());
     for bootstrap in [&source, &target] {
-        acls::add(bootstrap, &rights());
+        acls::add(bootstrap, &acls::all_but_super());
         for user in ["bob", "carol"] {
             users::create(bootstrap, user);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::acls::{self, Acl, Kind, Operation, Resource};
+use crate::support::acls::{self, Acl, Operation, Resource};
 use crate::support::as_user::{is_denied, try_produce_as};
 use crate::support::failover::{answer, await_copying, await_failed_over, failback, failover};
 use crate::support::{
@@ -12,17 +12,6 @@ use crate::support::{
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "orders";
-
-/// What Twinlog may do on both sides: enough for everything, but no super user.
-fn rights() -> Vec<Acl> {
-    let of = |resource: Resource| Acl::allow("User:twinlog", Operation::All, resource);
-    vec![
-        of(Resource::topic("*")),
-        of(Resource::group("*")),
-        of(Resource::cluster()),
-        of(Resource::literal(Kind::TransactionalId, "*")),
-    ]
-}
 
 fn bob_may_write() -> Acl {
     Acl::allow("User:bob", Operation::Write, Resource::topic(TOPIC))
@@ -78,7 +67,7 @@ fn nobody_but_twinlog_writes_to_a_copy_until_a_failover() {
     target.await_ready();
     let (source, target) = (source.bootstrap(), target.bootstrap());
     for bootstrap in [&source, &target] {
-        acls::add(bootstrap, &rights());
+        acls::add(bootstrap, &acls::all_but_super());
         users::create(bootstrap, "bob");
         acls::add(bootstrap, &[bob_may_write()]);
     }

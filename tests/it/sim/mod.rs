@@ -14,3 +14,4 @@ mod records;
 mod run;
 mod scene;
 mod side_by_side;
+mod stored;

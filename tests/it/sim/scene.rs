@@ -6,9 +6,10 @@ use fake_kafka::Options;
 use fake_kafka::batch::{Marker, Record as Encoded, produced};
 use fake_kafka::memory::Connects;
 use fake_kafka::topics::NewTopic;
-use fake_kafka::world::{Brokers, World, clock};
+use fake_kafka::world::{Brokers, Process, World, clock};
 use twinlog::telemetry::status::PartitionStatus;
 
+use super::clients;
 use super::logs;
 use super::model::{
     Acked, Case, GroupCase, Log, Offsets, Place, Record, Says, Side, Violation, copy_of, judge,
@@ -42,7 +43,54 @@ pub struct Write {
     pub age_ms: i64,
 }
 
+impl Write {
+    /// In a transaction of its own, which is committed: it has a hole behind it.
+    pub const COMMITTED: Self = Self {
+        transaction: Some(true),
+        bytes: 0,
+        keys: 0,
+        age_ms: 0,
+    };
+}
+
 impl Scene {
+    /// Topic `t` of one partition with `records` records, which a first Twinlog has copied, between two
+    /// clusters that know groups.
+    pub fn with_groups(world: &mut World, records: i64, twinlog: &str) -> (Self, Running, Place) {
+        let mut scene = Self::new(world, 1, "");
+        scene.topic("t", 1, 1, &[]);
+        for brokers in [&scene.source, &scene.target] {
+            brokers
+                .cluster
+                .control(|state| state.create_offsets_topic());
+        }
+        let place = Place::new("t", 0);
+        let running = scene.twinlog(world, twinlog);
+        let records = u64::try_from(records).expect("not negative");
+        scene.write(world, Side::Primary, &place, records, Write::default());
+        scene.must_copy(world, std::slice::from_ref(&place), 30_000);
+        (scene, running, place)
+    }
+
+    /// `group` commits the positions 1 to `count` of topic `t` on the source, `pause_ms` after one another.
+    pub fn commits(&self, world: &mut World, count: i64, pause_ms: u64) -> Process<()> {
+        let source = self.source.clone();
+        world.process("group", move |ctx| {
+            clients::commit_often(ctx, source.clone(), "t", "group", count, pause_ms)
+        })
+    }
+
+    /// One transaction in each partition of topic `t` every `every_ms`.
+    pub fn commit_for(&mut self, world: &mut World, partitions: i32, for_ms: i64, every_ms: i64) {
+        for _ in 0..for_ms / every_ms {
+            for partition in 0..partitions {
+                let place = Place::new("t", partition);
+                self.write(world, Side::Primary, &place, 1, Write::COMMITTED);
+            }
+            world.run_for(every_ms);
+        }
+    }
+
     /// Two clusters of so many brokers each. `lines` are lines of the flow in the config.
     pub fn new(world: &mut World, brokers: i32, lines: &str) -> Self {
         let options = Options {

@@ -179,6 +179,17 @@ impl Acl {
     }
 }
 
+/// What a Twinlog may be allowed that is no super user: enough for everything.
+pub fn all_but_super() -> Vec<Acl> {
+    let of = |resource: Resource| Acl::allow("User:twinlog", Operation::All, resource);
+    vec![
+        of(Resource::topic("*")),
+        of(Resource::group("*")),
+        of(Resource::cluster()),
+        of(Resource::literal(Kind::TransactionalId, "*")),
+    ]
+}
+
 /// Allows a principal (`User:alice`) something.
 pub fn allow(bootstrap: &str, principal: &str, operation: Operation, resource: Resource) {
     add(bootstrap, &[Acl::allow(principal, operation, resource)]);

@@ -4,37 +4,19 @@ use fake_kafka::world::{self, World};
 use twinlog::flow::AllEnded;
 
 use crate::sim::expected::holds;
-use crate::sim::model::{Offsets, Place, Side, Violation};
+use crate::sim::model::{Offsets, Place, Violation};
 use crate::sim::process;
-use crate::sim::scene::{Scene, Write};
+use crate::sim::scene::Scene;
 
 const ROUNDS: u64 = 12;
 const PARTITIONS: i32 = 4;
-const IN_A_TRANSACTION: Write = Write {
-    transaction: Some(true),
-    bytes: 0,
-    keys: 0,
-    age_ms: 0,
-};
-
-/// One transaction in each partition every 20 ms.
-fn write_for(world: &mut World, scene: &mut Scene, ms: i64) {
-    for _ in 0..ms / 20 {
-        for partition in 0..PARTITIONS {
-            let place = Place::new("t", partition);
-            scene.write(world, Side::Primary, &place, 1, IN_A_TRANSACTION);
-        }
-        world.run_for(20);
-    }
-}
-
 /// Rounds of two starts, `apart_ms` apart at least and a moment more, until the model finds something.
 fn play(world: &mut World, apart_ms: i64) -> Vec<Violation> {
     let mut scene = Scene::new(world, 1, "");
     scene.topic("t", PARTITIONS, 1, &[]);
     let places: Vec<Place> = (0..PARTITIONS).map(|at| Place::new("t", at)).collect();
     let first = scene.twinlog(world, "first");
-    write_for(world, &mut scene, 1_000);
+    scene.commit_for(world, PARTITIONS, 1_000, 20);
     scene.must_copy(world, &places, 30_000);
     let second = process::run(world, "second", &scene.text);
     second.process.kill();
@@ -43,10 +25,10 @@ fn play(world: &mut World, apart_ms: i64) -> Vec<Violation> {
     for _ in 0..ROUNDS {
         first.process.restart();
         let more_ms = world.random(6);
-        write_for(world, &mut scene, apart_ms);
+        scene.commit_for(world, PARTITIONS, apart_ms, 20);
         world.run_for(more_ms.cast_signed());
         second.process.restart();
-        write_for(world, &mut scene, 2_000);
+        scene.commit_for(world, PARTITIONS, 2_000, 20);
         // One of them has lost its claim by now.
         let both = [first.clone(), second.clone()];
         world.must("one of them waits", 10_000, move |world| {

@@ -3,7 +3,6 @@
 
 use fake_kafka::world::{self, World};
 
-use crate::sim::clients;
 use crate::sim::expected::holds;
 use crate::sim::model::{Place, Side, Violation};
 use crate::sim::scene::{Scene, Write};
@@ -28,10 +27,7 @@ fn play(world: &mut World) -> Vec<Violation> {
     world.paths(&scene.target, |path| {
         path.jitter_us = jitter_ms.cast_signed() * 1_000
     });
-    let source = scene.source.clone();
-    let group = world.process("group", move |ctx| {
-        clients::commit_often(ctx, source.clone(), "t", "group", COMMITS, PAUSE_MS)
-    });
+    let group = scene.commits(world, COMMITS, PAUSE_MS);
     world.result(&group, 60_000);
     world.run_for(20_000);
     scene.judge_group("group", &place)

@@ -1,15 +1,12 @@
 //! Somebody else writes to a copy, and the flow keeps what was written (`on_foreign_write: map`).
 
-use std::collections::BTreeMap;
-
 use fake_kafka::world::{self, World};
-use serde_json::Value;
-use twinlog::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 
 use crate::sim::expected::holds;
 use crate::sim::logs;
 use crate::sim::model::{Offsets, Place, Side, Violation, judge};
 use crate::sim::scene::{Scene, Write, partition_status, says};
+use crate::sim::stored::{assert_map_is_exact, stored};
 
 /// One run of it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,31 +32,6 @@ fn await_copied(scene: &Scene, world: &mut World, place: &Place) {
             .iter()
             .all(|it| has(&it.name))
     });
-}
-
-fn stored(scene: &Scene, key: &str) -> Value {
-    let stored = logs::newest(&scene.target, "__twinlog_state", key).expect("it is stored");
-    serde_json::from_str(&stored).expect("it is JSON")
-}
-
-/// The stored map must lead every record of the source to the same one on the target.
-fn assert_map_is_exact(scene: &Scene, place: &Place) {
-    let head = serde_json::from_value(stored(scene, "map/dr/t/0")["map"].clone());
-    let map = OffsetMap::assemble(head.expect("a head"), Vec::new()).expect("a map of few runs");
-    let target = logs::read(&scene.target, place);
-    let places: BTreeMap<_, _> = target
-        .records
-        .iter()
-        .map(|it| (&it.name, it.offset))
-        .collect();
-    for record in &logs::read(&scene.source, place).records {
-        let exact = Translation::Exact(TargetOffset(places[&record.name]));
-        assert_eq!(
-            map.translate(SourceOffset(record.offset)),
-            exact,
-            "{record:?}"
-        );
-    }
 }
 
 fn play(world: &mut World, case: Case) -> Vec<Violation> {

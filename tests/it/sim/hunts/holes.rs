@@ -1,15 +1,13 @@
 //! Holes that would cost more to fill than they are worth: the partition goes on mapped from there.
 
-use std::collections::BTreeMap;
-
 use fake_kafka::world::{self, World};
 use serde_json::Value;
-use twinlog::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 
 use crate::sim::expected::holds;
 use crate::sim::logs;
 use crate::sim::model::{Offsets, Place, Side, Violation};
 use crate::sim::scene::{Scene, Write, partition_status};
+use crate::sim::stored::assert_map_is_exact;
 
 /// Of each key the cleaner leaves the newest record.
 const FEW_KEYS: Write = Write {
@@ -38,28 +36,6 @@ fn turned(scene: &Scene) -> Option<Value> {
     let record = logs::newest(&scene.target, "__twinlog_state", "topic/dr/t")?;
     let record: Value = serde_json::from_str(&record).expect("a record is JSON");
     record["turned"].get("0").cloned()
-}
-
-/// The stored map must lead every record of the source to the same one on the target.
-fn assert_map_is_exact(scene: &Scene, place: &Place) {
-    let stored = logs::newest(&scene.target, "__twinlog_state", "map/dr/t/0").expect("a map");
-    let stored: Value = serde_json::from_str(&stored).expect("a map is JSON");
-    let head = serde_json::from_value(stored["map"].clone()).expect("a head");
-    let map = OffsetMap::assemble(head, Vec::new()).expect("a map of few runs");
-    let target = logs::read(&scene.target, place);
-    let places: BTreeMap<_, _> = target
-        .records
-        .iter()
-        .map(|it| (&it.name, it.offset))
-        .collect();
-    for record in &logs::read(&scene.source, place).records {
-        let exact = Translation::Exact(TargetOffset(places[&record.name]));
-        assert_eq!(
-            map.translate(SourceOffset(record.offset)),
-            exact,
-            "{record:?}"
-        );
-    }
 }
 
 /// The log was cleaned before the flow began.

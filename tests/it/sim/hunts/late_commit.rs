@@ -5,31 +5,16 @@ use fake_kafka::faults::{Action, Fault};
 use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::world::{self, World};
 
-use crate::sim::clients;
 use crate::sim::expected::holds;
-use crate::sim::model::{Place, Side, Violation};
-use crate::sim::scene::{Scene, Write};
+use crate::sim::model::Violation;
+use crate::sim::scene::Scene;
 
 const COMMITS: i64 = 60;
 const PAUSE_MS: u64 = 100;
 
 fn play(world: &mut World) -> Vec<Violation> {
-    let mut scene = Scene::new(world, 1, "");
-    scene.topic("t", 1, 1, &[]);
-    for brokers in [&scene.source, &scene.target] {
-        brokers
-            .cluster
-            .control(|state| state.create_offsets_topic());
-    }
-    let place = Place::new("t", 0);
-    let twinlog = scene.twinlog(world, "twinlog");
-    let written = u64::try_from(COMMITS).expect("not negative");
-    scene.write(world, Side::Primary, &place, written, Write::default());
-    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
-    let source = scene.source.clone();
-    let group = world.process("group", move |ctx| {
-        clients::commit_often(ctx, source.clone(), "t", "group", COMMITS, PAUSE_MS)
-    });
+    let (scene, twinlog, place) = Scene::with_groups(world, COMMITS, "twinlog");
+    let group = scene.commits(world, COMMITS, PAUSE_MS);
     world.run_for(2_000);
     let late_ms = 4_000 + world.random(8_000).cast_signed();
     let late = Fault::on(ApiKey::OffsetCommit).times(1);

@@ -9,13 +9,6 @@ use crate::sim::model::{Offsets, Place, Side, Violation};
 use crate::sim::process;
 use crate::sim::scene::{Scene, Write};
 
-const COMMITTED: Write = Write {
-    transaction: Some(true),
-    bytes: 0,
-    keys: 0,
-    age_ms: 0,
-};
-
 /// The first process' filler lies in the broker for as long as the second one needs to fill the same
 /// hole. Its number is the same as the second's, so only its epoch tells them apart.
 fn play(world: &mut World) -> Vec<Violation> {
@@ -23,12 +16,12 @@ fn play(world: &mut World) -> Vec<Violation> {
     scene.topic("t", 1, 1, &[]);
     let place = Place::new("t", 0);
     let first = scene.twinlog(world, "first");
-    scene.write(world, Side::Primary, &place, 1, COMMITTED);
+    scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
     scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     world.run_for(5_000);
     let late = Fault::on_topic(ApiKey::WriteTxnMarkers, "t").times(1);
     let late = scene.target.cluster.fault(late, Action::Delay(9_000));
-    scene.write(world, Side::Primary, &place, 1, COMMITTED);
+    scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
     let cluster = scene.target.cluster.clone();
     world.must("the filler is on its way", 10_000, move |_| {
         cluster.fired(late) > 0
@@ -39,7 +32,7 @@ fn play(world: &mut World) -> Vec<Violation> {
     first.process.thaw();
     world.run_for(5_000);
     for _ in 0..3 {
-        scene.write(world, Side::Primary, &place, 1, COMMITTED);
+        scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
     }
     world.run_for(10_000);
     scene.judge_copy(world, &second, &place, Offsets::Identical, &[])

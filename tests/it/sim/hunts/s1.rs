@@ -2,11 +2,10 @@
 
 use fake_kafka::world::{self, Phase, World};
 
-use crate::sim::clients;
 use crate::sim::expected::holds;
-use crate::sim::model::{Place, Side, Violation};
+use crate::sim::model::Violation;
 use crate::sim::process;
-use crate::sim::scene::{Scene, Write};
+use crate::sim::scene::Scene;
 
 /// The group commits so often,
 const COMMITS: i64 = 80;
@@ -16,23 +15,9 @@ const PAUSE_MS: u64 = 50;
 /// The second process reaches the source late, when the first still commits what it sees there.
 /// `beside`: the first runs until it finds that it has lost its claim; else it has ended in order.
 fn play(world: &mut World, beside: bool) -> Vec<Violation> {
-    let mut scene = Scene::new(world, 1, "");
-    scene.topic("t", 1, 1, &[]);
-    for brokers in [&scene.source, &scene.target] {
-        brokers
-            .cluster
-            .control(|state| state.create_offsets_topic());
-    }
-    let place = Place::new("t", 0);
-    let first = scene.twinlog(world, "first");
-    let written = u64::try_from(COMMITS).expect("not negative");
-    scene.write(world, Side::Primary, &place, written, Write::default());
-    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
+    let (scene, first, place) = Scene::with_groups(world, COMMITS, "first");
     world.run_for(3_000);
-    let source = scene.source.clone();
-    let group = world.process("group", move |ctx| {
-        clients::commit_often(ctx, source.clone(), "t", "group", COMMITS, PAUSE_MS)
-    });
+    let group = scene.commits(world, COMMITS, PAUSE_MS);
     world.run_for(1_000);
     if !beside {
         first.process.stop();

@@ -8,24 +8,6 @@ use crate::sim::process::{self, Running};
 use crate::sim::scene::{Scene, Write};
 
 const PARTITIONS: i32 = 3;
-const IN_A_TRANSACTION: Write = Write {
-    transaction: Some(true),
-    bytes: 0,
-    keys: 0,
-    age_ms: 0,
-};
-
-/// One transaction in each partition every 50 ms: every record has holes behind it.
-fn write_for(world: &mut World, scene: &mut Scene, ms: u64) {
-    for _ in 0..ms / 50 {
-        for partition in 0..PARTITIONS {
-            let place = Place::new("t", partition);
-            scene.write(world, Side::Primary, &place, 1, IN_A_TRANSACTION);
-        }
-        world.run_for(50);
-    }
-}
-
 /// One of the two, or both, don't run for a while, in one way or another.
 fn trouble(world: &mut World, scene: &mut Scene, twins: &[Running; 2]) {
     let kind = world.random(6);
@@ -39,13 +21,13 @@ fn trouble(world: &mut World, scene: &mut Scene, twins: &[Running; 2]) {
         _ => twins.iter().for_each(|it| it.process.freeze()),
     }
     world.tell(format!("trouble {kind} for {for_ms} ms"));
-    write_for(world, scene, for_ms);
+    scene.commit_for(world, PARTITIONS, for_ms, 50);
     match kind {
         3 | 4 => one.restart(),
         _ => twins.iter().for_each(|it| it.process.thaw()),
     }
-    let then_ms = world.random(3_000);
-    write_for(world, scene, then_ms);
+    let then_ms = world.random(3_000).cast_signed();
+    scene.commit_for(world, PARTITIONS, then_ms, 50);
 }
 
 fn play(world: &mut World, rounds: u64) -> Vec<Violation> {
@@ -53,7 +35,7 @@ fn play(world: &mut World, rounds: u64) -> Vec<Violation> {
     scene.topic("t", PARTITIONS, 1, &[]);
     let places: Vec<Place> = (0..PARTITIONS).map(|at| Place::new("t", at)).collect();
     let first = scene.twinlog(world, "first");
-    write_for(world, &mut scene, 1_000);
+    scene.commit_for(world, PARTITIONS, 1_000, 50);
     scene.must_copy(world, &places, 30_000);
     let twins = [first, process::run(world, "second", &scene.text)];
     for _ in 0..rounds {
@@ -128,7 +110,7 @@ fn who_waits_takes_over_when_the_other_is_gone() {
             scene.topic("t", 1, 1, &[]);
             let place = Place::new("t", 0);
             let first = scene.twinlog(world, "first");
-            scene.write(world, Side::Primary, &place, 1, IN_A_TRANSACTION);
+            scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
             scene.must_copy(world, std::slice::from_ref(&place), 30_000);
             let second = process::run(world, "second", &scene.text);
             let waiting = first.clone();
@@ -143,7 +125,7 @@ fn who_waits_takes_over_when_the_other_is_gone() {
             world.must("it takes over", at_most_ms, move |world| {
                 next.has_the_flow(world)
             });
-            scene.write(world, Side::Primary, &place, 1, IN_A_TRANSACTION);
+            scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
             world.run_for(10_000);
             scene.judge_copy(world, &first, &place, Offsets::Identical, &[])
         })

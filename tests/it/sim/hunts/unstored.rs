@@ -2,10 +2,9 @@
 
 use fake_kafka::world::{self, World};
 
-use crate::sim::clients;
 use crate::sim::expected::holds;
-use crate::sim::model::{Place, Side, Violation};
-use crate::sim::scene::{Scene, Write};
+use crate::sim::model::Violation;
+use crate::sim::scene::Scene;
 
 /// The group commits so often,
 const COMMITS: i64 = 40;
@@ -15,23 +14,9 @@ const PAUSE_MS: u64 = 50;
 const REST_MS: i64 = 40_000;
 
 fn play(world: &mut World) -> Vec<Violation> {
-    let mut scene = Scene::new(world, 1, "");
-    scene.topic("t", 1, 1, &[]);
-    for brokers in [&scene.source, &scene.target] {
-        brokers
-            .cluster
-            .control(|state| state.create_offsets_topic());
-    }
-    let place = Place::new("t", 0);
-    let twinlog = scene.twinlog(world, "twinlog");
-    let written = u64::try_from(COMMITS).expect("not negative");
-    scene.write(world, Side::Primary, &place, written, Write::default());
-    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
+    let (scene, twinlog, place) = Scene::with_groups(world, COMMITS, "twinlog");
     for (count, then_ms) in [(1, REST_MS), (COMMITS, 0)] {
-        let source = scene.source.clone();
-        let group = world.process("group", move |ctx| {
-            clients::commit_often(ctx, source.clone(), "t", "group", count, PAUSE_MS)
-        });
+        let group = scene.commits(world, count, PAUSE_MS);
         if count > 1 {
             // In the middle of it, before anything of it is remembered.
             let moment_ms = 300 + world.random(1_200);
