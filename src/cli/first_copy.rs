@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -20,15 +21,34 @@ pub(super) async fn log_progress(registry: Arc<Registry>, cancel: CancellationTo
     let mut ticks = tokio::time::interval(LINE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut progress = Lines::default();
+    let mut before = None;
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        // A report of thousands of partitions isn't made for nothing.
+        let positions = Some(positions(&registry));
+        if positions == before {
+            continue;
+        }
+        before = positions;
         for (flow, line) in progress.next(&StatusReport::build(&registry, now_ms())) {
             info!(flow, "{line}");
         }
     }
+}
+
+/// How many partitions there are, and the sum of where they are: another one when any of them moved.
+fn positions(registry: &Registry) -> (usize, i64) {
+    let mut seen = (0, 0_i64);
+    for flow in &*registry.flows {
+        for partition in &flow.partitions {
+            let position = partition.source_position.load(Ordering::Relaxed);
+            seen = (seen.0 + 1, seen.1.wrapping_add(position));
+        }
+    }
+    seen
 }
 
 /// Remembers what was said.

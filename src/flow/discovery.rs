@@ -90,9 +90,9 @@ pub async fn run(
 ) {
     let mut known = remembered(&flow);
     let mut first_look = true;
-    let mut target_seen = None;
+    let mut seen = Seen::default();
     loop {
-        match look(&flow, &mut known, first_look, &mut target_seen, &found).await {
+        match look(&flow, &mut known, first_look, &mut seen, &found).await {
             Ok(()) => {
                 first_look = false;
                 flow.progress.discovered.store(true, Ordering::Relaxed);
@@ -118,27 +118,60 @@ pub async fn run(
     }
 }
 
+/// What was seen of both clusters.
+#[derive(Default)]
+struct Seen {
+    /// When the target was asked.
+    target_at: Option<Instant>,
+    /// Both descriptions, where nothing was left to do for them.
+    settled: Option<(Arc<Metadata>, Arc<Metadata>)>,
+}
+
+impl Seen {
+    /// At rest, that is nearly always: the same as when nothing was left to do.
+    fn is_settled(&self, source: &Arc<Metadata>, target: &Arc<Metadata>) -> bool {
+        self.settled
+            .as_ref()
+            .is_some_and(|(before, target_before)| {
+                Arc::ptr_eq(before, source) && Arc::ptr_eq(target_before, target)
+            })
+    }
+}
+
+/// Whether only a cluster's change makes work: no topic rests, no partition waits.
+fn waits_for_nothing(known: &HashMap<String, Known>) -> bool {
+    known
+        .values()
+        .all(|it| matches!(it, Known::Ready { waiting, .. } if waiting.is_empty()))
+}
+
 async fn look(
     flow: &Arc<Flow>,
     known: &mut HashMap<String, Known>,
     first_look: bool,
-    target_seen: &mut Option<Instant>,
+    seen: &mut Seen,
     found: &mpsc::UnboundedSender<Discovered>,
 ) -> Result<(), (&'static str, WireError)> {
     let source = flow.source.metadata(None).await;
     let source = source.map_err(|error| (source_reason(&error), error))?;
     refuse_misled(flow)?;
     let mut target = flow.target.cached();
-    let mut changed = changed(flow, known, &source, &target);
+    let is_settled = seen.is_settled(&source, &target) && flow.stale().is_empty();
+    let mut changed = match is_settled {
+        true => Vec::new(),
+        false => changed(flow, known, &source, &target),
+    };
     // Nobody but us makes topics there, so while the source stands still the target is looked at
     // less often: on idle clusters these two answers are most of the work.
-    if !changed.is_empty() || target_seen.is_none_or(|seen| seen.elapsed() >= TARGET_EVERY) {
-        let seen = Instant::now();
+    if !changed.is_empty() || seen.target_at.is_none_or(|at| at.elapsed() >= TARGET_EVERY) {
+        let asked_at = Instant::now();
         let answer = flow.target.metadata(None).await;
         target = answer.map_err(|error| (target_reason(&error), error))?;
-        *target_seen = Some(seen);
+        seen.target_at = Some(asked_at);
         standby::note(flow, &target);
-        changed = self::changed(flow, known, &source, &target);
+        if !seen.is_settled(&source, &target) || !changed.is_empty() {
+            changed = self::changed(flow, known, &source, &target);
+        }
     }
     report_missing(flow, known, first_look, &source, found)
         .await
@@ -147,8 +180,10 @@ async fn look(
         tracing::warn!(flow = %flow.config.name, %error, "topics that are gone can't be looked after");
     }
     if changed.is_empty() {
+        seen.settled = waits_for_nothing(known).then_some((source, target));
         return Ok(());
     }
+    seen.settled = None;
     // Before their configs are read: a change behind that makes them stale again.
     flow.stale().retain(|name| !changed.contains(name));
     let configs = Arc::new(configs(flow, &changed, &target).await);

@@ -16,6 +16,9 @@ use crate::wire::{self, GroupOffset, TopicPartition, WireError};
 /// waiting.
 pub const STORE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a deletion waits for the groups' coordinators.
+const DELETE_WITHIN: Duration = Duration::from_secs(10);
+
 /// One position on its way to the target.
 #[derive(Debug)]
 pub struct Sent {
@@ -213,15 +216,36 @@ pub fn log_failure(group: &str, partition: &TopicPartition, blocked: &Blocked) {
     }
 }
 
-/// Deletes groups on the target; returns those that are gone. One with members stays.
-pub async fn delete(context: &Follow, groups: &[Arc<str>]) -> Vec<Arc<str>> {
-    if groups.is_empty() {
-        return Vec::new();
-    }
+/// What became of groups that were to be deleted on the target.
+#[derive(Debug, Default)]
+pub struct Deletion {
+    /// Those that are gone.
+    pub gone: Vec<Arc<str>>,
+    /// Those whose coordinator didn't answer.
+    pub again: Vec<Arc<str>>,
+    /// Those that stay.
+    pub refused: Vec<Arc<str>>,
+}
+
+/// Deletes groups on the target. One with members stays.
+pub async fn delete(context: Arc<Follow>, groups: Vec<Arc<str>>) -> Deletion {
     let names: Vec<String> = groups.iter().map(|group| group.to_string()).collect();
-    let mut gone = Vec::new();
-    for (name, result) in wire::delete_groups(&context.target, &names).await {
+    let asking = wire::delete_groups(&context.target, &names);
+    let Ok(results) = tokio::time::timeout(DELETE_WITHIN, asking).await else {
+        tracing::warn!(
+            groups = groups.len(),
+            "no answer within {} s to their deletion on the target; it is tried again",
+            DELETE_WITHIN.as_secs()
+        );
+        return Deletion {
+            again: groups,
+            ..Deletion::default()
+        };
+    };
+    let mut deletion = Deletion::default();
+    for (name, result) in results {
         let key = crate::state::keys::group(&context.flow, &name);
+        let is_unanswered = result.as_ref().is_err_and(WireError::is_retriable);
         let removed = match result {
             Ok(()) => context.store.remove(&key).await.map_err(|e| e.to_string()),
             Err(error) => Err(error.to_string()),
@@ -229,10 +253,16 @@ pub async fn delete(context: &Follow, groups: &[Arc<str>]) -> Vec<Arc<str>> {
         match removed {
             Ok(()) => {
                 tracing::info!(group = name, "deleted on the target, as on the source");
-                gone.push(name.into());
+                deletion.gone.push(name.into());
             }
-            Err(error) => tracing::warn!(group = name, %error, "can't be deleted on the target"),
+            Err(error) => {
+                tracing::warn!(group = name, %error, "can't be deleted on the target");
+                match is_unanswered {
+                    true => deletion.again.push(name.into()),
+                    false => deletion.refused.push(name.into()),
+                }
+            }
         }
     }
-    gone
+    deletion
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::commit::{self, Attempt, Failure, GroupCommit, STORE_WITHIN, Sent};
+use super::commit::{self, Attempt, Deletion, Failure, GroupCommit, STORE_WITHIN, Sent};
 use super::context::Follow;
 use super::decide::{Blocked, Commit, Situation, Verdict, decide};
 use super::ledger::{self, Remembered, STALE_AFTER};
@@ -77,6 +77,8 @@ struct Follower {
     unstored: HashSet<Arc<str>>,
     /// Groups that the source has no position of any more, to be deleted on the target.
     emptied: HashSet<Arc<str>>,
+    /// Their deletion, which a coordinator that is away must not make the others wait for.
+    deletions: JoinSet<Deletion>,
     began_at_ms: i64,
 }
 
@@ -123,6 +125,7 @@ pub async fn follow(
         sending: HashMap::new(),
         unstored: HashSet::new(),
         emptied: HashSet::new(),
+        deletions: JoinSet::new(),
         began_at_ms: now_ms(),
     };
     follower.recall();
@@ -136,6 +139,7 @@ pub async fn follow(
             Some(seen) = source.recv() => follower.take_source(seen),
             Some(seen) = target.recv() => follower.take_target(seen),
             Some(done) = follower.sends.join_next() => follower.take_sent(done),
+            Some(done) = follower.deletions.join_next() => follower.take_deleted(brought(done)),
             _ = tick.tick() => follower.wake(),
         }
         follower.evaluate();
@@ -147,6 +151,9 @@ pub async fn follow(
     let drained = async {
         while let Some(done) = follower.sends.join_next().await {
             follower.take_sent(done);
+        }
+        while let Some(done) = follower.deletions.join_next().await {
+            follower.take_deleted(brought(done));
         }
     };
     let _ = tokio::time::timeout(DRAIN, drained).await;
@@ -659,7 +666,7 @@ impl Follower {
 
     /// Stores what changed. What can't be stored now is stored the next time.
     async fn remember(&mut self) {
-        self.delete_emptied().await;
+        self.delete_emptied();
         let names: Vec<Arc<str>> = self.unstored.drain().collect();
         let records: Vec<(String, crate::state::GroupPositions)> = {
             let table = self.view.table();
@@ -694,12 +701,16 @@ impl Follower {
         }
     }
 
-    async fn delete_emptied(&mut self) {
+    /// Nothing is sent for a group while it is being deleted: it would be deleted, too.
+    fn delete_emptied(&mut self) {
+        if !self.deletions.is_empty() {
+            return;
+        }
         let mut names: Vec<Arc<str>> = self.emptied.drain().collect();
         {
             // It may have come back meanwhile, or have positions on the target that aren't ours:
             // those of other flows, or of clients there.
-            let table = self.view.table();
+            let mut table = self.view.table();
             let source_topic = |topic: &str| self.context.positions.source_topic(topic);
             let unseen = &self.target_unseen;
             let (hidden, seen): (Vec<_>, Vec<_>) =
@@ -711,10 +722,49 @@ impl Follower {
                 table.groups.get(name).is_some_and(Group::is_emptied)
                     && table.is_all_ours(name, source_topic)
             });
+            // A commit that is on its way would make the group anew.
+            let is_sending =
+                |name: &Arc<str>| table.groups.get(name).is_some_and(|it| it.is_sending);
+            let (sending, idle): (Vec<_>, Vec<_>) = names.into_iter().partition(is_sending);
+            self.emptied.extend(sending);
+            names = idle;
+            for name in &names {
+                if let Some(group) = table.groups.get_mut(name) {
+                    group.is_sending = true;
+                }
+            }
         }
-        for name in commit::delete(&self.context, &names).await {
-            self.table().groups.remove(&name);
+        if !names.is_empty() {
+            self.deletions
+                .spawn(commit::delete(self.context.clone(), names));
+        }
+    }
+
+    fn take_deleted(&mut self, deletion: Deletion) {
+        let view = self.view.clone();
+        let mut table = view.table();
+        for name in deletion.refused.iter().chain(&deletion.again) {
+            if let Some(group) = table.groups.get_mut(name) {
+                group.is_sending = false;
+            }
+        }
+        self.emptied.extend(deletion.again);
+        for name in deletion.gone {
             self.unstored.remove(&name);
+            let Some(group) = table.groups.get_mut(&name) else {
+                continue;
+            };
+            if group.is_emptied() {
+                table.groups.remove(&name);
+                continue;
+            }
+            // It has come back on the source meanwhile: as a new one.
+            group.is_sending = false;
+            group.is_stored = false;
+            group.known_until = None;
+            let keys: Vec<Key> = group.rows.keys().cloned().collect();
+            keys.into_iter()
+                .for_each(|key| self.touch((name.clone(), key)));
         }
     }
 }

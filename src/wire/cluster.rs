@@ -19,6 +19,7 @@ use super::error::{ErrorContext, WireError};
 use super::handshake::handshake;
 use super::metadata::Metadata;
 use super::refusals::Refusals;
+use super::same_answer::{Fingerprint, LastAnswer};
 use super::tls;
 use super::transport::{self, ReadHalf, WriteHalf};
 use crate::tasks::resume_panic;
@@ -46,6 +47,14 @@ pub enum Role {
     Coordinator,
     /// Fetches of the coordinators' log that wait for news.
     Tail,
+}
+
+/// A broker's answer about topics.
+enum Described {
+    /// It says what is known.
+    AsBefore,
+    /// It may say something new. With its fingerprint if it is about all topics.
+    Anew(MetadataResponse, Option<Fingerprint>),
 }
 
 /// Version 4 is the first that can ask without creating topics; 13 is the last we know.
@@ -87,6 +96,7 @@ struct Inner {
     slow: Mutex<HashMap<i32, Instant>>,
     /// How long the last answer about all topics took.
     metadata_took: Mutex<Duration>,
+    last_answer: LastAnswer,
 }
 
 /// The place of one connection. Its lock is held while connecting, so that those who come
@@ -115,6 +125,7 @@ impl Cluster {
                 coordinators: Mutex::default(),
                 slow: Mutex::default(),
                 metadata_took: Mutex::default(),
+                last_answer: LastAnswer::default(),
             }),
             questions: Role::Admin,
         }
@@ -251,11 +262,11 @@ impl Cluster {
                 None => answered.await,
             };
             match answered {
-                Some(Ok((broker, took, Ok(response)))) => {
+                Some(Ok((broker, took, Ok(answer)))) => {
                     if topics.is_none() {
                         *self.took() = took;
                     }
-                    let merged = self.merge(response, topics.is_none());
+                    let merged = self.merge(answer, topics.is_none());
                     if broker < 0 {
                         // From here on the broker is known by its id.
                         self.drop_connection(broker, Role::Admin).await;
@@ -307,8 +318,8 @@ impl Cluster {
         broker: i32,
         topics: &[String],
     ) -> Result<Arc<Metadata>, WireError> {
-        let response = self.ask_metadata(broker, Some(topics)).await?;
-        Ok(self.merge(response, false))
+        let answer = self.ask_metadata(broker, Some(topics)).await?;
+        Ok(self.merge(answer, false))
     }
 
     /// Asks the next of the brokers that aren't asked anyway about all topics, and adds what it knows: who leads
@@ -350,8 +361,8 @@ impl Cluster {
     }
 
     async fn learn_from(&self, broker: i32) -> Result<(), WireError> {
-        let response = self.ask_metadata(broker, None).await?;
-        self.merge(response, false);
+        let answer = self.ask_metadata(broker, None).await?;
+        self.merge(answer, false);
         Ok(())
     }
 
@@ -629,7 +640,7 @@ impl Cluster {
         &self,
         broker: i32,
         topics: Option<&[String]>,
-    ) -> Result<MetadataResponse, WireError> {
+    ) -> Result<Described, WireError> {
         let connection = self.connect_known(broker, Role::Admin).await?;
         let version = connection.version::<MetadataRequest>(METADATA_VERSION_MAX)?;
         if version < METADATA_VERSION_MIN {
@@ -641,7 +652,16 @@ impl Cluster {
             .about("Metadata", None));
         }
         let request = metadata_request(topics);
-        let response = connection.call(request, METADATA_VERSION_MAX).await?;
+        let answer = connection
+            .start_undecoded(&request, METADATA_VERSION_MAX)?
+            .await?;
+        let fingerprint = topics
+            .is_none()
+            .then(|| Fingerprint::of(&answer.body, answer.version));
+        if fingerprint.is_some_and(|it| self.inner.last_answer.is_in(it, &self.cached())) {
+            return Ok(Described::AsBefore);
+        }
+        let response: MetadataResponse = connection.decode::<MetadataRequest>(answer)?;
         let context = self.context(broker, Some(connection.address()));
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
             return Err(WireError::server(context, code, None).about("Metadata", None));
@@ -650,14 +670,21 @@ impl Cluster {
         if is_ours.is_err() {
             self.drop_connection(broker, Role::Admin).await;
         }
-        is_ours.map(|()| response)
+        is_ours.map(|()| Described::Anew(response, fingerprint))
     }
 
-    fn merge(&self, response: MetadataResponse, complete: bool) -> Arc<Metadata> {
+    fn merge(&self, answer: Described, complete: bool) -> Arc<Metadata> {
+        let Described::Anew(response, fingerprint) = answer else {
+            return self.cached();
+        };
         let mut metadata = self.known();
-        let merged = Arc::new(metadata.merged(response, complete));
-        *metadata = merged.clone();
-        merged
+        if let Some(merged) = metadata.merged(response, complete) {
+            *metadata = Arc::new(merged);
+        }
+        if let Some(fingerprint) = fingerprint.filter(|_| complete) {
+            self.inner.last_answer.note(fingerprint, metadata.clone());
+        }
+        metadata.clone()
     }
 
     fn unreachable(

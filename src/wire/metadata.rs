@@ -8,7 +8,7 @@ use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use uuid::Uuid;
 
 /// Brokers, controller and topics at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// Id of the cluster; `None` until a broker was asked.
     pub cluster_id: Option<String>,
@@ -43,7 +43,7 @@ impl BrokerAddress {
 }
 
 /// One topic.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicMetadata {
     /// Changes when a topic is deleted and created again; nil on brokers before 2.8.
     pub topic_id: Uuid,
@@ -56,7 +56,7 @@ pub struct TopicMetadata {
 }
 
 /// One partition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionMetadata {
     /// Index in the topic.
     pub index: i32,
@@ -100,20 +100,16 @@ impl Metadata {
         partitions.get(found)
     }
 
-    /// This with a broker's answer on top. `complete` means that every topic was asked for, so
-    /// topics that aren't in the answer are gone.
-    pub(super) fn merged(&self, response: MetadataResponse, complete: bool) -> Self {
-        let mut topics = if complete {
-            BTreeMap::new()
-        } else {
-            self.topics.clone()
-        };
-        for described in response.topics {
-            let Some(name) = described.name.as_ref().map(|n| n.to_string()) else {
+    /// This with a broker's answer on top; `None` when the answer says nothing new, as nearly every one
+    /// does. `complete` means that every topic was asked for, so topics that aren't in the answer are gone.
+    pub(super) fn merged(&self, response: MetadataResponse, complete: bool) -> Option<Self> {
+        let mut described = BTreeMap::new();
+        for one in response.topics {
+            let Some(name) = one.name.as_ref().map(|n| n.to_string()) else {
                 continue;
             };
             let known = self.topics.get(&name);
-            topics.insert(name, topic(described, known));
+            described.insert(name, topic(one, known));
         }
         let mut brokers = HashMap::new();
         for broker in response.brokers {
@@ -128,12 +124,34 @@ impl Metadata {
             };
             brokers.insert(broker.node_id.0, address);
         }
-        Self {
+        let about_brokers = Self {
             cluster_id: response.cluster_id.map(|id| id.to_string()),
             controller_id: response.controller_id.0,
             brokers,
-            topics,
+            topics: BTreeMap::new(),
+        };
+        let same_topics = (!complete || self.topics.len() == described.len())
+            && described
+                .iter()
+                .all(|(name, topic)| self.topics.get(name) == Some(topic));
+        if same_topics && self.has_brokers_of(&about_brokers) {
+            return None;
         }
+        let mut topics = match complete {
+            true => BTreeMap::new(),
+            false => self.topics.clone(),
+        };
+        topics.append(&mut described);
+        Some(Self {
+            topics,
+            ..about_brokers
+        })
+    }
+
+    fn has_brokers_of(&self, other: &Self) -> bool {
+        self.cluster_id == other.cluster_id
+            && self.controller_id == other.controller_id
+            && self.brokers == other.brokers
     }
 }
 

@@ -20,6 +20,7 @@ mod io_tasks;
 mod metadata;
 mod reauthenticate;
 mod refusals;
+mod same_answer;
 mod sasl;
 mod security;
 #[cfg(test)]

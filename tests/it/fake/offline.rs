@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use crate::support::failover::{failover, words};
 use crate::support::fake::options;
-use crate::support::flow::{is_caught_up, partition_status};
+use crate::support::flow::{block_on, flow_config, is_caught_up, partition_status, wire_cluster};
 use crate::support::groups::{commit, committed};
 use crate::support::wait::eventually;
 use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic, end_offset, fake_pair};
+use fake_kafka::faults::{Action, Fault};
 use fake_kafka::groups::TOPIC as OFFSETS_TOPIC;
 use fake_kafka::groups::coordinator::partition_for;
 use fake_kafka::state::Options;
+use kafka_protocol::messages::ApiKey;
+use twinlog::wire;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// The living ones don't wait for the dead one.
@@ -200,6 +203,48 @@ fn groups_of_living_coordinators_are_followed() {
             twinlog.await_group(group, "followed", SOON);
         }
     }
+}
+
+/// A coordinator that doesn't answer to a deletion holds up no group of another one, and the deletion is made later.
+#[test]
+fn a_deletion_that_is_not_answered_holds_up_no_other_coordinator() {
+    let (source, target) = (FakeCluster::named("source"), three_brokers("target"));
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, TOPIC, 1, &[]);
+    Load::new(TOPIC, 100).produce(&from);
+    let all: Vec<String> = (0..GROUPS).map(group).collect();
+    commit_all(&from, &all, 10);
+    let lines = "groups: { include: [\".*\"], delete: true }";
+    let twinlog = Twinlog::start(&flow_config("dr", TOPIC, &from, &to, lines));
+    await_positions(&to, &all, 10);
+    let (others, its) = groups_of(&target, 2);
+    let held = target.fault(Fault::on(ApiKey::DeleteGroups).broker(2), Action::Swallow);
+    let goes = &its[..1];
+    let deleted = block_on(wire::delete_groups(&wire_cluster(&from), goes));
+    assert!(deleted[&goes[0]].is_ok(), "{deleted:?}");
+    eventually(SOON, "the deletion is asked for", || {
+        match target.fired(held) {
+            0 => Err(0),
+            _ => Ok(()),
+        }
+    });
+    // No answer comes, nor the end of its time: the others go on meanwhile.
+    for offset in [30, 40, 50] {
+        commit_all(&from, &others, offset);
+        await_positions(&to, &others, offset);
+    }
+    let log = twinlog.log();
+    assert!(!log.contains("can't be deleted on the target"), "{log}");
+    target.clear(held);
+    eventually(DEADLINE, "the group is gone", || {
+        match committed(&to, &goes[0], TOPIC, 1)[0] {
+            None => Ok(()),
+            found => Err(found),
+        }
+    });
+    // As a new one it is followed again.
+    commit_all(&from, goes, 60);
+    await_positions(&to, goes, 60);
 }
 
 #[test]
