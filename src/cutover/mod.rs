@@ -11,6 +11,7 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
+pub(crate) mod agreement;
 mod buried;
 mod capacity;
 pub(crate) mod context;

@@ -270,7 +270,13 @@ pub struct ForkRecord {
 pub struct Fork {
     /// The first source offset that was not copied.
     pub source_end: i64,
-    /// The source leader's epoch there; -1 if unknown.
+    /// No record before `source_epoch_to` is of a later leader epoch of the source than this one; -1
+    /// if unknown.
+/// What a record of an older Twinlog doesn't tell.
+fn unknown_offset() -> i64 {
+    -1
+}
+
     pub source_epoch: i32,
     /// The first target offset that isn't a copy.
     pub target_end: i64,
@@ -278,6 +284,9 @@ pub struct Fork {
     pub padded_end: i64,
     /// The source's log end as it was seen last; -1 if it never was.
     pub observed_end: i64,
+    /// The source offset up to which that is known; -1 if it isn't.
+    #[serde(default = "unknown_offset")]
+    pub source_epoch_to: i64,
     /// The base offset on the target and the CRC of the last copied batch; absent in an empty log.
     pub last_batch: Option<(i64, u32)>,
 }

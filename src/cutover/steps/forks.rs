@@ -49,9 +49,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             already += 1;
             continue;
         }
+        let source_end = copied_end(pair, target_end, &maps);
+        let (source_epoch, source_epoch_to) = source_epoch(scene, pair, kind, source_end);
         let fork = Fork {
-            source_end: copied_end(pair, target_end, &maps),
-            source_epoch: source_epoch(scene, pair, kind),
+            source_end,
+            source_epoch,
+            source_epoch_to,
             target_end,
             padded_end: target_end,
             observed_end: observed_end(scene, pair)?,
@@ -136,19 +139,21 @@ async fn prove_nothing_lost(
     ))
 }
 
-/// The leader's epoch: of the source now, or as it was seen last.
-fn source_epoch(scene: &Scene, pair: &Pair, kind: CutoverKind) -> i32 {
+/// An epoch of the source, and up to where no record is of a later one. While the source is there its
+/// leader's stands for all of the log; else what the copy had seen last.
+fn source_epoch(scene: &Scene, pair: &Pair, kind: CutoverKind, source_end: i64) -> (i32, i64) {
+    const UNKNOWN: (i32, i64) = (-1, -1);
     let at = &pair.source;
     if kind.loses_nothing() {
         let leader = scene.source.cached().leader(&at.topic, at.partition);
-        return leader.map_or(-1, |(_, epoch)| epoch);
+        return leader.map_or(UNKNOWN, |(_, epoch)| (epoch, source_end));
     }
     let key = keys::seen(&scene.flow.name, &at.topic);
     let seen: Option<SeenRecord> = scene.store.get(&key).ok().flatten();
     let index = usize::try_from(at.partition).ok();
     seen.zip(index)
-        .and_then(|(seen, index)| seen.epochs.get(index).copied())
-        .unwrap_or(-1)
+        .and_then(|(seen, index)| Some((*seen.epochs.get(index)?, *seen.positions.get(index)?)))
+        .unwrap_or(UNKNOWN)
 }
 
 fn observed_end(scene: &Scene, pair: &Pair) -> Result<i64, CutoverError> {
