@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::error::CutoverError;
 use super::journal::Journal;
+use super::lease::Lease;
 use super::options::Options;
 use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
 use crate::config::{ClusterSection, FlowConfig};
@@ -194,6 +195,8 @@ pub struct Cutover {
     pub runner: Option<Runner>,
     /// In a failback, the flow that was failed over: the scene is the way back.
     pub ended: Option<Scene>,
+    /// The right to change what is remembered of that one.
+    pub also: Option<Lease>,
 }
 
 impl Cutover {
@@ -204,6 +207,15 @@ impl Cutover {
     pub fn ended(&self) -> Result<&Scene, CutoverError> {
         let ended = self.ended.as_ref();
         ended.ok_or_else(|| CutoverError::failed("this plan is no failback"))
+    }
+
+    /// Looks once more whether this plan is still ours, right before something is changed that no
+    /// state topic guards: ACLs, groups, logs.
+    ///
+    /// # Errors
+    /// When another process has taken it over.
+    pub async fn still_ours(&self) -> Result<(), CutoverError> {
+        self.journal.check().await
     }
 
     /// Takes in what the copy has found since: in a failback topics come while it runs.

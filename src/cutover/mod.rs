@@ -294,13 +294,13 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         Some(open) => open.plan,
         None => Uuid::from_u128(rand::random::<u128>()),
     };
-    let lease = Lease::take(&scene.store, &scene.flow.name, id, scene.machine()).await?;
+    let (lease, also) = leases(&scene, ended.as_ref(), id).await?;
     // Who was faster may have finished or undone it meanwhile.
     let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
     let record = match (same_plan, newest) {
         (Some(open), Some(newest)) if newest.plan == open.plan => {
             if newest.state != CutoverState::Open {
-                lease.release().await;
+                give_back(lease, also).await;
                 return Err(CutoverError::failed(
                     "somebody else has just finished this plan",
                 ));
@@ -348,12 +348,39 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
     Ok(finish(cutover, ended).await)
 }
 
+        also,
 fn blocked(blockers: &[&Check]) -> CutoverError {
     let lines: Vec<String> = blockers
         .iter()
         .map(|check| match &check.hint {
             Some(hint) => format!("{}: {} ({hint})", check.subject, check.reason),
             None => format!("{}: {}", check.subject, check.reason),
+/// The right to carry out a plan. A failback changes the state of the flow that was failed over, too.
+async fn leases(
+    scene: &Scene,
+    ended: Option<&Scene>,
+    plan: Uuid,
+) -> Result<(Lease, Option<Lease>), CutoverError> {
+    let lease = Lease::take(&scene.store, &scene.flow.name, plan, scene.machine()).await?;
+    let Some(ended) = ended else {
+        return Ok((lease, None));
+    };
+    match Lease::take(&ended.store, &ended.flow.name, plan, ended.machine()).await {
+        Ok(also) => Ok((lease, Some(also))),
+        Err(error) => {
+            lease.release().await;
+            Err(error)
+        }
+    }
+}
+
+async fn give_back(lease: Lease, also: Option<Lease>) {
+    if let Some(also) = also {
+        also.release().await;
+    }
+    lease.release().await;
+}
+
         })
         .collect();
     let mut error = CutoverError::failed(lines.join("\n"));
@@ -417,6 +444,9 @@ async fn finish(
 /// When there is none, or when the target has records that aren't copies: they would be lost.
 pub async fn abort(
     flow: &FlowConfig,
+    if let Some(lease) = it.also.take() {
+        lease.release().await;
+    }
     source_section: &ClusterSection,
     target_section: &ClusterSection,
     tell: Tell,
@@ -514,7 +544,20 @@ async fn undo(
     options: Options,
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
-    let lease = Lease::take(&scene.store, &scene.flow.name, record.plan, scene.machine()).await?;
+    let (lease, also) = leases(&scene, ended.as_ref(), record.plan).await?;
+    // Whoever had it may have gone on until now.
+    let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
+    let Some(record) = newest.filter(|it| it.plan == record.plan) else {
+        give_back(lease, also).await;
+        let plan = record.plan;
+        return Err(CutoverError::failed(format!(
+            "plan {plan} isn't the newest any more"
+        )));
+    };
+    if let Err(refused) = refuse_own_records(&scene, &record).await {
+        give_back(lease, also).await;
+        return Err(refused);
+    }
     let record = CutoverRecord {
         operator: lease::operator(scene.machine()),
         state: CutoverState::Aborting,
@@ -546,6 +589,7 @@ async fn go_back(it: &mut Cutover) -> Result<(), CutoverError> {
             }
         }
     }
+        also,
     it.journal.set_state(CutoverState::Aborted).await
 }
 

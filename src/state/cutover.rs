@@ -248,6 +248,12 @@ pub struct LeaseRecord {
     pub beat: u64,
     /// True when the process ended in order.
     pub released: bool,
+    /// The producer id of everything that holders of this lease write; -1 of an older Twinlog.
+    #[serde(default = "unknown_offset")]
+    pub producer_id: i64,
+    /// The epoch of what this one writes: each holder's is higher than that of the one before.
+    #[serde(default)]
+    pub producer_epoch: i16,
 }
 
 /// `fork/<flow>/<source topic>`: where the two logs of each partition part.
@@ -265,6 +271,11 @@ pub struct ForkRecord {
     pub partitions: Vec<Fork>,
 }
 
+/// What a record of an older Twinlog doesn't tell.
+fn unknown_offset() -> i64 {
+    -1
+}
+
 /// The fork of one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
@@ -272,21 +283,16 @@ pub struct Fork {
     pub source_end: i64,
     /// No record before `source_epoch_to` is of a later leader epoch of the source than this one; -1
     /// if unknown.
-/// What a record of an older Twinlog doesn't tell.
-fn unknown_offset() -> i64 {
-    -1
-}
-
     pub source_epoch: i32,
+    /// The source offset up to which that is known; -1 if it isn't.
+    #[serde(default = "unknown_offset")]
+    pub source_epoch_to: i64,
     /// The first target offset that isn't a copy.
     pub target_end: i64,
     /// The first target offset that a client can write: what lies between is padding.
     pub padded_end: i64,
     /// The source's log end as it was seen last; -1 if it never was.
     pub observed_end: i64,
-    /// The source offset up to which that is known; -1 if it isn't.
-    #[serde(default = "unknown_offset")]
-    pub source_epoch_to: i64,
     /// The base offset on the target and the CRC of the last copied batch; absent in an empty log.
     pub last_batch: Option<(i64, u32)>,
 }

@@ -24,6 +24,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         "WRITE is denied on {} topic(s), {denied} of them new",
         names.len()
     ))
+    it.still_ours().await?;
 }
 
 /// Removes what this flow's plans made, on the topics of this one.

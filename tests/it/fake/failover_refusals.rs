@@ -255,6 +255,8 @@ async fn hold_the_lease(target: &str, beats: u64) {
             },
             beat,
             released: false,
+            producer_id: -1,
+            producer_epoch: 0,
         };
         let key = keys::cutover_lease("dr");
         store.put(&key, &record).await.expect("it is written");
