@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::batch;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::hidden::log_ends;
 use crate::cutover::loss;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_source, on_target};
 use crate::flow;
@@ -28,6 +29,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let plan = it.journal.record.plan;
     let pairs = scene.pairs();
     let targets = on_target(&pairs);
+    // What a replica that lags hides is copied, too.
+    let target_ends = log_ends(&scene.target, target_ends).await?;
     let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
     let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
