@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest;
 
-use super::context::Scene;
+use super::context::{Scene, without_copy};
 use super::error::CutoverError;
 use super::loss::Bound;
 use super::options::Options;
@@ -87,7 +87,7 @@ async fn planned(
         Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
     }
     facts.source_abilities = abilities.ok();
-    facts.without_copy = without_copy(scene, options, role);
+    facts.without_copy = without_copy(scene, &options.topic_set(), role);
     metadata(scene, facts).await;
     Ok(())
 }
@@ -187,20 +187,6 @@ impl Logs {
         };
         pairs.iter().filter(is_open).count()
     }
-}
-
-fn without_copy(scene: &Scene, options: &Options, role: Option<&RoleRecord>) -> Vec<String> {
-    let asked = options.topic_set();
-    let elsewhere = role.and_then(RoleRecord::not_copied);
-    let source = scene.source.cached();
-    let selected = flow::selected_topics(&scene.flow, &source);
-    let missing = selected.into_iter().filter(|(name, partitions)| {
-        let copied = scene.topics.iter().find(|topic| topic.name == *name);
-        asked.contains(name)
-            && !elsewhere.is_some_and(|topics| topics.contains(name))
-            && copied.is_none_or(|topic| topic.record.origins.len() < *partitions)
-    });
-    missing.map(|(name, _)| name).collect()
 }
 
 /// Groups with positions in these topics that the config leaves out. `console-consumer-...` are

@@ -50,11 +50,11 @@ pub use report::{Lost, Report, StepReport};
 pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
-use context::{Cutover, Scene, topics};
+use context::{Cutover, Scene, leave_out, topics};
 use failback::Ways;
 use journal::Journal;
 use lease::Lease;
-use pairs::{CutTopic, ends, on_target};
+use pairs::{ends, on_target};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
@@ -185,13 +185,6 @@ pub async fn look(
         options,
         ended: None,
     })
-}
-
-/// What an earlier plan failed over is none of another one's business.
-fn leave_out(topics: &mut Vec<CutTopic>, before: Option<&RoleRecord>) {
-    if let Some(elsewhere) = before.and_then(RoleRecord::not_copied) {
-        topics.retain(|topic| !elsewhere.contains(&topic.name));
-    }
 }
 
 /// Whether the loss was bounded and accepted already.
@@ -342,19 +335,13 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         tell,
         runner: None,
         ended,
+        also,
     };
     cutover.journal.note("warnings", &warnings);
     let ended = go_on(&mut cutover).await;
     Ok(finish(cutover, ended).await)
 }
 
-        also,
-fn blocked(blockers: &[&Check]) -> CutoverError {
-    let lines: Vec<String> = blockers
-        .iter()
-        .map(|check| match &check.hint {
-            Some(hint) => format!("{}: {} ({hint})", check.subject, check.reason),
-            None => format!("{}: {}", check.subject, check.reason),
 /// The right to carry out a plan. A failback changes the state of the flow that was failed over, too.
 async fn leases(
     scene: &Scene,
@@ -381,6 +368,12 @@ async fn give_back(lease: Lease, also: Option<Lease>) {
     lease.release().await;
 }
 
+fn blocked(blockers: &[&Check]) -> CutoverError {
+    let lines: Vec<String> = blockers
+        .iter()
+        .map(|check| match &check.hint {
+            Some(hint) => format!("{}: {} ({hint})", check.subject, check.reason),
+            None => format!("{}: {}", check.subject, check.reason),
         })
         .collect();
     let mut error = CutoverError::failed(lines.join("\n"));
@@ -393,7 +386,9 @@ async fn give_back(lease: Lease, also: Option<Lease>) {
 async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
     while let Some(index) = progress::next(&it.journal.record.steps) {
         let step = step_at(it, index)?;
-        if it.ended.is_some() {
+        // In a planned failover the copy goes on until it is stopped.
+        let is_copied = matches!(step, Step::Fence | Step::Prove | Step::Drain);
+        if it.ended.is_some() || (is_copied && it.journal.record.kind == CutoverKind::Planned) {
             it.look_again().await?;
         }
         it.journal.begin(index, StepState::Doing).await?;
@@ -426,6 +421,9 @@ async fn finish(
     if let Some(runner) = it.runner.take() {
         runner.stop().await;
     }
+    if let Some(lease) = it.also.take() {
+        lease.release().await;
+    }
     let named = it.ended.as_ref().unwrap_or(&it.scene);
     let flow = named.flow.name.clone();
     let record = it.journal.close().await;
@@ -444,9 +442,6 @@ async fn finish(
 /// When there is none, or when the target has records that aren't copies: they would be lost.
 pub async fn abort(
     flow: &FlowConfig,
-    if let Some(lease) = it.also.take() {
-        lease.release().await;
-    }
     source_section: &ClusterSection,
     target_section: &ClusterSection,
     tell: Tell,
@@ -571,6 +566,7 @@ async fn undo(
         tell,
         runner: None,
         ended,
+        also,
     };
     let outcome = go_back(&mut cutover).await;
     Ok(finish(cutover, outcome).await)
@@ -589,7 +585,6 @@ async fn go_back(it: &mut Cutover) -> Result<(), CutoverError> {
             }
         }
     }
-        also,
     it.journal.set_state(CutoverState::Aborted).await
 }
 

@@ -12,7 +12,6 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::hidden::log_ends;
 use crate::cutover::loss;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_source, on_target};
-use crate::flow;
 use crate::state::{CutoverKind, EndsRecord, Fork, ForkRecord, SeenRecord, keys};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
@@ -29,15 +28,13 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let plan = it.journal.record.plan;
     let pairs = scene.pairs();
     let targets = on_target(&pairs);
+    let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
     // What a replica that lags hides is copied, too.
     let target_ends = log_ends(&scene.target, target_ends).await?;
-    let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
     let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
-    if kind == CutoverKind::Failback {
-        refuse_late_topics(scene).await?;
-    }
     if kind.loses_nothing() {
+        refuse_late_topics(it).await?;
         prove_nothing_lost(it, &pairs, &target_ends).await?;
     }
     let batches = last_batches(&scene.target, &target_ends).await;
@@ -85,16 +82,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 
 /// A topic that came after the fence was made is neither fenced nor copied, and nobody would copy it
 /// later: then the other cluster is the primary.
-async fn refuse_late_topics(scene: &Scene) -> Result<(), CutoverError> {
-    let source = scene.source.metadata(None).await?;
-    let selected = flow::selected_topics(&scene.flow, &source).into_iter();
-    let late: Vec<String> = selected
-        .filter(|(name, partitions)| {
-            let known = scene.topics.iter().find(|topic| topic.name == *name);
-            known.is_none_or(|topic| topic.record.origins.len() < *partitions)
-        })
-        .map(|(name, _)| name)
-        .collect();
+async fn refuse_late_topics(it: &Cutover) -> Result<(), CutoverError> {
+    let scene = &it.scene;
+    scene.source.metadata(None).await?;
+    let late = it.without_copy();
     let Some(first) = late.first() else {
         return Ok(());
     };

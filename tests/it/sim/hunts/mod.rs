@@ -5,6 +5,7 @@ mod a2;
 mod a3;
 mod a4;
 mod a5;
+mod a6;
 mod a7;
 mod b4;
 mod b9;
