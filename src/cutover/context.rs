@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::available;
 use super::error::CutoverError;
 use super::journal::Journal;
 use super::lease::Lease;
@@ -240,6 +241,25 @@ impl Cutover {
             }
         };
         Ok(())
+    }
+
+    /// Goes on without the topics that the target can't serve any more: they stay copies.
+    ///
+    /// # Errors
+    /// When that can't be written down.
+    pub async fn leave_out_unavailable(&mut self) -> Result<(), CutoverError> {
+        let left_out = available::unavailable(&self.scene.target, &self.scene.topics).await;
+        if left_out.is_empty() || !available::take_out(&mut self.scene.topics, &left_out) {
+            return Ok(());
+        }
+        let text = available::in_words(&left_out);
+        (self.tell)(&text);
+        self.options.topics = available::names(&self.scene.topics);
+        self.journal.record.topics = self.options.topic_set();
+        let mut warnings: Vec<String> = self.journal.fact("warnings").unwrap_or_default();
+        warnings.push(text);
+        self.journal.note("warnings", &warnings);
+        self.journal.save().await
     }
 
     /// Topics of the source, as it was looked at last, that should be copied and aren't, or not with

@@ -12,6 +12,7 @@
 
 mod adopt;
 pub(crate) mod agreement;
+mod available;
 mod buried;
 mod capacity;
 pub(crate) mod context;
@@ -165,10 +166,22 @@ pub async fn look(
         &to,
     )?;
     leave_out(&mut topics, before.as_ref());
+    let mut left_out = available::LeftOut::new();
+    if options.kind == CutoverKind::Unplanned && continues.is_none() {
+        left_out = available::unavailable(&target, &topics).await;
+        if left_out.is_empty() || !available::take_out(&mut topics, &left_out) {
+            left_out.clear();
+        } else {
+            options.topics = available::names(&topics);
+        }
+    }
     let sections = (source_section, target_section);
     let scene = Scene::new(flow, sections, (source, target), store, topics);
     let facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
     let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
+    if !left_out.is_empty() {
+        checks.push(available::check(&left_out));
+    }
     if continues.as_ref().is_some_and(|it| it.kind == options.kind) {
         // It was judged when it began; what counts now is whether it can go on.
         checks.retain(|check| matches!(check.subject.as_str(), "source" | "standby" | "loss"));
@@ -393,7 +406,17 @@ async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
         }
         it.journal.begin(index, StepState::Doing).await?;
         (it.tell)(&format!("{}: {}", step.name(), step.in_words()));
-        match step.apply(it).await {
+        let mut applied = step.apply(it).await;
+        let may_shrink = matches!(step, Step::Stop | Step::Bound | Step::Forks);
+        if applied.as_ref().is_err_and(|error| !error.loses_data)
+            && may_shrink
+            && it.journal.record.kind == CutoverKind::Unplanned
+        {
+            it.leave_out_unavailable().await?;
+            steps::say_what_is_left(it).await?;
+            applied = step.apply(it).await;
+        }
+        match applied {
             Ok(result) => it.journal.end(index, StepState::Done, result).await?,
             Err(error) => {
                 let message = error.message.clone();

@@ -48,6 +48,19 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     Ok(result.to_owned())
 }
 
+/// Says in the role which topics are left of this plan, once it has said anything.
+///
+/// # Errors
+/// When that can't be read or written.
+pub(in crate::cutover) async fn say_what_is_left(it: &Cutover) -> Result<(), CutoverError> {
+    let now = it.scene.role()?;
+    if now.is_none_or(|now| now.plan != it.journal.record.plan) {
+        return Ok(());
+    }
+    let role = promoting(it)?;
+    it.scene.put_role(&role).await
+}
+
 /// Waits until whoever copies has seen the role and ended; one who gives no sign loses the claim.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod a5;
 mod a6;
 mod a7;
 mod b4;
+mod b8;
 mod b9;
 mod c1;
 mod c35;
