@@ -8,12 +8,12 @@ use kafka_protocol::messages::FetchRequest;
 use super::context::{Scene, without_copy};
 use super::error::CutoverError;
 use super::loss::Bound;
-use super::options::Options;
+use super::options::{FenceMode, Options};
 use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
-use super::preflight::{self, Facts};
+use super::preflight::{self, Check, Facts, Weight};
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
-use crate::flow::{self, claim};
+use crate::flow::{self, claim, deny};
 use crate::state::{
     self, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas,
 };
@@ -90,6 +90,23 @@ async fn planned(
     facts.without_copy = without_copy(scene, &options.topic_set(), role);
     metadata(scene, facts).await;
     Ok(())
+}
+
+/// Why writers can't be kept from the source as it is asked for, if so: the first step would fail.
+pub(super) async fn fence_check(
+    source: &wire::Cluster,
+    topics: &[String],
+    fence: FenceMode,
+) -> Option<Check> {
+    if fence == FenceMode::Manual {
+        return None;
+    }
+    let error = CutoverError::from(deny::missing(source, topics).await.err()?);
+    let check = Check::new("fence", Weight::Blocker, error.message);
+    Some(match error.hint {
+        Some(hint) => check.with_hint(hint),
+        None => check,
+    })
 }
 
 /// By how much the clock of the process that copies is ahead: what it has seen can't have been seen

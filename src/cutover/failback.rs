@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::adopt::{self, Adoption, adopt};
 use super::context::{Scene, topics};
 use super::error::CutoverError;
+use super::facts;
 use super::journal::fact;
 use super::options::Options;
 use super::pairs::{ends, present};
@@ -180,11 +181,23 @@ pub async fn look_back(
         ))
         .with_hint("the way to the standby is `twinlog failover`"));
     }
-    let checks = match &open {
+    let mut checks = match &open {
         // It was judged when it began.
         Some(_) => Vec::new(),
         None => checks(&ways, &scope).await?,
     };
+    let is_fenced = open
+        .as_ref()
+        .is_some_and(|it| super::is_done(it, Step::Fence));
+    if !scope.start_only && !is_fenced {
+        let names: Vec<String> = ways
+            .forks()?
+            .into_values()
+            .map(|it| it.target_topic)
+            .collect();
+        let (cluster, fence) = (&ways.back.source, options.fence);
+        checks.extend(facts::fence_check(cluster, &names, fence).await);
+    }
     let steps = match scope.start_only {
         true => vec![Step::Start],
         false => Step::of(CutoverKind::Failback).to_vec(),

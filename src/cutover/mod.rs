@@ -177,6 +177,14 @@ pub async fn look(
     }
     let sections = (source_section, target_section);
     let scene = Scene::new(flow, sections, (source, target), store, topics);
+    let is_fenced = continues
+        .as_ref()
+        .is_some_and(|it| is_done(it, Step::Fence));
+    let fence = match options.kind == CutoverKind::Planned && source_problem.is_none() && !is_fenced
+    {
+        true => facts::fence_check(&scene.source, &scene.names(), options.fence).await,
+        false => None,
+    };
     let facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
     let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
     if !left_out.is_empty() {
@@ -185,10 +193,15 @@ pub async fn look(
     if continues.as_ref().is_some_and(|it| it.kind == options.kind) {
         // It was judged when it began; what counts now is whether it can go on.
         checks.retain(|check| matches!(check.subject.as_str(), "source" | "standby" | "loss"));
-        if continues.as_ref().is_some_and(is_bounded) {
+        if continues
+            .as_ref()
+            .is_some_and(|it| is_done(it, Step::Bound))
+        {
             checks.retain(|check| check.subject != "loss");
         }
     }
+    // Also where a plan is continued that failed at just this.
+    checks.extend(fence);
     Ok(Plan {
         steps: Step::of(options.kind).to_vec(),
         continues,
@@ -200,11 +213,11 @@ pub async fn look(
     })
 }
 
-/// Whether the loss was bounded and accepted already.
-fn is_bounded(record: &CutoverRecord) -> bool {
-    let is_done = |it: &&crate::state::StepRecord| it.step == Step::Bound.name();
-    let step = record.steps.iter().find(is_done);
-    step.is_some_and(|step| step.state == StepState::Done)
+/// Whether a step of a plan is through.
+fn is_done(record: &CutoverRecord, step: Step) -> bool {
+    let steps = record.steps.iter();
+    let mut of_it = steps.filter(|it| it.step == step.name());
+    of_it.any(|it| it.state == StepState::Done)
 }
 
 /// Whether the open plan is the one that is asked for.

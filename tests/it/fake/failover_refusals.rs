@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::failover::{
-    answer, assert_refused, await_failed_over, failover, failover_exiting_at, records, try_write,
-    words,
+    answer, assert_refused, await_failed_over, failback, failover, failover_exiting_at, records,
+    try_write, words,
 };
 use crate::support::fake::fake_fenceable_pair;
 use crate::support::flow::{block_on, flow_config, opened_state, wire_cluster};
@@ -96,6 +96,43 @@ fn open_transaction(source: &str, topic: &str) -> BaseProducer {
     producer.send(record).expect("room for one record");
     producer.flush(DEADLINE).expect("it is written");
     producer
+}
+
+/// Without an authorizer nobody can be kept away: the dry run says so, and how to go on.
+#[test]
+fn a_fence_that_can_not_be_made_is_a_blocker() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 10).produce(&source);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    for arguments in [&[][..], &["--yes"]] {
+        let refused = failover(&config, arguments);
+        assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+        let text = words(&refused);
+        assert!(text.contains("--fence manual"), "{text}");
+    }
+    let abort = failover(&config, &["--abort", "--yes"]);
+    assert!(
+        words(&abort).contains("no plan to undo"),
+        "{}",
+        words(&abort)
+    );
+    let arguments = ["--yes", "--json", "--fence", "manual"];
+    let report = answer(&failover(&config, &arguments), 0);
+    assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
+    // The way back has the same fence.
+    let refused = failback(&config, &["--yes"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    assert!(
+        words(&refused).contains("--fence manual"),
+        "{}",
+        words(&refused)
+    );
+    let report = answer(&failback(&config, &arguments), 0);
+    assert_eq!(report["state"], "done", "{report:#}");
 }
 
 /// A topic is made, and one grows, while a failover waits for a transaction's end.
