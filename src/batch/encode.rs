@@ -66,11 +66,11 @@ pub fn encode(records: &[Record], codec: Codec, stamp: Stamp) -> Result<Bytes, B
 /// A key and a value; `None` is null.
 pub type KeyValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
-/// Encodes key-value pairs that all have one timestamp: uncompressed and without a producer id.
+/// Encodes key-value pairs that all have one timestamp: uncompressed.
 ///
 /// For our own state topics. The caller keeps the records within the topic's `max.message.bytes`; no records
 /// give an empty batch, which brokers refuse.
-pub fn encode_simple(records: &[KeyValue<'_>], timestamp_ms: i64) -> Bytes {
+pub fn encode_simple(records: &[KeyValue<'_>], timestamp_ms: i64, stamp: Stamp) -> Bytes {
     let mut out = vec![0; HEADER_BYTES];
     for (delta, &(key, value)) in (0..).zip(records) {
         let parts = Parts {
@@ -90,7 +90,7 @@ pub fn encode_simple(records: &[KeyValue<'_>], timestamp_ms: i64) -> Bytes {
         base_timestamp: timestamp_ms,
         max_timestamp: timestamp_ms,
     };
-    seal(out, &summary, Stamp::NONE).unwrap_or_default()
+    seal(out, &summary, stamp).unwrap_or_default()
 }
 
 /// A batch of `count` records without key, value and headers, to burn offsets with.

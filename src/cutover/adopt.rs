@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::agreement::{self, Agreed};
 use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
@@ -46,6 +47,9 @@ pub struct Adoption {
     pub anew: BTreeSet<String>,
     /// Topics that can't be copied back, and why.
     pub refused: BTreeMap<String, String>,
+    /// By partition, copied offsets that the old primary has lost and gets again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<String, i64>,
 }
 
 impl Adoption {
@@ -60,6 +64,12 @@ impl Adoption {
             if count > 0 {
                 text.push_str(&format!(", {count} {what}"));
             }
+        }
+        if !self.lost.is_empty() {
+            text.push_str(&format!(
+                ", {} offset(s) that the old primary had lost are copied back",
+                self.lost.values().sum::<i64>()
+            ));
         }
         text
     }
@@ -94,6 +104,8 @@ struct Forked<'a> {
     ended: TopicRecord,
     /// What `begins` remembers of an earlier time.
     known: Option<TopicRecord>,
+    /// Copied offsets that the old primary has lost, by partition.
+    lost: BTreeMap<i32, i64>,
 }
 
 /// Looks how each forked topic goes on, and writes it down if `apply`.
@@ -115,20 +127,25 @@ pub async fn adopt(
         .collect();
     let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
     let starts = starts(&begins.source, &source, forks).await;
-    let mut adoption = Adoption::default();
+    let agreed = agreed(begins, ended, forks).await?;
+    let mut adoption = Adoption {
+        lost: agreed
+            .lost
+            .iter()
+            .map(|(at, lost)| (at.to_string(), *lost))
+            .collect(),
+        ..Adoption::default()
+    };
     let mut continued: Vec<(String, Continuation)> = Vec::new();
     let mut records: Vec<StateRecord> = Vec::new();
-    for (topic, fork) in forks {
+    for (topic, fork) in &agreed.forks {
         let ended_key = keys::topic(&ended.flow.name, topic);
         let Some(record) = ended.store.get::<TopicRecord>(&ended_key)? else {
             continue;
         };
         let key = keys::topic(&begins.flow.name, &fork.target_topic);
         let known: Option<TopicRecord> = begins.store.get(&key)?;
-        let is_begun = known.as_ref().is_some_and(|known| {
-            let continued = known.continued.as_ref();
-            continued.is_some_and(|continued| continued.plan == fork.plan)
-        });
+        let is_begun = is_begun(known.as_ref(), fork);
         let clear = match is_begun || !source.topics.contains_key(&fork.target_topic) {
             true => fork.clone(),
             false => buried::clear(&begins.source, fork, &bases(topic, fork, &ends)).await?,
@@ -139,6 +156,7 @@ pub async fn adopt(
             fork: &clear,
             ended: record,
             known,
+            lost: agreed.lost_of(topic),
         };
         let id = |metadata: &wire::Metadata, name: &str| {
             metadata.topics.get(name).map(|topic| topic.topic_id)
@@ -177,6 +195,35 @@ pub async fn adopt(
         write(begins, continued).await?;
     }
     Ok(adoption)
+}
+
+/// The forks as the logs are now. What is copied back already was looked at when that began.
+///
+/// # Errors
+/// When a log can't be read.
+pub(super) async fn agreed(
+    begins: &Scene,
+    ended: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<Agreed, CutoverError> {
+    let mut open = forks.clone();
+    let mut begun = BTreeMap::new();
+    for (topic, fork) in forks {
+        let key = keys::topic(&begins.flow.name, &fork.target_topic);
+        if is_begun(begins.store.get(&key)?.as_ref(), fork) {
+            begun.extend(open.remove_entry(topic));
+        }
+    }
+    let sides = (&begins.target, &begins.source);
+    let mut agreed = agreement::look(sides, &ended.store, &ended.flow.name, &open).await?;
+    agreed.forks.extend(begun);
+    Ok(agreed)
+}
+
+/// Whether a topic is copied back from this fork already.
+pub(super) fn is_begun(known: Option<&TopicRecord>, fork: &ForkRecord) -> bool {
+    let continued = known.and_then(|known| known.continued.as_ref());
+    continued.is_some_and(|continued| continued.plan == fork.plan)
 }
 
 /// What `begins` remembers of a topic that isn't continued says nothing about its log any more.
@@ -335,9 +382,13 @@ fn not_identical(
                 .to_owned(),
         );
     }
-    let beyond = forked.fork.partitions.iter().zip(bases);
-    let beyond = beyond.filter(|(fork, base)| **base > fork.padded_end);
-    let furthest = beyond.map(|(fork, base)| base - fork.padded_end).max()?;
+    let partitions = (0..).zip(forked.fork.partitions.iter().zip(bases));
+    // Those that have lost something are told apart one by one.
+    let whole = partitions.filter(|(number, _)| !forked.lost.contains_key(number));
+    let beyond = whole.filter(|(_, (fork, base))| **base > fork.padded_end);
+    let furthest = beyond
+        .map(|(_, (fork, base))| base - fork.padded_end)
+        .max()?;
     Some(format!(
         "the old primary has offsets beyond the padding, up to {furthest} in a partition"
     ))
@@ -358,7 +409,11 @@ fn turned(
         let start = starts.get(&TopicPartition::new(forked.source, number));
         let reason = match forked.ended.is_mapped(number) {
             true => Some(NOT_BEFORE.to_owned()),
-            false => begins_late(&begins.flow, *base, start.copied().unwrap_or(0)),
+            false => replaced(forked.lost.get(&number).copied(), fork, *base),
+        };
+        let reason = match reason {
+            Some(reason) => Some(reason),
+            None => begins_late(&begins.flow, *base, start.copied().unwrap_or(0)),
         };
         let turn = reason.map(|reason| TurnedPartition {
             from: fork.padded_end,
@@ -370,6 +425,16 @@ fn turned(
         turned.extend(turn.map(|turn| (number, turn)));
     }
     turned
+}
+
+/// Why offsets can't stay the same where the old primary lost a tail: others are in its place.
+fn replaced(lost: Option<i64>, fork: &Fork, base: i64) -> Option<String> {
+    let others = base - fork.source_end;
+    let lost = lost.filter(|_| others > 0)?;
+    Some(format!(
+        "the old primary has lost the last {lost} offset(s) that were copied, and has {others} others from {} on",
+        fork.source_end
+    ))
 }
 
 /// Why what retention took on the new primary, from where the old one ends on, isn't filled there.
@@ -411,7 +476,7 @@ fn identity(fork: &Fork) -> OffsetMap {
 }
 
 fn continued_map(map: &OffsetMap, fork: &Fork, base: i64) -> Result<OffsetMap, String> {
-    let mut turned = map.turned();
+    let mut turned = map.cut_at(SourceOffset(fork.source_end)).turned();
     turned
         .continue_at(SourceOffset(fork.padded_end), TargetOffset(base))
         .map_err(|error| format!("the old primary has lost records that were copied: {error}"))?;

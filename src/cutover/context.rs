@@ -7,14 +7,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::available;
 use super::error::CutoverError;
 use super::journal::Journal;
+use super::lease::Lease;
 use super::options::Options;
 use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
 use crate::config::{ClusterSection, FlowConfig};
 use crate::environment::Machine;
 use crate::flow::{self, FlowError};
-use crate::state::{FlowRecord, Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys};
+use crate::state::{
+    CutoverKind, FlowRecord, Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys,
+};
 use crate::telemetry::progress::{FlowProgress, now_ms};
 use crate::wire::{Cluster, Metadata};
 
@@ -194,6 +198,8 @@ pub struct Cutover {
     pub runner: Option<Runner>,
     /// In a failback, the flow that was failed over: the scene is the way back.
     pub ended: Option<Scene>,
+    /// The right to change what is remembered of that one.
+    pub also: Option<Lease>,
 }
 
 impl Cutover {
@@ -206,17 +212,66 @@ impl Cutover {
         ended.ok_or_else(|| CutoverError::failed("this plan is no failback"))
     }
 
-    /// Takes in what the copy has found since: in a failback topics come while it runs.
+    /// Looks once more whether this plan is still ours, right before something is changed that no
+    /// state topic guards: ACLs, groups, logs.
     ///
     /// # Errors
-    /// When the target or the state can't be read.
+    /// When another process has taken it over.
+    pub async fn still_ours(&self) -> Result<(), CutoverError> {
+        self.journal.check().await
+    }
+
+    /// Takes in what the copy has found since: topics and partitions come while this runs.
+    ///
+    /// # Errors
+    /// When a cluster or the state can't be read.
     pub async fn look_again(&mut self) -> Result<(), CutoverError> {
         let scene = &mut self.scene;
-        let (_, to) = tokio::try_join!(scene.source.metadata(None), scene.target.metadata(None))?;
+        let (from, to) =
+            tokio::try_join!(scene.source.metadata(None), scene.target.metadata(None))?;
         scene.store.refresh().await?;
-        scene.topics = topics(&scene.store, &scene.flow, &TopicSet::All, None, &to)?;
+        let record = &self.journal.record;
+        scene.topics = match record.kind {
+            CutoverKind::Failback => topics(&scene.store, &scene.flow, &TopicSet::All, None, &to)?,
+            CutoverKind::Planned | CutoverKind::Unplanned => {
+                let (store, flow) = (&scene.store, &scene.flow);
+                let mut topics = topics(store, flow, &record.topics, Some(&from), &to)?;
+                leave_out(&mut topics, record.role_before.as_ref());
+                topics
+            }
+        };
         Ok(())
     }
+
+    /// Goes on without the topics that the target can't serve any more: they stay copies.
+    ///
+    /// # Errors
+    /// When that can't be written down.
+    pub async fn leave_out_unavailable(&mut self) -> Result<(), CutoverError> {
+        let left_out = available::unavailable(&self.scene.target, &self.scene.topics).await;
+        if left_out.is_empty() || !available::take_out(&mut self.scene.topics, &left_out) {
+            return Ok(());
+        }
+        let text = available::in_words(&left_out);
+        (self.tell)(&text);
+        self.options.topics = available::names(&self.scene.topics);
+        self.journal.record.topics = self.options.topic_set();
+        let mut warnings: Vec<String> = self.journal.fact("warnings").unwrap_or_default();
+        warnings.push(text);
+        self.journal.note("warnings", &warnings);
+        self.journal.save().await
+    }
+
+    /// Topics of the source, as it was looked at last, that should be copied and aren't, or not with
+    /// all their partitions.
+    pub fn without_copy(&self) -> Vec<String> {
+        let record = &self.journal.record;
+        // What a failback found before it began is another time's role.
+        let role = record.role_before.as_ref();
+        let role = role.filter(|_| record.kind != CutoverKind::Failback);
+        without_copy(&self.scene, &record.topics, role)
+    }
+
     /// The source's ends as they were proven to stand still.
     ///
     /// # Errors
@@ -233,6 +288,27 @@ impl Cutover {
             })
             .collect())
     }
+}
+
+/// What an earlier plan failed over is none of another one's business.
+pub fn leave_out(topics: &mut Vec<CutTopic>, before: Option<&RoleRecord>) {
+    if let Some(elsewhere) = before.and_then(RoleRecord::not_copied) {
+        topics.retain(|topic| !elsewhere.contains(&topic.name));
+    }
+}
+
+/// Topics of the source that are asked for and aren't copied, or not with all their partitions.
+pub fn without_copy(scene: &Scene, asked: &TopicSet, role: Option<&RoleRecord>) -> Vec<String> {
+    let elsewhere = role.and_then(RoleRecord::not_copied);
+    let source = scene.source.cached();
+    let selected = flow::selected_topics(&scene.flow, &source);
+    let missing = selected.into_iter().filter(|(name, partitions)| {
+        let copied = scene.topics.iter().find(|topic| topic.name == *name);
+        asked.contains(name)
+            && !elsewhere.is_some_and(|topics| topics.contains(name))
+            && copied.is_none_or(|topic| topic.record.origins.len() < *partitions)
+    });
+    missing.map(|(name, _)| name).collect()
 }
 
 /// A flow that this process runs because nobody else does.

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest;
 
-use super::context::Scene;
+use super::context::{Scene, without_copy};
 use super::error::CutoverError;
 use super::loss::Bound;
-use super::options::Options;
+use super::options::{FenceMode, Options};
 use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
-use super::preflight::{self, Facts};
+use super::preflight::{self, Check, Facts, Weight};
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
-use crate::flow::{self, claim};
+use crate::flow::{self, claim, deny};
 use crate::state::{
     self, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas,
 };
@@ -87,9 +87,26 @@ async fn planned(
         Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
     }
     facts.source_abilities = abilities.ok();
-    facts.without_copy = without_copy(scene, options, role);
+    facts.without_copy = without_copy(scene, &options.topic_set(), role);
     metadata(scene, facts).await;
     Ok(())
+}
+
+/// Why writers can't be kept from the source as it is asked for, if so: the first step would fail.
+pub(super) async fn fence_check(
+    source: &wire::Cluster,
+    topics: &[String],
+    fence: FenceMode,
+) -> Option<Check> {
+    if fence == FenceMode::Manual {
+        return None;
+    }
+    let error = CutoverError::from(deny::missing(source, topics).await.err()?);
+    let check = Check::new("fence", Weight::Blocker, error.message);
+    Some(match error.hint {
+        Some(hint) => check.with_hint(hint),
+        None => check,
+    })
 }
 
 /// By how much the clock of the process that copies is ahead: what it has seen can't have been seen
@@ -187,20 +204,6 @@ impl Logs {
         };
         pairs.iter().filter(is_open).count()
     }
-}
-
-fn without_copy(scene: &Scene, options: &Options, role: Option<&RoleRecord>) -> Vec<String> {
-    let asked = options.topic_set();
-    let elsewhere = role.and_then(RoleRecord::not_copied);
-    let source = scene.source.cached();
-    let selected = flow::selected_topics(&scene.flow, &source);
-    let missing = selected.into_iter().filter(|(name, partitions)| {
-        let copied = scene.topics.iter().find(|topic| topic.name == *name);
-        asked.contains(name)
-            && !elsewhere.is_some_and(|topics| topics.contains(name))
-            && copied.is_none_or(|topic| topic.record.origins.len() < *partitions)
-    });
-    missing.map(|(name, _)| name).collect()
 }
 
 /// Groups with positions in these topics that the config leaves out. `console-consumer-...` are

@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::adopt::{Adoption, adopt};
+use super::adopt::{self, Adoption, adopt};
 use super::context::{Scene, topics};
 use super::error::CutoverError;
+use super::facts;
 use super::journal::fact;
 use super::options::Options;
 use super::pairs::{ends, present};
@@ -180,11 +181,23 @@ pub async fn look_back(
         ))
         .with_hint("the way to the standby is `twinlog failover`"));
     }
-    let checks = match &open {
+    let mut checks = match &open {
         // It was judged when it began.
         Some(_) => Vec::new(),
         None => checks(&ways, &scope).await?,
     };
+    let is_fenced = open
+        .as_ref()
+        .is_some_and(|it| super::is_done(it, Step::Fence));
+    if !scope.start_only && !is_fenced {
+        let names: Vec<String> = ways
+            .forks()?
+            .into_values()
+            .map(|it| it.target_topic)
+            .collect();
+        let (cluster, fence) = (&ways.back.source, options.fence);
+        checks.extend(facts::fence_check(cluster, &names, fence).await);
+    }
     let steps = match scope.start_only {
         true => vec![Step::Start],
         false => Step::of(CutoverKind::Failback).to_vec(),
@@ -240,7 +253,8 @@ async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverErr
     }
     let adoption = adopt(back, ended, &forks, false).await?;
     judge_adoption(&adoption, &mut add);
-    let (new, orphans) = amounts(ways, &forks).await?;
+    let agreed = adopt::agreed(back, ended, &forks).await?.forks;
+    let (new, orphans) = amounts(ways, &agreed).await?;
     let text = format!("{new} offset(s) are new on {}", ended.target.name());
     add("to_copy", Weight::Ok, text, None);
     if orphans > 0 {
@@ -338,6 +352,16 @@ fn judge_adoption(adoption: &Adoption, add: &mut impl FnMut(&str, Weight, String
         );
         add("anew", Weight::Warning, text, None);
     }
+    if let Some((first, _)) = adoption.lost.first_key_value() {
+        let text = format!(
+            "the old primary has lost {} offset(s) that were copied, in {} partition(s) such as {first}: they are \
+             copied back, and what stands in their place is stranded",
+            adoption.lost.values().sum::<i64>(),
+            adoption.lost.len()
+        );
+        let hint = "see `twinlog orphans`";
+        add("old_primary_lost", Weight::Warning, text, Some(hint));
+    }
     for (topic, why) in &adoption.refused {
         let text = format!("{topic} can't be copied back: {why}");
         let hint = "exclude it in the config, or delete it on the old primary: then it is copied \
@@ -371,11 +395,7 @@ async fn amounts(
     for (topic, fork) in forks {
         let key = keys::topic(&ways.back.flow.name, &fork.target_topic);
         let known: Option<crate::state::TopicRecord> = ways.back.store.get(&key)?;
-        let is_begun = known.is_some_and(|known| {
-            known
-                .continued
-                .is_some_and(|continued| continued.plan == fork.plan)
-        });
+        let is_begun = adopt::is_begun(known.as_ref(), fork);
         for (number, at_fork) in (0..).zip(&fork.partitions) {
             let there = new_ends.get(&TopicPartition::new(&*fork.target_topic, number));
             let here = old_ends.get(&TopicPartition::new(topic.as_str(), number));

@@ -44,6 +44,14 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Whether this process may still carry it out.
+    ///
+    /// # Errors
+    /// When another one has taken it over.
+    pub async fn check(&self) -> Result<(), CutoverError> {
+        self.lease.check().await
+    }
+
     async fn write(&self) -> Result<(), CutoverError> {
         self.lease.check().await?;
         Ok(self.store.put(&self.key, &self.record).await?)

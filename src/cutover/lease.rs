@@ -3,6 +3,10 @@
 //! The newest record wins, as with the flow's claim: who reads another owner than himself has lost
 //! and must not do anything more. The owner writes a heartbeat every second; whether somebody else
 //! is alive is judged by the count, not by the clocks of two machines.
+//!
+//! A process that was frozen can't know that it has lost. So all that a holder writes to the state
+//! topic carries the lease's own producer id, in an epoch above that of the holder before: from the
+//! next holder's first record on the broker refuses it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +17,9 @@ use uuid::Uuid;
 
 use super::error::CutoverError;
 use crate::environment::Machine;
-use crate::state::{LeaseRecord, Operator, StateStore, keys};
+use crate::state::{LeaseRecord, Operator, StateError, StateStore, keys};
 use crate::telemetry::progress::now_ms;
+use crate::wire;
 
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Who hasn't moved for this long is gone.
@@ -75,6 +80,9 @@ impl Lease {
         {
             return Err(taken(&other));
         }
+        let newest = store.get::<LeaseRecord>(&key)?;
+        let (producer_id, producer_epoch) = generation(store, newest.as_ref()).await?;
+        store.write_as(producer_id, producer_epoch).await;
         let record = LeaseRecord {
             v: 1,
             owner: Uuid::from_u128(rand::random::<u128>()),
@@ -82,8 +90,14 @@ impl Lease {
             operator: operator(machine),
             beat: 0,
             released: false,
+            producer_id,
+            producer_epoch,
         };
-        store.put(&key, &record).await?;
+        match store.put(&key, &record).await {
+            // Somebody else was faster: the look below says who.
+            Ok(()) | Err(StateError::Overtaken) => {}
+            Err(error) => return Err(error.into()),
+        }
         tokio::time::sleep(SETTLE).await;
         let is_lost = Arc::new(AtomicBool::new(false));
         let heart = tokio::spawn(beat(
@@ -153,9 +167,28 @@ async fn beat(store: Arc<StateStore>, key: String, mut record: LeaseRecord, lost
             _ => {}
         }
         record.beat += 1;
-        if let Err(error) = store.put(&key, &record).await {
-            tracing::debug!(%error, "the lease's heartbeat could not be written");
+        match store.put(&key, &record).await {
+            Ok(()) => {}
+            Err(StateError::Overtaken) => {
+                lost.store(true, Ordering::Relaxed);
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "the lease's heartbeat could not be written"),
         }
+    }
+}
+
+/// Under which producer id and epoch the next holder writes.
+async fn generation(
+    store: &StateStore,
+    newest: Option<&LeaseRecord>,
+) -> Result<(i64, i16), CutoverError> {
+    let known = newest.filter(|it| it.producer_id >= 0);
+    let next = known.and_then(|it| Some((it.producer_id, it.producer_epoch.checked_add(1)?)));
+    match next {
+        Some(next) => Ok(next),
+        // The first one, or the last epoch is used up.
+        None => Ok((wire::init_producer_id(store.cluster()).await?.0, 0)),
     }
 }
 

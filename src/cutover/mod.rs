@@ -11,6 +11,8 @@
 //! copying, and looks after the old primary.
 
 mod adopt;
+pub(crate) mod agreement;
+mod available;
 mod buried;
 mod capacity;
 pub(crate) mod context;
@@ -49,11 +51,11 @@ pub use report::{Lost, Report, StepReport};
 pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
-use context::{Cutover, Scene, topics};
+use context::{Cutover, Scene, leave_out, topics};
 use failback::Ways;
 use journal::Journal;
 use lease::Lease;
-use pairs::{CutTopic, ends, on_target};
+use pairs::{ends, on_target};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
@@ -164,17 +166,42 @@ pub async fn look(
         &to,
     )?;
     leave_out(&mut topics, before.as_ref());
+    let mut left_out = available::LeftOut::new();
+    if options.kind == CutoverKind::Unplanned && continues.is_none() {
+        left_out = available::unavailable(&target, &topics).await;
+        if left_out.is_empty() || !available::take_out(&mut topics, &left_out) {
+            left_out.clear();
+        } else {
+            options.topics = available::names(&topics);
+        }
+    }
     let sections = (source_section, target_section);
     let scene = Scene::new(flow, sections, (source, target), store, topics);
+    let is_fenced = continues
+        .as_ref()
+        .is_some_and(|it| is_done(it, Step::Fence));
+    let fence = match options.kind == CutoverKind::Planned && source_problem.is_none() && !is_fenced
+    {
+        true => facts::fence_check(&scene.source, &scene.names(), options.fence).await,
+        false => None,
+    };
     let facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
     let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
+    if !left_out.is_empty() {
+        checks.push(available::check(&left_out));
+    }
     if continues.as_ref().is_some_and(|it| it.kind == options.kind) {
         // It was judged when it began; what counts now is whether it can go on.
         checks.retain(|check| matches!(check.subject.as_str(), "source" | "standby" | "loss"));
-        if continues.as_ref().is_some_and(is_bounded) {
+        if continues
+            .as_ref()
+            .is_some_and(|it| is_done(it, Step::Bound))
+        {
             checks.retain(|check| check.subject != "loss");
         }
     }
+    // Also where a plan is continued that failed at just this.
+    checks.extend(fence);
     Ok(Plan {
         steps: Step::of(options.kind).to_vec(),
         continues,
@@ -186,18 +213,11 @@ pub async fn look(
     })
 }
 
-/// What an earlier plan failed over is none of another one's business.
-fn leave_out(topics: &mut Vec<CutTopic>, before: Option<&RoleRecord>) {
-    if let Some(elsewhere) = before.and_then(RoleRecord::not_copied) {
-        topics.retain(|topic| !elsewhere.contains(&topic.name));
-    }
-}
-
-/// Whether the loss was bounded and accepted already.
-fn is_bounded(record: &CutoverRecord) -> bool {
-    let is_done = |it: &&crate::state::StepRecord| it.step == Step::Bound.name();
-    let step = record.steps.iter().find(is_done);
-    step.is_some_and(|step| step.state == StepState::Done)
+/// Whether a step of a plan is through.
+fn is_done(record: &CutoverRecord, step: Step) -> bool {
+    let steps = record.steps.iter();
+    let mut of_it = steps.filter(|it| it.step == step.name());
+    of_it.any(|it| it.state == StepState::Done)
 }
 
 /// Whether the open plan is the one that is asked for.
@@ -293,13 +313,13 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         Some(open) => open.plan,
         None => Uuid::from_u128(rand::random::<u128>()),
     };
-    let lease = Lease::take(&scene.store, &scene.flow.name, id, scene.machine()).await?;
+    let (lease, also) = leases(&scene, ended.as_ref(), id).await?;
     // Who was faster may have finished or undone it meanwhile.
     let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
     let record = match (same_plan, newest) {
         (Some(open), Some(newest)) if newest.plan == open.plan => {
             if newest.state != CutoverState::Open {
-                lease.release().await;
+                give_back(lease, also).await;
                 return Err(CutoverError::failed(
                     "somebody else has just finished this plan",
                 ));
@@ -341,10 +361,37 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         tell,
         runner: None,
         ended,
+        also,
     };
     cutover.journal.note("warnings", &warnings);
     let ended = go_on(&mut cutover).await;
     Ok(finish(cutover, ended).await)
+}
+
+/// The right to carry out a plan. A failback changes the state of the flow that was failed over, too.
+async fn leases(
+    scene: &Scene,
+    ended: Option<&Scene>,
+    plan: Uuid,
+) -> Result<(Lease, Option<Lease>), CutoverError> {
+    let lease = Lease::take(&scene.store, &scene.flow.name, plan, scene.machine()).await?;
+    let Some(ended) = ended else {
+        return Ok((lease, None));
+    };
+    match Lease::take(&ended.store, &ended.flow.name, plan, ended.machine()).await {
+        Ok(also) => Ok((lease, Some(also))),
+        Err(error) => {
+            lease.release().await;
+            Err(error)
+        }
+    }
+}
+
+async fn give_back(lease: Lease, also: Option<Lease>) {
+    if let Some(also) = also {
+        also.release().await;
+    }
+    lease.release().await;
 }
 
 fn blocked(blockers: &[&Check]) -> CutoverError {
@@ -365,12 +412,24 @@ fn blocked(blockers: &[&Check]) -> CutoverError {
 async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
     while let Some(index) = progress::next(&it.journal.record.steps) {
         let step = step_at(it, index)?;
-        if it.ended.is_some() {
+        // In a planned failover the copy goes on until it is stopped.
+        let is_copied = matches!(step, Step::Fence | Step::Prove | Step::Drain);
+        if it.ended.is_some() || (is_copied && it.journal.record.kind == CutoverKind::Planned) {
             it.look_again().await?;
         }
         it.journal.begin(index, StepState::Doing).await?;
         (it.tell)(&format!("{}: {}", step.name(), step.in_words()));
-        match step.apply(it).await {
+        let mut applied = step.apply(it).await;
+        let may_shrink = matches!(step, Step::Stop | Step::Bound | Step::Forks);
+        if applied.as_ref().is_err_and(|error| !error.loses_data)
+            && may_shrink
+            && it.journal.record.kind == CutoverKind::Unplanned
+        {
+            it.leave_out_unavailable().await?;
+            steps::say_what_is_left(it).await?;
+            applied = step.apply(it).await;
+        }
+        match applied {
             Ok(result) => it.journal.end(index, StepState::Done, result).await?,
             Err(error) => {
                 let message = error.message.clone();
@@ -397,6 +456,9 @@ async fn finish(
 ) -> (Report, Option<CutoverError>) {
     if let Some(runner) = it.runner.take() {
         runner.stop().await;
+    }
+    if let Some(lease) = it.also.take() {
+        lease.release().await;
     }
     let named = it.ended.as_ref().unwrap_or(&it.scene);
     let flow = named.flow.name.clone();
@@ -513,7 +575,20 @@ async fn undo(
     options: Options,
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
-    let lease = Lease::take(&scene.store, &scene.flow.name, record.plan, scene.machine()).await?;
+    let (lease, also) = leases(&scene, ended.as_ref(), record.plan).await?;
+    // Whoever had it may have gone on until now.
+    let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
+    let Some(record) = newest.filter(|it| it.plan == record.plan) else {
+        give_back(lease, also).await;
+        let plan = record.plan;
+        return Err(CutoverError::failed(format!(
+            "plan {plan} isn't the newest any more"
+        )));
+    };
+    if let Err(refused) = refuse_own_records(&scene, &record).await {
+        give_back(lease, also).await;
+        return Err(refused);
+    }
     let record = CutoverRecord {
         operator: lease::operator(scene.machine()),
         state: CutoverState::Aborting,
@@ -527,6 +602,7 @@ async fn undo(
         tell,
         runner: None,
         ended,
+        also,
     };
     let outcome = go_back(&mut cutover).await;
     Ok(finish(cutover, outcome).await)

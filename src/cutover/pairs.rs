@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::CutoverError;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
@@ -65,6 +66,9 @@ pub fn pairs(topics: &[CutTopic]) -> Vec<Pair> {
         .collect()
 }
 
+/// How long a leader that doesn't answer is waited for: it holds up everybody else's cut-over.
+const PATIENCE: Duration = Duration::from_secs(8);
+
 /// Offsets by partition.
 pub type Offsets = HashMap<TopicPartition, i64>;
 
@@ -77,7 +81,7 @@ pub async fn ends(
     partitions: &[TopicPartition],
     spec: OffsetSpec,
 ) -> Result<Offsets, CutoverError> {
-    let answers = wire::list_offsets(cluster, partitions, spec).await;
+    let answers = wire::list_offsets_within(cluster, partitions, spec, PATIENCE).await;
     let mut offsets = Offsets::with_capacity(answers.len());
     for (partition, answer) in answers {
         let offset = answer.map_err(|error| {

@@ -281,7 +281,9 @@ impl From<StateError> for Trouble {
             StateError::Lost(loss) => Self::StateLost(loss),
             StateError::Settings { .. } => Self::StateSettings(error.to_string()),
             StateError::Newer { .. } => Self::StateNewer(error.without_hint()),
-            StateError::Value { .. } => Self::NotIdentical(error.to_string()),
+            StateError::Value { .. } | StateError::Overtaken | StateError::Unsure => {
+                Self::NotIdentical(error.to_string())
+            }
         }
     }
 }

@@ -22,6 +22,25 @@ impl OffsetMap {
         turned
     }
 
+    /// The map as it was when only what lies before `end` on the source was copied.
+    #[must_use]
+    pub fn cut_at(&self, end: SourceOffset) -> Self {
+        if end >= self.source_end {
+            return self.clone();
+        }
+        let mut cut = Self::starting_at(self.source_start, self.target_start)
+            .with_segment_runs(self.segment_runs);
+        let end = end.max(self.source_start);
+        for run in self.runs().filter(|run| run.source_start < end) {
+            let left = u64::try_from(end.0 - run.source_start.0).unwrap_or(0);
+            // A part of a map is as monotone as the whole.
+            let pushed = cut.push_copied(run.source_start, run.target_start, run.len.min(left));
+            debug_assert_eq!(pushed, Ok(()));
+        }
+        cut.source_end = end;
+        cut
+    }
+
     /// What is copied next is at `source`, and gets `target`: what lies between the ends so far and
     /// these has no counterpart on the other side.
     ///

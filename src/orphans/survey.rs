@@ -7,8 +7,11 @@ use super::OrphansError;
 use super::scene::Stranded;
 use super::undecided::{Log, stranded};
 use crate::config::back_name;
+use crate::cutover::agreement;
 use crate::flow::restrain;
-use crate::state::{ForkRecord, OrphanDecisions, StateStore, TopicRecord, TopicSet, keys};
+use crate::state::{
+    ContinuedLog, ForkRecord, OrphanDecisions, StateStore, TopicRecord, TopicSet, keys,
+};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
 /// How long the old primary may take for its first answer.
@@ -80,7 +83,9 @@ pub(super) async fn survey(
         .cloned()
         .collect();
     let mut logs = logs(source, &forks).await?;
-    without_copied_back(source, flow, &forks, &mut logs).await;
+    let back = back_store(source).await;
+    let forks = where_they_part(store, (source, back.as_ref()), flow, forks).await?;
+    without_copied_back(back.as_ref(), flow, &forks, &mut logs);
     let mut decisions = BTreeMap::new();
     let mut found = Vec::new();
     for (topic, fork) in &forks {
@@ -100,22 +105,66 @@ pub(super) async fn survey(
     })
 }
 
+/// The state on the old primary: without one nothing was ever copied back.
+async fn back_store(source: &Cluster) -> Option<StateStore> {
+    StateStore::open_existing(source).await.ok().flatten()
+}
+
+/// The log that is copied back from this fork, if it is.
+fn continued_back(
+    back: Option<&StateStore>,
+    flow: &str,
+    fork: &ForkRecord,
+) -> Option<ContinuedLog> {
+    let key = keys::topic(&back_name(flow), &fork.target_topic);
+    let record: Option<TopicRecord> = back?.get(&key).ok().flatten();
+    let continued = record.and_then(|record| record.continued);
+    continued.filter(|it| it.plan == fork.plan)
+}
+
+/// The forks as the logs are now: an old primary that has lost a tail has others' records in its
+/// place. Once it is copied back, what was found when that began counts.
+async fn where_they_part(
+    store: &StateStore,
+    (source, back): (&Cluster, Option<&StateStore>),
+    flow: &str,
+    forks: BTreeMap<String, ForkRecord>,
+) -> Result<BTreeMap<String, ForkRecord>, OrphansError> {
+    let mut known = BTreeMap::new();
+    let mut open = BTreeMap::new();
+    for (topic, mut fork) in forks {
+        let Some(continued) = continued_back(back, flow, &fork) else {
+            open.insert(topic, fork);
+            continue;
+        };
+        for (number, fork) in (0..).zip(&mut fork.partitions) {
+            let stranded = continued.only_on_target(number).last();
+            if let Some((from, _)) = stranded.filter(|it| it.1 == continued.base(number)) {
+                fork.source_end = fork.source_end.min(*from);
+            }
+        }
+        known.insert(topic, fork);
+    }
+    let target = store.cluster();
+    target
+        .metadata(None)
+        .await
+        .map_err(|error| OrphansError::new(error.to_string()))?;
+    let agreed = agreement::look((source, target), store, flow, &open).await;
+    let agreed = agreed.map_err(|error| OrphansError::new(error.to_string()))?;
+    known.extend(agreed.forks);
+    Ok(known)
+}
+
 /// Once it is copied back, what lies behind the orphans is a copy of the new primary's.
-async fn without_copied_back(
-    source: &Cluster,
+fn without_copied_back(
+    back: Option<&StateStore>,
     flow: &str,
     forks: &BTreeMap<String, ForkRecord>,
     logs: &mut BTreeMap<String, BTreeMap<i32, Log>>,
 ) {
-    // Without a state there nothing was ever copied back.
-    let Ok(Some(store)) = StateStore::open_existing(source).await else {
-        return;
-    };
     for (topic, fork) in forks {
-        let key = keys::topic(&back_name(flow), &fork.target_topic);
-        let record: Option<TopicRecord> = store.get(&key).ok().flatten();
-        let continued = record.and_then(|record| record.continued);
-        let Some(continued) = continued.filter(|it| it.plan == fork.plan) else {
+        let Some(continued) = continued_back(back, flow, fork) else {
             continue;
         };
         for (partition, log) in logs.get_mut(topic).into_iter().flatten() {

@@ -194,6 +194,7 @@ mod tests {
         let fork = |end: &i64| Fork {
             source_end: *end,
             source_epoch: -1,
+            source_epoch_to: -1,
             target_end: *end,
             padded_end: *end + 100,
             observed_end: -1,

@@ -248,6 +248,12 @@ pub struct LeaseRecord {
     pub beat: u64,
     /// True when the process ended in order.
     pub released: bool,
+    /// The producer id of everything that holders of this lease write; -1 of an older Twinlog.
+    #[serde(default = "unknown_offset")]
+    pub producer_id: i64,
+    /// The epoch of what this one writes: each holder's is higher than that of the one before.
+    #[serde(default)]
+    pub producer_epoch: i16,
 }
 
 /// `fork/<flow>/<source topic>`: where the two logs of each partition part.
@@ -265,13 +271,22 @@ pub struct ForkRecord {
     pub partitions: Vec<Fork>,
 }
 
+/// What a record of an older Twinlog doesn't tell.
+fn unknown_offset() -> i64 {
+    -1
+}
+
 /// The fork of one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
     /// The first source offset that was not copied.
     pub source_end: i64,
-    /// The source leader's epoch there; -1 if unknown.
+    /// No record before `source_epoch_to` is of a later leader epoch of the source than this one; -1
+    /// if unknown.
     pub source_epoch: i32,
+    /// The source offset up to which that is known; -1 if it isn't.
+    #[serde(default = "unknown_offset")]
+    pub source_epoch_to: i64,
     /// The first target offset that isn't a copy.
     pub target_end: i64,
     /// The first target offset that a client can write: what lies between is padding.

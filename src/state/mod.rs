@@ -18,6 +18,7 @@ mod replicas;
 mod settings;
 mod store;
 mod version;
+mod writer;
 
 pub use cutover::{
     CutoverKind, CutoverRecord, CutoverState, EndsRecord, FenceAcl, FenceRecord, Fork, ForkRecord,

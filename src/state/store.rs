@@ -14,8 +14,8 @@ use super::keys;
 use super::log::{Loss, Reached, Seen, loss};
 use super::settings::{Misfit, at_creation, wanted_replicas};
 use super::version::{VERSION, refuse_newer};
+use super::writer::Writer;
 use crate::batch;
-use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, Role, TopicPartition, WireError};
 
 /// The name of the state topic on the target.
@@ -76,6 +76,14 @@ pub enum StateError {
         /// Its version.
         version: u32,
     },
+    /// Another writer has come, and the broker takes nothing of this one any more.
+    #[error("state topic {STATE_TOPIC}: another process has taken over what this one was doing")]
+    Overtaken,
+    /// A write of this process may or may not have arrived.
+    #[error(
+        "state topic {STATE_TOPIC}: it isn't known whether the last write arrived; run the command again"
+    )]
+    Unsure,
     /// A value isn't what its key says.
     #[error("state topic {STATE_TOPIC}: the value of {key} can't be read: {reason}")]
     Value {
@@ -111,6 +119,7 @@ pub struct StateStore {
     segments: Option<String>,
     /// One reader at a time: two would take in the same records in another order.
     reading: tokio::sync::Mutex<()>,
+    writer: Writer,
     inner: Mutex<Inner>,
 }
 
@@ -234,6 +243,7 @@ impl StateStore {
                 partition: 0,
             },
             reading: tokio::sync::Mutex::default(),
+            writer: Writer::default(),
             inner: Mutex::default(),
         }
     }
@@ -552,6 +562,13 @@ impl StateStore {
         present(self.inner().last.range(range))
     }
 
+    /// Everything that this store writes from now on carries this producer id and epoch, beginning
+    /// with the next record: the broker refuses it once somebody has written with a higher epoch.
+    pub async fn write_as(&self, producer_id: i64, producer_epoch: i16) {
+        let writer = &self.writer;
+        writer.become_generation(producer_id, producer_epoch).await;
+    }
+
     /// Writes a value and returns when all in-sync replicas have it.
     ///
     /// # Errors
@@ -616,7 +633,6 @@ impl StateStore {
             .iter()
             .map(|(key, value)| (Some(key.as_bytes()), value.as_deref()))
             .collect();
-        let encoded = batch::encode_simple(&records, now_ms());
         if self.may_be_another_topic() {
             self.refresh().await?;
         }
@@ -624,8 +640,12 @@ impl StateStore {
             return Err(StateError::Lost(loss));
         }
         let read_before = self.before_writing(&batch)?;
-        let first = wire::produce_one(&self.written_to, &self.partition, encoded, -1).await?;
-        if first < read_before {
+        let written = self
+            .writer
+            .write(&self.written_to, &self.partition, &records);
+        let written = written.await?;
+        let first = written.offset;
+        if first < read_before || written.is_first {
             // It landed below what was read before it was sent: the log isn't the one that was
             // read. The look at it says how, and takes in what was written.
             return self.refresh().await;

@@ -2,6 +2,7 @@
 
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::hidden::log_ends;
 use crate::cutover::loss::{self, Bound, Loss, Seen};
 use crate::cutover::options::AcceptedLoss;
 use crate::cutover::pairs::{Pair, copied_end, ends, on_target};
@@ -46,6 +47,7 @@ pub(in crate::cutover) async fn look(
     let observed: Option<ObservedRecord> = scene.store.get(&keys::observed(flow))?;
     let age_ms = observed.map(|observed| (now_ms() - observed.at_ms).max(0));
     let target_ends = ends(&scene.target, &on_target(pairs), OffsetSpec::Latest).await?;
+    let target_ends = log_ends(&scene.target, target_ends).await?;
     let maps = scene.maps(pairs)?;
     let mut loss = Loss {
         seconds: age_ms.and_then(|age| u64::try_from(age / 1_000).ok()),

@@ -1,9 +1,11 @@
 //! Waits until the copy has reached the source's ends. Where nobody copies, this process does.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{fence, prove};
 use crate::cutover::context::{Cutover, Runner};
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_target};
@@ -15,33 +17,130 @@ const AGAIN: Duration = Duration::from_millis(50);
 const STANDS_STILL: Duration = Duration::from_secs(3);
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
+/// How the copy goes on.
+struct Watched {
+    best: i64,
+    moved_at: Instant,
+    told_at: Instant,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            best: i64::MAX,
+            moved_at: now,
+            told_at: now,
+        }
+    }
+
+    fn note(&mut self, left: i64) {
+        if left < self.best {
+            self.best = left;
+            self.moved_at = Instant::now();
+        }
+    }
+
+    /// Sees that somebody copies; how long nothing has moved.
+    async fn see_that_it_goes_on(&mut self, it: &mut Cutover) -> Result<Duration, CutoverError> {
+        let idle = self.moved_at.elapsed();
+        if it.runner.is_none() && (idle >= STANDS_STILL || !is_copied_by_others(it).await?) {
+            (it.tell)("nobody copies this flow: this command does");
+            it.runner = Some(Runner::start(&it.scene));
+            self.moved_at = Instant::now();
+        }
+        Ok(idle)
+    }
+}
+
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    let mut copied = drain(it).await?;
+    let mut late = BTreeSet::new();
+    loop {
+        let found = not_proven(it).await?;
+        if found.is_empty() {
+            break;
+        }
+        (it.tell)(&format!("came while this went on: {}", in_words(&found)));
+        late.extend(found);
+        fence::apply(it).await?;
+        await_copies(it).await?;
+        prove::apply(it).await?;
+        copied += drain(it).await?;
+    }
+    let mut text = match copied {
+        0 => "nothing was left to copy".to_owned(),
+        copied => format!("the last {copied} offset(s) were copied"),
+    };
+    if !late.is_empty() {
+        it.journal.note("came_late", &late);
+        text.push_str(&format!(
+            "; {} topic(s) that came meanwhile are among them",
+            late.len()
+        ));
+    }
+    Ok(text)
+}
+
+/// Topics of the source that came or grew since it was proven that nothing is written there.
+async fn not_proven(it: &mut Cutover) -> Result<BTreeSet<String>, CutoverError> {
+    it.look_again().await?;
+    let proven = it.proven_ends()?;
+    let mut found: BTreeSet<String> = it.without_copy().into_iter().collect();
+    let pairs = it.scene.pairs().into_iter();
+    let unproven = pairs.filter(|pair| !proven.contains_key(&pair.source));
+    found.extend(unproven.map(|pair| pair.source.topic));
+    Ok(found)
+}
+
+fn in_words(topics: &BTreeSet<String>) -> String {
+    let first = topics.first().map_or("", String::as_str);
+    match topics.len() {
+        0 | 1 => first.to_owned(),
+        many => format!("{many} topics such as {first}"),
+    }
+}
+
+/// Waits until everything on the source is copied by somebody.
+async fn await_copies(it: &mut Cutover) -> Result<(), CutoverError> {
+    let mut watched = Watched::new();
+    loop {
+        let missing = it.without_copy();
+        let Some(first) = missing.first() else {
+            return Ok(());
+        };
+        watched.note(i64::try_from(missing.len()).unwrap_or(i64::MAX));
+        if watched.see_that_it_goes_on(it).await? >= it.options.wait {
+            return Err(CutoverError::refused(format!(
+                "{} topic(s) of {} were made or grew while this went on and aren't copied, such as {first}",
+                missing.len(),
+                it.scene.source.name()
+            ))
+            .with_hint(
+                "see `twinlog status` and `twinlog plan` for what keeps them from being copied, and run this again; \
+                 `--abort` undoes the fence",
+            ));
+        }
+        tokio::time::sleep(AGAIN).await;
+        it.look_again().await?;
+    }
+}
+
+/// Waits until all that is proven is copied; how much that was.
+async fn drain(it: &mut Cutover) -> Result<i64, CutoverError> {
     let pairs = it.scene.pairs();
     let wanted = it.proven_ends()?;
     let began = Instant::now();
-    let mut best = i64::MAX;
-    let mut moved_at = began;
-    let mut told_at = began;
+    let mut watched = Watched::new();
     let mut first: Option<i64> = None;
     loop {
         let left = left(it, &pairs, &wanted).await?;
         if left == 0 {
-            return Ok(match first.unwrap_or(0) {
-                0 => "nothing was left to copy".to_owned(),
-                copied => format!("the last {copied} offset(s) were copied"),
-            });
+            return Ok(first.unwrap_or(0));
         }
         first.get_or_insert(left);
-        if left < best {
-            best = left;
-            moved_at = Instant::now();
-        }
-        let idle = moved_at.elapsed();
-        if it.runner.is_none() && (idle >= STANDS_STILL || !is_copied_by_others(it).await?) {
-            (it.tell)("nobody copies this flow: this command does");
-            it.runner = Some(Runner::start(&it.scene));
-            moved_at = Instant::now();
-        }
+        watched.note(left);
+        let idle = watched.see_that_it_goes_on(it).await?;
         if idle >= it.options.wait {
             return Err(CutoverError::failed(format!(
                 "{left} offset(s) aren't copied and nothing has moved for {} s",
@@ -52,8 +151,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
                  `--abort` undoes the fence",
             ));
         }
-        if told_at.elapsed() >= TOLD_EVERY {
-            told_at = Instant::now();
+        if watched.told_at.elapsed() >= TOLD_EVERY {
+            watched.told_at = Instant::now();
             (it.tell)(&progress(left, first.unwrap_or(left), began.elapsed()));
         }
         tokio::time::sleep(AGAIN).await;
@@ -72,7 +171,7 @@ async fn left(it: &Cutover, pairs: &[Pair], wanted: &Offsets) -> Result<i64, Cut
     for pair in pairs {
         let end = on_target.get(&pair.target).copied().unwrap_or(0);
         let Some(wanted) = wanted.get(&pair.source).copied() else {
-            // It came after the proof; before the forks are recorded that is looked at.
+            // It came after the proof: that is looked at next.
             continue;
         };
         let copied = copied_end(pair, end, &maps);

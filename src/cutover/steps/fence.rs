@@ -16,8 +16,15 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         return Ok("by the operator".to_owned());
     }
     let scene = &it.scene;
-    let names = scene.names();
+    // What isn't copied yet is waited for later.
+    let mut names = scene.names();
+    for topic in it.without_copy() {
+        if !names.contains(&topic) {
+            names.push(topic);
+        }
+    }
     let (cluster, flow, plan) = (&scene.source, &scene.flow.name, it.journal.record.plan);
+    it.still_ours().await?;
     let made = fenced::everybody(cluster, &scene.store, flow, plan, &names).await?;
     let denied = made.iter().filter(|acl| acl.deny).count();
     Ok(format!(

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::batch;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::hidden::log_ends;
 use crate::cutover::loss;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_source, on_target};
-use crate::flow;
 use crate::state::{CutoverKind, EndsRecord, Fork, ForkRecord, SeenRecord, keys};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
@@ -29,12 +29,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let pairs = scene.pairs();
     let targets = on_target(&pairs);
     let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
+    // What a replica that lags hides is copied, too.
+    let target_ends = log_ends(&scene.target, target_ends).await?;
     let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
-    if kind == CutoverKind::Failback {
-        refuse_late_topics(scene).await?;
-    }
     if kind.loses_nothing() {
+        refuse_late_topics(it).await?;
         prove_nothing_lost(it, &pairs, &target_ends).await?;
     }
     let batches = last_batches(&scene.target, &target_ends).await;
@@ -49,9 +49,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             already += 1;
             continue;
         }
+        let source_end = copied_end(pair, target_end, &maps);
+        let (source_epoch, source_epoch_to) = source_epoch(scene, pair, kind, source_end);
         let fork = Fork {
-            source_end: copied_end(pair, target_end, &maps),
-            source_epoch: source_epoch(scene, pair, kind),
+            source_end,
+            source_epoch,
+            source_epoch_to,
             target_end,
             padded_end: target_end,
             observed_end: observed_end(scene, pair)?,
@@ -79,16 +82,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 
 /// A topic that came after the fence was made is neither fenced nor copied, and nobody would copy it
 /// later: then the other cluster is the primary.
-async fn refuse_late_topics(scene: &Scene) -> Result<(), CutoverError> {
-    let source = scene.source.metadata(None).await?;
-    let selected = flow::selected_topics(&scene.flow, &source).into_iter();
-    let late: Vec<String> = selected
-        .filter(|(name, partitions)| {
-            let known = scene.topics.iter().find(|topic| topic.name == *name);
-            known.is_none_or(|topic| topic.record.origins.len() < *partitions)
-        })
-        .map(|(name, _)| name)
-        .collect();
+async fn refuse_late_topics(it: &Cutover) -> Result<(), CutoverError> {
+    let scene = &it.scene;
+    scene.source.metadata(None).await?;
+    let late = it.without_copy();
     let Some(first) = late.first() else {
         return Ok(());
     };
@@ -136,19 +133,21 @@ async fn prove_nothing_lost(
     ))
 }
 
-/// The leader's epoch: of the source now, or as it was seen last.
-fn source_epoch(scene: &Scene, pair: &Pair, kind: CutoverKind) -> i32 {
+/// An epoch of the source, and up to where no record is of a later one. While the source is there its
+/// leader's stands for all of the log; else what the copy had seen last.
+fn source_epoch(scene: &Scene, pair: &Pair, kind: CutoverKind, source_end: i64) -> (i32, i64) {
+    const UNKNOWN: (i32, i64) = (-1, -1);
     let at = &pair.source;
     if kind.loses_nothing() {
         let leader = scene.source.cached().leader(&at.topic, at.partition);
-        return leader.map_or(-1, |(_, epoch)| epoch);
+        return leader.map_or(UNKNOWN, |(_, epoch)| (epoch, source_end));
     }
     let key = keys::seen(&scene.flow.name, &at.topic);
     let seen: Option<SeenRecord> = scene.store.get(&key).ok().flatten();
     let index = usize::try_from(at.partition).ok();
     seen.zip(index)
-        .and_then(|(seen, index)| seen.epochs.get(index).copied())
-        .unwrap_or(-1)
+        .and_then(|(seen, index)| Some((*seen.epochs.get(index)?, *seen.positions.get(index)?)))
+        .unwrap_or(UNKNOWN)
 }
 
 fn observed_end(scene: &Scene, pair: &Pair) -> Result<i64, CutoverError> {

@@ -79,6 +79,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .await;
         result.groups = now.values().filter(|it| !it.is_empty()).count();
         result.positions = now.values().map(HashMap::len).sum();
+        it.still_ours().await?;
         bring(scene, &place, &by_source, &now, &mut result).await?;
         let moving: BTreeSet<String> = match &before {
             None => names.into_iter().collect(),

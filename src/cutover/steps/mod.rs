@@ -20,6 +20,7 @@ mod unfence;
 
 pub(super) use bound::look as bound_now;
 pub use groups::GroupsResult;
+pub(super) use stop::say_what_is_left;
 
 use super::context::Cutover;
 use super::error::CutoverError;

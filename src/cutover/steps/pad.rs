@@ -120,6 +120,7 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
             told_at = Instant::now();
             (it.tell)(&format!("padding: {left} offset(s) left"));
         }
+        it.still_ours().await?;
         written += round(scene, filler, &now, goals).await?;
     }
 }

@@ -26,6 +26,13 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .store
         .get(&key)?
         .ok_or_else(|| CutoverError::failed(format!("{key} is missing")))?;
+    if now.plan != it.journal.record.plan || now.primary == Primary::Source {
+        return Err(CutoverError::failed(format!(
+            "the role of flow {} isn't this plan's any more",
+            scene.flow.name
+        ))
+        .with_hint("look at `twinlog status`, and begin again"));
+    }
     let role = if now.primary == Primary::Target && now.plan == it.journal.record.plan {
         now
     } else {
@@ -43,6 +50,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .map(|topic| topic.record.target_topic.as_str())
         .collect();
     let (target, flow) = (&scene.target, &scene.flow.name);
+    it.still_ours().await?;
     protect::lift(target, &scene.store, flow, |topic| names.contains(topic)).await?;
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());

@@ -40,8 +40,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     scene.store.refresh().await?;
     let is_whole = it.journal.record.topics == TopicSet::All;
+    it.still_ours().await?;
     let configs = configs(scene).await?;
     let quotas = quotas(scene, is_whole, Change::Release).await?;
+    it.still_ours().await?;
     let acls = acls(scene, is_whole, Change::Release).await?;
     if let Some(ended) = &it.ended {
         ended.store.refresh().await?;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
+use crate::cutover::hidden::hidden;
 use crate::cutover::pairs::{ends, on_target};
 use crate::flow::claim;
 use crate::state::{Claim, CutoverKind, Primary, RoleRecord, TopicSet, keys};
@@ -47,6 +48,19 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     Ok(result.to_owned())
 }
 
+/// Says in the role which topics are left of this plan, once it has said anything.
+///
+/// # Errors
+/// When that can't be read or written.
+pub(in crate::cutover) async fn say_what_is_left(it: &Cutover) -> Result<(), CutoverError> {
+    let now = it.scene.role()?;
+    if now.is_none_or(|now| now.plan != it.journal.record.plan) {
+        return Ok(());
+    }
+    let role = promoting(it)?;
+    it.scene.put_role(&role).await
+}
+
 /// Waits until whoever copies has seen the role and ended; one who gives no sign loses the claim.
 ///
 /// # Errors
@@ -64,6 +78,9 @@ async fn wait(it: &mut Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
     if ended != Ended::InOrder {
         // Whoever still lives sees another owner and stops.
         take_claim(it, plan).await?;
+    }
+    // Who ended in order may have sent what its answer didn't come for.
+    if ended != Ended::InOrder || it.journal.record.kind == CutoverKind::Unplanned {
         settle(it).await?;
     }
     Ok(ended)
@@ -138,15 +155,19 @@ async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
     Ok(it.scene.store.put(&key, &claim).await?)
 }
 
-/// Waits until the target's ends stand still.
+/// Waits until the target's logs stand still, and readers see all that is in them: what a replica that
+/// lags hides comes to light later, behind the fork. A replica that is gone leaves the in-sync ones
+/// within `replica.lag.time.max.ms`; until then forks are recorded where the logs end.
 async fn settle(it: &Cutover) -> Result<(), CutoverError> {
     let partitions = on_target(&it.scene.pairs());
     let deadline = Instant::now() + SETTLE_MAX;
-    let mut before = ends(&it.scene.target, &partitions, OffsetSpec::Latest).await?;
+    let target = &it.scene.target;
+    let mut before = ends(target, &partitions, OffsetSpec::Latest).await?;
     loop {
         tokio::time::sleep(SETTLE).await;
-        let now = ends(&it.scene.target, &partitions, OffsetSpec::Latest).await?;
-        if now == before {
+        let now = ends(target, &partitions, OffsetSpec::Latest).await?;
+        let stands = now == before;
+        if stands && (Instant::now() >= deadline || hidden(target, &now).await?.is_empty()) {
             return Ok(());
         }
         if Instant::now() >= deadline {

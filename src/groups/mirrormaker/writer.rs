@@ -193,7 +193,7 @@ impl CompatWriter {
             .iter()
             .map(|(key, value)| (Some(key.as_slice()), Some(value.as_slice())))
             .collect();
-        let batch = batch::encode_simple(&pairs, now_ms());
+        let batch = batch::encode_simple(&pairs, now_ms(), batch::Stamp::NONE);
         wire::produce_one(&self.target, &partition(topic), batch, acks).await?;
         Ok(())
     }

@@ -4,13 +4,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::failover::{
-    answer, await_failed_over, failover, failover_exiting_at, records, try_write, words,
+    answer, assert_refused, await_failed_over, failback, failover, failover_exiting_at, records,
+    try_write, words,
 };
 use crate::support::fake::fake_fenceable_pair;
 use crate::support::flow::{block_on, flow_config, opened_state, wire_cluster};
 use crate::support::groups::{commit, committed, next_values};
 use crate::support::{
-    Load, Transactions, Twinlog, await_caught_up, create_topic, end_offset, eventually, fake_pair,
+    Load, Transactions, Twinlog, add_partitions, await_caught_up, create_topic, end_offset,
+    eventually, fake_pair,
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use twinlog::environment::{Machine, ThisMachine};
@@ -82,12 +84,7 @@ fn a_hanging_transaction_is_named() {
     hanging_transaction(&source.bootstrap(), &target.bootstrap());
 }
 
-pub(crate) fn hanging_transaction(source: &str, target: &str) {
-    create_topic(source, "held", 1, &[]);
-    Load::new("held", 10).produce(source);
-    let twinlog = Twinlog::between(source, target);
-    await_caught_up(&twinlog, DEADLINE);
-    let config = twinlog.config_file().to_owned();
+fn open_transaction(source: &str, topic: &str) -> BaseProducer {
     let producer: BaseProducer = crate::support::admin::client(source)
         .set("transactional.id", "hanging")
         .set("transaction.timeout.ms", "120000")
@@ -95,9 +92,86 @@ pub(crate) fn hanging_transaction(source: &str, target: &str) {
         .expect("valid settings");
     producer.init_transactions(DEADLINE).expect("a coordinator");
     producer.begin_transaction().expect("a transaction");
-    let record: BaseRecord<'_, str, str> = BaseRecord::to("held").payload("open").key("k");
+    let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload("open").key("k");
     producer.send(record).expect("room for one record");
     producer.flush(DEADLINE).expect("it is written");
+    producer
+}
+
+/// Without an authorizer nobody can be kept away: the dry run says so, and how to go on.
+#[test]
+fn a_fence_that_can_not_be_made_is_a_blocker() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 10).produce(&source);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    for arguments in [&[][..], &["--yes"]] {
+        let refused = failover(&config, arguments);
+        assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+        let text = words(&refused);
+        assert!(text.contains("--fence manual"), "{text}");
+    }
+    let abort = failover(&config, &["--abort", "--yes"]);
+    assert!(
+        words(&abort).contains("no plan to undo"),
+        "{}",
+        words(&abort)
+    );
+    let arguments = ["--yes", "--json", "--fence", "manual"];
+    let report = answer(&failover(&config, &arguments), 0);
+    assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
+    // The way back has the same fence.
+    let refused = failback(&config, &["--yes"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    assert!(
+        words(&refused).contains("--fence manual"),
+        "{}",
+        words(&refused)
+    );
+    let report = answer(&failback(&config, &arguments), 0);
+    assert_eq!(report["state"], "done", "{report:#}");
+}
+
+/// A topic is made, and one grows, while a failover waits for a transaction's end.
+#[test]
+fn topics_that_come_while_it_runs_are_failed_over_too() {
+    let (source, target) = fake_fenceable_pair();
+    late_topics(&source.bootstrap(), &target.bootstrap());
+}
+
+pub(crate) fn late_topics(source: &str, target: &str) {
+    create_topic(source, "held", 1, &[]);
+    create_topic(source, "grows", 1, &[]);
+    Load::new("held", 10).produce(source);
+    let twinlog = Twinlog::between(source, target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let producer = open_transaction(source, "held");
+    let waited = failover(&config, &["--yes", "--wait", "3"]);
+    assert_eq!(waited.status.code(), Some(1), "{}", words(&waited));
+
+    create_topic(source, "late", 2, &[]);
+    Load::new("late", 1_000).produce(source);
+    add_partitions(source, "grows", 2);
+    producer.abort_transaction(DEADLINE).expect("it is aborted");
+    let report = answer(&failover(&config, &["--yes", "--json"]), 0);
+    assert_eq!(report["lost"]["is_proven"], true, "{report:#}");
+    for topic in ["late", "grows"] {
+        assert_refused(source, topic);
+        assert_eq!(records(source, &[topic]), records(target, &[topic]));
+    }
+}
+
+pub(crate) fn hanging_transaction(source: &str, target: &str) {
+    create_topic(source, "held", 1, &[]);
+    Load::new("held", 10).produce(source);
+    let twinlog = Twinlog::between(source, target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let producer = open_transaction(source, "held");
 
     let waited = failover(&config, &["--yes", "--wait", "3"]);
     assert_eq!(waited.status.code(), Some(1), "{}", words(&waited));
@@ -255,6 +329,8 @@ async fn hold_the_lease(target: &str, beats: u64) {
             },
             beat,
             released: false,
+            producer_id: -1,
+            producer_epoch: 0,
         };
         let key = keys::cutover_lease("dr");
         store.put(&key, &record).await.expect("it is written");

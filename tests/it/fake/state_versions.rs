@@ -97,7 +97,11 @@ fn a_newer_value_of_any_kind_is_refused_by_name_and_stays() {
 /// Removes a key as its own version may.
 async fn force(cluster: &twinlog::wire::Cluster, key: &str) {
     let place = twinlog::wire::TopicPartition::new(STATE_TOPIC, 0);
-    let tombstone = twinlog::batch::encode_simple(&[(Some(key.as_bytes()), None)], 1);
+    let tombstone = twinlog::batch::encode_simple(
+        &[(Some(key.as_bytes()), None)],
+        1,
+        twinlog::batch::Stamp::NONE,
+    );
     let written = twinlog::wire::produce_one(cluster, &place, tombstone, -1).await;
     written.expect("it is written");
 }

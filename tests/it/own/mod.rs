@@ -5,6 +5,7 @@ mod crash_broker;
 mod crash_leader;
 mod detect_gaps;
 pub(crate) mod failback;
+mod failback_lost_tail;
 mod failback_secured;
 mod failback_stranded;
 mod failover_held;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use twinlog::batch::encode_simple;
+use twinlog::batch::{Stamp, encode_simple};
 use twinlog::offsets::{OffsetMap, SourceOffset as S, TargetOffset as T, Translation};
 use twinlog::state::keys::MapKeys;
 use twinlog::state::maps;
@@ -40,7 +40,7 @@ fn ten_million_holes_are_a_few_dozen_megabytes() {
         for (key, value) in maps::changes(&target, &keys, &map).unwrap() {
             let value = value.expect("nothing was trimmed");
             let record = [(Some(key.as_bytes()), Some(&value[..]))];
-            let size = encode_simple(&record, 1_700_000_000_000).len();
+            let size = encode_simple(&record, 1_700_000_000_000, Stamp::NONE).len();
             largest = largest.max(size);
             written += size;
             target.insert(key, value);
@@ -50,7 +50,7 @@ fn ten_million_holes_are_a_few_dozen_megabytes() {
         .iter()
         .map(|(key, value)| {
             let record = [(Some(key.as_bytes()), Some(&value[..]))];
-            encode_simple(&record, 1_700_000_000_000).len()
+            encode_simple(&record, 1_700_000_000_000, Stamp::NONE).len()
         })
         .sum();
     let heap = map.heap_bytes();

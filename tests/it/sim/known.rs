@@ -17,20 +17,7 @@ pub struct Known {
 }
 
 /// All of them.
-pub const KNOWN: &[Known] = &[
-    Known {
-        id: "A2",
-        says: "a failback trusts the length of the old primary's log, whatever it holds",
-        shows: Kind::RecordMissing,
-        also: &[Kind::GroupBeyond, Kind::GroupBack],
-    },
-    Known {
-        id: "C1",
-        says: "a command that was frozen before it promotes does so when it wakes up, although its plan was aborted",
-        shows: Kind::RoleWrong,
-        also: &[Kind::HealthyWhileStuck],
-    },
-];
+pub const KNOWN: &[Known] = &[];
 
 /// An entry by its id.
 ///

@@ -126,7 +126,7 @@ proptest! {
         timestamp in any::<i64>(),
     ) {
         let slices: Vec<_> = pairs.iter().map(|(k, v)| (k.as_deref(), v.as_deref())).collect();
-        let batch = one(encode_simple(&slices, timestamp));
+        let batch = one(encode_simple(&slices, timestamp, Stamp::NONE));
         verify_crc(&batch).unwrap();
         prop_assert_eq!((batch.header.producer_id, batch.header.base_sequence), (-1, -1));
         let records = open(&batch, LIMIT).unwrap();

@@ -1,0 +1,384 @@
+//! Up to where an old primary still has what was copied from it.
+//!
+//! A primary that lost its power comes back with less than was copied (Kafka doesn't wait for the
+//! disk), and takes other records in the place of what it lost. How long its log is says nothing
+//! then. So the log is looked at:
+//!
+//! ```text
+//! old primary:  ... the same | strangers ............... > its log's end
+//! new primary:  ... the same | copied, lost over there | padding | new records
+//!                       agreed                       fork
+//! ```
+//!
+//! 1. By epochs: a new leader appends in an epoch of its own (KIP-101), so the epoch of what was
+//!    copied last ends before the fork where a tail was lost (`LeaderEpochFileCache.endOffsetFor`).
+//! 2. By records: what stands right before that has to be the same on both sides, and from there on
+//!    both agree up to the first difference. A cluster that was set back as a whole may use the
+//!    same epochs again, and an epoch that was seen half a minute ago says nothing of what came after it.
+//!
+//! Where they part before the recorded fork, the fork is where they part.
+
+mod compare;
+mod log;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use self::compare::{Compared, Rules, compare};
+use self::log::Log;
+use super::error::CutoverError;
+use super::hidden::hidden;
+use super::pairs::Offsets;
+use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
+use crate::state::keys::{self, MapKeys};
+use crate::state::{Fork, ForkRecord, StateStore, TopicRecord, maps};
+use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+
+/// How long a broker that doesn't answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Partitions that are looked at together.
+const AT_ONCE: usize = 32;
+/// Each look back for a record that both have is so many times further than the one before.
+const FURTHER: i64 = 16;
+
+/// The forks as the logs are now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Agreed {
+    /// By topic, as on the old primary.
+    pub forks: BTreeMap<String, ForkRecord>,
+    /// Copied offsets that the old primary has lost, where there are any.
+    pub lost: BTreeMap<TopicPartition, i64>,
+}
+
+impl Agreed {
+    /// What the old primary has lost of a topic, by partition.
+    pub fn lost_of(&self, topic: &str) -> BTreeMap<i32, i64> {
+        let lost = self.lost.iter().filter(|(at, _)| at.topic == topic);
+        lost.map(|(at, lost)| (at.partition, *lost)).collect()
+    }
+}
+
+/// A partition that is looked at.
+struct Job {
+    at: TopicPartition,
+    copy: TopicPartition,
+    fork: Fork,
+    map: Option<OffsetMap>,
+    /// What one side alone has, by the source's offsets and by the copy's.
+    only_old: Vec<(i64, i64)>,
+    only_new: Vec<(i64, i64)>,
+    /// Both have had something from here on.
+    start: i64,
+    /// Neither reaches further.
+    end: i64,
+    /// Up to here epochs say that nothing was lost.
+    by_epochs: i64,
+}
+
+/// Looks how far each partition of these topics is the same on both clusters. `store` is the state
+/// of `flow`, which copied from `old` to `new`. Topics that one of them doesn't have any more, or
+/// has made again, stay as they are.
+///
+/// # Errors
+/// When a partition can't be asked or read.
+pub(crate) async fn look(
+    (old, new): (&Cluster, &Cluster),
+    store: &StateStore,
+    flow: &str,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<Agreed, CutoverError> {
+    let mut jobs = jobs((old, new), store, flow, forks)?;
+    measure(old, new, &mut jobs).await?;
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut looks = JoinSet::new();
+    for job in jobs {
+        let (old, new, room) = (old.clone(), new.clone(), room.clone());
+        looks.spawn(async move {
+            let _permit = room.acquire().await;
+            let agreed = agreed_end(&old, &new, &job).await;
+            (job, agreed)
+        });
+    }
+    let mut agreed = Agreed {
+        forks: forks.clone(),
+        lost: BTreeMap::new(),
+    };
+    while let Some(looked) = looks.join_next().await {
+        let (job, end) = looked.map_err(|error| CutoverError::failed(error.to_string()))?;
+        let end = end?;
+        if end < job.fork.source_end {
+            let forks = agreed.forks.get_mut(&job.at.topic);
+            let number = usize::try_from(job.at.partition).unwrap_or(usize::MAX);
+            if let Some(fork) = forks.and_then(|it| it.partitions.get_mut(number)) {
+                *fork = moved(&job, end);
+            }
+            let lost = job.fork.source_end - end;
+            agreed.lost.insert(job.at, lost);
+        }
+    }
+    Ok(agreed)
+}
+
+/// The fork where the logs part: what the copy has behind it is copied back as what is new there.
+fn moved(job: &Job, end: i64) -> Fork {
+    let there = there(job.map.as_ref(), end);
+    Fork {
+        source_end: end,
+        target_end: there,
+        padded_end: there,
+        last_batch: None,
+        ..job.fork.clone()
+    }
+}
+
+/// Where a source offset is on the target.
+fn there(map: Option<&OffsetMap>, offset: i64) -> i64 {
+    let Some(map) = map else {
+        return offset;
+    };
+    match map.translate(SourceOffset(offset)) {
+        Translation::Exact(offset) => offset.0,
+        Translation::BeforeStart { first } => there(Some(map), first.0),
+        Translation::NotYetCopied { .. } => map.target_end().0,
+    }
+}
+
+fn jobs(
+    (old, new): (&Cluster, &Cluster),
+    store: &StateStore,
+    flow: &str,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<Vec<Job>, CutoverError> {
+    let (on_old, on_new) = (old.cached(), new.cached());
+    let mut jobs = Vec::new();
+    for (topic, fork) in forks {
+        let Some(record) = store.get::<TopicRecord>(&keys::topic(flow, topic))? else {
+            continue;
+        };
+        let (Some(source), Some(target)) = (
+            on_old.topics.get(topic),
+            on_new.topics.get(&fork.target_topic),
+        ) else {
+            continue;
+        };
+        if (source.topic_id, target.topic_id) != (record.source_topic_id, record.target_topic_id) {
+            continue;
+        }
+        for (number, at_fork) in (0..).zip(&fork.partitions) {
+            let Some(origin) = record.origin(number).filter(|_| at_fork.source_end > 0) else {
+                continue;
+            };
+            let keys = MapKeys::new(flow, topic, number);
+            let map = match record.is_mapped(number) {
+                true => maps::load(store, &keys)?,
+                false => None,
+            };
+            if record.is_mapped(number) && map.is_none() {
+                // Whoever needs it says that it is missing.
+                continue;
+            }
+            let before = record.continued.as_ref();
+            let mut only_new = before.map_or_else(Vec::new, |it| it.only_on_target(number).into());
+            only_new.extend(record.foreign(number));
+            jobs.push(Job {
+                at: TopicPartition::new(&**topic, number),
+                copy: TopicPartition::new(&*fork.target_topic, number),
+                start: map.as_ref().map_or(origin, |map| map.source_start().0),
+                end: at_fork.source_end,
+                by_epochs: at_fork.source_end,
+                fork: at_fork.clone(),
+                map,
+                only_old: before.map_or_else(Vec::new, |it| it.only_on_source(number).into()),
+                only_new,
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Where the logs begin and end, and what epochs say.
+async fn measure(old: &Cluster, new: &Cluster, jobs: &mut [Job]) -> Result<(), CutoverError> {
+    let on_old: Vec<TopicPartition> = jobs.iter().map(|job| job.at.clone()).collect();
+    let on_new: Vec<TopicPartition> = jobs.iter().map(|job| job.copy.clone()).collect();
+    let epochs: Vec<(TopicPartition, i32)> = jobs
+        .iter()
+        .filter(|job| job.fork.source_epoch >= 0)
+        .map(|job| (job.at.clone(), job.fork.source_epoch))
+        .collect();
+    let (old_starts, old_ends, new_starts, new_ends, epoch_ends) = tokio::join!(
+        wire::list_offsets_within(old, &on_old, OffsetSpec::Earliest, PATIENCE),
+        wire::list_offsets_within(old, &on_old, OffsetSpec::Latest, PATIENCE),
+        wire::list_offsets_within(new, &on_new, OffsetSpec::Earliest, PATIENCE),
+        wire::list_offsets_within(new, &on_new, OffsetSpec::Latest, PATIENCE),
+        wire::offset_for_leader_epoch(old, &epochs),
+    );
+    let mut short = Offsets::new();
+    for job in jobs.iter_mut() {
+        let old_start = known(&old_starts, &job.at, old)?;
+        let new_start = known(&new_starts, &job.copy, new)?;
+        let new_end = known(&new_ends, &job.copy, new)?;
+        let map = job.map.as_ref();
+        job.start = job
+            .start
+            .max(old_start)
+            .max(on_source(map, new_start, job.fork.source_end));
+        job.end = job.end.min(known(&old_ends, &job.at, old)?);
+        if new_end < job.fork.target_end {
+            short.insert(job.copy.clone(), new_end);
+            job.end = job.end.min(on_source(map, new_end, job.fork.source_end));
+        }
+        job.by_epochs = match epoch_ends.get(&job.at) {
+            Some(Ok((_, end))) => by_epochs(&job.fork, *end).min(job.end),
+            _ => job.end,
+        };
+    }
+    if let Some(lagging) = hidden(new, &short).await?.first() {
+        return Err(CutoverError::failed(format!(
+            "replicas on {} lag behind their leaders, in {lagging}: what they don't have yet can't be compared",
+            new.name()
+        ))
+        .with_hint("wait until its replicas are in sync, and run this again"));
+    }
+    Ok(())
+}
+
+/// Up to where an epoch that ends at `end` on the old primary says that nothing was lost. What was
+/// copied behind what the epoch is known of may be of a later one.
+fn by_epochs(fork: &Fork, end: i64) -> i64 {
+    let known_to = fork.source_epoch_to.min(fork.source_end);
+    match (0..known_to).contains(&end) {
+        true => end,
+        false => fork.source_end,
+    }
+}
+
+fn on_source(map: Option<&OffsetMap>, target: i64, source_end: i64) -> i64 {
+    let Some(map) = map else {
+        return target.min(source_end);
+    };
+    match map.reverse(TargetOffset(target)) {
+        Translation::Exact(offset) => offset.0,
+        Translation::BeforeStart { .. } => map.source_start().0,
+        Translation::NotYetCopied { .. } => source_end,
+    }
+}
+
+fn known(
+    answers: &HashMap<TopicPartition, Result<i64, wire::WireError>>,
+    at: &TopicPartition,
+    cluster: &Cluster,
+) -> Result<i64, CutoverError> {
+    let why = match answers.get(at) {
+        Some(Ok(offset)) => return Ok(*offset),
+        Some(Err(error)) => error.to_string(),
+        None => "no answer".to_owned(),
+    };
+    let cluster = cluster.name();
+    Err(CutoverError::failed(format!("{at} on {cluster}: {why}")))
+}
+
+/// Where both logs part; the recorded fork where they don't before it.
+async fn agreed_end(old: &Cluster, new: &Cluster, job: &Job) -> Result<i64, CutoverError> {
+    let mut back = 1;
+    let anchor = job.by_epochs;
+    loop {
+        let from = anchor.saturating_sub(back).max(job.start);
+        let found = range(old, new, job, from, anchor).await?;
+        if let Some(differs_at) = found.differs_at
+            && (found.same > 0 || from <= job.start)
+        {
+            return Ok(differs_at);
+        }
+        if found.same > 0 || from <= job.start {
+            break;
+        }
+        back = back.saturating_mul(FURTHER);
+    }
+    let rest = range(old, new, job, anchor.max(job.start), job.end).await?;
+    Ok(match rest.differs_at {
+        Some(differs_at) => differs_at,
+        // Nothing is left that could be compared, and an epoch that ended early is certain.
+        None if rest.same == 0 => job.by_epochs,
+        None => job.end,
+    })
+}
+
+/// Compares a range of both logs, up to the first difference.
+async fn range(
+    old: &Cluster,
+    new: &Cluster,
+    job: &Job,
+    from: i64,
+    to: i64,
+) -> Result<Compared, CutoverError> {
+    let map = job.map.as_ref();
+    let within = |ranges: &[(i64, i64)], offset: i64| {
+        ranges
+            .iter()
+            .any(|(from, to)| (*from..*to).contains(&offset))
+    };
+    let rules = Rules {
+        is_excused: &|offset| {
+            within(&job.only_old, offset) || within(&job.only_new, there(map, offset))
+        },
+        is_mapped: &|offset| map.map(|it| there(Some(it), offset + 1) > there(Some(it), offset)),
+    };
+    let (old_log, new_log) = (
+        Log {
+            cluster: old,
+            at: &job.at,
+            map: None,
+        },
+        Log {
+            cluster: new,
+            at: &job.copy,
+            map,
+        },
+    );
+    let mut next = from;
+    let mut found = Compared::default();
+    while next < to {
+        let (old_piece, new_piece) =
+            tokio::try_join!(old_log.read(next, to), new_log.read(next, to))?;
+        let until = old_piece.to.min(new_piece.to).min(to);
+        let compared = compare(&old_piece, &new_piece, next..until, &rules);
+        found.same += compared.same;
+        if compared.differs_at.is_some() {
+            found.differs_at = compared.differs_at;
+            break;
+        }
+        next = until;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_tells_only_of_what_it_is_known_of() {
+        let fork = |source_epoch_to| Fork {
+            source_end: 1_000,
+            source_epoch: 5,
+            source_epoch_to,
+            target_end: 1_000,
+            padded_end: 1_100,
+            observed_end: 1_000,
+            last_batch: None,
+        };
+        assert_eq!(by_epochs(&fork(1_000), 950), 950, "its end was cut off");
+        assert_eq!(by_epochs(&fork(1_000), 1_200), 1_000);
+        // A later epoch may have begun at 960.
+        assert_eq!(by_epochs(&fork(960), 960), 1_000);
+        assert_eq!(by_epochs(&fork(960), 950), 950);
+        // The broker knows no epoch that old.
+        assert_eq!(by_epochs(&fork(1_000), -1), 1_000);
+        // Nothing is known of the epoch, as in the forks of an older Twinlog.
+        assert_eq!(by_epochs(&fork(-1), 950), 1_000);
+    }
+}
