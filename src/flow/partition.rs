@@ -195,6 +195,10 @@ impl Partition {
         if self.is_closed() {
             return None;
         }
+        // The map learns of a skipped hole from what follows it.
+        while queue.len() > 1 && matches!(queue.front(), Some(Work::Skip { .. })) {
+            queue.pop_front();
+        }
         let idle = self.unanswered() == 0;
         let goes_alone = match queue.front()? {
             Work::Batch(batch) => {
@@ -379,5 +383,126 @@ impl Partition {
 
     fn queue(&self) -> MutexGuard<'_, VecDeque<Work>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl PartitionParts {
+    /// Of a small partition that nobody writes.
+    pub(super) fn for_tests(trouble: TroubleSender) -> Self {
+        use super::budget::Budget;
+        use super::fill::FillRule;
+        use super::position::Producers;
+        use crate::telemetry::progress::FlowProgress;
+        use uuid::Uuid;
+
+        let progress = Arc::new(FlowProgress::new("f", "s", "t"));
+        let name = TopicPartition {
+            topic: "t".to_owned(),
+            partition: 0,
+        };
+        Self {
+            source: name.clone(),
+            source_topic_id: Uuid::nil(),
+            target: name,
+            progress: progress.partition(&Arc::from("t"), 0),
+            meter: {
+                let budget = Arc::new(Budget::new(1_000, 1_000, progress));
+                let share = budget.share(1, 0);
+                Arc::new(Meter::new(budget, share))
+            },
+            rules: IntakeRules {
+                producers: Producers::first(1, 2),
+                max_batch_bytes: 1_000,
+                target_compacted: false,
+                source_compacted: false,
+                delete_retention_ms: 86_400_000,
+                coalesce_below_bytes: 0,
+                coalesce_to_bytes: 0,
+                max_merged_bytes: 1 << 20,
+                max_decompressed_bytes: 1_000,
+                fill: FillRule {
+                    limit: 1_000_000,
+                    may_map: true,
+                },
+                keeps_foreign: false,
+            },
+            appended_timestamp_ms: None,
+            map: None,
+            tombstones: Tombstones::default(),
+            read_at: Instant::now(),
+            newest_filler: None,
+            filler_epoch: 0,
+            to_close: None,
+            epochs: Arc::new(SourceEpochs::new(Uuid::nil(), Uuid::nil())),
+            ready: mpsc::unbounded_channel().0,
+            trouble,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::work::{BatchWork, Form};
+    use super::*;
+
+    /// A partition whose producer is known to the broker.
+    fn known(map: Option<OffsetMap>) -> Arc<Partition> {
+        Arc::new(Partition::new(PartitionParts {
+            appended_timestamp_ms: Some(now_ms()),
+            map,
+            ..PartitionParts::for_tests(mpsc::unbounded_channel().0)
+        }))
+    }
+
+    /// Ten records of the source's, from this offset on.
+    fn batch(partition: &Partition, source_base: i64, target_base: i64) -> Work {
+        Work::Batch(BatchWork {
+            head: Bytes::from_static(&[0; 61]),
+            body: Bytes::new(),
+            target_base,
+            count: 10,
+            source_base,
+            source_next: source_base + 10,
+            source_runs: Vec::new(),
+            max_timestamp_ms: 0,
+            form: Form::Passed,
+            _hold: partition.meter.hold(0),
+        })
+    }
+
+    fn base(work: Option<Work>) -> Option<i64> {
+        match work {
+            Some(Work::Batch(batch)) => Some(batch.source_base),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hole_that_is_skipped_keeps_nothing_waiting() {
+        let partition = known(Some(OffsetMap::identity_from(SourceOffset(0))));
+        let skip = |source_next| Work::Skip { source_next };
+        let (first, second) = (batch(&partition, 0, 0), batch(&partition, 15, 10));
+        partition.push(vec![first, skip(11), skip(15), second, skip(30)]);
+        assert_eq!(base(partition.take_sendable()), Some(0));
+        assert_eq!(
+            base(partition.take_sendable()),
+            Some(15),
+            "without an answer"
+        );
+        assert!(
+            partition.take_sendable().is_none(),
+            "what is last has its turn"
+        );
+        let third = batch(&partition, 30, 20);
+        partition.push(vec![third]);
+        assert_eq!(base(partition.take_sendable()), Some(30));
+        partition.push(vec![skip(50)]);
+        assert!(partition.take_sendable().is_none());
+        (0..3).for_each(|_| partition.answered());
+        let last = partition.take_sendable();
+        assert!(matches!(last, Some(Work::Skip { source_next: 50 })));
     }
 }
