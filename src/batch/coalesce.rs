@@ -41,7 +41,35 @@ pub fn coalesce(
     stamp: Stamp,
     max_decompressed_bytes: usize,
 ) -> Result<Coalesced, BatchError> {
-    let (codec, count) = check(run)?;
+    merge(run, stamp, max_decompressed_bytes, Holes::Refused)
+}
+
+/// As [`coalesce`], where holes between the batches are lost: for a target whose offsets are others.
+///
+/// # Errors
+/// Those of [`coalesce`]; `NotContiguous` only for batches that don't rise.
+pub fn coalesce_across_holes(
+    run: &[RawBatch],
+    stamp: Stamp,
+    max_decompressed_bytes: usize,
+) -> Result<Coalesced, BatchError> {
+    merge(run, stamp, max_decompressed_bytes, Holes::Closed)
+}
+
+/// What becomes of the holes between two batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holes {
+    Refused,
+    Closed,
+}
+
+fn merge(
+    run: &[RawBatch],
+    stamp: Stamp,
+    max_decompressed_bytes: usize,
+    holes: Holes,
+) -> Result<Coalesced, BatchError> {
+    let (codec, count) = check(run, holes)?;
     let first = &run[0].header;
     let offset = first.base_offset;
     // Where the records' times are known to be near, so that deltas are short.
@@ -105,7 +133,7 @@ pub fn coalesce(
 }
 
 /// Checks the run by its headers; gives its codec and number of records.
-fn check(run: &[RawBatch]) -> Result<(Codec, i32), BatchError> {
+fn check(run: &[RawBatch], holes: Holes) -> Result<(Codec, i32), BatchError> {
     let first = run.first().ok_or(BatchError::NotMergeable {
         what: "no batches",
         offset: -1,
@@ -131,7 +159,11 @@ fn check(run: &[RawBatch]) -> Result<(Codec, i32), BatchError> {
         if header.is_log_append_time() != first.header.is_log_append_time() {
             return refused("another timestamp type");
         }
-        if offset != expected {
+        let is_next = match holes {
+            Holes::Refused => offset == expected,
+            Holes::Closed => offset >= expected,
+        };
+        if !is_next {
             return Err(BatchError::NotContiguous { expected, offset });
         }
         expected = header.next_offset();

@@ -23,7 +23,7 @@ mod varint;
 
 pub use aborted::AbortedFilter;
 pub use classify::{OpenReason, Passage, Rules, classify};
-pub use coalesce::{Coalesced, coalesce};
+pub use coalesce::{Coalesced, coalesce, coalesce_across_holes};
 pub use compress::Codec;
 pub use crc::verify_crc;
 pub use encode::{KeyValue, empty_records_batch, encode, encode_simple};

@@ -4,6 +4,7 @@
 //! forces it (`batch::classify`). Whatever lies between two batches that are copied (transaction
 //! markers, aborted data, what compaction removed) is one hole.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub struct IntakeRules {
     pub producers: Producers,
     /// The target topic's `max.message.bytes`, or `segment.bytes` where that is smaller.
     pub max_batch_bytes: usize,
+    /// The target topic's `min.insync.replicas`, if it is known.
+    pub min_in_sync: Option<usize>,
     /// The target topic compacts.
     pub target_compacted: bool,
     /// The source topic compacts.
@@ -53,6 +56,8 @@ pub struct Intake<'a> {
     tombstones: &'a mut Tombstones,
     run: Vec<RawBatch>,
     run_bytes: usize,
+    /// Where the hole behind the run ends, if there is one.
+    run_hole_end: Option<i64>,
     out: Vec<Work>,
 }
 
@@ -91,6 +96,7 @@ pub fn take(
         tombstones,
         run: Vec::new(),
         run_bytes: 0,
+        run_hole_end: None,
         out: Vec::new(),
     };
     let result = intake.take_all(answer);
@@ -149,9 +155,8 @@ impl Intake<'_> {
 
     /// The offset that comes next.
     fn wanted(&self) -> i64 {
-        self.run
-            .last()
-            .map_or(self.position.source, |last| last.header.next_offset())
+        let run_end = self.run.last().map(|last| last.header.next_offset());
+        (self.run_hole_end.or(run_end)).unwrap_or(self.position.source)
     }
 
     fn take_one(&mut self, batch: RawBatch, filter: &mut AbortedFilter) -> Result<(), BatchError> {
@@ -185,7 +190,8 @@ impl Intake<'_> {
     fn take_raw(&mut self, batch: RawBatch) -> Result<(), BatchError> {
         let small = batch.bytes.len() <= self.rules.coalesce_below_bytes;
         let fits = self.run.last().is_none_or(|last| {
-            last.header.next_offset() == batch.header.base_offset
+            let joins = last.header.next_offset() == batch.header.base_offset;
+            (joins || self.passes_holes())
                 && last.header.attributes & 0x7 == batch.header.attributes & 0x7
                 && self.run_bytes + batch.bytes.len() <= self.rules.coalesce_to_bytes
         });
@@ -193,6 +199,7 @@ impl Intake<'_> {
             self.flush()?;
         }
         if small {
+            self.run_hole_end = None;
             self.run_bytes += batch.bytes.len();
             self.run.push(batch);
             return Ok(());
@@ -203,9 +210,18 @@ impl Intake<'_> {
 
     /// Everything up to `source_next` has no record on the target.
     fn pass_hole(&mut self, source_next: i64) -> Result<(), BatchError> {
+        if self.passes_holes() && !self.run.is_empty() {
+            self.run_hole_end = Some(source_next);
+            return Ok(());
+        }
         self.flush()?;
         self.hole_until(source_next);
         Ok(())
+    }
+
+    /// Whether a hole changes nothing on the target: what is around it may be one batch there.
+    fn passes_holes(&self) -> bool {
+        self.position.mapped && self.tombstones.is_empty()
     }
 
     /// Moves past a hole, if there is one. `false` when it isn't to be filled: then nothing behind it
@@ -250,6 +266,7 @@ impl Intake<'_> {
                 count: i64::try_from(records.len()).unwrap_or(i64::MAX),
                 source_base: first.offset,
                 source_next: last.offset + 1,
+                source_runs: Vec::new(),
                 max_timestamp_ms: first.timestamp,
                 form: Form::Opened,
                 held_bytes: encoded.len(),
@@ -296,14 +313,24 @@ impl Intake<'_> {
             count: i64::from(header.count),
             source_base: header.base_offset,
             source_next: header.next_offset(),
+            source_runs: Vec::new(),
             max_timestamp_ms: header.max_timestamp,
             form: Form::Passed,
             held_bytes: batch.bytes.len(),
         });
     }
 
-    /// Ends the present run of small batches.
+    /// Ends the present run of small batches, and the hole behind it.
     fn flush(&mut self) -> Result<(), BatchError> {
+        let hole_end = self.run_hole_end.take();
+        self.flush_run()?;
+        if let Some(source_next) = hole_end {
+            self.hole_until(source_next);
+        }
+        Ok(())
+    }
+
+    fn flush_run(&mut self) -> Result<(), BatchError> {
         let run = std::mem::take(&mut self.run);
         let run_bytes = std::mem::take(&mut self.run_bytes);
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
@@ -316,8 +343,19 @@ impl Intake<'_> {
         if !self.hole_until(first.header.base_offset) {
             return Ok(());
         }
+        let source_runs = match self.position.mapped {
+            true => runs_of(
+                run.iter()
+                    .map(|it| it.header.base_offset..it.header.next_offset()),
+            ),
+            false => Vec::new(),
+        };
+        let merge = match source_runs.is_empty() {
+            true => batch::coalesce,
+            false => batch::coalesce_across_holes,
+        };
         // What can't be merged may still pass as it is: the target's broker judges it.
-        let merged = match batch::coalesce(&run, self.stamp(), self.rules.max_merged_bytes) {
+        let merged = match merge(&run, self.stamp(), self.rules.max_merged_bytes) {
             Ok(merged) if merged.batch.len() <= self.rules.max_batch_bytes => merged,
             _ => {
                 run.iter().for_each(|batch| self.pass(batch));
@@ -330,6 +368,7 @@ impl Intake<'_> {
             count: i64::from(merged.count),
             source_base: first.header.base_offset,
             source_next: last.header.next_offset(),
+            source_runs,
             max_timestamp_ms: merged.max_timestamp,
             form: Form::Coalesced {
                 batches: u32::try_from(run.len()).unwrap_or(u32::MAX),
@@ -339,11 +378,11 @@ impl Intake<'_> {
         Ok(())
     }
 
-    /// Decodes a batch and writes its records again, split where its offsets have gaps.
+    /// Decodes a batch and writes its records again, split where its offsets have gaps that are to be kept.
     fn open(&mut self, batch: &RawBatch, reason: OpenReason) -> Result<(), BatchError> {
         let records = batch::open(batch, self.rules.max_decompressed_bytes)?;
         let wanted = self.position.source;
-        let records: Vec<Record> = records
+        let mut records: Vec<Record> = records
             .into_iter()
             .filter(|record| record.offset >= wanted)
             .collect();
@@ -353,13 +392,16 @@ impl Intake<'_> {
             batch.header.codec()?
         };
         let total = records.len().max(1);
-        for piece in pieces(&records, self.rules.max_batch_bytes) {
+        let closes_gaps = self.passes_holes();
+        for piece in pieces(&mut records, self.rules.max_batch_bytes, closes_gaps) {
             let (Some(first), Some(last)) = (piece.first(), piece.last()) else {
                 continue;
             };
-            if !self.hole_until(first.offset) {
+            let (source_base, source_next) = (first.offset, last.offset + 1);
+            if !self.hole_until(source_base) {
                 return Ok(());
             }
+            let source_runs = close_gaps(piece);
             let encoded = batch::encode(piece, codec, self.stamp())?;
             let max_timestamp_ms = piece
                 .iter()
@@ -370,8 +412,9 @@ impl Intake<'_> {
                 head: encoded,
                 body: Bytes::new(),
                 count: i64::try_from(piece.len()).unwrap_or(i64::MAX),
-                source_base: first.offset,
-                source_next: last.offset + 1,
+                source_base,
+                source_next,
+                source_runs,
                 max_timestamp_ms,
                 form: Form::Opened,
                 held_bytes: batch.bytes.len() * piece.len() / total,
@@ -391,6 +434,7 @@ impl Intake<'_> {
             count: piece.count,
             source_base: piece.source_base,
             source_next: piece.source_next,
+            source_runs: piece.source_runs,
             max_timestamp_ms: piece.max_timestamp_ms,
             form: piece.form,
             _hold: self.meter.hold(piece.held_bytes as u64),
@@ -404,13 +448,44 @@ struct Piece {
     count: i64,
     source_base: i64,
     source_next: i64,
+    source_runs: Vec<Range<i64>>,
     max_timestamp_ms: i64,
     form: Form,
     held_bytes: usize,
 }
 
-/// Cuts records into runs of consecutive offsets, each small enough uncompressed.
-fn pieces(records: &[Record], max_batch_bytes: usize) -> Vec<&[Record]> {
+/// Joins what is consecutive; nothing is left of a single run.
+fn runs_of(parts: impl Iterator<Item = Range<i64>>) -> Vec<Range<i64>> {
+    let mut runs: Vec<Range<i64>> = Vec::new();
+    for part in parts {
+        match runs.last_mut() {
+            Some(last) if last.end == part.start => last.end = part.end,
+            _ => runs.push(part),
+        }
+    }
+    match runs.len() {
+        1 => Vec::new(),
+        _ => runs,
+    }
+}
+
+/// Gives records consecutive offsets; returns those that they had, if they were others.
+fn close_gaps(records: &mut [Record]) -> Vec<Range<i64>> {
+    let runs = runs_of(records.iter().map(|it| it.offset..it.offset + 1));
+    let first = records.first().map_or(0, |it| it.offset);
+    for (offset, record) in (first..).zip(records) {
+        record.offset = offset;
+    }
+    runs
+}
+
+/// Cuts records into pieces, each small enough uncompressed, and where their offsets have gaps unless
+/// these are closed.
+fn pieces(
+    records: &mut [Record],
+    max_batch_bytes: usize,
+    closes_gaps: bool,
+) -> impl Iterator<Item = &mut [Record]> {
     // Length, deltas and attributes of a record take at most 36 bytes beside its fields.
     const RECORD_OVERHEAD_BYTES: usize = 36;
     let limit = max_batch_bytes.saturating_sub(batch::HEADER_BYTES);
@@ -420,21 +495,16 @@ fn pieces(records: &[Record], max_batch_bytes: usize) -> Vec<&[Record]> {
             + record.value.as_ref().map_or(0, Bytes::len)
             + record.headers.len()
     };
-    let mut pieces = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (index, record) in records.iter().enumerate() {
-        let breaks = index > start && records[index - 1].offset + 1 != record.offset;
-        let full = index > start && bytes + size(record) > limit;
+    let mut bytes = 0;
+    records.chunk_by_mut(move |last, record| {
+        bytes += size(last);
+        let breaks = !closes_gaps && last.offset + 1 != record.offset;
+        let full = bytes + size(record) > limit;
         if breaks || full {
-            pieces.push(&records[start..index]);
-            (start, bytes) = (index, 0);
+            bytes = 0;
         }
-        bytes += size(record);
-    }
-    if start < records.len() {
-        pieces.push(&records[start..]);
-    }
-    pieces
+        !breaks && !full
+    })
 }
 
 #[cfg(test)]

@@ -47,6 +47,11 @@ impl Tombstones {
         }
     }
 
+    /// Whether none is left to be placed.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The tombstones that take the first source offsets of the hole `from..to`, in one batch of at most `bytes`; none if
     /// none is left, or none may be there.
     pub fn place(&mut self, (from, to): (i64, i64), bytes: usize) -> Vec<Record> {

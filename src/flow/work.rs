@@ -1,9 +1,12 @@
 //! What the source side hands to the sink side of a partition.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::budget::Hold;
 use super::fill::DearHole;
+use crate::offsets::{Run, SourceOffset, TargetOffset};
 
 /// One step of a partition, in order.
 #[derive(Debug)]
@@ -12,13 +15,34 @@ pub enum Work {
     Batch(BatchWork),
     /// Offsets to fill with invisible markers.
     Fill(FillWork),
+    /// A batch and the fillers of the hole right behind it, sent in one go.
+    Pair(BatchWork, FillWork),
     /// A hole that isn't filled: the partition is closed when all before it is answered.
     Dear(DearHole),
-    /// Source offsets that get no offset on the target (`mapped` only).
+    /// Source offsets that get no offset on the target (`mapped` only). What follows says the same by
+    /// where it begins, so this counts only where nothing follows.
     Skip {
         /// The first source offset after them.
         source_next: i64,
     },
+}
+
+impl Work {
+    /// The batch in it.
+    pub fn batch(&self) -> Option<&BatchWork> {
+        match self {
+            Self::Batch(batch) | Self::Pair(batch, _) => Some(batch),
+            Self::Fill(_) | Self::Dear(_) | Self::Skip { .. } => None,
+        }
+    }
+
+    /// The fillers in it.
+    pub fn fill(&self) -> Option<&FillWork> {
+        match self {
+            Self::Fill(fill) | Self::Pair(_, fill) => Some(fill),
+            Self::Batch(_) | Self::Dear(_) | Self::Skip { .. } => None,
+        }
+    }
 }
 
 /// How a batch came to its present form; for the metrics.
@@ -50,6 +74,8 @@ pub struct BatchWork {
     pub source_base: i64,
     /// The first source offset after it.
     pub source_next: i64,
+    /// The source offsets of its records where holes are among them (`mapped` only); else empty.
+    pub source_runs: Vec<Range<i64>>,
     /// Its largest timestamp, milliseconds since the epoch.
     pub max_timestamp_ms: i64,
     /// How it was made.
@@ -62,6 +88,26 @@ impl BatchWork {
     /// Bytes on the wire.
     pub fn size_bytes(&self) -> usize {
         self.head.len() + self.body.len()
+    }
+
+    /// Which source offset got which target offset.
+    pub fn runs(&self) -> impl Iterator<Item = Run> {
+        let whole = self.source_base..self.source_base + self.count;
+        let whole = self.source_runs.is_empty().then_some(whole);
+        let mut target = self.target_base;
+        self.source_runs
+            .iter()
+            .cloned()
+            .chain(whole)
+            .map(move |run| {
+                let len = run.end - run.start;
+                target += len;
+                Run {
+                    source_start: SourceOffset(run.start),
+                    target_start: TargetOffset(target - len),
+                    len: u64::try_from(len).unwrap_or(0),
+                }
+            })
     }
 }
 

@@ -13,7 +13,7 @@ use super::super::tombstones::Tombstones;
 use super::super::work::Work;
 use super::{Answer, IntakeRules, take};
 use crate::batch::{self, Codec, Record, Stamp};
-use crate::offsets::{SourceOffset, TargetOffset, Translation};
+use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::FlowProgress;
 
 const ABORTED_PRODUCER: i64 = 900;
@@ -152,6 +152,7 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
         delete_retention_ms: 86_400_000,
         producers: Producers::first(7, 8),
         max_batch_bytes,
+        min_in_sync: Some(1),
         target_compacted: false,
         source_compacted: false,
         coalesce_below_bytes,
@@ -200,9 +201,40 @@ fn apply(work: Vec<Work>, target: &mut i64, fillers: &mut i64, seen: &mut Vec<(i
                 *target += one.count;
                 *fillers += one.count;
             }
+            Work::Pair(..) => panic!("nothing is paired yet"),
             Work::Skip { .. } => panic!("nothing is skipped where offsets are identical"),
             Work::Dear(hole) => panic!("the limit is far away: {hole}"),
         }
+    }
+}
+
+/// What a target and a map end up with where holes are skipped.
+fn apply_mapped(work: Vec<Work>, map: &mut OffsetMap, seen: &mut Vec<(i64, Bytes)>) {
+    for one in work {
+        let one = match one {
+            Work::Batch(one) => one,
+            // What follows says the same.
+            Work::Skip { .. } => continue,
+            Work::Fill(_) | Work::Pair(..) => panic!("nothing is filled"),
+            Work::Dear(hole) => panic!("a map skips any hole: {hole}"),
+        };
+        assert_eq!(one.target_base, map.target_end().0);
+        let bytes: Bytes = [&one.head[..], &one.body[..]].concat().into();
+        let batch = batch::split(bytes).next().expect("a batch").expect("whole");
+        batch::verify_crc(&batch).expect("the CRC is right");
+        assert_eq!(i64::from(batch.header.base_sequence), one.target_base);
+        for record in batch::open(&batch, 1 << 24).expect("readable") {
+            seen.push((
+                one.target_base + record.offset,
+                record.value.unwrap_or_default(),
+            ));
+        }
+        for run in one.runs() {
+            map.push_copied(run.source_start, run.target_start, run.len)
+                .expect("in order");
+        }
+        assert_eq!(map.target_end().0, one.target_base + one.count);
+        assert_eq!(map.source_end().0, one.source_next);
     }
 }
 
@@ -237,25 +269,30 @@ proptest! {
     }
 
     #[test]
-    fn a_map_skips_what_identity_fills(pieces in prop::collection::vec(any_piece(), 1..40)) {
+    fn a_map_skips_what_identity_fills(
+        pieces in prop::collection::vec(any_piece(), 1..40),
+        coalesce_below_bytes in prop::sample::select(vec![0_usize, 200, 2_000, 100_000]),
+        max_batch_bytes in prop::sample::select(vec![600_usize, 1_000_000]),
+        cut in 0_usize..40,
+    ) {
         let log = Log::of(0, &pieces);
+        let (rules, meter) = (rules(coalesce_below_bytes, max_batch_bytes), meter());
         let mut position = Position { mapped: true, ..Position::default() };
-        let (work, result) = take(&rules(2_000, 1_000_000), &meter(), &mut position, &mut Tombstones::default(), log.answer(&log.bytes()));
-        result.expect("the log is sound");
-        let mut target = 0;
-        for one in work {
-            match one {
-                Work::Batch(one) => {
-                    prop_assert_eq!(one.target_base, target);
-                    target += one.count;
-                }
-                Work::Fill(fill) => prop_assert!(false, "nothing is filled: {fill:?}"),
-                Work::Skip { .. } => {}
-                Work::Dear(hole) => prop_assert!(false, "a map skips any hole: {hole}"),
-            }
+        let (mut seen, mut map) = (Vec::new(), OffsetMap::identity_from(SourceOffset(0)));
+        let cut = cut.min(log.batches.len());
+        for part in [&log.batches[..cut], &log.batches[cut.saturating_sub(1)..]] {
+            let (work, result) = take(&rules, &meter, &mut position, &mut Tombstones::default(), log.answer(&part.concat().into()));
+            result.expect("the log is sound");
+            let from = map.target_end().0;
+            apply_mapped(work, &mut map, &mut seen);
+            prop_assert!(map.target_end().0 >= from && position.target == map.target_end().0);
         }
-        prop_assert_eq!(usize::try_from(target).expect("positive"), log.visible.len());
-        prop_assert_eq!(position.target, target);
+        prop_assert_eq!(seen.len(), log.visible.len());
+        for ((source, value), (target, copied)) in log.visible.iter().zip(&seen) {
+            prop_assert_eq!(value, copied);
+            prop_assert_eq!(map.translate(SourceOffset(*source)), Translation::Exact(TargetOffset(*target)));
+            prop_assert_eq!(map.reverse(TargetOffset(*target)), Translation::Exact(SourceOffset(*source)));
+        }
     }
 
     /// Whatever the limit is: what comes before the hole is identical, and a map that begins there has
@@ -289,22 +326,20 @@ proptest! {
         let mut position = Position { source: from, target, fillers, mapped: true, ..Position::default() };
         let (work, result) = take(&rules, &meter(), &mut position, &mut Tombstones::default(), log.answer(&log.bytes()));
         result.expect("the log is sound");
-        let mut map = crate::offsets::OffsetMap::identity_from(SourceOffset(0));
+        let mut map = OffsetMap::identity_from(SourceOffset(0));
         map.advance(u64::try_from(from).expect("positive")).expect("a run");
         for one in work {
             let Work::Batch(one) = one else { continue };
             // The sequence is counted without the fillers before the turn.
-            let bytes: Bytes = [one.head, one.body].concat().into();
+            let bytes: Bytes = [&one.head[..], &one.body[..]].concat().into();
             let batch = batch::split(bytes).next().expect("a batch").expect("whole");
             prop_assert_eq!(i64::from(batch.header.base_sequence), one.target_base - fillers);
             for record in batch::open(&batch, 1 << 24).expect("readable") {
                 seen.push((one.target_base + record.offset, record.value.unwrap_or_default()));
             }
-            map.push_copied(
-                SourceOffset(one.source_base),
-                TargetOffset(one.target_base),
-                u64::try_from(one.count).expect("positive"),
-            ).expect("in order");
+            for run in one.runs() {
+                map.push_copied(run.source_start, run.target_start, run.len).expect("in order");
+            }
         }
         prop_assert_eq!(seen.len(), log.visible.len());
         for ((source, value), (target, copied)) in log.visible.iter().zip(&seen) {
@@ -331,7 +366,7 @@ proptest! {
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
-            Work::Skip { .. } | Work::Dear(_) => 0,
+            Work::Pair(..) | Work::Skip { .. } | Work::Dear(_) => 0,
         }).sum();
         prop_assert_eq!(settled, position.target);
         prop_assert!(position.source <= log.next, "nothing is settled beyond the source's end");
@@ -399,6 +434,109 @@ fn a_batch_that_begins_before_the_position_loses_its_head() {
     let (mut target, mut fillers, mut seen) = (4, 0, Vec::new());
     apply(work, &mut target, &mut fillers, &mut seen);
     assert_eq!(seen, log.visible[4..]);
+}
+
+/// Short transactions and what a cleaner left of a batch make one batch each time where offsets are mapped
+/// anyhow.
+#[test]
+fn holes_keep_nothing_apart_where_they_are_skipped() {
+    let transaction = [
+        Piece::Data {
+            records: 5,
+            value_bytes: 10,
+            codec: Codec::None,
+        },
+        Piece::Marker,
+        Piece::Aborted { records: 2 },
+        Piece::Removed { offsets: 3 },
+    ];
+    let log = Log::of(0, &vec![transaction; 20].concat());
+    let mut cleaned = Log::of(100, &[]);
+    let left: Vec<Record> = (100..150)
+        .step_by(2)
+        .flat_map(|offset| records_at(offset, 1, 10))
+        .collect();
+    cleaned.batches.push(with_gaps(&left));
+    cleaned.visible = left
+        .iter()
+        .map(|it| (it.offset, it.value.clone().unwrap_or_default()))
+        .collect();
+    cleaned.next = 149;
+    for log in [log, cleaned] {
+        let start = log.visible[0].0;
+        let mut position = Position {
+            source: start,
+            mapped: true,
+            ..Position::default()
+        };
+        let (work, result) = take(
+            &rules(100_000, 1_000_000),
+            &meter(),
+            &mut position,
+            &mut Tombstones::default(),
+            log.answer(&log.bytes()),
+        );
+        result.expect("the log is sound");
+        assert!(
+            matches!(
+                work.as_slice(),
+                [Work::Batch(_)] | [Work::Batch(_), Work::Skip { .. }]
+            ),
+            "{} pieces",
+            work.len()
+        );
+        let mut map = OffsetMap::starting_at(SourceOffset(start), TargetOffset(0));
+        let mut seen = Vec::new();
+        apply_mapped(work, &mut map, &mut seen);
+        let expected: Vec<(i64, Bytes)> = (0..)
+            .zip(log.visible.iter().map(|it| it.1.clone()))
+            .collect();
+        assert_eq!(seen, expected);
+        for (target, (source, _)) in (0..).zip(&log.visible) {
+            let exact = Translation::Exact(TargetOffset(target));
+            assert_eq!(map.translate(SourceOffset(*source)), exact);
+        }
+    }
+}
+
+/// A batch as a cleaner leaves it: its records keep their offsets.
+fn with_gaps(records: &[Record]) -> Bytes {
+    let (first, last) = (records[0].offset, records[records.len() - 1].offset);
+    let mut body = BytesMut::new();
+    for record in records {
+        let value = record.value.clone().unwrap_or_default();
+        let mut rest = vec![0, zigzag(record.timestamp - records[0].timestamp)];
+        rest.extend([zigzag(record.offset - first), zigzag(-1)]);
+        rest.push(zigzag(i64::try_from(value.len()).expect("short")));
+        rest.extend(&value[..]);
+        rest.push(0);
+        body.extend([zigzag(i64::try_from(rest.len()).expect("short"))]);
+        body.extend(rest);
+    }
+    let count = i64::try_from(records.len()).expect("a short list");
+    let whole = batch::encode(
+        &records_at(first, records.len(), 0),
+        Codec::None,
+        Stamp::NONE,
+    );
+    let mut bytes = BytesMut::from(&whole.expect("consecutive")[..batch::HEADER_BYTES]);
+    bytes.extend(body);
+    let length = i32::try_from(bytes.len() - 12).expect("short");
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    let delta = i32::try_from(last - first).expect("short");
+    bytes[23..27].copy_from_slice(&delta.to_be_bytes());
+    assert_eq!(
+        count,
+        i64::from(i32::from_be_bytes([
+            bytes[57], bytes[58], bytes[59], bytes[60]
+        ]))
+    );
+    placed(&bytes.freeze(), first, 0)
+}
+
+/// A varint of one byte.
+fn zigzag(value: i64) -> u8 {
+    u8::try_from((value << 1) ^ (value >> 63)).expect("small")
 }
 
 /// A broker reads its high watermark before the log: what is appended in between is in the answer.
@@ -469,7 +607,7 @@ fn tombstones_take_the_place_of_fillers() {
             Work::Batch(batch) => (batch.target_base, batch.count, batch.source_next),
             Work::Fill(fill) => (fill.target_base, -fill.count, fill.source_next),
             Work::Skip { source_next } => (-1, 0, *source_next),
-            Work::Dear(hole) => panic!("{hole}"),
+            other => panic!("{other:?}"),
         });
         let places: Vec<_> = places.collect();
         let fillers = match mapped {

@@ -11,7 +11,6 @@ use super::Item;
 use crate::flow::error::Trouble;
 use crate::flow::partition::Partition;
 use crate::flow::work::{BatchWork, FillWork, Form};
-use crate::offsets::{SourceOffset, TargetOffset};
 use crate::telemetry::progress::now_ms;
 use crate::wire::WireError;
 
@@ -63,12 +62,8 @@ pub(super) fn fail_all(items: impl IntoIterator<Item = Item>, error: &WireError)
 pub(super) fn note_batch(partition: &Arc<Partition>, batch: &BatchWork) {
     let progress = &partition.progress;
     let noted = partition.note_in_map(|map| {
-        let count = u64::try_from(batch.count).unwrap_or(0);
-        map.push_copied(
-            SourceOffset(batch.source_base),
-            TargetOffset(batch.target_base),
-            count,
-        )
+        let mut runs = batch.runs();
+        runs.try_for_each(|run| map.push_copied(run.source_start, run.target_start, run.len))
     });
     if noted.is_err() {
         partition.fail(map_trouble(partition));

@@ -2,61 +2,12 @@
 
 use super::*;
 use crate::batch::{self, Stamp};
-use crate::flow::budget::Meter;
-use crate::flow::intake::IntakeRules;
 use crate::flow::partition::PartitionParts;
-use crate::flow::position::Producers;
-use crate::telemetry::progress::FlowProgress;
-use crate::wire::TopicPartition;
 
 const KEY: (Uuid, i32) = (Uuid::nil(), 0);
 
 fn partition(trouble: &crate::flow::partition::TroubleSender) -> Arc<Partition> {
-    let progress = Arc::new(FlowProgress::new("f", "s", "t"));
-    let name = TopicPartition {
-        topic: "t".to_owned(),
-        partition: 0,
-    };
-    Arc::new(Partition::new(PartitionParts {
-        source: name.clone(),
-        source_topic_id: Uuid::nil(),
-        target: name,
-        progress: progress.partition(&Arc::from("t"), 0),
-        meter: {
-            let budget = Arc::new(Budget::new(1_000, 1_000, progress));
-            let share = budget.share(1, 0);
-            Arc::new(Meter::new(budget, share))
-        },
-        rules: IntakeRules {
-            producers: Producers::first(1, 2),
-            max_batch_bytes: 1_000,
-            target_compacted: false,
-            source_compacted: false,
-            delete_retention_ms: 86_400_000,
-            coalesce_below_bytes: 0,
-            coalesce_to_bytes: 0,
-            max_merged_bytes: 1 << 20,
-            max_decompressed_bytes: 1_000,
-            fill: crate::flow::fill::FillRule {
-                limit: 1_000_000,
-                may_map: true,
-            },
-            keeps_foreign: false,
-        },
-        appended_timestamp_ms: None,
-        map: None,
-        tombstones: Default::default(),
-        read_at: tokio::time::Instant::now(),
-        newest_filler: None,
-        filler_epoch: 0,
-        to_close: None,
-        epochs: Arc::new(crate::flow::epochs::SourceEpochs::new(
-            Uuid::nil(),
-            Uuid::nil(),
-        )),
-        ready: mpsc::unbounded_channel().0,
-        trouble: trouble.clone(),
-    }))
+    Arc::new(Partition::new(PartitionParts::for_tests(trouble.clone())))
 }
 
 fn slots_at(source: i64, partition: &Arc<Partition>) -> Slots {

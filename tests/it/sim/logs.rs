@@ -99,6 +99,17 @@ pub fn markers(brokers: &Brokers, place: &Place) -> usize {
     })
 }
 
+/// How many batches of records a partition has.
+pub fn batches(brokers: &Brokers, place: &Place) -> usize {
+    brokers.cluster.look(|state| {
+        let found = state.partition(&place.topic, place.partition);
+        let log = found.and_then(|it| it.leader_log());
+        let is_data =
+            |log: &fake_kafka::log::Log| log.batches().filter(|it| !it.header.is_control()).count();
+        log.map_or(0, is_data)
+    })
+}
+
 fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
