@@ -201,3 +201,63 @@ fn keep_newer_leader(partition: &mut PartitionMetadata, known: Option<&TopicMeta
         partition.leader_epoch = known.leader_epoch;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::metadata_response::{
+        MetadataResponseBroker, MetadataResponsePartition,
+    };
+    use kafka_protocol::messages::{BrokerId, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+
+    use super::*;
+
+    /// One broker's answer about topics of one partition, by name and leader epoch.
+    fn answer(topics: &[(&'static str, i32)]) -> MetadataResponse {
+        let described = topics.iter().map(|(name, epoch)| {
+            let partition = MetadataResponsePartition::default()
+                .with_leader_id(BrokerId(1))
+                .with_leader_epoch(*epoch);
+            MetadataResponseTopic::default()
+                .with_name(Some(TopicName(StrBytes::from_static_str(name))))
+                .with_partitions(vec![partition])
+        });
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(BrokerId(1))
+            .with_host(StrBytes::from_static_str("here"))
+            .with_port(9_092);
+        MetadataResponse::default()
+            .with_brokers(vec![broker])
+            .with_topics(described.collect())
+    }
+
+    #[test]
+    fn an_answer_that_says_nothing_new_leaves_everything_as_it_is() {
+        let all = answer(&[("a", 3), ("b", 4)]);
+        let known = Metadata::empty().merged(all.clone(), true).expect("news");
+        assert_eq!(known.merged(all, true), None);
+        assert_eq!(known.merged(answer(&[("b", 4)]), false), None);
+        let old = known.merged(answer(&[("b", 2)]), false);
+        assert_eq!(old, None, "a broker that lags");
+        assert_eq!(known.merged(answer(&[]), false), None);
+    }
+
+    #[test]
+    fn every_kind_of_news_is_taken() {
+        let known = Metadata::empty().merged(answer(&[("a", 3), ("b", 4)]), true);
+        let known = known.expect("news");
+        let moved = known.merged(answer(&[("b", 5)]), false).expect("a leader");
+        assert_eq!(
+            (moved.topics.len(), moved.leader("b", 0)),
+            (2, Some((1, 5)))
+        );
+        let gone = known
+            .merged(answer(&[("a", 3)]), true)
+            .expect("one is gone");
+        assert_eq!(gone.topics.len(), 1);
+        let other = known.merged(answer(&[("a", 3), ("c", 0)]), true);
+        assert!(other.is_some_and(|it| it.topics.contains_key("c")));
+        let fewer = answer(&[("a", 3)]).with_brokers(Vec::new());
+        assert!(known.merged(fewer, false).is_some(), "a broker is gone");
+    }
+}
