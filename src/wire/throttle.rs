@@ -3,27 +3,41 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::ApiKey;
+use bytes::Bytes;
+use kafka_protocol::messages::{ApiKey, ProduceResponse};
+use kafka_protocol::protocol::Decodable;
 
 /// `throttle_time_ms` of an answer, without decoding it. In nearly every answer it is the first
 /// field; Produce has it at the end. Answers where it is elsewhere are taken as not throttled.
 pub(super) fn throttle_of(api_key: i16, version: i16, body: &[u8]) -> Option<Duration> {
     let ms = if api_key == ApiKey::Produce as i16 {
-        let fields = if version >= 9 {
-            // Flexible: an empty tag section ends the message. With tags (only beside leader
-            // errors) finding the field needs a decode, which isn't worth it.
-            body.strip_suffix(&[0])?
-        } else {
-            body
-        };
-        fields.last_chunk::<4>()?
+        in_produce(version, body)?
     } else if throttle_first(api_key, version) {
-        body.first_chunk::<4>()?
+        i32::from_be_bytes(*body.first_chunk::<4>()?)
     } else {
         return None;
     };
-    let ms = u64::try_from(i32::from_be_bytes(*ms)).ok()?;
+    let ms = u64::try_from(ms).ok()?;
     (ms > 0).then(|| Duration::from_millis(ms).min(LONGEST))
+}
+
+/// At the end of a Produce answer, before the tags. Nearly always there are none, and nobody is throttled. Beside
+/// an error of a leader there are addresses in them (KIP-951), which end in zeros just as well: then it takes
+/// a decode, or such an address would be a silence of days.
+fn in_produce(version: i16, body: &[u8]) -> Option<i32> {
+    let fields = match version >= 9 {
+        true => body.strip_suffix(&[0]),
+        false => Some(body),
+    };
+    match fields.and_then(|fields| fields.last_chunk::<4>()) {
+        Some([0, 0, 0, 0]) => None,
+        Some(ms) if version < 9 => Some(i32::from_be_bytes(*ms)),
+        _ => {
+            let mut body = Bytes::copy_from_slice(body);
+            let answer = ProduceResponse::decode(&mut body, version).ok()?;
+            Some(answer.throttle_time_ms)
+        }
+    }
 }
 
 /// Bound for what a broker may ask for. The times of produce and fetch quotas have none
@@ -68,7 +82,8 @@ fn throttle_first(api_key: i16, version: i16) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::{Bytes, BytesMut};
+    use bytes::BytesMut;
+    use kafka_protocol::messages::produce_response::NodeEndpoint;
     use kafka_protocol::messages::*;
     use kafka_protocol::protocol::{Encodable, HeaderVersion, Request};
 
@@ -132,6 +147,26 @@ mod tests {
             DescribeProducersRequest => DescribeProducersResponse, 0;
             DescribeShareGroupOffsetsRequest => DescribeShareGroupOffsetsResponse, 0;
             AlterShareGroupOffsetsRequest => AlterShareGroupOffsetsResponse, 0;
+        }
+    }
+
+    #[test]
+    fn an_address_beside_an_error_is_no_silence() {
+        for (host, port, throttle_ms) in
+            [("broker-2.kafka", 9092, 0), ("b", 65_536, 0), ("b", 1, 700)]
+        {
+            let endpoint = NodeEndpoint::default()
+                .with_node_id(BrokerId(2))
+                .with_host(kafka_protocol::protocol::StrBytes::from_static_str(host))
+                .with_port(port);
+            let answer = ProduceResponse::default()
+                .with_node_endpoints(vec![endpoint])
+                .with_throttle_time_ms(throttle_ms);
+            let mut body = BytesMut::new();
+            answer.encode(&mut body, 10).expect("encodes");
+            let found = throttle_of(ProduceRequest::KEY, 10, &body);
+            let expected = u64::try_from(throttle_ms).ok().filter(|ms| *ms > 0);
+            assert_eq!(found, expected.map(Duration::from_millis), "{host}:{port}");
         }
     }
 }
