@@ -109,6 +109,13 @@ pub enum Trouble {
         /// The offset that it got, or the log end that was found.
         found: i64,
     },
+    /// Records of a copy with the source's offsets don't stand where the source has them: markers between them were
+    /// refused while what comes behind was on its way.
+    #[error("from target offset {from} on the copy's records aren't at the source's offsets")]
+    Misplaced {
+        /// The first offset that may differ.
+        from: i64,
+    },
     /// The target's replicas don't yet agree on what was written.
     #[error("the target's high watermark {high_watermark} is below what was written ({written})")]
     TargetBehind {
@@ -364,6 +371,7 @@ impl Trouble {
             Self::Batch(_) => Policy::Reopen,
             Self::ForeignWrite { .. }
             | Self::Overtaken { .. }
+            | Self::Misplaced { .. }
             | Self::Gap { .. }
             | Self::SourceTruncated { .. }
             | Self::SourceRecreated
@@ -418,6 +426,7 @@ impl Trouble {
             Self::Batch(_) => "unreadable_batch",
             Self::ForeignWrite { .. } | Self::Stranger { .. } => "foreign_write",
             Self::Overtaken { .. } => "overtaken",
+            Self::Misplaced { .. } => "misplaced",
             Self::TargetBehind { .. } => "target_behind",
             Self::TakingOver => "taking_over",
             Self::ClaimUnseen { .. } => "claim_unseen",
@@ -516,6 +525,10 @@ impl Trouble {
             Self::Overtaken { .. } => {
                 "records are missing on the target from this offset on, and others stand in their place: \
                  delete the target topic so that it is copied again"
+            }
+            Self::Misplaced { .. } => {
+                "no record is missing: set `offsets: auto` to go on mapped from there, or delete the target topic so that \
+                 it is copied again; then restart Twinlog"
             }
             Self::Gap { .. } => {
                 "set `on_gap: record` to go on after the gap, or delete the target topic to copy anew"

@@ -14,6 +14,7 @@
 use std::ops::Range;
 
 use super::error::Trouble;
+use super::partition::STEPS_MAX;
 use super::position::{self, Producers};
 use super::resume::{self, Candidate};
 use super::shared::Flow;
@@ -26,7 +27,7 @@ use crate::wire::ProducerState;
 
 /// Batches of records of ours in a row that end the walk: twice as many as can be on their way at a
 /// time ([`tail`]). Fillers don't count: many are written by one request.
-const OURS_IN_A_ROW: usize = 64;
+const OURS_IN_A_ROW: usize = 2 * STEPS_MAX as usize;
 /// Offsets that are read at a time, at first and at most.
 const SPAN_FIRST: i64 = 1_000;
 const SPAN_LAST: i64 = 200_000;

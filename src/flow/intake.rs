@@ -25,6 +25,8 @@ pub struct IntakeRules {
     pub producers: Producers,
     /// The target topic's `max.message.bytes`, or `segment.bytes` where that is smaller.
     pub max_batch_bytes: usize,
+    /// The target topic's `min.insync.replicas`, if it is known.
+    pub min_in_sync: Option<usize>,
     /// The target topic compacts.
     pub target_compacted: bool,
     /// The source topic compacts.

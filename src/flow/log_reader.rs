@@ -12,6 +12,8 @@ use crate::batch::{self, AbortedFilter, Record};
 use crate::wire::{self, Cluster, FetchOne, Role, TopicPartition, WireError};
 
 const FETCH_BYTES: i32 = 4 << 20;
+/// Where thousands of partitions read a few records at once.
+const FEW_BYTES: i32 = 16 << 10;
 
 /// Why no more was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ pub(super) struct LogReader<'a> {
     is_committed: bool,
     max_decompressed_bytes: usize,
     throttle: Option<&'a Throttle>,
+    fetch_bytes: i32,
 }
 
 impl<'a> LogReader<'a> {
@@ -43,6 +46,7 @@ impl<'a> LogReader<'a> {
             is_committed: true,
             max_decompressed_bytes: one.topic.rules.max_decompressed_bytes,
             throttle: None,
+            fetch_bytes: FETCH_BYTES,
         }
     }
 
@@ -54,6 +58,14 @@ impl<'a> LogReader<'a> {
             name: one.topic.target(one.partition),
             is_committed: false,
             ..Self::of_source(flow, one)
+        }
+    }
+
+    /// Little is read at a time.
+    pub(super) fn in_small_pieces(self) -> Self {
+        Self {
+            fetch_bytes: FEW_BYTES,
+            ..self
         }
     }
 
@@ -129,8 +141,8 @@ impl<'a> LogReader<'a> {
 
     async fn fetch(&self, from: i64) -> Result<FetchOne, Trouble> {
         let fetched = match self.is_committed {
-            true => wire::fetch_committed(&self.cluster, &self.name, from, FETCH_BYTES).await,
-            false => wire::fetch_one(&self.cluster, &self.name, from, FETCH_BYTES).await,
+            true => wire::fetch_committed(&self.cluster, &self.name, from, self.fetch_bytes).await,
+            false => wire::fetch_one(&self.cluster, &self.name, from, self.fetch_bytes).await,
         };
         let fetched = match fetched {
             // What was trimmed in between is seen by the next opening.

@@ -3,17 +3,23 @@
 //! The markers of one request are appended one by one. When one of them fails and later ones don't
 //! (an in-sync replica that left and came back meanwhile), the newest running number is ahead of the
 //! count of fillers. By the counts alone that looks like replicas that lag, but it never ends. What
-//! is missing lies at the log's end: nothing is sent before all markers are answered.
+//! is missing lies at the log's end, or among what was on its way at once
+//! ([`Partition::take_sendable`](super::partition::Partition::take_sendable)): there running numbers are missing.
+//! Where records stand instead is another question (`relearn::parts_at`).
 
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
+use super::partition::STEPS_MAX;
 use super::position::{Producers, Witness, newest_filler, witness};
 use super::shared::Flow;
 use super::sink::MARKERS_PER_REQUEST;
 use super::tail;
-use crate::batch;
+use crate::batch::{self, RawBatch};
 use crate::wire::{self, ProducerState, TopicPartition, WireError};
+
+/// Offsets in which a filler is looked for that was lost among what was on its way.
+const LOOKED_AT: i64 = 64 * STEPS_MAX as i64;
 
 /// A partition whose counts are ahead of its log end.
 #[derive(Clone, Copy)]
@@ -35,9 +41,8 @@ pub(super) struct Counted<'a> {
 /// # Errors
 /// [`Trouble::TargetBehind`] while replicas may lag, and [`Trouble::Overtaken`] where the log ends in
 /// truth before what was written, and not because of fillers: then a batch was refused and the one
-/// behind it taken, by a broker that had forgotten the data producer. Nothing is ever sent behind a
-/// filler that failed, so lost fillers leave the newest one at the log's end; data there is the proof
-/// of the contrary.
+/// behind it taken, by a broker that had forgotten the data producer. Lost fillers leave the newest one at the
+/// log's end, or a gap in the running numbers; neither is the proof of the contrary.
 pub(super) async fn fillers(
     flow: &Flow,
     target: &TopicPartition,
@@ -52,7 +57,14 @@ pub(super) async fn fillers(
     }
     // All answers must be one leader's: a new one knows another log and other counts.
     let newest = newest_filler(counted.states, counted.producers);
+    let lost = counted.written - counted.end;
     let ends_with = last_filler(flow, target, counted).await?;
+    let are_fillers = match newest {
+        Some(newest) if lost <= MARKERS_PER_REQUEST.min(newest.into()) => {
+            ends_with == Some(newest) || gaps(flow, target, counted, newest).await? == lost
+        }
+        _ => false,
+    };
     let asked = [target.clone()];
     let mut again = wire::describe_producers(&flow.target, &asked).await;
     let again = again.remove(target).transpose()?.unwrap_or_default();
@@ -64,11 +76,8 @@ pub(super) async fn fillers(
     if !same {
         return Err(behind);
     }
-    let lost = counted.written - counted.end;
     match newest {
-        Some(newest)
-            if lost <= MARKERS_PER_REQUEST.min(newest.into()) && ends_with == Some(newest) =>
-        {
+        Some(newest) if are_fillers => {
             tracing::info!(%target, lost, "fillers were lost on their way; they are written again");
             Ok(i64::from(newest) - lost)
         }
@@ -77,6 +86,28 @@ pub(super) async fn fillers(
             found: counted.end,
         }),
     }
+}
+
+/// How many running numbers are missing among the last fillers, up to the newest one.
+async fn gaps(
+    flow: &Flow,
+    target: &TopicPartition,
+    counted: Counted<'_>,
+    newest: i32,
+) -> Result<i64, Trouble> {
+    let first = counted.base.max(counted.end - LOOKED_AT);
+    let mut numbers = Vec::new();
+    let take = |batch: RawBatch| {
+        let header = &batch.header;
+        if header.is_control() && counted.producers.is_filler(header.producer_id) {
+            numbers.push(batch::coordinator_epoch(&batch)?);
+        }
+        Ok(())
+    };
+    tail::read(flow, target, first..counted.end, take).await?;
+    numbers.push(newest);
+    let missing = |two: &[i32]| i64::from(two[1] - two[0] - 1).max(0);
+    Ok(numbers.windows(2).map(missing).sum())
 }
 
 /// The running number of the filler that the log ends with, if it ends with one.

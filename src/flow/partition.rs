@@ -16,7 +16,7 @@ use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::tombstones::Tombstones;
-use super::work::Work;
+use super::work::{FillWork, Work};
 use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::{PartitionProgress, now_ms};
 use crate::telemetry::up_to_date::MissedDeletes;
@@ -27,6 +27,14 @@ use crate::wire::TopicPartition;
 /// Both can be set to less, clocks differ, and a batch sent alone costs a round trip only where nothing
 /// was on its way: little is assumed.
 const REMEMBERED_FOR_MS: i64 = 1_000;
+
+/// Steps of a partition on the way at a time ([`Partition::take_sendable`]): some hundred milliseconds of a
+/// line's round trip at a thousand steps a second.
+pub(super) const STEPS_MAX: u32 = 512;
+/// Fillers of one of several steps.
+const STEP_FILLERS_MAX: i64 = 200;
+/// How often the log end is asked for while steps are sent without a pause.
+const END_EVERY_MS: i64 = 100;
 
 /// Tells the supervisor what closed a partition, or what damage was seen behind that.
 pub type TroubleSender = mpsc::UnboundedSender<(Arc<Partition>, Trouble)>;
@@ -60,6 +68,13 @@ pub struct Partition {
     sent: AtomicU32,
     abandoned: AtomicBool,
     barrier: AtomicBool,
+    /// What is on the way are steps.
+    in_steps: AtomicBool,
+    /// Since the opening a batch and a filler were answered as they should.
+    batch_answered: AtomicBool,
+    filler_answered: AtomicBool,
+    /// Since when steps were sent behind which the log end wasn't asked for, in milliseconds since `read_at`.
+    end_unknown_since_ms: AtomicI64,
     /// When the target's leader surely knew the data producer, in milliseconds since `read_at`.
     remembered_at_ms: AtomicI64,
     /// Which epochs of the source were fetched.
@@ -131,6 +146,10 @@ impl Partition {
             sent: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             barrier: AtomicBool::new(false),
+            in_steps: AtomicBool::new(false),
+            batch_answered: AtomicBool::new(false),
+            filler_answered: AtomicBool::new(false),
+            end_unknown_since_ms: AtomicI64::new(i64::MAX),
             remembered_at_ms: AtomicI64::new(parts.appended_timestamp_ms.map_or(
                 i64::MIN,
                 |at_ms| {
@@ -180,7 +199,19 @@ impl Partition {
     /// Batches are pipelined: if one fails, the broker refuses those behind it by their
     /// sequence. A marker has no sequence. Sent behind a batch that fails, it would take that
     /// batch's offset, and a batch behind a marker that fails would take the marker's. So a
-    /// marker is sent when everything before it is answered, and nothing is sent until it is.
+    /// marker is sent when everything before it is answered, and nothing is sent until it is;
+    /// unless both can be pipelined as *steps*, of which the first danger isn't one and the second
+    /// is found.
+    ///
+    /// A step ends with markers and may begin with a batch, which is sent with acks 0. Where such a
+    /// batch is refused, the broker closes the connection and works on nothing behind it
+    /// (`KafkaApis.handleProduceRequest`: `closeConnection`), so its markers never get its offset. The markers'
+    /// answer, which waits for the replicas, says that the batch was appended and replicated too: what was before them
+    /// on the connection was executed before. Where *markers* are refused, the batch of the next step does take
+    /// their offset, and all behind it is lower than it should be. That is why nobody pipelines who isn't answered
+    /// well first, or whose leader may have too few replicas in sync soon (`may_step`), why no batch that waits for a
+    /// base offset is sent behind steps, and why an opening compares what the log ends with
+    /// (`relearn::parts_at`).
     ///
     /// A broker that has forgotten the producer doesn't look at the sequence either, and it forgets
     /// while a partition is open: after a silence, and for old records at any time. So a batch goes
@@ -188,7 +219,7 @@ impl Partition {
     /// is larger than the target allows, which is refused. What is left, a batch of old records that
     /// is refused for a reason that nobody can foresee within the moment in which we are forgotten, is
     /// found by the offset that the next one gets.
-    pub fn take_sendable(&self) -> Option<Work> {
+    pub fn take_sendable(&self, may_step: bool) -> Option<Work> {
         let mut queue = self.queue();
         // Closing happens under this lock too: what is taken counts as sent before `drained` can
         // look, and after the closing nothing is taken, whatever a late `push` left here.
@@ -199,17 +230,34 @@ impl Partition {
         while queue.len() > 1 && matches!(queue.front(), Some(Work::Skip { .. })) {
             queue.pop_front();
         }
-        let idle = self.unanswered() == 0;
+        let under_way = self.unanswered();
+        let idle = under_way == 0;
+        if may_step && self.may_take_step(&queue, under_way) {
+            self.in_steps.store(true, Ordering::Release);
+            self.sent.fetch_add(1, Ordering::AcqRel);
+            return match (queue.pop_front()?, queue.front()) {
+                (Work::Batch(batch), Some(Work::Fill(fill))) => {
+                    let fill = *fill;
+                    queue.pop_front();
+                    self.end_unknown_since_ms
+                        .fetch_min(self.age_ms(), Ordering::AcqRel);
+                    Some(Work::Pair(batch, fill))
+                }
+                (fill, _) => Some(fill),
+            };
+        }
         let goes_alone = match queue.front()? {
             Work::Batch(batch) => {
                 let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
                 is_refused || (idle && !self.is_remembered())
             }
-            Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => true,
+            Work::Pair(..) | Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => true,
         };
-        if !idle && (goes_alone || self.barrier.load(Ordering::Acquire)) {
+        let behind_steps = self.in_steps.load(Ordering::Acquire);
+        if !idle && (goes_alone || behind_steps || self.barrier.load(Ordering::Acquire)) {
             return None;
         }
+        self.in_steps.store(false, Ordering::Release);
         let work = queue.pop_front()?;
         if goes_alone && !matches!(work, Work::Skip { .. }) {
             self.barrier.store(true, Ordering::Release);
@@ -218,11 +266,57 @@ impl Partition {
         Some(work)
     }
 
+    /// Whether the queue begins with a step that may be sent behind what is on the way.
+    fn may_take_step(&self, queue: &VecDeque<Work>, under_way: u32) -> bool {
+        // Where offsets are mapped there is no marker, and where strangers are kept each batch's offset counts.
+        let is_proven = self.map.is_none()
+            && !self.rules.keeps_foreign
+            && self.batch_answered.load(Ordering::Acquire)
+            && self.filler_answered.load(Ordering::Acquire);
+        let is_free = match under_way {
+            0 => true,
+            _ => {
+                self.in_steps.load(Ordering::Acquire)
+                    && under_way < STEPS_MAX
+                    && !self.barrier.load(Ordering::Acquire)
+            }
+        };
+        let may_fill = |fill: &FillWork| fill.count <= STEP_FILLERS_MAX;
+        let is_step = match (queue.front(), queue.get(1)) {
+            (Some(Work::Fill(fill)), _) => may_fill(fill),
+            (Some(Work::Batch(batch)), Some(Work::Fill(fill))) => {
+                let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
+                may_fill(fill) && !is_refused && (under_way > 0 || self.is_remembered())
+            }
+            _ => false,
+        };
+        is_proven && is_free && is_step
+    }
+
+    /// Whether the log end is to be asked for behind the markers that are sent now: pairs have no base offset
+    /// that tells.
+    pub fn asks_end(&self) -> bool {
+        let since_ms = self.end_unknown_since_ms.load(Ordering::Acquire);
+        let is_due = since_ms < i64::MAX
+            && (!self.has_work() || self.age_ms().saturating_sub(since_ms) >= END_EVERY_MS);
+        if is_due {
+            self.end_unknown_since_ms.store(i64::MAX, Ordering::Release);
+        }
+        is_due
+    }
+
     /// Puts a piece of work that wasn't sent, or the rest of one, back to the front.
     pub fn push_front(&self, work: Work) {
         let mut queue = self.queue();
-        if !self.is_closed() {
-            queue.push_front(work);
+        if self.is_closed() {
+            return;
+        }
+        match work {
+            Work::Pair(batch, fill) => {
+                queue.push_front(Work::Fill(fill));
+                queue.push_front(Work::Batch(batch));
+            }
+            work => queue.push_front(work),
         }
     }
 
@@ -233,6 +327,7 @@ impl Partition {
 
     /// Notes that a batch was appended just now: its producer is known.
     pub fn note_appended(&self) {
+        self.batch_answered.store(true, Ordering::Release);
         self.remembered_at_ms
             .store(self.age_ms(), Ordering::Relaxed);
     }
@@ -264,6 +359,7 @@ impl Partition {
 
     /// Notes that fillers were appended.
     pub fn note_filled(&self) {
+        self.filler_answered.store(true, Ordering::Release);
         *self.to_close.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -414,6 +510,7 @@ impl PartitionParts {
             rules: IntakeRules {
                 producers: Producers::first(1, 2),
                 max_batch_bytes: 1_000,
+                min_in_sync: Some(1),
                 target_compacted: false,
                 source_compacted: false,
                 delete_retention_ms: 86_400_000,
@@ -486,23 +583,122 @@ mod tests {
         let skip = |source_next| Work::Skip { source_next };
         let (first, second) = (batch(&partition, 0, 0), batch(&partition, 15, 10));
         partition.push(vec![first, skip(11), skip(15), second, skip(30)]);
-        assert_eq!(base(partition.take_sendable()), Some(0));
+        assert_eq!(base(partition.take_sendable(false)), Some(0));
         assert_eq!(
-            base(partition.take_sendable()),
+            base(partition.take_sendable(false)),
             Some(15),
             "without an answer"
         );
         assert!(
-            partition.take_sendable().is_none(),
+            partition.take_sendable(false).is_none(),
             "what is last has its turn"
         );
         let third = batch(&partition, 30, 20);
         partition.push(vec![third]);
-        assert_eq!(base(partition.take_sendable()), Some(30));
+        assert_eq!(base(partition.take_sendable(false)), Some(30));
         partition.push(vec![skip(50)]);
-        assert!(partition.take_sendable().is_none());
+        assert!(partition.take_sendable(false).is_none());
         (0..3).for_each(|_| partition.answered());
-        let last = partition.take_sendable();
+        let last = partition.take_sendable(false);
         assert!(matches!(last, Some(Work::Skip { source_next: 50 })));
+    }
+
+    fn fill(source_base: i64) -> Work {
+        Work::Fill(FillWork {
+            target_base: source_base,
+            count: 1,
+            fillers_before: 0,
+            source_next: source_base + 1,
+        })
+    }
+
+    /// Ten records and a filler, again and again.
+    fn transactions(partition: &Arc<Partition>, count: i64) {
+        let works = (0..count).flat_map(|at| {
+            let base = at * 11;
+            [batch(partition, base, base), fill(base + 10)]
+        });
+        let works = works.collect();
+        partition.push(works);
+    }
+
+    fn is_pair(work: Option<Work>) -> bool {
+        matches!(work, Some(Work::Pair(..)))
+    }
+
+    #[tokio::test]
+    async fn steps_are_pipelined_behind_a_first_good_exchange() {
+        let partition = known(None);
+        transactions(&partition, 4);
+        for first in [true, false] {
+            let alone = partition.take_sendable(true);
+            assert_eq!(matches!(alone, Some(Work::Batch(_))), first);
+            assert!(
+                partition.take_sendable(true).is_none(),
+                "it is answered first"
+            );
+            match first {
+                true => partition.note_appended(),
+                false => partition.note_filled(),
+            }
+            partition.lift_barrier();
+            partition.answered();
+        }
+        assert!(is_pair(partition.take_sendable(true)));
+        assert!(is_pair(partition.take_sendable(true)), "without an answer");
+        assert!(
+            partition.take_sendable(false).is_none(),
+            "not where replicas are missing"
+        );
+        assert!(is_pair(partition.take_sendable(true)));
+        assert_eq!(partition.unanswered(), 3);
+        // One that waits for its base offset isn't sent behind them, nor a step behind it.
+        let last = batch(&partition, 44, 44);
+        partition.push(vec![last]);
+        assert!(partition.take_sendable(true).is_none());
+        (0..3).for_each(|_| partition.answered());
+        assert_eq!(base(partition.take_sendable(true)), Some(44));
+        partition.push(vec![fill(54)]);
+        assert!(partition.take_sendable(true).is_none());
+    }
+
+    #[tokio::test]
+    async fn steps_are_bounded_and_end_with_a_question_for_the_log_end() {
+        let partition = known(None);
+        partition.note_appended();
+        partition.note_filled();
+        transactions(&partition, i64::from(STEPS_MAX) + 1);
+        assert!(!partition.asks_end(), "nothing was sent");
+        for _ in 0..STEPS_MAX {
+            assert!(is_pair(partition.take_sendable(true)));
+        }
+        assert!(partition.take_sendable(true).is_none());
+        partition.answered();
+        let last = partition.take_sendable(true).expect("one more");
+        assert!(
+            partition.asks_end() && !partition.asks_end(),
+            "behind the last one"
+        );
+        partition.push_front(last);
+        partition.answered();
+        assert!(partition.has_work());
+    }
+
+    #[tokio::test]
+    async fn what_may_be_refused_goes_alone_behind_steps() {
+        let partition = known(None);
+        partition.note_appended();
+        partition.note_filled();
+        transactions(&partition, 1);
+        let mut large = batch(&partition, 11, 11);
+        if let Work::Batch(batch) = &mut large {
+            batch.body = Bytes::from(vec![0; 2_000]);
+        }
+        partition.push(vec![large, fill(21)]);
+        assert!(is_pair(partition.take_sendable(true)));
+        assert!(partition.take_sendable(true).is_none());
+        partition.answered();
+        assert_eq!(base(partition.take_sendable(true)), Some(11));
+        assert!(partition.take_sendable(true).is_none());
     }
 }

@@ -5,6 +5,7 @@
 //! the source's cleaner may have taken some of them (offsets stay, records go, and no offset that
 //! can be asked for tells), its retention the first of them, and the target's cleaner others.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
@@ -18,6 +19,9 @@ use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffs
 
 /// Offsets from the end that are compared.
 const COMPARED: i64 = 500;
+/// Offsets from the end that are compared first where they ought to be the source's, and at most.
+const PLACES_FIRST: i64 = 32;
+const PLACES_LAST: i64 = 1 << 20;
 
 /// How far the two logs reach.
 pub(super) struct Logs {
@@ -48,6 +52,7 @@ pub(super) async fn complete(
     let by_key = one.topic.rules.source_compacted || one.topic.rules.target_compacted;
     let reader = Reader {
         by_key,
+        of_places: false,
         foreign: Foreign::new(foreign::known(flow, one)?),
     };
     let start = map.source_end().0;
@@ -90,6 +95,7 @@ pub(super) async fn has_last_records(
 ) -> Result<bool, Trouble> {
     let reader = Reader {
         by_key: false,
+        of_places: false,
         foreign: Foreign::new(foreign::known(flow, one)?),
     };
     let first = |start: i64, end: i64| start.max(end - COMPARED);
@@ -103,6 +109,98 @@ pub(super) async fn has_last_records(
     };
     let count = source.len().min(target.len());
     Ok(count > 0 && source.iter().rev().zip(target.iter().rev()).all(same))
+}
+
+/// From where on the records of a copy aren't at the source's offsets any more, if so: looked at from the end of
+/// the copy back. `places` are the offsets that both logs have.
+///
+/// Markers that were refused in the middle of a pipeline leave their offsets to what comes behind
+/// ([`Partition::take_sendable`](super::partition::Partition::take_sendable)), so all of it up to the log's end stands
+/// too low, by as many. The counts of our producers agree all the same. So the last records tell; that they are the
+/// source's says nothing about times, which the target may have replaced.
+///
+/// # Errors
+/// When a log can't be read.
+pub(super) async fn parts_at(
+    flow: &Flow,
+    one: &Candidate,
+    places: Range<i64>,
+) -> Result<Option<i64>, Trouble> {
+    let reader = Reader {
+        by_key: false,
+        of_places: true,
+        foreign: Foreign::new(Vec::new()),
+    };
+    let rules = &one.topic.rules;
+    let cleaned = (rules.source_compacted, rules.target_compacted);
+    let mut span = PLACES_FIRST;
+    loop {
+        let first = places.start.max(places.end - span);
+        let range = first..places.end;
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let (target, source) = tokio::try_join!(
+            reader.target(flow, one, range.clone()),
+            reader.committed(flow, one, range),
+        )?;
+        let found = compare(&source, &target, cleaned);
+        let is_whole = first == places.start || span >= PLACES_LAST;
+        match found {
+            Places::Agree => return Ok(None),
+            Places::Part { from: Some(from) } => return Ok(Some(from)),
+            Places::Part { from: None } if is_whole => return Ok(Some(first)),
+            Places::Unknown if is_whole => return Ok(None),
+            Places::Part { from: None } | Places::Unknown => span *= 8,
+        }
+    }
+}
+
+/// What a comparison of records by their offsets says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Places {
+    /// Those that both have are the same.
+    Agree,
+    /// They differ, from behind this offset of a record that both have.
+    Part { from: Option<i64> },
+    /// Both have none in common, and neither lacks one that it must have.
+    Unknown,
+}
+
+/// Compares records of the same range. A cleaner takes records, and nothing else does; it takes no record on one side
+/// whose copy it leaves at another offset on the other.
+fn compare(
+    source: &[Print],
+    target: &[Print],
+    (source_cleaned, target_cleaned): (bool, bool),
+) -> Places {
+    let (mut from, mut sources) = (None, source.iter().peekable());
+    let (mut copies_alone, mut records_alone) = (Vec::new(), HashSet::new());
+    for copy in target {
+        while let Some(record) = sources.next_if(|it| it.offset < copy.offset) {
+            records_alone.insert(record.record);
+        }
+        if !records_alone.is_empty() && !source_cleaned && !target_cleaned {
+            return Places::Part { from };
+        }
+        match sources.next_if(|it| it.offset == copy.offset) {
+            Some(record) if record.record == copy.record => from = Some(copy.offset + 1),
+            None if source_cleaned => copies_alone.push((copy.record, from)),
+            _ => return Places::Part { from },
+        }
+    }
+    records_alone.extend(sources.map(|it| it.record));
+    let moved = copies_alone
+        .iter()
+        .find(|(copy, _)| records_alone.contains(copy));
+    match (moved, from) {
+        (Some(&(_, from)), _) => Places::Part { from },
+        (None, from) if !records_alone.is_empty() && !source_cleaned && !target_cleaned => {
+            Places::Part { from }
+        }
+        (None, Some(_)) => Places::Agree,
+        (None, None) => Places::Unknown,
+    }
 }
 
 fn extend(
@@ -124,11 +222,20 @@ fn extend(
 /// Turns records into prints.
 struct Reader {
     by_key: bool,
+    /// Only where records are counts, not when they were written.
+    of_places: bool,
     /// What the target has of others came from nowhere.
     foreign: Foreign,
 }
 
 impl Reader {
+    fn of<'a>(&self, log: LogReader<'a>) -> LogReader<'a> {
+        match self.of_places {
+            true => log.in_small_pieces(),
+            false => log,
+        }
+    }
+
     async fn target(
         &self,
         flow: &Flow,
@@ -142,7 +249,7 @@ impl Reader {
             }
             true
         };
-        LogReader::of_target(flow, one)
+        self.of(LogReader::of_target(flow, one))
             .read_all(range, take)
             .await?;
         Ok(prints)
@@ -160,7 +267,7 @@ impl Reader {
             prints.push(self.print(&record));
             true
         };
-        LogReader::of_source(flow, one)
+        self.of(LogReader::of_source(flow, one))
             .read_all(range, take)
             .await?;
         Ok(prints)
@@ -188,12 +295,84 @@ impl Reader {
             record.key.hash(&mut key);
         }
         let mut whole = DefaultHasher::new();
-        (record.timestamp, &record.key, &record.value).hash(&mut whole);
+        match self.of_places {
+            false => record.timestamp.hash(&mut whole),
+            // A tombstone may be one of ours, which has no place on the source (`tombstones`).
+            true if record.value.is_none() => record.offset.hash(&mut whole),
+            true => {}
+        }
+        (&record.key, &record.value).hash(&mut whole);
         (record.header_count, &record.headers).hash(&mut whole);
         Print {
             offset: record.offset,
             record: whole.finish(),
             key: key.finish(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prints(records: &[(i64, u64)]) -> Vec<Print> {
+        let print = |&(offset, record)| Print {
+            offset,
+            record,
+            key: 0,
+        };
+        records.iter().map(print).collect()
+    }
+
+    fn parts(source: &[(i64, u64)], target: &[(i64, u64)], cleaned: (bool, bool)) -> Places {
+        compare(&prints(source), &prints(target), cleaned)
+    }
+
+    #[test]
+    fn records_behind_a_lost_marker_part_from_the_last_that_is_at_its_place() {
+        let source = [(0, 10), (1, 11), (3, 12), (5, 13)];
+        assert_eq!(parts(&source, &source, (false, false)), Places::Agree);
+        let from = Some(2);
+        let lower = [(0, 10), (1, 11), (2, 12), (4, 13)];
+        for cleaned in [(false, false), (true, true), (true, false), (false, true)] {
+            assert_eq!(
+                parts(&source, &lower, cleaned),
+                Places::Part { from },
+                "{cleaned:?}"
+            );
+        }
+        let lacking = [(0, 10), (3, 12), (5, 13)];
+        let part = Places::Part { from: Some(1) };
+        assert_eq!(parts(&source, &lacking, (false, false)), part);
+        // Nothing of it is in sight that is at its place.
+        let from = None;
+        assert_eq!(
+            parts(&source[2..], &lower[3..], (false, false)),
+            Places::Part { from }
+        );
+    }
+
+    #[test]
+    fn the_same_records_a_marker_apart_are_told_by_their_places() {
+        let source = [(0, 7), (2, 7), (4, 7)];
+        let lower = [(0, 7), (2, 7), (3, 7)];
+        let from = Some(3);
+        assert_eq!(
+            parts(&source, &lower, (false, false)),
+            Places::Part { from }
+        );
+    }
+
+    #[test]
+    fn what_a_cleaner_took_on_either_side_parts_nothing() {
+        let (all, some) = ([(0, 10), (1, 11), (3, 12)], [(1, 11), (3, 12)]);
+        assert_eq!(parts(&all, &some, (false, true)), Places::Agree);
+        assert_eq!(parts(&some, &all, (true, false)), Places::Agree);
+        assert_eq!(
+            parts(&all, &some, (false, false)),
+            Places::Part { from: None }
+        );
+        assert_eq!(parts(&[], &[], (false, false)), Places::Unknown);
+        assert_eq!(parts(&[], &all, (true, true)), Places::Unknown);
     }
 }

@@ -484,6 +484,22 @@ async fn decide(
         return Ok(Opened::Ready(Box::new(resume)));
     }
     let fetch_offset = check_source(flow, one, next, &ends).await?;
+    // Without fillers nothing can have taken the place of one.
+    if position.fillers > 0
+        && let Some(from) = parts_at(flow, one, base.max(origin), &ends).await?
+    {
+        if !one.topic.rules.fill.may_map {
+            return Err(Trouble::Misplaced { from });
+        }
+        let logs = relearn::Logs {
+            source_start: ends.source_start,
+            target: ends.target_start..ends.target_end,
+        };
+        turn::turn_back(flow, one, (from, position.fillers), logs).await?;
+        let counted = (base, position.fillers, appended_timestamp_ms);
+        let resume = resume_mapped(flow, one, &ends, counted).await?;
+        return Ok(Opened::Ready(Box::new(resume)));
+    }
     Ok(Opened::Ready(Box::new(Resume {
         position,
         fetch_offset,
@@ -498,6 +514,17 @@ async fn decide(
     })))
 }
 
+/// See [`relearn::parts_at`].
+async fn parts_at(
+    flow: &Flow,
+    one: &Candidate,
+    first: i64,
+    ends: &Ends,
+) -> Result<Option<i64>, Trouble> {
+    let start = first.max(ends.source_start).max(ends.target_start);
+    relearn::parts_at(flow, one, start..ends.target_end).await
+}
+
 /// How many fillers the target has, by the counts of our producers.
 async fn count(
     flow: &Flow,
@@ -509,6 +536,17 @@ async fn count(
     let producers = one.topic.rules.producers;
     let fillers = match witness(states, producers, ends.target_end - base) {
         Witness::Agrees { fillers } => fillers,
+        // Those that were refused before a turn are never written again.
+        Witness::Behind { written }
+            if settled.is_some_and(|it| {
+                let newest = position::newest_filler(states, producers);
+                newest.is_some_and(|newest| {
+                    i64::from(newest) - it == base + written - ends.target_end
+                })
+            }) =>
+        {
+            settled.unwrap_or(0)
+        }
         Witness::Behind { written } => {
             let target = one.topic.target(one.partition);
             let counted = Counted {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
+use super::partition::STEPS_MAX;
 use super::position::Producers;
 use super::shared::Flow;
 use crate::batch::{self, BatchHeader, RawBatch};
@@ -20,6 +21,8 @@ use crate::wire::{self, OffsetSpec, Role, TopicPartition, WireError};
 /// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
 /// that a lane keeps on the way; this is twice that.
 const BATCHES: usize = 64;
+/// The same where there are fillers: each step has a batch and some of them.
+const BATCHES_WITH_FILLERS: usize = 4 * STEPS_MAX as usize;
 /// The pause between two looks at a log end that nothing else vouches for.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// What one fetch may bring: the batches of a busy partition in one or two of them.
@@ -41,11 +44,12 @@ pub(super) async fn check(
 ) -> Result<(), Trouble> {
     let (mut seen, mut below) = (0, end);
     // So many offsets can't be more batches than are looked at.
+    let mut most = BATCHES;
     let mut span = BATCHES as i64;
-    while seen < BATCHES && below > start {
+    while seen < most && below > start {
         let from = below.saturating_sub(span).max(start);
         let found = batches(flow, target, from..below).await?;
-        for header in found.iter().rev().take(BATCHES - seen) {
+        for header in found.iter().rev().take(most - seen) {
             let is_known = known
                 .iter()
                 .any(|it| (it.0..it.1).contains(&header.base_offset));
@@ -57,9 +61,12 @@ pub(super) async fn check(
             }
         }
         seen += found.len();
+        if found.iter().any(BatchHeader::is_control) {
+            most = BATCHES_WITH_FILLERS;
+        }
         // As many offsets as the batches that are left have, by those seen now.
         let offsets = below - from;
-        let left = i64::try_from(BATCHES.saturating_sub(seen)).unwrap_or(0);
+        let left = i64::try_from(most.saturating_sub(seen)).unwrap_or(0);
         span = match i64::try_from(found.len()) {
             Ok(0) | Err(_) => offsets.saturating_mul(8),
             Ok(found) => (offsets / found + 1).saturating_mul(left.max(1)),
@@ -110,21 +117,36 @@ pub(super) async fn batches(
     Range { start, end }: Range<i64>,
 ) -> Result<Vec<BatchHeader>, Trouble> {
     let mut headers = Vec::new();
+    let take = |batch: RawBatch| {
+        if batch.header.base_offset < end {
+            headers.push(batch.header);
+        }
+        Ok(())
+    };
+    read(flow, target, start..end, take).await?;
+    Ok(headers)
+}
+
+/// Shows `take` the batches that hold these offsets.
+pub(super) async fn read(
+    flow: &Flow,
+    target: &TopicPartition,
+    Range { start, end }: Range<i64>,
+    mut take: impl FnMut(RawBatch) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
     let mut next = start;
     while next < end {
         let before = next;
         for batch in batch::split(fetch(flow, target, next, FETCH_BYTES).await?) {
-            let header = batch?.header;
-            next = next.max(header.next_offset());
-            if header.base_offset < end {
-                headers.push(header);
-            }
+            let batch = batch?;
+            next = next.max(batch.header.next_offset());
+            take(batch)?;
         }
         if next == before {
             return Err(moved(flow));
         }
     }
-    Ok(headers)
+    Ok(())
 }
 
 async fn fetch(

@@ -571,6 +571,7 @@ async fn rules(
         delete_retention_ms: delete_retention_ms.unwrap_or(DELETE_RETENTION_MS),
         producers: flow.producers,
         max_batch_bytes,
+        min_in_sync: bytes("min.insync.replicas"),
         target_compacted: is_compacted(&target),
         source_compacted: is_compacted(source),
         coalesce_below_bytes: COALESCE_BELOW_BYTES.min(max_batch_bytes / 4),

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError};
 use super::error::Trouble;
 use super::foreign::{Foreign, Found, merged};
 use super::position::Position;
+use super::relearn::{self, Logs};
 use super::resume::Candidate;
 use super::shared::Flow;
 use super::topics::TopicContext;
@@ -71,6 +72,33 @@ pub(super) async fn turn(
         foreign: Vec::new(),
     };
     store(flow, one, turned, position.source).await
+}
+
+/// Turns a partition at `from`, behind which its records aren't at the source's offsets. Nothing is stored unless
+/// a map can be made of them.
+pub(super) async fn turn_back(
+    flow: &Flow,
+    one: &Candidate,
+    (from, fillers): (i64, i64),
+    logs: Logs,
+) -> Result<(), Trouble> {
+    let misplaced = Trouble::Misplaced { from };
+    let Ok(mut map) = map_at(&one.topic.record, one.partition, from) else {
+        return Err(misplaced);
+    };
+    match relearn::complete(flow, one, logs, &mut map).await {
+        Err(Trouble::MapMismatch { .. }) => return Err(misplaced),
+        completed => completed?,
+    }
+    let turned = TurnedPartition {
+        from,
+        fillers,
+        reason: format!(
+            "fillers were refused among records on their way, so those from target offset {from} on are elsewhere"
+        ),
+        foreign: Vec::new(),
+    };
+    store(flow, one, turned, from).await
 }
 
 /// Goes on mapped behind what somebody else wrote in a log that ends at `end`. A partition that isn't

@@ -15,6 +15,8 @@ pub enum Work {
     Batch(BatchWork),
     /// Offsets to fill with invisible markers.
     Fill(FillWork),
+    /// A batch and the fillers of the hole right behind it, sent in one go.
+    Pair(BatchWork, FillWork),
     /// A hole that isn't filled: the partition is closed when all before it is answered.
     Dear(DearHole),
     /// Source offsets that get no offset on the target (`mapped` only). What follows says the same by
@@ -23,6 +25,24 @@ pub enum Work {
         /// The first source offset after them.
         source_next: i64,
     },
+}
+
+impl Work {
+    /// The batch in it.
+    pub fn batch(&self) -> Option<&BatchWork> {
+        match self {
+            Self::Batch(batch) | Self::Pair(batch, _) => Some(batch),
+            Self::Fill(_) | Self::Dear(_) | Self::Skip { .. } => None,
+        }
+    }
+
+    /// The fillers in it.
+    pub fn fill(&self) -> Option<&FillWork> {
+        match self {
+            Self::Fill(fill) | Self::Pair(_, fill) => Some(fill),
+            Self::Batch(_) | Self::Dear(_) | Self::Skip { .. } => None,
+        }
+    }
 }
 
 /// How a batch came to its present form; for the metrics.

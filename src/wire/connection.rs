@@ -69,7 +69,7 @@ struct State {
     outgoing: mpsc::UnboundedSender<Frame>,
     quiet_until: Option<Instant>,
     /// While this is there, requests wait in it, in order: the broker takes only authentication.
-    held: Option<VecDeque<(Waiter, Frame)>>,
+    held: Option<VecDeque<(Option<Waiter>, Frame)>>,
 }
 
 /// Which way a request goes.
@@ -113,7 +113,7 @@ impl Shared {
             let waiters = std::mem::take(&mut state.waiters);
             waiters
                 .into_iter()
-                .chain(held.into_iter().map(|(waiter, _)| waiter))
+                .chain(held.into_iter().filter_map(|(waiter, _)| waiter))
         };
         self.closed.cancel();
         for waiter in waiters {
@@ -194,8 +194,29 @@ impl Shared {
         body: Vec<Bytes>,
         decode: fn(Bytes, i16) -> Result<T, String>,
     ) -> Result<Pending<T>, WireError> {
-        let body_bytes = body.iter().map(Bytes::len).sum();
         let (answer, receiver) = oneshot::channel();
+        self.push::<R>(lane, version, body, Some(answer))?;
+        Ok(Pending {
+            receiver,
+            deadline: Box::pin(tokio::time::sleep(self.request_timeout)),
+            timeout: self.request_timeout,
+            started: Instant::now(),
+            shared: self.clone(),
+            api: api_name::<R>(),
+            version,
+            decode,
+        })
+    }
+
+    /// Sends a request; the next answer is for `answer`, where one comes.
+    fn push<R: Request>(
+        &self,
+        lane: Lane,
+        version: i16,
+        body: Vec<Bytes>,
+        answer: Option<oneshot::Sender<Result<Bytes, WireError>>>,
+    ) -> Result<(), WireError> {
+        let body_bytes = body.iter().map(Bytes::len).sum();
         {
             // One lock over numbering, expecting and sending: this is what makes answers match.
             let mut state = self.lock();
@@ -210,13 +231,13 @@ impl Shared {
                         detail,
                     })?;
             state.next_correlation_id = correlation_id.wrapping_add(1) & i32::MAX;
-            let waiter = Waiter {
+            let waiter = answer.map(|answer| Waiter {
                 correlation_id,
                 api_key: R::KEY,
                 version,
                 header_version: codec::response_header_version::<R>(version),
                 answer,
-            };
+            });
             let mut segments = Vec::with_capacity(1 + body.len());
             segments.push(head.freeze());
             segments.extend(body.into_iter().filter(|segment| !segment.is_empty()));
@@ -226,22 +247,13 @@ impl Shared {
                 _ => state.send(waiter, frame),
             }
         }
-        Ok(Pending {
-            receiver,
-            deadline: Box::pin(tokio::time::sleep(self.request_timeout)),
-            timeout: self.request_timeout,
-            started: Instant::now(),
-            shared: self.clone(),
-            api: api_name::<R>(),
-            version,
-            decode,
-        })
+        Ok(())
     }
 }
 
 impl State {
-    fn send(&mut self, waiter: Waiter, frame: Frame) {
-        self.waiters.push_back(waiter);
+    fn send(&mut self, waiter: Option<Waiter>, frame: Frame) {
+        self.waiters.extend(waiter);
         // The writer only ends when the connection is poisoned, and that drains the waiters.
         let _ = self.outgoing.send(frame);
     }
@@ -363,6 +375,19 @@ impl Connection {
     ) -> Result<Pending<R::Response>, WireError> {
         let version = self.version::<R>(max)?;
         self.inner.start::<R>(version, request)
+    }
+
+    /// Sends a request that the broker answers with nothing (Produce with acks 0), its body as it is.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub fn start_unanswered<R: Request>(
+        &self,
+        version: i16,
+        body: Vec<Bytes>,
+    ) -> Result<(), WireError> {
+        let shared = &self.inner.shared;
+        shared.push::<R>(Lane::Ordinary, version, body, None)
     }
 
     /// Like [`start`](Connection::start), with a body that is already encoded for `version`, in

@@ -152,6 +152,7 @@ fn rules(coalesce_below_bytes: usize, max_batch_bytes: usize) -> IntakeRules {
         delete_retention_ms: 86_400_000,
         producers: Producers::first(7, 8),
         max_batch_bytes,
+        min_in_sync: Some(1),
         target_compacted: false,
         source_compacted: false,
         coalesce_below_bytes,
@@ -200,6 +201,7 @@ fn apply(work: Vec<Work>, target: &mut i64, fillers: &mut i64, seen: &mut Vec<(i
                 *target += one.count;
                 *fillers += one.count;
             }
+            Work::Pair(..) => panic!("nothing is paired yet"),
             Work::Skip { .. } => panic!("nothing is skipped where offsets are identical"),
             Work::Dear(hole) => panic!("the limit is far away: {hole}"),
         }
@@ -213,7 +215,7 @@ fn apply_mapped(work: Vec<Work>, map: &mut OffsetMap, seen: &mut Vec<(i64, Bytes
             Work::Batch(one) => one,
             // What follows says the same.
             Work::Skip { .. } => continue,
-            Work::Fill(fill) => panic!("nothing is filled: {fill:?}"),
+            Work::Fill(_) | Work::Pair(..) => panic!("nothing is filled"),
             Work::Dear(hole) => panic!("a map skips any hole: {hole}"),
         };
         assert_eq!(one.target_base, map.target_end().0);
@@ -364,7 +366,7 @@ proptest! {
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
-            Work::Skip { .. } | Work::Dear(_) => 0,
+            Work::Pair(..) | Work::Skip { .. } | Work::Dear(_) => 0,
         }).sum();
         prop_assert_eq!(settled, position.target);
         prop_assert!(position.source <= log.next, "nothing is settled beyond the source's end");
@@ -605,7 +607,7 @@ fn tombstones_take_the_place_of_fillers() {
             Work::Batch(batch) => (batch.target_base, batch.count, batch.source_next),
             Work::Fill(fill) => (fill.target_base, -fill.count, fill.source_next),
             Work::Skip { source_next } => (-1, 0, *source_next),
-            Work::Dear(hole) => panic!("{hole}"),
+            other => panic!("{other:?}"),
         });
         let places: Vec<_> = places.collect();
         let fillers = match mapped {

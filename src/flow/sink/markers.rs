@@ -14,7 +14,7 @@ use kafka_protocol::messages::{
     WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 
-use super::outcome::{finish, missing_answer, note_fill, topic_name};
+use super::outcome::{finish, missing_answer, note_batch, note_fill, topic_name};
 use super::{Answered, Item};
 use crate::flow::error::Trouble;
 use crate::flow::fillers::CLOSING;
@@ -59,11 +59,10 @@ impl Future for MarkersPending {
 
 /// How many markers these are.
 pub(super) fn count(items: &[Item]) -> u64 {
-    let counts = items.iter().map(|item| match &item.work {
-        Work::Fill(fill) => u64::try_from(fill.count).unwrap_or(0),
-        _ => 0,
-    });
-    counts.sum()
+    let fills = items.iter().filter_map(|item| item.work.fill());
+    fills
+        .map(|fill| u64::try_from(fill.count).unwrap_or(0))
+        .sum()
 }
 
 /// Which fillers share a request.
@@ -125,7 +124,7 @@ pub(super) fn start(
 ) -> Result<MarkersPending, WireError> {
     let mut markers = Vec::new();
     for item in items {
-        let Work::Fill(fill) = &item.work else {
+        let Some(fill) = item.work.fill() else {
             continue;
         };
         let topic = WritableTxnMarkerTopic::default()
@@ -166,9 +165,13 @@ pub(super) fn start(
     })
 }
 
-/// Asks for the log ends of the partitions that get more than one marker.
+/// Asks for the log ends of the partitions that get more than one marker, and of those whose pairs tell nothing
+/// else of it.
 pub(super) fn log_ends_request(items: &[Item]) -> Option<ListOffsetsRequest> {
-    let several = |item: &&Item| matches!(&item.work, Work::Fill(fill) if fill.count > 1);
+    let several = |item: &&Item| {
+        let is_due = item.partition.asks_end();
+        item.work.fill().is_some_and(|fill| fill.count > 1) || is_due
+    };
     let topics: Vec<ListOffsetsTopic> = items
         .iter()
         .filter(several)
@@ -218,16 +221,25 @@ pub(super) fn settle(
         }
     }
     for item in items {
-        let Work::Fill(fill) = &item.work else {
+        let Some(fill) = item.work.fill() else {
             continue;
         };
         let name = (topic_name(&item.partition), item.partition.target.partition);
         let result = check_fill(cluster, fill, answers.remove(&name), log_ends.remove(&name));
-        finish(
-            &item.partition,
-            result.map(|()| note_fill(&item.partition, fill)),
-        );
+        finish(&item.partition, result.map(|()| note(&item, fill)));
     }
+}
+
+/// Behind markers that were refused a pair may stand too low: what closed the partition is settled by its next opening.
+fn note(item: &Item, fill: &FillWork) {
+    let partition = &item.partition;
+    if let Work::Pair(batch, _) = &item.work {
+        if partition.is_closed() {
+            return;
+        }
+        note_batch(partition, batch);
+    }
+    note_fill(partition, fill);
 }
 
 pub(super) fn check_fill(
@@ -246,7 +258,7 @@ pub(super) fn check_fill(
     if answer.is_none() {
         return Err(missing_answer(&cluster));
     }
-    if fill.count == 1 {
+    if fill.count == 1 && log_end.is_none() {
         return Ok(());
     }
     let expected = fill.target_base + fill.count;

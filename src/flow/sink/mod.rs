@@ -36,7 +36,7 @@ use super::partition::Partition;
 use super::source::Silence;
 use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
-use crate::wire::{Cluster, Connection, Pending, Role, WireError};
+use crate::wire::{Cluster, Connection, ErrorContext, Metadata, Pending, Role, WireError};
 
 /// A request is closed when it holds this much; one larger batch still makes a request.
 const REQUEST_BYTES: usize = 1024 * 1024;
@@ -44,6 +44,11 @@ const REQUEST_BYTES: usize = 1024 * 1024;
 const SILENT_AFTER: Duration = Duration::from_secs(2);
 /// Requests on the way per lane. What they may hold is bounded by the flow's byte budget.
 const REQUESTS_IN_FLIGHT: usize = 32;
+/// The same where all are steps: a partition's can't share a request, so a far line needs many.
+const STEPS_IN_FLIGHT: usize = 1_024;
+/// More of them only while the oldest is no older than this beyond two round trips, or than the second: what waits at the
+/// broker, other partitions wait behind.
+const STEPS_FOR: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// Markers per request and partition: 2,000 filled 100,000 offsets a second in the experiment.
 pub(super) const MARKERS_PER_REQUEST: i64 = 2_000;
 
@@ -72,6 +77,8 @@ struct Sent {
     answer: Answer,
     connection: Connection,
     items: Vec<Item>,
+    /// See [`Partition::take_sendable`].
+    is_step: bool,
     at: Instant,
     /// When it was sent, if nothing was on its way then.
     alone_at: Option<Instant>,
@@ -121,8 +128,9 @@ impl Lane {
         let mut parked = Parked::default();
         let mut heard_at = Instant::now();
         let mut told_at = heard_at;
+        let mut round_trip = Duration::ZERO;
         loop {
-            while in_flight.len() < REQUESTS_IN_FLIGHT
+            while has_room(&in_flight, round_trip)
                 && !waiting.is_empty()
                 && !self.cancel.is_cancelled()
             {
@@ -141,7 +149,8 @@ impl Lane {
                     heard_at = Instant::now();
                     let Some(sent) = in_flight.pop_front() else { continue };
                     if let Some(at) = sent.alone_at {
-                        self.budget.note_target_answer(at.elapsed());
+                        round_trip = at.elapsed();
+                        self.budget.note_target_answer(round_trip);
                     }
                     self.settle(sent, answer);
                 }
@@ -185,8 +194,13 @@ impl Lane {
         parked: &mut Parked,
         in_flight: &mut VecDeque<Sent>,
     ) {
-        let (batches, fills) = collect(waiting, parked, &self.fence);
-        if batches.is_empty() && fills.is_empty() {
+        let metadata = self.cluster.cached();
+        let Collected {
+            batches,
+            fills,
+            pairs,
+        } = collect(waiting, parked, &self.fence, &metadata);
+        if batches.is_empty() && fills.is_empty() && pairs.is_empty() {
             return;
         }
         if in_flight.is_empty() {
@@ -200,12 +214,12 @@ impl Lane {
         {
             Ok(connection) => connection,
             Err(error) => {
-                fail_all(batches.into_iter().chain(fills), &error);
+                fail_all(batches.into_iter().chain(fills).chain(pairs), &error);
                 return;
             }
         };
-        let (fills, unchecked): (Vec<Item>, Vec<Item>) = self
-            .without_stale(fills)
+        let fills = self.without_torn(self.without_stale(fills), in_flight);
+        let (fills, unchecked): (Vec<Item>, Vec<Item>) = fills
             .into_iter()
             .partition(|item| item.partition.is_rechecked());
         let requests = [(batches, Kind::Produce), (unchecked, Kind::Recheck)];
@@ -234,9 +248,62 @@ impl Lane {
                     answer,
                     connection: connection.clone(),
                     items,
+                    is_step: matches!(kind, Kind::Markers),
                     at: Instant::now(),
                     alone_at,
                 }),
+                Err(error) => fail_all(items, &error),
+            }
+        }
+        let pairs = self.without_torn(self.without_stale(pairs), in_flight);
+        self.send_pairs(&connection, pairs, in_flight);
+    }
+
+    /// Closes the partitions that have steps on a connection that is closed by now: what comes next would go on
+    /// another one, and nothing is in order there.
+    fn without_torn(&self, items: Vec<Item>, in_flight: &VecDeque<Sent>) -> Vec<Item> {
+        if !in_flight.iter().any(|sent| sent.connection.is_poisoned()) {
+            return items;
+        }
+        let (torn, whole) = items
+            .into_iter()
+            .partition(|item| item.partition.unanswered() > 1);
+        let context = Arc::new(ErrorContext::cluster(self.cluster.name()));
+        fail_all(torn, &WireError::Disconnected { context });
+        whole
+    }
+
+    /// Sends batches and, right behind them on the same connection, the markers that are answered for both.
+    fn send_pairs(
+        &self,
+        connection: &Connection,
+        pairs: Vec<Item>,
+        in_flight: &mut VecDeque<Sent>,
+    ) {
+        if pairs.is_empty() {
+            return;
+        }
+        let Some(epoch) = self.fence.epoch() else {
+            give_back(pairs);
+            return;
+        };
+        if let Err(error) = produce::start_unanswered(connection, &pairs) {
+            fail_all(pairs, &error);
+            return;
+        }
+        for items in markers::requests(pairs, &self.cluster.cached()) {
+            self.fence.note_filled(markers::count(&items));
+            let alone_at = in_flight.is_empty().then(Instant::now);
+            match markers::start(connection, &items, epoch) {
+                Ok(pending) => in_flight.push_back(Sent {
+                    answer: Answer::Markers(pending),
+                    connection: connection.clone(),
+                    items,
+                    is_step: true,
+                    at: Instant::now(),
+                    alone_at,
+                }),
+                // The connection is closed: what was sent before is as unknown as any request on it.
                 Err(error) => fail_all(items, &error),
             }
         }
@@ -304,6 +371,37 @@ async fn front(in_flight: &mut VecDeque<Sent>) -> Result<Answered, WireError> {
     }
 }
 
+/// Whether more may be sent: a broker that needs long for what it has gets no more steps.
+fn has_room(in_flight: &VecDeque<Sent>, round_trip: Duration) -> bool {
+    let plain = || in_flight.iter().filter(|sent| !sent.is_step).count();
+    let [least, most] = STEPS_FOR;
+    let is_quick = || {
+        let oldest = in_flight.front();
+        oldest.is_none_or(|it| it.at.elapsed() < (2 * round_trip + least).min(most))
+    };
+    in_flight.len() < REQUESTS_IN_FLIGHT
+        || (in_flight.len() < STEPS_IN_FLIGHT && plain() < REQUESTS_IN_FLIGHT && is_quick())
+}
+
+/// Whether a leader goes on to take markers when it loses a replica: batches with acks 0 are taken whatever is in
+/// sync (`Partition.appendRecordsToLeader`), and markers aren't.
+fn is_replicated(partition: &Partition, target: &Metadata) -> bool {
+    let at = &partition.target;
+    let in_sync = target
+        .partition(&at.topic, at.partition)
+        .map_or(0, |found| found.in_sync.len());
+    let least = partition.rules.min_in_sync.unwrap_or(usize::MAX);
+    least <= 1 || in_sync > least
+}
+
+/// What is sent in one go.
+#[derive(Default)]
+struct Collected {
+    batches: Vec<Item>,
+    fills: Vec<Item>,
+    pairs: Vec<Item>,
+}
+
 /// Puts back what wasn't sent after all. Its partitions are still on the lane's list.
 fn give_back(items: Vec<Item>) {
     for item in items {
@@ -319,9 +417,10 @@ fn collect(
     waiting: &mut VecDeque<Arc<Partition>>,
     parked: &mut Parked,
     fence: &Fence,
-) -> (Vec<Item>, Vec<Item>) {
+    target: &Metadata,
+) -> Collected {
     let may_fill = fence.epoch().is_some();
-    let (mut batches, mut fills) = (Vec::new(), Vec::new());
+    let mut collected = Collected::default();
     let mut bytes = 0;
     for _ in 0..waiting.len() {
         if bytes >= REQUEST_BYTES {
@@ -332,18 +431,26 @@ fn collect(
         };
         // What is stale is taken, and closed ([`Lane::without_stale`]).
         let may_fill = may_fill || partition.read_at < fence.not_before();
-        match take(&partition, may_fill) {
+        let may_step = may_fill && is_replicated(&partition, target);
+        match take(&partition, may_fill, may_step) {
             None if !may_fill && partition.is_at_filler() => {
                 parked.push(partition);
                 continue;
             }
-            Some(work @ Work::Fill(_)) => fills.push(Item {
+            Some(work @ Work::Fill(_)) => collected.fills.push(Item {
                 partition: partition.clone(),
                 work,
             }),
+            Some(Work::Pair(batch, fill)) => {
+                bytes += batch.size_bytes();
+                collected.pairs.push(Item {
+                    partition: partition.clone(),
+                    work: Work::Pair(batch, fill),
+                });
+            }
             Some(Work::Batch(batch)) => {
                 bytes += batch.size_bytes();
-                batches.push(Item {
+                collected.batches.push(Item {
                     partition: partition.clone(),
                     work: Work::Batch(batch),
                 });
@@ -359,16 +466,16 @@ fn collect(
         }
         waiting.push_back(partition);
     }
-    (batches, fills)
+    collected
 }
 
 /// The next sendable work; skipped offsets are settled on the way, long fills are cut.
-fn take(partition: &Arc<Partition>, may_fill: bool) -> Option<Work> {
+fn take(partition: &Arc<Partition>, may_fill: bool, may_step: bool) -> Option<Work> {
     loop {
         if !may_fill && partition.is_at_filler() {
             return None;
         }
-        match partition.take_sendable()? {
+        match partition.take_sendable(may_step)? {
             Work::Skip { source_next } => {
                 let from = partition.progress.source_position.load(Ordering::Relaxed);
                 let noted = partition.note_in_map(|map| {

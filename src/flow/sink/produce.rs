@@ -19,6 +19,10 @@ const PRODUCE_VERSION_MAX: i16 = 11;
 /// The first flexible version, which the encoder below writes (Kafka 2.6 and later).
 pub(in crate::flow) const PRODUCE_VERSION_MIN: i16 = 9;
 
+/// The answer comes when all in-sync replicas have it, or there is none.
+const ACKS_ALL: i16 = -1;
+const ACKS_NONE: i16 = 0;
+
 /// How long a broker may wait for its in-sync replicas, milliseconds.
 const ACKS_TIMEOUT_MS: i32 = 20_000;
 
@@ -30,10 +34,17 @@ pub(super) fn start(
 ) -> Result<Pending<ProduceResponse>, WireError> {
     let version =
         connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
-    connection.start_raw::<ProduceRequest>(version, encode_produce(items))
+    connection.start_raw::<ProduceRequest>(version, encode_produce(items, ACKS_ALL))
 }
 
-pub(super) fn encode_produce(items: &[Item]) -> Vec<Bytes> {
+/// The batches of pairs, which nothing but the markers behind them is answered for.
+pub(super) fn start_unanswered(connection: &Connection, items: &[Item]) -> Result<(), WireError> {
+    let version =
+        connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
+    connection.start_unanswered::<ProduceRequest>(version, encode_produce(items, ACKS_NONE))
+}
+
+fn encode_produce(items: &[Item], acks: i16) -> Vec<Bytes> {
     let mut order: Vec<&Item> = items.iter().collect();
     order.sort_by(|left, right| {
         left.partition
@@ -47,7 +58,7 @@ pub(super) fn encode_produce(items: &[Item]) -> Vec<Bytes> {
     let mut segments = Vec::with_capacity(2 * items.len() + 2);
     let mut head = BytesMut::with_capacity(64);
     head.put_u8(0); // transactional_id: null
-    head.put_i16(-1); // acks: all
+    head.put_i16(acks);
     head.put_i32(ACKS_TIMEOUT_MS);
     put_count(&mut head, topics.len());
     for topic in topics {
@@ -56,7 +67,7 @@ pub(super) fn encode_produce(items: &[Item]) -> Vec<Bytes> {
         head.put_slice(name);
         put_count(&mut head, topic.len());
         for item in topic {
-            let Work::Batch(batch) = &item.work else {
+            let Some(batch) = item.work.batch() else {
                 continue;
             };
             head.put_i32(item.partition.target.partition);

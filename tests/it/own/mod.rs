@@ -10,6 +10,7 @@ mod failback_stranded;
 mod failover_held;
 mod failover_scale;
 mod failover_unplanned;
+mod far_transactions;
 mod groups;
 mod harness_secured;
 mod harness_smoke;

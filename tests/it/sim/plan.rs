@@ -147,6 +147,8 @@ pub struct Plan {
     pub brokers: i32,
     pub topics: Vec<TopicPlan>,
     pub offsets: Offsets,
+    /// One way to the target.
+    pub distance_ms: i64,
     /// Clients write for so long.
     pub work_ms: i64,
     pub events: Vec<Event>,
@@ -194,11 +196,15 @@ impl Plan {
             brokers,
             topics,
             offsets,
+            distance_ms: 0,
             work_ms,
             events,
             end,
             late,
         };
+        if dice.percent(40) {
+            plan.distance_ms = dice.between(2, 20);
+        }
         plan.events.sort_by_key(|it| it.at_ms);
         plan.late.sort_by_key(|it| it.at_ms);
         plan
@@ -313,8 +319,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "plan of seed {}: {} broker(s) a cluster, offsets {:?}, clients write for {} ms, it ends {:?}",
-            self.seed, self.brokers, self.offsets, self.work_ms, self.end
+            "plan of seed {}: {} broker(s) a cluster, the target {} ms away, offsets {:?}, clients write for {} ms, it ends {:?}",
+            self.seed, self.brokers, self.distance_ms, self.offsets, self.work_ms, self.end
         )?;
         for it in &self.topics {
             writeln!(

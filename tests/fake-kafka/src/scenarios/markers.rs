@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
     DescribeProducersRequest, ProducerId, TopicName, WriteTxnMarkersRequest,
 };
 
-use super::{Batch, Stage, text};
+use super::{Batch, PRODUCE, Stage, produce, text};
 use crate::batch::Marker;
 
 const UNKNOWN_PARTITION: i16 = 3;
@@ -153,4 +153,52 @@ pub(super) fn unknown_partitions(stage: &mut Stage) {
         "{error}"
     );
     assert_eq!(stage.list(&topic, 0, -1).offset, 2, "both were appended");
+}
+
+/// One connection is an order. And a batch with acks 0 that is refused closes it: nothing behind it is worked on.
+pub(super) fn behind_unanswered_batches(stage: &mut Stage) {
+    let topic = stage.topic("a", 1, &[]);
+    let (writer, ender) = (stage.producer(), stage.producer());
+    let batch = |sequence: i32| {
+        let batch = Batch::of(1).by(writer, 0, sequence).bytes();
+        produce(&topic, 0, 0, Some(batch))
+    };
+    let end = |number: i32| {
+        let end = End {
+            producer: ender,
+            epoch: 0,
+            coordinator_epoch: number,
+        };
+        WriteTxnMarkersRequest::default().with_markers(vec![marker(end, &topic, 0)])
+    };
+    let mut client = stage.another();
+    for number in 0..20 {
+        client.send(&batch(number), PRODUCE).expect("sent");
+        client.send(&end(number), 1).expect("sent");
+    }
+    for _ in 0..20 {
+        let answer = client
+            .receive::<WriteTxnMarkersRequest>(1)
+            .expect("answered");
+        assert_eq!(answer.markers[0].topics[0].partitions[0].error_code, 0);
+    }
+    let is_control: Vec<bool> = stage
+        .read(&topic, 0)
+        .iter()
+        .map(|it| it.0.is_control())
+        .collect();
+    assert_eq!(is_control, [false, true].repeat(20));
+    for wrong in [25, 30, 35] {
+        let mut client = stage.another();
+        client.send(&batch(wrong), PRODUCE).expect("sent");
+        for number in 20..30 {
+            // The broker may have hung up by now.
+            let _ = client.send(&end(number), 1);
+            let _ = client.send(&batch(number), PRODUCE);
+        }
+        client
+            .receive::<WriteTxnMarkersRequest>(1)
+            .expect_err("the connection is closed");
+        assert_eq!(stage.list(&topic, 0, -1).offset, 40, "nothing was appended");
+    }
 }

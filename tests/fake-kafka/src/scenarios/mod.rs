@@ -66,6 +66,10 @@ pub const ALL: &[Scenario] = &[
         "a marker for a partition that isn't there",
         markers::unknown_partitions,
     ),
+    (
+        "markers behind batches that want no answer",
+        markers::behind_unanswered_batches,
+    ),
     ("the ends of a log", fetching::ends),
     ("offsets by time", fetching::by_time),
     ("the size of an answer", fetching::sizes),

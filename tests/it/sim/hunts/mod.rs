@@ -14,6 +14,7 @@ mod foreign;
 mod holes;
 mod late_commit;
 mod old_filler;
+mod pipeline;
 mod s1;
 mod twins;
 mod unstored;
