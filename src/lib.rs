@@ -18,6 +18,8 @@ pub mod http;
 pub mod metadata;
 pub mod offsets;
 pub mod orphans;
+#[cfg(test)]
+mod simulated;
 pub mod state;
 pub mod tasks;
 pub mod telemetry;

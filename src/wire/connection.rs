@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::codec;
 use super::error::{ErrorContext, WireError};
 use super::io_tasks::{read_answers, write_requests};
+use super::moves::{Counters, Moves};
 use super::tls::TlsFacts;
 use super::transport::{ReadHalf, WriteHalf};
 use super::versions::{VersionTable, api_name};
@@ -36,6 +37,8 @@ pub struct Connection {
 struct Inner {
     broker: i32,
     versions: VersionTable,
+    /// How long the first question took, which nothing of ours was before.
+    round_trip: Duration,
     shared: Arc<Shared>,
     tls: Option<TlsFacts>,
     /// The reader, the writer and perhaps one that proves again who we are; dropping the set ends
@@ -67,6 +70,7 @@ struct State {
     next_correlation_id: i32,
     waiters: VecDeque<Waiter>,
     outgoing: mpsc::UnboundedSender<Frame>,
+    counters: Counters,
     quiet_until: Option<Instant>,
     /// While this is there, requests wait in it, in order: the broker takes only authentication.
     held: Option<VecDeque<(Waiter, Frame)>>,
@@ -83,6 +87,7 @@ enum Lane {
 
 /// A request as it goes on the wire: length and header, then the body in pieces.
 pub(super) struct Frame {
+    pub(super) correlation_id: i32,
     pub(super) segments: Vec<Bytes>,
 }
 
@@ -92,6 +97,9 @@ pub(super) struct Waiter {
     pub(super) api_key: i16,
     pub(super) version: i16,
     pub(super) header_version: i16,
+    asked_at: Instant,
+    /// When the request had left whole.
+    left_at: Option<Instant>,
     pub(super) answer: oneshot::Sender<Result<Bytes, WireError>>,
 }
 
@@ -122,9 +130,40 @@ impl Shared {
         }
     }
 
-    /// The one who expects the answer that comes next.
+    /// The one who expects the answer that came.
     pub(super) fn next_waiter(&self) -> Option<Waiter> {
-        self.lock().waiters.pop_front()
+        let mut state = self.lock();
+        state.counters.answered();
+        state.waiters.pop_front()
+    }
+
+    /// Bytes of an answer came.
+    pub(super) fn note_read(&self, bytes: usize) {
+        self.lock().counters.read(bytes);
+    }
+
+    /// Bytes of requests left; with them the last ones of these.
+    pub(super) fn note_written(&self, bytes: usize, whole: &[i32]) {
+        let mut state = self.lock();
+        state.counters.written(bytes);
+        for correlation_id in whole {
+            // They leave in the order in which they are waited for. An answer may be quicker than this note.
+            let at = state.waiters.partition_point(|it| it.left_at.is_some());
+            if let Some(waiter) = state.waiters.get_mut(at)
+                && waiter.correlation_id == *correlation_id
+            {
+                waiter.left_at = Some(Instant::now());
+            }
+        }
+    }
+
+    /// What has moved, as far as it matters to this request.
+    fn moves(&self, correlation_id: i32) -> Moves {
+        let state = self.lock();
+        let mut waiters = state.waiters.iter();
+        let waiter = waiters.find(|it| it.correlation_id == correlation_id);
+        let left_at = waiter.and_then(|waiter| waiter.left_at);
+        state.counters.seen(left_at, state.quiet_until)
     }
 
     /// The broker asked for silence.
@@ -196,7 +235,7 @@ impl Shared {
     ) -> Result<Pending<T>, WireError> {
         let body_bytes = body.iter().map(Bytes::len).sum();
         let (answer, receiver) = oneshot::channel();
-        {
+        let (correlation_id, seen) = {
             // One lock over numbering, expecting and sending: this is what makes answers match.
             let mut state = self.lock();
             if let Some(error) = &state.poison {
@@ -215,22 +254,31 @@ impl Shared {
                 api_key: R::KEY,
                 version,
                 header_version: codec::response_header_version::<R>(version),
+                asked_at: Instant::now(),
+                left_at: None,
                 answer,
             };
             let mut segments = Vec::with_capacity(1 + body.len());
             segments.push(head.freeze());
             segments.extend(body.into_iter().filter(|segment| !segment.is_empty()));
-            let frame = Frame { segments };
+            let frame = Frame {
+                correlation_id,
+                segments,
+            };
+            let seen = state.counters.seen(None, None);
             match &mut state.held {
                 Some(held) if lane == Lane::Ordinary => held.push_back((waiter, frame)),
                 _ => state.send(waiter, frame),
             }
-        }
+            (correlation_id, seen)
+        };
         Ok(Pending {
             receiver,
             deadline: Box::pin(tokio::time::sleep(self.request_timeout)),
             timeout: self.request_timeout,
             started: Instant::now(),
+            correlation_id,
+            seen,
             shared: self.clone(),
             api: api_name::<R>(),
             version,
@@ -269,6 +317,7 @@ impl Connection {
                 next_correlation_id: 0,
                 waiters: VecDeque::new(),
                 outgoing,
+                counters: Counters::default(),
                 quiet_until: None,
                 held: None,
             }),
@@ -279,6 +328,7 @@ impl Connection {
         Opening(Inner {
             broker,
             versions: VersionTable::default(),
+            round_trip: Duration::ZERO,
             shared,
             tls: None,
             tasks,
@@ -293,6 +343,11 @@ impl Connection {
     /// `host:port` of the broker.
     pub fn address(&self) -> &str {
         self.inner.shared.context.address.as_deref().unwrap_or("")
+    }
+
+    /// How long the way there and back took when it was opened.
+    pub fn round_trip(&self) -> Duration {
+        self.inner.round_trip
     }
 
     /// What TLS it has, if any.
@@ -399,6 +454,25 @@ impl Connection {
         })
     }
 
+    /// Since when the oldest request waits and nothing moves that would bring its answer nearer; in the
+    /// future while the broker wants silence. `None` while nothing is asked.
+    pub fn waits_since(&self) -> Option<Instant> {
+        let state = self.inner.shared.lock();
+        let oldest = state.waiters.front()?;
+        let moves = state.counters.seen(oldest.left_at, state.quiet_until);
+        Some(
+            moves
+                .since()
+                .map_or(oldest.asked_at, |at| at.max(oldest.asked_at)),
+        )
+    }
+
+    /// Until when the broker wants silence, because of a quota.
+    pub fn quiet_until(&self) -> Option<Instant> {
+        let until = self.inner.shared.quiet_until();
+        until.filter(|until| *until > Instant::now())
+    }
+
     /// Closes the connection for everyone.
     pub fn close(&self) {
         let shared = &self.inner.shared;
@@ -440,6 +514,10 @@ impl Opening {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.0.shared
+    }
+
+    pub(super) fn set_round_trip(&mut self, took: Duration) {
+        self.0.round_trip = took;
     }
 
     pub(super) fn set_tls(&mut self, facts: Option<TlsFacts>) {
@@ -500,14 +578,17 @@ fn decode_answer<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
 /// An answer that is on its way. It is decoded by whoever awaits it, not by the reader task.
 ///
 /// Dropping it is safe: the answer is read and thrown away. The time runs from the start of the
-/// request; when it is over the whole connection is given up, because answers come in order and a
-/// missing one blocks those behind it.
+/// request, and anew from each byte that brings the answer nearer (see `moves`). When it is over the
+/// whole connection is given up, because answers come in order and a missing one blocks those behind it.
 #[must_use = "the request is sent, but its outcome is lost"]
 pub struct Pending<T> {
     receiver: oneshot::Receiver<Result<Bytes, WireError>>,
     deadline: Pin<Box<Sleep>>,
     timeout: Duration,
     started: Instant,
+    correlation_id: i32,
+    /// What had moved when it was looked last.
+    seen: Moves,
     shared: Arc<Shared>,
     api: &'static str,
     version: i16,
@@ -528,13 +609,15 @@ impl<T> Pending<T> {
         Arc::new(context)
     }
 
-    /// Time is up only if we were allowed to send: silence that the broker asked for doesn't count.
+    /// Time is up only if nothing moved, and only if we were allowed to send.
     fn out_of_time(&mut self, cx: &mut Context<'_>) -> bool {
         while self.deadline.as_mut().poll(cx).is_ready() {
-            match self.shared.quiet_until().map(|until| until + self.timeout) {
+            let moves = self.shared.moves(self.correlation_id);
+            match moves.deadline(&self.seen, self.timeout) {
                 Some(later) if later > Instant::now() => self.deadline.as_mut().reset(later),
                 _ => return true,
             }
+            self.seen = moves;
         }
         false
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
 
 use super::authenticate::{authenticate, prepare};
 use super::codec;
@@ -26,6 +27,7 @@ pub(super) async fn handshake(
     mut opening: Opening,
     security: &Security,
 ) -> Result<Connection, WireError> {
+    let asked_at = Instant::now();
     let versions = ask_versions(&opening).await.map_err(|error| {
         let closed = security
             .tls
@@ -33,6 +35,7 @@ pub(super) async fn handshake(
             .then(|| tls::closed_after_handshake(&error));
         closed.flatten().unwrap_or(error)
     })?;
+    opening.set_round_trip(asked_at.elapsed());
     if let Some(sasl) = security.sasl.clone() {
         let shared = opening.shared().clone();
         let exchange = prepare(&shared, &sasl).await?;

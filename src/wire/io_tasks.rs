@@ -10,6 +10,7 @@ use kafka_protocol::messages::ResponseHeader;
 use kafka_protocol::protocol::Decodable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::connection::{Frame, Shared};
 use super::error::WireError;
@@ -46,7 +47,7 @@ pub(super) async fn read_answers(mut reader: ReadHalf, shared: Arc<Shared>) {
 async fn read_until_broken(reader: &mut ReadHalf, shared: &Shared) -> WireError {
     let mut frames = FrameReader::default();
     loop {
-        let outcome = match frames.next(reader).await {
+        let outcome = match frames.next(reader, &|bytes| shared.note_read(bytes)).await {
             Ok(frame) => deliver(frame, shared),
             Err(error) => Err(error),
         };
@@ -115,10 +116,15 @@ struct Used {
 const USED_KEPT: usize = 3;
 
 impl FrameReader {
-    async fn next(&mut self, reader: &mut ReadHalf) -> Result<Bytes, ReadError> {
+    /// The next frame; `came` is told of bytes as they come.
+    async fn next(
+        &mut self,
+        reader: &mut ReadHalf,
+        came: &(dyn Fn(usize) + Sync),
+    ) -> Result<Bytes, ReadError> {
         while self.length.len() < LENGTH_BYTES {
             let missing = LENGTH_BYTES - self.length.len();
-            fill(reader, &mut self.length, missing).await?;
+            came(fill(reader, &mut self.length, missing).await?);
         }
         let Some(length) = self.length.first_chunk::<LENGTH_BYTES>().copied() else {
             return Err(ReadError::Framing("length is missing".to_owned()));
@@ -132,7 +138,7 @@ impl FrameReader {
         let (mut frame, bytes) = self.buffer(length + LENGTH_BYTES);
         while frame.len() < length {
             let wanted = length + LENGTH_BYTES - frame.len();
-            fill(reader, &mut frame, wanted).await?;
+            came(fill(reader, &mut frame, wanted).await?);
         }
         self.length.extend_from_slice(&frame[length..]);
         let whole = frame.split_to(length).freeze();
@@ -160,13 +166,15 @@ impl FrameReader {
     }
 }
 
-/// Reads once, at most `wanted` bytes.
-async fn fill<B: BufMut>(reader: &mut ReadHalf, buffer: &mut B, wanted: usize) -> io::Result<()> {
-    let count = reader.read_buf(&mut buffer.limit(wanted)).await?;
-    if count == 0 {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    } else {
-        Ok(())
+/// Reads once, at most `wanted` bytes; returns how many it were.
+async fn fill<B: BufMut>(
+    reader: &mut ReadHalf,
+    buffer: &mut B,
+    wanted: usize,
+) -> io::Result<usize> {
+    match reader.read_buf(&mut buffer.limit(wanted)).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        count => Ok(count),
     }
 }
 
@@ -239,24 +247,65 @@ async fn write_until_broken(
     shared: &Shared,
 ) -> io::Result<()> {
     let mut taken = Vec::with_capacity(FRAMES_PER_WRITE);
-    let mut segments = VecDeque::new();
+    let mut leaving = Leaving::default();
     while frames.recv_many(&mut taken, FRAMES_PER_WRITE).await > 0 {
-        if let Some(until) = shared.quiet_until() {
+        // It may be asked for more of it meanwhile.
+        while let Some(until) = shared.quiet_until().filter(|it| *it > Instant::now()) {
             tokio::time::sleep_until(until).await;
         }
-        segments.extend(taken.drain(..).flat_map(|frame| frame.segments));
-        write_segments(writer, &mut segments).await?;
+        taken.drain(..).for_each(|frame| leaving.add(frame));
+        write_segments(writer, &mut leaving, shared).await?;
         writer.flush().await?;
     }
     Ok(())
 }
 
-async fn write_segments(writer: &mut WriteHalf, segments: &mut VecDeque<Bytes>) -> io::Result<()> {
-    while !segments.is_empty() {
+/// Requests that are being written.
+#[derive(Default)]
+struct Leaving {
+    segments: VecDeque<Bytes>,
+    /// The end of each, in bytes from the beginning of the first, and its correlation id.
+    ends: VecDeque<(usize, i32)>,
+    /// Bytes added and written since the first.
+    added: usize,
+    written: usize,
+}
+
+impl Leaving {
+    fn add(&mut self, frame: Frame) {
+        if self.segments.is_empty() {
+            (self.added, self.written) = (0, 0);
+        }
+        self.added += frame.segments.iter().map(Bytes::len).sum::<usize>();
+        self.ends.push_back((self.added, frame.correlation_id));
+        self.segments.extend(frame.segments);
+    }
+
+    /// Forgets the first `count` bytes; returns the requests of which these were the last.
+    fn consume(&mut self, count: usize) -> Vec<i32> {
+        consume(&mut self.segments, count);
+        self.written += count;
+        let mut whole = Vec::new();
+        while let Some((end, id)) = self.ends.front().copied()
+            && end <= self.written
+        {
+            self.ends.pop_front();
+            whole.push(id);
+        }
+        whole
+    }
+}
+
+async fn write_segments(
+    writer: &mut WriteHalf,
+    leaving: &mut Leaving,
+    shared: &Shared,
+) -> io::Result<()> {
+    while !leaving.segments.is_empty() {
         let written = {
             let mut slices = [IoSlice::new(&[]); SEGMENTS_PER_WRITE];
-            let count = segments.len().min(SEGMENTS_PER_WRITE);
-            for (slice, segment) in slices.iter_mut().zip(segments.iter()) {
+            let count = leaving.segments.len().min(SEGMENTS_PER_WRITE);
+            for (slice, segment) in slices.iter_mut().zip(leaving.segments.iter()) {
                 *slice = IoSlice::new(segment);
             }
             writer.write_vectored(&slices[..count]).await?
@@ -264,7 +313,8 @@ async fn write_segments(writer: &mut WriteHalf, segments: &mut VecDeque<Bytes>) 
         if written == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        consume(segments, written);
+        let whole = leaving.consume(written);
+        shared.note_written(written, &whole);
     }
     Ok(())
 }
@@ -307,7 +357,7 @@ mod tests {
         let mut frames = FrameReader::default();
         let mut kept = Vec::new();
         for (mark, size) in (0u8..).zip(sizes) {
-            let Ok(frame) = frames.next(&mut reader).await else {
+            let Ok(frame) = frames.next(&mut reader, &|_| ()).await else {
                 panic!("frame {mark}")
             };
             assert_eq!(frame.len(), usize::try_from(size).expect("positive"));

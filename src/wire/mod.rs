@@ -18,6 +18,7 @@ mod error;
 mod handshake;
 mod io_tasks;
 mod metadata;
+mod moves;
 mod reauthenticate;
 mod refusals;
 mod sasl;

@@ -378,3 +378,210 @@ async fn a_throttled_client_is_quiet() {
         before.elapsed()
     );
 }
+
+/// Both ends of a connection in memory, in simulated time.
+mod slow_lines {
+    use bytes::{BufMut, BytesMut};
+    use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::simulated::simulated;
+    use crate::wire::ErrorContext;
+    use crate::wire::versions::VersionTable;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const MOMENT: Duration = Duration::from_millis(50);
+    /// What a Produce request of this many bytes is answered with.
+    const BODY_BYTES: usize = 400_000;
+
+    fn open(on_the_way: usize) -> (Connection, DuplexStream) {
+        let (near, far) = tokio::io::duplex(on_the_way);
+        let (reader, writer) = tokio::io::split(near);
+        let halves = (Box::new(reader) as _, Box::new(writer) as _);
+        let context = ErrorContext::cluster("test");
+        let opening = Connection::open(halves, context, "test", TIMEOUT);
+        let versions = api_versions(&[INIT, PRODUCE]);
+        let connection = opening.with_versions(VersionTable::new(&versions));
+        (connection, far)
+    }
+
+    fn send(connection: &Connection, bytes: usize) -> Pending<ProduceResponse> {
+        let body = vec![Bytes::from(vec![0; bytes])];
+        connection
+            .start_raw::<ProduceRequest>(9, body)
+            .expect("starts")
+    }
+
+    /// A frame with this correlation id: the answer to an InitProducerId or a Produce request.
+    fn answer(id: i32, body: &[u8]) -> BytesMut {
+        let mut frame = BytesMut::new();
+        frame.put_i32(i32::try_from(body.len()).expect("small") + 5);
+        frame.put_i32(id);
+        frame.put_u8(0);
+        frame.put_slice(body);
+        frame
+    }
+
+    /// Error code, id and epoch behind the throttle time; then no tags.
+    fn init_answer(id: i32, throttle_ms: i32) -> BytesMut {
+        let mut body = BytesMut::new();
+        body.put_i32(throttle_ms);
+        body.put_bytes(0, 2 + 8 + 2 + 1);
+        answer(id, &body)
+    }
+
+    /// Takes so many bytes of requests, `rate` a second.
+    async fn take(far: &mut DuplexStream, bytes: usize, rate: usize) {
+        let mut buffer = vec![0; rate];
+        let mut left = bytes;
+        while left > 0 {
+            let most = left.min(rate);
+            let count = far.read(&mut buffer[..most]).await.expect("open");
+            assert!(count > 0, "it hung up with {left} bytes left");
+            left -= count;
+            tokio::time::sleep(Duration::from_secs(1).mul_f64(count as f64 / rate as f64)).await;
+        }
+    }
+
+    /// Lets the client have an answer, `rate` bytes a second.
+    async fn give(far: &mut DuplexStream, frame: &[u8], rate: usize) -> bool {
+        for chunk in frame.chunks(rate) {
+            if far.write_all(chunk).await.is_err() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        true
+    }
+
+    #[test]
+    fn an_answer_that_is_still_arriving_is_waited_for() {
+        simulated(|| async {
+            let (connection, mut far) = open(4_096);
+            let request = InitProducerIdRequest::default();
+            let waiting = connection.start_undecoded(&request, 4).expect("starts");
+            let behind = connection.start_undecoded(&request, 4).expect("starts");
+            let broker = tokio::spawn(async move {
+                assert!(give(&mut far, &answer(0, &vec![7; BODY_BYTES]), 4_000).await);
+                assert!(give(&mut far, &answer(1, &[]), 4_000).await);
+                far
+            });
+            let began = Instant::now();
+            waiting.await.expect("it came, slowly");
+            assert!(began.elapsed() > 9 * TIMEOUT, "{:?}", began.elapsed());
+            behind.await.expect("so did the next one");
+            drop(broker);
+        });
+    }
+
+    #[test]
+    fn a_request_that_is_still_leaving_is_waited_for() {
+        simulated(|| async {
+            let (connection, mut far) = open(4_096);
+            let waiting = send(&connection, BODY_BYTES);
+            let behind = ask(&connection, 1);
+            let broker = tokio::spawn(async move {
+                take(&mut far, BODY_BYTES, 4_000).await;
+                // No topic, no throttle time, no tags.
+                give(&mut far, &answer(0, &[1, 0, 0, 0, 0, 0]), 100).await;
+                give(&mut far, &init_answer(1, 0), 100).await;
+                far
+            });
+            let began = Instant::now();
+            waiting.await.expect("it left, slowly");
+            assert!(began.elapsed() > 9 * TIMEOUT, "{:?}", began.elapsed());
+            behind.await.expect("so did the next one");
+            drop(broker);
+        });
+    }
+
+    #[test]
+    fn a_broker_that_only_trickles_is_left() {
+        simulated(|| async {
+            let (connection, mut far) = open(4_096);
+            let request = InitProducerIdRequest::default();
+            let waiting = connection.start_undecoded(&request, 4).expect("starts");
+            let broker = tokio::spawn(async move {
+                give(&mut far, &answer(0, &vec![7; BODY_BYTES]), 20).await;
+            });
+            let began = Instant::now();
+            let error = waiting.await.expect_err("it would take six hours");
+            assert_eq!(error.kind(), "timeout");
+            // That it had left whole counted once.
+            assert!(began.elapsed() < 2 * TIMEOUT, "{:?}", began.elapsed());
+            drop(broker);
+        });
+    }
+
+    #[test]
+    fn a_line_that_falls_silent_is_left_as_soon_after_its_last_byte() {
+        simulated(|| async {
+            let (connection, mut far) = open(1_000_000);
+            let request = InitProducerIdRequest::default();
+            let waiting = connection.start_undecoded(&request, 4).expect("starts");
+            let broker = tokio::spawn(async move {
+                let frame = answer(0, &vec![7; BODY_BYTES]);
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                far.write_all(&frame[..BODY_BYTES / 2]).await.expect("open");
+                far
+            });
+            let began = Instant::now();
+            let error = waiting.await.expect_err("half of it never comes");
+            assert_eq!(error.kind(), "timeout");
+            let expected = TIMEOUT + Duration::from_secs(3);
+            assert!((expected..expected + MOMENT).contains(&began.elapsed()));
+            drop(broker);
+        });
+    }
+
+    /// The broker reads them all.
+    #[test]
+    fn requests_that_leave_behind_it_do_not_keep_one_waiting() {
+        simulated(|| async {
+            let (connection, far) = open(1_000_000);
+            let waiting = ask(&connection, 1);
+            let began = Instant::now();
+            let others = async {
+                loop {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    drop(send(&connection, 50_000));
+                }
+            };
+            let error = tokio::select! {
+                answer = waiting => answer.expect_err("nobody answers"),
+                () = others => unreachable!(),
+            };
+            assert_eq!(error.kind(), "timeout");
+            assert!(began.elapsed() < TIMEOUT + MOMENT, "{:?}", began.elapsed());
+            drop(far);
+        });
+    }
+
+    #[test]
+    fn silence_that_a_broker_asks_for_is_kept_for_as_long_as_it_says() {
+        simulated(|| async {
+            let (connection, mut far) = open(1_000_000);
+            let first = ask(&connection, 1);
+            let pipelined = ask(&connection, 2);
+            let broker = tokio::spawn(async move {
+                give(&mut far, &init_answer(0, 300_000), 100).await;
+                // It reads nothing in that time, and answers nothing.
+                tokio::time::sleep(Duration::from_secs(305)).await;
+                give(&mut far, &init_answer(1, 0), 100).await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                give(&mut far, &init_answer(2, 0), 100).await;
+                far
+            });
+            first.await.expect("answered");
+            let began = Instant::now();
+            let late = ask(&connection, 3);
+            pipelined.await.expect("answered behind the silence");
+            late.await.expect("answered");
+            assert!(began.elapsed() > Duration::from_secs(300));
+            assert!(!connection.is_poisoned());
+            drop(broker);
+        });
+    }
+}
