@@ -158,6 +158,9 @@ pub struct Limits {
     pub in_flight_bytes: u64,
     /// `partition_in_flight`: the same for one partition; never more than the flow's.
     pub partition_in_flight_bytes: u64,
+    /// `connections_per_broker`: over how many connections the partitions of one broker may be spread, for
+    /// fetching and for producing each.
+    pub connections_per_broker: u16,
 }
 
 pub(super) const KEYS: [&str; 23] = [
@@ -188,7 +191,12 @@ pub(super) const KEYS: [&str; 23] = [
 pub(super) const SELECTOR_KEYS: [&str; 2] = ["include", "exclude"];
 pub(super) const GROUPS_KEYS: [&str; 4] = ["include", "exclude", "delete", "on_diverged"];
 pub(super) const OFFSETS_KEYS: [&str; 3] = ["mode", "burn_limit", "fill_limit"];
-pub(super) const LIMITS_KEYS: [&str; 3] = ["bytes_per_second", "in_flight", "partition_in_flight"];
+pub(super) const LIMITS_KEYS: [&str; 4] = [
+    "bytes_per_second",
+    "in_flight",
+    "partition_in_flight",
+    "connections_per_broker",
+];
 
 pub(super) const FAILOVER_KEYS: [&str; 1] = ["padding"];
 
@@ -201,6 +209,9 @@ const IN_FLIGHT_BYTES_MIN: u64 = 4 << 20;
 const PARTITION_IN_FLIGHT_BYTES: u64 = 16 << 20;
 /// Kafka's default `max.message.bytes` is a little more than this; one batch always passes.
 const PARTITION_IN_FLIGHT_BYTES_MIN: u64 = 1 << 20;
+/// 8 MB/s and broker at 200 ms there and back, with the buffers that brokers have by default.
+const CONNECTIONS_PER_BROKER: u16 = 16;
+const CONNECTIONS_PER_BROKER_MAX: u64 = 256;
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(1);
 const DISCOVERY_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
@@ -472,10 +483,17 @@ fn limits(reader: &mut Reader, table: &Table) -> Limits {
             Ok(size)
         })
         .unwrap_or(PARTITION_IN_FLIGHT_BYTES.min(in_flight_bytes));
+    let connections_per_broker = reader
+        .value(&inner, "connections_per_broker", |text| {
+            values::number(text, 1, CONNECTIONS_PER_BROKER_MAX)
+        })
+        .and_then(|number| u16::try_from(number).ok())
+        .unwrap_or(CONNECTIONS_PER_BROKER);
     Limits {
         bytes_per_second,
         in_flight_bytes,
         partition_in_flight_bytes,
+        connections_per_broker,
     }
 }
 

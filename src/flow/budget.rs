@@ -14,7 +14,7 @@
 //! one lane holds half of the window at most, two of them three quarters, and something is always left.
 //! A lane that answers is waited for. One that doesn't is left out until it does.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct Share {
     broker: i32,
     lane: u16,
     held: AtomicU64,
+    /// Partitions that are written there.
+    partitions: AtomicUsize,
     /// Since when an answer is waited for.
     waits_since: Mutex<Option<Instant>>,
     is_left_out: AtomicBool,
@@ -69,6 +71,11 @@ impl Share {
 
     fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many partitions are written there.
+    pub fn partitions(&self) -> usize {
+        self.partitions.load(Ordering::Relaxed)
     }
 }
 
@@ -117,6 +124,7 @@ impl Budget {
             broker,
             lane,
             held: AtomicU64::new(0),
+            partitions: AtomicUsize::new(0),
             waits_since: Mutex::default(),
             is_left_out: AtomicBool::new(false),
         });
@@ -268,6 +276,7 @@ pub struct Meter {
 impl Meter {
     /// A meter that holds nothing, of a partition that this lane writes.
     pub fn new(budget: Arc<Budget>, share: Arc<Share>) -> Self {
+        share.partitions.fetch_add(1, Ordering::Relaxed);
         Self {
             budget,
             share,
@@ -304,6 +313,12 @@ impl Meter {
             meter: self.clone(),
             bytes,
         }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.share.partitions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

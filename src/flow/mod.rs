@@ -1,10 +1,10 @@
 //! Copying: one flow takes topics from a source cluster to a target cluster.
 //!
 //! ```text
-//! supervisor ── opens ──> partition <── pushes ── source session (one per source broker)
+//! supervisor ── opens ──> partition <── pushes ── source session (one per source broker, more over a distance)
 //!     ^                      |  queue of work            intake: pass, merge, open, fill
 //!     |                      v
-//!     └──── trouble ──── sink lane (two per target broker): produce, write markers
+//!     └──── trouble ──── sink lane (two per target broker, more over a distance): produce, write markers
 //! ```
 //!
 //! A partition is never repaired in place. Whatever goes wrong, it is closed and opened again
@@ -33,6 +33,7 @@ mod guard;
 mod identity;
 mod intake;
 mod leaders;
+mod line;
 mod log_reader;
 mod lost;
 mod metadata;
@@ -57,6 +58,7 @@ mod shared;
 mod sink;
 mod source;
 mod sparse;
+mod spread;
 mod stale_keys;
 mod standby;
 mod state_topic;

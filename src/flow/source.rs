@@ -26,9 +26,10 @@ use super::error::Trouble;
 use super::intake::{self, Answer};
 use super::partition::Partition;
 use super::position::Position;
+use super::spread::{Full, Spread, TIMES};
 use super::throttle::Throttle;
 use crate::telemetry::progress::{FlowProgress, now_ms};
-use crate::wire::{Cluster, Pending, Role, WireError};
+use crate::wire::{Cluster, Connection, Pending, Role, WireError};
 
 /// Fetches by topic id from here on (KIP-516, Kafka 3.1): a recreated topic can't be mistaken.
 pub(super) const FETCH_VERSION_MIN: i16 = 13;
@@ -50,14 +51,26 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// What a partition is asked for at first.
 const PARTITION_BYTES_FIRST: u64 = 1024 * 1024;
-/// What one fetch may bring at first. An answer's memory is held until its last batch is
+/// What one fetch may bring, between close brokers. An answer's memory is held until its last batch is
 /// acknowledged, so large answers cost memory; between close brokers they gain nothing.
 const FETCH_BYTES_FIRST: u64 = 4 * 1024 * 1024;
+/// What the very first ones may bring: a line that is thin, or long, shows before much is asked for.
+const FETCH_BYTES_START: u64 = 1024 * 1024;
 /// What one fetch may bring at most: 160 MB/s over a line with 100 ms there and back.
 const FETCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// An answer that is full, took longer than this and found the target with nothing left to do
 /// makes the next one larger.
 const SLOW_ANSWER: Duration = Duration::from_millis(20);
+
+/// An answer that took longer than this makes the next ones smaller: until it is there the line carries nothing
+/// that is newer.
+const LONG_ANSWER: Duration = Duration::from_secs(4);
+/// How long one takes then. The way there and back, when the line is idle, is a small part of it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Brokers' socket buffers hold less.
+const FULL_BYTES: u64 = 128 * 1024;
+/// Answers aren't made smaller than this.
+const FETCH_BYTES_LEAST: u64 = 64 * 1024;
 
 /// A partition to be fetched, from where.
 pub struct Opening {
@@ -99,8 +112,16 @@ pub enum Server {
     Leader,
     /// The replica that the leader named.
     Replica(i32),
-    /// The same broker in another session: 0 or [`CROWDED`].
+    /// The same broker in another session: [`CROWDED`], or any that isn't.
     Lane(u16),
+}
+
+/// A broker's sessions are counted without the crowded one.
+pub(super) fn lane_number(nth: u16) -> u16 {
+    match nth {
+        0 => 0,
+        nth => nth + CROWDED,
+    }
 }
 
 /// One of a broker's sessions.
@@ -108,7 +129,7 @@ pub enum Server {
 pub struct Seat {
     /// The broker it fetches from.
     pub broker: i32,
-    /// 0 or [`CROWDED`].
+    /// [`CROWDED`], or the number of one that isn't ([`lane_number`]).
     pub lane: u16,
     /// Whether the broker is told our rack, so that it may name closer replicas of what it leads.
     pub tells_rack: bool,
@@ -130,6 +151,8 @@ pub struct Session {
     pub handovers: mpsc::UnboundedSender<Handover>,
     /// Who is told that the broker answers nothing.
     pub silences: mpsc::UnboundedSender<Silence>,
+    /// Over how many sessions the broker's partitions are spread.
+    pub spread: Arc<Spread>,
     /// Where it is noted when the source answered.
     pub progress: Arc<FlowProgress>,
     /// Ends the session.
@@ -160,6 +183,8 @@ struct SessionState {
     id: i32,
     epoch: i32,
     forgotten: Vec<(Uuid, i32)>,
+    /// How many sessions there were when this one parted from some of its partitions last.
+    spread_over: u16,
     /// When the question was asked that was answered last, milliseconds since the epoch.
     seen_ms: i64,
 }
@@ -170,6 +195,34 @@ struct Pace {
     fetch_bytes: u64,
     /// Whether the last answer came late and found the target with nothing left to do.
     starved: bool,
+}
+
+impl Pace {
+    fn first() -> Self {
+        Self {
+            fetch_bytes: FETCH_BYTES_START,
+            starved: false,
+        }
+    }
+
+    /// Behind an answer with so many bytes. `is_idle`: the target has nothing left to do. Whether more
+    /// is asked for from now on.
+    fn note(&mut self, bytes: u64, took: Duration, is_idle: bool) -> bool {
+        self.starved = took >= SLOW_ANSWER && is_idle;
+        if took >= LONG_ANSWER && bytes > FETCH_BYTES_LEAST {
+            let rate = bytes as f64 / took.as_secs_f64();
+            let within = (rate * ANSWER_WITHIN.as_secs_f64()) as u64;
+            self.fetch_bytes = within.clamp(FETCH_BYTES_LEAST, self.fetch_bytes);
+            return false;
+        }
+        let was_cut = self.fetch_bytes < FETCH_BYTES_FIRST;
+        let is_full = bytes * 4 >= self.fetch_bytes * 3;
+        let asks_more = is_full && (self.starved || was_cut) && took * 2 <= ANSWER_WITHIN;
+        if asks_more {
+            self.fetch_bytes = (self.fetch_bytes * 2).min(FETCH_BYTES_MAX);
+        }
+        asks_more
+    }
 }
 
 /// A fetch answer's records that still have to go through the intake.
@@ -189,6 +242,7 @@ struct Fetched {
 
 struct Sent {
     pending: Pending<FetchResponse>,
+    connection: Connection,
     _reservation: Reservation,
     at: Instant,
     /// By the clock, milliseconds since the epoch.
@@ -199,11 +253,11 @@ impl Session {
     /// Runs until cancelled.
     pub async fn run(self, mut commands: mpsc::UnboundedReceiver<Opening>) {
         let mut slots = Slots::new();
-        let mut state = SessionState::default();
-        let mut pace = Pace {
-            fetch_bytes: FETCH_BYTES_FIRST,
-            starved: false,
+        let mut state = SessionState {
+            spread_over: self.spread.count(),
+            ..SessionState::default()
         };
+        let mut pace = Pace::first();
         let mut fetched: Vec<Fetched> = Vec::new();
         loop {
             while let Ok(opening) = commands.try_recv() {
@@ -244,43 +298,71 @@ impl Session {
                 }
                 continue;
             };
-            let Sent {
-                mut pending,
-                _reservation,
-                at,
-                at_ms,
-            } = sent;
-            let answer = loop {
-                tokio::select! {
-                    () = self.cancel.cancelled() => return,
-                    answer = &mut pending => break answer,
-                    () = tokio::time::sleep(SILENT_AFTER) => {
-                        let _ = self.silences.send(Silence::Source(self.seat.broker));
-                    }
-                }
+            let (at, at_ms, round_trip) = (sent.at, sent.at_ms, sent.connection.round_trip());
+            let Some(answer) = self.answer(sent).await else {
+                return;
             };
-            drop(_reservation);
+            let took = at.elapsed();
             match answer {
                 Ok(response) => {
                     // An answer may have waited here for long, when this process was frozen or had no
                     // processor. It is no older than the question.
                     state.seen_ms = at_ms;
                     self.progress.note_source_seen(at_ms);
-                    pace.starved = at.elapsed() >= SLOW_ANSWER
-                        && self.budget.held() < self.budget.window() / 8;
-                    let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
-                    if pace.starved && bytes * 4 >= pace.fetch_bytes * 3 {
-                        pace.fetch_bytes = (pace.fetch_bytes * 2).min(FETCH_BYTES_MAX);
-                        if pace.fetch_bytes >= self.budget.window() {
-                            self.budget.widen();
-                        }
+                    let is_idle = self.budget.held() < self.budget.window() / 8;
+                    let bytes = bytes_of(&response);
+                    self.spread.carried(bytes);
+                    let full = Full {
+                        bytes,
+                        took,
+                        round_trip,
+                    };
+                    if is_idle
+                        && bytes >= FULL_BYTES
+                        && slots.len() > 1
+                        && self.seat.lane != CROWDED
+                    {
+                        // All of them see that there are more.
+                        let _ = self.spread.full(full);
                     }
+                    let asks_more = pace.note(bytes, took, is_idle);
+                    if asks_more && pace.starved && pace.fetch_bytes >= self.budget.window() {
+                        self.budget.widen();
+                    }
+                    let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
                     tokio::select! {
                         () = self.cancel.cancelled() => return,
                         () = self.throttle.take(bytes) => {}
                     }
                 }
                 Err(error) => self.lose(&mut slots, &mut state, &error).await,
+            }
+        }
+    }
+
+    /// Waits for an answer; `None` when the session ends before.
+    async fn answer(&self, sent: Sent) -> Option<Result<FetchResponse, WireError>> {
+        let Sent {
+            mut pending,
+            connection,
+            ..
+        } = sent;
+        let mut silent_at = sent.at + SILENT_AFTER;
+        loop {
+            tokio::select! {
+                () = self.cancel.cancelled() => return None,
+                answer = &mut pending => return Some(answer),
+                () = tokio::time::sleep_until(silent_at) => {
+                    let now = Instant::now();
+                    silent_at = match connection.waits_since() {
+                        // The line is slow, or the broker wants silence.
+                        Some(at) if at + SILENT_AFTER > now => at,
+                        _ => {
+                            let _ = self.silences.send(Silence::Source(self.seat.broker));
+                            now
+                        }
+                    } + SILENT_AFTER;
+                }
             }
         }
     }
@@ -308,6 +390,30 @@ impl Session {
         };
         for key in moving {
             self.hand_over(slots, state, key, Server::Lane(lane));
+        }
+        self.spread_out(slots, state);
+    }
+
+    /// Shares the partitions with the sessions that were added for this one.
+    fn spread_out(&self, slots: &mut Slots, state: &mut SessionState) {
+        let count = self.spread.count();
+        while self.seat.lane != CROWDED && state.spread_over < count {
+            let before = state.spread_over.max(1);
+            let now = before.saturating_mul(TIMES).min(count);
+            state.spread_over = now;
+            let own = self.seat.lane - u16::from(self.seat.lane > CROWDED);
+            let heirs: Vec<u16> = (own..now).step_by(usize::from(before)).collect();
+            if own >= before {
+                continue;
+            }
+            let shared = slots.keys().copied().zip(heirs.iter().cycle());
+            let moving: Vec<((Uuid, i32), u16)> = shared
+                .map(|(key, heir)| (key, *heir))
+                .filter(|(_, heir)| *heir != own)
+                .collect();
+            for (key, heir) in moving {
+                self.hand_over(slots, state, key, Server::Lane(lane_number(heir)));
+            }
         }
     }
 
@@ -347,6 +453,7 @@ impl Session {
         let pending = connection.start(&request, FETCH_VERSION_MAX)?;
         Ok(Some(Sent {
             pending,
+            connection,
             _reservation: reservation,
             at: Instant::now(),
             at_ms: now_ms(),
@@ -468,11 +575,7 @@ impl Session {
             next_epoch(state.epoch)
         };
         let mut bytes = 0;
-        let topics = response.responses.iter();
-        let all = topics.flat_map(|topic| &topic.partitions);
-        let answer_bytes = all
-            .map(|data| data.records.as_ref().map_or(0, Bytes::len))
-            .sum();
+        let answer_bytes = usize::try_from(bytes_of(&response)).unwrap_or(usize::MAX);
         for topic in response.responses {
             for data in topic.partitions {
                 let key = (topic.topic_id, data.partition_index);
@@ -599,12 +702,23 @@ impl Session {
             slot.partition.fail(Trouble::Wire(error.clone()));
         }
         slots.clear();
-        *state = SessionState::default();
+        *state = SessionState {
+            spread_over: state.spread_over,
+            ..SessionState::default()
+        };
     }
 
     fn cluster_name(&self) -> String {
         format!("source ({})", self.cluster.name())
     }
+}
+
+/// The bytes of records in an answer.
+fn bytes_of(response: &FetchResponse) -> u64 {
+    let topics = response.responses.iter();
+    let all = topics.flat_map(|topic| &topic.partitions);
+    all.map(|data| data.records.as_ref().map_or(0, Bytes::len) as u64)
+        .sum()
 }
 
 fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
@@ -669,6 +783,7 @@ fn forgotten_topics(state: &mut SessionState, slots: &Slots) -> Vec<ForgottenTop
 fn reset_session(slots: &mut Slots, state: &mut SessionState) {
     *state = SessionState {
         seen_ms: state.seen_ms,
+        spread_over: state.spread_over,
         ..SessionState::default()
     };
     slots.values_mut().for_each(|slot| slot.in_session = None);

@@ -26,15 +26,18 @@ use super::prefix;
 use super::resume::{self, Candidate, Opened, Resume};
 use super::shared::Flow;
 use super::sink::Lane;
-use super::source::{Handover, Opening, Seat, Server, Session, Silence};
+use super::source::{CROWDED, Handover, Opening, Seat, Server, Session, Silence, lane_number};
+use super::spread::{At, Spread};
 use super::topics::TopicContext;
 use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
 
-/// Lanes (connections) per target broker: the broker works on one request of each at a time.
-const LANES_PER_BROKER: u16 = 2;
+/// Lanes (connections) per target broker, at first: the broker works on one request of each at a time.
+const LANES_FIRST: u16 = 2;
+/// Sessions (connections) per source broker, at first.
+const SESSIONS_FIRST: u16 = 1;
 /// The lane of those whose replicas are slow: what they wait for keeps nobody else waiting.
-const SLOW_LANE: u16 = LANES_PER_BROKER;
+const SLOW_LANE: u16 = u16::MAX;
 /// How long it may take to find out who leads the partitions of a silent broker.
 const LOOK_FOR: Duration = Duration::from_secs(5);
 /// Batches of questions at a time about the partitions of one source and one target broker. A broker
@@ -112,8 +115,9 @@ enum Status {
     Open {
         partition: Arc<Partition>,
         since: Instant,
-        /// The target broker that it is sent to.
+        /// The target broker that it is sent to, and over which of its lanes.
         broker: i32,
+        lane: u16,
     },
     Pausing,
     /// With the number of the look that comes, where one does.
@@ -171,6 +175,9 @@ pub struct Supervisor {
     troubles: mpsc::UnboundedSender<(Arc<Partition>, Trouble)>,
     handovers: mpsc::UnboundedSender<Handover>,
     silences: mpsc::UnboundedSender<Silence>,
+    /// Over how many connections each broker's partitions are spread, and who says when these become more.
+    spread: HashMap<At, Arc<Spread>>,
+    spreads: mpsc::UnboundedSender<At>,
     /// Silent brokers whose partitions' leaders are being looked for.
     looking: HashSet<Silence>,
 }
@@ -188,6 +195,7 @@ impl Supervisor {
         let (troubles, mut trouble) = mpsc::unbounded_channel();
         let (handovers, mut handover) = mpsc::unbounded_channel();
         let (silences, mut silence) = mpsc::unbounded_channel();
+        let (spreads, mut spread) = mpsc::unbounded_channel();
         let mut supervisor = Self {
             flow,
             fence,
@@ -211,6 +219,8 @@ impl Supervisor {
             troubles,
             handovers,
             silences,
+            spread: HashMap::new(),
+            spreads,
             looking: HashSet::new(),
         };
         loop {
@@ -226,6 +236,7 @@ impl Supervisor {
                 Some((partition, trouble)) = trouble.recv() => supervisor.take_trouble(&partition, &trouble),
                 Some(handover) = handover.recv() => supervisor.hand_over(handover),
                 Some(silence) = silence.recv() => supervisor.look_for_leaders(silence),
+                Some(At::Target(broker)) = spread.recv() => supervisor.spread_lanes(broker),
                 Some(first) = event.recv() => {
                     let mut reopen = Vec::new();
                     supervisor.take_event(first, &mut reopen);
@@ -834,7 +845,7 @@ impl Supervisor {
             Err(trouble) => Err(trouble),
         };
         match opened {
-            Ok((partition, broker)) => {
+            Ok((partition, broker, lane)) => {
                 let target_id = candidate.topic.record.target_topic_id;
                 self.flow.opened.insert(key.clone(), target_id);
                 self.flow.open.insert(key.clone(), partition.clone());
@@ -843,6 +854,7 @@ impl Supervisor {
                         partition,
                         since: Instant::now(),
                         broker,
+                        lane,
                     };
                 }
             }
@@ -850,13 +862,13 @@ impl Supervisor {
         }
     }
 
-    /// Opens a partition; returns the target broker that it is sent to, too.
+    /// Opens a partition; returns the target broker that it is sent to and its lane there, too.
     fn open(
         &mut self,
         candidate: &Candidate,
         resume: Resume,
         is_slow: bool,
-    ) -> Result<(Arc<Partition>, i32), Trouble> {
+    ) -> Result<(Arc<Partition>, i32, u16), Trouble> {
         let (source, target) = (
             candidate.topic.source(candidate.partition),
             candidate.topic.target(candidate.partition),
@@ -885,7 +897,7 @@ impl Supervisor {
         let epochs = self.epochs(candidate, resume.position.source, leader_epoch);
         let lane = match is_slow {
             true => SLOW_LANE,
-            false => lane_of(candidate),
+            false => self.free_lane(target_broker),
         };
         let share = self.flow.budget.share(target_broker, lane);
         let partition = Arc::new(Partition::new(PartitionParts {
@@ -912,10 +924,11 @@ impl Supervisor {
         let key = (candidate.topic.source_topic.clone(), candidate.partition);
         let until = self.entries.get(&key).and_then(|it| it.leader_only.until());
         partition.progress.set_followed(false, now_ms());
+        let session_lane = self.session_lane(source_broker);
         self.fetch_from(
             Seat {
                 broker: source_broker,
-                lane: 0,
+                lane: session_lane,
                 tells_rack: until.is_none(),
             },
             Opening {
@@ -926,7 +939,7 @@ impl Supervisor {
                 until,
             },
         );
-        Ok((partition, target_broker))
+        Ok((partition, target_broker, lane))
     }
 
     /// What is known of the source's epochs goes over to the next opening of the same copy.
@@ -955,8 +968,8 @@ impl Supervisor {
                 opening.until = Some(Instant::now() + FOLLOWED_MAX);
                 Seat {
                     broker,
+                    lane: self.session_lane(broker),
                     tells_rack: true,
-                    ..from
                 }
             }
             Server::Leader => {
@@ -971,10 +984,15 @@ impl Supervisor {
                 opening.partition.progress.set_followed(false, now_ms());
                 Seat {
                     broker: leader,
+                    lane: self.session_lane(leader),
                     tells_rack: true,
-                    ..from
                 }
             }
+            // It is an ordinary one again.
+            Server::Lane(0) if from.lane == CROWDED => Seat {
+                lane: self.session_lane(from.broker),
+                ..from
+            },
             Server::Lane(lane) => Seat { lane, ..from },
         };
         self.fetch_from(seat, opening);
@@ -992,6 +1010,77 @@ impl Supervisor {
         }
     }
 
+    fn spread(&mut self, at: At) -> Arc<Spread> {
+        let first = match at {
+            At::Source(_) => SESSIONS_FIRST,
+            At::Target(_) => LANES_FIRST,
+        };
+        let most = self.flow.config.limits.connections_per_broker;
+        let spread = self.spread.entry(at);
+        let spread = spread.or_insert_with(|| Arc::new(Spread::new(first.min(most), most)));
+        spread.clone()
+    }
+
+    /// The session of a source broker that gets the next partition.
+    fn session_lane(&mut self, broker: i32) -> u16 {
+        lane_number(self.spread(At::Source(broker)).next())
+    }
+
+    /// The lane of a target broker with the fewest partitions; one partition never has two.
+    fn free_lane(&mut self, broker: i32) -> u16 {
+        let count = self.spread(At::Target(broker)).count();
+        let budget = &self.flow.budget;
+        let free = (0..count).min_by_key(|lane| budget.share(broker, *lane).partitions());
+        free.unwrap_or(0)
+    }
+
+    /// There are more lanes to a target broker: those that are too many in the others are closed, and get
+    /// one of these when they are opened again. All that is on its way is answered before, so their order
+    /// is kept.
+    fn spread_lanes(&mut self, broker: i32) {
+        let count = self.spread(At::Target(broker)).count();
+        let mut by_lane: HashMap<u16, Vec<(PartitionKey, Arc<Partition>)>> = HashMap::new();
+        for (key, entry) in &self.entries {
+            let Status::Open {
+                partition,
+                broker: at,
+                lane,
+                ..
+            } = &entry.status
+            else {
+                continue;
+            };
+            if *at == broker && *lane != SLOW_LANE {
+                let open = by_lane.entry(*lane).or_default();
+                open.push((key.clone(), partition.clone()));
+            }
+        }
+        let all: usize = by_lane.values().map(Vec::len).sum();
+        let each = all.div_ceil(usize::from(count)).max(1);
+        tracing::info!(
+            broker,
+            lanes = count,
+            partitions = all,
+            "a connection carries only so much over that distance: there are more of them to the target broker"
+        );
+        for mut open in by_lane.into_values() {
+            open.sort_by(|left, right| left.0.cmp(&right.0));
+            for (key, partition) in open.into_iter().skip(each) {
+                self.move_lane(key, partition);
+            }
+        }
+    }
+
+    fn move_lane(&mut self, key: PartitionKey, partition: Arc<Partition>) {
+        partition.close();
+        self.flow.open.remove(&key);
+        self.note_closing(&key, &partition);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.status = Status::Pausing;
+        }
+        self.reopen(key, Some(partition), Instant::now());
+    }
+
     fn session(&mut self, seat: Seat) -> mpsc::UnboundedSender<Opening> {
         if let Some(session) = self
             .sessions
@@ -1001,7 +1090,7 @@ impl Supervisor {
             return session.clone();
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        if seat.lane == 0 {
+        if seat.lane != CROWDED {
             self.session_count.fetch_add(1, Ordering::Relaxed);
         }
         let session = Session {
@@ -1012,6 +1101,7 @@ impl Supervisor {
             throttle: self.flow.throttle.clone(),
             handovers: self.handovers.clone(),
             silences: self.silences.clone(),
+            spread: self.spread(At::Source(seat.broker)),
             progress: self.flow.progress.clone(),
             cancel: self.cancel.clone(),
         };
@@ -1037,24 +1127,14 @@ impl Supervisor {
             budget: self.flow.budget.clone(),
             share: self.flow.budget.share(broker, lane),
             silences: self.silences.clone(),
+            spread: self.spread(At::Target(broker)),
+            spreads: self.spreads.clone(),
             cancel: self.cancel.clone(),
         };
         self.tasks.spawn("lane to the target", task.run(receiver));
         self.lanes.insert((broker, lane), sender.clone());
         sender
     }
-}
-
-/// Partitions are spread over a broker's lanes; one partition never has two.
-fn lane_of(candidate: &Candidate) -> u16 {
-    let spread = candidate
-        .topic
-        .source_topic
-        .bytes()
-        .fold(candidate.partition.unsigned_abs(), |sum, byte| {
-            sum.wrapping_add(u32::from(byte))
-        });
-    u16::try_from(spread % u32::from(LANES_PER_BROKER)).unwrap_or(0)
 }
 
 /// A broker answers a request when the last of its partitions is replicated, or too late

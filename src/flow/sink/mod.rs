@@ -32,8 +32,10 @@ pub(super) use self::produce::PRODUCE_VERSION_MIN;
 use super::budget::{Budget, Share};
 use super::claim::Fence;
 use super::error::Trouble;
+use super::line::{Line, Mark};
 use super::partition::Partition;
 use super::source::Silence;
+use super::spread::{At, Spread};
 use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
 use crate::wire::{Cluster, Connection, Pending, Role, WireError};
@@ -63,6 +65,10 @@ pub struct Lane {
     pub share: Arc<Share>,
     /// Who is told that the broker answers nothing.
     pub silences: mpsc::UnboundedSender<Silence>,
+    /// Over how many lanes the broker's partitions are spread, and who is told when there shall be more.
+    pub spread: Arc<Spread>,
+    /// See `spread`.
+    pub spreads: mpsc::UnboundedSender<At>,
     /// Ends the lane.
     pub cancel: CancellationToken,
 }
@@ -73,6 +79,8 @@ struct Sent {
     connection: Connection,
     items: Vec<Item>,
     at: Instant,
+    /// Its bytes, and what the line had taken before them.
+    mark: Mark,
     /// When it was sent, if nothing was on its way then.
     alone_at: Option<Instant>,
 }
@@ -119,14 +127,16 @@ impl Lane {
         let mut waiting: VecDeque<Arc<Partition>> = VecDeque::new();
         let mut in_flight: VecDeque<Sent> = VecDeque::new();
         let mut parked = Parked::default();
+        let mut line = Line::default();
         let mut heard_at = Instant::now();
         let mut told_at = heard_at;
         loop {
             while in_flight.len() < REQUESTS_IN_FLIGHT
+                && line.has_room()
                 && !waiting.is_empty()
                 && !self.cancel.is_cancelled()
             {
-                self.send_next(&mut waiting, &mut parked, &mut in_flight)
+                self.send_next(&mut waiting, &mut parked, &mut in_flight, &mut line)
                     .await;
             }
             if self.cancel.is_cancelled() && in_flight.is_empty() {
@@ -140,6 +150,7 @@ impl Lane {
                 answer = front(&mut in_flight) => {
                     heard_at = Instant::now();
                     let Some(sent) = in_flight.pop_front() else { continue };
+                    self.measure(&mut line, &sent);
                     if let Some(at) = sent.alone_at {
                         self.budget.note_target_answer(at.elapsed());
                     }
@@ -157,15 +168,35 @@ impl Lane {
                     None => self.drain(&mut in_flight).await,
                 },
                 () = tokio::time::sleep_until(silent_at), if waits_since.is_some() => {
+                    let Some(oldest) = in_flight.front() else { continue };
                     told_at = Instant::now();
-                    let _ = self.silences.send(Silence::Target(self.broker));
-                    if let Some(oldest) = in_flight.front() {
-                        self.leave_if_in_vain(oldest);
+                    match oldest.connection.waits_since() {
+                        // The line is slow, or the broker wants silence.
+                        Some(at) if at + SILENT_AFTER > told_at => told_at = at,
+                        _ => {
+                            let _ = self.silences.send(Silence::Target(self.broker));
+                            self.leave_if_in_vain(oldest);
+                        }
                     }
                 }
                 () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
+        }
+    }
+
+    /// Notes what an answer tells of the line.
+    fn measure(&self, line: &mut Line, sent: &Sent) {
+        let (quiet_until, round_trip) =
+            (sent.connection.quiet_until(), sent.connection.round_trip());
+        line.answered(sent.mark, quiet_until, round_trip);
+        self.spread.carried(sent.mark.bytes());
+        let full = line.full(sent.mark, round_trip);
+        let may_part = quiet_until.is_none() && self.share.partitions() > 1;
+        if let Some(full) = full.filter(|_| may_part)
+            && self.spread.full(full).is_some()
+        {
+            let _ = self.spreads.send(At::Target(self.broker));
         }
     }
 
@@ -184,8 +215,10 @@ impl Lane {
         waiting: &mut VecDeque<Arc<Partition>>,
         parked: &mut Parked,
         in_flight: &mut VecDeque<Sent>,
+        line: &mut Line,
     ) {
-        let (batches, fills) = collect(waiting, parked, &self.fence);
+        let most = line.request_bytes(REQUEST_BYTES);
+        let (batches, fills) = collect(waiting, parked, &self.fence, most);
         if batches.is_empty() && fills.is_empty() {
             return;
         }
@@ -229,12 +262,14 @@ impl Lane {
                 }
             };
             let alone_at = in_flight.is_empty().then(Instant::now);
+            let bytes = size_bytes(&items);
             match started {
                 Ok(answer) => in_flight.push_back(Sent {
                     answer,
                     connection: connection.clone(),
                     items,
                     at: Instant::now(),
+                    mark: line.sent(bytes),
                     alone_at,
                 }),
                 Err(error) => fail_all(items, &error),
@@ -312,19 +347,29 @@ fn give_back(items: Vec<Item>) {
     }
 }
 
-/// Takes one sendable piece of each waiting partition, up to a request's size. Partitions that
+/// What these weigh on the line.
+fn size_bytes(items: &[Item]) -> usize {
+    let sizes = items.iter().map(|item| match &item.work {
+        Work::Batch(batch) => batch.size_bytes(),
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+/// Takes one sendable piece of each waiting partition, up to `most` bytes. Partitions that
 /// still have work stay in the list; the others leave it until they are scheduled again, or, where a
 /// filler comes next and none may be sent, are parked.
 fn collect(
     waiting: &mut VecDeque<Arc<Partition>>,
     parked: &mut Parked,
     fence: &Fence,
+    most: usize,
 ) -> (Vec<Item>, Vec<Item>) {
     let may_fill = fence.epoch().is_some();
     let (mut batches, mut fills) = (Vec::new(), Vec::new());
     let mut bytes = 0;
     for _ in 0..waiting.len() {
-        if bytes >= REQUEST_BYTES {
+        if bytes >= most {
             break;
         }
         let Some(partition) = waiting.pop_front() else {

@@ -134,3 +134,33 @@ fn a_small_part_of_an_answer_that_will_wait_is_copied_out_of_it() {
     let most = answer.slice(..1 << 19);
     assert!(is_shared(&out_of(answer.len(), most, true)));
 }
+
+/// Full answers over a line that takes so many bytes a second, after so many.
+fn pace_on(bytes_per_second: f64, answers: usize, mut pace: Pace) -> Pace {
+    for _ in 0..answers {
+        let took =
+            Duration::from_millis(200).as_secs_f64() + pace.fetch_bytes as f64 / bytes_per_second;
+        pace.note(pace.fetch_bytes, Duration::from_secs_f64(took), true);
+    }
+    pace
+}
+
+#[test]
+fn an_answer_takes_seconds_at_most_on_a_thin_line() {
+    let thin = pace_on(150e3, 5, Pace::first());
+    assert!(
+        (300_000..=600_000).contains(&thin.fetch_bytes),
+        "{}",
+        thin.fetch_bytes
+    );
+    // It is a thick one again.
+    let thick = pace_on(1e9, 20, thin);
+    assert_eq!(thick.fetch_bytes, FETCH_BYTES_MAX);
+}
+
+#[test]
+fn a_small_answer_that_came_late_says_nothing_about_the_line() {
+    let mut pace = Pace::first();
+    pace.note(FETCH_BYTES_LEAST, Duration::from_secs(20), true);
+    assert_eq!(pace.fetch_bytes, FETCH_BYTES_START);
+}

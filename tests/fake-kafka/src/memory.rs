@@ -23,6 +23,8 @@ pub use trace::Trace;
 
 /// Bytes that may be on their way to a broker before writing waits, as in a socket's buffers.
 const ON_THE_WAY_MAX: usize = 4 * 1024 * 1024;
+/// What goes over a line of some rate, or of little in flight, goes in pieces of this size.
+const PIECE_BYTES: usize = 4 * 1024;
 /// What a client that has gone left at a broker is worked on for so long at most.
 const LEFT_BEHIND_US: i64 = 120_000_000;
 
@@ -47,6 +49,8 @@ struct Inner {
     events: BTreeMap<(i64, u64), Event>,
     events_made: u64,
     paths: BTreeMap<(HostId, usize), Path>,
+    /// Until when the lines between processes and clusters are busy: to the brokers, and back.
+    busy_until_us: BTreeMap<(HostId, usize), [i64; 2]>,
     woken: BTreeSet<HostId>,
     chance: u64,
     trace: Trace,
@@ -64,6 +68,18 @@ struct Member {
     cluster: Cluster,
     seen: Seen,
     path: Path,
+    traffic: Traffic,
+}
+
+/// What has gone to a cluster so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections that were made.
+    pub connections: u64,
+    /// Bytes that arrived at its brokers.
+    pub to_brokers: u64,
+    /// Bytes that its brokers sent.
+    pub to_clients: u64,
 }
 
 /// What a cluster was like when its connections were looked at last.
@@ -103,6 +119,11 @@ struct Link {
     on_the_way: usize,
     last_to_broker_us: i64,
     last_to_client_us: i64,
+    /// What the broker may not send yet, and what it has sent and doesn't know to have arrived.
+    outbox: VecDeque<Bytes>,
+    way_back: usize,
+    /// It closes the connection behind that.
+    closes: bool,
     /// What arrived at a path that was cut off, in order.
     held_to_broker: Vec<Event>,
     held_to_client: Vec<Event>,
@@ -131,6 +152,10 @@ enum Event {
     ClientClosed(LinkId),
     Connected(LinkId, bool),
     ToClient(LinkId, Bytes),
+    /// So many bytes have arrived at the broker.
+    Taken(LinkId, usize),
+    /// So many bytes have arrived at the client.
+    Given(LinkId, usize),
     BrokerClosed(LinkId),
 }
 
@@ -142,6 +167,8 @@ impl Event {
             | Self::ClientClosed(id)
             | Self::Connected(id, _)
             | Self::ToClient(id, _)
+            | Self::Taken(id, _)
+            | Self::Given(id, _)
             | Self::BrokerClosed(id) => *id,
         }
     }
@@ -149,7 +176,7 @@ impl Event {
     fn is_to_broker(&self) -> bool {
         matches!(
             self,
-            Self::Connect(_) | Self::ToBroker(..) | Self::ClientClosed(_)
+            Self::Connect(_) | Self::ToBroker(..) | Self::Given(..) | Self::ClientClosed(_)
         )
     }
 }
@@ -199,11 +226,16 @@ impl Network {
             cluster: cluster.clone(),
             seen: Seen::default(),
             path: Path::default(),
+            traffic: Traffic::default(),
         });
         for (address, broker) in names {
             inner.addresses.insert(address, (number, broker));
         }
         number
+    }
+
+    pub(crate) fn traffic(&self, cluster: usize) -> Traffic {
+        self.lock().clusters[cluster].traffic
     }
 
     /// Changes how a process reaches a cluster; what waited goes on when the way is free again.
@@ -364,8 +396,15 @@ impl Network {
                 self.lock().arrives_at_client(id, |link| link.phase = phase);
             }
             Event::ToClient(id, bytes) => {
-                self.lock()
-                    .arrives_at_client(id, |link| link.inbox.push_back(bytes));
+                let mut inner = self.lock();
+                inner.given(id, bytes.len());
+                inner.arrives_at_client(id, |link| link.inbox.push_back(bytes));
+            }
+            Event::Given(id, bytes) => self.lock().has_room_back(id, bytes),
+            Event::Taken(id, bytes) => {
+                self.lock().arrives_at_client(id, |link| {
+                    link.on_the_way = link.on_the_way.saturating_sub(bytes)
+                });
             }
             Event::BrokerClosed(id) => {
                 self.lock()
@@ -503,6 +542,7 @@ impl Inner {
         };
         let id = self.links_made;
         self.links_made += 1;
+        self.clusters[cluster].traffic.connections += 1;
         self.links
             .insert(id, Link::new(host, cluster, broker, clock::now_us()));
         match self.path(&self.links[&id]).connects {
@@ -531,32 +571,127 @@ impl Inner {
     }
 
     fn send_to_broker(&mut self, id: LinkId, event: Event) {
-        let Some(link) = self.links.get(&id) else {
-            return;
-        };
-        let mut chance = self.chance;
-        let at_us = self.path(link).to_broker_us(&mut chance) + clock::now_us();
-        self.chance = chance;
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        link.last_to_broker_us = link.last_to_broker_us.max(at_us);
-        let at_us = link.last_to_broker_us;
-        self.schedule(at_us, event);
+        match event {
+            Event::ToBroker(id, bytes) => self.pieces(id, bytes, Event::ToBroker),
+            event => self.send(id, event),
+        }
     }
 
     fn send_to_client(&mut self, id: LinkId, event: Event) {
+        match event {
+            Event::ToClient(id, bytes) if self.is_bounded(id) => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.outbox.push_back(bytes);
+                }
+                self.pump(id);
+            }
+            Event::ToClient(id, bytes) => self.pieces(id, bytes, Event::ToClient),
+            Event::BrokerClosed(id)
+                if self.links.get(&id).is_some_and(|it| !it.outbox.is_empty()) =>
+            {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.closes = true;
+                }
+            }
+            event => self.send(id, event),
+        }
+    }
+
+    fn is_bounded(&self, id: LinkId) -> bool {
+        let link = self.links.get(&id);
+        link.is_some_and(|link| self.path(link).in_flight_bytes < ON_THE_WAY_MAX)
+    }
+
+    /// Sends of an answer what may be on the way.
+    fn pump(&mut self, id: LinkId) {
         let Some(link) = self.links.get(&id) else {
             return;
         };
-        let mut chance = self.chance;
-        let at_us = self.path(link).to_client_us(&mut chance) + clock::now_us();
+        let most = self.path(link).in_flight_bytes;
+        loop {
+            let Some(link) = self.links.get_mut(&id) else {
+                return;
+            };
+            if link.way_back >= most {
+                return;
+            }
+            let Some(first) = link.outbox.front_mut() else {
+                break;
+            };
+            let piece = first.split_to(first.len().min(PIECE_BYTES));
+            if first.is_empty() {
+                link.outbox.pop_front();
+            }
+            link.way_back += piece.len();
+            self.send(id, Event::ToClient(id, piece));
+        }
+        if self.links.get(&id).is_some_and(|link| link.closes) {
+            self.send(id, Event::BrokerClosed(id));
+        }
+    }
+
+    /// The client has got so much, which its broker hears of.
+    fn given(&mut self, id: LinkId, bytes: usize) {
+        if self.is_bounded(id) {
+            self.send(id, Event::Given(id, bytes));
+        } else if let Some(link) = self.links.get_mut(&id) {
+            link.way_back = link.way_back.saturating_sub(bytes);
+        }
+    }
+
+    fn has_room_back(&mut self, id: LinkId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.way_back = link.way_back.saturating_sub(bytes);
+        }
+        self.pump(id);
+    }
+
+    /// Sends bytes, in pieces where the way takes only so many at once.
+    fn pieces(&mut self, id: LinkId, mut bytes: Bytes, event: fn(LinkId, Bytes) -> Event) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        let path = self.path(link);
+        let is_whole = path.bytes_per_second.is_none() && path.in_flight_bytes >= ON_THE_WAY_MAX;
+        while !is_whole && bytes.len() > PIECE_BYTES {
+            let piece = bytes.split_to(PIECE_BYTES);
+            self.send(id, event(id, piece));
+        }
+        self.send(id, event(id, bytes));
+    }
+
+    fn send(&mut self, id: LinkId, event: Event) {
+        let Some(link) = self.links.get(&id) else {
+            return;
+        };
+        let (host, cluster) = (link.host, link.cluster);
+        let path = self.path(link).clone();
+        let (now_us, mut chance) = (clock::now_us(), self.chance);
+        let (bytes, way) = match &event {
+            Event::ToBroker(_, bytes) => (bytes.len(), 0),
+            Event::ToClient(_, bytes) => (bytes.len(), 1),
+            event => (0, usize::from(!event.is_to_broker())),
+        };
+        let delay_us = match way {
+            0 => path.to_broker_us(&mut chance),
+            _ => path.to_client_us(&mut chance),
+        };
         self.chance = chance;
+        let mut leaves_us = now_us;
+        if bytes > 0 && path.bytes_per_second.is_some() {
+            let busy = self.busy_until_us.entry((host, cluster)).or_default();
+            busy[way] = busy[way].max(leaves_us) + path.busy_us(bytes);
+            leaves_us = busy[way];
+        }
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
-        link.last_to_client_us = link.last_to_client_us.max(at_us);
-        let at_us = link.last_to_client_us;
+        let last_us = match way {
+            0 => &mut link.last_to_broker_us,
+            _ => &mut link.last_to_client_us,
+        };
+        *last_us = (*last_us).max(leaves_us + delay_us);
+        let at_us = *last_us;
         self.schedule(at_us, event);
     }
 
@@ -621,13 +756,24 @@ impl Inner {
 
     /// Whether the broker has something to look at.
     fn arrived_at_broker(&mut self, id: LinkId, bytes: &Bytes) -> bool {
+        let Some(link) = self.links.get(&id) else {
+            return false;
+        };
+        let is_bounded = self.path(link).in_flight_bytes < ON_THE_WAY_MAX;
+        self.clusters[link.cluster].traffic.to_brokers += bytes.len() as u64;
+        if is_bounded {
+            // What was sent counts until the sender knows that it has arrived.
+            self.send_to_client(id, Event::Taken(id, bytes.len()));
+        }
         let Some(link) = self.links.get_mut(&id) else {
             return false;
         };
-        link.on_the_way = link.on_the_way.saturating_sub(bytes.len());
-        if let Some(waker) = link.writer.take() {
-            self.woken.insert(link.host);
-            waker.wake();
+        if !is_bounded {
+            link.on_the_way = link.on_the_way.saturating_sub(bytes.len());
+            if let Some(waker) = link.writer.take() {
+                self.woken.insert(link.host);
+                waker.wake();
+            }
         }
         let Some(far) = &mut link.far else {
             return false;
@@ -652,6 +798,7 @@ impl Inner {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
+        self.clusters[link.cluster].traffic.to_clients += bytes.len() as u64;
         let frames = link.answers.take(bytes);
         let (host, cluster, broker) = (link.host, link.cluster, link.broker);
         self.trace.note(clock::now_us(), !id, bytes);
@@ -694,6 +841,9 @@ impl Link {
             on_the_way: 0,
             last_to_broker_us: now_us,
             last_to_client_us: now_us,
+            outbox: VecDeque::new(),
+            way_back: 0,
+            closes: false,
             held_to_broker: Vec::new(),
             held_to_client: Vec::new(),
             requests: trace::Frames::default(),

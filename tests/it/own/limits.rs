@@ -1,11 +1,16 @@
-//! How fast a flow is whose source is far away.
+//! How fast a flow is whose source or target is far away, or behind a thin line, or throttles.
 
 use crate::fake::limits::{await_bytes, bytes_of, produce_kibs};
 use crate::support::flow::{await_position, flow_config};
+use crate::support::groups::commit;
 use crate::support::ports::Port;
-use crate::support::proxy::Proxy;
-use crate::support::{Cluster, ClusterOptions, KafkaVersion, Twinlog, create_topic, pair};
-use std::time::Duration;
+use crate::support::proxy::{Proxy, Thin};
+use crate::support::quotas;
+use crate::support::{
+    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, pair,
+};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use std::time::{Duration, Instant};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -36,4 +41,151 @@ fn a_long_line_is_filled() {
     let rate = (bytes_of(&status) - before) as f64 / seconds / 1e6;
     println!("{rate:.1} MB/s over a line with a round trip of 100 ms");
     assert!(rate > 15.0, "{rate:.1} MB/s: the line isn't filled");
+}
+
+/// A target behind a proxy.
+fn behind_a_proxy() -> (Cluster, Proxy, String) {
+    let entrance = Port::reserve();
+    let options = ClusterOptions {
+        proxy: Some(entrance.address()),
+        ..ClusterOptions::named("far")
+    };
+    let target = Cluster::start(KafkaVersion::V4_3, options);
+    let proxy = Proxy::start(
+        &entrance.address(),
+        &target.behind_proxy(),
+        Duration::from_millis(1),
+    );
+    (target, proxy, entrance.address())
+}
+
+/// One record, larger than what a request may take until it is given up if nothing moves.
+fn produce_large(bootstrap: &str, topic: &str, bytes: usize) {
+    let producer: BaseProducer = crate::support::admin::client(bootstrap)
+        .set("message.max.bytes", "8000000")
+        .create()
+        .expect("valid settings");
+    let value: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
+    let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(&value);
+    producer.send(record).expect("the queue is large enough");
+    producer.flush(THIN_WITHIN).expect("it is acknowledged");
+}
+
+const THIN_WITHIN: Duration = Duration::from_secs(150);
+const LARGE_BYTES: usize = 5_000_000;
+
+#[test]
+fn a_thin_line_carries_everything_once() {
+    let (source, _) = pair(KafkaVersion::V4_3);
+    let (_target, proxy, to) = behind_a_proxy();
+    let from = source.bootstrap();
+    create_topic(&from, "thin", 8, &[("max.message.bytes", "6000000")]);
+    Load::new("thin", 80).produce(&from);
+    let config = flow_config("thin", "thin", &from, &to, "");
+    let twinlog = Twinlog::start(&config);
+    await_same(&from, &to, "thin", THIN_WITHIN);
+
+    proxy.delay(Duration::from_millis(100));
+    proxy.make_thin(Thin {
+        bytes_per_second: 150_000,
+        in_flight_bytes: 102_400,
+    });
+    let before = proxy.traffic();
+    let copied_before = bytes_of(&twinlog.status());
+    produce_kibs(&from, "thin", 0, 800);
+    produce_kibs(&from, "thin", 1, 800);
+    produce_large(&from, "thin", LARGE_BYTES);
+    let wanted = LARGE_BYTES as u64 + 2 * 800 * 1_024;
+    let status = twinlog.wait_until(THIN_WITHIN, "all is copied", |status| {
+        bytes_of(status) >= copied_before + wanted
+    });
+    let log = twinlog.log();
+    assert!(!log.contains("no answer within"), "{log}");
+    let (after, copied) = (proxy.traffic(), bytes_of(&status) - copied_before);
+    let line = after.there - before.there;
+    println!("{copied} bytes copied, {line} on the line; {before:?} to {after:?}");
+    assert_eq!(after.connections, before.connections, "none is given up");
+    assert!(line * 100 <= copied * 102, "{line} bytes for {copied}");
+}
+
+/// 200 ms there and back to each side: everything works as next door.
+#[test]
+fn a_distance_costs_round_trips_and_nothing_fails_for_it() {
+    const ONE_WAY: Duration = Duration::from_millis(100);
+    const GROUPS: usize = 20;
+    let (near_source, source_line, from) = behind_a_proxy();
+    let (_target, target_line, to) = behind_a_proxy();
+    let near = near_source.bootstrap();
+    create_topic(&near, "distant", 4, &[]);
+    Load::new("distant", 400).produce(&near);
+    for number in 0..GROUPS {
+        commit(&near, &format!("group-{number}"), &[("distant", 0, 5)]);
+    }
+    source_line.delay(ONE_WAY);
+    target_line.delay(ONE_WAY);
+    let mut twinlog = Twinlog::prepare(&flow_config("distant", "distant", &from, &to, ""));
+    for command in ["check", "plan"] {
+        let began = Instant::now();
+        let output = twinlog.command(command, &[]);
+        println!("{command}: {:.1} s", began.elapsed().as_secs_f64());
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(0), "{command}: {said}");
+    }
+    let began = Instant::now();
+    twinlog.launch();
+    await_position(&twinlog, "distant", 0, 100);
+    println!("the first records: {:.1} s", began.elapsed().as_secs_f64());
+    for number in 0..GROUPS {
+        twinlog.await_group(&format!("group-{number}"), "followed", THIN_WITHIN);
+    }
+    println!("{GROUPS} groups: {:.1} s", began.elapsed().as_secs_f64());
+}
+
+/// Copies so much while a quota holds our client, on either side.
+fn under_a_quota(of_target: bool, key: &str, value: f64, kibs: usize) {
+    let (source, standby) = pair(KafkaVersion::V4_3);
+    let (behind, proxy, address) = behind_a_proxy();
+    let (from, to) = match of_target {
+        true => (source.bootstrap(), address),
+        false => (address, standby.bootstrap()),
+    };
+    let near = match of_target {
+        true => from.clone(),
+        false => behind.bootstrap(),
+    };
+    create_topic(&near, "held", 2, &[]);
+    Load::new("held", 80).produce(&near);
+    let config = flow_config("held", "held", &from, &to, "");
+    let twinlog = Twinlog::start(&config);
+    await_same(&from, &to, "held", THIN_WITHIN);
+    let whom = quotas::entity(&[("client-id", Some("twinlog"))]);
+    quotas::set(&behind.bootstrap(), &whom, &[(key, Some(value))]);
+    let before = proxy.traffic();
+    let copied = bytes_of(&twinlog.status());
+    produce_kibs(&near, "held", 0, kibs);
+    let wanted = copied + (kibs * 1_024) as u64;
+    twinlog.wait_until(THIN_WITHIN, "all is copied", |status| {
+        bytes_of(status) >= wanted
+    });
+    let after = proxy.traffic();
+    println!("{key} {value}: {before:?} to {after:?}");
+    let more = after.connections - before.connections;
+    assert_eq!(more, 0, "{key}: no connection is given up");
+    quotas::set(&behind.bootstrap(), &whom, &[(key, None)]);
+}
+
+#[test]
+fn a_quota_of_producers_gives_no_connection_up() {
+    under_a_quota(true, "producer_byte_rate", 100_000.0, 6 * 1_024);
+}
+
+#[test]
+fn a_quota_of_consumers_gives_no_connection_up() {
+    under_a_quota(false, "consumer_byte_rate", 100_000.0, 6 * 1_024);
+}
+
+#[test]
+fn a_quota_of_requests_gives_no_connection_up() {
+    under_a_quota(true, "request_percentage", 1.0, 8 * 1_024);
+    under_a_quota(false, "request_percentage", 1.0, 8 * 1_024);
 }

@@ -60,6 +60,7 @@ fn the_reference_has_every_key() {
         "bytes_per_second",
         "in_flight",
         "partition_in_flight",
+        "connections_per_broker",
         "on_gap",
         "on_foreign_write",
         "protect",
@@ -135,6 +136,7 @@ fn defaults_are_right_for_a_hot_standby() {
     assert_eq!(flow.limits.bytes_per_second, None);
     assert_eq!(flow.limits.in_flight_bytes, 64 << 20);
     assert_eq!(flow.limits.partition_in_flight_bytes, 16 << 20);
+    assert_eq!(flow.limits.connections_per_broker, 16);
     assert_eq!(flow.on_gap, OnGap::Stop);
     assert_eq!(flow.on_foreign_write, twinlog::config::OnForeignWrite::Stop);
     assert_eq!(flow.on_recreate, OnRecreate::Stop);

@@ -2,9 +2,10 @@
 //! its connections.
 //!
 //! The delay is a line's, not a queue's: bytes that came together leave together, each chunk at
-//! its own due time, so any amount can be on the way at once.
+//! its own due time, so any amount can be on the way at once. A thin one has a rate that all of its
+//! connections share, and bounds what one of them may have on its way, as brokers' socket buffers do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,6 +15,31 @@ use std::time::{Duration, Instant};
 
 /// How often a line that holds its bytes back looks whether it still shall.
 const STALL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Read at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Read at once where the line is thin.
+const PIECE_BYTES: usize = 8 * 1024;
+
+/// A line that carries little.
+#[derive(Clone, Copy, Debug)]
+pub struct Thin {
+    /// What all connections share, each way.
+    pub bytes_per_second: u64,
+    /// What one connection may have on its way, each way.
+    pub in_flight_bytes: usize,
+}
+
+/// What has gone over a line so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections that were made.
+    pub connections: u64,
+    /// Bytes to the broker.
+    pub there: u64,
+    /// Bytes from the broker.
+    pub back: u64,
+}
 
 /// A running proxy; dropping it stops accepting.
 #[derive(Debug)]
@@ -28,6 +54,12 @@ struct Line {
     delay_ms: AtomicU64,
     is_stalled: AtomicBool,
     has_ended: AtomicBool,
+    thin: Mutex<Option<Thin>>,
+    /// Until when a thin line is busy, there and back.
+    busy_until: [Mutex<Option<Instant>>; 2],
+    connections_made: AtomicU64,
+    /// Bytes there and back.
+    carried: [AtomicU64; 2],
     /// Both ends of every connection, by number, to be cut.
     connections: Mutex<BTreeMap<u64, [TcpStream; 2]>>,
 }
@@ -44,6 +76,10 @@ impl Proxy {
             delay_ms: AtomicU64::new(0),
             is_stalled: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            thin: Mutex::default(),
+            busy_until: Default::default(),
+            connections_made: AtomicU64::new(0),
+            carried: Default::default(),
             connections: Mutex::default(),
         });
         let proxy = Self {
@@ -69,6 +105,21 @@ impl Proxy {
     pub fn delay(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).expect("a short delay");
         self.line.delay_ms.store(delay_ms, Ordering::Release);
+    }
+
+    /// From now on it carries only so much.
+    pub fn make_thin(&self, thin: Thin) {
+        *self.line.thin() = Some(thin);
+    }
+
+    /// What it has carried so far.
+    pub fn traffic(&self) -> Traffic {
+        let [there, back] = &self.line.carried;
+        Traffic {
+            connections: self.line.connections_made.load(Ordering::Acquire),
+            there: there.load(Ordering::Acquire),
+            back: back.load(Ordering::Acquire),
+        }
     }
 
     /// Delivers nothing until [`Self::resume`]: connections stay open.
@@ -107,6 +158,21 @@ impl Line {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn thin(&self) -> MutexGuard<'_, Option<Thin>> {
+        self.thin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When so many bytes have left, which share the line with all others that go the same way.
+    fn left_at(&self, way: usize, bytes: usize, thin: Thin) -> Instant {
+        let busy = &self.busy_until[way];
+        let mut until = busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let from = until.map_or(now, |until| until.max(now));
+        let left_at = from + Duration::from_secs_f64(bytes as f64 / thin.bytes_per_second as f64);
+        *until = Some(left_at);
+        left_at
+    }
+
     fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms.load(Ordering::Acquire))
     }
@@ -123,13 +189,14 @@ fn connect(line: &Arc<Line>, number: u64, near: &TcpStream, far: &TcpStream) {
     let (Ok(near_end), Ok(far_end)) = (near.try_clone(), far.try_clone()) else {
         return;
     };
+    line.connections_made.fetch_add(1, Ordering::AcqRel);
     line.connections().insert(number, [near_end, far_end]);
-    forward(line, number, near, far);
-    forward(line, number, far, near);
+    forward(line, number, 0, near, far);
+    forward(line, number, 1, far, near);
 }
 
 /// Carries one direction: one thread reads and stamps, another waits and writes.
-fn forward(line: &Arc<Line>, number: u64, from: &TcpStream, to: &TcpStream) {
+fn forward(line: &Arc<Line>, number: u64, way: usize, from: &TcpStream, to: &TcpStream) {
     let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
         return;
     };
@@ -137,10 +204,25 @@ fn forward(line: &Arc<Line>, number: u64, from: &TcpStream, to: &TcpStream) {
     let (chunks, arrivals) = channel::<(Instant, Vec<u8>)>();
     let (near, far) = (line.clone(), line.clone());
     std::thread::spawn(move || {
-        let mut chunk = vec![0; 256 * 1024];
-        while let Ok(count) = from.read(&mut chunk) {
-            let sent = chunks.send((Instant::now() + near.delay(), chunk[..count].to_vec()));
-            if count == 0 || sent.is_err() {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut on_the_way = OnTheWay::default();
+        loop {
+            let thin = *near.thin();
+            let most = thin.map_or(CHUNK_BYTES, |_| PIECE_BYTES);
+            let Ok(count) = from.read(&mut chunk[..most]) else {
+                return;
+            };
+            near.carried[way].fetch_add(count as u64, Ordering::AcqRel);
+            let left_at = match thin {
+                Some(thin) => {
+                    on_the_way.await_room(count, thin.in_flight_bytes);
+                    near.left_at(way, count, thin)
+                }
+                None => Instant::now(),
+            };
+            let due = left_at + near.delay();
+            on_the_way.add(due + near.delay(), count);
+            if chunks.send((due, chunk[..count].to_vec())).is_err() || count == 0 {
                 return;
             }
         }
@@ -156,4 +238,33 @@ fn forward(line: &Arc<Line>, number: u64, from: &TcpStream, to: &TcpStream) {
         let _ = to.shutdown(Shutdown::Both);
         far.connections().remove(&number);
     });
+}
+
+/// What one direction of a connection has on its way, and when its sender knows that it has arrived.
+#[derive(Default)]
+struct OnTheWay {
+    bytes: usize,
+    known: VecDeque<(Instant, usize)>,
+}
+
+impl OnTheWay {
+    fn add(&mut self, known_at: Instant, bytes: usize) {
+        while let Some((at, arrived)) = self.known.front().copied()
+            && at <= Instant::now()
+        {
+            self.known.pop_front();
+            self.bytes -= arrived;
+        }
+        self.bytes += bytes;
+        self.known.push_back((known_at, bytes));
+    }
+
+    fn await_room(&mut self, bytes: usize, most: usize) {
+        while self.bytes + bytes > most
+            && let Some((known_at, arrived)) = self.known.pop_front()
+        {
+            std::thread::sleep(known_at.saturating_duration_since(Instant::now()));
+            self.bytes -= arrived;
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! How a process reaches a cluster.
 
+use super::ON_THE_WAY_MAX;
 use crate::world::clock;
 
 /// What becomes of new connections.
@@ -32,6 +33,10 @@ pub struct Path {
     pub to_client_us: i64,
     /// Up to so much more, each time another.
     pub jitter_us: i64,
+    /// What all connections of it share, each way; `None`: whatever comes.
+    pub bytes_per_second: Option<i64>,
+    /// What one connection may have on its way, each way, as the socket buffers of brokers bound it.
+    pub in_flight_bytes: usize,
     /// New connections.
     pub connects: Connects,
     /// Where nothing passes.
@@ -44,6 +49,8 @@ impl Default for Path {
             to_broker_us: 300,
             to_client_us: 300,
             jitter_us: 200,
+            bytes_per_second: None,
+            in_flight_bytes: ON_THE_WAY_MAX,
             connects: Connects::Work,
             blocked: Blocked::default(),
         }
@@ -57,6 +64,13 @@ impl Path {
 
     pub(super) fn to_client_us(&self, chance: &mut u64) -> i64 {
         self.to_client_us + self.jitter(chance)
+    }
+
+    /// How long the line is busy with that.
+    pub(super) fn busy_us(&self, bytes: usize) -> i64 {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.bytes_per_second
+            .map_or(0, |rate| bytes.saturating_mul(1_000_000) / rate.max(1))
     }
 
     fn jitter(&self, chance: &mut u64) -> i64 {

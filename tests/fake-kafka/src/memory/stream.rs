@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Event, HostId, LinkId, Network, ON_THE_WAY_MAX, Phase};
+use super::{Event, HostId, LinkId, Network, Phase};
 use crate::world::clock;
 
 /// A connection to a broker. Closed when both halves are gone.
@@ -114,13 +114,18 @@ impl End {
 
     fn poll_write(&self, context: &Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut inner = self.network.lock();
-        let Some(link) = inner.links.get_mut(&self.id) else {
+        let Some(link) = inner.links.get(&self.id) else {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         };
         if link.phase != Phase::Open {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let room = ON_THE_WAY_MAX.saturating_sub(link.on_the_way);
+        let on_the_way = link.on_the_way;
+        let most = inner.path(&inner.links[&self.id]).in_flight_bytes;
+        let room = most.saturating_sub(on_the_way);
+        let Some(link) = inner.links.get_mut(&self.id) else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
         if room == 0 {
             link.writer = Some(context.waker().clone());
             return Poll::Pending;

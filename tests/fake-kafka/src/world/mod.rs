@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::memory::{Connects, Network, Path, Trace};
+use crate::memory::{Connects, Network, Path, Trace, Traffic};
 use crate::state::Options;
 
 pub use client::{Client, Failure};
@@ -240,6 +240,11 @@ impl World {
     ) {
         self.network
             .change_path(process.host(), brokers.number, change);
+    }
+
+    /// What has gone to a cluster so far.
+    pub fn traffic(&self, brokers: &Brokers) -> Traffic {
+        self.network.traffic(brokers.number)
     }
 
     /// Changes how every process reaches a cluster.
