@@ -57,6 +57,10 @@ const METADATA_VERSION_MIN: i16 = 4;
 /// long it is asked last then. A broker that hangs keeps its connections, and knows nothing of leaders
 /// that moved away from it.
 const ANOTHER_AFTER: Duration = Duration::from_secs(1);
+/// See [`ANOTHER_AFTER`]: however long answers have taken.
+const ANOTHER_AFTER_MOST: Duration = Duration::from_secs(8);
+/// How long a bootstrap address is left in peace: it leads to a broker that is known by its id, mostly.
+const BOOTSTRAP_AFTER: Duration = Duration::from_secs(5);
 /// See [`ANOTHER_AFTER`].
 const ASKED_LAST_FOR: Duration = Duration::from_secs(10);
 
@@ -241,7 +245,7 @@ impl Cluster {
             }
             let answered = asking.join_next();
             let answered = match candidates.peek() {
-                Some(_) => match tokio::time::timeout(self.patience(), answered).await {
+                Some(next) => match tokio::time::timeout(self.patience(*next), answered).await {
                     Ok(answered) => answered,
                     Err(_) => {
                         self.note_slow(asked.take());
@@ -252,9 +256,7 @@ impl Cluster {
             };
             match answered {
                 Some(Ok((broker, took, Ok(response)))) => {
-                    if topics.is_none() {
-                        *self.took() = took;
-                    }
+                    self.note_took(took, topics.is_none());
                     let merged = self.merge(response, topics.is_none());
                     if broker < 0 {
                         // From here on the broker is known by its id.
@@ -273,9 +275,14 @@ impl Cluster {
         }
     }
 
-    /// How long the first broker may take. A large answer may need more over a long line.
-    fn patience(&self) -> Duration {
-        ANOTHER_AFTER.max(*self.took() * 2)
+    /// How long those that were asked may take before `next` is. A large answer may need more over a long line,
+    /// and any over one that is full: there a second question makes it worse.
+    fn patience(&self, next: i32) -> Duration {
+        let least = match next {
+            bootstrap if bootstrap < 0 && !self.cached().brokers.is_empty() => BOOTSTRAP_AFTER,
+            _ => ANOTHER_AFTER,
+        };
+        least.max(*self.took() * 3).min(ANOTHER_AFTER_MOST)
     }
 
     fn took(&self) -> std::sync::MutexGuard<'_, Duration> {
@@ -283,6 +290,15 @@ impl Cluster {
             .metadata_took
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A question about a few topics is another one: it only tells that the line is slow.
+    fn note_took(&self, took: Duration, is_whole: bool) {
+        let mut last = self.took();
+        *last = match is_whole {
+            true => took,
+            false => took.max(*last),
+        };
     }
 
     fn note_slow(&self, broker: Option<i32>) {
@@ -511,20 +527,23 @@ impl Cluster {
         let refusals = &self.inner.refusals;
         // Without security nobody is refused, and nobody needs to wait for another.
         let secured = config.security.tls.is_some() || config.security.sasl.is_some();
-        let gate = secured.then(|| refusals.gate(address));
-        let _one_at_a_time = match &gate {
-            Some(gate) => Some(gate.lock().await),
+        let gate = (secured && !refusals.is_trusted(address)).then(|| refusals.gate(address));
+        let scout = match &gate {
+            // Who waited for one that was accepted goes its way.
+            Some(gate) => Some(gate.lock().await).filter(|_| !refusals.is_trusted(address)),
             None => None,
         };
         if let Some(error) = refusals.too_early(address) {
             return Err(error);
         }
         let opened = self.introduce(halves, address, context).await;
+        let opened = opened.map_err(|error| refusals.or_limit(address, error));
         match &opened {
             Ok(_) => refusals.accepted(address),
             Err(error) if error.is_refusal() => refusals.refused(address, error),
             Err(_) => {}
         }
+        drop(scout);
         let connection = opened?;
         self.verify_identity(broker, &connection).await?;
         Ok(connection)

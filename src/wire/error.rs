@@ -163,6 +163,15 @@ pub enum WireError {
         /// What to do about it; may be empty.
         hint: String,
     },
+    /// The broker takes no more connections, or not so many at once: what it says looks like a refusal of us, but
+    /// isn't one.
+    #[error("{context}: no more connections: {message}; {}", LIMIT_HINT)]
+    Limited {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// What the broker said or did.
+        message: String,
+    },
     /// There is no TLS connection that both sides are content with.
     #[error("{context}: TLS: {message}{}", hint_text(hint))]
     Tls {
@@ -206,6 +215,11 @@ const OTHER_CLUSTER_HINT: &str = "look at the addresses that the brokers adverti
     `bootstrap.servers`. If the cluster was built anew on purpose, nothing of the old one can be continued: fail over \
     to the copy, or delete the copies and run the flow under another name";
 
+/// What helps when a broker takes no more connections.
+const LIMIT_HINT: &str = "it is tried again, and what is connected goes on: look at the limits of the brokers or of their \
+    provider (`max.connections`, `max.connections.per.ip`, the quota `connection_creation_rate`), or lower \
+    `limits.connections_per_broker`";
+
 fn hint_text(hint: &str) -> String {
     if hint.is_empty() {
         String::new()
@@ -246,6 +260,7 @@ impl WireError {
             Self::Server { .. } => "server",
             Self::NoBroker { .. } => "no_broker",
             Self::Authentication { .. } => "authentication",
+            Self::Limited { .. } => "limited",
             Self::Tls { .. } => "tls",
             Self::OtherCluster { .. } => "other_cluster",
             Self::Unreachable { .. } => "unreachable",
@@ -264,6 +279,7 @@ impl WireError {
             | Self::Server { context, .. }
             | Self::NoBroker { context, .. }
             | Self::Authentication { context, .. }
+            | Self::Limited { context, .. }
             | Self::Tls { context, .. }
             | Self::OtherCluster { context, .. }
             | Self::Unreachable { context, .. } => context,
@@ -294,6 +310,7 @@ impl WireError {
             // Somebody may change a password or renew a certificate; see `refusals` for how
             // seldom it is tried.
             | Self::Authentication { .. }
+            | Self::Limited { .. }
             | Self::Tls { .. }
             // A new connection starts with clean framing.
             | Self::Framing { .. } => true,
@@ -320,6 +337,7 @@ impl WireError {
                 | Self::Timeout { .. }
                 | Self::Framing { .. }
                 | Self::Authentication { .. }
+                | Self::Limited { .. }
                 | Self::Tls { .. }
         )
     }
@@ -338,6 +356,7 @@ impl WireError {
             }
             Self::Unreachable { last, .. } => last.hint(),
             Self::OtherCluster { .. } => Some(OTHER_CLUSTER_HINT),
+            Self::Limited { .. } => Some(LIMIT_HINT),
             _ => None,
         }
     }
@@ -370,6 +389,7 @@ impl WireError {
             | Self::Server { context, .. }
             | Self::NoBroker { context, .. }
             | Self::Authentication { context, .. }
+            | Self::Limited { context, .. }
             | Self::Tls { context, .. }
             | Self::OtherCluster { context, .. }
             | Self::Unreachable { context, .. } => context,

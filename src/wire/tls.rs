@@ -108,6 +108,9 @@ pub(super) fn of_io(error: &io::Error, context: &ErrorContext) -> Option<WireErr
     })
 }
 
+/// What is said of a broker that wants another certificate, or no more connections.
+pub(super) const CLOSED: &str = "the broker closed the connection after the handshake";
+
 /// The broker hung up right after the handshake, before it answered anything.
 pub(super) fn closed_after_handshake(error: &WireError) -> Option<WireError> {
     let context = match error {
@@ -117,10 +120,7 @@ pub(super) fn closed_after_handshake(error: &WireError) -> Option<WireError> {
     Some(WireError::Tls {
         context,
         problem: TlsProblem::Refused,
-        message: format!(
-            "the broker closed the connection after the handshake ({})",
-            error.kind()
-        ),
+        message: format!("{CLOSED} ({})", error.kind()),
         hint: CERTIFICATE_HINT.to_owned(),
     })
 }
