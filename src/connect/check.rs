@@ -12,9 +12,12 @@ use crate::config::ClusterSection;
 use crate::telemetry::finding::{Finding, counted};
 use crate::wire::Connection;
 
-/// How long librdkafka may take.
+/// How long librdkafka may take, and how many ways there and back more.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long it is waited between looks at the clock.
+/// See [`ANSWER`]: with TLS and a login, to an address and then to a broker.
+const ROUND_TRIPS: u32 = 40;
+/// How long its answer is waited for at first: it is polled meanwhile, which brings tokens and errors. An answer that
+/// comes later is thrown away, so each turn is longer than the one before.
 const TURN: Duration = Duration::from_millis(200);
 
 /// What somebody should know about a section, whether or not the cluster can be reached.
@@ -33,7 +36,8 @@ pub async fn check(access: &Access, connection: &Connection) -> Vec<Finding> {
     let subject = format!("cluster {}", section.name);
     let mut findings = vec![Finding::ok(&subject, how(access, connection))];
     findings.extend(certificates(access, connection, &subject));
-    findings.push(librdkafka(access, &subject).await);
+    let within = ANSWER + ROUND_TRIPS * connection.round_trip();
+    findings.push(librdkafka(access, &subject, within).await);
     findings
 }
 
@@ -75,9 +79,9 @@ fn certificates(access: &Access, connection: &Connection, subject: &str) -> Vec<
     facts.collect()
 }
 
-async fn librdkafka(access: &Access, subject: &str) -> Finding {
+async fn librdkafka(access: &Access, subject: &str, within: Duration) -> Finding {
     let access = access.clone();
-    let asked = tokio::task::spawn_blocking(move || ask_librdkafka(&access)).await;
+    let asked = tokio::task::spawn_blocking(move || ask_librdkafka(&access, within)).await;
     match asked.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(brokers) => Finding::ok(
             subject,
@@ -88,23 +92,24 @@ async fn librdkafka(access: &Access, subject: &str) -> Finding {
     }
 }
 
-fn ask_librdkafka(access: &Access) -> Result<usize, String> {
+fn ask_librdkafka(access: &Access, within: Duration) -> Result<usize, String> {
     let (mut config, context) = access.librdkafka();
     // A consumer is the smallest client; it needs a group that it never joins.
     config.set("group.id", "twinlog-check");
     let consumer: BaseConsumer<_> = config
         .create_with_context(context.clone())
         .map_err(|error| without_value(&error))?;
-    let until = Instant::now() + ANSWER;
+    let until = Instant::now() + within;
+    let mut turn = TURN;
     loop {
         // Polling brings tokens and errors.
         let _ = consumer.poll(Duration::ZERO);
-        match consumer.fetch_metadata(None, TURN) {
+        match consumer.fetch_metadata(None, turn) {
             Ok(metadata) => return Ok(metadata.brokers().len()),
             Err(error) if Instant::now() > until => {
                 return Err(context.last_error().unwrap_or_else(|| error.to_string()));
             }
-            Err(_) => {}
+            Err(_) => turn *= 2,
         }
     }
 }

@@ -19,6 +19,11 @@ use tokio::task::JoinSet;
 /// How long a cluster may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// Settings of brokers that bound what may be on the way of one connection, from and to them.
+const SEND_BUFFER: &str = "socket.send.buffer.bytes";
+/// See [`SEND_BUFFER`].
+const RECEIVE_BUFFER: &str = "socket.receive.buffer.bytes";
+
 /// What can be done about a broker that takes a connection and says nothing.
 const SILENT_BROKER: &str = "what it leads isn't copied meanwhile: see whether it hangs, and whether something between here and \
      its advertised address keeps packets back";
@@ -74,6 +79,7 @@ pub async fn check(config: &Config) -> Vec<Finding> {
                 ));
                 check_connection(&access, &cluster, &subject, &mut findings).await;
                 check_brokers(&cluster, &metadata, &subject, &mut findings).await;
+                findings.extend(check_buffers(&cluster, &metadata, &subject).await);
                 seen.insert(name.clone(), (cluster, metadata));
             }
             Err((error, hint)) => {
@@ -144,6 +150,43 @@ async fn check_connection(
             Some("Kafka 3.1 or later is needed"),
         ));
     }
+}
+
+/// What one connection to the cluster carries over that distance. A broker that tells no settings needs no word.
+async fn check_buffers(cluster: &Cluster, metadata: &Metadata, subject: &str) -> Option<Finding> {
+    let broker = *metadata.brokers.keys().min()?;
+    let asked = async {
+        let connection = cluster.connection(broker, Role::Admin).await?;
+        let values = wire::describe_broker_config(cluster, broker).await?;
+        Ok::<_, WireError>((connection.round_trip(), values))
+    };
+    let (round_trip, values) = tokio::time::timeout(ANSWER, asked).await.ok()?.ok()?;
+    let of = |key: &str| {
+        let value = values.get(key).and_then(|it| it.value.as_ref());
+        value.and_then(|it| it.parse::<i64>().ok())
+    };
+    let (send, receive) = (of(SEND_BUFFER)?, of(RECEIVE_BUFFER)?);
+    let message = buffers(send, receive, round_trip);
+    Some(finding(Level::Ok, subject, message, None))
+}
+
+/// What a broker's socket buffers mean at this distance, in words.
+fn buffers(send: i64, receive: i64, round_trip: Duration) -> String {
+    let carries = |bytes: i64| match u64::try_from(bytes) {
+        // -1: the system's own tuning.
+        Err(_) | Ok(0) => "as much as the line does".to_owned(),
+        Ok(bytes) => {
+            let seconds = round_trip.as_secs_f64().max(1e-4);
+            format!("{:.1} MB/s", bytes as f64 / seconds / 1e6)
+        }
+    };
+    format!(
+        "{:.1} ms there and back: fetching, one connection carries {} ({SEND_BUFFER} {send}), producing {} \
+         ({RECEIVE_BUFFER} {receive}); limits.connections_per_broker says how many there may be",
+        round_trip.as_secs_f64() * 1e3,
+        carries(send),
+        carries(receive),
+    )
 }
 
 /// Each broker at the address that it advertises: clients are sent there, and it may lead nowhere, or to
@@ -236,5 +279,29 @@ fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Ve
     if !topics.is_empty() {
         let message = format!("{} selected", counted(topics.len(), "topic"));
         findings.push(finding(Level::Ok, &subject, message, None));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_and_distance_make_a_ceiling() {
+        let far = buffers(102_400, 65_536, Duration::from_millis(200));
+        assert!(far.contains("200.0 ms there and back"), "{far}");
+        assert!(
+            far.contains("carries 0.5 MB/s (socket.send.buffer.bytes 102400)"),
+            "{far}"
+        );
+        assert!(
+            far.contains("producing 0.3 MB/s (socket.receive.buffer.bytes 65536)"),
+            "{far}"
+        );
+        let tuned = buffers(-1, -1, Duration::from_millis(200));
+        assert!(
+            tuned.contains("carries as much as the line does"),
+            "{tuned}"
+        );
     }
 }
