@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, ProduceResponse};
-use kafka_protocol::protocol::Decodable;
+
+use super::codec;
 
 /// `throttle_time_ms` of an answer, without decoding it. In nearly every answer it is the first
 /// field; Produce has it at the end. Answers where it is elsewhere are taken as not throttled.
@@ -31,10 +32,10 @@ fn in_produce(version: i16, body: &[u8]) -> Option<i32> {
     };
     match fields.and_then(|fields| fields.last_chunk::<4>()) {
         Some([0, 0, 0, 0]) => None,
-        Some(ms) if version < 9 => Some(i32::from_be_bytes(*ms)),
+        Some(ms) if version < 10 => Some(i32::from_be_bytes(*ms)),
         _ => {
-            let mut body = Bytes::copy_from_slice(body);
-            let answer = ProduceResponse::decode(&mut body, version).ok()?;
+            let body = Bytes::copy_from_slice(body);
+            let answer = codec::decode_body::<ProduceResponse>(body, version).ok()?;
             Some(answer.throttle_time_ms)
         }
     }
