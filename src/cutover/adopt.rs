@@ -50,6 +50,9 @@ pub struct Adoption {
     /// By partition, copied offsets that the old primary has lost and gets again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost: BTreeMap<String, i64>,
+    /// The forks as the logs are now, by topic.
+    #[serde(skip)]
+    pub forks: BTreeMap<String, ForkRecord>,
 }
 
 impl Adoption {
@@ -194,6 +197,7 @@ pub async fn adopt(
         begins.store.write_all(records).await?;
         write(begins, continued).await?;
     }
+    adoption.forks = agreed.forks;
     Ok(adoption)
 }
 
@@ -201,7 +205,7 @@ pub async fn adopt(
 ///
 /// # Errors
 /// When a log can't be read.
-pub(super) async fn agreed(
+async fn agreed(
     begins: &Scene,
     ended: &Scene,
     forks: &BTreeMap<String, ForkRecord>,

@@ -253,8 +253,7 @@ async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverErr
     }
     let adoption = adopt(back, ended, &forks, false).await?;
     judge_adoption(&adoption, &mut add);
-    let agreed = adopt::agreed(back, ended, &forks).await?.forks;
-    let (new, orphans) = amounts(ways, &agreed).await?;
+    let (new, orphans) = amounts(ways, &adoption.forks).await?;
     let text = format!("{new} offset(s) are new on {}", ended.target.name());
     add("to_copy", Weight::Ok, text, None);
     if orphans > 0 {

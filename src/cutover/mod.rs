@@ -167,7 +167,8 @@ pub async fn look(
     )?;
     leave_out(&mut topics, before.as_ref());
     let mut left_out = available::LeftOut::new();
-    if options.kind == CutoverKind::Unplanned && continues.is_none() {
+    let is_new = continues.as_ref().is_none_or(|it| it.kind != options.kind);
+    if options.kind == CutoverKind::Unplanned && is_new {
         left_out = available::unavailable(&target, &topics).await;
         if left_out.is_empty() || !available::take_out(&mut topics, &left_out) {
             left_out.clear();

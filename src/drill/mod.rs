@@ -118,7 +118,8 @@ pub async fn look(
         kind: CutoverKind::Planned,
         topics: std::collections::BTreeSet::new(),
         accept_loss: AcceptedLoss::Records(0),
-        fence: FenceMode::Acl,
+        // How writers can be kept away is rehearsed on copies of our own.
+        fence: FenceMode::Manual,
         padding: flow.failover.padding,
         wait: request.wait,
     };

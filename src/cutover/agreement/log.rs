@@ -10,7 +10,10 @@ use crate::cutover::error::CutoverError;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::wire::{self, Cluster, TopicPartition};
 
-const FETCH_BYTES: i32 = 1024 * 1024;
+/// Of a few records: what comes behind them is of no use. The first batch always comes whole.
+const FEW: i64 = 16;
+const FEW_BYTES: i32 = 16 * 1024;
+const MANY_BYTES: i32 = 1024 * 1024;
 /// What one batch may decompress to, as for the copy.
 const OPENED_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a log may give nothing, and the pause between looks.
@@ -35,10 +38,14 @@ impl Log<'_> {
                 ..Piece::default()
             });
         }
+        let bytes = match last - first <= FEW {
+            true => FEW_BYTES,
+            false => MANY_BYTES,
+        };
         let deadline = Instant::now() + STALL;
         loop {
             let mut piece = Piece::default();
-            let next = self.fetch(first, &mut piece).await?;
+            let next = self.fetch(first, bytes, &mut piece).await?;
             if next > first {
                 piece.to = match next >= last {
                     true => end,
@@ -57,8 +64,8 @@ impl Log<'_> {
     }
 
     /// The next offset behind what was fetched.
-    async fn fetch(&self, from: i64, piece: &mut Piece) -> Result<i64, CutoverError> {
-        let fetched = wire::fetch_committed(self.cluster, self.at, from, FETCH_BYTES).await;
+    async fn fetch(&self, from: i64, bytes: i32, piece: &mut Piece) -> Result<i64, CutoverError> {
+        let fetched = wire::fetch_committed(self.cluster, self.at, from, bytes).await;
         let fetched = fetched.map_err(|error| self.failed(&error))?;
         let mut aborted = AbortedFilter::new(fetched.aborted.iter().copied());
         let mut next = from;

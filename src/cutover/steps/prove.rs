@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::fence;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::cutover::hidden::hidden;
@@ -30,6 +31,10 @@ struct Look {
 }
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    if it.options.fence == FenceMode::Acl {
+        // A topic that was made and copied since has no fence yet: this plan may be continued.
+        fence::apply(it).await?;
+    }
     // A leader that is cut off from the others has ends that stand still.
     it.scene.source.ask_others(ASKED_WITHIN).await;
     let partitions = on_source(&it.scene.pairs());

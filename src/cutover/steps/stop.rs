@@ -43,8 +43,6 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         Ended::Gone => "the copying process is gone",
         Ended::Silent => "the copying process gave no sign and has lost its claim",
     };
-    it.journal
-        .note("owner_was_silent", &(ended == Ended::Silent));
     Ok(result.to_owned())
 }
 
@@ -75,6 +73,11 @@ async fn wait(it: &mut Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
         runner.stop().await;
     }
     let ended = await_end(it, plan).await?;
+    if ended == Ended::Silent {
+        // Once it has lost the claim nobody can tell any more, and this may have to be done again.
+        it.journal.note("owner_was_silent", &true);
+        it.journal.save().await?;
+    }
     if ended != Ended::InOrder {
         // Whoever still lives sees another owner and stops.
         take_claim(it, plan).await?;

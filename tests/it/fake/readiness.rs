@@ -259,7 +259,10 @@ pub(crate) fn ready_until_something_stands_in_the_way(source: &str, target: &str
     assert!(text.contains("billing 35"), "{text}");
 
     // The preflight says the same, and what it has to ask for.
-    let shown = answer(&failover(twinlog.config_file(), &["--json"]), 0);
+    let shown = answer(
+        &failover(twinlog.config_file(), &["--json", "--fence", "manual"]),
+        0,
+    );
     assert_eq!(shown["may_begin"], true, "{shown:#}");
     let found = &shown["checks"];
     assert!(says(found, "source", "ok", "answers"), "{found:#}");

@@ -20,7 +20,10 @@ fn a_standby_that_is_older_is_told_before_a_failover() {
     Load::new("orders", 20).produce(&source);
     let twinlog = Twinlog::between(&source, &target);
     await_caught_up(&twinlog, DEADLINE);
-    let shown = answer(&failover(twinlog.config_file(), &["--json"]), 0);
+    let shown = answer(
+        &failover(twinlog.config_file(), &["--json", "--fence", "manual"]),
+        0,
+    );
     let found = &shown["checks"];
     assert_eq!(shown["may_begin"], true, "{shown:#}");
     assert!(

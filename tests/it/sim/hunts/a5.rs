@@ -15,8 +15,8 @@ fn play(world: &mut World, lags: bool) {
         brokers,
         ..Options::default()
     };
-    let mut scene = Scene::with(world, options(1), options(2), "");
-    scene.topic("t", 1, 1, &[]);
+    let mut scene = Scene::with(world, options(2), options(2), "");
+    scene.topic("t", 1, 2, &[]);
     let place = Place::new("t", 0);
     let twinlog = scene.twinlog(world, "twinlog");
     scene.write(world, Side::Primary, &place, 100, Write::default());
@@ -44,6 +44,11 @@ fn play(world: &mut World, lags: bool) {
     });
     if lags {
         let cluster = &scene.target.cluster;
+        let readers_end = cluster.control(|state| {
+            let log = state.partition("t", 0).and_then(|it| it.leader_log());
+            log.expect("it is led").high_watermark()
+        });
+        assert_eq!(readers_end, 100, "the follower lags still");
         cluster.control(|state| state.catch_up("t", 0, follower));
     }
     let (report, error) = world.result(&failover, 120_000).expect("it may begin");
