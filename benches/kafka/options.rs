@@ -10,7 +10,7 @@ pub const USAGE: &str = "\
 usage: scripts/bench [OPTIONS]
 
   --only LIST          scenarios, with commas: throughput,small,latency,start,crash,idle,
-                       longline,groups,metadata,failover
+                       longline,groups,metadata,failover,transactions,transactions-far
   --contestants LIST   mirrormaker2,librdkafka,twinlog (default: all three)
   --records N          records of throughput (default 4000000; small has 3/8 of it)
   --quick              a tenth of the records, shorter runs, fewer repetitions

@@ -9,6 +9,7 @@ mod longline;
 mod metadata;
 mod start;
 mod throughput;
+mod transactions;
 
 use std::time::Duration;
 
@@ -44,11 +45,15 @@ pub enum Scenario {
     Metadata,
     /// Failovers and a failback of many partitions and groups.
     Failover,
+    /// Many short transactions.
+    Transactions,
+    /// The same with the target 10 ms away.
+    TransactionsFar,
 }
 
 impl Scenario {
     /// In the order in which they run.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Throughput,
         Self::Small,
         Self::Latency,
@@ -59,6 +64,8 @@ impl Scenario {
         Self::Groups,
         Self::Metadata,
         Self::Failover,
+        Self::Transactions,
+        Self::TransactionsFar,
     ];
 
     /// As on the command line.
@@ -74,6 +81,8 @@ impl Scenario {
             Self::Groups => "groups",
             Self::Metadata => "metadata",
             Self::Failover => "failover",
+            Self::Transactions => "transactions",
+            Self::TransactionsFar => "transactions-far",
         }
     }
 
@@ -95,6 +104,8 @@ impl Scenario {
             Self::Groups => groups::run(options),
             Self::Metadata => metadata::run(options),
             Self::Failover => failover::run(options),
+            Self::Transactions => transactions::near(options),
+            Self::TransactionsFar => transactions::far(options),
         }
     }
 }

@@ -1,0 +1,159 @@
+//! Many short transactions: every one ends with a marker, which is an offset without a record.
+
+use std::time::{Duration, Instant};
+
+use crate::brokers;
+use crate::contestant::Contestant;
+use crate::options::Options;
+use crate::proxy::Proxy;
+use crate::report::{Bar, Metric, Number, Numbers, Outcome};
+use crate::scenarios::{PREFIX, await_topic};
+use crate::support::cluster::Listener;
+use crate::support::ports::Port;
+use crate::support::{Cluster, Load, Transactions, create_topic};
+use crate::usage;
+use crate::watch::{self, Watch};
+
+/// Records of a transaction in each of its partitions.
+const RECORDS: u64 = 5;
+/// Each way.
+const DISTANCE: Duration = Duration::from_millis(10);
+/// How long one contestant may take.
+const DEADLINE: Duration = Duration::from_secs(300);
+
+const METRICS: [Metric; 3] = [
+    Metric {
+        key: "transactions_per_second",
+        title: "transactions/s",
+        bar: Bar::TimesAtLeast(1.0),
+    },
+    Metric {
+        key: "cpu_seconds_copying",
+        title: "CPU-s after the first record",
+        bar: Bar::None,
+    },
+    Metric {
+        key: "memory_peak_mb",
+        title: "peak memory, MB",
+        bar: Bar::None,
+    },
+];
+
+/// Where the target is, and what is copied to it.
+struct Case {
+    name: &'static str,
+    transactions: u64,
+    partitions: i32,
+    distance: Duration,
+}
+
+/// All on one machine.
+pub fn near(options: &Options) -> Outcome {
+    run(
+        options,
+        &Case {
+            name: "transactions",
+            transactions: options.records / 400,
+            partitions: 4,
+            distance: Duration::ZERO,
+        },
+    )
+}
+
+/// One partition, the target behind a line.
+pub fn far(options: &Options) -> Outcome {
+    run(
+        options,
+        &Case {
+            name: "transactions-far",
+            transactions: options.records / 2_000,
+            partitions: 1,
+            distance: DISTANCE,
+        },
+    )
+}
+
+fn run(options: &Options, case: &Case) -> Outcome {
+    let source = brokers::start("source");
+    let topic = format!("{PREFIX}{}", case.name);
+    create_topic(&source.bootstrap(), &topic, case.partitions, &[]);
+    let load = Load::new(&topic, RECORDS * u64::from(case.partitions.unsigned_abs()));
+    let all = Transactions {
+        abort_percent: 0,
+        ..Transactions::new(load, case.transactions)
+    };
+    all.produce(&source.bootstrap());
+    let ends = watch::ends(&source.bootstrap(), &topic, case.partitions);
+    let numbers = options
+        .contestants
+        .iter()
+        .map(|contestant| {
+            let numbers = copy(*contestant, case, &source.bootstrap(), &topic, &ends);
+            (*contestant, numbers)
+        })
+        .collect();
+    Outcome {
+        scenario: case.name,
+        description: format!(
+            "{} transactions of {RECORDS} records in each of {} partition(s), committed; the target {} ms away, each way",
+            case.transactions,
+            case.partitions,
+            case.distance.as_millis()
+        ),
+        metrics: &METRICS,
+        numbers,
+    }
+}
+
+fn copy(contestant: Contestant, case: &Case, source: &str, topic: &str, ends: &[i64]) -> Numbers {
+    let (inside, outside) = (Port::reserve(), Port::reserve());
+    let mut settings = brokers::options("target");
+    settings.listeners.push(Listener {
+        name: "LONG".into(),
+        address: inside.address(),
+        advertised: outside.address(),
+    });
+    let target = Cluster::start(brokers::VERSION, settings);
+    let _proxy = Proxy::start(&outside.address(), &inside.address(), case.distance);
+    let address = match case.distance.is_zero() {
+        true => target.bootstrap(),
+        false => outside.address(),
+    };
+    // Others copy the records only.
+    let wanted = match contestant {
+        Contestant::Twinlog => ends.to_vec(),
+        _ => vec![i64::try_from(case.transactions * RECORDS).expect("fits"); ends.len()],
+    };
+    let all: i64 = wanted.iter().sum();
+    let mut watch = Watch::new(&target.bootstrap(), topic, wanted);
+    let running = contestant.start_reading_committed(source, &address, PREFIX);
+    await_topic(&watch, &running);
+    let mut before = (usage::of(running.id()), 0);
+    let started = Instant::now();
+    while !watch.is_complete() {
+        let seen = watch.look();
+        if before.1 == 0 {
+            before = (usage::of(running.id()), seen);
+        }
+        assert!(
+            started.elapsed() < DEADLINE,
+            "{}: {seen} of {all} offsets:\n{}",
+            contestant.title(),
+            running.log_tail()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let after = usage::of(running.id());
+    let (before, seen) = before;
+    let share = 1.0 - seen as f64 / all as f64;
+    let rate = case.transactions as f64 * share / (after.at - before.at).as_secs_f64();
+    eprintln!("   {}: {rate:.0} transactions/s", contestant.title());
+    Numbers::from([
+        ("transactions_per_second", Number::Is(rate)),
+        (
+            "cpu_seconds_copying",
+            Number::Is(after.cpu_seconds - before.cpu_seconds),
+        ),
+        ("memory_peak_mb", Number::Is(after.memory_peak_mb)),
+    ])
+}
