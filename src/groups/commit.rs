@@ -16,9 +16,6 @@ use crate::wire::{self, GroupOffset, TopicPartition, WireError};
 /// waiting.
 pub const STORE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long a deletion waits for the groups' coordinators.
-const DELETE_WITHIN: Duration = Duration::from_secs(10);
-
 /// One position on its way to the target.
 #[derive(Debug)]
 pub struct Sent {
@@ -230,20 +227,8 @@ pub struct Deletion {
 /// Deletes groups on the target. One with members stays.
 pub async fn delete(context: Arc<Follow>, groups: Vec<Arc<str>>) -> Deletion {
     let names: Vec<String> = groups.iter().map(|group| group.to_string()).collect();
-    let asking = wire::delete_groups(&context.target, &names);
-    let Ok(results) = tokio::time::timeout(DELETE_WITHIN, asking).await else {
-        tracing::warn!(
-            groups = groups.len(),
-            "no answer within {} s to their deletion on the target; it is tried again",
-            DELETE_WITHIN.as_secs()
-        );
-        return Deletion {
-            again: groups,
-            ..Deletion::default()
-        };
-    };
     let mut deletion = Deletion::default();
-    for (name, result) in results {
+    for (name, result) in wire::delete_groups(&context.target, &names).await {
         let key = crate::state::keys::group(&context.flow, &name);
         let is_unanswered = result.as_ref().is_err_and(WireError::is_retriable);
         let removed = match result {

@@ -249,6 +249,27 @@ impl Shared {
         })
     }
 
+    /// Gives the connection up if the oldest question has waited too long, and whoever asked it waits no more.
+    ///
+    /// Most questions are waited for by somebody who has less time than a connection has. If its host has vanished
+    /// without a word, each of them would go on to the next question, and nobody to another connection.
+    fn leave_if_deserted(&self) {
+        let waited_since = {
+            let state = self.lock();
+            let oldest = state.waiters.front();
+            oldest
+                .filter(|oldest| oldest.answer.is_closed())
+                .map(|oldest| state.waits_since(oldest))
+        };
+        let is_over = |since: Instant| since + self.request_timeout <= Instant::now();
+        if waited_since.is_some_and(is_over) {
+            self.poison(WireError::Timeout {
+                context: Arc::new(self.context.clone()),
+                after: self.request_timeout,
+            });
+        }
+    }
+
     /// Sends a request; the next answer is for `answer`, where one comes. Its correlation id, and what had moved
     /// before it.
     fn push<R: Request>(
@@ -259,6 +280,7 @@ impl Shared {
         answer: Option<oneshot::Sender<Result<Bytes, WireError>>>,
     ) -> Result<(i32, Moves), WireError> {
         let body_bytes = body.iter().map(Bytes::len).sum();
+        self.leave_if_deserted();
         // One lock over numbering, expecting and sending: this is what makes answers match.
         let mut state = self.lock();
         if let Some(error) = &state.poison {
@@ -297,6 +319,13 @@ impl Shared {
 }
 
 impl State {
+    /// Since when nothing moved that brings this answer nearer.
+    fn waits_since(&self, waiter: &Waiter) -> Instant {
+        let moves = self.counters.seen(waiter.left_at, self.quiet_until);
+        let moved_at = moves.since();
+        moved_at.map_or(waiter.asked_at, |at| at.max(waiter.asked_at))
+    }
+
     fn send(&mut self, waiter: Option<Waiter>, frame: Frame) {
         self.waiters.extend(waiter);
         // The writer only ends when the connection is poisoned, and that drains the waiters.
@@ -482,12 +511,7 @@ impl Connection {
     pub fn waits_since(&self) -> Option<Instant> {
         let state = self.inner.shared.lock();
         let oldest = state.waiters.front()?;
-        let moves = state.counters.seen(oldest.left_at, state.quiet_until);
-        Some(
-            moves
-                .since()
-                .map_or(oldest.asked_at, |at| at.max(oldest.asked_at)),
-        )
+        Some(state.waits_since(oldest))
     }
 
     /// Until when the broker wants silence, because of a quota.

@@ -456,6 +456,26 @@ mod slow_lines {
         true
     }
 
+    /// Who asks has less patience than the connection: one that is dead must not be asked for ever.
+    #[test]
+    fn a_silent_connection_that_everybody_gives_up_early_is_left() {
+        simulated(|| async {
+            let (connection, far) = open(4_096);
+            let request = InitProducerIdRequest::default();
+            let began = Instant::now();
+            let error = loop {
+                match connection.start_undecoded(&request, 4) {
+                    Ok(asked) => assert!(tokio::time::timeout(MOMENT, asked).await.is_err()),
+                    Err(error) => break error,
+                }
+                assert!(began.elapsed() < 2 * TIMEOUT, "it is asked again and again");
+            };
+            assert!(matches!(error, WireError::Timeout { .. }), "{error}");
+            assert!(began.elapsed() >= TIMEOUT);
+            drop(far);
+        });
+    }
+
     #[test]
     fn an_answer_that_is_still_arriving_is_waited_for() {
         simulated(|| async {
