@@ -92,6 +92,35 @@ pub async fn ends(
     Ok(offsets)
 }
 
+/// The same; `None` for partitions that no broker serves at this moment, as right behind their creation.
+pub async fn ends_if_served(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> Result<HashMap<TopicPartition, Option<i64>>, CutoverError> {
+    use wire::ResponseError as E;
+    let answers = wire::list_offsets_within(cluster, partitions, spec, PATIENCE).await;
+    let mut offsets = HashMap::with_capacity(answers.len());
+    for (partition, answer) in answers {
+        let offset = match answer {
+            Ok(offset) => Some(offset),
+            Err(error) => match error.server_code() {
+                Some(
+                    E::UnknownTopicOrPartition | E::LeaderNotAvailable | E::NotLeaderOrFollower,
+                ) => None,
+                _ => {
+                    let cluster = cluster.name();
+                    return Err(CutoverError::failed(format!(
+                        "{partition} on {cluster}: {error}"
+                    )));
+                }
+            },
+        };
+        offsets.insert(partition, offset);
+    }
+    Ok(offsets)
+}
+
 /// The first `most` partitions of a topic, as far as the cluster has them: who asks for others is
 /// refused.
 pub fn present(metadata: &Metadata, topic: &str, most: usize) -> Vec<TopicPartition> {

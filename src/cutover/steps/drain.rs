@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{fence, prove};
 use crate::cutover::context::{Cutover, Runner};
 use crate::cutover::error::CutoverError;
-use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_target};
+use crate::cutover::pairs::{Offsets, Pair, copied_end, ends_if_served, on_target};
 use crate::flow::claim;
 use crate::wire::OffsetSpec;
 
@@ -162,16 +162,20 @@ async fn drain(it: &mut Cutover) -> Result<i64, CutoverError> {
 /// Source offsets that aren't on the target.
 async fn left(it: &Cutover, pairs: &[Pair], wanted: &Offsets) -> Result<i64, CutoverError> {
     let scene = &it.scene;
-    let on_target = ends(&scene.target, &on_target(pairs), OffsetSpec::Latest).await?;
+    let on_target = ends_if_served(&scene.target, &on_target(pairs), OffsetSpec::Latest).await?;
     if pairs.iter().any(|pair| pair.mapped) {
         scene.store.refresh().await?;
     }
     let maps = scene.maps(pairs)?;
     let mut left = 0;
     for pair in pairs {
-        let end = on_target.get(&pair.target).copied().unwrap_or(0);
         let Some(wanted) = wanted.get(&pair.source).copied() else {
             // It came after the proof: that is looked at next.
+            continue;
+        };
+        let Some(end) = on_target.get(&pair.target).copied().flatten() else {
+            // It was only just made, or is about to have another leader.
+            left += wanted.max(1);
             continue;
         };
         let copied = copied_end(pair, end, &maps);

@@ -14,6 +14,9 @@ use crate::support::{
     Load, Transactions, Twinlog, add_partitions, await_caught_up, create_topic, end_offset,
     eventually, fake_pair,
 };
+use fake_kafka::faults::{Action, Fault};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use twinlog::environment::{Machine, ThisMachine};
 use twinlog::state::{LeaseRecord, Operator, keys};
@@ -139,7 +142,15 @@ fn a_fence_that_can_not_be_made_is_a_blocker() {
 #[test]
 fn topics_that_come_while_it_runs_are_failed_over_too() {
     let (source, target) = fake_fenceable_pair();
+    // A partition that was just made is unknown to its leader for a moment.
+    let unknown = target.fault(
+        Fault::on(ApiKey::ListOffsets)
+            .partition("grows", 1)
+            .times(8),
+        Action::Refuse(ResponseError::UnknownTopicOrPartition),
+    );
     late_topics(&source.bootstrap(), &target.bootstrap());
+    assert!(target.fired(unknown) > 0);
 }
 
 pub(crate) fn late_topics(source: &str, target: &str) {
