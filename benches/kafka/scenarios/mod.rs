@@ -11,12 +11,13 @@ mod start;
 mod throughput;
 mod transactions;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::contestant::Running;
 use crate::options::Options;
 use crate::report::Outcome;
 use crate::support::eventually;
+use crate::usage::{self, Usage};
 use crate::watch::Watch;
 
 /// The names of all copied topics begin like this.
@@ -122,6 +123,40 @@ fn await_topic(watch: &Watch, running: &Running) {
                 .ok_or_else(|| running.log_tail())
         },
     );
+}
+
+/// A copy from its first record to its last.
+struct Copied {
+    /// What the contestant had used, and how many offsets were there, at the first look that saw any.
+    first: (Usage, i64),
+    /// What it has used at the end.
+    last: Usage,
+}
+
+/// Looks every `pause` until all is copied.
+fn await_complete(
+    watch: &mut Watch,
+    running: &Running,
+    (pause, deadline): (Duration, Duration),
+) -> Copied {
+    let mut first = (usage::of(running.id()), 0);
+    let started = Instant::now();
+    while !watch.is_complete() {
+        let seen = watch.look();
+        if first.1 == 0 {
+            first = (usage::of(running.id()), seen);
+        }
+        assert!(
+            started.elapsed() < deadline,
+            "{seen} offsets are copied, not all:\n{}",
+            running.log_tail()
+        );
+        std::thread::sleep(pause);
+    }
+    Copied {
+        first,
+        last: usage::of(running.id()),
+    }
 }
 
 /// The middle of sorted numbers.

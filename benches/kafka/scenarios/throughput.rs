@@ -7,7 +7,7 @@ use crate::contestant::Contestant;
 use crate::load::Load;
 use crate::options::Options;
 use crate::report::{Bar, Metric, Number, Numbers, Outcome};
-use crate::scenarios::{PREFIX, await_topic};
+use crate::scenarios::{Copied, PREFIX, await_complete, await_topic};
 use crate::support::create_topic;
 use crate::usage;
 use crate::watch::{self, Watch};
@@ -156,27 +156,15 @@ fn copy(contestant: Contestant, case: &Case, source: &str, topic: &str, ends: &[
     let target_before = usage::of(target.process_id(1));
     let running = contestant.start(source, &target.bootstrap(), PREFIX);
     await_topic(&watch, &running);
-    let mut before = (usage::of(running.id()), 0);
-    let started = Instant::now();
-    while !watch.is_complete() {
-        let seen = watch.look();
-        if before.1 == 0 {
-            before = (usage::of(running.id()), seen);
-        }
-        assert!(
-            started.elapsed() < DEADLINE,
-            "{}: {seen} of {} records:\n{}",
-            contestant.title(),
-            case.records,
-            running.log_tail()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let after = usage::of(running.id());
+    let pace = (Duration::from_millis(20), DEADLINE);
+    let copied = await_complete(&mut watch, &running, pace);
     let target_after = usage::of(target.process_id(1));
-    let (before, seen) = before;
-    let copied = case.records as f64 - seen as f64;
-    let rate = copied / (after.at - before.at).as_secs_f64();
+    let Copied {
+        first: (before, seen),
+        last: after,
+    } = copied;
+    let records = case.records as f64 - seen as f64;
+    let rate = records / (after.at - before.at).as_secs_f64();
     eprintln!("   {}: {rate:.0} records/s", contestant.title());
     Numbers::from([
         ("records_per_second", Number::Is(rate)),

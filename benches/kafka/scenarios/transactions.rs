@@ -1,17 +1,16 @@
 //! Many short transactions: every one ends with a marker, which is an offset without a record.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::brokers;
 use crate::contestant::Contestant;
 use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::report::{Bar, Metric, Number, Numbers, Outcome};
-use crate::scenarios::{PREFIX, await_topic};
+use crate::scenarios::{Copied, PREFIX, await_complete, await_topic};
 use crate::support::cluster::Listener;
 use crate::support::ports::Port;
 use crate::support::{Cluster, Load, Transactions, create_topic};
-use crate::usage;
 use crate::watch::{self, Watch};
 
 /// Records of a transaction in each of its partitions.
@@ -128,23 +127,12 @@ fn copy(contestant: Contestant, case: &Case, source: &str, topic: &str, ends: &[
     let mut watch = Watch::new(&target.bootstrap(), topic, wanted);
     let running = contestant.start_reading_committed(source, &address, PREFIX);
     await_topic(&watch, &running);
-    let mut before = (usage::of(running.id()), 0);
-    let started = Instant::now();
-    while !watch.is_complete() {
-        let seen = watch.look();
-        if before.1 == 0 {
-            before = (usage::of(running.id()), seen);
-        }
-        assert!(
-            started.elapsed() < DEADLINE,
-            "{}: {seen} of {all} offsets:\n{}",
-            contestant.title(),
-            running.log_tail()
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let after = usage::of(running.id());
-    let (before, seen) = before;
+    let pace = (Duration::from_millis(5), DEADLINE);
+    let copied = await_complete(&mut watch, &running, pace);
+    let Copied {
+        first: (before, seen),
+        last: after,
+    } = copied;
     let share = 1.0 - seen as f64 / all as f64;
     let rate = case.transactions as f64 * share / (after.at - before.at).as_secs_f64();
     eprintln!("   {}: {rate:.0} transactions/s", contestant.title());
