@@ -1,6 +1,6 @@
 //! What a failover refuses, and how the command ends then; two operators; offsets that are mapped.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::support::failover::{
@@ -153,17 +153,22 @@ fn topics_that_come_while_it_runs_are_failed_over_too() {
     assert!(target.fired(unknown) > 0);
 }
 
-pub(crate) fn late_topics(source: &str, target: &str) {
+/// A flow whose failover has waited in vain for the end of a transaction in topic `held`, and what it said.
+fn held_up(source: &str, target: &str) -> (Twinlog, BaseProducer, Output) {
     create_topic(source, "held", 1, &[]);
-    create_topic(source, "grows", 1, &[]);
     Load::new("held", 10).produce(source);
     let twinlog = Twinlog::between(source, target);
     await_caught_up(&twinlog, DEADLINE);
-    let config = twinlog.config_file().to_owned();
     let producer = open_transaction(source, "held");
-    let waited = failover(&config, &["--yes", "--wait", "3"]);
+    let waited = failover(twinlog.config_file(), &["--yes", "--wait", "3"]);
     assert_eq!(waited.status.code(), Some(1), "{}", words(&waited));
+    (twinlog, producer, waited)
+}
 
+pub(crate) fn late_topics(source: &str, target: &str) {
+    create_topic(source, "grows", 1, &[]);
+    let (twinlog, producer, _) = held_up(source, target);
+    let config = twinlog.config_file().to_owned();
     create_topic(source, "late", 2, &[]);
     Load::new("late", 1_000).produce(source);
     add_partitions(source, "grows", 2);
@@ -177,15 +182,8 @@ pub(crate) fn late_topics(source: &str, target: &str) {
 }
 
 pub(crate) fn hanging_transaction(source: &str, target: &str) {
-    create_topic(source, "held", 1, &[]);
-    Load::new("held", 10).produce(source);
-    let twinlog = Twinlog::between(source, target);
-    await_caught_up(&twinlog, DEADLINE);
+    let (twinlog, producer, waited) = held_up(source, target);
     let config = twinlog.config_file().to_owned();
-    let producer = open_transaction(source, "held");
-
-    let waited = failover(&config, &["--yes", "--wait", "3"]);
-    assert_eq!(waited.status.code(), Some(1), "{}", words(&waited));
     let text = words(&waited);
     assert!(text.contains("held-0: producer"), "{text}");
     assert!(text.contains("since offset 10"), "{text}");

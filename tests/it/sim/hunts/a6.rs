@@ -2,36 +2,20 @@
 
 use fake_kafka::world::{self, World};
 use twinlog::cutover::{CutoverError, Report};
-use twinlog::state::CutoverKind;
 
 use crate::sim::logs;
 use crate::sim::model::{Place, Side};
-use crate::sim::process::{self, failover_options};
+use crate::sim::process;
 use crate::sim::scene::{Scene, Write, names};
+
+use super::far_operator;
 
 type Ended = (Scene, Report, Option<CutoverError>);
 
 /// Topic `late` is made, with 30 records, when the journal says that `step` goes on. `holds`: somebody
 /// writes to the other topic until then and for a while, so that the proof of quiet waits.
 fn play(world: &mut World, step: &'static str, holds: bool) -> Ended {
-    let mut scene = Scene::new(world, 1, "");
-    scene.topic("t", 1, 1, &[]);
-    let place = Place::new("t", 0);
-    scene.twinlog(world, "twinlog");
-    scene.write(world, Side::Primary, &place, 50, Write::default());
-    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
-    let options = failover_options(CutoverKind::Planned);
-    let command = process::failover(world, "operator", &scene.text, options);
-    // The operator is far away: each step takes its time.
-    world.path(&command, &scene.target, |path| {
-        path.to_broker_us = 15_000;
-        path.to_client_us = 15_000;
-    });
-    let target = scene.target.clone();
-    world.must("it has begun the step", 120_000, move |_| {
-        let journal = logs::newest(&target, "__twinlog_state", "cutover/dr");
-        journal.is_some_and(|it| is_doing(&it, step))
-    });
+    let (mut scene, place, command) = far_operator::begun(world, step);
     if holds {
         scene.write(world, Side::Primary, &place, 1, Write::default());
         world.run_for(3_000);
@@ -44,14 +28,6 @@ fn play(world: &mut World, step: &'static str, holds: bool) -> Ended {
     }
     let (report, error) = world.result(&command, 300_000).expect("it may begin");
     (scene, report, error)
-}
-
-fn is_doing(journal: &str, step: &str) -> bool {
-    let journal: serde_json::Value = serde_json::from_str(journal).expect("a journal is JSON");
-    let steps = journal["steps"].as_array().expect("it has steps");
-    steps
-        .iter()
-        .any(|it| it["step"] == step && it["state"] == "doing")
 }
 
 #[test]

@@ -1,37 +1,22 @@
 //! A failover command is frozen within a step, and its plan is aborted meanwhile.
 
 use fake_kafka::world::{self, Phase, World};
-use twinlog::state::{CutoverKind, CutoverState};
+use twinlog::state::CutoverState;
 
 use crate::sim::expected::holds;
 use crate::sim::logs;
-use crate::sim::model::{CutOver, Place, Side, Violation, judge_role};
-use crate::sim::process::{self, failover_options};
-use crate::sim::scene::{Scene, Write};
+use crate::sim::model::{CutOver, Side, Violation, judge_role};
+use crate::sim::process;
+use crate::sim::scene::Write;
+
+use super::far_operator;
 
 /// The steps that write to the state, each of which it is frozen in.
 const STEPS: [&str; 5] = ["fence", "stop_copying", "forks", "release", "promote"];
 
 /// Frozen in `step`. `wakes`: it goes on behind the abort; else it never does.
 fn play(world: &mut World, step: &'static str, wakes: bool) -> Vec<Violation> {
-    let mut scene = Scene::new(world, 1, "");
-    scene.topic("t", 1, 1, &[]);
-    let place = Place::new("t", 0);
-    scene.twinlog(world, "twinlog");
-    scene.write(world, Side::Primary, &place, 50, Write::default());
-    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
-    let options = failover_options(CutoverKind::Planned);
-    let frozen = process::failover(world, "operator", &scene.text, options);
-    // The operator is far away: there is time between the journal's word and the deed.
-    world.path(&frozen, &scene.target, |path| {
-        path.to_broker_us = 15_000;
-        path.to_client_us = 15_000;
-    });
-    let target = scene.target.clone();
-    world.must("it has begun the step", 120_000, move |_| {
-        let journal = logs::newest(&target, "__twinlog_state", "cutover/dr");
-        journal.is_some_and(|it| is_doing(&it, step))
-    });
+    let (mut scene, place, frozen) = far_operator::begun(world, step);
     frozen.freeze();
     world.run_for(10_000);
     assert_ne!(scene.role(), Side::Standby, "frozen before the deed");
@@ -61,14 +46,6 @@ fn play(world: &mut World, step: &'static str, wakes: bool) -> Vec<Violation> {
         assert!(journal.contains("\"aborted\""), "{journal}");
     }
     found
-}
-
-fn is_doing(journal: &str, step: &str) -> bool {
-    let journal: serde_json::Value = serde_json::from_str(journal).expect("a journal is JSON");
-    let steps = journal["steps"].as_array().expect("it has steps");
-    steps
-        .iter()
-        .any(|it| it["step"] == step && it["state"] == "doing")
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod b9;
 mod c1;
 mod c35;
 mod far_brokers;
+mod far_operator;
 mod first_commits;
 mod foreign;
 mod holes;
