@@ -149,7 +149,7 @@ pub async fn adopt(
         let key = keys::topic(&begins.flow.name, &fork.target_topic);
         let known: Option<TopicRecord> = begins.store.get(&key)?;
         let is_begun = is_begun(known.as_ref(), fork);
-        let clear = match is_begun || !source.topics.contains_key(&fork.target_topic) {
+        let clear = match is_begun || !source.has_topic(&fork.target_topic) {
             true => fork.clone(),
             false => buried::clear(&begins.source, fork, &bases(topic, fork, &ends)).await?,
         };

@@ -61,7 +61,7 @@ impl Ways {
                 "the old primary has to be back; until then the standby is the only copy there is",
             )
         })?;
-        if !to.topics.contains_key(STATE_TOPIC) {
+        if !to.has_topic(STATE_TOPIC) {
             return Err(CutoverError::failed(format!(
                 "flow {} was never failed over: {} has no state of it",
                 flow.name,

@@ -113,7 +113,7 @@ pub async fn look(
         Ok(Err(error)) => Some(error.to_string()),
         Err(_) => Some(format!("no answer within {} s", patience.as_secs())),
     };
-    if !to.topics.contains_key(STATE_TOPIC) {
+    if !to.has_topic(STATE_TOPIC) {
         return Err(CutoverError::refused(
             "nothing is copied yet: `twinlog run` never ran against this standby, or its state topic \
              __twinlog_state was deleted",
@@ -490,7 +490,7 @@ pub async fn abort(
     );
     let to = to?;
     let nothing = || CutoverError::failed(format!("flow {} has no plan to undo", flow.name));
-    if !to.topics.contains_key(STATE_TOPIC) {
+    if !to.has_topic(STATE_TOPIC) {
         return Err(nothing());
     }
     let store = Arc::new(StateStore::open(&target, &flow.name).await?);

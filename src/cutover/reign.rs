@@ -82,7 +82,10 @@ async fn own_topics(scene: &Scene) -> Result<BTreeSet<String>, CutoverError> {
         }
     }
     let own = there.topics.iter().filter(|(name, topic)| {
-        !topic.internal && !is_internal_topic(name) && !copies.contains(*name)
+        there.has_topic(name)
+            && !topic.internal
+            && !is_internal_topic(name)
+            && !copies.contains(*name)
     });
     Ok(own.map(|(name, _)| name.clone()).collect())
 }
@@ -110,10 +113,7 @@ pub async fn carry_configs(
     let old: Vec<String> = forks.keys().cloned().collect();
     let before_there = overrides(&back.target, &old).await;
     let mut changes = Vec::new();
-    for (topic, fork) in forks
-        .iter()
-        .filter(|(topic, _)| there.topics.contains_key(*topic))
-    {
+    for (topic, fork) in forks.iter().filter(|(topic, _)| there.has_topic(*topic)) {
         let key = keys::reign_of_topic(&ended.flow.name, topic);
         let known: Option<ConfigsRecord> = ended.store.get(&key)?;
         let (Some(known), Some(now)) = (known, now.get(&fork.target_topic)) else {

@@ -331,7 +331,7 @@ async fn report_missing(
 ) -> Result<(), WireError> {
     let missing: Vec<String> = known
         .iter()
-        .filter(|(name, known)| !source.topics.contains_key(*name) && !known.rests())
+        .filter(|(name, known)| !source.has_topic(*name) && !known.rests())
         .map(|(name, _)| name.clone())
         .collect();
     if missing.is_empty() {
@@ -391,7 +391,7 @@ async fn configs(flow: &Flow, names: &[String], target: &Metadata) -> TopicConfi
     let targets: Vec<String> = names
         .iter()
         .map(|name| flow.config.rename.apply(&flow.config.source, name))
-        .filter(|name| target.topics.contains_key(name))
+        .filter(|name| target.has_topic(name))
         .chain([STATE_TOPIC.to_owned()])
         .collect();
     let (source, target) = tokio::join!(

@@ -113,7 +113,7 @@ fn copies(flow: &Flow) -> BTreeSet<String> {
     let names = flow.topics.iter();
     names
         .map(|topic| topic.record.target_topic.clone())
-        .filter(|name| present.topics.contains_key(name))
+        .filter(|name| present.has_topic(name))
         .collect()
 }
 

@@ -96,7 +96,7 @@ impl Restrain {
         let present = self.source.cached();
         let topics: Vec<String> = topics
             .into_iter()
-            .filter(|topic| present.topics.contains_key(topic))
+            .filter(|topic| present.has_topic(topic))
             .collect();
         let fenced = async {
             // The failback hands the old primary back and lifts the fence: what was true when this

@@ -91,6 +91,33 @@ impl Metadata {
         (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))
     }
 
+    /// Whether the cluster has this topic and lists it for us. One that was asked for by name and isn't there, or
+    /// is hidden, is in `topics` too, with its error.
+    pub fn has_topic(&self, name: &str) -> bool {
+        self.topics.get(name).is_some_and(|topic| {
+            !matches!(
+                topic.error,
+                Some(
+                    ResponseError::UnknownTopicOrPartition
+                        | ResponseError::TopicAuthorizationFailed
+                )
+            )
+        })
+    }
+
+    /// Whether this says no more than `before`, but for topics that aren't listed and that nobody had asked for.
+    pub(super) fn adds_only_missing(&self, before: &Self) -> bool {
+        self.has_brokers_of(before)
+            && before.topics.len() <= self.topics.len()
+            && self
+                .topics
+                .iter()
+                .all(|(name, topic)| match before.topics.get(name) {
+                    Some(known) => known == topic,
+                    None => !self.has_topic(name),
+                })
+    }
+
     /// A partition, as far as is known.
     pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMetadata> {
         let partitions = &self.topics.get(topic)?.partitions;
@@ -240,6 +267,25 @@ mod tests {
         let old = known.merged(answer(&[("b", 2)]), false);
         assert_eq!(old, None, "a broker that lags");
         assert_eq!(known.merged(answer(&[]), false), None);
+    }
+
+    #[test]
+    fn a_question_about_a_topic_that_does_not_exist_tells_nothing_of_the_others() {
+        let known = Metadata::empty().merged(answer(&[("a", 3), ("b", 4)]), true);
+        let known = known.expect("news");
+        let mut missing = answer(&[("m", -1)]);
+        missing.topics[0].error_code = ResponseError::UnknownTopicOrPartition.code();
+        missing.topics[0].partitions.clear();
+        let asked = known.merged(missing, false).expect("told to who asked");
+        assert!(asked.adds_only_missing(&known));
+        assert!(!asked.has_topic("m") && asked.has_topic("a"));
+        assert!(!known.adds_only_missing(&asked), "one less");
+        let found = asked.merged(answer(&[("m", 0)]), false).expect("made");
+        assert!(!found.adds_only_missing(&asked) && found.has_topic("m"));
+        let moved = known.merged(answer(&[("a", 5)]), false).expect("moved");
+        assert!(!moved.adds_only_missing(&known));
+        let gone = known.merged(answer(&[]).with_brokers(Vec::new()), false);
+        assert!(!gone.expect("news").adds_only_missing(&known), "no broker");
     }
 
     #[test]

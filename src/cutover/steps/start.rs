@@ -75,14 +75,14 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 
 fn topics_of(forks: &BTreeMap<String, ForkRecord>, there: &Metadata) -> Vec<String> {
     let topics = forks.keys();
-    let there = topics.filter(|topic| there.topics.contains_key(*topic));
+    let there = topics.filter(|topic| there.has_topic(*topic));
     there.cloned().collect()
 }
 
 /// Topics that the old primary has lost are made there again.
 async fn lift_of_gone(ended: &Scene, there: &Metadata) -> Result<(), CutoverError> {
     let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
-    let is_there = |topic: &str| there.topics.contains_key(topic);
+    let is_there = |topic: &str| there.has_topic(topic);
     match fenced::lift(cluster, store, flow, |topic| !is_there(topic)).await {
         Ok(_) | Err(FenceError::Deny(deny::DenyError::NoAuthorizer)) => Ok(()),
         Err(error) => Err(error.into()),

@@ -56,7 +56,7 @@ pub(super) async fn check(
             principal: own_principal(flow, to),
             topics: copies.collect(),
             groups,
-            has_state: target.1.topics.contains_key(STATE_TOPIC),
+            has_state: target.1.has_topic(STATE_TOPIC),
             existing: target.1,
         },
     ];
@@ -116,7 +116,7 @@ async fn unseen(flow: &FlowConfig, source: &Metadata, target: &Cluster) -> Vec<S
             .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
     let named = flow.topics.include().iter().filter(is_name).cloned();
-    let is_unseen = |name: &String| flow.topics.matches(name) && !source.topics.contains_key(name);
+    let is_unseen = |name: &String| flow.topics.matches(name) && !source.has_topic(name);
     copied.chain(named).filter(is_unseen).collect()
 }
 
@@ -206,7 +206,7 @@ impl Looked<'_> {
                 On::NewState if self.has_state => None,
                 On::State | On::NewState => lacking(right, &[STATE_TOPIC.to_owned()], &on_topics),
                 On::NewTopics => {
-                    let is_new = |topic: &&String| !self.existing.topics.contains_key(*topic);
+                    let is_new = |topic: &&String| !self.existing.has_topic(*topic);
                     let new: Vec<_> = self.topics.iter().filter(is_new).cloned().collect();
                     lacking(right, &new, &on_topics)
                 }
