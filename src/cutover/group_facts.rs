@@ -125,10 +125,9 @@ fn of_group(
             Some(there) if Some(there.offset) == wanted => {}
             Some(there) => {
                 facts.outdated_positions += 1;
-                // As the plan's own barrier tells clients' positions from ours.
-                let ours = remembered.on_target(&pair.source.topic, pair.source.partition);
-                let is_foreign = there.leader_epoch >= 0 && Some(there.offset) != ours;
-                is_diverged |= is_foreign && !overwrites;
+                let at = (pair.source.topic.as_str(), pair.source.partition);
+                let commit = (there.offset, there.leader_epoch);
+                is_diverged |= remembered.is_strangers(at, commit) && !overwrites;
             }
         }
     }

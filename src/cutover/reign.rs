@@ -113,7 +113,7 @@ pub async fn carry_configs(
     let old: Vec<String> = forks.keys().cloned().collect();
     let before_there = overrides(&back.target, &old).await;
     let mut changes = Vec::new();
-    for (topic, fork) in forks.iter().filter(|(topic, _)| there.has_topic(*topic)) {
+    for (topic, fork) in forks.iter().filter(|(topic, _)| there.has_topic(topic)) {
         let key = keys::reign_of_topic(&ended.flow.name, topic);
         let known: Option<ConfigsRecord> = ended.store.get(&key)?;
         let (Some(known), Some(now)) = (known, now.get(&fork.target_topic)) else {

@@ -236,7 +236,7 @@ async fn untiered(flow: &FlowConfig, source: &Seen, target: &Seen) -> Option<Fin
         .unzip();
     let there: Vec<String> = copies
         .iter()
-        .filter(|copy| target.1.has_topic(*copy))
+        .filter(|copy| target.1.has_topic(copy))
         .cloned()
         .collect();
     let (on_source, on_target) = tokio::join!(

@@ -331,7 +331,7 @@ async fn report_missing(
 ) -> Result<(), WireError> {
     let missing: Vec<String> = known
         .iter()
-        .filter(|(name, known)| !source.has_topic(*name) && !known.rests())
+        .filter(|(name, known)| !source.has_topic(name) && !known.rests())
         .map(|(name, _)| name.clone())
         .collect();
     if missing.is_empty() {

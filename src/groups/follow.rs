@@ -275,7 +275,7 @@ impl Follower {
         };
         match &commit {
             Some(commit) if is_late(commit) => {}
-            Some(commit) if is_rival_s && !row.is_ours(commit.offset) => {}
+            Some(commit) if is_rival_s && !row.is_on_its_way(commit.offset) => {}
             Some(commit) => row.note_on_target(commit),
             // Expired or deleted there: nothing is left to be kept.
             None => row.foreign = None,
@@ -303,7 +303,10 @@ impl Follower {
             let topic = context.positions.target_topic(&key.0)?;
             Some((topic, key.1))
         };
-        let mut seen = self.table().target_caught_up(is_seen_now, target_key);
+        let may_be_ours = |group: &str, commit: &Commit| self.may_be_ours(group, commit);
+        let mut seen = self
+            .table()
+            .target_caught_up(is_seen_now, target_key, may_be_ours);
         if before == Unseen::All {
             // Nothing was decided before.
             seen.clear();
@@ -496,8 +499,11 @@ impl Follower {
         match verdict {
             Verdict::Current => {
                 row.set_blocked(None, now);
-                row.foreign = None;
-                if row.applied != on_target_offset || row.applied_source != source.offset {
+                let was_strangers = row.foreign.take().is_some();
+                if was_strangers
+                    || row.applied != on_target_offset
+                    || row.applied_source != source.offset
+                {
                     row.applied = on_target_offset;
                     row.applied_source = source.offset;
                     self.unstored.insert(name.clone());
@@ -543,7 +549,7 @@ impl Follower {
     }
 
     /// A commit that came too late before a crash to be remembered.
-    fn may_be_ours(&self, name: &Arc<str>, commit: &Commit) -> bool {
+    fn may_be_ours(&self, name: &str, commit: &Commit) -> bool {
         self.remembered.get(name).is_some_and(|remembered| {
             remembered.may_be_ours(commit.leader_epoch, commit.committed_at_ms)
         })

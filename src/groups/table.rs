@@ -30,6 +30,9 @@ pub struct Row {
     /// The last of ours that was sent and passed over: its connection broke, and it may still be
     /// carried out late.
     passed_over: Option<i64>,
+    /// The last of ours that wasn't answered, or refused by who may have written it: the target's log may show it
+    /// at any time, and again.
+    unanswered: Option<i64>,
     /// The last of ours that the target's log showed. Its answer may be lost, and then `applied` never
     /// is it: a coordinator that is killed or frozen has written it all the same.
     shown: Option<i64>,
@@ -72,7 +75,23 @@ impl Row {
     pub fn note_failed(&mut self, offset: i64, blocked: &Blocked) {
         if *blocked == Blocked::ActiveOnTarget {
             self.unconfirmed.retain(|sent| *sent != offset);
+        } else {
+            self.unanswered = Some(offset);
         }
+    }
+
+    /// Whether a position on the target may be one of ours that arrives only now.
+    pub fn is_on_its_way(&self, offset: i64) -> bool {
+        self.passed_over == Some(offset)
+            || self.unanswered == Some(offset)
+            || self.unconfirmed.contains(&offset)
+    }
+
+    /// Whether somebody else committed this behind another commit of theirs that counts. It may be where we had
+    /// put the group ourselves: that is how an operator takes back what a client did there.
+    fn is_newer_word(&self, offset: i64) -> bool {
+        let differs = |kept: &Commit| kept.offset != offset;
+        self.foreign.as_ref().is_some_and(differs) && !self.is_on_its_way(offset)
     }
 
     /// A position showed up in the target's log. Ours arrive in the order in which they were sent;
@@ -83,7 +102,7 @@ impl Row {
             let shown = self.unconfirmed.drain(..=at);
             self.passed_over = shown.rev().nth(1).or(self.passed_over);
             self.shown = Some(offset);
-        } else if !self.is_ours(offset) {
+        } else if !self.is_ours(offset) || self.is_newer_word(offset) {
             self.foreign = Some(commit.clone());
         }
     }
@@ -93,11 +112,19 @@ impl Row {
     /// What we sent before the one that stands there never shows up: compaction leaves the last one. What
     /// we sent behind it does: the end to which the log was read may have been asked for before the
     /// commit came, also when its answer is here by now. Forgetting it would make it a client's.
-    fn settle(&mut self, told: Option<i64>) {
+    ///
+    /// One that stands there where somebody else's did is their newer word, unless it may be ours
+    /// (`may_be_ours`) from before this process.
+    fn settle(&mut self, told: Option<&Commit>, may_be_ours: impl Fn(&Commit) -> bool) {
+        if let Some(told) =
+            told.filter(|told| self.is_newer_word(told.offset) && !may_be_ours(told))
+        {
+            self.foreign = Some(told.clone());
+        }
         let at = self
             .unconfirmed
             .iter()
-            .rposition(|sent| Some(*sent) == told);
+            .rposition(|sent| told.is_some_and(|told| told.offset == *sent));
         if let Some(at) = at {
             self.shown = self.unconfirmed.drain(..=at).next_back();
         }
@@ -277,6 +304,7 @@ impl Table {
         &mut self,
         is_seen_now: impl Fn(&str) -> bool,
         target_key: impl Fn(&Key) -> Option<Key>,
+        may_be_ours: impl Fn(&str, &Commit) -> bool,
     ) -> Vec<(Arc<str>, Key)> {
         let mut seen = Vec::new();
         for (name, group) in &mut self.groups {
@@ -286,7 +314,7 @@ impl Table {
             let on_target = self.on_target.get(name);
             for (key, row) in &mut group.rows {
                 let told = target_key(key).and_then(|key| on_target?.get(&key));
-                row.settle(told.map(|commit| commit.offset));
+                row.settle(told, |commit| may_be_ours(name, commit));
                 seen.push((name.clone(), key.clone()));
             }
         }
@@ -410,7 +438,7 @@ mod tests {
         assert_eq!(row.foreign, None, "sent twice, written twice");
 
         row.note_sent(9);
-        row.settle(Some(9));
+        row.settle(Some(&at(9)), |_| false);
         assert!(
             row.is_ours(9),
             "as it stands there when the log is read anew"
@@ -435,6 +463,44 @@ mod tests {
         assert_eq!(row.foreign, Some(at(9)), "a member's own");
     }
 
+    /// Ours was 30. A client committed 40 there, and an operator took that back.
+    #[test]
+    fn a_repair_by_hand_is_the_newest_word() {
+        let followed = |foreign: i64| Row {
+            applied: Some(30),
+            foreign: Some(at(foreign)),
+            ..Row::default()
+        };
+        let mut row = followed(40);
+        row.note_on_target(&at(30));
+        assert_eq!(row.foreign, Some(at(30)));
+
+        // The same while the target's log couldn't be read, or Twinlog was down.
+        let mut row = followed(40);
+        row.settle(Some(&at(30)), |_| false);
+        assert_eq!(row.foreign, Some(at(30)));
+
+        // But for what may be ours, behind the client's commit: that one has to come back.
+        let mut row = followed(40);
+        row.settle(Some(&at(30)), |_| true);
+        assert_eq!(row.foreign, Some(at(40)));
+        let mut row = followed(40);
+        row.note_sent(30);
+        row.settle(Some(&at(30)), |_| false);
+        assert_eq!(row.foreign, Some(at(40)));
+        let mut row = followed(40);
+        row.note_sent(35);
+        row.note_failed(
+            35,
+            &Blocked::Failed {
+                reason: "Timeout".into(),
+            },
+        );
+        row.note_on_target(&at(35));
+        row.note_on_target(&at(35));
+        assert_eq!(row.foreign, Some(at(40)), "written twice");
+    }
+
     /// The first commit of all creates the target's log of groups, which is read from then on.
     #[test]
     fn a_commit_behind_the_end_that_was_read_to_stays_ours() {
@@ -450,7 +516,7 @@ mod tests {
         });
         // 10 was answered, but the end was asked for before it came: the log was told up to 5.
         table.take_target(committed(Some(5)));
-        table.target_caught_up(|_| true, |key| Some(key.clone()));
+        table.target_caught_up(|_| true, |key| Some(key.clone()), |_, _| false);
         with_row(&mut table, &|row| {
             assert_eq!(row.unconfirmed, [10]);
             row.note_sent(1_212);

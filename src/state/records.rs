@@ -289,6 +289,37 @@ impl GroupPositions {
         self.pair(topic, partition).map(|(_, target)| target)
     }
 
+    /// What somebody else committed on the target, as far as that was seen.
+    fn strangers(&self, topic: &str, partition: i32) -> Option<i64> {
+        let positions = self.foreign.get(topic)?.iter();
+        let mut found = positions.filter(|(number, _)| *number == partition);
+        found.next().map(|(_, target)| *target)
+    }
+
+    /// Whether a position on the target is somebody else's word, which is left to them: one that was seen to be, or
+    /// that says so itself. Clients commit with the epoch that they read with; the tools of operators, and older
+    /// clients, with none, as we do.
+    pub fn is_strangers(
+        &self,
+        (topic, partition): (&str, i32),
+        (offset, leader_epoch): (i64, i32),
+    ) -> bool {
+        let is_ours = self.on_target(topic, partition) == Some(offset);
+        let was_seen = self.strangers(topic, partition).is_some();
+        !is_ours && (was_seen || leader_epoch >= 0)
+    }
+
+    /// Notes that a position was committed on the target over whatever stood there.
+    pub fn note(&mut self, (topic, partition): (&str, i32), source: i64, target: i64) {
+        let positions = self.topics.entry(topic.to_owned()).or_default();
+        positions.retain(|(number, _, _)| *number != partition);
+        positions.push((partition, source, target));
+        if let Some(positions) = self.foreign.get_mut(topic) {
+            positions.retain(|(number, _)| *number != partition);
+        }
+        self.foreign.retain(|_, positions| !positions.is_empty());
+    }
+
     /// The group's last known positions on the source.
     pub fn known_on_source(&self) -> BTreeMap<TopicPartition, i64> {
         let mut known = BTreeMap::new();

@@ -13,7 +13,7 @@ use super::connection::Shared;
 use super::error::WireError;
 use super::sasl::{Exchange, Step};
 use super::security::{Lack, Sasl};
-use super::versions::VersionTable;
+use super::versions::{VersionTable, first_bounded};
 
 /// Version 0 is followed by bare tokens instead of `SaslAuthenticate`; brokers before 1.0 only.
 const HANDSHAKE_VERSION: i16 = 1;
@@ -73,7 +73,11 @@ async fn shake_hands(
     versions: &VersionTable,
     sasl: &Sasl,
 ) -> Result<(), WireError> {
-    let version = pick::<SaslHandshakeRequest>(shared, versions, HANDSHAKE_VERSION)?;
+    // It has no compact version. Its only 32-bit number is the length of its only array.
+    let version = versions
+        .pick_plain::<SaslHandshakeRequest>(HANDSHAKE_VERSION)
+        .filter(|version| *version == HANDSHAKE_VERSION)
+        .ok_or_else(|| too_old::<SaslHandshakeRequest>(shared, versions, HANDSHAKE_VERSION))?;
     let mechanism = StrBytes::from_static_str(sasl.mechanism());
     let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
     let answer = shared.start_authentication(version, &request)?.await?;
@@ -144,11 +148,15 @@ fn refused<R: Request>(shared: &Shared, sasl: &Sasl, lack: Lack) -> WireError {
 fn pick<R: Request>(shared: &Shared, versions: &VersionTable, max: i16) -> Result<i16, WireError> {
     versions
         .pick::<R>(max)
-        .ok_or_else(|| WireError::UnsupportedVersion {
-            context: shared.context_of::<R>(),
-            ours: (R::VERSIONS.min, max),
-            broker: versions.range(R::KEY),
-        })
+        .ok_or_else(|| too_old::<R>(shared, versions, max))
+}
+
+fn too_old<R: Request>(shared: &Shared, versions: &VersionTable, max: i16) -> WireError {
+    WireError::UnsupportedVersion {
+        context: shared.context_of::<R>(),
+        ours: (first_bounded::<R>().min(max), max),
+        broker: versions.range(R::KEY),
+    }
 }
 
 #[cfg(test)]

@@ -57,10 +57,8 @@ enum Described {
     Anew(MetadataResponse, Option<Fingerprint>),
 }
 
-/// Version 4 is the first that can ask without creating topics; 13 is the last we know.
+/// The last that we know. All that are spoken can ask without creating topics.
 const METADATA_VERSION_MAX: i16 = 13;
-/// See [`METADATA_VERSION_MAX`].
-const METADATA_VERSION_MIN: i16 = 4;
 
 /// How long the first broker may take at least for metadata before another one is asked beside it, and for how
 /// long it is asked last then. A broker that hangs keeps its connections, and knows nothing of leaders
@@ -566,8 +564,7 @@ impl Cluster {
     /// address is only ever asked for metadata, whose answer says it.
     async fn verify_identity(&self, broker: i32, connection: &Connection) -> Result<(), WireError> {
         let is_known = self.id().is_some();
-        let version = connection.version::<MetadataRequest>(METADATA_VERSION_MAX);
-        if broker < 0 || !is_known || version.is_ok_and(|version| version < METADATA_VERSION_MIN) {
+        if broker < 0 || !is_known {
             return Ok(());
         }
         // About no topic: the smallest question.
@@ -661,15 +658,6 @@ impl Cluster {
         topics: Option<&[String]>,
     ) -> Result<Described, WireError> {
         let connection = self.connect_known(broker, Role::Admin).await?;
-        let version = connection.version::<MetadataRequest>(METADATA_VERSION_MAX)?;
-        if version < METADATA_VERSION_MIN {
-            return Err(WireError::UnsupportedVersion {
-                context: Arc::new(self.context(broker, Some(connection.address()))),
-                ours: (METADATA_VERSION_MIN, METADATA_VERSION_MAX),
-                broker: Some((0, version)),
-            }
-            .about("Metadata", None));
-        }
         let request = metadata_request(topics);
         let answer = connection
             .start_undecoded(&request, METADATA_VERSION_MAX)?

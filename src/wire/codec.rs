@@ -37,10 +37,20 @@ pub(super) fn encode_body<R: Request>(request: &R, version: i16) -> Result<Bytes
     Ok(body.freeze())
 }
 
-/// Decodes the body of an answer. Byte fields are slices of `body`, not copies.
+/// Decodes the body of an answer of a compact version ([`is_bounded`](super::versions::is_bounded)). Byte fields
+/// are slices of `body`, not copies.
 pub(super) fn decode_body<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
-    let mut guarded = Guarded::new(body);
-    T::decode(&mut guarded, version).map_err(|e| e.to_string())
+    decode(Guarded::new(body, Lengths::Compact), version)
+}
+
+/// Decodes the body of an answer whose only 32-bit numbers are lengths of arrays: versions from before KIP-482 that
+/// strangers may answer in. Of other calls they aren't spoken.
+pub(super) fn decode_plain_body<T: Decodable>(body: Bytes, version: i16) -> Result<T, String> {
+    decode(Guarded::new(body, Lengths::Plain), version)
+}
+
+fn decode<T: Decodable>(mut body: Guarded, version: i16) -> Result<T, String> {
+    T::decode(&mut body, version).map_err(|e| e.to_string())
 }
 
 /// The version of the header that comes before an answer.
@@ -48,17 +58,27 @@ pub(super) fn response_header_version<R: Request>(version: i16) -> i16 {
     R::Response::header_version(version)
 }
 
-/// Bytes whose compact lengths are checked against what is left.
+/// Bytes whose lengths are checked against what is left.
 ///
 /// The generated decoders reserve memory for as many array elements as the message promises, and a
-/// failed reservation aborts the process. In flexible versions every length is an unsigned varint,
+/// failed reservation aborts the process. In compact versions every length is an unsigned varint,
 /// read byte by byte through `get_u8`, so it can be checked here: each element takes a byte at
-/// least. (Booleans come through `get_u8` too, and are 0 or 1.) Older versions have plain 32-bit
-/// lengths that can't be told from other fields; they only matter with brokers before 2.4.
+/// least. (Booleans come through `get_u8` too, and are 0 or 1.) Plain 32-bit lengths can't be told
+/// from other fields, so only answers that have no other are decoded with them.
 struct Guarded {
     inner: Bytes,
+    lengths: Lengths,
     varint: u64,
     shift: u32,
+}
+
+/// How an answer writes the lengths of its arrays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lengths {
+    /// As unsigned varints.
+    Compact,
+    /// In four bytes.
+    Plain,
 }
 
 /// Below this a length needn't be covered by bytes: it is no danger, and leaves room for numbers
@@ -66,9 +86,10 @@ struct Guarded {
 const HARMLESS_LENGTH: usize = 1 << 16;
 
 impl Guarded {
-    fn new(inner: Bytes) -> Self {
+    fn new(inner: Bytes, lengths: Lengths) -> Self {
         Self {
             inner,
+            lengths,
             varint: 0,
             shift: 0,
         }
@@ -85,6 +106,13 @@ impl Guarded {
         self.varint = 0;
         self.shift = 0;
         value <= self.inner.remaining().max(HARMLESS_LENGTH) as u64 + 1
+    }
+
+    fn promises_too_much(&self) -> bytes::TryGetError {
+        bytes::TryGetError {
+            requested: usize::MAX,
+            available: self.remaining(),
+        }
     }
 }
 
@@ -103,13 +131,19 @@ impl Buf for Guarded {
 
     fn try_get_u8(&mut self) -> Result<u8, bytes::TryGetError> {
         let byte = self.inner.try_get_u8()?;
-        if !self.accept(byte) {
-            return Err(bytes::TryGetError {
-                requested: usize::MAX,
-                available: self.remaining(),
-            });
+        match self.accept(byte) {
+            true => Ok(byte),
+            false => Err(self.promises_too_much()),
         }
-        Ok(byte)
+    }
+
+    fn try_get_i32(&mut self) -> Result<i32, bytes::TryGetError> {
+        let number = self.inner.try_get_i32()?;
+        let left = i32::try_from(self.remaining()).unwrap_or(i32::MAX);
+        match self.lengths == Lengths::Plain && number > left {
+            true => Err(self.promises_too_much()),
+            false => Ok(number),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::codec;
 use super::error::{ErrorContext, WireError};
-use super::io_tasks::{read_answers, write_requests};
+use super::io_tasks::{FRAME_BYTES_MAX, STRANGERS_FRAME_BYTES_MAX, read_answers, write_requests};
 use super::moves::{Counters, Moves};
 use super::tls::TlsFacts;
 use super::transport::{ReadHalf, WriteHalf};
-use super::versions::{VersionTable, api_name};
+use super::versions::{VersionTable, api_name, first_bounded, is_bounded};
 
 /// A handle on a connection; the connection closes when the last one is gone.
 #[derive(Clone)]
@@ -62,6 +63,8 @@ pub(super) struct Shared {
     pub(super) closed: CancellationToken,
     client_id: StrBytes,
     request_timeout: Duration,
+    /// The broker has proven who it is, as far as the cluster's settings ask for it, and so have we.
+    is_introduced: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -137,6 +140,14 @@ impl Shared {
         state.waiters.pop_front()
     }
 
+    /// The longest answer that is taken now.
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        match self.is_introduced.load(Ordering::Acquire) {
+            true => FRAME_BYTES_MAX,
+            false => STRANGERS_FRAME_BYTES_MAX,
+        }
+    }
+
     /// Bytes of an answer came.
     pub(super) fn note_read(&self, bytes: usize) {
         self.lock().counters.read(bytes);
@@ -209,7 +220,10 @@ impl Shared {
         request: &R,
     ) -> Result<Pending<R::Response>, WireError> {
         let body = self.encode::<R>(version, request)?;
-        let decode = decode_answer::<R::Response>;
+        let decode = match is_bounded::<R>(version) {
+            true => decode_answer::<R::Response>,
+            false => codec::decode_plain_body::<R::Response>,
+        };
         self.enqueue::<R, R::Response>(Lane::Authentication, version, vec![body], decode)
     }
 
@@ -350,6 +364,7 @@ impl Connection {
             closed: CancellationToken::new(),
             client_id: StrBytes::from_string(client_id.to_owned()),
             request_timeout,
+            is_introduced: AtomicBool::new(false),
             state: Mutex::new(State {
                 poison: None,
                 next_correlation_id: 0,
@@ -411,7 +426,7 @@ impl Connection {
             .pick::<R>(max)
             .ok_or_else(|| WireError::UnsupportedVersion {
                 context: self.inner.shared.context_of::<R>(),
-                ours: (R::VERSIONS.min, R::VERSIONS.max.min(max)),
+                ours: (first_bounded::<R>(), R::VERSIONS.max.min(max)),
                 broker: self.inner.versions.range(R::KEY),
             })
     }
@@ -578,6 +593,7 @@ impl Opening {
 
     pub(super) fn with_versions(mut self, versions: VersionTable) -> Connection {
         self.0.versions = versions;
+        self.0.shared.is_introduced.store(true, Ordering::Release);
         Connection {
             inner: Arc::new(self.0),
         }

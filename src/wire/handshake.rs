@@ -54,9 +54,10 @@ async fn ask_versions(opening: &Opening) -> Result<VersionTable, WireError> {
     let RawAnswer { body, .. } = opening.start(FIRST_VERSION, &request)?.await?;
     let response = if error_code(&body) == Some(ResponseError::UnsupportedVersion.code()) {
         let RawAnswer { body, .. } = opening.start(0, &ApiVersionsRequest::default())?.await?;
-        decode(opening, body, 0)?
+        // Its only 32-bit number is the length of its only array.
+        decoded(opening, codec::decode_plain_body(body, 0))?
     } else {
-        decode(opening, body, FIRST_VERSION)?
+        decoded(opening, codec::decode_body(body, FIRST_VERSION))?
     };
     if let Some(code) = ResponseError::try_from_code(response.error_code) {
         let context = opening.context::<ApiVersionsRequest>();
@@ -75,8 +76,11 @@ fn error_code(body: &Bytes) -> Option<i16> {
         .map(|code| i16::from_be_bytes(*code))
 }
 
-fn decode(opening: &Opening, body: Bytes, version: i16) -> Result<ApiVersionsResponse, WireError> {
-    codec::decode_body(body, version).map_err(|detail| WireError::Decode {
+fn decoded(
+    opening: &Opening,
+    answer: Result<ApiVersionsResponse, String>,
+) -> Result<ApiVersionsResponse, WireError> {
+    answer.map_err(|detail| WireError::Decode {
         context: opening.context::<ApiVersionsRequest>(),
         detail,
     })

@@ -21,6 +21,8 @@ use super::transport::{ReadHalf, WriteHalf};
 /// Largest answer that is accepted. A length beyond it means that the other end isn't Kafka
 /// (`HTTP` read as a length is 1.2 GB) or that framing is lost.
 pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The same while it isn't known yet who answers: versions and an authentication are a few kilobytes.
+pub(super) const STRANGERS_FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
 /// How long the one who authenticates may take to look at an answer.
@@ -47,7 +49,8 @@ pub(super) async fn read_answers(mut reader: ReadHalf, shared: Arc<Shared>) {
 async fn read_until_broken(reader: &mut ReadHalf, shared: &Shared) -> WireError {
     let mut frames = FrameReader::default();
     loop {
-        let outcome = match frames.next(reader, &|bytes| shared.note_read(bytes)).await {
+        let (bytes_max, came) = (|| shared.frame_bytes_max(), |bytes| shared.note_read(bytes));
+        let outcome = match frames.next(reader, &bytes_max, &came).await {
             Ok(frame) => deliver(frame, shared),
             Err(error) => Err(error),
         };
@@ -116,10 +119,11 @@ struct Used {
 const USED_KEPT: usize = 3;
 
 impl FrameReader {
-    /// The next frame; `came` is told of bytes as they come.
+    /// The next frame, of at most `bytes_max()` bytes; `came` is told of bytes as they come.
     async fn next(
         &mut self,
         reader: &mut ReadHalf,
+        bytes_max: &(dyn Fn() -> usize + Sync),
         came: &(dyn Fn(usize) + Sync),
     ) -> Result<Bytes, ReadError> {
         while self.length.len() < LENGTH_BYTES {
@@ -132,7 +136,7 @@ impl FrameReader {
         if tls::is_tls_alert(length) {
             return Err(ReadError::Tls);
         }
-        let length = frame_length(i32::from_be_bytes(length))?;
+        let length = frame_length(i32::from_be_bytes(length), bytes_max())?;
         self.length.clear();
 
         let (mut frame, bytes) = self.buffer(length + LENGTH_BYTES);
@@ -178,11 +182,11 @@ async fn fill<B: BufMut>(
     }
 }
 
-fn frame_length(length: i32) -> Result<usize, ReadError> {
+fn frame_length(length: i32, bytes_max: usize) -> Result<usize, ReadError> {
     match usize::try_from(length) {
-        Ok(length) if (LENGTH_BYTES..=FRAME_BYTES_MAX).contains(&length) => Ok(length),
+        Ok(length) if (LENGTH_BYTES..=bytes_max).contains(&length) => Ok(length),
         _ => Err(ReadError::Framing(format!(
-            "an answer of {length} bytes (4 to {FRAME_BYTES_MAX} are possible): is this a Kafka listener, and without TLS?"
+            "an answer of {length} bytes (4 to {bytes_max} are possible): is this a Kafka listener, and without TLS?"
         ))),
     }
 }
@@ -357,7 +361,7 @@ mod tests {
         let mut frames = FrameReader::default();
         let mut kept = Vec::new();
         for (mark, size) in (0u8..).zip(sizes) {
-            let Ok(frame) = frames.next(&mut reader, &|_| ()).await else {
+            let Ok(frame) = frames.next(&mut reader, &|| FRAME_BYTES_MAX, &|_| ()).await else {
                 panic!("frame {mark}")
             };
             assert_eq!(frame.len(), usize::try_from(size).expect("positive"));

@@ -239,10 +239,9 @@ async fn bring(
             if there.is_some_and(|there| there.offset == offset) {
                 continue;
             }
-            let ours = noted(&record, at);
+            let named = (at.topic.as_str(), at.partition);
             let is_foreign = there.is_some_and(|there| {
-                there.leader_epoch >= 0
-                    && Some(there.offset) != ours
+                record.is_strangers(named, (there.offset, there.leader_epoch))
                     && !pair.is_before_the_copy(there.offset)
             });
             if is_foreign && !overwrites {
@@ -256,7 +255,7 @@ async fn bring(
                 metadata: position.metadata.clone(),
             };
             wanted.insert(pair.target.clone(), commit);
-            note(&mut record, at, position.offset, offset);
+            record.note(named, position.offset, offset);
         }
         if !wanted.is_empty() {
             record.v = 1;
@@ -278,20 +277,6 @@ async fn bring(
         }
     }
     Ok(())
-}
-
-fn noted(record: &GroupPositions, at: &TopicPartition) -> Option<i64> {
-    let positions = record.topics.get(&at.topic)?;
-    let found = positions
-        .iter()
-        .find(|(number, _, _)| *number == at.partition)?;
-    Some(found.2)
-}
-
-fn note(record: &mut GroupPositions, at: &TopicPartition, source: i64, target: i64) {
-    let positions = record.topics.entry(at.topic.clone()).or_default();
-    positions.retain(|(number, _, _)| *number != at.partition);
-    positions.push((at.partition, source, target));
 }
 
 /// The answers of a coordinator whose group has members.

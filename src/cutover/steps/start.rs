@@ -75,7 +75,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 
 fn topics_of(forks: &BTreeMap<String, ForkRecord>, there: &Metadata) -> Vec<String> {
     let topics = forks.keys();
-    let there = topics.filter(|topic| there.has_topic(*topic));
+    let there = topics.filter(|topic| there.has_topic(topic));
     there.cloned().collect()
 }
 

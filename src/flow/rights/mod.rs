@@ -206,7 +206,7 @@ impl Looked<'_> {
                 On::NewState if self.has_state => None,
                 On::State | On::NewState => lacking(right, &[STATE_TOPIC.to_owned()], &on_topics),
                 On::NewTopics => {
-                    let is_new = |topic: &&String| !self.existing.has_topic(*topic);
+                    let is_new = |topic: &&String| !self.existing.has_topic(topic);
                     let new: Vec<_> = self.topics.iter().filter(is_new).cloned().collect();
                     lacking(right, &new, &on_topics)
                 }

@@ -12,8 +12,6 @@ use super::retry::{BUDGET, ask_anyone, change_at_controller};
 use super::topics::outcome;
 use crate::wire::{Cluster, Connection, ErrorContext, RawAnswer, WireError};
 
-/// Version 1 brought prefixed patterns.
-const VERSION_MIN: i16 = 1;
 const VERSION_MAX: i16 = 3;
 /// Matches every resource type, pattern type, operation and permission in a filter.
 const ANY: i8 = 1;
@@ -100,7 +98,6 @@ fn bindings(response: DescribeAclsResponse) -> Vec<AclBinding> {
 /// When nobody answers. What the broker refuses is told by [`AclAnswer::acls`].
 pub async fn describe_acls(cluster: &Cluster) -> Result<AclAnswer, WireError> {
     ask_anyone(cluster, BUDGET, |connection| async move {
-        connection.version_at_least::<DescribeAclsRequest>(VERSION_MIN, VERSION_MAX)?;
         let request = DescribeAclsRequest::default()
             .with_resource_type_filter(ANY)
             .with_resource_name_filter(None)
@@ -127,7 +124,6 @@ pub async fn create_acls(
         let creations = acls.iter().map(creation).collect();
         let request = CreateAclsRequest::default().with_creations(creations);
         async move {
-            connection.version_at_least::<CreateAclsRequest>(VERSION_MIN, VERSION_MAX)?;
             let response = connection.call(request, VERSION_MAX).await?;
             let mut results = response.results.into_iter();
             let outcomes = acls.iter().map(|acl| {
@@ -154,7 +150,6 @@ pub async fn delete_acls(
         let filters = acls.iter().map(exact_filter).collect();
         let request = DeleteAclsRequest::default().with_filters(filters);
         async move {
-            connection.version_at_least::<DeleteAclsRequest>(VERSION_MIN, VERSION_MAX)?;
             let response = connection.call(request, VERSION_MAX).await?;
             let mut results = response.filter_results.into_iter();
             let outcomes = acls.iter().map(|acl| {

@@ -341,15 +341,17 @@ async fn old_brokers_are_asked_again_in_version_0() {
         peer.answer(
             asked.header.correlation_id,
             0,
-            &api_versions(&[(22, 0, 1)]),
+            &api_versions(&[(22, 0, 3)]),
             0,
         )
         .await;
         peer.until_closed().await;
     })
     .await;
-    assert_eq!(connection.version::<InitProducerIdRequest>(4).ok(), Some(1));
-    assert_eq!(connection.version::<InitProducerIdRequest>(0).ok(), Some(0));
+    assert_eq!(connection.version::<InitProducerIdRequest>(4).ok(), Some(3));
+    assert_eq!(connection.version::<InitProducerIdRequest>(2).ok(), Some(2));
+    let plain = connection.version::<InitProducerIdRequest>(1);
+    assert!(plain.is_err(), "its lengths can't be checked");
     let missing = connection
         .version::<ProduceRequest>(9)
         .expect_err("not offered");

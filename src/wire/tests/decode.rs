@@ -1,13 +1,18 @@
 //! Bytes that promise more than they hold.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-use kafka_protocol::messages::{ApiKey, FetchResponse, MetadataResponse};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsResponse, DescribeAclsRequest, FetchResponse, MetadataRequest,
+    MetadataResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::prelude::*;
 
-use crate::wire::codec::decode_body;
+use crate::wire::codec::{decode_body, decode_plain_body};
 use crate::wire::throttle::throttle_of;
+use crate::wire::versions::VersionTable;
 
 #[test]
 fn a_huge_array_is_refused_before_memory_is_taken() {
@@ -16,6 +21,38 @@ fn a_huge_array_is_refused_before_memory_is_taken() {
     body.put_i32(0);
     body.put_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
     assert!(decode_body::<MetadataResponse>(body.freeze(), 9).is_err());
+}
+
+#[test]
+fn a_stranger_s_huge_array_is_refused_before_memory_is_taken() {
+    // No error, then the number of elements, 2^31 - 1 of them: 64 GiB.
+    let promise = Bytes::from_static(&[0, 0, 0x7f, 0xff, 0xff, 0xff]);
+    assert!(decode_plain_body::<ApiVersionsResponse>(promise.clone(), 0).is_err());
+    assert!(decode_plain_body::<SaslHandshakeResponse>(promise, 1).is_err());
+    // What they are there for.
+    let versions = Bytes::from_static(&[0, 35, 0, 0, 0, 1, 0, 18, 0, 0, 0, 3]);
+    let versions: ApiVersionsResponse = decode_plain_body(versions, 0).expect("decodes");
+    assert_eq!(versions.api_keys[0].max_version, 3);
+    let mechanisms = Bytes::from_static(&[0, 33, 0, 0, 0, 1, 0, 5, b'P', b'L', b'A', b'I', b'N']);
+    let answer: SaslHandshakeResponse = decode_plain_body(mechanisms, 1).expect("decodes");
+    assert_eq!(answer.mechanisms.len(), 1);
+}
+
+#[test]
+fn versions_whose_lengths_can_not_be_checked_are_not_spoken() {
+    let speaks = |key: ApiKey, max: i16| {
+        let api = ApiVersion::default()
+            .with_api_key(key as i16)
+            .with_max_version(max);
+        VersionTable::new(&ApiVersionsResponse::default().with_api_keys(vec![api]))
+    };
+    let metadata = |max| speaks(ApiKey::Metadata, max).pick::<MetadataRequest>(13);
+    assert_eq!((metadata(8), metadata(9)), (None, Some(9)));
+    let acls = |max| speaks(ApiKey::DescribeAcls, max).pick::<DescribeAclsRequest>(3);
+    assert_eq!((acls(1), acls(2)), (None, Some(2)));
+    let hands = speaks(ApiKey::SaslHandshake, 1);
+    assert_eq!(hands.pick::<SaslHandshakeRequest>(1), None);
+    assert_eq!(hands.pick_plain::<SaslHandshakeRequest>(1), Some(1));
 }
 
 fn fetched(records: &Bytes) -> Bytes {

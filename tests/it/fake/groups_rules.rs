@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::support::failover::{failover, words};
 use crate::support::flow::{block_on, flow_config, wire_cluster};
 use crate::support::groups::{commit, committed, group_client, has_had_groups, next_records};
 use crate::support::{Load, Twinlog, admin, create_topic, end_offset, eventually, fake_pair};
@@ -90,6 +91,21 @@ impl Case {
                 Ok(())
             } else {
                 Err(found)
+            }
+        });
+    }
+
+    /// Waits until the state topic has a record of the group that is so.
+    fn await_remembered(&self, is_so: impl Fn(&GroupPositions) -> bool) {
+        let key = keys::group(self.name, self.name);
+        eventually(DEADLINE, "that is remembered", || {
+            let cluster = wire_cluster(&self.target);
+            let store = block_on(StateStore::open_existing(&cluster)).expect("it can be read");
+            let record =
+                store.and_then(|store| store.get::<GroupPositions>(&key).expect("readable"));
+            match record.is_some_and(|record| is_so(&record)) {
+                true => Ok(()),
+                false => Err(()),
             }
         });
     }
@@ -234,6 +250,59 @@ fn a_commit_that_is_never_answered_is_no_client_s() {
     case.await_state("followed");
 }
 
+/// A tool commits without an epoch, as Twinlog does.
+#[test]
+fn a_repair_by_hand_is_the_newest_word() {
+    let mut case = Case::new("repair", "", "");
+    case.commit_on_source(30);
+    case.await_on_target(30);
+    commit(&case.target, "repair", &[("repair", 0, 40)]);
+    case.await_state("diverged");
+    commit(&case.target, "repair", &[("repair", 0, 30)]);
+    case.await_state("followed");
+    assert_eq!(case.on_target(), Some(30));
+    case.commit_on_source(35);
+    case.await_on_target(35);
+
+    // The same while nobody looks, later than Twinlog would have committed.
+    commit(&case.target, "repair", &[("repair", 0, 45)]);
+    case.await_state("diverged");
+    case.await_remembered(|record| !record.foreign.is_empty());
+    case.twinlog.kill9();
+    commit(&case.target, "repair", &[("repair", 0, 20)]);
+    case.twinlog.launch();
+    case.await_state("diverged");
+    assert_eq!(case.on_target(), Some(20), "theirs, as it was left");
+    let (code, body) = case
+        .twinlog
+        .get("/api/v1/groups/repair")
+        .expect("an answer");
+    assert!(code == 200 && !body.contains("\"45\""), "{body}");
+}
+
+/// What somebody committed on the standby with a tool, long ago, is theirs in a failover, too: named before, kept
+/// and named in the report.
+#[test]
+fn a_failover_keeps_what_was_committed_without_an_epoch() {
+    let mut case = Case::new("kept", "", "");
+    case.commit_on_source(30);
+    case.await_on_target(30);
+    commit(&case.target, "kept", &[("kept", 0, 77)]);
+    case.commit_on_source(40);
+    case.await_seen(40, "diverged");
+    case.await_remembered(|record| !record.foreign.is_empty());
+    let config = case.twinlog.config_file().to_owned();
+    assert!(case.twinlog.terminate().success());
+    for extra in [&["--fence", "manual"][..], &["--fence", "manual", "--yes"]] {
+        let done = failover(&config, extra);
+        let said = words(&done);
+        assert_eq!(done.status.code(), Some(0), "{said}");
+        assert_eq!(case.on_target(), Some(77), "{said}");
+        let is_named = said.lines().any(|line| line.contains("of their own"));
+        assert!(is_named && said.contains("kept"), "{said}");
+    }
+}
+
 /// Its time alone would make it one of ours that wasn't remembered any more.
 #[test]
 fn a_position_that_a_client_committed_is_left_to_it_over_a_crash() {
@@ -243,18 +312,8 @@ fn a_position_that_a_client_committed_is_left_to_it_over_a_crash() {
     commit(&case.target, "left", &[("left", 0, 77)]);
     case.commit_on_source(30);
     case.await_seen(30, "diverged");
-    eventually(DEADLINE, "that is remembered", || {
-        let cluster = wire_cluster(&case.target);
-        let store = block_on(StateStore::open_existing(&cluster)).expect("it can be read");
-        let key = keys::group("left", "left");
-        let record = store.and_then(|store| store.get::<GroupPositions>(&key).expect("readable"));
-        match record
-            .filter(|record| record.foreign == BTreeMap::from([("left".to_owned(), vec![(0, 77)])]))
-        {
-            Some(_) => Ok(()),
-            None => Err(()),
-        }
-    });
+    let theirs = BTreeMap::from([("left".to_owned(), vec![(0, 77)])]);
+    case.await_remembered(|record| record.foreign == theirs);
     case.twinlog.kill9();
     case.commit_on_source(31);
     case.twinlog.launch();
