@@ -82,11 +82,7 @@ fn goes_on(gone: Gone) {
         assert_eq!(scene.role(), Side::Standby);
         let told: Vec<&String> = report.for_the_operator.iter().collect();
         let is_named = |it: &&String| it.contains("couldn't be padded") && it.contains("t0-0");
-        assert_eq!(
-            told.iter().any(|it| is_named(it)),
-            gone != Gone::Not,
-            "{told:#?}"
-        );
+        assert_eq!(told.iter().any(is_named), gone != Gone::Not, "{told:#?}");
         for topic in &TOPICS[1..] {
             let end = scene.target.cluster.control(|state| {
                 let found = state.partition(topic, 0).and_then(|it| it.leader_log());
