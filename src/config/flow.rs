@@ -69,8 +69,9 @@ pub struct FlowConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailoverRules {
     /// `failover.padding`: offsets per partition that an unplanned failover passes on the target
-    /// beyond twice what may be missing, so that nothing stranded on the source has the offset of
-    /// a new record. A partition that was quiet gets a tenth. Default 1,000 offsets.
+    /// beyond what was seen on the source and twice what may have come since, so that nothing stranded
+    /// there has the offset of a new record. A partition to which nothing came gets a tenth, and a
+    /// hundredth where that is certain; one that nobody can bound ten times as many. Default 1,000 offsets.
     pub padding: u64,
 }
 

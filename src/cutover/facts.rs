@@ -7,8 +7,8 @@ use kafka_protocol::messages::FetchRequest;
 
 use super::context::{Scene, without_copy};
 use super::error::CutoverError;
-use super::loss::Bound;
 use super::options::{FenceMode, Options};
+use super::padding::Reach;
 use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
 use super::preflight::{self, Check, Facts, Weight};
 use super::steps::bound_now;
@@ -316,21 +316,21 @@ async fn unplanned(
     pairs: &[Pair],
     facts: &mut Facts,
 ) -> Result<(), CutoverError> {
-    let (loss, bounds) = bound_now(scene, pairs).await?;
+    let (loss, reaches) = bound_now(scene, pairs).await?;
     facts.common.loss = Some(loss);
     match reread::look(scene, pairs).await {
         Ok(reread) => facts.common.groups = Some(reread::facts(&reread)),
         Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
     }
     facts.may_pad = wire::probe_marker_right(&scene.target).await?;
-    let markers = pairs
+    let reaches: Vec<Reach> = pairs
         .iter()
-        .zip(&bounds)
+        .zip(reaches)
         .filter(|(pair, _)| !pair.mapped)
-        .map(|(_, (_, bound)): (_, &(_, Option<Bound>))| {
-            u64::try_from(padding::padded_end(0, *bound, options.padding)).unwrap_or(0)
-        })
-        .fold(0, u64::saturating_add);
+        .map(|(_, (_, reach))| reach)
+        .collect();
+    let offsets = padding::offsets(&reaches, options.padding);
+    let markers = offsets.into_iter().fold(0, u64::saturating_add);
     facts.padding = Some(padding::cost(markers));
     Ok(())
 }

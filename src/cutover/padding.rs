@@ -1,8 +1,10 @@
 //! How far a padded log reaches. Pure.
 //!
 //! No offset may name an orphan on the old primary and a new record on the new one. So the new
-//! primary's first record goes beyond everything that the old one can have: twice what the bound
-//! allows for, and a margin.
+//! primary's first record goes beyond everything that the old one can have: what was seen there, twice what
+//! may have come since, and a margin.
+
+use serde::{Deserialize, Serialize};
 
 use super::loss::Bound;
 
@@ -10,30 +12,85 @@ use super::loss::Bound;
 /// 1,000 partitions. A partition that has never had an index entry takes some milliseconds more.
 pub const MARKERS_PER_SECOND: u64 = 80_000;
 
-/// The part of the margin that a partition gets which nobody was seen to write to: most partitions
+/// A marker in the log: a batch's header and one control record.
+pub const MARKER_BYTES: u64 = 78;
+
+/// The part of the margin that a partition gets to which nothing came when it was seen last: most partitions
 /// of a large cluster are quiet, and each offset costs the broker an append.
-const QUIET_SHARE: u64 = 10;
+const RESTING_SHARE: u64 = 10;
+/// The part where that is certain. So few markers need no entry in a log's index (`index.interval.bytes`, 4 KiB),
+/// whose first one makes two files.
+const QUIET_SHARE: u64 = 100;
+/// It is certain where nothing had come for so long, and for as long as nobody has seen it since.
+const QUIET_MS: i64 = 10_000;
+
+/// Where nobody can say how much may have come, a partition gets the margin so many times.
+const WIDE: u64 = 10;
+/// As long as it isn't more in all.
+const WIDE_IN_ALL: u64 = 2_000_000;
+
+/// How far the old primary may have gone beyond the copy, in one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Seen there and not copied.
+    seen: u64,
+    /// What may have come since; `None` where nobody can say.
+    unseen: Option<u64>,
+    /// Whether it is certain that nobody wrote.
+    is_quiet: bool,
+}
+
+impl Reach {
+    /// Where nobody can say.
+    pub const UNKNOWN: Self = Self {
+        seen: 0,
+        unseen: None,
+        is_quiet: false,
+    };
+
+    /// By the bound of what it lacks. `quiet_ms`: for how long nothing had come when it was seen last, `age_ms` ago.
+    pub fn of(bound: Bound, quiet_ms: Option<i64>, age_ms: Option<i64>) -> Self {
+        let is_long = |(quiet_ms, age_ms): (i64, i64)| quiet_ms >= age_ms.max(QUIET_MS);
+        Self {
+            seen: bound.seen,
+            unseen: bound.unseen,
+            is_quiet: quiet_ms.zip(age_ms).is_some_and(is_long),
+        }
+    }
+}
+
+/// How many offsets each of these partitions passes.
+pub fn offsets(reaches: &[Reach], margin: u64) -> Vec<u64> {
+    let unknown = reaches.iter().filter(|it| it.unseen.is_none()).count();
+    let share = WIDE_IN_ALL / u64::try_from(unknown).unwrap_or(u64::MAX).max(1);
+    let wide = share.clamp(margin, margin.saturating_mul(WIDE));
+    let of = |reach: &Reach| match (reach.seen, reach.unseen) {
+        (0, Some(0)) if reach.is_quiet => margin.div_ceil(QUIET_SHARE),
+        (0, Some(0)) => margin.div_ceil(RESTING_SHARE),
+        (seen, Some(unseen)) => unseen
+            .saturating_mul(2)
+            .saturating_add(seen)
+            .saturating_add(margin),
+        (seen, None) => seen.saturating_add(wide),
+    };
+    reaches.iter().map(of).collect()
+}
 
 /// The first target offset that a client may get, for a log that ends at `target_end`.
-///
-/// Where nothing was ever seen of the source the margin is all there is.
-pub fn padded_end(target_end: i64, bound: Option<Bound>, margin: u64) -> i64 {
-    let (reach, margin) = match bound {
-        Some(bound) if bound.records() == 0 => (0, margin.div_ceil(QUIET_SHARE)),
-        Some(bound) => (bound.records().saturating_mul(2), margin),
-        None => (0, margin),
-    };
-    let offsets = i64::try_from(reach.saturating_add(margin)).unwrap_or(i64::MAX);
-    target_end.saturating_add(offsets)
+pub fn padded_end(target_end: i64, offsets: u64) -> i64 {
+    target_end.saturating_add(i64::try_from(offsets).unwrap_or(i64::MAX))
 }
 
 /// What padding costs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PaddingCost {
     /// Invisible markers in all.
     pub markers: u64,
     /// How long that takes, about.
     pub seconds: u64,
+    /// By how much the logs grow, on each replica.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// The cost of so many markers.
@@ -41,6 +98,7 @@ pub fn cost(markers: u64) -> PaddingCost {
     PaddingCost {
         markers,
         seconds: markers.div_ceil(MARKERS_PER_SECOND),
+        bytes: markers.saturating_mul(MARKER_BYTES),
     }
 }
 
@@ -50,14 +108,54 @@ mod tests {
 
     use super::*;
 
+    fn reach(seen: u64, unseen: Option<u64>) -> Reach {
+        Reach {
+            seen,
+            unseen,
+            is_quiet: false,
+        }
+    }
+
     #[test]
     fn the_margin_stands_also_where_nothing_is_missing() {
-        assert_eq!(padded_end(500, None, 1_000), 1_500);
-        let quiet = Some(Bound { seen: 0, unseen: 0 });
-        assert_eq!(padded_end(500, quiet, 1_001), 601);
-        assert_eq!(padded_end(500, quiet, 0), 500);
-        assert_eq!(padded_end(500, Some(Bound { seen: 3, unseen: 4 }), 10), 524);
+        let one = |it: Reach, margin| offsets(&[it], margin)[0];
+        let resting = reach(0, Some(0));
+        let quiet = Reach {
+            is_quiet: true,
+            ..resting
+        };
+        assert_eq!(one(resting, 1_001), 101);
+        assert_eq!(one(quiet, 1_001), 11);
+        assert_eq!((one(resting, 0), one(quiet, 0)), (0, 0));
+        assert_eq!(one(reach(3, Some(4)), 10), 21, "what was seen is certain");
+        let behind = Reach {
+            is_quiet: true,
+            ..reach(7, Some(0))
+        };
+        assert_eq!(one(behind, 10), 17);
         assert_eq!(cost(80_001).seconds, 2);
+    }
+
+    #[test]
+    fn the_unknown_gets_the_widest_margin_as_long_as_it_isnt_everything() {
+        let unknown = [Reach::UNKNOWN; 2];
+        assert_eq!(offsets(&unknown, 1_000), [10_000; 2]);
+        let all = [Reach::UNKNOWN; 18_000];
+        assert_eq!(offsets(&all, 1_000)[0], 1_000);
+        assert_eq!(offsets(&[reach(5, None)], 100), [1_005]);
+    }
+
+    #[test]
+    fn what_was_quiet_for_as_long_as_nobody_looked_is_quiet() {
+        let nothing = Bound {
+            seen: 0,
+            unseen: Some(0),
+        };
+        let is_quiet = |quiet_ms, age_ms| Reach::of(nothing, quiet_ms, age_ms).is_quiet;
+        assert!(is_quiet(Some(10_000), Some(10_000)));
+        assert!(!is_quiet(Some(9_999), Some(500)), "not for long enough");
+        assert!(!is_quiet(Some(60_000), Some(60_001)), "too long ago");
+        assert!(!is_quiet(None, Some(500)) && !is_quiet(Some(60_000), None));
     }
 
     proptest! {
@@ -68,9 +166,11 @@ mod tests {
             seen in 0..u64::MAX,
             unseen in 0..u64::MAX,
             margin in 0..u64::MAX,
+            is_quiet: bool,
         ) {
-            let bound = Bound { seen, unseen };
-            let padded = padded_end(end, Some(bound), margin);
+            let bound = Bound { seen, unseen: Some(unseen) };
+            let reach = Reach { is_quiet, ..reach(seen, Some(unseen)) };
+            let padded = padded_end(end, offsets(&[reach], margin)[0]);
             let reach = i64::try_from(bound.records()).unwrap_or(i64::MAX);
             prop_assert!(padded >= end.saturating_add(reach));
             prop_assert!(padded >= end);

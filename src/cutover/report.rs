@@ -68,6 +68,9 @@ pub struct Lost {
     pub text: String,
     /// By topic, where anything may be.
     pub topics: std::collections::BTreeMap<String, super::loss::TopicLoss>,
+    /// Partitions of which too little is known to bound it: they aren't in the sums.
+    #[serde(default)]
+    pub unknown_partitions: u64,
 }
 
 /// One step.
@@ -220,6 +223,7 @@ fn lost(record: &CutoverRecord) -> Lost {
         bytes: loss.bytes,
         text,
         topics: loss.topics,
+        unknown_partitions: loss.unknown_partitions,
     }
 }
 

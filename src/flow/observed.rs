@@ -1,7 +1,7 @@
 //! What was last seen of the source, kept on the target: all that tells, once the source is gone,
 //! how much may be missing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,6 +34,8 @@ const RATE_KEPT: f64 = 0.7;
 const RATE_MIN: f64 = 0.5;
 /// A rate isn't measured over less.
 const MEASURED_SECONDS_MIN: f64 = 0.5;
+/// A log that was seen to grow counts as written to, slowly at least, until nothing came for so long.
+const QUIET_AFTER_MS: i64 = 30_000;
 
 /// What the looks before saw of a topic.
 #[derive(Default)]
@@ -44,16 +46,31 @@ struct Last {
     is_stored: bool,
 }
 
+/// One look at a partition of the source.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Look {
+    /// Where it ended; -1 while unknown.
+    end: i64,
+    /// When the source was asked for that, milliseconds since the epoch. Not when we looked: what a source
+    /// that hangs, or a process without a processor, doesn't show isn't rest. -1 while unknown.
+    asked_ms: i64,
+    /// When we had it: it can't have ended there later.
+    had_ms: i64,
+}
+
 /// How fast a partition of the source grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Growth {
-    /// Where it ended; -1 while unknown.
-    end: i64,
-    /// When it was seen to end there, milliseconds since the epoch. Not when we looked: what a source
-    /// that hangs, or a process without a processor, doesn't show isn't rest.
-    seen_ms: i64,
-    /// Records per second; `None` until it was seen twice.
+    /// The newest look.
+    seen: Look,
+    /// Where it ended, and when at the latest, when a measurement began.
+    from: Option<(i64, i64)>,
+    /// Records per second; `None` until it was measured. Nothing was seen to come that was faster.
     per_second: Option<f64>,
+    /// When it grew last, or was seen first, milliseconds since the epoch; -1 while unknown.
+    quiet_since_ms: i64,
+    /// Whether it was seen to grow.
+    has_grown: bool,
 }
 
 /// Writes the source's ends until cancelled, and asks for those that nobody fetches.
@@ -116,14 +133,14 @@ fn seen_ms(progress: &FlowProgress) -> Option<i64> {
         let of_one = entry.value();
         let is_known = of_one.source_high_watermark.load(Ordering::Relaxed) >= 0;
         let is_stopped = matches!(of_one.state(), (PartitionState::Stopped { .. }, _));
-        let seen_ms = of_one.end_seen_ms(Some(at_ms));
+        let seen_ms = of_one.end_seen_ms();
         seen_ms.filter(|_| is_known && !is_stopped)
     });
     Some(ends.fold(at_ms, i64::min))
 }
 
-/// Nobody fetches a partition that is stopped, or that has no room for what would come. Its log
-/// grows on the source all the same.
+/// Nobody fetches a partition that is stopped, or that has no room for what would come, and where little
+/// may be copied in a second nobody fetches any for a while. Its log grows on the source all the same.
 async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
     while cancel
         .run_until_cancelled(tokio::time::sleep(ASK_EVERY))
@@ -137,7 +154,7 @@ async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
             .progress
             .partitions
             .iter()
-            .filter(|entry| !entry.value().is_fetched())
+            .filter(|entry| is_unseen(entry.value()))
             .map(|entry| {
                 let (topic, partition) = entry.key();
                 let at = TopicPartition::new(topic.to_string(), *partition);
@@ -166,11 +183,18 @@ async fn ask_for_others(flow: &Flow, cancel: &CancellationToken) {
     }
 }
 
+/// Whether nobody else asks for its end, or not often enough.
+fn is_unseen(progress: &PartitionProgress) -> bool {
+    let long_ago_ms = now_ms() - i64::try_from(ASK_EVERY.as_millis()).unwrap_or(i64::MAX);
+    let is_recent = |seen_ms| seen_ms >= long_ago_ms;
+    !progress.is_fetched() || !progress.end_seen_ms().is_some_and(is_recent)
+}
+
 /// What one look sees of a topic.
 #[derive(Default)]
-struct Look {
+struct TopicLook {
     /// By partition: where it ends, and when that was seen. `None` for one that isn't copied (yet).
-    partitions: Vec<Option<Growth>>,
+    partitions: Vec<Option<Look>>,
     stopped: BTreeMap<i32, String>,
     behind: BTreeMap<i32, i64>,
     bytes: u64,
@@ -196,7 +220,7 @@ fn look(
             .zip(&look.partitions)
             .map(|(number, now)| {
                 let before = last.partitions.get(number).copied();
-                let before = before.or_else(|| known(last.written.as_ref(), number));
+                let before = before.or_else(|| known(last.written.as_ref(), number, *now));
                 grown(before, *now, is_last)
             })
             .collect();
@@ -216,9 +240,8 @@ fn look(
     changed
 }
 
-fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, Look> {
-    let source_seen_ms = progress.source_seen_ms.load(Ordering::Relaxed);
-    let mut looks: HashMap<Arc<str>, Look> = HashMap::new();
+fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, TopicLook> {
+    let mut looks: HashMap<Arc<str>, TopicLook> = HashMap::new();
     for entry in &progress.partitions {
         let (topic, partition) = entry.key();
         let progress = entry.value();
@@ -229,13 +252,12 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, Lo
         if look.partitions.len() <= index {
             look.partitions.resize(index + 1, None);
         }
-        let seen_ms = progress.end_seen_ms(Some(source_seen_ms));
-        let measured = progress.rates().growth_per_second;
-        look.partitions[index] = Some(Growth {
+        // The time first: the end is then of that time, or newer.
+        let seen_ms = progress.end_seen_ms();
+        look.partitions[index] = Some(Look {
+            asked_ms: seen_ms.unwrap_or(-1),
             end: progress.source_high_watermark.load(Ordering::Relaxed),
-            seen_ms: seen_ms.unwrap_or(source_seen_ms),
-            // Until two looks tell better, what the data path has measured.
-            per_second: (measured > 0.0).then_some(measured),
+            had_ms: now_ms(),
         });
         let is_stopped = match progress.state() {
             (PartitionState::Stopped { reason, .. }, _) => {
@@ -244,7 +266,7 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, Lo
             }
             _ => false,
         };
-        let since_ms = match progress.observe_end(seen_ms.unwrap_or(source_seen_ms)) {
+        let since_ms = match progress.observe_end(seen_ms.unwrap_or(-1)) {
             Standing::AtEnd if !is_stopped => None,
             Standing::AtEnd => Some(seen_ms),
             Standing::BehindSince(since_ms) => Some(since_ms),
@@ -259,23 +281,37 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, Lo
     looks
 }
 
-/// What the process before knew of a partition: its rate counts until there is a better one.
-fn known(written: Option<&EndsRecord>, number: usize) -> Option<Growth> {
-    let per_second = *written?.per_second.get(number)?;
+/// What the process before knew of a partition: its rate counts until there is a better one. Where nobody
+/// wrote then and somebody has since, it isn't known.
+fn known(written: Option<&EndsRecord>, number: usize, now: Option<Look>) -> Option<Growth> {
+    let written = written?;
+    let end = *written.ends.get(number)?;
+    let has_grown = now.is_some_and(|now| now.end != end);
+    let is_measured = i32::try_from(number).is_ok_and(|it| !written.unmeasured.contains(&it));
+    let rate = *written.per_second.get(number)? as f64;
+    let since_ms = written.quiet_since_ms.get(number).copied().unwrap_or(-1);
     Some(Growth {
-        end: -1,
-        seen_ms: -1,
-        per_second: Some(per_second as f64),
+        seen: Look::UNKNOWN,
+        from: None,
+        per_second: (is_measured && !(has_grown && rate == 0.0)).then_some(rate),
+        quiet_since_ms: if has_grown { -1 } else { since_ms },
+        has_grown: false,
     })
 }
 
 /// A topic's record.
-fn record(partitions: &[Growth], look: Look) -> EndsRecord {
+fn record(partitions: &[Growth], look: TopicLook) -> EndsRecord {
     EndsRecord {
         v: 1,
         at_ms: now_ms(),
-        ends: partitions.iter().map(|it| it.end).collect(),
+        ends: partitions.iter().map(|it| it.seen.end).collect(),
         per_second: partitions.iter().map(Growth::written).collect(),
+        unmeasured: (0..)
+            .zip(partitions)
+            .filter(|(_, it)| it.per_second.is_none())
+            .map(|(number, _)| number)
+            .collect::<BTreeSet<i32>>(),
+        quiet_since_ms: partitions.iter().map(|it| it.quiet_since_ms).collect(),
         record_bytes: look.bytes.checked_div(look.records).unwrap_or(0),
         stopped: look.stopped,
         behind: look.behind,
@@ -286,7 +322,7 @@ fn record(partitions: &[Growth], look: Look) -> EndsRecord {
 fn publish(flow: &Flow, topic: &Arc<str>, partitions: &[Growth]) {
     for (number, growth) in (0..).zip(partitions) {
         if let Some(progress) = flow.progress.partitions.get(&(topic.clone(), number)) {
-            let per_second = growth.per_second.unwrap_or(0.0).ceil() as u64;
+            let per_second = growth.per_second.map_or(-1, |it| it.ceil() as i64);
             let shown = &progress.source_per_second;
             shown.store(per_second, Ordering::Relaxed);
         }
@@ -305,59 +341,95 @@ fn keep_known(record: &mut EndsRecord, written: &EndsRecord) {
     }
 }
 
-impl Growth {
+impl Look {
     /// Nothing was seen of it.
     const UNKNOWN: Self = Self {
         end: -1,
-        seen_ms: -1,
+        asked_ms: -1,
+        had_ms: -1,
+    };
+}
+
+impl Growth {
+    /// Nothing was seen of it.
+    const UNKNOWN: Self = Self {
+        seen: Look::UNKNOWN,
+        from: None,
         per_second: None,
+        quiet_since_ms: -1,
+        has_grown: false,
     };
 
-    /// The rate as it is stored. That nobody writes to a log with records is known only once it was
-    /// seen twice.
+    /// From this look on.
+    fn begin(before: &Self, now: Look) -> Self {
+        let is_seen = now.end >= 0;
+        let since_ms = match before.quiet_since_ms {
+            -1 if is_seen => now.asked_ms,
+            known_ms => known_ms,
+        };
+        Self {
+            seen: now,
+            from: is_seen.then_some((now.end, now.had_ms)),
+            per_second: before.per_second,
+            quiet_since_ms: since_ms,
+            has_grown: before.has_grown,
+        }
+    }
+
+    /// The rate as it is stored, where it is known.
     fn written(&self) -> u64 {
-        let unmeasured = if self.end > 0 { 1.0 } else { 0.0 };
-        self.per_second.unwrap_or(unmeasured).ceil() as u64
+        self.per_second.unwrap_or(0.0).ceil() as u64
     }
 }
 
 /// How a partition grows, by what was seen of it before and what is seen now. A rate rises at once
 /// and falls slowly. At the last look the source is gone: nothing slowed down before, and what came
 /// since the look before counts, however short that was.
-fn grown(before: Option<Growth>, now: Option<Growth>, is_last: bool) -> Growth {
+fn grown(before: Option<Growth>, now: Option<Look>, is_last: bool) -> Growth {
+    let before = before.unwrap_or(Growth::UNKNOWN);
     let Some(now) = now else {
-        return before.unwrap_or(Growth::UNKNOWN);
-    };
-    let Some(before) = before else {
-        return now;
-    };
-    if before.end < 0 || now.end < 0 {
-        let known = before.per_second.into_iter().chain(now.per_second);
-        return Growth {
-            per_second: known.reduce(f64::max),
-            ..now
-        };
-    }
-    if is_set_back(before.seen_ms, now.seen_ms) {
-        // Nobody knows how long it took: measured anew from here.
-        return Growth {
-            per_second: before.per_second,
-            ..now
-        };
-    }
-    let seconds = (now.seen_ms - before.seen_ms) as f64 / 1_000.0;
-    if seconds < MEASURED_SECONDS_MIN && !is_last {
         return before;
-    }
-    let rate = (now.end - before.end).max(0) as f64 / seconds.max(MEASURED_SECONDS_MIN);
-    let kept = match is_last {
-        true => before.per_second,
-        false => before.per_second.map(|rate| rate * RATE_KEPT),
     };
-    let rate = rate.max(kept.unwrap_or(0.0));
+    let Some((end, had_ms)) = before.from.filter(|_| now.end >= 0) else {
+        return Growth::begin(&before, now);
+    };
+    if is_set_back(before.seen.asked_ms, now.asked_ms) {
+        // Nobody knows how long it took: measured anew from here.
+        return Growth::begin(&before, now);
+    }
+    let grows = now.end > before.seen.end;
+    let has_grown = before.has_grown || grows;
+    let quiet_since_ms = match grows {
+        true => now.had_ms,
+        false => before.quiet_since_ms,
+    };
+    // What came, came between an answer that we had and the next question, or in less.
+    let seconds = (now.asked_ms - had_ms) as f64 / 1_000.0;
+    if seconds < MEASURED_SECONDS_MIN && !is_last {
+        return Growth {
+            seen: now,
+            quiet_since_ms,
+            has_grown,
+            ..before
+        };
+    }
+    let measured = (now.end - end).max(0) as f64 / seconds.max(MEASURED_SECONDS_MIN);
+    let known = before.per_second.unwrap_or(0.0);
+    // What came faster may have begun in between: the mean of both rates is what was measured.
+    let risen = measured + (measured - known).max(0.0);
+    let kept = if is_last { known } else { known * RATE_KEPT };
+    let rate = risen.max(kept);
+    let is_quiet = !has_grown || now.asked_ms - quiet_since_ms >= QUIET_AFTER_MS;
     Growth {
-        per_second: Some(if rate < RATE_MIN { 0.0 } else { rate }),
-        ..now
+        seen: now,
+        from: Some((now.end, now.had_ms)),
+        per_second: Some(match rate {
+            _ if rate >= RATE_MIN => rate,
+            _ if is_quiet => 0.0,
+            _ => RATE_MIN,
+        }),
+        quiet_since_ms,
+        has_grown,
     }
 }
 
@@ -365,43 +437,79 @@ fn grown(before: Option<Growth>, now: Option<Growth>, is_last: bool) -> Growth {
 fn differs(before: &EndsRecord, now: &EndsRecord) -> bool {
     before.ends != now.ends
         || before.per_second != now.per_second
+        || before.unmeasured != now.unmeasured
         || before.stopped != now.stopped
         || !before.behind.keys().eq(now.behind.keys())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    fn seen(end: i64, seen_ms: i64, per_second: Option<f64>) -> Growth {
-        Growth {
+    use super::*;
+    use crate::telemetry::failover::{Seen, bound};
+    use crate::telemetry::progress::Teller;
+
+    fn at(end: i64, ms: i64) -> Look {
+        Look {
             end,
-            seen_ms,
-            per_second,
+            asked_ms: ms,
+            had_ms: ms,
         }
     }
 
-    fn next(before: Growth, end: i64, seen_ms: i64) -> Growth {
-        grown(Some(before), Some(seen(end, seen_ms, None)), false)
+    fn seen(end: i64, ms: i64, per_second: Option<f64>) -> Growth {
+        Growth {
+            seen: at(end, ms),
+            from: Some((end, ms)),
+            per_second,
+            quiet_since_ms: ms,
+            has_grown: false,
+        }
+    }
+
+    fn next(before: Growth, end: i64, ms: i64) -> Growth {
+        grown(Some(before), Some(at(end, ms)), false)
     }
 
     #[test]
     fn a_rate_rises_at_once_and_falls_to_nothing() {
-        let first = grown(None, Some(seen(5, 0, None)), false);
+        let first = grown(None, Some(at(5, 0)), false);
         assert_eq!(first, seen(5, 0, None), "a new partition");
-        let mut rate = next(seen(100, 0, Some(0.0)), 300, 2_000);
-        assert_eq!(rate, seen(300, 2_000, Some(100.0)));
+        let mut rate = next(seen(100, 0, Some(100.0)), 300, 2_000);
+        assert_eq!((rate.seen, rate.per_second), (at(300, 2_000), Some(100.0)));
         let mut looks = 0;
         while rate.per_second != Some(0.0) {
-            rate = next(rate, 300, rate.seen_ms + 2_000);
+            rate = next(rate, 300, rate.seen.asked_ms + 2_000);
             looks += 1;
             assert!(looks < 30, "a quiet topic must become silent: {rate:?}");
         }
         assert!(looks > 3, "a pause of a producer isn't its end");
-        let found = next(seen(-1, -1, None), 300, 2_000);
-        assert_eq!(found, seen(300, 2_000, None), "unknown before");
+        let unknown = next(Growth::UNKNOWN, 300, 2_000);
+        assert_eq!(unknown, seen(300, 2_000, None), "unknown before");
         let cut = next(seen(9, 0, Some(0.0)), 3, 2_000);
-        assert_eq!(cut, seen(3, 2_000, Some(0.0)));
+        assert_eq!(cut.per_second, Some(0.0));
+    }
+
+    #[test]
+    fn a_rate_that_rises_may_have_risen_in_between() {
+        let jumped = next(seen(100, 0, Some(10.0)), 310, 2_000);
+        assert_eq!(jumped.per_second, Some(200.0), "10 for a second, then 200");
+        let stays = next(jumped, 710, 4_000);
+        assert_eq!(stays.per_second, Some(200.0));
+    }
+
+    #[test]
+    fn a_slow_producer_is_not_taken_for_none() {
+        // A record every seven seconds.
+        let mut rate = next(seen(9, -2_000, None), 10, 0);
+        for look in 1..60 {
+            rate = next(rate, 10 + look * 2 / 7, look * 2_000);
+            let per_second = rate.per_second.expect("it was seen twice");
+            assert!(per_second >= 0.5, "{look}: {rate:?}");
+        }
+        let empty = next(seen(0, 0, None), 0, 2_000);
+        assert_eq!(empty.per_second, Some(0.0), "there is nothing yet");
     }
 
     #[test]
@@ -410,15 +518,40 @@ mod tests {
         let before = seen(1_000, 4_000, Some(50.0));
         assert_eq!(next(before, 1_000, 4_000), before);
         // What came meanwhile came in all of that time, not since the last look.
-        let after = next(before, 2_000, 14_000);
+        let after = next(seen(1_000, 4_000, Some(100.0)), 2_000, 14_000);
         assert_eq!(after.per_second, Some(100.0));
     }
 
     #[test]
+    fn the_newest_end_counts_also_where_it_came_too_soon_for_a_rate() {
+        let before = seen(1_000, 4_000, Some(50.0));
+        let soon = next(before, 1_400, 4_300);
+        assert_eq!((soon.seen.end, soon.per_second), (1_400, Some(50.0)));
+        let later = next(soon, 1_400, 6_000);
+        assert_eq!(later.per_second, Some(350.0), "400 in two seconds at least");
+    }
+
+    #[test]
+    fn an_answer_that_lay_here_makes_no_rate_smaller() {
+        // Asked at 0, had at 5,000: what it says may be as new as that.
+        let late = Look {
+            end: 1_000,
+            asked_ms: 0,
+            had_ms: 5_000,
+        };
+        let first = grown(None, Some(late), false);
+        let soon = grown(Some(first), Some(at(1_100, 5_100)), false);
+        assert_eq!(soon.per_second, None, "100 in 5 s, or in 0.1 s?");
+        let then = grown(Some(soon), Some(at(2_000, 6_000)), false);
+        assert_eq!(then.per_second, Some(2_000.0));
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_begins_a_new_measurement() {
-        let before = seen(1_000, 3_600_000, Some(50.0));
+        let before = seen(1_000, 3_600_000, Some(100.0));
         let back = next(before, 1_200, 60_000);
-        assert_eq!(back, seen(1_200, 60_000, Some(50.0)), "time isn't known");
+        assert_eq!(back.seen, at(1_200, 60_000));
+        assert_eq!(back.per_second, Some(100.0), "time isn't known");
         assert_eq!(next(back, 1_400, 62_000).per_second, Some(100.0));
 
         let flow = FlowProgress::new("dr", "primary", "standby");
@@ -433,33 +566,104 @@ mod tests {
     #[test]
     fn what_came_before_the_source_was_lost_counts() {
         let quiet = seen(0, 1_000, Some(0.0));
-        let last = |end, seen_ms| grown(Some(quiet), Some(seen(end, seen_ms, None)), true);
-        assert_eq!(last(100, 2_000).per_second, Some(100.0));
-        assert_eq!(last(100, 1_010).per_second, Some(200.0));
+        let last = |end, ms| grown(Some(quiet), Some(at(end, ms)), true);
+        assert_eq!(last(100, 2_000).per_second, Some(200.0));
+        assert_eq!(last(100, 1_010).per_second, Some(400.0));
         assert_eq!(last(0, 1_010).per_second, Some(0.0));
         let busy = seen(0, 1_000, Some(80.0));
-        let last = grown(Some(busy), Some(seen(10, 2_000, None)), true);
+        let last = grown(Some(busy), Some(at(10, 2_000)), true);
         assert_eq!(last.per_second, Some(80.0), "nothing slowed down before");
-    }
-
-    #[test]
-    fn a_log_that_was_seen_once_is_not_called_quiet() {
-        assert_eq!(seen(100, 1_000, None).written(), 1);
-        assert_eq!(seen(100, 1_000, Some(0.0)).written(), 0);
-        assert_eq!(seen(0, 1_000, None).written(), 0, "there is nothing yet");
     }
 
     #[test]
     fn a_process_goes_on_at_the_rate_that_the_one_before_has_seen() {
         let written = EndsRecord {
-            ends: vec![500],
-            per_second: vec![70],
+            ends: vec![500, 500, 500],
+            per_second: vec![70, 0, 0],
+            unmeasured: [2].into(),
+            quiet_since_ms: vec![1, 2, 3],
             ..EndsRecord::default()
         };
-        let before = known(Some(&written), 0);
-        let first = grown(before, Some(seen(800, 9_000, None)), false);
-        assert_eq!(first, seen(800, 9_000, Some(70.0)));
-        assert_eq!(known(Some(&written), 1), None);
+        let first = |number, end| {
+            let now = Some(at(end, 9_000));
+            grown(known(Some(&written), number, now), now, false)
+        };
+        assert_eq!(first(0, 800), seen(800, 9_000, Some(70.0)));
+        let still_quiet = first(1, 500);
+        assert_eq!(still_quiet.per_second, Some(0.0));
+        assert_eq!(still_quiet.quiet_since_ms, 2);
+        let no_more = "nobody wrote then, and somebody has since";
+        assert_eq!(first(1, 501), seen(501, 9_000, None), "{no_more}");
+        assert_eq!(first(2, 500).per_second, None);
+        assert_eq!(first(3, 0), seen(0, 9_000, None));
+    }
+
+    /// What one process sees of a partition that grows by `before` and, from `jump_ms` on, by `after` records a
+    /// second, until all of the source's side is lost.
+    struct Story {
+        before: i64,
+        after: i64,
+        jump_ms: i64,
+        /// How late the looks are, each, and how long each answer took.
+        delays_ms: Vec<(i64, i64)>,
+    }
+
+    impl Story {
+        fn end(&self, ms: i64) -> i64 {
+            let (slow, fast) = (ms.min(self.jump_ms), (ms - self.jump_ms).max(0));
+            10 + (self.before * slow + self.after * fast) / 1_000
+        }
+
+        /// What the last look left, and the looks' last time.
+        fn told(&self) -> (Growth, i64) {
+            let mut growth = None;
+            let mut ms = 0;
+            for (late_ms, took_ms) in &self.delays_ms {
+                let asked_ms = ms + late_ms;
+                // The broker answers somewhere in between.
+                let now = Look {
+                    end: self.end(asked_ms + took_ms / 2),
+                    asked_ms,
+                    had_ms: asked_ms + took_ms,
+                };
+                growth = Some(grown(growth, Some(now), false));
+                ms = (asked_ms + took_ms).max(ms + 2_000);
+            }
+            (growth.expect("there are looks"), ms)
+        }
+    }
+
+    proptest! {
+        /// Whatever the delays: as long as nothing grew faster after the last looks than before them, no more is
+        /// missing than the bound says.
+        #[test]
+        fn a_bound_is_a_bound(
+            before in 0..5_000_i64,
+            after in 0..5_000_i64,
+            jump_ms in 0..60_000_i64,
+            delays_ms in prop::collection::vec((0..4_000_i64, 0..6_000_i64), 3..20),
+            lost_ms in 0..100_000_i64,
+        ) {
+            let mut story = Story { before, after, jump_ms, delays_ms };
+            let looks_ms = story.told().1;
+            // The last two whole looks were of the newest rate.
+            let two_looks_ms = 2 * (4_000 + 6_000 + 2_000);
+            story.jump_ms = story.jump_ms.min(looks_ms - two_looks_ms).max(0);
+            let (growth, last_ms) = story.told();
+            let now_ms = last_ms + lost_ms;
+            let seen = Seen {
+                copied: growth.seen.end,
+                observed: Some(growth.seen.end),
+                per_second: growth.per_second.map(|_| growth.written()),
+            };
+            let bound = bound(seen, now_ms - growth.seen.asked_ms);
+            let missing = story.end(now_ms) - growth.seen.end;
+            if bound.unseen.is_some() {
+                prop_assert!(i64::try_from(bound.records()).expect("small") >= missing, "{growth:?} {bound:?} {missing}");
+            } else {
+                prop_assert_eq!(growth.per_second, None);
+            }
+        }
     }
 
     #[test]
@@ -468,22 +672,27 @@ mod tests {
         assert_eq!(seen_ms(&flow), None, "it never was");
         flow.note_source_seen(9_000);
         let topic: Arc<str> = "orders".into();
+        let teller = Arc::new(Teller::default());
         for number in 0..4 {
             let partition = flow.partition(&topic, number);
             partition.set_state(PartitionState::Copying);
             partition.note_source_end(5, 1_000);
-            partition.set_fetched(true, 1_000);
+            partition.listen(&teller);
         }
+        assert_eq!(seen_ms(&flow), Some(1_000), "nothing was answered yet");
+        teller.answered(9_000);
         assert_eq!(seen_ms(&flow), Some(9_000), "every answer tells all ends");
-        flow.partition(&topic, 1).set_fetched(false, 7_000);
-        assert_eq!(seen_ms(&flow), Some(7_000), "it has no room");
-        flow.partition(&topic, 2).set_fetched(false, 3_000);
-        flow.partition(&topic, 2)
+        flow.note_source_seen(12_000);
+        assert_eq!(seen_ms(&flow), Some(9_000), "another broker has answered");
+        flow.partition(&topic, 1).stop_listening(&teller);
+        teller.answered(11_000);
+        assert_eq!(seen_ms(&flow), Some(9_000), "it has no room");
+        flow.partition(&topic, 1)
             .set_state(PartitionState::Stopped {
                 reason: "gap",
                 detail: String::new(),
             });
-        assert_eq!(seen_ms(&flow), Some(7_000), "a stopped one doesn't count");
+        assert_eq!(seen_ms(&flow), Some(11_000), "a stopped one doesn't count");
     }
 
     #[test]

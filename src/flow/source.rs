@@ -28,7 +28,7 @@ use super::partition::Partition;
 use super::position::Position;
 use super::spread::{Full, Spread, TIMES};
 use super::throttle::Throttle;
-use crate::telemetry::progress::{FlowProgress, now_ms};
+use crate::telemetry::progress::{FlowProgress, Listening, Teller, now_ms};
 use crate::wire::{Cluster, Connection, Pending, Role, WireError};
 
 /// Fetches by topic id from here on (KIP-516, Kafka 3.1): a recreated topic can't be mistaken.
@@ -173,6 +173,21 @@ struct Slot {
     crowded_at: Instant,
     /// What the broker's session holds for this partition: offset and size.
     in_session: Option<(i64, i32)>,
+    /// While the session's answers tell its end.
+    listening: Option<Listening>,
+}
+
+impl Slot {
+    /// Behind an answer: whether it has told the partition's end. A follower's end isn't the source's.
+    fn note_told(&mut self, teller: &Arc<Teller>) {
+        let progress = &self.partition.progress;
+        let is_told =
+            self.in_session.is_some() && !self.partition.is_closed() && !progress.is_followed();
+        if is_told != self.listening.is_some() {
+            let listening = || Listening::new(progress.clone(), teller.clone());
+            self.listening = is_told.then(listening);
+        }
+    }
 }
 
 type Slots = BTreeMap<(Uuid, i32), Slot>;
@@ -187,6 +202,8 @@ struct SessionState {
     spread_over: u16,
     /// When the question was asked that was answered last, milliseconds since the epoch.
     seen_ms: i64,
+    /// The same, for those who look at its partitions.
+    teller: Arc<Teller>,
 }
 
 /// How much to ask for: more, while the line is what everything waits for.
@@ -305,10 +322,6 @@ impl Session {
             let took = at.elapsed();
             match answer {
                 Ok(response) => {
-                    // An answer may have waited here for long, when this process was frozen or had no
-                    // processor. It is no older than the question.
-                    state.seen_ms = at_ms;
-                    self.progress.note_source_seen(at_ms);
                     let is_idle = self.budget.held() < self.budget.window() / 8;
                     let bytes = bytes_of(&response);
                     self.spread.carried(bytes);
@@ -330,6 +343,10 @@ impl Session {
                         self.budget.widen();
                     }
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
+                    if bytes.is_some() {
+                        self.note_told(&mut slots, &mut state, at_ms);
+                    }
+                    let bytes = bytes.unwrap_or(0);
                     tokio::select! {
                         () = self.cancel.cancelled() => return,
                         () = self.throttle.take(bytes) => {}
@@ -481,7 +498,7 @@ impl Session {
                 }
                 if slot.in_session.take().is_some() {
                     state.forgotten.push((*topic_id, *index));
-                    slot.partition.progress.set_fetched(false, state.seen_ms);
+                    slot.listening = None;
                 }
                 continue;
             }
@@ -492,7 +509,6 @@ impl Session {
                 offset == slot.fetch_offset && held_bytes <= bytes
             });
             if full || !known {
-                slot.partition.progress.set_fetched(true, now_ms());
                 slot.in_session = Some((slot.fetch_offset, bytes));
                 let partition = FetchPartition::default()
                     .with_partition(*index)
@@ -544,7 +560,18 @@ impl Session {
         Role::Fetch(2 * self.seat.lane + u16::from(!self.seat.tells_rack))
     }
 
-    /// Reads an answer's headers and moves the fetch offsets. Returns the bytes of records.
+    /// Behind an answer that was read: when the question was asked is when these ends were seen.
+    fn note_told(&self, slots: &mut Slots, state: &mut SessionState, asked_ms: i64) {
+        for slot in slots.values_mut() {
+            slot.note_told(&state.teller);
+        }
+        state.seen_ms = asked_ms;
+        state.teller.answered(asked_ms);
+        self.progress.note_source_seen(asked_ms);
+    }
+
+    /// Reads an answer's headers and moves the fetch offsets. Returns the bytes of records; nothing where the
+    /// session has to be begun again.
     fn read(
         &self,
         slots: &mut Slots,
@@ -552,7 +579,7 @@ impl Session {
         response: FetchResponse,
         pace: &Pace,
         fetched: &mut Vec<Fetched>,
-    ) -> u64 {
+    ) -> Option<u64> {
         if let Some(code) = ResponseError::try_from_code(response.error_code) {
             // The broker evicted or restarted the session; it is begun again with every partition.
             reset_session(slots, state);
@@ -565,7 +592,7 @@ impl Session {
                         .fail(Trouble::broker(&self.cluster_name(), code, None));
                 }
             }
-            return 0;
+            return None;
         }
         state.id = response.session_id;
         // Session id 0: the broker has no room for a session, so every fetch names everything.
@@ -594,7 +621,7 @@ impl Session {
                 bytes += self.read_partition(slot, (key, answer_bytes), data, pace, fetched);
             }
         }
-        bytes
+        Some(bytes)
     }
 
     fn better_broker(&self, data: &PartitionData) -> Option<i32> {
@@ -744,6 +771,7 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
             wanted_bytes: PARTITION_BYTES_FIRST,
             crowded_at: Instant::now(),
             in_session: None,
+            listening: None,
             partition: opening.partition,
         },
     );
@@ -783,6 +811,7 @@ fn forgotten_topics(state: &mut SessionState, slots: &Slots) -> Vec<ForgottenTop
 fn reset_session(slots: &mut Slots, state: &mut SessionState) {
     *state = SessionState {
         seen_ms: state.seen_ms,
+        teller: state.teller.clone(),
         spread_over: state.spread_over,
         ..SessionState::default()
     };

@@ -363,6 +363,13 @@ pub struct EndsRecord {
     pub ends: Vec<i64>,
     /// By partition: records per second, rounded up; 0 for a quiet one.
     pub per_second: Vec<u64>,
+    /// Partitions whose rate isn't known: they weren't seen for long enough.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unmeasured: BTreeSet<i32>,
+    /// By partition: since when nothing came, milliseconds since the epoch: its last growth, or the first look.
+    /// -1 while unknown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quiet_since_ms: Vec<i64>,
     /// The mean size of a record, bytes.
     pub record_bytes: u64,
     /// Partitions that are stopped, and why.

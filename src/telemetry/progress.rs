@@ -194,13 +194,14 @@ pub struct PartitionProgress {
     pub source_high_watermark: AtomicI64,
     /// When the source last told the partition's end, ms since the epoch, where nothing is fetched.
     pub source_end_seen_ms: AtomicI64,
-    /// Whether it is fetched, so that the source tells its end with every answer.
-    is_fetched: AtomicBool,
+    /// Whose answers tell its end, while it is fetched.
+    told_by: Mutex<Option<Arc<Teller>>>,
     /// Where a follower's committed data ends, while the partition is fetched from one (KIP-392); -1 while it
     /// is fetched from its leader.
     follower_stable_end: AtomicI64,
-    /// By how many records a second the source grew when it was seen last, a short pause included.
-    pub source_per_second: AtomicU64,
+    /// By how many records a second the source grew when it was seen last, a short pause included; -1 until
+    /// it was measured.
+    pub source_per_second: AtomicI64,
     /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
     pub source_broker: AtomicI64,
     /// The next source offset to be acknowledged on the target.
@@ -266,8 +267,8 @@ pub fn now_ms() -> i64 {
 /// where it was: what is seen of the source would look old, and its growth like rest.
 fn note_time(newest_ms: &AtomicI64, at_ms: i64) {
     let newer = |newest: i64| (at_ms > newest || is_set_back(newest, at_ms)).then_some(at_ms);
-    // Nothing to do where it is older.
-    let _ = newest_ms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, newer);
+    // Nothing to do where it is older. What was seen then is noted before.
+    let _ = newest_ms.fetch_update(Ordering::Release, Ordering::Relaxed, newer);
 }
 
 /// Whether the clock must have been set back between two times of it.
@@ -440,6 +441,56 @@ impl FlowProgress {
     }
 }
 
+/// A session with a broker of the source, as far as its partitions' ends are concerned: each answer tells them
+/// all, also those that it doesn't name (KIP-227). Each session has its own: one broker may hang while others answer.
+#[derive(Debug)]
+pub struct Teller {
+    asked_ms: AtomicI64,
+}
+
+impl Default for Teller {
+    fn default() -> Self {
+        Self {
+            asked_ms: AtomicI64::new(-1),
+        }
+    }
+}
+
+impl Teller {
+    /// A question that was asked at this time, milliseconds since the epoch, was answered, and the ends in it are
+    /// noted. The answer may have lain here for long, when this process was frozen or had no processor: it is no
+    /// newer than the question.
+    pub fn answered(&self, asked_ms: i64) {
+        note_time(&self.asked_ms, asked_ms);
+    }
+
+    /// When the question was asked that was answered last; `None` before the first answer.
+    pub fn asked_ms(&self) -> Option<i64> {
+        Some(self.asked_ms.load(Ordering::Acquire)).filter(|at| *at >= 0)
+    }
+}
+
+/// A partition whose end a session tells, as long as this lives.
+#[derive(Debug)]
+pub struct Listening {
+    progress: Arc<PartitionProgress>,
+    teller: Arc<Teller>,
+}
+
+impl Listening {
+    /// From now on.
+    pub fn new(progress: Arc<PartitionProgress>, teller: Arc<Teller>) -> Self {
+        progress.listen(&teller);
+        Self { progress, teller }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.progress.stop_listening(&self.teller);
+    }
+}
+
 impl Default for PartitionProgress {
     fn default() -> Self {
         let unknown = || AtomicI64::new(-1);
@@ -459,9 +510,9 @@ impl Default for PartitionProgress {
             source_stable_end: unknown(),
             source_high_watermark: unknown(),
             source_end_seen_ms: unknown(),
-            is_fetched: AtomicBool::new(false),
+            told_by: Mutex::default(),
             follower_stable_end: unknown(),
-            source_per_second: AtomicU64::new(0),
+            source_per_second: unknown(),
             source_broker: unknown(),
             source_position: unknown(),
             target_position: unknown(),
@@ -548,7 +599,7 @@ impl PartitionProgress {
 
     /// Whether the source tells the partition's end with every answer to a fetch.
     pub fn is_fetched(&self) -> bool {
-        self.is_fetched.load(Ordering::Relaxed)
+        lock(&self.told_by).is_some()
             && !self.is_followed()
             && lock(&self.state).state == PartitionState::Copying
     }
@@ -587,24 +638,33 @@ impl PartitionProgress {
         (end >= 0).then_some(end)
     }
 
-    /// When the source last told its end, given when it last told any; `None` while it is fetched, and
-    /// if it never did. A partition that was closed has been fetched until then, unless the source was
-    /// silent before.
-    pub fn end_seen_ms(&self, source_seen_ms: Option<i64>) -> Option<i64> {
-        if self.is_fetched() {
-            return None;
-        }
-        let own = Some(self.source_end_seen_ms.load(Ordering::Relaxed)).filter(|at| *at >= 0);
+    /// When the source was asked where it ends and has told it, the last time; `None` if it never has. Another
+    /// broker's answer says nothing of it.
+    pub fn end_seen_ms(&self) -> Option<i64> {
+        let own = Some(self.source_end_seen_ms.load(Ordering::Acquire)).filter(|at| *at >= 0);
         if self.is_followed() {
             return own;
         }
-        own.max(self.unhealthy_since_ms().min(source_seen_ms))
+        let told_by = lock(&self.told_by);
+        own.max(told_by.as_ref().and_then(|it| it.asked_ms()))
     }
 
-    /// It is fetched from now on, or not for now: there is no room for what it would bring.
-    pub fn set_fetched(&self, is_fetched: bool, now_ms: i64) {
-        if self.is_fetched.swap(is_fetched, Ordering::Relaxed) && !is_fetched {
-            note_time(&self.source_end_seen_ms, now_ms);
+    /// Every answer of this session tells its end from now on.
+    pub fn listen(&self, teller: &Arc<Teller>) {
+        let before = lock(&self.told_by).replace(teller.clone());
+        self.note_told(before.as_deref());
+    }
+
+    /// This session doesn't ask for it any more.
+    pub fn stop_listening(&self, teller: &Arc<Teller>) {
+        let is_it = |it: &mut Arc<Teller>| Arc::ptr_eq(it, teller);
+        let before = lock(&self.told_by).take_if(is_it);
+        self.note_told(before.as_deref());
+    }
+
+    fn note_told(&self, teller: Option<&Teller>) {
+        if let Some(asked_ms) = teller.and_then(Teller::asked_ms) {
+            note_time(&self.source_end_seen_ms, asked_ms);
         }
     }
 

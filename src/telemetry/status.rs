@@ -176,13 +176,16 @@ pub struct PartitionStatus {
     pub source_stable_end: Option<i64>,
     /// The source's high watermark.
     pub source_high_watermark: Option<i64>,
-    /// When the source last told its end, milliseconds since the epoch; absent while it is fetched, when
-    /// every answer tells it (see [`FlowStatus::source_seen_ms`]), and if it never did.
+    /// When the source last told its end, milliseconds since the epoch; absent while that is when it told any
+    /// (see [`FlowStatus::source_seen_ms`]), and if it never did.
     #[serde(default)]
     pub source_end_seen_ms: Option<i64>,
     /// By how many records a second the source grew when it was seen last; falls slowly.
     #[serde(default)]
     pub source_per_second: u64,
+    /// Whether that isn't measured yet: then it is no bound.
+    #[serde(default)]
+    pub source_rate_unknown: bool,
     /// How long one and the same transaction has been open on the source; 0 while none is.
     #[serde(default)]
     pub transaction_open_seconds: f64,
@@ -398,11 +401,13 @@ impl PartitionStatus {
             source_log_start: known(&progress.source_log_start),
             source_stable_end: known(&progress.source_stable_end),
             source_high_watermark: known(&progress.source_high_watermark),
-            source_end_seen_ms: progress.end_seen_ms(source_seen_ms),
-            source_per_second: progress
-                .source_per_second
-                .load(Ordering::Relaxed)
+            source_end_seen_ms: progress
+                .end_seen_ms()
+                .filter(|seen_ms| source_seen_ms.is_none_or(|newest_ms| *seen_ms < newest_ms)),
+            source_per_second: known(&progress.source_per_second)
+                .map_or(0, i64::unsigned_abs)
                 .max(rates.growth_per_second.ceil() as u64),
+            source_rate_unknown: known(&progress.source_per_second).is_none(),
             transaction_open_seconds: progress.transaction_since_ms().map_or(0.0, seconds_since),
             source_broker: known(&progress.source_broker),
             source_position: known(&progress.source_position),

@@ -5,6 +5,7 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::hidden::log_ends;
 use crate::cutover::loss::{self, Bound, Loss, Seen};
 use crate::cutover::options::AcceptedLoss;
+use crate::cutover::padding::Reach;
 use crate::cutover::pairs::{Pair, copied_end, ends, on_target};
 use crate::cutover::reread;
 use crate::state::{EndsRecord, ObservedRecord, keys};
@@ -13,14 +14,14 @@ use crate::wire::{OffsetSpec, TopicPartition};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let pairs = it.scene.pairs();
-    let (loss, bounds) = look(&it.scene, &pairs).await?;
+    let (loss, reaches) = look(&it.scene, &pairs).await?;
     accept(&loss, it.options.accept_loss)?;
-    let bounds: Vec<(String, i32, Option<u64>)> = bounds
+    let reaches: Vec<(String, i32, Reach)> = reaches
         .into_iter()
-        .map(|(at, bound)| (at.topic, at.partition, bound.map(Bound::records)))
+        .map(|(at, reach)| (at.topic, at.partition, reach))
         .collect();
     it.journal.note("loss", &loss);
-    it.journal.note("bounds", &bounds);
+    it.journal.note("reaches", &reaches);
     // For information: what can't be told doesn't keep the standby from going on.
     match reread::look(&it.scene, &pairs).await {
         Ok(reread) => it.journal.note("reread", &reread),
@@ -37,11 +38,11 @@ pub(in crate::cutover) fn accept(loss: &Loss, accepted: AcceptedLoss) -> Result<
     Err(CutoverError::refused(loss.in_words()).with_hint(loss.how_to_accept()))
 }
 
-/// What may be missing by now, of each partition and in all.
+/// What may be missing by now in all, and of each partition how far the old primary may have gone.
 pub(in crate::cutover) async fn look(
     scene: &Scene,
     pairs: &[Pair],
-) -> Result<(Loss, Vec<(TopicPartition, Option<Bound>)>), CutoverError> {
+) -> Result<(Loss, Vec<(TopicPartition, Reach)>), CutoverError> {
     scene.store.refresh().await?;
     let flow = &scene.flow.name;
     let observed: Option<ObservedRecord> = scene.store.get(&keys::observed(flow))?;
@@ -53,7 +54,7 @@ pub(in crate::cutover) async fn look(
         seconds: age_ms.and_then(|age| u64::try_from(age / 1_000).ok()),
         ..Loss::default()
     };
-    let mut bounds = Vec::with_capacity(pairs.len());
+    let mut reaches = Vec::with_capacity(pairs.len());
     let mut record: Option<(String, Option<EndsRecord>)> = None;
     for pair in pairs {
         let at = &pair.source;
@@ -68,10 +69,13 @@ pub(in crate::cutover) async fn look(
             observed: loss::observed_end(ends, at.partition),
             per_second: loss::rate(ends, at.partition),
         };
-        let bound = age_ms.and_then(|age_ms| loss::bound(seen, age_ms));
-        loss.per_second = loss.per_second.saturating_add(seen.per_second);
+        let bound = age_ms.map_or(Bound::UNKNOWN, |age_ms| loss::bound(seen, age_ms));
+        let per_second = seen.per_second.unwrap_or(0);
+        loss.per_second = loss.per_second.saturating_add(per_second);
         loss.add(&at.topic, bound, ends.map_or(0, |it| it.record_bytes));
-        bounds.push((at.clone(), bound));
+        let quiet_ms =
+            observed.and_then(|observed| loss::quiet_ms(ends, at.partition, observed.at_ms));
+        reaches.push((at.clone(), Reach::of(bound, quiet_ms, age_ms)));
     }
-    Ok((loss, bounds))
+    Ok((loss, reaches))
 }

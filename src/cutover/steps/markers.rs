@@ -1,8 +1,10 @@
 //! Markers on many partitions at once, each partition on one connection.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::cutover::error::CutoverError;
 use crate::wire::{self, Cluster, Filler, Role, TopicPartition, WireError};
@@ -14,6 +16,9 @@ const AT_ONCE: u32 = 2_000;
 const IN_FLIGHT: u64 = 8_000;
 /// Requests on their way: those behind wait for the replicas of each before them.
 const REQUESTS: usize = 500;
+/// How long one answer is waited for, behind so many markers at most. A broker that hangs is left alone for this
+/// round: who looks then sees what it lacks.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to one broker, which works on one request of each at a time. Nothing else waits
 /// behind markers there.
 const LANES: u16 = 8;
@@ -65,7 +70,11 @@ async fn on_one_lane(
     lane: u16,
     work: Vec<Lacking>,
 ) -> Result<u64, WireError> {
-    let connection = target.connection(leader, Role::Produce(lane)).await?;
+    let connecting = target.connection(leader, Role::Produce(lane));
+    let Ok(connection) = timeout(PATIENCE, connecting).await else {
+        return Ok(0);
+    };
+    let connection = connection?;
     let mut on_the_way = std::collections::VecDeque::new();
     let (mut sent, mut written) = (0, 0);
     for (at, mut filler, count) in work {
@@ -81,13 +90,19 @@ async fn on_one_lane(
             while (sent - written > IN_FLIGHT || on_the_way.len() > REQUESTS)
                 && let Some((count, pending)) = on_the_way.pop_front()
             {
-                pending.await?;
+                let Ok(answer) = timeout(PATIENCE, pending).await else {
+                    return Ok(written);
+                };
+                answer?;
                 written += count;
             }
         }
     }
     for (count, pending) in on_the_way {
-        pending.await?;
+        let Ok(answer) = timeout(PATIENCE, pending).await else {
+            return Ok(written);
+        };
+        answer?;
         written += count;
     }
     Ok(written)

@@ -9,9 +9,8 @@ use super::bar;
 use super::markers::{self, Lacking};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
-use crate::cutover::loss::Bound;
-use crate::cutover::padding;
-use crate::cutover::pairs::{Offsets, Pair, ends, on_target};
+use crate::cutover::padding::{self, Reach};
+use crate::cutover::pairs::{Offsets, Pair};
 use crate::flow::fillers::Fillers;
 use crate::flow::position::{self, Producers};
 use crate::flow::{claim, restrain};
@@ -20,6 +19,12 @@ use crate::wire::{self, Filler, OffsetSpec, ProducerState, TopicPartition};
 
 /// Without progress for this long it is given up.
 const STANDS_STILL: Duration = Duration::from_secs(15);
+/// How long the others wait for a broker that doesn't say where its logs end.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+/// And for one that doesn't tell of its producers.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// More partitions are counted, not named.
+const NAMED_MAX: usize = 5;
 const AGAIN: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,20 +33,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     scene.store.refresh().await?;
     let pairs = scene.pairs();
     let mut forks = restrain::forks(&scene.store, &scene.flow.name, &it.journal.record.topics)?;
-    let bounds = bounds(it);
-    let margin = it.options.padding;
-    let goals: HashMap<TopicPartition, i64> = pairs
-        .iter()
-        .filter(|pair| !pair.mapped)
-        .filter_map(|pair| {
-            let number = usize::try_from(pair.source.partition).ok()?;
-            let fork = forks.get(&pair.source.topic)?.partitions.get(number)?;
-            let bound = bounds.get(&pair.source).copied().flatten();
-            let goal = padding::padded_end(fork.target_end, bound, margin);
-            Some((pair.target.clone(), goal))
-        })
-        .collect();
+    let goals = goals(it, &pairs, &forks);
     let mapped = pairs.iter().filter(|pair| pair.mapped).count();
+    let mut problems = Vec::new();
     let may_fill = wire::probe_marker_right(&scene.target).await?;
     if !may_fill {
         let problem = "offsets could not be padded: grant CLUSTER_ACTION on the cluster";
@@ -49,41 +43,102 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         return Ok(problem.to_owned());
     }
     if mapped > 0 {
-        let problem =
-            format!("{mapped} mapped partition(s) have no padding: the map tells them apart");
-        it.journal.note("padding_problem", &problem);
+        let problem = "mapped partition(s) have no padding: the map tells them apart";
+        problems.push(format!("{mapped} {problem}"));
     }
     let open = bar::owner(it, &pairs).await?;
     if open > 0 {
-        let problem = format!(
+        problems.push(format!(
             "{open} partition(s) still take what the frozen Twinlog may send: end that process before clients write"
-        );
-        it.journal.note("padding_problem", &problem);
+        ));
     }
-    let written = fill(it, &goals).await?;
-    let reached = ends(&scene.target, &on_target(&pairs), OffsetSpec::Latest).await?;
-    note_padding(scene, &pairs, &reached, &mut forks).await?;
+    let filled = fill(it, &goals).await?;
+    let (written, lacking) = (filled.written, filled.lacking());
+    note_padding(scene, &pairs, &filled.ends, &mut forks).await?;
+    if !lacking.is_empty() {
+        problems.push(in_words(&lacking));
+    }
+    if !problems.is_empty() {
+        it.journal.note("padding_problem", &problems.join("; "));
+    }
     it.journal.note("padding", &padding::cost(written));
     Ok(format!(
         "{written} offset(s) on {} partition(s)",
-        goals.len()
+        goals.len() - lacking.len()
     ))
 }
 
-/// The bounds that were found, as far as the journal has them.
-fn bounds(it: &Cutover) -> HashMap<TopicPartition, Option<Bound>> {
-    let bounds: Vec<(String, i32, Option<u64>)> = it.journal.fact("bounds").unwrap_or_default();
-    bounds
+/// Where each log has to end, by the bounds that were found. What the journal has nothing of is unknown.
+fn goals(
+    it: &Cutover,
+    pairs: &[Pair],
+    forks: &BTreeMap<String, ForkRecord>,
+) -> HashMap<TopicPartition, i64> {
+    let found: Vec<(String, i32, Reach)> = it.journal.fact("reaches").unwrap_or_default();
+    let found: HashMap<TopicPartition, Reach> = found
         .into_iter()
-        .map(|(topic, partition, records)| {
-            let bound = records.map(|seen| Bound { seen, unseen: 0 });
-            (TopicPartition::new(topic, partition), bound)
+        .map(|(topic, partition, reach)| (TopicPartition::new(topic, partition), reach))
+        .collect();
+    let (padded, reaches): (Vec<(&Pair, i64)>, Vec<Reach>) = pairs
+        .iter()
+        .filter(|pair| !pair.mapped)
+        .filter_map(|pair| {
+            let number = usize::try_from(pair.source.partition).ok()?;
+            let fork = forks.get(&pair.source.topic)?.partitions.get(number)?;
+            let reach = found.get(&pair.source).copied().unwrap_or(Reach::UNKNOWN);
+            Some(((pair, fork.target_end), reach))
         })
+        .unzip();
+    let offsets = padding::offsets(&reaches, it.options.padding);
+    let goals = padded.into_iter().zip(offsets);
+    goals
+        .map(|((pair, fork), offsets)| (pair.target.clone(), padding::padded_end(fork, offsets)))
         .collect()
 }
 
-/// Writes markers until every log reaches its goal; how many.
-async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64, CutoverError> {
+/// What was filled, and where nobody could.
+#[derive(Default)]
+struct Filled {
+    written: u64,
+    /// Where the logs ended when that was asked last.
+    ends: Offsets,
+    /// Without an answer from their leader.
+    silent: Vec<TopicPartition>,
+    /// Short of their goals, with a leader that takes no more.
+    short: Vec<TopicPartition>,
+}
+
+impl Filled {
+    fn lacking(&self) -> Vec<String> {
+        let lacking = self.silent.iter().chain(&self.short);
+        let mut names: Vec<String> = lacking.map(ToString::to_string).collect();
+        names.sort();
+        names
+    }
+}
+
+/// The partitions that stay without padding.
+fn in_words(lacking: &[String]) -> String {
+    let named = lacking.iter().take(NAMED_MAX).cloned();
+    let named: Vec<String> = named.collect();
+    let more = match lacking.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} partition(s) couldn't be padded, for their brokers don't answer or take nothing: {}{more}. What is \
+         stranded of them on the old primary may have the same offsets as new records",
+        lacking.len(),
+        named.join(", ")
+    )
+}
+
+/// Writes markers until every log reaches its goal. A broker that goes away holds up nobody else's: its partitions
+/// are asked for again when the others are done, and left out if it doesn't come back.
+///
+/// # Errors
+/// When this plan is somebody else's by now, or its state can't be read.
+async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<Filled, CutoverError> {
     let scene = &it.scene;
     let flow = scene.flow_record()?;
     // The stop has taken the claim: behind its epoch the fillers of an owner who was frozen are refused.
@@ -94,25 +149,46 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
         producers: fillers.producers(flow.data_producer_id, flow.filler_producer_id),
         epoch: fillers.barring_epoch(generation),
     };
-    let partitions: Vec<TopicPartition> = goals.keys().cloned().collect();
-    let mut written = 0;
+    let mut filled = Filled::default();
+    let mut open: Vec<TopicPartition> = goals.keys().cloned().collect();
     let mut best = i64::MAX;
     let mut moved_at = Instant::now();
     let mut told_at = Instant::now();
     loop {
+        if open.is_empty() {
+            if filled.silent.is_empty() || moved_at.elapsed() >= STANDS_STILL {
+                return Ok(filled);
+            }
+            tokio::time::sleep(AGAIN).await;
+            // They may have new leaders. If nobody answers, the next round says so.
+            let _ = tokio::time::timeout(ANSWERS_WITHIN, scene.target.metadata(None)).await;
+            open = std::mem::take(&mut filled.silent);
+            best = i64::MAX;
+        }
         // The ends first: a marker that lands in between is then one too many, never one missing.
-        let now = ends(&scene.target, &partitions, OffsetSpec::Latest).await?;
-        let left: i64 = goals.iter().map(|(at, goal)| left(&now, at, *goal)).sum();
+        let latest = OffsetSpec::Latest;
+        let answers = wire::list_offsets_within(&scene.target, &open, latest, ANSWERS_WITHIN).await;
+        let mut now = Offsets::new();
+        for (at, answer) in answers {
+            match answer {
+                Ok(end) => drop(now.insert(at, end)),
+                Err(_) => filled.silent.push(at),
+            }
+        }
+        filled
+            .ends
+            .extend(now.iter().map(|(at, end)| (at.clone(), *end)));
+        open = now.keys().cloned().collect();
+        open.retain(|at| left(&now, at, goals[at]) > 0);
+        let left: i64 = open.iter().map(|at| left(&now, at, goals[at])).sum();
         if left == 0 {
-            return Ok(written);
+            continue;
         }
         if left < best {
             (best, moved_at) = (left, Instant::now());
         } else if moved_at.elapsed() >= STANDS_STILL {
-            return Err(CutoverError::failed(format!(
-                "{left} offset(s) of padding can't be written"
-            ))
-            .with_hint("see whether the standby's partitions have enough in-sync replicas"));
+            filled.short = open;
+            return Ok(filled);
         } else {
             tokio::time::sleep(AGAIN).await;
         }
@@ -121,7 +197,7 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<u64,
             (it.tell)(&format!("padding: {left} offset(s) left"));
         }
         it.still_ours().await?;
-        written += round(scene, filler, &now, goals).await?;
+        filled.written += round(scene, filler, &now, goals, &open).await?;
     }
 }
 
@@ -135,29 +211,32 @@ async fn round(
     filler: Barring,
     now: &Offsets,
     goals: &HashMap<TopicPartition, i64>,
+    open: &[TopicPartition],
 ) -> Result<u64, CutoverError> {
     let target = &scene.target;
-    let open: Vec<TopicPartition> = goals
-        .iter()
-        .filter(|(at, goal)| left(now, at, **goal) > 0)
-        .map(|(at, _)| at.clone())
-        .collect();
-    let states = wire::describe_producers(target, &open).await;
+    let told = wire::describe_producers(target, open);
+    let states = tokio::time::timeout(PATIENCE, told)
+        .await
+        .unwrap_or_default();
     let metadata = target.cached();
     let mut by_leader: BTreeMap<i32, Vec<Lacking>> = BTreeMap::new();
     for at in open {
         let Some((leader, _)) = metadata.leader(&at.topic, at.partition) else {
             continue;
         };
-        let newest = match states.get(&at) {
+        let newest = match states.get(at) {
             Some(Ok(states)) => next(states, filler),
             _ => continue,
         };
-        let count = left(now, &at, goals[&at]);
+        let count = left(now, at, goals[at]);
         by_leader
             .entry(leader)
             .or_default()
-            .push((at, newest, count));
+            .push((at.clone(), newest, count));
+    }
+    for work in by_leader.values_mut() {
+        // The hungry ones first: who waits for the last of them waits for nobody else.
+        work.sort_by_key(|(_, _, count)| std::cmp::Reverse(*count));
     }
     markers::write(target, by_leader).await
 }

@@ -3,7 +3,8 @@
 //! Known: each partition's end on the source as it was seen last, when that was, and how fast it
 //! grew. `missing = seen end - copied + rate x time since`. With producers that go on as before that
 //! is what is lost; a source that died at once has lost less. A burst that came after the last look
-//! can't be in it, and the words say so.
+//! can't be in it, unless the copy shows it, and the words say so. Where the end or the rate was never
+//! seen there is no bound: unknown isn't zero.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +46,8 @@ pub struct Seen {
     pub copied: i64,
     /// The source's end as it was seen last; `None` if it never was.
     pub observed: Option<i64>,
-    /// Records per second then.
-    pub per_second: u64,
+    /// Records per second then; `None` if that was never measured.
+    pub per_second: Option<u64>,
 }
 
 /// The bound of one partition, in records.
@@ -54,34 +55,46 @@ pub struct Seen {
 pub struct Bound {
     /// Seen on the source and not copied.
     pub seen: u64,
-    /// What may have been written since.
-    pub unseen: u64,
+    /// What may have been written since; `None` where nobody can say.
+    pub unseen: Option<u64>,
 }
 
 impl Bound {
-    /// Both.
+    /// Of a partition of which nothing is known.
+    pub const UNKNOWN: Self = Self {
+        seen: 0,
+        unseen: None,
+    };
+
+    /// Both, as far as they are known.
     pub fn records(self) -> u64 {
-        self.seen.saturating_add(self.unseen)
+        self.seen.saturating_add(self.unseen.unwrap_or(0))
     }
 }
 
-/// Bounds what one partition lacks, `age_ms` after the source was seen last; `None` where nothing
-/// was ever seen.
+/// Bounds what one partition lacks, `age_ms` after the source was seen last.
 ///
-/// What was copied beyond the end that was seen was written since: whoever wrote it, wrote at least
-/// that much in this time, whatever the rate was before.
-pub fn bound(seen: Seen, age_ms: i64) -> Option<Bound> {
-    let observed = seen.observed?;
+/// What was copied beyond the end that was seen was written since, within seconds: a process that lives
+/// looks every two. Whoever wrote it may have written at that rate ever since, whatever the rate was before.
+pub fn bound(seen: Seen, age_ms: i64) -> Bound {
+    let Some(observed) = seen.observed else {
+        return Bound::UNKNOWN;
+    };
     let age_ms = u64::try_from(age_ms).unwrap_or(0);
-    let at_the_rate = seen.per_second.saturating_mul(age_ms).div_ceil(1_000);
     let copied_since = match age_ms {
         0 => 0,
         _ => u64::try_from(seen.copied.saturating_sub(observed)).unwrap_or(0),
     };
-    Some(Bound {
+    let unseen = |per_second: u64| {
+        let rate = per_second.max(copied_since);
+        rate.saturating_mul(age_ms)
+            .div_ceil(1_000)
+            .max(copied_since)
+    };
+    Bound {
         seen: u64::try_from(observed.saturating_sub(seen.copied)).unwrap_or(0),
-        unseen: at_the_rate.max(copied_since),
-    })
+        unseen: seen.per_second.map(unseen),
+    }
 }
 
 /// What a topic may lack.
@@ -93,7 +106,7 @@ pub struct TopicLoss {
     pub seen_records: u64,
     /// Bytes, from the mean record size.
     pub bytes: u64,
-    /// Partitions of which nothing is known.
+    /// Partitions that nobody can bound: their end on the source, or how fast it grew, was never seen.
     pub unknown_partitions: u64,
     /// How long ago the oldest of them may have been written, seconds; absent if that isn't known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,7 +140,8 @@ pub struct Loss {
     /// By how many records the bound grows in a second.
     #[serde(default)]
     pub per_second: u64,
-    /// Partitions of which nothing is known.
+    /// Partitions that nobody can bound: their end on the source, or how fast it grew, was never seen. What was
+    /// seen of them is in the sums.
     pub unknown_partitions: u64,
     /// The topics that lack anything.
     pub topics: BTreeMap<String, TopicLoss>,
@@ -135,25 +149,21 @@ pub struct Loss {
 
 impl Loss {
     /// Adds one partition.
-    pub fn add(&mut self, topic: &str, bound: Option<Bound>, record_bytes: u64) {
-        match bound {
-            None => {
-                self.unknown_partitions += 1;
-                let of_topic = self.topics.entry(topic.to_owned()).or_default();
-                of_topic.unknown_partitions += 1;
-            }
-            Some(bound) if bound.records() > 0 => {
-                let bytes = bound.records().saturating_mul(record_bytes);
-                self.records = self.records.saturating_add(bound.records());
-                self.seen_records = self.seen_records.saturating_add(bound.seen);
-                self.bytes = self.bytes.saturating_add(bytes);
-                let of_topic = self.topics.entry(topic.to_owned()).or_default();
-                of_topic.records = of_topic.records.saturating_add(bound.records());
-                of_topic.seen_records = of_topic.seen_records.saturating_add(bound.seen);
-                of_topic.bytes = of_topic.bytes.saturating_add(bytes);
-            }
-            Some(_) => {}
+    pub fn add(&mut self, topic: &str, bound: Bound, record_bytes: u64) {
+        let is_unknown = bound.unseen.is_none();
+        if bound.records() == 0 && !is_unknown {
+            return;
         }
+        let bytes = bound.records().saturating_mul(record_bytes);
+        self.records = self.records.saturating_add(bound.records());
+        self.seen_records = self.seen_records.saturating_add(bound.seen);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.unknown_partitions += u64::from(is_unknown);
+        let of_topic = self.topics.entry(topic.to_owned()).or_default();
+        of_topic.records = of_topic.records.saturating_add(bound.records());
+        of_topic.seen_records = of_topic.seen_records.saturating_add(bound.seen);
+        of_topic.bytes = of_topic.bytes.saturating_add(bytes);
+        of_topic.unknown_partitions += u64::from(is_unknown);
     }
 
     /// Notes since when something of a topic may be missing.
@@ -208,7 +218,8 @@ impl Loss {
         }
         if self.unknown_partitions > 0 {
             text.push_str(&format!(
-                "; of {} partition(s) nothing is known",
+                "; of {} partition(s) nobody can say: they weren't seen, or not long enough to tell \
+                 how fast they grow",
                 self.unknown_partitions
             ));
         }
@@ -226,32 +237,33 @@ mod tests {
         Seen {
             copied,
             observed: Some(observed),
-            per_second,
+            per_second: Some(per_second),
         }
     }
 
     #[test]
     fn what_was_seen_and_what_came_since_add_up() {
-        let all = bound(seen(90, 100, 7), 2_500).expect("it was seen");
-        assert_eq!((all.seen, all.unseen), (10, 18));
-        assert_eq!(
-            bound(seen(100, 100, 0), 1 << 40).map(Bound::records),
-            Some(0)
-        );
+        let all = bound(seen(90, 100, 7), 2_500);
+        assert_eq!((all.seen, all.unseen), (10, Some(18)));
+        assert_eq!(bound(seen(100, 100, 0), 1 << 40).records(), 0);
         // The copy is ahead of what was seen: that was only seen earlier.
-        assert_eq!(bound(seen(120, 100, 0), 0).map(Bound::records), Some(0));
-        // It is ahead because somebody wrote since: he may have written more.
-        assert_eq!(
-            bound(seen(120, 100, 0), 500).map(Bound::records),
-            Some(20),
-            "this is no quiet partition"
-        );
-        assert_eq!(bound(seen(120, 100, 80), 500).map(Bound::records), Some(40));
+        assert_eq!(bound(seen(120, 100, 0), 0).records(), 0);
+        // It is ahead because somebody wrote since: he may have gone on.
+        let still_quiet = "this is no quiet partition";
+        assert_eq!(bound(seen(120, 100, 0), 500).records(), 20, "{still_quiet}");
+        assert_eq!(bound(seen(120, 100, 0), 60_000).records(), 1_200);
+        assert_eq!(bound(seen(120, 100, 80), 500).records(), 40);
         let never = Seen {
             observed: None,
             ..seen(5, 0, 9)
         };
-        assert_eq!(bound(never, 1_000), None);
+        assert_eq!(bound(never, 1_000), Bound::UNKNOWN);
+        let unmeasured = Seen {
+            per_second: None,
+            ..seen(90, 100, 0)
+        };
+        let unknown = bound(unmeasured, 1_000);
+        assert_eq!((unknown.seen, unknown.unseen), (10, None));
     }
 
     #[test]
@@ -261,7 +273,12 @@ mod tests {
         assert_eq!((loss.records, loss.bytes), (10, 1_000));
         assert!(loss.is_accepted(AcceptedLoss::Records(10)));
         assert!(!loss.is_accepted(AcceptedLoss::Records(9)));
-        loss.add("b", None, 0);
+        let unmeasured = Bound {
+            seen: 3,
+            unseen: None,
+        };
+        loss.add("b", unmeasured, 0);
+        assert_eq!((loss.records, loss.unknown_partitions), (13, 1));
         assert!(!loss.is_accepted(AcceptedLoss::Records(u64::MAX)));
         assert!(loss.is_accepted(AcceptedLoss::Any));
     }
@@ -278,7 +295,7 @@ mod tests {
             let observed = copied + ahead;
             let written_since = per_second * u64::try_from(age_ms).expect("positive") / 1_000;
             let end = observed + i64::try_from(written_since).expect("small");
-            let bound = bound(seen(copied, observed, per_second), age_ms).expect("seen");
+            let bound = bound(seen(copied, observed, per_second), age_ms);
             let lost = u64::try_from(end - copied).expect("positive");
             prop_assert!(bound.records() >= lost);
             prop_assert!(bound.records() <= lost + 1);

@@ -3,7 +3,7 @@
 use super::check::{Check, Weight};
 use super::facts::{Facts, GroupFacts};
 use super::judge::{Intent, judge};
-use super::loss::{Loss, Seen, bound};
+use super::loss::{Bound, Loss, Seen, bound};
 use super::{Failback, GroupReread, Readiness, Reread, Verdict};
 use crate::telemetry::groups::{FlowGroups, GroupKind};
 use crate::telemetry::metadata::{DriftAction, MetadataSummary};
@@ -262,14 +262,15 @@ fn loss(flow: &FlowStatus, now_ms: i64) -> Loss {
     for topic in &flow.topics {
         for partition in &topic.partitions {
             let seen_ms = end_seen_ms(flow, partition);
+            let per_second = partition.source_per_second;
             let seen = partition.source_position.map(|copied| Seen {
                 copied,
                 observed: partition.source_high_watermark,
-                per_second: partition.source_per_second,
+                per_second: (!partition.source_rate_unknown).then_some(per_second),
             });
-            let bounded = seen
-                .zip(seen_ms)
-                .and_then(|(seen, seen_ms)| bound(seen, age_ms(seen_ms)));
+            let bounded = seen.zip(seen_ms).map_or(Bound::UNKNOWN, |(seen, seen_ms)| {
+                bound(seen, age_ms(seen_ms))
+            });
             let counters = &partition.counters;
             let bytes = match counters.records {
                 0 => usual_bytes,
@@ -277,7 +278,7 @@ fn loss(flow: &FlowStatus, now_ms: i64) -> Loss {
             };
             loss.per_second = loss.per_second.saturating_add(partition.source_per_second);
             loss.add(&topic.name, bounded, bytes);
-            if bounded.is_some_and(|bound| bound.records() > 0) {
+            if bounded.records() > 0 {
                 let unseen_seconds =
                     seen_ms.map_or(0.0, |seen_ms| age_ms(seen_ms) as f64 / 1_000.0);
                 let seconds = partition
@@ -291,8 +292,7 @@ fn loss(flow: &FlowStatus, now_ms: i64) -> Loss {
     loss
 }
 
-/// When a partition's end on the source was seen last. What is fetched is told with every answer;
-/// the others' ends are asked for from time to time.
+/// When a partition's end on the source was seen last.
 fn end_seen_ms(flow: &FlowStatus, partition: &PartitionStatus) -> Option<i64> {
     partition.source_end_seen_ms.or(flow.source_seen_ms)
 }

@@ -10,7 +10,7 @@ use crate::telemetry::groups::{
     DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
 };
 use crate::telemetry::progress::{
-    FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, now_ms,
+    FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, Teller, now_ms,
 };
 use crate::telemetry::role::{Orphans, RoleStatus};
 use crate::telemetry::status::StatusReport;
@@ -29,10 +29,12 @@ fn flow(registry: &Registry, logs: &[Log], seen_ms: i64) -> Arc<FlowProgress> {
     flow.set_state(FlowState::Running);
     flow.discovered.store(true, Ordering::Relaxed);
     flow.note_source_seen(seen_ms);
+    let teller = Arc::new(Teller::default());
+    teller.answered(seen_ms);
     for (number, log) in (0..).zip(logs) {
         let partition = partition(&flow, "orders", number);
         partition.set_state(PartitionState::Copying);
-        partition.set_fetched(true, seen_ms);
+        partition.listen(&teller);
         set(&partition, log);
     }
     flow
@@ -48,7 +50,8 @@ fn set(partition: &PartitionProgress, log: &Log) {
     partition.source_position.store(log.copied, end);
     partition.source_high_watermark.store(log.end, end);
     partition.source_stable_end.store(log.end, end);
-    partition.source_per_second.store(log.per_second, end);
+    let per_second = i64::try_from(log.per_second).expect("small");
+    partition.source_per_second.store(per_second, end);
     partition.records.store(10, end);
     partition.bytes.store(1_000, end);
     if log.copied == log.end {
@@ -401,7 +404,9 @@ proptest! {
         let log = Log { per_second, ..QUIET };
         let flow = flow(&registry, &[QUIET, log], now);
         let stopped = partition(&flow, "orders", 1);
-        stopped.set_fetched(false, now - 200_000);
+        // The session that had it is gone.
+        stopped.listen(&Arc::default());
+        stopped.source_end_seen_ms.store(now - 200_000_000, Ordering::Relaxed);
         stopped.note_source_end(130, now - age_ms);
         let found = readiness(&registry, now);
         let unseen = (per_second * age_ms.unsigned_abs()).div_ceil(1_000);

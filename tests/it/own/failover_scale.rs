@@ -63,3 +63,34 @@ fn a_thousand_partitions() {
         println!("  {} {} {}", step["step"], step["seconds"], step["result"]);
     }
 }
+
+/// Partitions to which nothing comes: what padding costs where nothing is missing.
+#[test]
+#[ignore = "measures"]
+fn two_thousand_idle_partitions() {
+    let (mut source, target) = start_fenceable_pair(KafkaVersion::V4_3);
+    let (bootstrap, target) = (source.bootstrap(), target.bootstrap());
+    let topics: Vec<String> = (0..20).map(|it| format!("idle-{it}")).collect();
+    for topic in &topics {
+        create_topic(&bootstrap, topic, 100, &[]);
+        Load::new(topic, 100).produce(&bootstrap);
+    }
+    let twinlog = Twinlog::between(&bootstrap, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    // It is certain that they are quiet when as much time has passed.
+    std::thread::sleep(Duration::from_secs(15));
+    source.kill(1);
+    let config = twinlog.config_file().to_owned();
+    let began = std::time::Instant::now();
+    let arguments = ["--unplanned", "--yes", "--json", "--accept-loss", "any"];
+    let report = answer(&failover(&config, &arguments), 0);
+    println!(
+        "unplanned: {} s, {:?} with the preflight; {}",
+        report["seconds"],
+        began.elapsed(),
+        report["padding"]
+    );
+    for step in report["steps"].as_array().expect("steps") {
+        println!("  {} {} {}", step["step"], step["seconds"], step["result"]);
+    }
+}

@@ -14,7 +14,7 @@ use twinlog::telemetry::metadata::{
 use twinlog::telemetry::metrics;
 use twinlog::telemetry::names::{self, Kind};
 use twinlog::telemetry::progress::{
-    FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, TopicNote, now_ms,
+    FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, Teller, TopicNote, now_ms,
 };
 use twinlog::telemetry::role::RoleStatus;
 use twinlog::telemetry::status::{STATUS_VERSION, StatusReport};
@@ -44,6 +44,7 @@ fn copying(
     partition.target_position.store(position, Relaxed);
     partition.source_stable_end.store(end, Relaxed);
     partition.source_high_watermark.store(end, Relaxed);
+    partition.source_per_second.store(0, Relaxed);
     partition.progressed_at_ms.store(now_ms(), Relaxed);
     partition.set_state(PartitionState::Copying);
     partition
@@ -137,6 +138,7 @@ fn the_json_has_the_documented_shape() {
             "source_high_watermark",
             "source_end_seen_ms",
             "source_per_second",
+            "source_rate_unknown",
             "transaction_open_seconds",
             "source_broker",
             "source_position",
@@ -440,7 +442,9 @@ fn everything() -> Registry {
     }));
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.source_high_watermark.store(100, Relaxed);
-    partition.set_fetched(true, now_ms());
+    let teller = std::sync::Arc::new(Teller::default());
+    teller.answered(now_ms());
+    partition.listen(&teller);
     partition.records.store(40, Relaxed);
     partition.batches_passed.store(3, Relaxed);
     let missed = MissedDeletes {

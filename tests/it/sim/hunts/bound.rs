@@ -1,0 +1,177 @@
+//! The source is lost when what was seen of it is old, partial or changes quickly. What the report calls a bound
+//! is one, or it says that nobody knows; and no offset of the new primary is one that the old primary gave out.
+
+use fake_kafka::Options;
+use fake_kafka::world::{self, World};
+use twinlog::cutover::Report;
+use twinlog::state::CutoverKind;
+
+use crate::sim::logs;
+use crate::sim::model::{Place, Side};
+use crate::sim::process::{self, Running, failover_options};
+use crate::sim::scene::{Scene, Write};
+
+const EVERY_MS: i64 = 100;
+
+/// Topic `t`, one partition led by each of two brokers.
+fn scene(world: &mut World, lines: &str) -> (Scene, [Place; 2]) {
+    let two = Options {
+        brokers: 2,
+        ..Options::default()
+    };
+    let scene = Scene::with(world, two.clone(), two, lines);
+    scene.topic("t", 2, 1, &[]);
+    (scene, [Place::new("t", 0), Place::new("t", 1)])
+}
+
+/// So many records a second, for so long. It goes on whoever reaches the source.
+fn write_for(scene: &mut Scene, world: &mut World, at: &Place, per_second: u64, for_ms: i64) {
+    let how = Write {
+        bytes: 200,
+        ..Write::default()
+    };
+    let each = per_second * EVERY_MS.unsigned_abs() / 1_000;
+    for _ in 0..for_ms / EVERY_MS {
+        if each > 0 {
+            scene.write_batch(world, Side::Primary, at, each, how);
+        }
+        world.run_for(EVERY_MS);
+    }
+}
+
+/// The operator's command, some time after everything of the old side is gone; what it says, and what is true.
+fn fail_over(world: &mut World, scene: &Scene, twinlog: &Running, places: &[Place]) -> Report {
+    scene.lose_source(world);
+    twinlog.process.kill();
+    let unplanned = failover_options(CutoverKind::Unplanned);
+    let failover = process::failover(world, "operator", &scene.text, unplanned);
+    let (report, error) = world.result(&failover, 120_000).expect("it may begin");
+    assert!(error.is_none(), "{error:?} {report:?}");
+    let mut missing = 0;
+    for place in places {
+        let there = logs::read(&scene.target, place).records.len();
+        missing += logs::read(&scene.source, place).records.len() - there;
+        let given_out = end(scene, Side::Primary, place);
+        let first_new = end(scene, Side::Standby, place);
+        assert!(
+            first_new >= given_out,
+            "{place}: the old primary gave out {given_out} offsets, the first new one is {first_new}: {report:#?}"
+        );
+    }
+    let is_unknown = report.lost.unknown_partitions > 0;
+    assert!(
+        is_unknown || report.lost.records >= missing as u64,
+        "{missing} records are missing: {report:#?}"
+    );
+    report
+}
+
+fn end(scene: &Scene, side: Side, place: &Place) -> i64 {
+    scene.side(side).cluster.control(|state| {
+        let found = state.partition(&place.topic, place.partition);
+        let log = found.and_then(|it| it.leader_log());
+        log.expect("it is led").end_offset()
+    })
+}
+
+#[test]
+fn a_broker_that_hangs_is_not_seen_because_another_one_answers() {
+    for seed in 1..=3 {
+        world::run(seed, move |world| {
+            let (mut scene, places) = scene(world, "");
+            let twinlog = scene.twinlog(world, "twinlog");
+            write_for(&mut scene, world, &places[0], 100, 8_000);
+            let leader = scene.source.cluster.control(|state| {
+                let leader = state.partition("t", 0).and_then(|it| it.leader);
+                leader.expect("it is led")
+            });
+            let cluster = scene.source.cluster.clone();
+            cluster.control(|state| state.freeze_broker(leader));
+            write_for(&mut scene, world, &places[0], 100, 20_000);
+            fail_over(world, &scene, &twinlog, &places);
+        });
+    }
+}
+
+#[test]
+fn under_a_limit_the_growth_of_the_source_counts() {
+    for seed in 1..=3 {
+        world::run(seed, move |world| {
+            let lines = "limits: { bytes_per_second: 20KiB }";
+            let (mut scene, places) = scene(world, lines);
+            let twinlog = scene.twinlog(world, "twinlog");
+            world.run_for(5_000);
+            write_for(&mut scene, world, &places[0], 400, 60_000);
+            scene.lose_source(world);
+            write_for(&mut scene, world, &places[0], 400, 10_000);
+            fail_over(world, &scene, &twinlog, &places);
+        });
+    }
+}
+
+#[test]
+fn a_rate_that_jumped_just_before_counts() {
+    for seed in 1..=6 {
+        world::run(seed, move |world| {
+            let (mut scene, places) = scene(world, "");
+            let twinlog = scene.twinlog(world, "twinlog");
+            write_for(&mut scene, world, &places[0], 10, 20_000);
+            world.run_for(100 + i64::try_from(seed).expect("small") * 300);
+            write_for(&mut scene, world, &places[0], 200, 2_000);
+            scene.lose_source(world);
+            twinlog.process.kill();
+            write_for(&mut scene, world, &places[0], 200, 8_000);
+            fail_over(world, &scene, &twinlog, &places);
+        });
+    }
+}
+
+#[test]
+fn a_partition_that_took_its_first_records_just_before_is_not_quiet() {
+    for seed in 1..=4 {
+        world::run(seed, move |world| {
+            let (mut scene, places) = scene(world, "");
+            let twinlog = scene.twinlog(world, "twinlog");
+            world.run_for(20_000 + i64::try_from(seed).expect("small") * 500);
+            write_for(&mut scene, world, &places[0], 100, 2_000);
+            scene.lose_source(world);
+            twinlog.process.kill();
+            write_for(&mut scene, world, &places[0], 100, 8_000);
+            fail_over(world, &scene, &twinlog, &places);
+        });
+    }
+}
+
+#[test]
+fn a_rate_that_nobody_measured_is_unknown() {
+    world::run(1, |world| {
+        let (mut scene, places) = scene(world, "");
+        write_for(&mut scene, world, &places[0], 1_000, 500);
+        let twinlog = scene.twinlog(world, "twinlog");
+        let target = scene.target.clone();
+        let is_seen = |it: &serde_json::Value| it["ends"][0].as_i64().unwrap_or(-1) > 0;
+        world.must("its end is seen once", 20_000, move |_| {
+            let seen = logs::newest(&target, "__twinlog_state", "ends/dr/t");
+            let seen = seen.map(|it| serde_json::from_str(&it).expect("ends are JSON"));
+            seen.as_ref().is_some_and(is_seen)
+        });
+        twinlog.process.kill();
+        write_for(&mut scene, world, &places[0], 1_000, 3_000);
+        let report = fail_over(world, &scene, &twinlog, &places);
+        assert!(report.lost.unknown_partitions > 0, "{report:#?}");
+        assert!(report.lost.text.contains("how fast"), "{report:#?}");
+    });
+}
+
+#[test]
+fn what_is_measured_and_quiet_is_known() {
+    world::run(1, |world| {
+        let (mut scene, places) = scene(world, "");
+        let twinlog = scene.twinlog(world, "twinlog");
+        write_for(&mut scene, world, &places[0], 100, 2_000);
+        world.run_for(60_000);
+        let report = fail_over(world, &scene, &twinlog, &places);
+        assert_eq!(report.lost.records, 0, "{report:#?}");
+        assert_eq!(report.lost.unknown_partitions, 0, "{report:#?}");
+    });
+}
