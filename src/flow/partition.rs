@@ -16,7 +16,7 @@ use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::intake::IntakeRules;
 use super::tombstones::Tombstones;
-use super::work::{FillWork, Work};
+use super::work::{BatchWork, Work};
 use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::telemetry::progress::{PartitionProgress, now_ms};
 use crate::telemetry::up_to_date::MissedDeletes;
@@ -33,6 +33,9 @@ const REMEMBERED_FOR_MS: i64 = 1_000;
 pub(super) const STEPS_MAX: u32 = 512;
 /// Fillers of one of several steps.
 const STEP_FILLERS_MAX: i64 = 200;
+/// Batches of one, and their bytes if they are several: a transaction may have some, and plain ones may be before it.
+const STEP_BATCHES_MAX: usize = 16;
+const STEP_BYTES_MAX: usize = 256 * 1024;
 /// How often the log end is asked for while steps are sent without a pause.
 const END_EVERY_MS: i64 = 100;
 
@@ -203,10 +206,10 @@ impl Partition {
     /// unless both can be pipelined as *steps*, of which the first danger isn't one and the second
     /// is found.
     ///
-    /// A step ends with markers and may begin with a batch, which is sent with acks 0. Where such a
+    /// A step ends with markers and may begin with batches, each of which is sent with acks 0. Where such a
     /// batch is refused, the broker closes the connection and works on nothing behind it
-    /// (`KafkaApis.handleProduceRequest`: `closeConnection`), so its markers never get its offset. The markers'
-    /// answer, which waits for the replicas, says that the batch was appended and replicated too: what was before them
+    /// (`KafkaApis.handleProduceRequest`: `closeConnection`), so nothing gets its offset. The markers'
+    /// answer, which waits for the replicas, says that the batches were appended and replicated too: what was before them
     /// on the connection was executed before. Where *markers* are refused, the batch of the next step does take
     /// their offset, and all behind it is lower than it should be. That is why nobody pipelines who isn't answered
     /// well first, or whose leader may have too few replicas in sync soon (`may_step`), why no batch that waits for a
@@ -232,26 +235,17 @@ impl Partition {
         }
         let under_way = self.unanswered();
         let idle = under_way == 0;
-        if may_step && self.may_take_step(&queue, under_way) {
+        if may_step && let Some(step) = self.take_step(&mut queue, under_way) {
             self.in_steps.store(true, Ordering::Release);
             self.sent.fetch_add(1, Ordering::AcqRel);
-            return match (queue.pop_front()?, queue.front()) {
-                (Work::Batch(batch), Some(Work::Fill(fill))) => {
-                    let fill = *fill;
-                    queue.pop_front();
-                    self.end_unknown_since_ms
-                        .fetch_min(self.age_ms(), Ordering::AcqRel);
-                    Some(Work::Pair(batch, fill))
-                }
-                (fill, _) => Some(fill),
-            };
+            return Some(step);
         }
         let goes_alone = match queue.front()? {
             Work::Batch(batch) => {
                 let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
                 is_refused || (idle && !self.is_remembered())
             }
-            Work::Pair(..) | Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => true,
+            Work::Step(..) | Work::Fill(_) | Work::Skip { .. } | Work::Dear(_) => true,
         };
         let behind_steps = self.in_steps.load(Ordering::Acquire);
         if !idle && (goes_alone || behind_steps || self.barrier.load(Ordering::Acquire)) {
@@ -266,8 +260,32 @@ impl Partition {
         Some(work)
     }
 
-    /// Whether the queue begins with a step that may be sent behind what is on the way.
-    fn may_take_step(&self, queue: &VecDeque<Work>, under_way: u32) -> bool {
+    /// Takes the step with which the queue begins, if it may be sent behind what is on the way.
+    fn take_step(&self, queue: &mut VecDeque<Work>, under_way: u32) -> Option<Work> {
+        if !self.may_send_step(under_way) {
+            return None;
+        }
+        let count = self.step_at_front(queue, under_way)?;
+        let first = queue.drain(..count);
+        let batches: Vec<BatchWork> = first
+            .filter_map(|work| match work {
+                Work::Batch(batch) => Some(batch),
+                _ => None,
+            })
+            .collect();
+        let fill = queue.pop_front()?;
+        match fill {
+            Work::Fill(fill) if !batches.is_empty() => {
+                self.end_unknown_since_ms
+                    .fetch_min(self.age_ms(), Ordering::AcqRel);
+                Some(Work::Step(batches, fill))
+            }
+            fill => Some(fill),
+        }
+    }
+
+    /// Whether a step may be sent behind what is on the way.
+    fn may_send_step(&self, under_way: u32) -> bool {
         // Where offsets are mapped there is no marker, and where strangers are kept each batch's offset counts.
         let is_proven = self.map.is_none()
             && !self.rules.keeps_foreign
@@ -281,19 +299,29 @@ impl Partition {
                     && !self.barrier.load(Ordering::Acquire)
             }
         };
-        let may_fill = |fill: &FillWork| fill.count <= STEP_FILLERS_MAX;
-        let is_step = match (queue.front(), queue.get(1)) {
-            (Some(Work::Fill(fill)), _) => may_fill(fill),
-            (Some(Work::Batch(batch)), Some(Work::Fill(fill))) => {
-                let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
-                may_fill(fill) && !is_refused && (under_way > 0 || self.is_remembered())
-            }
-            _ => false,
-        };
-        is_proven && is_free && is_step
+        is_proven && is_free
     }
 
-    /// Whether the log end is to be asked for behind the markers that are sent now: pairs have no base offset
+    /// With how many batches the queue begins that make a step with the fillers behind them.
+    fn step_at_front(&self, queue: &VecDeque<Work>, under_way: u32) -> Option<usize> {
+        let mut bytes = 0;
+        for (count, work) in queue.iter().take(STEP_BATCHES_MAX + 1).enumerate() {
+            let batch = match work {
+                Work::Batch(batch) => batch,
+                Work::Fill(fill) => return (fill.count <= STEP_FILLERS_MAX).then_some(count),
+                _ => return None,
+            };
+            bytes += batch.size_bytes();
+            let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
+            let is_large = count > 0 && bytes > STEP_BYTES_MAX;
+            if is_refused || is_large || (under_way == 0 && !self.is_remembered()) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Whether the log end is to be asked for behind the markers that are sent now: steps have no base offset
     /// that tells.
     pub fn asks_end(&self) -> bool {
         let since_ms = self.end_unknown_since_ms.load(Ordering::Acquire);
@@ -312,9 +340,11 @@ impl Partition {
             return;
         }
         match work {
-            Work::Pair(batch, fill) => {
+            Work::Step(batches, fill) => {
                 queue.push_front(Work::Fill(fill));
-                queue.push_front(Work::Batch(batch));
+                for batch in batches.into_iter().rev() {
+                    queue.push_front(Work::Batch(batch));
+                }
             }
             work => queue.push_front(work),
         }
@@ -542,7 +572,7 @@ impl PartitionParts {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::work::{BatchWork, Form};
+    use super::super::work::{FillWork, Form};
     use super::*;
 
     /// A partition whose producer is known to the broker.
@@ -623,7 +653,7 @@ mod tests {
     }
 
     fn is_pair(work: Option<Work>) -> bool {
-        matches!(work, Some(Work::Pair(..)))
+        matches!(work, Some(Work::Step(..)))
     }
 
     #[tokio::test]
@@ -682,6 +712,45 @@ mod tests {
         partition.push_front(last);
         partition.answered();
         assert!(partition.has_work());
+    }
+
+    fn batches(work: Option<Work>) -> usize {
+        match work {
+            Some(Work::Step(batches, _)) => batches.len(),
+            _ => 0,
+        }
+    }
+
+    /// As of a large transaction, or plain ones before a small one.
+    #[tokio::test]
+    async fn some_batches_before_a_filler_are_one_step() {
+        let partition = known(None);
+        partition.note_appended();
+        partition.note_filled();
+        transactions(&partition, 1);
+        let (first, second) = (batch(&partition, 11, 11), batch(&partition, 21, 21));
+        partition.push(vec![first, second, fill(31)]);
+        assert!(is_pair(partition.take_sendable(true)));
+        let step = partition.take_sendable(true);
+        assert_eq!(batches(step), 2, "without an answer");
+        // What isn't sent after all is as it was.
+        let again = partition.take_sendable(true);
+        assert!(again.is_none());
+        let (third, fourth) = (batch(&partition, 32, 32), batch(&partition, 42, 42));
+        partition.push(vec![third, fourth, fill(52)]);
+        let step = partition.take_sendable(true).expect("a step");
+        partition.push_front(step);
+        partition.answered();
+        assert_eq!(batches(partition.take_sendable(true)), 2);
+        // Too many for a step wait for their offsets.
+        let count = i64::try_from(STEP_BATCHES_MAX).expect("small") + 1;
+        let many = (0..count).map(|at| batch(&partition, 53 + 10 * at, 53 + 10 * at));
+        let many = many.chain([fill(53 + 10 * count)]).collect();
+        partition.push(many);
+        assert!(partition.take_sendable(true).is_none());
+        (0..3).for_each(|_| partition.answered());
+        assert_eq!(base(partition.take_sendable(true)), Some(53));
+        assert_eq!(base(partition.take_sendable(true)), Some(63));
     }
 
     #[tokio::test]

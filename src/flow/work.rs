@@ -15,8 +15,8 @@ pub enum Work {
     Batch(BatchWork),
     /// Offsets to fill with invisible markers.
     Fill(FillWork),
-    /// A batch and the fillers of the hole right behind it, sent in one go.
-    Pair(BatchWork, FillWork),
+    /// Batches and the fillers of the hole right behind them, sent in one go.
+    Step(Vec<BatchWork>, FillWork),
     /// A hole that isn't filled: the partition is closed when all before it is answered.
     Dear(DearHole),
     /// Source offsets that get no offset on the target (`mapped` only). What follows says the same by
@@ -28,18 +28,24 @@ pub enum Work {
 }
 
 impl Work {
-    /// The batch in it.
-    pub fn batch(&self) -> Option<&BatchWork> {
+    /// The batches in it.
+    pub fn batches(&self) -> &[BatchWork] {
         match self {
-            Self::Batch(batch) | Self::Pair(batch, _) => Some(batch),
-            Self::Fill(_) | Self::Dear(_) | Self::Skip { .. } => None,
+            Self::Batch(batch) => std::slice::from_ref(batch),
+            Self::Step(batches, _) => batches,
+            Self::Fill(_) | Self::Dear(_) | Self::Skip { .. } => &[],
         }
+    }
+
+    /// Bytes of its batches on the wire.
+    pub fn size_bytes(&self) -> usize {
+        self.batches().iter().map(BatchWork::size_bytes).sum()
     }
 
     /// The fillers in it.
     pub fn fill(&self) -> Option<&FillWork> {
         match self {
-            Self::Fill(fill) | Self::Pair(_, fill) => Some(fill),
+            Self::Fill(fill) | Self::Step(_, fill) => Some(fill),
             Self::Batch(_) | Self::Dear(_) | Self::Skip { .. } => None,
         }
     }

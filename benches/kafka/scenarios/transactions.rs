@@ -10,13 +10,15 @@ use crate::report::{Bar, Metric, Number, Numbers, Outcome};
 use crate::scenarios::{Copied, PREFIX, await_complete, await_topic};
 use crate::support::cluster::Listener;
 use crate::support::ports::Port;
-use crate::support::{Cluster, Load, Transactions, create_topic};
+use crate::support::{Cluster, create_topic, steps};
 use crate::watch::{self, Watch};
 
 /// Records of a transaction in each of its partitions.
 const RECORDS: u64 = 5;
 /// Each way.
 const DISTANCE: Duration = Duration::from_millis(10);
+/// Written to the target beforehand: a broker that was just started takes the first thousands slowly.
+const WARM_UP: u64 = 5_000;
 /// How long one contestant may take.
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -76,12 +78,13 @@ fn run(options: &Options, case: &Case) -> Outcome {
     let source = brokers::start("source");
     let topic = format!("{PREFIX}{}", case.name);
     create_topic(&source.bootstrap(), &topic, case.partitions, &[]);
-    let load = Load::new(&topic, RECORDS * u64::from(case.partitions.unsigned_abs()));
-    let all = Transactions {
-        abort_percent: 0,
-        ..Transactions::new(load, case.transactions)
-    };
-    all.produce(&source.bootstrap());
+    steps::plant(
+        &source.bootstrap(),
+        &topic,
+        case.partitions,
+        case.transactions,
+        RECORDS,
+    );
     let ends = watch::ends(&source.bootstrap(), &topic, case.partitions);
     let numbers = options
         .contestants
@@ -113,6 +116,8 @@ fn copy(contestant: Contestant, case: &Case, source: &str, topic: &str, ends: &[
         advertised: outside.address(),
     });
     let target = Cluster::start(brokers::VERSION, settings);
+    create_topic(&target.bootstrap(), "warm-up", 1, &[]);
+    steps::plant(&target.bootstrap(), "warm-up", 1, WARM_UP, RECORDS);
     let _proxy = Proxy::start(&outside.address(), &inside.address(), case.distance);
     let address = match case.distance.is_zero() {
         true => target.bootstrap(),

@@ -201,7 +201,7 @@ fn apply(work: Vec<Work>, target: &mut i64, fillers: &mut i64, seen: &mut Vec<(i
                 *target += one.count;
                 *fillers += one.count;
             }
-            Work::Pair(..) => panic!("nothing is paired yet"),
+            Work::Step(..) => panic!("nothing is paired yet"),
             Work::Skip { .. } => panic!("nothing is skipped where offsets are identical"),
             Work::Dear(hole) => panic!("the limit is far away: {hole}"),
         }
@@ -215,7 +215,7 @@ fn apply_mapped(work: Vec<Work>, map: &mut OffsetMap, seen: &mut Vec<(i64, Bytes
             Work::Batch(one) => one,
             // What follows says the same.
             Work::Skip { .. } => continue,
-            Work::Fill(_) | Work::Pair(..) => panic!("nothing is filled"),
+            Work::Fill(_) | Work::Step(..) => panic!("nothing is filled"),
             Work::Dear(hole) => panic!("a map skips any hole: {hole}"),
         };
         assert_eq!(one.target_base, map.target_end().0);
@@ -366,7 +366,7 @@ proptest! {
         let settled: i64 = work.iter().map(|one| match one {
             Work::Batch(one) => one.count,
             Work::Fill(one) => one.count,
-            Work::Pair(..) | Work::Skip { .. } | Work::Dear(_) => 0,
+            Work::Step(..) | Work::Skip { .. } | Work::Dear(_) => 0,
         }).sum();
         prop_assert_eq!(settled, position.target);
         prop_assert!(position.source <= log.next, "nothing is settled beyond the source's end");

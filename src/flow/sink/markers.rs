@@ -18,7 +18,7 @@ use super::outcome::{finish, missing_answer, note_batch, note_fill, topic_name};
 use super::{Answered, Item};
 use crate::flow::error::Trouble;
 use crate::flow::fillers::CLOSING;
-use crate::flow::work::{FillWork, Work};
+use crate::flow::work::FillWork;
 use crate::wire::{Connection, Metadata, Pending, WireError};
 
 /// The newest ListOffsets version that asks for nothing but the log end.
@@ -165,7 +165,7 @@ pub(super) fn start(
     })
 }
 
-/// Asks for the log ends of the partitions that get more than one marker, and of those whose pairs tell nothing
+/// Asks for the log ends of the partitions that get more than one marker, and of those whose steps tell nothing
 /// else of it.
 pub(super) fn log_ends_request(items: &[Item]) -> Option<ListOffsetsRequest> {
     let several = |item: &&Item| {
@@ -230,10 +230,10 @@ pub(super) fn settle(
     }
 }
 
-/// Behind markers that were refused a pair may stand too low: what closed the partition is settled by its next opening.
+/// Behind markers that were refused batches may stand too low: what closed the partition is settled by its next opening.
 fn note(item: &Item, fill: &FillWork) {
     let partition = &item.partition;
-    if let Work::Pair(batch, _) = &item.work {
+    for batch in item.work.batches() {
         if partition.is_closed() {
             return;
         }

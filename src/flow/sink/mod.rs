@@ -10,6 +10,7 @@ mod outcome;
 mod parked;
 mod produce;
 mod recheck;
+mod room;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -29,6 +30,7 @@ use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble};
 use self::parked::Parked;
 pub(super) use self::produce::PRODUCE_VERSION_MIN;
+use self::room::Room;
 use super::budget::{Budget, Share};
 use super::claim::Fence;
 use super::error::Trouble;
@@ -36,7 +38,7 @@ use super::line::{Line, Mark};
 use super::partition::Partition;
 use super::source::Silence;
 use super::spread::{At, Spread};
-use super::work::{BatchWork, FillWork, Work};
+use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
 use crate::wire::{Cluster, Connection, ErrorContext, Metadata, Pending, Role, WireError};
 
@@ -44,13 +46,6 @@ use crate::wire::{Cluster, Connection, ErrorContext, Metadata, Pending, Role, Wi
 const REQUEST_BYTES: usize = 1024 * 1024;
 /// After so long without an answer it is looked who leads the partitions.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
-/// Requests on the way per lane. What they may hold is bounded by the flow's byte budget.
-const REQUESTS_IN_FLIGHT: usize = 32;
-/// The same where all are steps: a partition's can't share a request, so a far line needs many.
-const STEPS_IN_FLIGHT: usize = 1_024;
-/// More of them only while the oldest is no older than this beyond two round trips, or than the second: what waits at the
-/// broker, other partitions wait behind.
-const STEPS_FOR: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 /// Markers per request and partition: 2,000 filled 100,000 offsets a second in the experiment.
 pub(super) const MARKERS_PER_REQUEST: i64 = 2_000;
 
@@ -86,6 +81,8 @@ struct Sent {
     /// See [`Partition::take_sendable`].
     is_step: bool,
     at: Instant,
+    /// See [`Room::answers`].
+    answered_before: u64,
     /// Its bytes, and what the line had taken before them.
     mark: Mark,
     /// When it was sent, if nothing was on its way then.
@@ -137,15 +134,20 @@ impl Lane {
         let mut line = Line::default();
         let mut heard_at = Instant::now();
         let mut told_at = heard_at;
-        let mut round_trip = Duration::ZERO;
+        let mut room = Room::default();
         loop {
-            while has_room(&in_flight, round_trip)
+            while room.is_left(&in_flight)
                 && line.has_room()
                 && !waiting.is_empty()
                 && !self.cancel.is_cancelled()
             {
-                self.send_next(&mut waiting, &mut parked, &mut in_flight, &mut line)
-                    .await;
+                self.send_next(
+                    &mut waiting,
+                    &mut parked,
+                    &mut in_flight,
+                    (&mut line, &room),
+                )
+                .await;
             }
             if self.cancel.is_cancelled() && in_flight.is_empty() {
                 return;
@@ -159,9 +161,9 @@ impl Lane {
                     heard_at = Instant::now();
                     let Some(sent) = in_flight.pop_front() else { continue };
                     self.measure(&mut line, &sent);
+                    room.answered(&sent, in_flight.len());
                     if let Some(at) = sent.alone_at {
-                        round_trip = at.elapsed();
-                        self.budget.note_target_answer(round_trip);
+                        self.budget.note_target_answer(at.elapsed());
                     }
                     self.settle(sent, answer);
                 }
@@ -224,16 +226,16 @@ impl Lane {
         waiting: &mut VecDeque<Arc<Partition>>,
         parked: &mut Parked,
         in_flight: &mut VecDeque<Sent>,
-        line: &mut Line,
+        (line, room): (&mut Line, &Room),
     ) {
         let most = line.request_bytes(REQUEST_BYTES);
         let metadata = self.cluster.cached();
         let Collected {
             batches,
             fills,
-            pairs,
+            steps,
         } = collect(waiting, parked, &self.fence, &metadata, most);
-        if batches.is_empty() && fills.is_empty() && pairs.is_empty() {
+        if batches.is_empty() && fills.is_empty() && steps.is_empty() {
             return;
         }
         if in_flight.is_empty() {
@@ -247,7 +249,7 @@ impl Lane {
         {
             Ok(connection) => connection,
             Err(error) => {
-                fail_all(batches.into_iter().chain(fills).chain(pairs), &error);
+                fail_all(batches.into_iter().chain(fills).chain(steps), &error);
                 return;
             }
         };
@@ -284,14 +286,15 @@ impl Lane {
                     items,
                     is_step: matches!(kind, Kind::Markers),
                     at: Instant::now(),
+                    answered_before: room.answers(),
                     mark: line.sent(bytes),
                     alone_at,
                 }),
                 Err(error) => fail_all(items, &error),
             }
         }
-        let pairs = self.without_torn(self.without_stale(pairs), in_flight);
-        self.send_pairs(&connection, pairs, in_flight, line);
+        let steps = self.without_torn(self.without_stale(steps), in_flight);
+        self.send_steps(&connection, steps, in_flight, (line, room));
     }
 
     /// Closes the partitions that have steps on a connection that is closed by now: what comes next would go on
@@ -309,25 +312,25 @@ impl Lane {
     }
 
     /// Sends batches and, right behind them on the same connection, the markers that are answered for both.
-    fn send_pairs(
+    fn send_steps(
         &self,
         connection: &Connection,
-        pairs: Vec<Item>,
+        steps: Vec<Item>,
         in_flight: &mut VecDeque<Sent>,
-        line: &mut Line,
+        (line, room): (&mut Line, &Room),
     ) {
-        if pairs.is_empty() {
+        if steps.is_empty() {
             return;
         }
         let Some(epoch) = self.fence.epoch() else {
-            give_back(pairs);
+            give_back(steps);
             return;
         };
-        if let Err(error) = produce::start_unanswered(connection, &pairs) {
-            fail_all(pairs, &error);
+        if let Err(error) = produce::start_unanswered(connection, &steps) {
+            fail_all(steps, &error);
             return;
         }
-        for items in markers::requests(pairs, &self.cluster.cached()) {
+        for items in markers::requests(steps, &self.cluster.cached()) {
             self.fence.note_filled(markers::count(&items));
             let alone_at = in_flight.is_empty().then(Instant::now);
             let bytes = size_bytes(&items);
@@ -338,6 +341,7 @@ impl Lane {
                     items,
                     is_step: true,
                     at: Instant::now(),
+                    answered_before: room.answers(),
                     mark: line.sent(bytes),
                     alone_at,
                 }),
@@ -409,18 +413,6 @@ async fn front(in_flight: &mut VecDeque<Sent>) -> Result<Answered, WireError> {
     }
 }
 
-/// Whether more may be sent: a broker that needs long for what it has gets no more steps.
-fn has_room(in_flight: &VecDeque<Sent>, round_trip: Duration) -> bool {
-    let plain = || in_flight.iter().filter(|sent| !sent.is_step).count();
-    let [least, most] = STEPS_FOR;
-    let is_quick = || {
-        let oldest = in_flight.front();
-        oldest.is_none_or(|it| it.at.elapsed() < (2 * round_trip + least).min(most))
-    };
-    in_flight.len() < REQUESTS_IN_FLIGHT
-        || (in_flight.len() < STEPS_IN_FLIGHT && plain() < REQUESTS_IN_FLIGHT && is_quick())
-}
-
 /// Whether a leader goes on to take markers when it loses a replica: batches with acks 0 are taken whatever is in
 /// sync (`Partition.appendRecordsToLeader`), and markers aren't.
 fn is_replicated(partition: &Partition, target: &Metadata) -> bool {
@@ -437,7 +429,7 @@ fn is_replicated(partition: &Partition, target: &Metadata) -> bool {
 struct Collected {
     batches: Vec<Item>,
     fills: Vec<Item>,
-    pairs: Vec<Item>,
+    steps: Vec<Item>,
 }
 
 /// Puts back what wasn't sent after all. Its partitions are still on the lane's list.
@@ -450,8 +442,7 @@ fn give_back(items: Vec<Item>) {
 
 /// What these weigh on the line.
 fn size_bytes(items: &[Item]) -> usize {
-    let batches = items.iter().filter_map(|item| item.work.batch());
-    batches.map(BatchWork::size_bytes).sum()
+    items.iter().map(|item| item.work.size_bytes()).sum()
 }
 
 /// Takes one sendable piece of each waiting partition, up to `most` bytes. Partitions that
@@ -486,11 +477,11 @@ fn collect(
                 partition: partition.clone(),
                 work,
             }),
-            Some(Work::Pair(batch, fill)) => {
-                bytes += batch.size_bytes();
-                collected.pairs.push(Item {
+            Some(work @ Work::Step(..)) => {
+                bytes += work.size_bytes();
+                collected.steps.push(Item {
                     partition: partition.clone(),
-                    work: Work::Pair(batch, fill),
+                    work,
                 });
             }
             Some(Work::Batch(batch)) => {

@@ -11,7 +11,7 @@ use super::Item;
 use super::outcome::{finish, missing_answer, note_batch, topic_name};
 use crate::flow::error::Trouble;
 use crate::flow::work::{BatchWork, Work};
-use crate::wire::{Connection, Pending, WireError};
+use crate::wire::{Connection, Pending, TopicPartition, WireError};
 
 /// The newest Produce version without topic ids; 12 and 13 only concern transactions and ids.
 const PRODUCE_VERSION_MAX: i16 = 11;
@@ -34,43 +34,52 @@ pub(super) fn start(
 ) -> Result<Pending<ProduceResponse>, WireError> {
     let version =
         connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
-    connection.start_raw::<ProduceRequest>(version, encode_produce(items, ACKS_ALL))
+    let batches = nth_batches(items, 0);
+    connection.start_raw::<ProduceRequest>(version, encode_produce(batches, ACKS_ALL))
 }
 
-/// The batches of pairs, which nothing but the markers behind them is answered for.
+/// The batches of steps, which nothing but the markers behind them is answered for. A request has one of each.
 pub(super) fn start_unanswered(connection: &Connection, items: &[Item]) -> Result<(), WireError> {
     let version =
         connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
-    connection.start_unanswered::<ProduceRequest>(version, encode_produce(items, ACKS_NONE))
+    let most = items.iter().map(|item| item.work.batches().len()).max();
+    for nth in 0..most.unwrap_or(0) {
+        let body = encode_produce(nth_batches(items, nth), ACKS_NONE);
+        connection.start_unanswered::<ProduceRequest>(version, body)?;
+    }
+    Ok(())
 }
 
-fn encode_produce(items: &[Item], acks: i16) -> Vec<Bytes> {
-    let mut order: Vec<&Item> = items.iter().collect();
-    order.sort_by(|left, right| {
-        left.partition
-            .target
-            .topic
-            .cmp(&right.partition.target.topic)
+/// A batch and where it goes.
+type Addressed<'a> = (&'a TopicPartition, &'a BatchWork);
+
+/// One batch of each that has so many.
+fn nth_batches(items: &[Item], nth: usize) -> Vec<Addressed<'_>> {
+    let of_each = items.iter().filter_map(|item| {
+        let batch = item.work.batches().get(nth)?;
+        Some((&item.partition.target, batch))
     });
-    let topics: Vec<&[&Item]> = order
-        .chunk_by(|left, right| left.partition.target.topic == right.partition.target.topic)
+    of_each.collect()
+}
+
+fn encode_produce(mut batches: Vec<Addressed<'_>>, acks: i16) -> Vec<Bytes> {
+    batches.sort_by(|(left, _), (right, _)| left.topic.cmp(&right.topic));
+    let topics: Vec<&[Addressed<'_>]> = batches
+        .chunk_by(|(left, _), (right, _)| left.topic == right.topic)
         .collect();
-    let mut segments = Vec::with_capacity(2 * items.len() + 2);
+    let mut segments = Vec::with_capacity(3 * batches.len() + 2);
     let mut head = BytesMut::with_capacity(64);
     head.put_u8(0); // transactional_id: null
     head.put_i16(acks);
     head.put_i32(ACKS_TIMEOUT_MS);
     put_count(&mut head, topics.len());
     for topic in topics {
-        let name = topic[0].partition.target.topic.as_bytes();
+        let name = topic[0].0.topic.as_bytes();
         put_count(&mut head, name.len());
         head.put_slice(name);
         put_count(&mut head, topic.len());
-        for item in topic {
-            let Some(batch) = item.work.batch() else {
-                continue;
-            };
-            head.put_i32(item.partition.target.partition);
+        for (target, batch) in topic {
+            head.put_i32(target.partition);
             put_count(&mut head, batch.size_bytes());
             segments.push(head.split().freeze());
             segments.push(batch.head.clone());

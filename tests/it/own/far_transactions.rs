@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::flow::{await_position, flow_config};
 use crate::support::ports::Port;
 use crate::support::proxy::Proxy;
+use crate::support::steps::plant;
 use crate::support::verified::assert_verified;
 use crate::support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic,
@@ -62,4 +63,39 @@ fn a_far_target_takes_many_transactions_at_a_time_on_4_3() {
 #[test]
 fn a_far_target_takes_many_transactions_at_a_time_on_3_9() {
     a_far_target_takes_many_transactions_at_a_time(KafkaVersion::V3_9);
+}
+
+/// Every second offset has no record, as behind a cleaner that took it: between continents that were hours.
+#[test]
+fn ten_thousand_holes_between_continents_take_some_dozens_of_round_trips() {
+    const FAR: Duration = Duration::from_millis(100);
+    const HOLES: u64 = 10_000;
+    let (source, _) = pair(KafkaVersion::V4_3);
+    let entrance = Port::reserve();
+    let options = ClusterOptions {
+        proxy: Some(entrance.address()),
+        ..ClusterOptions::named("farther")
+    };
+    let target = Cluster::start(KafkaVersion::V4_3, options);
+    let from = source.bootstrap();
+    create_topic(&from, "holes", 1, &[]);
+    plant(&from, "holes", 1, HOLES, 1);
+    let end = end_offset(&from, "holes", 0);
+    let proxy = Proxy::start(&entrance.address(), &target.behind_proxy(), FAR);
+    let config = flow_config(
+        "far",
+        "holes",
+        &from,
+        &entrance.address(),
+        "offsets: identical",
+    );
+    let twinlog = Twinlog::start(&config);
+    await_position(&twinlog, "holes", 0, 2);
+    let began = Instant::now();
+    await_position(&twinlog, "holes", 0, end);
+    let round_trips = began.elapsed().as_millis() / (2 * FAR.as_millis());
+    println!("{round_trips} round trips for {HOLES} holes");
+    assert!(round_trips < 150, "{round_trips} round trips");
+    proxy.delay(Duration::ZERO);
+    await_same(&from, &entrance.address(), "holes", Duration::from_secs(60));
 }

@@ -139,6 +139,14 @@ pub fn compact(brokers: &Brokers, place: &Place, below: i64) -> Vec<Record> {
         newest.insert(record.key.clone(), record.offset);
     }
     let stay: BTreeSet<i64> = newest.into_values().collect();
+    clean(brokers, place, |offset| {
+        offset >= below || stay.contains(&offset)
+    })
+}
+
+/// What a cleaner leaves that was asked so; returns the records that went.
+pub fn clean(brokers: &Brokers, place: &Place, stays: impl Fn(i64) -> bool) -> Vec<Record> {
+    let before = read(brokers, place);
     brokers.cluster.control(|state| {
         let partition = state
             .partition_mut(&place.topic, place.partition)
@@ -146,9 +154,7 @@ pub fn compact(brokers: &Brokers, place: &Place, below: i64) -> Vec<Record> {
         for log in partition.logs.values_mut() {
             let cleaned: Vec<_> = log
                 .batches()
-                .filter_map(|batch| {
-                    cleaned(batch, |offset| offset >= below || stay.contains(&offset))
-                })
+                .filter_map(|batch| cleaned(batch, &stays))
                 .collect();
             log.replace_batches(cleaned);
         }

@@ -266,6 +266,12 @@ impl Scene {
         self.gone.entry(place.clone()).or_default().extend(gone);
     }
 
+    /// It took these only.
+    pub fn clean(&mut self, place: &Place, stays: impl Fn(i64) -> bool) {
+        let gone = logs::clean(&self.source, place, stays);
+        self.gone.entry(place.clone()).or_default().extend(gone);
+    }
+
     /// The copy of a partition against its source, as Twinlog tells of it.
     pub fn judge_copy(
         &self,

@@ -43,6 +43,7 @@ pub mod scratch;
 pub mod security;
 pub mod share;
 pub mod stage;
+pub mod steps;
 pub mod strict;
 pub mod topic_configs;
 pub mod twinlog;

@@ -97,6 +97,80 @@ fn many_transactions_take_a_few_round_trips() {
     });
 }
 
+/// Plain batches are among them, none of which is merged with its neighbour.
+#[test]
+fn plain_batches_among_transactions_take_no_round_trips() {
+    world::run(1, |world| {
+        let (mut scene, place, twinlog) = begin(world, "offsets: identical");
+        let large = |transaction| Write {
+            transaction,
+            bytes: 16_384,
+            ..Write::default()
+        };
+        for _ in 0..TRANSACTIONS {
+            scene.write(world, Side::Primary, &place, 2, large(None));
+            scene.write(world, Side::Primary, &place, 1, large(Some(true)));
+        }
+        let began_ms = world.now_ms();
+        twinlog.process.thaw();
+        scene.must_copy(world, std::slice::from_ref(&place), 60_000);
+        let took_ms = world.now_ms() - began_ms;
+        // Two for each were 60 * 80 ms.
+        assert!(took_ms < 1_500, "{took_ms} ms");
+        assert!(!ends_well(world, &mut scene, &place, &twinlog));
+    });
+}
+
+/// A cleaner took every second record of large batches.
+#[test]
+fn a_compacted_partition_full_of_holes_takes_a_few_round_trips() {
+    world::run(1, |world| {
+        let configs = [("cleanup.policy", "compact")];
+        let (mut scene, place, twinlog) = begin_with(world, "offsets: identical", &configs);
+        let first = logs::read(&scene.source, &place).end;
+        for _ in 0..5 {
+            scene.write_batch(world, Side::Primary, &place, 200, Write::default());
+        }
+        scene.clean(&place, |offset| offset < first || offset % 2 == 0);
+        let began_ms = world.now_ms();
+        twinlog.process.thaw();
+        scene.must_copy(world, std::slice::from_ref(&place), 60_000);
+        let took_ms = world.now_ms() - began_ms;
+        // Two for each were 500 * 80 ms.
+        assert!(took_ms < 2_000, "{took_ms} ms");
+        assert!(!ends_well(world, &mut scene, &place, &twinlog));
+    });
+}
+
+/// One of the batches of a step is refused: nothing behind it has its place.
+#[test]
+fn a_refused_batch_in_the_middle_of_a_step_costs_no_offset() {
+    for nth in 1..=12 {
+        let turned = world::run(nth, move |world| {
+            let (mut scene, place, twinlog) = begin(world, "offsets: auto");
+            let large = |transaction| Write {
+                transaction,
+                bytes: 16_384,
+                ..Write::default()
+            };
+            for _ in 0..10 {
+                scene.write(world, Side::Primary, &place, 2, large(None));
+                scene.write(world, Side::Primary, &place, 1, large(Some(true)));
+            }
+            let cluster = scene.target.cluster.clone();
+            let fault = Fault::on_topic(ApiKey::Produce, "t")
+                .nth(TRANSACTIONS + nth)
+                .times(1);
+            let refused = Action::Refuse(ResponseError::NotEnoughReplicas);
+            let fault = cluster.fault(fault, refused);
+            twinlog.process.thaw();
+            world.must("it is refused", 60_000, move |_| cluster.fired(fault) > 0);
+            ends_well(world, &mut scene, &place, &twinlog)
+        });
+        assert!(!turned, "Produce {nth}");
+    }
+}
+
 /// The nth request of a kind is refused in the middle of the others. Whether the partition has turned.
 fn refused(seed: u64, key: ApiKey, nth: u64, error: ResponseError) -> bool {
     world::run(seed, move |world| {
