@@ -10,7 +10,7 @@ use super::context::Follow;
 use super::decide::Blocked;
 use super::table::Key;
 use crate::state::{GroupPositions, StateError};
-use crate::wire::{self, GroupOffset, TopicPartition, WireError};
+use crate::wire::{self, GroupOffset, Taken, TopicPartition, WireError};
 
 /// How long followed groups wait for the state topic: they go on while a replica of it keeps its records
 /// waiting.
@@ -89,7 +89,7 @@ pub struct Attempt {
     /// Whether the group is remembered by now.
     pub is_stored: bool,
     /// Each position's fate.
-    pub results: Vec<(Sent, Result<(), Failure>)>,
+    pub results: Vec<(Sent, Result<Taken, Failure>)>,
 }
 
 /// The very first commits of these groups: without its record a group isn't committed for. Always answers
@@ -123,7 +123,7 @@ async fn commit(context: &Follow, commits: Vec<GroupCommit>) -> Vec<Attempt> {
             let mut answers = answers.remove(&*commit.group).unwrap_or_default();
             let results = commit.sent.into_iter().map(|sent| {
                 let result = match answers.remove(&sent.target) {
-                    Some(Ok(())) => Ok(()),
+                    Some(Ok(taken)) => Ok(taken),
                     Some(Err(error)) => Err(failure(&error)),
                     None => Err(Failure::unmentioned()),
                 };
@@ -176,7 +176,7 @@ fn offsets(sent: &[Sent]) -> BTreeMap<TopicPartition, GroupOffset> {
         .collect()
 }
 
-fn fail_all(sent: Vec<Sent>, failure: &Failure) -> Vec<(Sent, Result<(), Failure>)> {
+fn fail_all(sent: Vec<Sent>, failure: &Failure) -> Vec<(Sent, Result<Taken, Failure>)> {
     sent.into_iter()
         .map(|sent| (sent, Err(failure.clone())))
         .collect()

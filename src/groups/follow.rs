@@ -28,7 +28,7 @@ use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
 use crate::tasks::{Tasks, brought};
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, OFFSETS_TOPIC};
+use crate::wire::{self, OFFSETS_TOPIC, Taken};
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
 /// after its record landed.
@@ -461,6 +461,9 @@ impl Follower {
             place = place_of(&waited);
             source = waited;
         }
+        if row.is_refused_metadata(&source.metadata) {
+            source.metadata = Arc::from("");
+        }
         let on_target = match &place {
             Place::Known { target, .. } => table.on_target(name, &target.topic, target.partition),
             _ => None,
@@ -635,7 +638,10 @@ impl Follower {
                         continue;
                     };
                     match result {
-                        Ok(()) => {
+                        Ok(taken) => {
+                            if taken == Taken::WithoutMetadata {
+                                row.note_refused_metadata(&attempt.group, &sent);
+                            }
                             if let Some(source) = row.source.as_ref().filter(|source| {
                                 !sent.restores && source.offset == sent.source_offset
                             }) {

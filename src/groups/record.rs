@@ -15,7 +15,8 @@ pub enum GroupRecord {
         topic: String,
         /// The partition.
         partition: i32,
-        /// What was committed; `None` when it expired or was deleted.
+        /// What was committed; `None` when it expired or was deleted, and for an offset below 0, which the coordinator
+        /// takes and every reader takes for none.
         commit: Option<StoredOffset>,
     },
     /// A group came or changed, or is gone.
@@ -35,6 +36,27 @@ impl GroupRecord {
         match self {
             Self::Offset { group, .. } | Self::Group { group, .. } => group,
             Self::Other => "",
+        }
+    }
+
+    /// Whether both are about the same position of the same group.
+    pub fn is_about_position_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Offset {
+                    group,
+                    topic,
+                    partition,
+                    ..
+                },
+                Self::Offset {
+                    group: of,
+                    topic: on,
+                    partition: number,
+                    ..
+                },
+            ) => (group, topic, partition) == (of, on, number),
+            _ => false,
         }
     }
 
@@ -86,7 +108,10 @@ pub fn parse(key: &[u8], value: Option<&[u8]>) -> Result<GroupRecord, RecordErro
             group: key.text("the group")?,
             topic: key.text("the topic")?,
             partition: key.i32("the partition")?,
-            commit: value.map(parse_offset).transpose()?,
+            commit: value
+                .map(parse_offset)
+                .transpose()?
+                .filter(|stored| stored.offset >= 0),
         },
         2 | 3 => GroupRecord::Group {
             group: key.text("the group")?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::commit::Sent;
 use super::decide::{Blocked, Commit};
 use super::record::{GroupRecord, StoredOffset};
 use super::unseen::Unseen;
@@ -36,6 +37,8 @@ pub struct Row {
     /// The last of ours that the target's log showed. Its answer may be lost, and then `applied` never
     /// is it: a coordinator that is killed or frozen has written it all the same.
     shown: Option<i64>,
+    /// What the group wrote beside a position, and what is too large for the target.
+    refused_metadata: Option<Arc<str>>,
     /// What somebody else committed on the target, while it counts.
     pub foreign: Option<Commit>,
     /// Why the position isn't followed now.
@@ -56,6 +59,19 @@ impl Row {
             || self.passed_over == Some(offset)
             || self.shown == Some(offset)
             || self.unconfirmed.contains(&offset)
+    }
+
+    /// A position was taken without what the group wrote beside it. Said once.
+    pub fn note_refused_metadata(&mut self, group: &str, sent: &Sent) {
+        if self.refused_metadata.is_none() {
+            tracing::warn!(group, partition = %sent.target, bytes = sent.metadata.len(), "what a group wrote beside its position is too large for the target (offset.metadata.max.bytes): the position is committed without it");
+        }
+        self.refused_metadata = Some(sent.metadata.clone());
+    }
+
+    /// Whether the target has refused this.
+    pub fn is_refused_metadata(&self, metadata: &Arc<str>) -> bool {
+        !metadata.is_empty() && self.refused_metadata.as_ref() == Some(metadata)
     }
 
     /// A position is on its way to the target.

@@ -5,7 +5,8 @@
 //!   wire, and the first failure closes it for everyone.
 //! - `calls` are typed questions that find the right broker, and answer per partition.
 //!
-//! Nothing that a broker sends can make it panic, and no answer is larger than 256 MiB.
+//! Nothing that a broker sends can make it panic or take more memory than the answer's own size makes plausible: lengths
+//! are bounded by what is left of the frame, and no answer is larger than 256 MiB, or 1 MiB before we know who it is.
 
 mod authenticate;
 mod backoff;

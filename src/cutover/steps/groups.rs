@@ -268,7 +268,7 @@ async fn bring(
     for (group, answers) in wire::commit_group_offsets(&scene.target, &commits).await {
         for (at, answer) in answers {
             match answer {
-                Ok(()) => result.moved += 1,
+                Ok(_) => result.moved += 1,
                 Err(error) if is_active(&error) => {
                     result.active_on_target.insert(group.clone());
                 }

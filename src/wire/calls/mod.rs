@@ -30,9 +30,9 @@ pub use configs::{
     describe_broker_config, describe_topic_configs, describe_topic_configs_at,
 };
 pub use groups::{
-    GroupOffset, ListedGroup, ListedGroups, OFFSETS_TOPIC, StartOffsets, alter_share_group_offsets,
-    commit_group_offsets, coordinator_partition, delete_groups, describe_share_group_offsets,
-    fetch_group_offsets, group_rights, is_unsupported, list_groups,
+    GroupOffset, ListedGroup, ListedGroups, OFFSETS_TOPIC, StartOffsets, Taken,
+    alter_share_group_offsets, commit_group_offsets, coordinator_partition, delete_groups,
+    describe_share_group_offsets, fetch_group_offsets, group_rights, is_unsupported, list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets, list_offsets_within};
 pub use log_dirs::{LogDir, describe_log_dirs};

@@ -1,13 +1,16 @@
 //! The rules by which groups are followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::support::failover::{failover, words};
 use crate::support::flow::{block_on, flow_config, wire_cluster};
-use crate::support::groups::{commit, committed, group_client, has_had_groups, next_records};
+use crate::support::groups::{
+    commit, commit_with, committed, group_client, has_had_groups, next_records,
+};
 use crate::support::{Load, Twinlog, admin, create_topic, end_offset, eventually, fake_pair};
 use fake_kafka::faults::{Action, Fault};
+use fake_kafka::groups::classic::Settings;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -16,7 +19,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
 use twinlog::state::{GroupPositions, StateStore, keys};
-use twinlog::wire::{self, TopicPartition};
+use twinlog::wire::{self, GroupOffset, TopicPartition};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(60);
@@ -110,6 +113,25 @@ impl Case {
         });
     }
 
+    /// Waits until all is read that was committed on the source by now: a position of a topic that isn't copied
+    /// is behind it in the same log.
+    fn await_all_read(&self) {
+        let beside = format!("{}-beside", self.name);
+        create_topic(&self.source, &beside, 1, &[]);
+        commit(&self.source, self.name, &[(&beside, 0, 0)]);
+        eventually(DEADLINE, "the last commit is seen", || {
+            let path = format!("/api/v1/groups/{}", self.name);
+            let explained = self.twinlog.get(&path);
+            match explained
+                .as_ref()
+                .is_ok_and(|(_, body)| body.contains(&beside))
+            {
+                true => Ok(()),
+                false => Err(explained),
+            }
+        });
+    }
+
     fn explain(&self) -> Value {
         let path = format!("/api/v1/groups/{}", self.name);
         let (code, body) = self.twinlog.get(&path).expect("twinlog answers");
@@ -162,15 +184,7 @@ pub(crate) fn moves_forward_and_back(case: &Case) {
 #[test]
 fn what_a_group_wrote_beside_its_position_is_kept_and_no_epoch_is_invented() {
     let case = Case::new("beside", "", "");
-    let mut list = TopicPartitionList::new();
-    let mut element = list.add_partition("beside", 0);
-    element
-        .set_offset(Offset::Offset(33))
-        .expect("a valid offset");
-    element.set_metadata("checkpoint:ä|7");
-    group_client(&case.source, "beside")
-        .commit(&list, CommitMode::Sync)
-        .expect("committed");
+    commit_with(&case.source, "beside", 0, 33, "checkpoint:ä|7");
     case.await_on_target(33);
     let cluster = wire_cluster(&case.target);
     let found = block_on(wire::fetch_group_offsets(&cluster, &["beside".to_owned()]));
@@ -512,6 +526,61 @@ pub(crate) fn commits_in_transactions(case: &Case) {
     assert_eq!(case.on_target(), Some(11));
     producer.commit_transaction(ANSWER).expect("it commits");
     case.await_on_target(33);
+
+    // The newest record counts, not the newest marker.
+    send(40);
+    case.commit_on_source(50);
+    case.await_on_target(50);
+    producer.commit_transaction(ANSWER).expect("it commits");
+    case.await_all_read();
+    assert_eq!(
+        committed(&case.source, case.name, case.name, 1)[0],
+        Some(50)
+    );
+    assert_eq!(case.on_target(), Some(50));
+}
+
+/// Java's client refuses to commit it, the coordinator takes it, and every reader takes it for none.
+#[test]
+fn an_offset_below_zero_is_no_position() {
+    let case = Case::new("below", "", "");
+    let nowhere = GroupOffset {
+        offset: -1,
+        leader_epoch: -1,
+        metadata: String::new(),
+    };
+    let commits = BTreeMap::from([(TopicPartition::new("below", 0), nowhere)]);
+    let commits = HashMap::from([("below".to_owned(), commits)]);
+    let cluster = wire_cluster(&case.source);
+    let done = block_on(wire::commit_group_offsets(&cluster, &commits));
+    assert!(done["below"].values().all(Result::is_ok), "{done:?}");
+    case.await_all_read();
+    assert_eq!(case.on_target(), None, "nothing, as on the source");
+    case.commit_on_source(30);
+    case.await_on_target(30);
+}
+
+#[test]
+fn metadata_that_is_too_large_for_the_target_costs_no_position() {
+    let (source, target) = fake_pair();
+    source.control(|state| state.groups.settings.offset_metadata_max = 16_384);
+    has_had_groups(&target.bootstrap());
+    let addresses = (source.bootstrap(), target.bootstrap());
+    let case = Case::between(addresses, "heavy", "", "");
+    commit_with(&case.source, "heavy", 0, 60, &"x".repeat(8_000));
+    case.await_on_target(60);
+    case.await_state("followed");
+    // It isn't sent again and again: there is one more commit in the target's log.
+    let commits = || -> i64 {
+        let partitions = 0..Settings::default().topic_partitions;
+        let ends = partitions.map(|number| end_offset(&case.target, "__consumer_offsets", number));
+        ends.sum()
+    };
+    let before = commits();
+    commit_with(&case.source, "heavy", 0, 70, &"x".repeat(8_000));
+    case.await_on_target(70);
+    case.await_all_read();
+    assert_eq!(commits() - before, 1);
 }
 
 #[test]

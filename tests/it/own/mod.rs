@@ -13,6 +13,7 @@ mod failover_scale;
 mod failover_unplanned;
 mod far_transactions;
 mod groups;
+mod groups_large;
 mod harness_secured;
 mod harness_smoke;
 mod least_privilege;

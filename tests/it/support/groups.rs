@@ -41,6 +41,19 @@ pub fn commit(bootstrap: &str, group: &str, positions: &[(&str, i32, i64)]) {
     });
 }
 
+/// Commits a position of a group, on a topic of the group's name, with what the group writes beside it.
+pub fn commit_with(bootstrap: &str, group: &str, partition: i32, offset: i64, metadata: &str) {
+    let mut list = TopicPartitionList::new();
+    let mut element = list.add_partition(group, partition);
+    element
+        .set_offset(Offset::Offset(offset))
+        .expect("a valid offset");
+    element.set_metadata(metadata);
+    group_client(bootstrap, group)
+        .commit(&list, CommitMode::Sync)
+        .expect("committed");
+}
+
 /// A group's position on each partition of a topic; `None` where it has none.
 pub fn committed(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
     let mut list = TopicPartitionList::new();

@@ -1,6 +1,6 @@
 //! Committing positions for groups that have no members.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{
@@ -16,8 +16,24 @@ use crate::wire::{Cluster, WireError};
 /// The newest version that names topics.
 const VERSION_MAX: i16 = 9;
 
+/// Positions that weigh less together aren't divided any more: that they are too many isn't what they are refused for.
+const DIVIDED_FROM_BYTES: usize = 2_048;
+/// What a position weighs beside its names and what is written beside it.
+const POSITION_BYTES: usize = 64;
+
+/// How a position was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// As it is.
+    Whole,
+    /// Without what the group wrote beside it, which is too large for this cluster (`offset.metadata.max.bytes`).
+    WithoutMetadata,
+}
+
 /// What became of each position.
-pub type Committed = HashMap<TopicPartition, Result<(), WireError>>;
+pub type Committed<T> = HashMap<TopicPartition, Result<T, WireError>>;
+
+type Positions = BTreeMap<TopicPartition, GroupOffset>;
 
 /// Commits positions as a client without membership does: generation -1 and no member id.
 ///
@@ -25,12 +41,138 @@ pub type Committed = HashMap<TopicPartition, Result<(), WireError>>;
 /// UNKNOWN_MEMBER_ID (or ILLEGAL_GENERATION) otherwise: `ClassicGroup.validateOffsetCommit`,
 /// `ConsumerGroup.validateOffsetCommit`. So a group that is active is never moved, without a race.
 ///
+/// A commit is one batch in the coordinator's log. Positions that are too many for one are committed in several, and
+/// one whose metadata is too large for the cluster without it: the position counts more.
+///
 /// The result has an entry for each group and position. After a transport error the commit may or
 /// may not have been made; it isn't sent again.
 pub async fn commit_group_offsets(
     cluster: &Cluster,
     commits: &HashMap<String, BTreeMap<TopicPartition, GroupOffset>>,
-) -> HashMap<String, Committed> {
+) -> HashMap<String, Committed<Taken>> {
+    let mut all: HashMap<String, Group> = commits
+        .iter()
+        .map(|(name, positions)| (name.clone(), Group::new(positions.clone())))
+        .collect();
+    loop {
+        let next = all.iter_mut();
+        let asked: HashMap<String, Positions> = next
+            .filter_map(|(name, group)| Some((name.clone(), group.waiting.pop_front()?)))
+            .collect();
+        if asked.is_empty() {
+            let done = all.into_iter().map(|(name, group)| (name, group.done));
+            return done.collect();
+        }
+        let mut answers = ask(cluster, &asked).await;
+        for (name, positions) in asked {
+            let answers = answers.remove(&name).unwrap_or_default();
+            if let Some(group) = all.get_mut(&name) {
+                group.take(&name, positions, answers);
+            }
+        }
+    }
+}
+
+/// One group's positions while they are committed.
+struct Group {
+    waiting: VecDeque<Positions>,
+    without_metadata: BTreeSet<TopicPartition>,
+    done: Committed<Taken>,
+}
+
+impl Group {
+    fn new(positions: Positions) -> Self {
+        Self {
+            waiting: VecDeque::from([positions]),
+            without_metadata: BTreeSet::new(),
+            done: HashMap::new(),
+        }
+    }
+
+    /// Takes the answers to these, and puts back what may be taken in another way.
+    fn take(&mut self, name: &str, positions: Positions, mut answers: Answered) {
+        let (mut without_metadata, mut too_large) = (Positions::new(), Positions::new());
+        let mut refused = HashMap::new();
+        for (at, position) in positions {
+            let error = match answers.remove(&at) {
+                Some(Err(error)) => error,
+                answer => {
+                    // Who forgot to mention one has no entry here either.
+                    let taken = match self.without_metadata.contains(&at) {
+                        true => Taken::WithoutMetadata,
+                        false => Taken::Whole,
+                    };
+                    if answer.is_some() {
+                        self.done.insert(at, Ok(taken));
+                    }
+                    continue;
+                }
+            };
+            let has_metadata = !position.metadata.is_empty();
+            match error.server_code() {
+                Some(ResponseError::OffsetMetadataTooLarge) if has_metadata => {
+                    without_metadata.insert(at, position);
+                }
+                Some(code) if may_be_about_size(code) => {
+                    refused.insert(at.clone(), error);
+                    too_large.insert(at, position);
+                }
+                _ => {
+                    self.done.insert(at, Err(error));
+                }
+            }
+        }
+        if too_large.len() > 1 && size_bytes(name, &too_large) > DIVIDED_FROM_BYTES {
+            let second = too_large.len() / 2;
+            let at = too_large.keys().nth(second).cloned();
+            let rest = at.map(|at| too_large.split_off(&at)).unwrap_or_default();
+            self.waiting.extend([too_large, rest]);
+        } else {
+            for (at, position) in too_large {
+                match (position.metadata.is_empty(), refused.remove(&at)) {
+                    (true, Some(error)) => {
+                        self.done.insert(at, Err(error));
+                    }
+                    _ => {
+                        without_metadata.insert(at, position);
+                    }
+                }
+            }
+        }
+        for (at, position) in &mut without_metadata {
+            position.metadata.clear();
+            self.without_metadata.insert(at.clone());
+        }
+        if !without_metadata.is_empty() {
+            self.waiting.push_back(without_metadata);
+        }
+    }
+}
+
+/// Whether a coordinator may answer so to a batch that its log refuses for its size. From Kafka 4.0 on that is the same
+/// as for anything that it can't explain (`CoordinatorOperationExceptionHelper`).
+fn may_be_about_size(code: ResponseError) -> bool {
+    use ResponseError as E;
+    matches!(
+        code,
+        E::InvalidCommitOffsetSize
+            | E::MessageTooLarge
+            | E::RecordListTooLarge
+            | E::UnknownServerError
+    )
+}
+
+fn size_bytes(group: &str, positions: &Positions) -> usize {
+    let of_each = |(at, position): (&TopicPartition, &GroupOffset)| {
+        group.len() + at.topic.len() + position.metadata.len() + POSITION_BYTES
+    };
+    positions.iter().map(of_each).sum()
+}
+
+type Answered = Committed<()>;
+
+/// One commit of each group.
+async fn ask(cluster: &Cluster, commits: &HashMap<String, Positions>) -> HashMap<String, Answered> {
     let question = Question {
         cluster,
         groups: commits.keys().cloned().collect(),
@@ -116,4 +258,101 @@ fn read(response: &OffsetCommitResponse) -> Result<HashMap<TopicPartition, i16>,
         }
     }
     Ok(codes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::wire::ErrorContext;
+
+    fn at(partition: i32) -> TopicPartition {
+        TopicPartition::new("t", partition)
+    }
+
+    fn positions(count: i32, metadata: &str) -> Positions {
+        let position = |partition| GroupOffset {
+            offset: i64::from(partition),
+            leader_epoch: -1,
+            metadata: metadata.to_owned(),
+        };
+        (0..count).map(|it| (at(it), position(it))).collect()
+    }
+
+    /// A coordinator with these limits, and how often it is asked.
+    fn commit(
+        positions: Positions,
+        metadata_max: usize,
+        batch_max: usize,
+        code: ResponseError,
+    ) -> (Committed<Taken>, usize) {
+        let error = |code| {
+            let context = Arc::new(ErrorContext::cluster("c"));
+            Err(WireError::Server {
+                code,
+                message: None,
+                context,
+            })
+        };
+        let mut group = Group::new(positions);
+        let mut requests = 0;
+        while let Some(part) = group.waiting.pop_front() {
+            requests += 1;
+            let (large, fit): (Positions, Positions) = part
+                .clone()
+                .into_iter()
+                .partition(|(_, position)| position.metadata.len() > metadata_max);
+            let is_refused = size_bytes("g", &fit) > batch_max;
+            let of_large = large
+                .into_keys()
+                .map(|at| (at, error(ResponseError::OffsetMetadataTooLarge)));
+            let of_fit = fit
+                .into_keys()
+                .map(|at| (at, if is_refused { error(code) } else { Ok(()) }));
+            let answers = of_large.chain(of_fit).collect();
+            group.take("g", part, answers);
+        }
+        (group.done, requests)
+    }
+
+    #[test]
+    fn too_many_for_one_batch_are_committed_in_several() {
+        for code in [
+            ResponseError::InvalidCommitOffsetSize,
+            ResponseError::UnknownServerError,
+        ] {
+            let (done, requests) = commit(positions(500, ""), 4_096, 10_000, code);
+            assert_eq!(done.len(), 500);
+            let is_whole = |it: &Result<Taken, WireError>| matches!(it, Ok(Taken::Whole));
+            assert!(done.values().all(is_whole));
+            assert!(requests < 16, "{requests}");
+        }
+    }
+
+    #[test]
+    fn the_position_counts_more_than_what_is_written_beside_it() {
+        let mut some = positions(3, "short");
+        some.extend(positions(1, &"x".repeat(8_000)));
+        let (done, _) = commit(
+            some.clone(),
+            4_096,
+            1 << 20,
+            ResponseError::UnknownServerError,
+        );
+        assert!(matches!(done[&at(0)], Ok(Taken::WithoutMetadata)));
+        assert!(matches!(done[&at(1)], Ok(Taken::Whole)));
+        // One that is too large for any batch.
+        let (done, _) = commit(some, 1 << 20, 4_000, ResponseError::InvalidCommitOffsetSize);
+        assert!(matches!(done[&at(0)], Ok(Taken::WithoutMetadata)));
+        assert!(matches!(done[&at(2)], Ok(Taken::Whole)));
+    }
+
+    #[test]
+    fn a_coordinator_that_refuses_everything_is_not_asked_for_ever() {
+        let some = positions(500, "short");
+        let (done, requests) = commit(some, 4_096, 0, ResponseError::UnknownServerError);
+        assert!(done.values().all(Result::is_err) && done.len() == 500);
+        assert!(requests < 200, "{requests}");
+    }
 }

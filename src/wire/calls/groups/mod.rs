@@ -8,7 +8,7 @@ mod offsets;
 mod rights;
 mod share;
 
-pub use commit::commit_group_offsets;
+pub use commit::{Taken, commit_group_offsets};
 pub use coordinator::coordinator_partition;
 pub use delete::delete_groups;
 pub use list::{ListedGroup, ListedGroups, OFFSETS_TOPIC, list_groups};

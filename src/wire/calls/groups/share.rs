@@ -101,7 +101,7 @@ fn described(group: &DescribeShareGroupOffsetsResponseGroup) -> Result<StartOffs
 pub async fn alter_share_group_offsets(
     cluster: &Cluster,
     changes: &HashMap<String, StartOffsets>,
-) -> HashMap<String, Committed> {
+) -> HashMap<String, Committed<()>> {
     let question = Question {
         cluster,
         groups: changes.keys().cloned().collect(),
