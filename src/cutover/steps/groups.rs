@@ -295,7 +295,7 @@ fn note(record: &mut GroupPositions, at: &TopicPartition, source: i64, target: i
 }
 
 /// The answers of a coordinator whose group has members.
-fn is_active(error: &WireError) -> bool {
+pub(super) fn is_active(error: &WireError) -> bool {
     use wire::ResponseError as E;
     matches!(
         error.server_code(),
