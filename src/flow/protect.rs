@@ -91,6 +91,8 @@ impl Keeper {
         if is_wanted || is_left() {
             let names: Vec<String> = topics.iter().cloned().collect();
             self.note(pass(&flow, &names).await, names.len());
+        } else {
+            flow.progress.set_protect(None);
         }
         self.topics = topics;
         self.compared_at = Some(Instant::now());
