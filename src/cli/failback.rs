@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::cutover::{account, carry_out, choose, refuse, tell};
 use super::{Exit, output};
-use crate::config::Config;
+use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options};
 use crate::orphans;
 use crate::state::CutoverKind;
@@ -41,6 +41,23 @@ pub(super) struct FailbackArgs {
     /// Undo a failback that isn't through: the standby stays the primary.
     #[arg(long, conflicts_with = "start")]
     abort: bool,
+    /// After a failback nobody but Twinlog may write to the copies on the standby: let others write there again.
+    #[arg(long, conflicts_with_all = ["start", "abort"])]
+    lift_fence: bool,
+}
+
+async fn lift_fence(flow: &FlowConfig, target: &ClusterSection, yes: bool) -> Exit {
+    if !yes {
+        return output::print(&format!(
+            "would let everybody write to the copies of flow {} whom ACLs let; add --yes to do it\n",
+            flow.name
+        ));
+    }
+    match cutover::lift_kept_fence(flow, target).await {
+        Ok(true) => output::print("nobody is kept from the copies any more\n"),
+        Ok(false) => output::print("nobody was kept from the copies by a failback\n"),
+        Err(error) => refuse(&error),
+    }
 }
 
 /// Shows, carries out, or undoes a failback.
@@ -61,6 +78,9 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
             Ok(ended) => account(ended, json),
             Err(error) => refuse(&error),
         };
+    }
+    if args.lift_fence {
+        return lift_fence(flow, target, args.yes).await;
     }
     let options = Options {
         kind: CutoverKind::Failback,

@@ -35,7 +35,10 @@ pub async fn clear(
 }
 
 /// The first offset in a range that is no marker.
-async fn first_record(
+///
+/// # Errors
+/// When the log can't be read.
+pub async fn first_record(
     cluster: &Cluster,
     at: &TopicPartition,
     from: i64,

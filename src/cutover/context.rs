@@ -128,6 +128,7 @@ impl Scene {
             target_cluster_id: self.target.cached().cluster_id.clone(),
             is_copied_back: false,
             is_handed_back: false,
+            is_kept_fenced: false,
         }
     }
 }

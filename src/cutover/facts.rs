@@ -330,7 +330,6 @@ async fn unplanned(
         .map(|(_, (_, reach))| reach)
         .collect();
     let offsets = padding::offsets(&reaches, options.padding);
-    let markers = offsets.into_iter().fold(0, u64::saturating_add);
-    facts.padding = Some(padding::cost(markers));
+    facts.padding = Some(padding::cost(&offsets));
     Ok(())
 }

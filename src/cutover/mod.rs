@@ -59,7 +59,7 @@ use pairs::{ends, on_target};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
-use crate::flow::{expect_source, restrain};
+use crate::flow::{expect_source, protect, restrain};
 use crate::state::{
     CutoverKind, CutoverRecord, CutoverState, LOST_HINT, Primary, RoleRecord, STATE_TOPIC,
     StateError, StateStore, StepState, TopicSet, keys,
@@ -515,6 +515,37 @@ pub async fn abort(
         wait: Duration::from_secs(60),
     };
     undo(scene, None, record, options, tell).await
+}
+
+/// Lets everybody write to the copies again whom a failback has kept from them since. Whether anybody was.
+///
+/// # Errors
+/// When the target's ACLs can't be changed, or its state can't.
+pub async fn lift_kept_fence(
+    flow: &FlowConfig,
+    target_section: &ClusterSection,
+) -> Result<bool, CutoverError> {
+    let target = cluster(target_section);
+    let known = target.metadata(None).await?;
+    if !known.topics.contains_key(STATE_TOPIC) {
+        return Ok(false);
+    }
+    let store = StateStore::open(&target, &flow.name).await?;
+    let key = keys::role(&flow.name);
+    let role: Option<RoleRecord> = store.get(&key)?;
+    let Some(role) = role.filter(|role| role.is_kept_fenced) else {
+        return Ok(false);
+    };
+    // First that nobody puts it up again.
+    let role = RoleRecord {
+        is_kept_fenced: false,
+        ..role
+    };
+    store.put(&key, &role).await?;
+    if !flow.protect {
+        protect::lift(&target, &store, &flow.name, |_| true).await?;
+    }
+    Ok(true)
 }
 
 /// Undoes a failback that isn't through: the standby stays the primary.

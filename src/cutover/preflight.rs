@@ -76,7 +76,7 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
 fn padding(cost: PaddingCost, may_pad: bool) -> Check {
     if may_pad {
         let reason = format!(
-            "{} offset(s) are passed, about {} s and {} MB in each replica's logs; after it the plan can't be aborted",
+            "{} offset(s) are passed, at most about {} s and {} MB in each replica's logs; after it the plan can't be aborted",
             cost.markers,
             cost.seconds,
             cost.bytes.div_ceil(1_000_000)

@@ -286,6 +286,8 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
         lines.extend(carried.problems);
     }
     lines.extend(fact::<String>(record, "padding_problem"));
+    lines.extend(fact::<String>(record, "behind_padding"));
+    lines.extend(fact::<String>(record, "kept_fence"));
     if let Some(problem) = fact::<String>(record, "source_untold") {
         lines.push(format!(
             "the source doesn't know its role yet ({problem}); a running `twinlog run` tells it"

@@ -64,6 +64,14 @@ pub async fn but_us(
     carry_out(cluster, store, (&key, plan), &change).await
 }
 
+/// These ACLs, which a plan has made, are remembered at `key` from now on.
+///
+/// # Errors
+/// When they can't be.
+pub async fn note(store: &StateStore, key: &str, acls: &[FenceAcl]) -> Result<(), StateError> {
+    remember(store, key, Uuid::nil(), acls, &[]).await
+}
+
 /// Makes and removes these ACLs, remembered at `key`. How many there were.
 ///
 /// # Errors

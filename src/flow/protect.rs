@@ -6,6 +6,10 @@
 //! as soon as other topics are copied: what somebody removed is made again, and who was let in
 //! meanwhile is kept out.
 //!
+//! Behind a failback the fence around the standby becomes a protection, whatever the config says
+//! (`RoleRecord::is_kept_fenced`): a producer that nobody has moved would go on there, be acknowledged, and be
+//! on no other cluster.
+//!
 //! Kafka has no rule for everybody but one. Where Twinlog is a super user everybody is denied; else
 //! those are, one by one, whom an ACL lets write (`deny::protect`).
 
@@ -20,7 +24,7 @@ use super::deny::{self, DenyError};
 use super::fenced::{self, FenceError};
 use super::shared::Flow;
 use crate::config::DRILL_PREFIX;
-use crate::state::{FenceRecord, RoleRecord, StateStore, keys};
+use crate::state::{FenceAcl, FenceRecord, RoleRecord, StateStore, keys};
 use crate::telemetry::protect::ProtectStatus;
 use crate::wire::Cluster;
 
@@ -28,6 +32,9 @@ use crate::wire::Cluster;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the ACLs are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(15);
+
+/// Which copies there are is known some time after the start: what protects them stays so long.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
 
 /// Keeps the copies of a flow protected, or takes away what is left of that, until cancelled.
 pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
@@ -41,6 +48,7 @@ pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
         flow,
         topics: BTreeSet::new(),
         compared_at: None,
+        began_at: Instant::now(),
     };
     loop {
         let round = cancel.run_until_cancelled(keeper.round());
@@ -58,15 +66,20 @@ struct Keeper {
     flow: Arc<Flow>,
     topics: BTreeSet<String>,
     compared_at: Option<Instant>,
+    began_at: Instant,
 }
 
 impl Keeper {
     async fn round(&mut self) {
         let flow = self.flow.clone();
-        let topics: BTreeSet<String> = match flow.config.protect {
+        let is_wanted = is_wanted(&flow);
+        let mut topics: BTreeSet<String> = match is_wanted {
             true => copies(&flow),
             false => BTreeSet::new(),
         };
+        if is_wanted && self.began_at.elapsed() < SETTLED_AFTER {
+            topics.extend(protected(&flow));
+        }
         let is_due = self
             .compared_at
             .is_none_or(|at| at.elapsed() >= COMPARE_EVERY);
@@ -75,9 +88,11 @@ impl Keeper {
         }
         // Without the option nothing is asked of anybody, unless something is left.
         let is_left = || matches!(record(&flow.store, &flow.config.name), Ok(Some(_)));
-        if flow.config.protect || is_left() {
+        if is_wanted || is_left() {
             let names: Vec<String> = topics.iter().cloned().collect();
             self.note(pass(&flow, &names).await, names.len());
+        } else {
+            flow.progress.set_protect(None);
         }
         self.topics = topics;
         self.compared_at = Some(Instant::now());
@@ -102,9 +117,19 @@ impl Keeper {
             problem,
             looked_at_ms: crate::telemetry::progress::now_ms(),
         };
-        let is_shown = flow.config.protect || status.problem.is_some();
+        let is_shown = is_wanted(flow) || status.problem.is_some();
         flow.progress.set_protect(is_shown.then_some(status));
     }
+}
+
+/// Whether the copies are protected: by the config, or since a failback.
+fn is_wanted(flow: &Flow) -> bool {
+    let role: Option<RoleRecord> = flow
+        .store
+        .get(&keys::role(&flow.config.name))
+        .ok()
+        .flatten();
+    flow.config.protect || role.is_some_and(|role| role.keeps_others_out())
 }
 
 /// The copies that are there.
@@ -117,6 +142,17 @@ fn copies(flow: &Flow) -> BTreeSet<String> {
         .collect()
 }
 
+/// What is protected already, and still there.
+fn protected(flow: &Flow) -> Vec<String> {
+    let made = record(&flow.store, &flow.config.name);
+    let made = made.ok().flatten().unwrap_or_default().acls;
+    let present = flow.target.cached();
+    let names = made.into_iter().map(|acl| acl.topic);
+    names
+        .filter(|name| present.topics.contains_key(name))
+        .collect()
+}
+
 /// One comparison; how many ACLs were made or removed.
 async fn pass(flow: &Flow, topics: &[String]) -> Result<usize, FenceError> {
     let (store, name) = (&flow.store, &flow.config.name);
@@ -126,6 +162,8 @@ async fn pass(flow: &Flow, topics: &[String]) -> Result<usize, FenceError> {
     if role.is_some_and(|role| role.stops_all()) {
         return Ok(0);
     }
+    // An operator may have lifted it meanwhile.
+    let topics = if is_wanted(flow) { topics } else { &[] };
     let made = record(store, name)?.unwrap_or_default().acls;
     let own = flow.own_principal.as_deref();
     let change = deny::protect(&flow.target, topics, own, &made).await?;
@@ -135,6 +173,28 @@ async fn pass(flow: &Flow, topics: &[String]) -> Result<usize, FenceError> {
 
 fn record(store: &StateStore, flow: &str) -> Result<Option<FenceRecord>, crate::state::StateError> {
     store.get(&keys::protect(flow))
+}
+
+/// The fence that a plan has made around the copies becomes their protection, through which Twinlog, as `own`, can
+/// copy. What isn't needed for that is removed. Whoever carries this out again does no harm.
+///
+/// # Errors
+/// When nobody else can be kept away alone, or that can't be changed or remembered.
+pub async fn take_over(
+    target: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    own: Option<&str>,
+    fence: &[FenceAcl],
+) -> Result<(), FenceError> {
+    let key = keys::protect(flow);
+    fenced::note(store, &key, fence).await?;
+    let made = record(store, flow)?.unwrap_or_default().acls;
+    let topics: BTreeSet<&String> = made.iter().map(|acl| &acl.topic).collect();
+    let topics: Vec<String> = topics.into_iter().cloned().collect();
+    let change = deny::protect(target, &topics, own, &made).await?;
+    fenced::change(target, store, &key, &change).await?;
+    Ok(())
 }
 
 /// Takes the protection away from the copies that `is_lifted` names: clients may write.

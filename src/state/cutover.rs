@@ -94,9 +94,18 @@ pub struct RoleRecord {
     /// from writing there any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_handed_back: bool,
+    /// Behind a failback: nobody but Twinlog writes to the copies, until the operator lifts that or the target is
+    /// the primary again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_kept_fenced: bool,
 }
 
 impl RoleRecord {
+    /// Whether others are kept from the copies, whatever the config says.
+    pub fn keeps_others_out(&self) -> bool {
+        self.is_kept_fenced && !self.stops_all()
+    }
+
     /// The topics that are copied back from the target, if they are.
     pub fn copied_back(&self) -> Option<&TopicSet> {
         (self.primary == Primary::Target && self.is_copied_back).then_some(&self.topics)

@@ -280,7 +280,7 @@ async fn bring(
 }
 
 /// The answers of a coordinator whose group has members.
-fn is_active(error: &WireError) -> bool {
+pub(super) fn is_active(error: &WireError) -> bool {
     use wire::ResponseError as E;
     matches!(
         error.server_code(),

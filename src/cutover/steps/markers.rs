@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use crate::cutover::error::CutoverError;
 use crate::wire::{self, Cluster, Filler, Role, TopicPartition, WireError};
 
-/// Markers in one request. It is for one partition: one for several may never be answered if one of them
-/// isn't there any more (`KafkaApis.handleWriteTxnMarkersRequest`).
+/// Markers in one request. It is for one topic: one for several may never be answered if one of them
+/// isn't there any more (`KafkaApis.handleWriteTxnMarkersRequest`), and a topic goes as a whole.
 const AT_ONCE: u32 = 2_000;
 /// Markers on their way to one broker; it works on one request of a connection at a time.
 const IN_FLIGHT: u64 = 8_000;
@@ -64,6 +64,34 @@ fn shares(work: Vec<Lacking>) -> Vec<Vec<Lacking>> {
     shares
 }
 
+/// The markers of one request: partitions of one topic, how many each gets.
+type Request = Vec<(TopicPartition, Filler, u32)>;
+
+/// As few requests as may be, in order.
+fn requests(work: Vec<Lacking>) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    let mut room = 0;
+    for (at, mut filler, count) in work {
+        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
+        while left > 0 {
+            let is_same = |request: &Request| request[0].0.topic == at.topic;
+            if room == 0 || !requests.last().is_some_and(is_same) {
+                requests.push(Vec::new());
+                room = AT_ONCE;
+            }
+            let some = left.min(room);
+            if let Some(request) = requests.last_mut() {
+                request.push((at.clone(), filler, some));
+            }
+            let number = filler.coordinator_epoch_first;
+            filler.coordinator_epoch_first = number.wrapping_add(some.cast_signed());
+            left -= some;
+            room -= some;
+        }
+    }
+    requests
+}
+
 async fn on_one_lane(
     target: &Cluster,
     leader: i32,
@@ -77,25 +105,19 @@ async fn on_one_lane(
     let connection = connection?;
     let mut on_the_way = std::collections::VecDeque::new();
     let (mut sent, mut written) = (0, 0);
-    for (at, mut filler, count) in work {
-        let mut left = u32::try_from(count).unwrap_or(u32::MAX);
-        while left > 0 {
-            let some = left.min(AT_ONCE);
-            let request = wire::write_markers_request(&at.topic, at.partition, filler, some);
-            on_the_way.push_back((u64::from(some), connection.start(&request, 1)?));
-            sent += u64::from(some);
-            let number = filler.coordinator_epoch_first;
-            filler.coordinator_epoch_first = number.wrapping_add(some.cast_signed());
-            left -= some;
-            while (sent - written > IN_FLIGHT || on_the_way.len() > REQUESTS)
-                && let Some((count, pending)) = on_the_way.pop_front()
-            {
-                let Ok(answer) = timeout(PATIENCE, pending).await else {
-                    return Ok(written);
-                };
-                answer?;
-                written += count;
-            }
+    for parts in requests(work) {
+        let count: u64 = parts.iter().map(|(_, _, count)| u64::from(*count)).sum();
+        let request = wire::write_markers_request(&parts);
+        on_the_way.push_back((count, connection.start(&request, 1)?));
+        sent += count;
+        while (sent - written > IN_FLIGHT || on_the_way.len() > REQUESTS)
+            && let Some((count, pending)) = on_the_way.pop_front()
+        {
+            let Ok(answer) = timeout(PATIENCE, pending).await else {
+                return Ok(written);
+            };
+            answer?;
+            written += count;
         }
     }
     for (count, pending) in on_the_way {
@@ -106,4 +128,52 @@ async fn on_one_lane(
         written += count;
     }
     Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn filler(first: i32) -> Filler {
+        Filler {
+            producer_id: 1,
+            producer_epoch: 0,
+            coordinator_epoch_first: first,
+        }
+    }
+
+    proptest! {
+        /// Every partition gets what it lacks, its numbers in order, and a request is for one topic.
+        #[test]
+        fn each_request_is_for_one_topic_and_nothing_is_left(
+            lacks in prop::collection::vec((0..3, 0..7_000_i64), 0..40),
+        ) {
+            let work: Vec<Lacking> = (0..)
+                .zip(&lacks)
+                .map(|(number, (topic, count))| {
+                    let at = TopicPartition::new(format!("t{topic}"), number);
+                    (at, filler(number * 10), *count)
+                })
+                .collect();
+            let mut got: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+            for request in requests(work.clone()) {
+                let total: u32 = request.iter().map(|(_, _, count)| count).sum();
+                prop_assert!((1..=AT_ONCE).contains(&total));
+                for (at, filler, count) in &request {
+                    prop_assert_eq!(&at.topic, &request[0].0.topic);
+                    let before = got.entry(at.clone()).or_default();
+                    let first = i64::from(at.partition) * 10 + *before;
+                    prop_assert_eq!(i64::from(filler.coordinator_epoch_first), first);
+                    *before += i64::from(*count);
+                }
+            }
+            for (at, _, count) in work {
+                prop_assert_eq!(got.get(&at).copied().unwrap_or(0), count);
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The steps of a plan, one file each. Every one can be done twice, and undone.
 
 mod bar;
+mod behind;
 mod bound;
 mod catch_up;
 mod drain;

@@ -1,15 +1,16 @@
 //! Fills the target's logs with invisible markers past everything that the old primary can have.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::bar;
+use super::behind::{self, Padded};
 use super::markers::{self, Lacking};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
-use crate::cutover::padding::{self, Reach};
+use crate::cutover::padding::{self, PaddingCost, Reach};
 use crate::cutover::pairs::{Offsets, Pair};
 use crate::flow::fillers::Fillers;
 use crate::flow::position::{self, Producers};
@@ -52,20 +53,46 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             "{open} partition(s) still take what the frozen Twinlog may send: end that process before clients write"
         ));
     }
+    let began = Instant::now();
     let filled = fill(it, &goals).await?;
+    let seconds = began.elapsed().as_secs_f64().ceil() as u64;
     let (written, lacking) = (filled.written, filled.lacking());
     note_padding(scene, &pairs, &filled.ends, &mut forks).await?;
+    it.still_ours().await?;
+    let behind = behind::bring(scene, &padded(&pairs, &forks, &lacking)).await;
     if !lacking.is_empty() {
         problems.push(in_words(&lacking));
     }
     if !problems.is_empty() {
         it.journal.note("padding_problem", &problems.join("; "));
     }
-    it.journal.note("padding", &padding::cost(written));
+    if let Some(line) = behind.in_words() {
+        it.journal.note("behind_padding", &line);
+    }
+    it.journal
+        .note("padding", &PaddingCost::of(written, seconds));
     Ok(format!(
         "{written} offset(s) on {} partition(s)",
         goals.len() - lacking.len()
     ))
+}
+
+/// The logs that were padded as far as they have to be.
+fn padded(
+    pairs: &[Pair],
+    forks: &BTreeMap<String, ForkRecord>,
+    lacking: &[String],
+) -> HashMap<TopicPartition, Padded> {
+    let padded = pairs.iter().filter(|pair| !pair.mapped).filter_map(|pair| {
+        let number = usize::try_from(pair.source.partition).ok()?;
+        let fork = forks.get(&pair.source.topic)?.partitions.get(number)?;
+        let (fork, end) = (fork.target_end, fork.padded_end);
+        Some((pair.target.clone(), Padded { fork, end }))
+    });
+    let lacking: HashSet<&String> = lacking.iter().collect();
+    padded
+        .filter(|(at, _)| !lacking.contains(&at.to_string()))
+        .collect()
 }
 
 /// Where each log has to end, by the bounds that were found. What the journal has nothing of is unknown.

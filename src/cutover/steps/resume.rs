@@ -4,10 +4,12 @@
 use super::fence;
 use super::release;
 use crate::cutover::adopt::{adopt, seed_groups};
-use crate::cutover::context::Cutover;
+use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
-use crate::flow::restrain;
-use crate::state::{Primary, TopicSet};
+use crate::cutover::options::FenceMode;
+use crate::flow::fenced::FenceError;
+use crate::flow::{own_principal, protect, restrain};
+use crate::state::{FenceRecord, Primary, RoleRecord, TopicSet, keys};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let ended = it.ended()?;
@@ -27,6 +29,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             "groups that couldn't be seen keep the positions that they have there: {unseen}"
         ));
     }
+    let is_kept_fenced = keep_fence(it, ended, back).await?;
     fence::lift(back).await?;
     fence::lift(ended).await?;
     let before = ended.role()?;
@@ -34,7 +37,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .as_ref()
         .is_none_or(|role| role.primary != Primary::Source)
     {
-        let role = ended.copying_role(it.journal.record.plan, before.as_ref());
+        let role = RoleRecord {
+            is_kept_fenced,
+            ..ended.copying_role(it.journal.record.plan, before.as_ref())
+        };
         ended.put_role(&role).await?;
         // The old primary's own state has the word of the failover.
         if let Err(error) = restrain::tell(&back.store, &ended.flow.name, &role).await {
@@ -51,8 +57,43 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         let named: Vec<&str> = adoption.refused.keys().map(String::as_str).collect();
         text.push_str(&format!(" (not followed: {})", named.join(", ")));
     }
+    if is_kept_fenced {
+        let standby = ended.target.name();
+        let line = format!(
+            "nobody but Twinlog may write to the copies on {standby} until the next failover, or until \
+             `twinlog failback --lift-fence --yes`"
+        );
+        it.journal.note("kept_fence", &line);
+    }
     it.journal.note("followed_again", &adoption);
     Ok(text)
+}
+
+/// A producer that nobody has moved would go on at the standby: what keeps it away stays, but for us. Whether it does.
+async fn keep_fence(it: &Cutover, ended: &Scene, back: &Scene) -> Result<bool, CutoverError> {
+    let fence: Option<FenceRecord> = back.store.get(&keys::fence(&back.flow.name))?;
+    let Some(fence) = fence else {
+        // By hand, or handed over before this command was killed.
+        let protection: Option<FenceRecord> = ended.store.get(&keys::protect(&ended.flow.name))?;
+        return Ok(it.options.fence == FenceMode::Acl && protection.is_some());
+    };
+    let (target, store, flow) = (&ended.target, &ended.store, &ended.flow.name);
+    let own = own_principal(&ended.flow, &ended.target_section);
+    match protect::take_over(target, store, flow, own.as_deref(), &fence.acls).await {
+        Ok(()) => {
+            back.store.remove(&keys::fence(&back.flow.name)).await?;
+            Ok(true)
+        }
+        Err(FenceError::Deny(problem)) => {
+            (it.tell)(&format!(
+                "others can't be kept from {} alone any longer: {problem}",
+                target.name()
+            ));
+            protect::lift(target, store, flow, |_| true).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// From here on the old standby may have been written to by the copy.

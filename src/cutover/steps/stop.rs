@@ -120,6 +120,7 @@ fn promoting(it: &Cutover) -> Result<RoleRecord, CutoverError> {
         target_cluster_id: it.scene.target.cached().cluster_id.clone(),
         is_copied_back: false,
         is_handed_back: false,
+        is_kept_fenced: before.is_some_and(|role| role.is_kept_fenced),
     })
 }
 
@@ -206,6 +207,7 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
             target_cluster_id: it.scene.target.cached().cluster_id.clone(),
             is_copied_back: false,
             is_handed_back: false,
+            is_kept_fenced: false,
         },
     };
     it.scene.store.put(&key, &role).await?;

@@ -473,8 +473,8 @@ fn metadata(facts: &Facts, checks: &mut Vec<Check>) {
 
 fn loss(intent: Intent, facts: &Facts, loss: &Loss) -> Check {
     if intent == Intent::Know && facts.source_problem.is_none() {
-        let reason = match loss.records {
-            0 => "nothing is known to be missing if the source were lost now".to_owned(),
+        let reason = match (loss.records, loss.unknown_partitions) {
+            (0, 0) => "nothing is known to be missing if the source were lost now".to_owned(),
             _ => format!("if the source were lost now, {}", loss.in_words()),
         };
         return Check::new("loss", Weight::Ok, reason);

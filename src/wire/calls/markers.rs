@@ -9,7 +9,7 @@ use kafka_protocol::messages::{ProducerId, WriteTxnMarkersRequest};
 
 use super::partition::topic_name;
 use super::retry::{BUDGET, ask_anyone};
-use crate::wire::{Cluster, ErrorContext, WireError};
+use crate::wire::{Cluster, ErrorContext, TopicPartition, WireError};
 
 /// Who writes markers. The id must never produce records: a partition then remembers no sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,24 +23,19 @@ pub struct Filler {
     pub coordinator_epoch_first: i32,
 }
 
-/// A request that appends `count` markers to one partition, in order, one offset each. Send it to
-/// the partition's leader at version 1.
+/// A request that appends markers to partitions, in order, one offset each: so many to each, from its filler on.
+/// Send it to the partitions' leader at version 1.
 ///
 /// The broker doesn't recognise a repeated marker: after a lost answer, read the log's end before
 /// writing again.
-pub fn write_markers_request(
-    topic: &str,
-    partition: i32,
-    filler: Filler,
-    count: u32,
-) -> WriteTxnMarkersRequest {
-    let topics = vec![
-        WritableTxnMarkerTopic::default()
-            .with_name(topic_name(topic))
-            .with_partition_indexes(vec![partition]),
-    ];
-    let markers = (0..count)
-        .map(|n| {
+pub fn write_markers_request(parts: &[(TopicPartition, Filler, u32)]) -> WriteTxnMarkersRequest {
+    let markers = parts.iter().flat_map(|(at, filler, count)| {
+        let topics = vec![
+            WritableTxnMarkerTopic::default()
+                .with_name(topic_name(&at.topic))
+                .with_partition_indexes(vec![at.partition]),
+        ];
+        (0..*count).map(move |n| {
             // Wrapping: epochs that ran out are refused by the broker, not by a panic here.
             let epoch = filler.coordinator_epoch_first.wrapping_add(n.cast_signed());
             WritableTxnMarker::default()
@@ -51,8 +46,8 @@ pub fn write_markers_request(
                 .with_topics(topics.clone())
                 .with_coordinator_epoch(epoch)
         })
-        .collect();
-    WriteTxnMarkersRequest::default().with_markers(markers)
+    });
+    WriteTxnMarkersRequest::default().with_markers(markers.collect())
 }
 
 /// A topic that can't exist, because its name isn't a legal one.
@@ -69,7 +64,8 @@ pub async fn probe_marker_right(cluster: &Cluster) -> Result<bool, WireError> {
         coordinator_epoch_first: 0,
     };
     ask_anyone(cluster, BUDGET, |connection| async move {
-        let request = write_markers_request(NO_TOPIC, 0, filler, 1);
+        let nowhere = [(TopicPartition::new(NO_TOPIC, 0), filler, 1)];
+        let request = write_markers_request(&nowhere);
         let response = connection.call(request, 1).await?;
         let code = response
             .markers

@@ -11,7 +11,7 @@ use crate::support::{
     FakeCluster, Load, Transactions, Twinlog, await_all_same, create_topic, fake_pair,
 };
 use twinlog::state::{Claim, FillerRecord, FlowRecord, keys};
-use twinlog::wire::{self, Filler, Role};
+use twinlog::wire::{self, Filler, Role, TopicPartition};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "eras";
@@ -74,9 +74,9 @@ fn fill_late(target: &str, producer_id: i64, producer_epoch: i16) -> i16 {
         cluster.metadata(None).await?;
         let (leader, _) = cluster.cached().leader(TOPIC, 0).expect("a leader");
         let connection = cluster.connection(leader, Role::Admin).await?;
-        connection
-            .call(wire::write_markers_request(TOPIC, 0, filler, 1), 1)
-            .await
+        let parts = [(TopicPartition::new(TOPIC, 0), filler, 1)];
+        let request = wire::write_markers_request(&parts);
+        connection.call(request, 1).await
     });
     answer.expect("an answer").markers[0].topics[0].partitions[0].error_code
 }

@@ -29,7 +29,8 @@ fn fill_as_twinlog(target: &str, flow: &str, topic: &str, ahead: i32) {
         };
         let (leader, _) = cluster.cached().leader(topic, 0).expect("a leader");
         let connection = cluster.connection(leader, Role::Admin).await?;
-        let request = wire::write_markers_request(topic, 0, filler, 1);
+        let parts = [(TopicPartition::new(topic, 0), filler, 1)];
+        let request = wire::write_markers_request(&parts);
         connection.call(request, 1).await
     });
     let markers = response.expect("an answer").markers;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::failover::{
     Writer, answer, assert_holds, await_copying, await_failed_over, failback, failover, records,
-    start_fenceable_both, try_write, words,
+    start_fenceable_both, words,
 };
 use crate::support::groups::{commit, committed};
 use crate::support::{
@@ -161,27 +161,6 @@ fn there_and_back(version: KafkaVersion) {
 #[test]
 fn there_and_back_twice_under_load() {
     there_and_back(KafkaVersion::V4_3);
-}
-
-/// Whoever was left behind on the standby writes into the copy, and stops it. So the fence around it
-/// would have to stay; today the failback's last step lifts it.
-#[test]
-#[should_panic(expected = "15.11: a client that nobody moved is let in on the standby again")]
-fn a_client_that_nobody_moved_stays_outside_after_a_failback() {
-    let (source, target) = start_fenceable_both(KafkaVersion::V4_3);
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    create_topic(&source, "orders", ORDERS, &[]);
-    let twinlog = Twinlog::between(&source, &target);
-    await_caught_up(&twinlog, DEADLINE);
-    let config = twinlog.config_file().to_owned();
-    answer(&failover(&config, &["--yes", "--json"]), 0);
-    assert_eq!(try_write(&target, "orders"), Ok(()));
-    answer(&failback(&config, &["--yes", "--json"]), 0);
-    assert_eq!(
-        try_write(&target, "orders"),
-        Err("refused".to_owned()),
-        "15.11: a client that nobody moved is let in on the standby again"
-    );
 }
 
 /// The source dies under load with records that were never copied. After the way back they are

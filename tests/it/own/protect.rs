@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::support::acls::{self, Acl, Operation, Resource};
 use crate::support::as_user::{is_denied, try_produce_as};
-use crate::support::failover::{answer, await_copying, await_failed_over, failback, failover};
+use crate::support::failover::{
+    answer, await_copying, await_failed_over, failback, failover, words,
+};
 use crate::support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Security, Twinlog, await_caught_up, create_topic,
     end_offset, eventually, users,
@@ -107,7 +109,9 @@ fn nobody_but_twinlog_writes_to_a_copy_until_a_failover() {
     await_bob(&target, false);
     await_same_end(&source, &target);
 
-    // Without the option nothing is left of it.
+    // Without the option, and when what the failback left is lifted, nothing is left of it.
+    answer_words(&failback(&config, &["--lift-fence", "--yes"]));
+    await_denied(&target);
     twinlog.terminate();
     let plain = Twinlog::config(&source, &target, "metadata_interval: 200ms");
     let _plain = Twinlog::start(&plain);
@@ -115,4 +119,62 @@ fn nobody_but_twinlog_writes_to_a_copy_until_a_failover() {
         now if now == before => Ok(()),
         now => Err(now),
     });
+}
+
+fn answer_words(output: &std::process::Output) {
+    assert!(output.status.success(), "{}", words(output));
+}
+
+/// Whoever was left behind on the standby would be acknowledged there, and stop the copy. So the fence around it
+/// stays, without any option, until somebody lifts it or the standby is the primary again.
+#[test]
+fn a_client_that_nobody_moved_stays_outside_after_a_failback() {
+    let secured = |name| ClusterOptions::secured(name, Security::default().with_bare_twinlog());
+    let mut source = Cluster::launch(KafkaVersion::V4_3, secured("source"));
+    let mut target = Cluster::launch(KafkaVersion::V4_3, secured("target"));
+    source.await_ready();
+    target.await_ready();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    for bootstrap in [&source, &target] {
+        acls::add(bootstrap, &acls::all_but_super());
+        users::create(bootstrap, "bob");
+        acls::add(bootstrap, &[bob_may_write()]);
+    }
+    create_topic(&source, TOPIC, 1, &[]);
+    Load::new(TOPIC, 100).produce(&source);
+    let before = acls_of_bob(&target);
+    let text = Twinlog::config(&source, &target, "metadata_interval: 200ms");
+    let mut twinlog = Twinlog::start(&text);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    for round in 0..2 {
+        answer(&failover(&config, &["--yes", "--json"]), 0);
+        await_failed_over(&twinlog);
+        assert_eq!(acls_of_bob(&target), before, "{round}");
+        await_bob(&target, true);
+        let report = answer(&failback(&config, &["--yes", "--json"]), 0);
+        let told = report["for_the_operator"].to_string();
+        assert!(told.contains("--lift-fence"), "{report:#}");
+        assert!(acls::list(&target).contains(&bob_is_denied()), "{report:#}");
+        await_copying(&twinlog);
+        await_bob(&source, true);
+        await_bob(&target, false);
+        await_same_end(&source, &target);
+    }
+    // Also when Twinlog begins again.
+    twinlog.kill9();
+    twinlog.launch();
+    await_copying(&twinlog);
+    twinlog.wait_until(DEADLINE, "status shows it", |status| {
+        let protect = &status["flows"][0]["protect"];
+        protect["topics"] == 1 && protect["problem"].is_null()
+    });
+    await_bob(&target, false);
+    answer_words(&failback(&config, &["--lift-fence", "--yes"]));
+    assert_eq!(acls_of_bob(&target), before);
+    // Nobody puts it up again.
+    twinlog.wait_until(DEADLINE, "it is seen", |status| {
+        status["flows"][0]["protect"].is_null()
+    });
+    assert_eq!(acls_of_bob(&target), before);
 }

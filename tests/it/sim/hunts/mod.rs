@@ -7,6 +7,7 @@ mod a4;
 mod a5;
 mod a6;
 mod a7;
+mod at_fork;
 mod b4;
 mod b8;
 mod b9;
