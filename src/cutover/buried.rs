@@ -14,12 +14,12 @@ const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 /// primary's: what its log doesn't reach is copied in any case.
 ///
 /// # Errors
-/// When the new primary's log can't be read.
+/// When the new primary's log can't be read: of which partition, and why.
 pub async fn clear(
     primary: &Cluster,
     fork: &ForkRecord,
     ends: &[i64],
-) -> Result<ForkRecord, CutoverError> {
+) -> Result<ForkRecord, (i32, CutoverError)> {
     let mut clear = fork.clone();
     for (number, (fork, end)) in (0..).zip(clear.partitions.iter_mut().zip(ends)) {
         let until = fork.padded_end.min(*end);
@@ -27,8 +27,10 @@ pub async fn clear(
             continue;
         }
         let at = TopicPartition::new(&*clear.target_topic, number);
-        if let Some(first) = first_record(primary, &at, fork.target_end, until).await? {
-            fork.padded_end = first;
+        match first_record(primary, &at, fork.target_end, until).await {
+            Ok(None) => {}
+            Ok(Some(first)) => fork.padded_end = first,
+            Err(error) => return Err((number, error)),
         }
     }
     Ok(clear)

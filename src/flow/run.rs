@@ -14,6 +14,7 @@ use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
+use super::fenceable;
 use super::fillers::{Fillers, era};
 use super::followers;
 use super::guard;
@@ -505,6 +506,8 @@ async fn go(
     tasks.spawn("keeper of the progress", storing);
     let protecting = protect::keep(flow.clone(), work.clone());
     tasks.spawn("keeper of the protection", protecting);
+    let fencing = fenceable::keep(flow.clone(), work.clone());
+    tasks.spawn("look at the source's authorizer", fencing);
     let observing = observed::keep_ends(flow.clone(), work.clone());
     tasks.spawn("keeper of the observed ends", observing);
     if flow.has_failed_over {

@@ -21,6 +21,7 @@ mod late_commit;
 mod old_filler;
 mod pipeline;
 mod s1;
+mod silent_leader;
 mod thin_line;
 mod twins;
 mod unstored;
