@@ -170,6 +170,16 @@ pub async fn adopt(
             .collect(),
         ..Adoption::default()
     };
+    let mut open = Vec::new();
+    for (topic, fork) in &agreed.forks {
+        let known = begins
+            .store
+            .get(&keys::topic(&begins.flow.name, &fork.target_topic))?;
+        if !is_begun(known.as_ref(), fork) && source.topics.contains_key(&fork.target_topic) {
+            open.push((topic.clone(), fork.clone(), bases(topic, fork, &ends)));
+        }
+    }
+    let mut clear = buried::clear(&begins.source, open).await;
     let mut continued: Vec<(String, Continuation)> = Vec::new();
     let mut records: Vec<StateRecord> = Vec::new();
     for (topic, fork) in &agreed.forks {
@@ -182,17 +192,14 @@ pub async fn adopt(
         };
         let key = keys::topic(&begins.flow.name, &fork.target_topic);
         let known: Option<TopicRecord> = begins.store.get(&key)?;
-        let is_begun = is_begun(known.as_ref(), fork);
-        let clear = match is_begun || !source.topics.contains_key(&fork.target_topic) {
-            true => fork.clone(),
-            false => match buried::clear(&begins.source, fork, &bases(topic, fork, &ends)).await {
-                Ok(clear) => clear,
-                Err((number, error)) => {
-                    let why = format!("{topic}-{number}: {}", error.message);
-                    unseen.insert(TopicPartition::new(&**topic, number), why);
-                    continue;
-                }
-            },
+        let clear = match clear.remove(topic) {
+            None => fork.clone(),
+            Some(Ok(clear)) => clear,
+            Some(Err((number, error))) => {
+                let why = format!("{topic}-{number}: {}", error.message);
+                unseen.insert(TopicPartition::new(&**topic, number), why);
+                continue;
+            }
         };
         let forked = Forked {
             source: &fork.target_topic,

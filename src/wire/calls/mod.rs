@@ -24,7 +24,7 @@ mod rights;
 mod scram;
 mod topics;
 
-pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, describe_acls};
+pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, denied_topics_at, describe_acls};
 pub use configs::{
     ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
     describe_broker_config, describe_topic_configs, describe_topic_configs_at,

@@ -159,6 +159,7 @@ pub fn failover_options(kind: CutoverKind) -> Options {
         fence: FenceMode::Manual,
         padding: 1_000,
         wait: Duration::from_secs(60),
+        quiet_for: None,
     }
 }
 
@@ -211,6 +212,24 @@ pub fn failback(
                 padding: 0,
                 ..failover_options(CutoverKind::Failback)
             };
+            let plan = cutover::look_back(flow, source, target, options, scope).await?;
+            cutover::apply(plan, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
+/// Starts `twinlog failback --start --yes`.
+pub fn begin_back(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let scope = BackScope {
+                start_only: true,
+                ..BackScope::default()
+            };
+            let options = failover_options(CutoverKind::Failback);
             let plan = cutover::look_back(flow, source, target, options, scope).await?;
             cutover::apply(plan, Arc::new(|_: &str| {})).await
         }
