@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::format::clean;
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::cutover::{self, Check, CutoverError, Plan, Report, Tell, Weight};
+use crate::cutover::{self, Check, CutoverError, FenceMode, Plan, Report, Tell, Weight};
 use crate::state::CutoverKind;
 use crate::telemetry::utc::to_the_second;
 
@@ -113,6 +113,20 @@ pub(super) fn refuse(error: &CutoverError) -> Exit {
         Exit::Failed
     };
     output::fail(exit, error)
+}
+
+/// `--quiet-for` is about a fence that nobody but the operator keeps.
+///
+/// # Errors
+/// How the command ends, where it is asked for with another one.
+pub(super) fn quiet_for_fits(fence: FenceMode, quiet_for: Option<u64>) -> Result<(), Exit> {
+    match (fence, quiet_for) {
+        (FenceMode::Acl, Some(_)) => Err(output::fail(
+            Exit::Usage,
+            &"--quiet-for needs --fence manual: where ACLs keep writers away it is a second",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// What was found, in a line, without what to do about it.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::cutover::{account, carry_out, choose, refuse, tell};
+use super::cutover::{account, carry_out, choose, quiet_for_fits, refuse, tell};
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options};
+use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options, QUIET_FOR_SECONDS_MAX};
 use crate::orphans;
 use crate::state::CutoverKind;
 
@@ -32,6 +32,11 @@ pub(super) struct FailbackArgs {
     /// How long to wait for writers, transactions and the copy, each, while nothing moves.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     wait: u64,
+    /// With --fence manual: for so long nothing may be written before that counts as proof that all producers
+    /// are stopped; 5 by default. Shorter is for who knows that they are: one that pauses for longer and
+    /// goes on afterwards writes what is left behind on the old primary.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=QUIET_FOR_SECONDS_MAX))]
+    quiet_for: Option<u64>,
     /// Carry it out.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
@@ -67,6 +72,9 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         Err(exit) => return exit,
     };
     let (flow, source, target) = (chosen.flow, chosen.source, chosen.target);
+    if let Err(exit) = quiet_for_fits(args.fence, args.quiet_for) {
+        return exit;
+    }
     if args.abort {
         if !args.yes {
             return output::print(&format!(
@@ -89,6 +97,7 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         fence: args.fence,
         padding: 0,
         wait: Duration::from_secs(args.wait),
+        quiet_for: args.quiet_for.map(Duration::from_secs),
     };
     let undecided = match orphans::undecided_partitions(&flow.name, source, target).await {
         Ok(undecided) => undecided,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::cutover::{Chosen, account, carry_out, choose, refuse, tell};
+use super::cutover::{Chosen, account, carry_out, choose, quiet_for_fits, refuse, tell};
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::cutover::{self, AcceptedLoss, FenceMode, Options};
+use crate::cutover::{self, AcceptedLoss, FenceMode, Options, QUIET_FOR_SECONDS_MAX};
 use crate::state::CutoverKind;
 
 /// The options of `failover`.
@@ -36,6 +36,11 @@ pub(super) struct FailoverArgs {
     /// How long to wait for writers, transactions and the copy, each.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     wait: u64,
+    /// With --fence manual: for so long nothing may be written before that counts as proof that all producers
+    /// are stopped; 5 by default. Shorter is for who knows that they are: one that pauses for longer and
+    /// goes on afterwards writes what is left behind on the old primary.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=QUIET_FOR_SECONDS_MAX))]
+    quiet_for: Option<u64>,
     /// Carry it out.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
@@ -57,6 +62,9 @@ pub(super) async fn run(config: &Config, args: &FailoverArgs, json: bool) -> Exi
         Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
+    if let Err(exit) = quiet_for_fits(args.fence, args.quiet_for) {
+        return exit;
+    }
     if args.abort {
         return abort(flow, (source, target), args, json).await;
     }
@@ -71,6 +79,7 @@ pub(super) async fn run(config: &Config, args: &FailoverArgs, json: bool) -> Exi
         fence: args.fence,
         padding: args.padding.unwrap_or(flow.failover.padding),
         wait: Duration::from_secs(args.wait),
+        quiet_for: args.quiet_for.map(Duration::from_secs),
     };
     let kind = options.kind;
     match cutover::look(flow, source, target, options).await {

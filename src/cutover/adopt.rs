@@ -23,7 +23,7 @@ use super::agreement::{self, Agreed};
 use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
-use super::pairs::{ends, present};
+use super::pairs::{ends_or_why, present};
 use crate::config::{FlowConfig, OffsetsMode};
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
@@ -35,6 +35,10 @@ use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
 /// How long a broker that doesn't answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What to do where a partition can't be looked at.
+pub const UNSEEN_HINT: &str =
+    "wait until the leaders of these partitions answer on both clusters, and run this again";
 
 /// What became of the topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -50,6 +54,10 @@ pub struct Adoption {
     /// By partition, copied offsets that the old primary has lost and gets again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost: BTreeMap<String, i64>,
+    /// Partitions of the old primary of which it can't be said now how they go on, and why. Nothing of their
+    /// topics is changed.
+    #[serde(skip)]
+    pub unseen: BTreeMap<TopicPartition, String>,
     /// The forks as the logs are now, by topic.
     #[serde(skip)]
     pub forks: BTreeMap<String, ForkRecord>,
@@ -111,10 +119,30 @@ struct Forked<'a> {
     lost: BTreeMap<i32, i64>,
 }
 
+/// The same as [`adopt`] with nothing left open: what it could, it has written down.
+///
+/// # Errors
+/// As [`adopt`], and where a partition can't be looked at.
+pub async fn adopt_all(
+    begins: &Scene,
+    ended: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<Adoption, CutoverError> {
+    let adoption = adopt(begins, ended, forks, true).await?;
+    let Some((_, why)) = adoption.unseen.first_key_value() else {
+        return Ok(adoption);
+    };
+    let count = adoption.unseen.len();
+    Err(CutoverError::failed(format!(
+        "it can't be said how {count} partition(s) go on, such as {why}"
+    ))
+    .with_hint(UNSEEN_HINT))
+}
+
 /// Looks how each forked topic goes on, and writes it down if `apply`.
 ///
 /// # Errors
-/// When a cluster can't be asked, or the state can't be read or written.
+/// When a cluster can't be asked at all, or the state can't be read or written.
 pub async fn adopt(
     begins: &Scene,
     ended: &Scene,
@@ -128,9 +156,12 @@ pub async fn adopt(
         .keys()
         .flat_map(|topic| present(&target, topic, usize::MAX))
         .collect();
-    let ends = ends(&begins.target, &partitions, OffsetSpec::Latest).await?;
-    let starts = starts(&begins.source, &source, forks).await;
+    let ((ends, mut unseen), starts) = tokio::join!(
+        ends_or_why(&begins.target, &partitions, OffsetSpec::Latest),
+        starts(&begins.source, &source, forks),
+    );
     let agreed = agreed(begins, ended, forks).await?;
+    unseen.extend(agreed.unseen.clone());
     let mut adoption = Adoption {
         lost: agreed
             .lost
@@ -139,19 +170,36 @@ pub async fn adopt(
             .collect(),
         ..Adoption::default()
     };
+    let mut open = Vec::new();
+    for (topic, fork) in &agreed.forks {
+        let known = begins
+            .store
+            .get(&keys::topic(&begins.flow.name, &fork.target_topic))?;
+        if !is_begun(known.as_ref(), fork) && source.has_topic(&fork.target_topic) {
+            open.push((topic.clone(), fork.clone(), bases(topic, fork, &ends)));
+        }
+    }
+    let mut clear = buried::clear(&begins.source, open).await;
     let mut continued: Vec<(String, Continuation)> = Vec::new();
     let mut records: Vec<StateRecord> = Vec::new();
     for (topic, fork) in &agreed.forks {
+        if unseen.keys().any(|at| at.topic == *topic) {
+            continue;
+        }
         let ended_key = keys::topic(&ended.flow.name, topic);
         let Some(record) = ended.store.get::<TopicRecord>(&ended_key)? else {
             continue;
         };
         let key = keys::topic(&begins.flow.name, &fork.target_topic);
         let known: Option<TopicRecord> = begins.store.get(&key)?;
-        let is_begun = is_begun(known.as_ref(), fork);
-        let clear = match is_begun || !source.has_topic(&fork.target_topic) {
-            true => fork.clone(),
-            false => buried::clear(&begins.source, fork, &bases(topic, fork, &ends)).await?,
+        let clear = match clear.remove(topic) {
+            None => fork.clone(),
+            Some(Ok(clear)) => clear,
+            Some(Err((number, error))) => {
+                let why = format!("{topic}-{number}: {}", error.message);
+                unseen.insert(TopicPartition::new(&**topic, number), why);
+                continue;
+            }
         };
         let forked = Forked {
             source: &fork.target_topic,
@@ -198,6 +246,7 @@ pub async fn adopt(
         write(begins, continued).await?;
     }
     adoption.forks = agreed.forks;
+    adoption.unseen = unseen;
     Ok(adoption)
 }
 

@@ -1,5 +1,6 @@
 //! What the steps of a plan work with.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,6 +202,8 @@ pub struct Cutover {
     pub ended: Option<Scene>,
     /// The right to change what is remembered of that one.
     pub also: Option<Lease>,
+    /// Topics of the source that this process has fenced.
+    pub fenced: BTreeSet<String>,
 }
 
 impl Cutover {
@@ -228,9 +231,12 @@ impl Cutover {
     /// When a cluster or the state can't be read.
     pub async fn look_again(&mut self) -> Result<(), CutoverError> {
         let scene = &mut self.scene;
-        let (from, to) =
-            tokio::try_join!(scene.source.metadata(None), scene.target.metadata(None))?;
-        scene.store.refresh().await?;
+        let read = async { Ok(scene.store.refresh().await?) };
+        let (from, to, ()) = tokio::try_join!(
+            async { Ok::<_, CutoverError>(scene.source.metadata(None).await?) },
+            async { Ok::<_, CutoverError>(scene.target.metadata(None).await?) },
+            read,
+        )?;
         let record = &self.journal.record;
         scene.topics = match record.kind {
             CutoverKind::Failback => topics(&scene.store, &scene.flow, &TopicSet::All, None, &to)?,

@@ -77,17 +77,9 @@ impl From<FenceError> for CutoverError {
 
 impl From<DenyError> for CutoverError {
     fn from(error: DenyError) -> Self {
-        let hint = match &error {
-            DenyError::NoAuthorizer | DenyError::NotAllowed(_) => Some(
-                "use `--fence manual` and stop the producers yourself: the command waits until \
-                 nothing is written any more"
-                    .to_owned(),
-            ),
-            DenyError::OursToo { .. } | DenyError::Wire(_) => None,
-        };
         Self {
             message: error.to_string(),
-            hint,
+            hint: error.hint().map(str::to_owned),
             loses_data: false,
         }
     }

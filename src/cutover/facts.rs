@@ -10,7 +10,7 @@ use super::error::CutoverError;
 use super::options::{FenceMode, Options};
 use super::padding::Reach;
 use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
-use super::preflight::{self, Check, Facts, Weight};
+use super::preflight::{self, Check, Facts};
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim, deny};
@@ -101,12 +101,8 @@ pub(super) async fn fence_check(
     if fence == FenceMode::Manual {
         return None;
     }
-    let error = CutoverError::from(deny::missing(source, topics).await.err()?);
-    let check = Check::new("fence", Weight::Blocker, error.message);
-    Some(match error.hint {
-        Some(hint) => check.with_hint(hint),
-        None => check,
-    })
+    let error = deny::missing(source, topics).await.err()?;
+    Some(flow::unfenceable(&error).check())
 }
 
 /// By how much the clock of the process that copies is ahead: what it has seen can't have been seen

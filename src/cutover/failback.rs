@@ -15,7 +15,7 @@ use super::error::CutoverError;
 use super::facts;
 use super::journal::fact;
 use super::options::Options;
-use super::pairs::{ends, present};
+use super::pairs::{ends_or_why, present};
 use super::preflight::{self, Check, Weight};
 use super::steps::Step;
 use super::{Plan, SOURCE_FOR};
@@ -361,6 +361,20 @@ fn judge_adoption(adoption: &Adoption, add: &mut impl FnMut(&str, Weight, String
         let hint = "see `twinlog orphans`";
         add("old_primary_lost", Weight::Warning, text, Some(hint));
     }
+    if !adoption.unseen.is_empty() {
+        let named: Vec<&str> = adoption
+            .unseen
+            .values()
+            .take(NAMED_MAX)
+            .map(String::as_str)
+            .collect();
+        let text = format!(
+            "it can't be said how {} partition(s) go on: {}",
+            adoption.unseen.len(),
+            named.join("; ")
+        );
+        add("unseen", Weight::Blocker, text, Some(adopt::UNSEEN_HINT));
+    }
     for (topic, why) in &adoption.refused {
         let text = format!("{topic} can't be copied back: {why}");
         let hint = "exclude it in the config, or delete it on the old primary: then it is copied \
@@ -386,10 +400,11 @@ async fn amounts(
         .iter()
         .flat_map(|(topic, fork)| of(&to, topic, fork))
         .collect();
-    let (new_ends, old_ends) = tokio::try_join!(
-        ends(&ways.back.source, &new_side, OffsetSpec::Latest),
-        ends(&ways.back.target, &old_side, OffsetSpec::Latest),
-    )?;
+    // Who doesn't answer was named above, and isn't counted.
+    let ((new_ends, _), (old_ends, _)) = tokio::join!(
+        ends_or_why(&ways.back.source, &new_side, OffsetSpec::Latest),
+        ends_or_why(&ways.back.target, &old_side, OffsetSpec::Latest),
+    );
     let (mut new, mut orphans) = (0, 0);
     for (topic, fork) in forks {
         let key = keys::topic(&ways.back.flow.name, &fork.target_topic);

@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::error::CutoverError;
 use super::pairs::Offsets;
+use crate::tasks::brought;
 use crate::wire::{self, Cluster, FetchFrom, ResponseError, TopicPartition};
 
 /// Partitions in one fetch.
@@ -126,27 +129,44 @@ async fn reaches(
             by_leader.entry(leader).or_default().push(from);
         }
     }
-    let mut reached = BTreeMap::new();
+    // Side by side: each of them may be a long way off.
+    let mut asking = JoinSet::new();
     for (leader, asked) in by_leader {
-        for chunk in asked.chunks(AT_ONCE) {
-            let question = wire::fetch_many(cluster, leader, chunk, Duration::ZERO, BYTES);
-            let Ok(answers) = tokio::time::timeout(PATIENCE, question).await else {
-                return Err(CutoverError::failed(format!(
-                    "broker {leader} of {} doesn't say where its logs end within {} s",
-                    cluster.name(),
-                    PATIENCE.as_secs()
-                )));
-            };
-            for (at, answer) in answers? {
-                match answer {
-                    Ok(_) => {
-                        reached.insert(at, true);
-                    }
-                    Err(error) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
-                        reached.insert(at, false);
-                    }
-                    Err(_) => {}
+        let cluster = cluster.clone();
+        asking.spawn(async move { reaches_at(&cluster, leader, &asked).await });
+    }
+    let mut reached = BTreeMap::new();
+    while let Some(answered) = asking.join_next().await {
+        reached.extend(brought(answered)?);
+    }
+    Ok(reached)
+}
+
+/// The same of one leader's logs.
+async fn reaches_at(
+    cluster: &Cluster,
+    leader: i32,
+    asked: &[FetchFrom],
+) -> Result<BTreeMap<TopicPartition, bool>, CutoverError> {
+    let mut reached = BTreeMap::new();
+    for chunk in asked.chunks(AT_ONCE) {
+        let question = wire::fetch_many(cluster, leader, chunk, Duration::ZERO, BYTES);
+        let Ok(answers) = tokio::time::timeout(PATIENCE, question).await else {
+            return Err(CutoverError::failed(format!(
+                "broker {leader} of {} doesn't say where its logs end within {} s",
+                cluster.name(),
+                PATIENCE.as_secs()
+            )));
+        };
+        for (at, answer) in answers? {
+            match answer {
+                Ok(_) => {
+                    reached.insert(at, true);
                 }
+                Err(error) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
+                    reached.insert(at, false);
+                }
+                Err(_) => {}
             }
         }
     }

@@ -1,25 +1,39 @@
 //! The journal: what a plan is and how far it got, on the standby.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::error::CutoverError;
 use super::lease::Lease;
 use super::progress;
-use crate::state::{CutoverRecord, CutoverState, StateStore, StepState, keys};
+use crate::state::{CutoverRecord, CutoverState, StateError, StateStore, StepState, keys};
 use crate::telemetry::progress::now_ms;
 
 /// Tests end the process here: `STEP:MOMENT`.
 const EXIT_AT: &str = "TWINLOG_CUTOVER_EXIT_AT";
 
+/// A write that was sent so long ago stands for a look at the lease.
+const JUST_SHOWN: Duration = Duration::from_secs(1);
+
 /// A plan that this process carries out.
+///
+/// A write is a round trip to the state topic, and clients wait meanwhile. So only what the next thing
+/// relies on is waited for: that a step is begun which has something to undo. The rest goes on beside the
+/// work, one write after the other, and the next one that is waited for is behind it.
 pub struct Journal {
     store: Arc<StateStore>,
     key: String,
     lease: Lease,
-    /// As written last.
+    /// A write that nobody waits for yet.
+    under_way: Option<JoinHandle<Result<(), StateError>>>,
+    /// When the broker last took a write of ours: nobody had the lease before that.
+    held_at: Instant,
+    /// As written last, or being written.
     pub record: CutoverRecord,
 }
 
@@ -34,27 +48,99 @@ impl Journal {
         lease: Lease,
         record: CutoverRecord,
     ) -> Result<Self, CutoverError> {
-        let journal = Self {
+        let mut journal = Self {
             store,
             key: keys::cutover(flow),
             lease,
+            under_way: None,
+            held_at: Instant::now(),
             record,
         };
         journal.write().await?;
         Ok(journal)
     }
 
-    /// Whether this process may still carry it out.
+    /// Whether this process may still carry it out: a look at the lease, unless a write has just shown it.
     ///
     /// # Errors
     /// When another one has taken it over.
     pub async fn check(&self) -> Result<(), CutoverError> {
-        self.lease.check().await
+        self.lease.still_held()?;
+        match self.held_at.elapsed() < JUST_SHOWN {
+            true => Ok(()),
+            false => self.lease.check().await,
+        }
     }
 
-    async fn write(&self) -> Result<(), CutoverError> {
-        self.lease.check().await?;
-        Ok(self.store.put(&self.key, &self.record).await?)
+    /// The broker refuses it from whoever has lost the lease.
+    async fn write(&mut self) -> Result<(), CutoverError> {
+        self.lease.still_held()?;
+        self.written().await?;
+        let sent_at = Instant::now();
+        match self.store.put(&self.key, &self.record).await {
+            Ok(()) => {
+                self.held_at = sent_at;
+                Ok(())
+            }
+            // The look has the words for who it is.
+            Err(StateError::Overtaken) => {
+                self.lease.check().await?;
+                Err(StateError::Overtaken.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for what is being written.
+    async fn written(&mut self) -> Result<(), CutoverError> {
+        let Some(under_way) = self.under_way.take() else {
+            return Ok(());
+        };
+        match under_way.await {
+            Ok(Err(StateError::Overtaken)) => {
+                self.lease.check().await?;
+                Err(StateError::Overtaken.into())
+            }
+            Ok(written) => Ok(written?),
+            Err(error) => Err(CutoverError::failed(format!("a defect: {error}"))),
+        }
+    }
+
+    /// Writes beside what comes next.
+    async fn write_beside(&mut self) -> Result<(), CutoverError> {
+        self.lease.still_held()?;
+        self.written().await?;
+        let (store, key, record) = (self.store.clone(), self.key.clone(), self.record.clone());
+        self.under_way = Some(tokio::spawn(async move { store.put(&key, &record).await }));
+        Ok(())
+    }
+
+    /// Notes that a step is begun which changes nothing: nobody has to undo it, and nobody waits for the note.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub async fn begin_beside(&mut self, index: usize) -> Result<(), CutoverError> {
+        progress::begin(&mut self.record.steps[index], StepState::Doing, now_ms());
+        self.write_beside().await?;
+        self.exit_if_told(index, "begun").await;
+        Ok(())
+    }
+
+    /// Notes what became of a step; the begin of the next one is written behind it. A crash in between is as one
+    /// before: the step is done again, which changes nothing.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub async fn end_beside(&mut self, index: usize, result: String) -> Result<(), CutoverError> {
+        self.exit_if_told(index, "worked").await;
+        progress::end(
+            &mut self.record.steps[index],
+            StepState::Done,
+            now_ms(),
+            result,
+        );
+        self.exit_if_told(index, "ended").await;
+        Ok(())
     }
 
     /// Notes that a step is begun: `Doing` or `Undoing`.
@@ -64,7 +150,7 @@ impl Journal {
     pub async fn begin(&mut self, index: usize, state: StepState) -> Result<(), CutoverError> {
         progress::begin(&mut self.record.steps[index], state, now_ms());
         self.write().await?;
-        self.exit_if_told(index, "begun");
+        self.exit_if_told(index, "begun").await;
         Ok(())
     }
 
@@ -78,10 +164,10 @@ impl Journal {
         state: StepState,
         result: String,
     ) -> Result<(), CutoverError> {
-        self.exit_if_told(index, "worked");
+        self.exit_if_told(index, "worked").await;
         progress::end(&mut self.record.steps[index], state, now_ms(), result);
         self.write().await?;
-        self.exit_if_told(index, "ended");
+        self.exit_if_told(index, "ended").await;
         Ok(())
     }
 
@@ -105,7 +191,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::begin`].
-    pub async fn save(&self) -> Result<(), CutoverError> {
+    pub async fn save(&mut self) -> Result<(), CutoverError> {
         self.write().await
     }
 
@@ -115,15 +201,22 @@ impl Journal {
     }
 
     /// Ends with the plan, done or not.
-    pub async fn close(self) -> CutoverRecord {
+    pub async fn close(mut self) -> CutoverRecord {
+        if let Err(error) = self.written().await {
+            tracing::debug!(error = %error.message, "the journal could not be written");
+        }
         self.lease.release().await;
         self.record
     }
 
     /// A crash at a moment that tests choose: what a `kill -9` there leaves.
-    fn exit_if_told(&self, index: usize, moment: &str) {
+    async fn exit_if_told(&mut self, index: usize, moment: &str) {
         let step = &self.record.steps[index].step;
         if std::env::var(EXIT_AT).is_ok_and(|at| at == format!("{step}:{moment}")) {
+            // What that moment says must be there.
+            if self.written().await.is_ok() && moment == "ended" {
+                let _ = self.write().await;
+            }
             std::process::exit(137);
         }
     }

@@ -125,10 +125,20 @@ impl Lease {
         self.store.refresh().await?;
         match self.store.get::<LeaseRecord>(&self.key)? {
             Some(other) if other.owner != self.record.owner => Err(taken(&other)),
-            _ if self.is_lost.load(Ordering::Relaxed) => Err(CutoverError::failed(
+            _ => self.still_held(),
+        }
+    }
+
+    /// What its heart knows by now, without a look.
+    ///
+    /// # Errors
+    /// When somebody else has it.
+    pub fn still_held(&self) -> Result<(), CutoverError> {
+        match self.is_lost.load(Ordering::Relaxed) {
+            true => Err(CutoverError::failed(
                 "another process has taken this plan over",
             )),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
 

@@ -44,7 +44,7 @@ pub use error::CutoverError;
 pub use failback::{BackScope, look_back};
 pub use lease::{in_words as operator_in_words, operator};
 pub use loss::{Loss, TopicLoss};
-pub use options::{AcceptedLoss, FenceMode, Options};
+pub use options::{AcceptedLoss, FenceMode, Options, QUIET_FOR_SECONDS_MAX};
 pub use padding::PaddingCost;
 pub use preflight::{Check, Weight, worst};
 pub use report::{Lost, Report, StepReport};
@@ -144,6 +144,9 @@ pub async fn look(
         Some(open) => continued(open, &mut options)?,
         None => {
             refuse_wrong_direction(role.as_ref(), &options)?;
+            if options.kind == CutoverKind::Planned {
+                refuse_beside_a_copy_back(role.as_ref())?;
+            }
             None
         }
     };
@@ -190,6 +193,13 @@ pub async fn look(
     let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
     if !left_out.is_empty() {
         checks.push(available::check(&left_out));
+    }
+    let is_copied_back = before.as_ref().is_some_and(|role| role.is_copied_back);
+    if options.kind == CutoverKind::Unplanned && is_copied_back {
+        let text = "what was failed over before is being copied back: that ends with this";
+        checks.push(Check::new("copy_back", Weight::Warning, text).with_hint(
+            "begin it again with `twinlog failback --start` when the old primary is back",
+        ));
     }
     if continues.as_ref().is_some_and(|it| it.kind == options.kind) {
         // It was judged when it began; what counts now is whether it can go on.
@@ -280,6 +290,21 @@ fn refuse_wrong_direction(
     .with_hint("the way back is `twinlog failback`"))
 }
 
+/// One role names all topics that were failed over: a second failover would end the copy back of the first ones.
+fn refuse_beside_a_copy_back(role: Option<&RoleRecord>) -> Result<(), CutoverError> {
+    let Some(role) = role.filter(|role| role.is_copied_back || role.is_handed_back) else {
+        return Ok(());
+    };
+    let what = match &role.topics {
+        TopicSet::All => "this flow".to_owned(),
+        TopicSet::List(topics) => format!("{} topic(s) of this flow", topics.len()),
+    };
+    Err(CutoverError::failed(format!(
+        "{what} are being copied back: a failover of others would end that"
+    ))
+    .with_hint("finish it with `twinlog failback`, or end it with `twinlog failback --abort`; then run this again"))
+}
+
 /// Carries the plan out, from where it stands. The report says how far it got; with it the error
 /// that stopped it, if one did.
 ///
@@ -363,6 +388,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         runner: None,
         ended,
         also,
+        fenced: std::collections::BTreeSet::new(),
     };
     cutover.journal.note("warnings", &warnings);
     let ended = go_on(&mut cutover).await;
@@ -411,14 +437,16 @@ fn blocked(blockers: &[&Check]) -> CutoverError {
 }
 
 async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
+    // The lease may have been waited for. Later each step that relies on it looks again.
+    if it.journal.record.kind.loses_nothing() {
+        it.look_again().await?;
+    }
     while let Some(index) = progress::next(&it.journal.record.steps) {
         let step = step_at(it, index)?;
-        // In a planned failover the copy goes on until it is stopped.
-        let is_copied = matches!(step, Step::Fence | Step::Prove | Step::Drain);
-        if it.ended.is_some() || (is_copied && it.journal.record.kind == CutoverKind::Planned) {
-            it.look_again().await?;
+        match step.changes_something() {
+            true => it.journal.begin(index, StepState::Doing).await?,
+            false => it.journal.begin_beside(index).await?,
         }
-        it.journal.begin(index, StepState::Doing).await?;
         (it.tell)(&format!("{}: {}", step.name(), step.in_words()));
         let mut applied = step.apply(it).await;
         let may_shrink = matches!(step, Step::Stop | Step::Bound | Step::Forks);
@@ -431,7 +459,7 @@ async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
             applied = step.apply(it).await;
         }
         match applied {
-            Ok(result) => it.journal.end(index, StepState::Done, result).await?,
+            Ok(result) => it.journal.end_beside(index, result).await?,
             Err(error) => {
                 let message = error.message.clone();
                 it.journal.end(index, StepState::Failed, message).await?;
@@ -513,6 +541,7 @@ pub async fn abort(
         fence: FenceMode::named(&record.fence),
         padding: record.padding,
         wait: Duration::from_secs(60),
+        quiet_for: None,
     };
     undo(scene, None, record, options, tell).await
 }
@@ -527,7 +556,7 @@ pub async fn lift_kept_fence(
 ) -> Result<bool, CutoverError> {
     let target = cluster(target_section);
     let known = target.metadata(None).await?;
-    if !known.topics.contains_key(STATE_TOPIC) {
+    if !known.has_topic(STATE_TOPIC) {
         return Ok(false);
     }
     let store = StateStore::open(&target, &flow.name).await?;
@@ -596,6 +625,7 @@ pub async fn abort_back(
         fence: FenceMode::named(&record.fence),
         padding: 0,
         wait: Duration::from_secs(60),
+        quiet_for: None,
     };
     undo(ways.back, Some(ways.ended), record, options, tell).await
 }
@@ -635,6 +665,7 @@ async fn undo(
         runner: None,
         ended,
         also,
+        fenced: std::collections::BTreeSet::new(),
     };
     let outcome = go_back(&mut cutover).await;
     Ok(finish(cutover, outcome).await)

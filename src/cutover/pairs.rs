@@ -1,6 +1,6 @@
 //! The partitions that are cut over, and their ends on both clusters.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,28 @@ pub async fn ends(
         offsets.insert(partition, offset);
     }
     Ok(offsets)
+}
+
+/// The same, each partition with its own answer: who can't say stops nobody else.
+pub async fn ends_or_why(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    spec: OffsetSpec,
+) -> (Offsets, BTreeMap<TopicPartition, String>) {
+    let answers = wire::list_offsets_within(cluster, partitions, spec, PATIENCE).await;
+    let (mut offsets, mut silent) = (Offsets::with_capacity(answers.len()), BTreeMap::new());
+    for (partition, answer) in answers {
+        match answer {
+            Ok(offset) => {
+                offsets.insert(partition, offset);
+            }
+            Err(error) => {
+                let why = format!("{partition} on {}: {error}", cluster.name());
+                silent.insert(partition, why);
+            }
+        }
+    }
+    (offsets, silent)
 }
 
 /// The same; `None` for partitions that no broker serves at this moment, as right behind their creation.

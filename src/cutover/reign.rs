@@ -54,20 +54,24 @@ pub async fn remember(scene: &Scene) -> Result<(), CutoverError> {
         .map(|topic| (topic.record.target_topic.as_str(), topic.name.as_str()))
         .collect();
     let names: Vec<String> = by_target.keys().map(|name| (*name).to_owned()).collect();
+    let (overrides, acls, own_topics) = tokio::join!(
+        overrides(&scene.target, &names),
+        acls(&scene.target),
+        own_topics(scene),
+    );
     let mut records = Vec::new();
-    for (target_topic, overrides) in overrides(&scene.target, &names).await {
+    for (target_topic, overrides) in overrides {
         if let Some(topic) = by_target.get(target_topic.as_str()) {
             let record = ConfigsRecord { v: 1, overrides };
             records.push((keys::reign_of_topic(flow, topic), record));
         }
     }
-    scene.store.put_all(&records).await?;
-    let acls = acls(&scene.target).await;
     let record = ReignRecord {
         v: 1,
         acls: acls.map(|acls| acls.iter().map(hash).collect()),
-        own_topics: own_topics(scene).await?,
+        own_topics: own_topics?,
     };
+    scene.store.put_all(&records).await?;
     Ok(scene.store.put(&keys::reign(flow), &record).await?)
 }
 

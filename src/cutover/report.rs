@@ -10,6 +10,7 @@ use super::padding::PaddingCost;
 use super::reign::Carried;
 use super::reread::RereadAccount;
 use super::steps::GroupsResult;
+use super::steps::promote::WRITTEN_BEHIND;
 use super::steps::release::Released;
 use crate::state::{CutoverKind, CutoverRecord, CutoverState, StepState};
 
@@ -56,7 +57,7 @@ pub(super) fn is_only_begun(record: &CutoverRecord) -> bool {
 }
 
 /// What was lost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// Whether this was proven by comparing both clusters; else it is a bound.
     pub is_proven: bool,
@@ -210,6 +211,24 @@ fn lost(record: &CutoverRecord) -> Lost {
             .iter()
             .any(|step| step.step == "forks" && step.state == StepState::Done);
     let loss: Option<Loss> = fact(record, "loss");
+    let behind: Vec<(String, i32, i64, i64)> = fact(record, WRITTEN_BEHIND).unwrap_or_default();
+    if let Some((topic, partition, from, _)) = behind.first() {
+        let offsets = behind
+            .iter()
+            .map(|(_, _, from, to)| to.abs_diff(*from))
+            .sum();
+        let text = format!(
+            "{offsets} offset(s) at least: somebody wrote behind the proof to {} partition(s) of the old primary, such as \
+             {topic}-{partition} from {from} on; `twinlog orphans` shows them",
+            behind.len()
+        );
+        return Lost {
+            is_proven: false,
+            records: offsets,
+            text,
+            ..Lost::default()
+        };
+    }
     let text = match (is_proven, &loss) {
         (true, _) => "0 records, proven: every log ends on both clusters at the same record".into(),
         (false, Some(loss)) => loss.in_words(),

@@ -122,6 +122,7 @@ pub async fn look(
         fence: FenceMode::Manual,
         padding: flow.failover.padding,
         wait: request.wait,
+        quiet_for: None,
     };
     let plan = cutover::look(flow, source_section, target_section, options)
         .await

@@ -47,6 +47,7 @@ async fn go(it: &mut Rehearsing<'_>) -> Result<(), DrillError> {
         fence,
         padding: it.flow.failover.padding,
         wait: it.scene.request.wait,
+        quiet_for: None,
     };
     let (source, target) = (&it.scene.source_section, &it.scene.target_section);
     let plan = cutover::look(&it.flow, source, target, options).await?;

@@ -181,6 +181,7 @@ async fn plan(it: &mut Rehearsing<'_>) -> Result<u64, DrillError> {
         fence: FenceMode::Manual,
         padding: it.flow.failover.padding,
         wait: PLAN_WAIT,
+        quiet_for: None,
     };
     let gone = ClusterSection {
         bootstrap: vec![NOBODY.to_owned()],

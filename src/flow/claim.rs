@@ -27,7 +27,9 @@ use super::error::FlowError;
 use super::fillers;
 use super::succession::Answers;
 use crate::environment::Machine;
-use crate::state::{Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys};
+use crate::state::{
+    Beat, Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys,
+};
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc;
 
@@ -40,6 +42,9 @@ const WRITE_WITHIN: Duration = Duration::from_millis(700);
 /// How long a new owner waits for an old one that may still be alive: its last look may be
 /// `FRESH` old when it sends, and what it sent may wait in a broker's queue for a moment.
 const TAKEOVER: Duration = Duration::from_millis(3_000);
+
+/// Whoever takes longer than this from one look to the next says so in its claim.
+const PACE_MS: u64 = 1_500;
 
 /// A claim's generation is raised, so that its fillers get a new epoch, when so many were written
 const WORN_AFTER_FILLERS: u64 = 1_000;
@@ -203,6 +208,7 @@ pub async fn claim(
             released: false,
             role_plan: role.map(|role| role.plan),
             generation: next_generation(&log),
+            pace_ms: 0,
         };
         store.put(&key, &claim).await?;
         // What is written while it is read back may be missed by it.
@@ -338,8 +344,11 @@ fn is_same(one: &Claim, other: &Claim) -> bool {
     one.owner == other.owner && one.generation == other.generation
 }
 
-/// How long a new owner waits for one that may be alive.
-pub const TAKEOVER_WAIT: Duration = TAKEOVER;
+/// How long a cut-over waits for the first sign of an owner that may be alive, and for the next one: he
+/// sees the role at his next look.
+pub fn patience(claim: &Claim) -> Duration {
+    TAKEOVER.max(Duration::from_millis(claim.pace_ms.saturating_mul(3)))
+}
 
 /// Whether the owner of a claim may still be running, as far as this machine can tell.
 pub fn may_run(claim: &Claim, machine: &dyn Machine) -> bool {
@@ -365,7 +374,11 @@ impl Held {
         cancel: &CancellationToken,
     ) -> Result<Kept, FlowError> {
         let mut answers = Answers::default();
+        let mut looks_at = Instant::now();
+        let mut slowest = Duration::ZERO;
         loop {
+            slowest = slowest.max(looks_at.elapsed());
+            looks_at = Instant::now();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(Kept::Cancelled),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -423,7 +436,7 @@ impl Held {
             let plan = role.ok().flatten().map(|role| role.plan);
             // What is written may wait for a replica that hangs, and the looks must go on.
             let written = async {
-                self.renew(store, log.last(), plan, before).await;
+                self.renew(store, log.last(), plan, before, slowest).await;
                 self.answer(store, &mut answers).await;
             };
             let _ = tokio::time::timeout(WRITE_WITHIN, written).await;
@@ -457,6 +470,7 @@ impl Held {
         newest: Option<&Claim>,
         plan: Option<Uuid>,
         looked_at: Instant,
+        slowest: Duration,
     ) {
         // What isn't copied is the same as when the flow began.
         let obeyed = plan.filter(|_| self.not_copied.is_some());
@@ -472,8 +486,11 @@ impl Held {
         let generation = outdone
             .map_or(0, |outdone| fillers::next_in_era(outdone.generation))
             .max(ours.generation + u64::from(is_worn));
-        let Some(renewed) = renewal(&ours, newest, obeyed, generation) else {
-            return;
+        let pace_ms = pace_ms(ours.pace_ms, slowest);
+        let renewed = match renewal(&ours, newest, obeyed, generation) {
+            Some(renewed) => Claim { pace_ms, ..renewed },
+            None if pace_ms != ours.pace_ms => Claim { pace_ms, ..ours },
+            None => return,
         };
         match store.put(&self.key, &renewed).await {
             Ok(()) => {
@@ -499,6 +516,27 @@ impl Held {
         match store.put(&keys::beat(&self.flow), &beat).await {
             Ok(()) => answers.note(asked),
             Err(error) => tracing::debug!(%error, "a sign of life could not be written"),
+        }
+    }
+
+    /// Gives signs of life, for as long as it is asked to: a cut-over waits for the end of an owner who
+    /// has seen the role and has much to end.
+    pub async fn live(&self, store: &StateStore) {
+        let key = keys::beat(&self.flow);
+        let owner = self.ours().owner;
+        loop {
+            // Who ends sooner needs none.
+            tokio::time::sleep(LOOK_EVERY).await;
+            let known = store.get::<Beat>(&key).ok().flatten();
+            let number = known.filter(|beat| beat.owner == owner);
+            let beat = Beat {
+                v: 1,
+                owner,
+                number: number.map_or(0, |beat| beat.number) + 1,
+            };
+            if let Err(error) = store.put(&key, &beat).await {
+                tracing::debug!(%error, "a sign of life could not be written");
+            }
         }
     }
 
@@ -538,6 +576,15 @@ impl Held {
         if let Err(error) = store.put(&self.key, &released).await {
             tracing::debug!(%error, "the claim could not be given back");
         }
+    }
+}
+
+/// The pace that a claim tells, once its looks took so long: only what is much slower is news.
+fn pace_ms(told_ms: u64, slowest: Duration) -> u64 {
+    let slowest_ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
+    match slowest_ms > PACE_MS.max(told_ms.saturating_mul(2)) {
+        true => slowest_ms,
+        false => told_ms,
     }
 }
 
@@ -594,6 +641,7 @@ mod tests {
             released,
             role_plan: None,
             generation: 0,
+            pace_ms: 0,
         }
     }
 
@@ -612,6 +660,21 @@ mod tests {
         fn runs(&self, pid: u32) -> bool {
             [1, 7].contains(&pid)
         }
+    }
+
+    #[test]
+    fn who_is_slow_says_so_and_is_waited_for() {
+        let ms = Duration::from_millis;
+        assert_eq!(pace_ms(0, ms(800)), 0, "as ever");
+        assert_eq!(pace_ms(0, ms(2_500)), 2_500);
+        assert_eq!(pace_ms(2_500, ms(4_000)), 2_500, "no news");
+        assert_eq!(pace_ms(2_500, ms(9_000)), 9_000);
+        let slow = Claim {
+            pace_ms: 2_500,
+            ..claim_of("b/2", 9, false)
+        };
+        assert_eq!(patience(&slow), ms(7_500));
+        assert_eq!(patience(&claim_of("b/2", 9, false)), TAKEOVER);
     }
 
     #[test]

@@ -64,6 +64,19 @@ pub enum DenyError {
     Wire(WireError),
 }
 
+impl DenyError {
+    /// What to do about it, where there is anything.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoAuthorizer | Self::NotAllowed(_) => Some(
+                "use `--fence manual` and stop the producers yourself: the command waits until \
+                 nothing is written any more",
+            ),
+            Self::OursToo { .. } | Self::Wire(_) => None,
+        }
+    }
+}
+
 impl From<WireError> for DenyError {
     fn from(error: WireError) -> Self {
         match error.server_code() {
@@ -82,9 +95,9 @@ impl From<WireError> for DenyError {
 /// # Errors
 /// When the source's ACLs can't be read.
 pub async fn missing(source: &Cluster, topics: &[String]) -> Result<Vec<FenceAcl>, DenyError> {
-    let listed = wire::describe_acls(source).await?.acls(source)?;
+    let (listed, is_open) = tokio::join!(wire::describe_acls(source), is_open_by_default(source));
+    let listed = listed?.acls(source)?;
     let present: HashSet<&AclBinding> = listed.iter().collect();
-    let is_open = is_open_by_default(source).await;
     let mut missing = Vec::new();
     for topic in topics {
         let deny = acl(topic, OP_WRITE, true);

@@ -14,7 +14,7 @@ use super::missed;
 use super::partition::Partition;
 use super::shared::Flow;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{DrillRecord, SeenRecord, keys, maps};
+use crate::state::{DrillRecord, SeenRecord, StateRecord, keys, maps};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// How often the log ends of the target are compared with what was written.
@@ -23,6 +23,8 @@ const COMPARE_EVERY: Duration = Duration::from_secs(5);
 const LOOK_FOR: Duration = Duration::from_secs(5);
 /// How often changed offset maps are stored: after a crash this much is read again, not copied.
 const STORE_EVERY: Duration = Duration::from_secs(5);
+/// So many records of maps go into one write.
+const RECORDS_AT_ONCE: usize = 500;
 
 /// How often the target's log starts are asked for, and how soon at first.
 const LOG_STARTS_EVERY: Duration = Duration::from_secs(30);
@@ -179,7 +181,9 @@ pub async fn store_progress(flow: &Flow) {
     store_seen(flow, &mut stored, Seen::All).await;
 }
 
+/// Many maps in one write: over a distance each write is a round trip.
 async fn store_maps(flow: &Flow, stored: &mut Stored) {
+    let mut unsaved = Unsaved::default();
     for partition in open_partitions(flow) {
         let source = &partition.source;
         let Some(bounds) = partition.look_into_map(bounds_of) else {
@@ -193,18 +197,47 @@ async fn store_maps(flow: &Flow, stored: &mut Stored) {
         let Some((bounds, changes)) = partition.look_into_map(look) else {
             continue;
         };
-        let saved = match changes {
-            Ok(changes) => flow.store.write_all(changes).await,
-            Err(error) => Err(error),
-        };
-        match saved {
-            Ok(()) => {
-                stored.maps.insert(source.clone(), bounds);
+        match changes {
+            Ok(changes) => {
+                unsaved.records.extend(changes);
+                unsaved.maps.push((source.clone(), bounds));
             }
             Err(error) => tracing::warn!(
                 partition = %source,
                 %error,
                 "the offset map could not be stored"
+            ),
+        }
+        if unsaved.records.len() >= RECORDS_AT_ONCE {
+            unsaved.save(flow, stored).await;
+        }
+    }
+    unsaved.save(flow, stored).await;
+}
+
+/// Maps that are about to be stored.
+#[derive(Default)]
+struct Unsaved {
+    records: Vec<StateRecord>,
+    maps: Vec<(TopicPartition, Bounds)>,
+}
+
+impl Unsaved {
+    async fn save(&mut self, flow: &Flow, stored: &mut Stored) {
+        let (records, maps) = (
+            std::mem::take(&mut self.records),
+            std::mem::take(&mut self.maps),
+        );
+        if records.is_empty() {
+            stored.maps.extend(maps);
+            return;
+        }
+        match flow.store.write_all(records).await {
+            Ok(()) => stored.maps.extend(maps),
+            Err(error) => tracing::warn!(
+                partitions = maps.len(),
+                %error,
+                "offset maps could not be stored"
             ),
         }
     }

@@ -212,7 +212,7 @@ pub async fn lift(
 }
 
 /// Whether a flow's copies have ACLs of a protection.
-pub(super) fn is_left(store: &StateStore, flow: &str) -> bool {
+pub fn is_left(store: &StateStore, flow: &str) -> bool {
     matches!(record(store, flow), Ok(Some(_)))
 }
 

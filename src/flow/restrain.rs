@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fenced::{self, FenceError};
+use crate::cutover::agreement;
 use crate::state::{
     ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet, keys,
 };
@@ -16,6 +17,8 @@ use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
 /// How long the old primary may take to answer one round of questions.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same for counting what it has more: the first time both logs are compared.
+const MEASURED_WITHIN: Duration = Duration::from_secs(60);
 /// More partitions with orphans are counted, not listed.
 const LISTED_MAX: usize = 100;
 
@@ -27,8 +30,13 @@ pub struct Restrain {
     own_principal: Option<String>,
     /// Its state topic, once it answered.
     told: Option<StateStore>,
+    /// The forks as they are recorded, and as its logs were since it is back.
+    parted: Option<(Forks, Forks)>,
     status: RoleStatus,
 }
+
+/// By topic.
+type Forks = BTreeMap<String, ForkRecord>;
 
 impl Restrain {
     /// Of this flow.
@@ -38,6 +46,7 @@ impl Restrain {
             source: source.clone(),
             own_principal,
             told: None,
+            parted: None,
             status: RoleStatus::default(),
         }
     }
@@ -59,9 +68,15 @@ impl Restrain {
         if role.primary == Primary::Target {
             let round = tokio::time::timeout(PATIENCE, self.round(store, role)).await;
             match round {
-                Ok(Ok(())) => {}
+                // What is beyond the fork while it is copied back is mostly ours.
+                Ok(Ok(())) if role.is_copied_back || role.is_handed_back => {}
+                Ok(Ok(())) => self.measure_in_time(store, role).await,
                 Ok(Err(error)) => tracing::debug!(flow = %self.flow, %error, "the old primary"),
                 Err(_) => self.status.old_primary = "away".to_owned(),
+            }
+            if self.status.old_primary == "away" {
+                // It may come back with less.
+                self.parted = None;
             }
         }
         self.status.clone()
@@ -79,11 +94,19 @@ impl Restrain {
                 .await?;
         }
         self.tell(role).await;
-        if role.is_copied_back || role.is_handed_back {
-            // What is beyond the fork now is mostly ours.
-            return Ok(());
-        }
-        self.measure(store, role, &forks).await
+        Ok(())
+    }
+
+    /// Counts what it has beyond the forks, as far as that can be said in time.
+    async fn measure_in_time(&mut self, store: &StateStore, role: &RoleRecord) {
+        let measured = tokio::time::timeout(MEASURED_WITHIN, self.measure(store, role)).await;
+        let problem = match measured {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("nothing within {} s", MEASURED_WITHIN.as_secs()),
+        };
+        tracing::debug!(flow = %self.flow, problem, "what the old primary has can't be counted");
+        self.status.orphan_offsets = None;
     }
 
     async fn fence(
@@ -159,12 +182,8 @@ impl Restrain {
         }
     }
 
-    async fn measure(
-        &mut self,
-        store: &StateStore,
-        role: &RoleRecord,
-        forks: &BTreeMap<String, ForkRecord>,
-    ) -> Result<(), StateError> {
+    async fn measure(&mut self, store: &StateStore, role: &RoleRecord) -> Result<(), StateError> {
+        let forks = &forks(store, &self.flow, &role.topics)?;
         let partitions: Vec<TopicPartition> = forks
             .iter()
             .flat_map(|(topic, fork)| {
@@ -174,6 +193,12 @@ impl Restrain {
             })
             .collect();
         let ends = wire::list_offsets(&self.source, &partitions, OffsetSpec::Latest).await;
+        let Some(forks) = self.where_they_part(store, forks).await else {
+            // A number of which nobody knows what it counts would be believed.
+            self.status.orphan_offsets = None;
+            return Ok(());
+        };
+        let forks = &forks;
         let mut record = OrphansRecord {
             v: 1,
             plan: role.plan,
@@ -186,6 +211,7 @@ impl Restrain {
                 let Some(Ok(end)) = ends.get(&at) else {
                     // Not all of it answers yet: a number that is too small would be believed.
                     self.status.orphan_offsets = None;
+                    self.parted = None;
                     return Ok(());
                 };
                 if *end <= fork.source_end {
@@ -211,6 +237,24 @@ impl Restrain {
         self.status.orphan_offsets = Some(total);
         self.status.orphans = listed;
         Ok(())
+    }
+}
+
+impl Restrain {
+    /// The forks where both logs part: an old primary that lost what was copied has others' records in its
+    /// place. Both are read once for each time that it is back; `None` while not all of it can be.
+    async fn where_they_part(&mut self, store: &StateStore, recorded: &Forks) -> Option<Forks> {
+        if let Some((of, parted)) = &self.parted
+            && of == recorded
+        {
+            return Some(parted.clone());
+        }
+        store.cluster().metadata(None).await.ok()?;
+        let sides = (&self.source, store.cluster());
+        let looked = agreement::look(sides, store, &self.flow, recorded).await;
+        let agreed = looked.ok().filter(|agreed| agreed.unseen.is_empty())?;
+        self.parted = Some((recorded.clone(), agreed.forks.clone()));
+        Some(agreed.forks)
     }
 }
 

@@ -14,6 +14,7 @@ use super::copy_back::CopyBack;
 use super::deleted::Undeleted;
 use super::discovery;
 use super::error::FlowError;
+use super::fenceable;
 use super::fillers::{Fillers, era};
 use super::followers;
 use super::guard;
@@ -49,6 +50,8 @@ use crate::wire::{self, Cluster, Metadata, WireError};
 const DRAIN: Duration = Duration::from_secs(7);
 /// When a stopping flow is done, whatever hangs; service managers kill after 10 s.
 const STOP: Duration = Duration::from_secs(9);
+/// The same where a cut-over stops it: over a distance much is under way, and the command sees that it lives.
+const OBEYS: Duration = Duration::from_secs(60);
 /// The pause between tries to begin.
 const AGAIN: Duration = Duration::from_millis(500);
 /// Two flows that begin for the very first time at once agree on their producer ids after this.
@@ -505,6 +508,8 @@ async fn go(
     tasks.spawn("keeper of the progress", storing);
     let protecting = protect::keep(flow.clone(), work.clone());
     tasks.spawn("keeper of the protection", protecting);
+    let fencing = fenceable::keep(flow.clone(), work.clone());
+    tasks.spawn("look at the source's authorizer", fencing);
     let observing = observed::keep_ends(flow.clone(), work.clone());
     tasks.spawn("keeper of the observed ends", observing);
     if flow.has_failed_over {
@@ -545,6 +550,23 @@ async fn go(
         broken = tasks.broken() => Err(FlowError::Broken(broken)),
     };
     work.cancel();
+    if matches!(result, Ok(Kept::RoleChanged)) {
+        let ending = async {
+            if tokio::time::timeout(OBEYS, tasks.ended()).await.is_ok() {
+                let _ = tokio::time::timeout(OBEYS, guard::store_progress(&flow)).await;
+            }
+        };
+        // Signs of life until then; who is told to end meanwhile has as long as ever.
+        let told = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = ending => {}
+            () = held.live(&flow.store) => {}
+            () = told => {}
+        }
+    }
     let done_at = Instant::now() + STOP;
     if tokio::time::timeout(DRAIN, tasks.ended()).await.is_err() {
         // What is on its way may still be written, so the claim isn't given back; the maps are

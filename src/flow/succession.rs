@@ -215,6 +215,7 @@ mod tests {
             released,
             role_plan: None,
             generation: 1,
+            pace_ms: 0,
         }
     }
 

@@ -144,6 +144,7 @@ impl Scene {
             decisions,
             notes,
             without_fork,
+            unseen: _,
         } = survey::survey(&self.store, &self.source, &self.flow.name, &topics).await?;
         let seen: BTreeSet<&String> = decisions.keys().collect();
         if let Some(unknown) = asked.iter().find(|topic| {

@@ -1,6 +1,6 @@
 //! Asks the old primary what lies beyond the forks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::OrphansError;
@@ -16,6 +16,8 @@ use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
 /// How long the old primary may take for its first answer.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(8);
+/// How long each of its leaders may take: one holds up the partitions of nobody else.
+const LEADER_WITHIN: Duration = Duration::from_secs(8);
 
 /// What was found.
 pub(super) struct Survey {
@@ -27,6 +29,8 @@ pub(super) struct Survey {
     pub notes: Vec<String>,
     /// Topics that the old primary has now and that have no fork.
     pub without_fork: Vec<String>,
+    /// Partitions that can't be looked at now, and why: nothing is known of what they have.
+    pub unseen: BTreeMap<TopicPartition, String>,
 }
 
 pub(super) async fn survey(
@@ -82,9 +86,21 @@ pub(super) async fn survey(
         .filter(|topic| topics.contains(topic) && !all.contains_key(*topic))
         .cloned()
         .collect();
-    let mut logs = logs(source, &forks).await?;
+    let (mut logs, mut unseen) = logs(source, &forks).await;
     let back = back_store(source).await;
-    let forks = where_they_part(store, (source, back.as_ref()), flow, forks).await?;
+    let (forks, not_compared) =
+        where_they_part(store, (source, back.as_ref()), flow, forks).await?;
+    unseen.extend(not_compared);
+    // Less than all of a partition would be taken for all of it.
+    for (at, why) in &unseen {
+        if let Some(logs) = logs.get_mut(&at.topic) {
+            logs.remove(&at.partition);
+        }
+        let (topic, partition) = (&at.topic, at.partition);
+        notes.push(format!(
+            "{topic}: partition {partition} can't be looked at now, so what it has isn't among this: {why}"
+        ));
+    }
     without_copied_back(back.as_ref(), flow, &forks, &mut logs);
     let mut decisions = BTreeMap::new();
     let mut found = Vec::new();
@@ -102,6 +118,7 @@ pub(super) async fn survey(
         decisions,
         notes,
         without_fork,
+        unseen,
     })
 }
 
@@ -129,7 +146,13 @@ async fn where_they_part(
     (source, back): (&Cluster, Option<&StateStore>),
     flow: &str,
     forks: BTreeMap<String, ForkRecord>,
-) -> Result<BTreeMap<String, ForkRecord>, OrphansError> {
+) -> Result<
+    (
+        BTreeMap<String, ForkRecord>,
+        BTreeMap<TopicPartition, String>,
+    ),
+    OrphansError,
+> {
     let mut known = BTreeMap::new();
     let mut open = BTreeMap::new();
     for (topic, mut fork) in forks {
@@ -153,7 +176,7 @@ async fn where_they_part(
     let agreed = agreement::look((source, target), store, flow, &open).await;
     let agreed = agreed.map_err(|error| OrphansError::new(error.to_string()))?;
     known.extend(agreed.forks);
-    Ok(known)
+    Ok((known, agreed.unseen))
 }
 
 /// Once it is copied back, what lies behind the orphans is a copy of the new primary's.
@@ -175,11 +198,14 @@ fn without_copied_back(
     }
 }
 
-/// The logs of all partitions that have a fork, by topic.
+/// The logs of all partitions that have a fork, by topic, and those that don't answer.
 async fn logs(
     source: &Cluster,
     forks: &BTreeMap<String, ForkRecord>,
-) -> Result<BTreeMap<String, BTreeMap<i32, Log>>, OrphansError> {
+) -> (
+    BTreeMap<String, BTreeMap<i32, Log>>,
+    BTreeMap<TopicPartition, String>,
+) {
     let partitions: Vec<TopicPartition> = forks
         .iter()
         .flat_map(|(topic, fork)| {
@@ -188,12 +214,12 @@ async fn logs(
                 .map(move |(number, _)| TopicPartition::new(&**topic, number))
         })
         .collect();
-    let ask = |spec| wire::list_offsets(source, &partitions, spec);
+    let ask = |spec| wire::list_offsets_within(source, &partitions, spec, LEADER_WITHIN);
     // The stable end first: what ends meanwhile is seen the next time.
     let stable = ask(OffsetSpec::LatestStable).await;
     let (starts, ends) = tokio::join!(ask(OffsetSpec::Earliest), ask(OffsetSpec::Latest));
     let mut logs: BTreeMap<String, BTreeMap<i32, Log>> = BTreeMap::new();
-    let mut silent = BTreeSet::new();
+    let mut silent = BTreeMap::new();
     for at in partitions {
         let one =
             |answers: &std::collections::HashMap<_, Result<i64, wire::WireError>>| match answers
@@ -213,18 +239,9 @@ async fn logs(
                 logs.entry(at.topic).or_default().insert(at.partition, log);
             }
             (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {
-                silent.insert(format!("{at}: {why}"));
+                silent.insert(at, why);
             }
         }
     }
-    // Less than all of it would be taken for all of it.
-    match silent.first() {
-        None => Ok(logs),
-        Some(first) => Err(OrphansError::new(format!(
-            "{} partition(s) of the old primary {} don't answer, such as {first}",
-            silent.len(),
-            source.name()
-        ))
-        .with_hint("wait until all its partitions have a leader")),
-    }
+    (logs, silent)
 }

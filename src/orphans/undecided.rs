@@ -1,6 +1,6 @@
 //! Which offsets of an old primary are orphans, and which of them nobody has decided about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -103,27 +103,46 @@ fn decided(
 
 /// The orphans of a flow that nobody has decided about, as the old primary has them now. Offsets
 /// without a record (markers, aborted data) need no decision; what an open transaction holds back
-/// does. `store` is the state on the new primary, `source` the old primary. Empty when the flow
-/// wasn't failed over.
+/// does, and so does what can't be read. `store` is the state on the new primary, `source` the old
+/// primary. Empty when the flow wasn't failed over.
 ///
 /// # Errors
-/// When the old primary or the state can't be read.
+/// When the old primary or the state can't be read, or a partition can't be looked at.
 pub async fn undecided(
     store: &StateStore,
     source: &Cluster,
     flow: &str,
 ) -> Result<Vec<Undecided>, OrphansError> {
+    let (found, unseen) = look(store, source, flow).await?;
+    match unseen.first_key_value() {
+        None => Ok(found),
+        Some((_, why)) => Err(OrphansError::new(format!(
+            "{} partition(s) can't be looked at, such as {why}",
+            unseen.len()
+        ))
+        .with_hint("wait until all of them have a leader that answers")),
+    }
+}
+
+/// What nobody has decided about, and the partitions that can't be looked at, with the reason.
+async fn look(
+    store: &StateStore,
+    source: &Cluster,
+    flow: &str,
+) -> Result<(Vec<Undecided>, BTreeMap<TopicPartition, String>), OrphansError> {
     store.refresh().await?;
     let role: Option<RoleRecord> = store.get(&keys::role(flow))?;
     let Some(topics) = role.as_ref().and_then(RoleRecord::not_copied) else {
-        return Ok(Vec::new());
+        return Ok(Default::default());
     };
     let survey = survey::survey(store, source, flow, topics).await?;
     let mut found = Vec::new();
     for stranded in &survey.stranded {
         for range in &stranded.undecided {
             let has_records = range.end > stranded.readable_to
-                || holds_records(source, stranded, range.clone()).await?;
+                || holds_records(source, stranded, range.clone())
+                    .await
+                    .unwrap_or(true);
             if has_records {
                 found.push(Undecided {
                     topic: stranded.topic.clone(),
@@ -134,10 +153,10 @@ pub async fn undecided(
             }
         }
     }
-    Ok(found)
+    Ok((found, survey.unseen))
 }
 
-/// The partitions of [`undecided`], for a flow whose clusters nobody has asked yet. A cluster that
+/// The partitions of [`undecided`], and those that can't be looked at, for a flow whose clusters nobody has asked yet. A cluster that
 /// doesn't answer is no concern of this: whoever goes on finds out.
 ///
 /// # Errors
@@ -155,13 +174,13 @@ pub async fn undecided_partitions(
     let Some(store) = StateStore::open_existing(&target).await? else {
         return Ok(Vec::new());
     };
-    let found = undecided(&store, &source, flow).await?;
-    let mut partitions: Vec<TopicPartition> = found
-        .into_iter()
+    let (found, unseen) = look(&store, &source, flow).await?;
+    let found = found.into_iter();
+    let mut partitions: BTreeSet<TopicPartition> = found
         .map(|it| TopicPartition::new(it.topic, it.partition))
         .collect();
-    partitions.dedup();
-    Ok(partitions)
+    partitions.extend(unseen.into_keys());
+    Ok(partitions.into_iter().collect())
 }
 
 /// Reads up to the first record.

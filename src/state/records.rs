@@ -385,6 +385,13 @@ pub struct Claim {
     /// One more than the highest that its owner had seen; 0 from a Twinlog that gave none.
     #[serde(default)]
     pub generation: u64,
+    /// How long its owner takes from one look at the state topic to the next, where that is long.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pace_ms: u64,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// `turn/<flow>`: a process that waits for the flow asks its owner for a sign of life. Of several that wait
@@ -399,7 +406,7 @@ pub struct Turn {
     pub number: u64,
 }
 
-/// `beat/<flow>`: the owner's answer to a [`Turn`].
+/// `beat/<flow>`: the owner's answer to a [`Turn`], or a sign that it is ending for a cut-over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
     /// Format version, 1.

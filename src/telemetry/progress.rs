@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::drill::DrillResult;
-use super::failover::StandbyHealth;
+use super::failover::{StandbyHealth, Unfenceable};
 use super::groups::GroupReporter;
 use super::metadata::MetadataReport;
 use super::protect::ProtectStatus;
@@ -87,6 +87,8 @@ pub struct FlowProgress {
     pub source_seen_ms: AtomicI64,
     /// The standby's partitions, as its metadata has them.
     standby: Mutex<Option<StandbyHealth>>,
+    /// Why writers can't be kept from the source by ACLs, if so.
+    unfenceable: Mutex<Option<Unfenceable>>,
     /// Errors by policy kind, for the metric: kind -> count.
     pub errors: DashMap<&'static str, u64>,
     /// What removed partitions had counted, so that the flow's counters never fall.
@@ -292,6 +294,7 @@ impl FlowProgress {
             discovered: AtomicBool::new(false),
             source_seen_ms: AtomicI64::new(-1),
             standby: Mutex::new(None),
+            unfenceable: Mutex::new(None),
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
             look_now: Notify::new(),
@@ -388,6 +391,16 @@ impl FlowProgress {
     /// Publishes how the standby's partitions are.
     pub fn set_standby(&self, health: StandbyHealth) {
         *lock(&self.standby) = Some(health);
+    }
+
+    /// Why writers can't be kept from the source by ACLs, if so.
+    pub fn unfenceable(&self) -> Option<Unfenceable> {
+        lock(&self.unfenceable).clone()
+    }
+
+    /// Publishes whether writers can be kept from the source.
+    pub fn set_unfenceable(&self, unfenceable: Option<Unfenceable>) {
+        *lock(&self.unfenceable) = unfenceable;
     }
 
     /// The source told at this time, milliseconds since the epoch, where its logs end.

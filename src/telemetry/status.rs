@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::drill::DrillResult;
-use super::failover::{self, Readiness, StandbyHealth};
+use super::failover::{self, Readiness, StandbyHealth, Unfenceable};
 use super::groups::GroupTotals;
 use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
@@ -66,6 +66,9 @@ pub struct FlowStatus {
     /// The standby's partitions, as its metadata has them; absent before it was looked at.
     #[serde(default)]
     pub standby: Option<StandbyHealth>,
+    /// Why writers can't be kept from the source by ACLs, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfenceable: Option<Unfenceable>,
     /// Bytes fetched and not yet acknowledged by the target.
     pub in_flight_bytes: u64,
     /// The configured bound of `in_flight_bytes`.
@@ -319,6 +322,7 @@ impl FlowStatus {
             discovered,
             source_seen_ms,
             standby: flow.standby(),
+            unfenceable: flow.unfenceable(),
             in_flight_bytes: flow.in_flight_bytes.load(Ordering::Relaxed),
             in_flight_limit_bytes: flow.in_flight_limit_bytes.load(Ordering::Relaxed),
             errors: flow

@@ -52,6 +52,8 @@ pub(crate) struct Agreed {
     pub forks: BTreeMap<String, ForkRecord>,
     /// Copied offsets that the old primary has lost, where there are any.
     pub lost: BTreeMap<TopicPartition, i64>,
+    /// Partitions, as on the old primary, that can't be looked at now, and why. Their forks are as recorded.
+    pub unseen: BTreeMap<TopicPartition, String>,
 }
 
 impl Agreed {
@@ -81,18 +83,18 @@ struct Job {
 
 /// Looks how far each partition of these topics is the same on both clusters. `store` is the state
 /// of `flow`, which copied from `old` to `new`. Topics that one of them doesn't have any more, or
-/// has made again, stay as they are.
+/// has made again, stay as they are. A partition that can't be asked or read stops nobody else.
 ///
 /// # Errors
-/// When a partition can't be asked or read.
+/// When the state can't be read.
 pub(crate) async fn look(
     (old, new): (&Cluster, &Cluster),
     store: &StateStore,
     flow: &str,
     forks: &BTreeMap<String, ForkRecord>,
 ) -> Result<Agreed, CutoverError> {
-    let mut jobs = jobs((old, new), store, flow, forks)?;
-    measure(old, new, &mut jobs).await?;
+    let jobs = jobs((old, new), store, flow, forks)?;
+    let (jobs, unseen) = measure(old, new, jobs).await;
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut looks = JoinSet::new();
     for job in jobs {
@@ -106,10 +108,17 @@ pub(crate) async fn look(
     let mut agreed = Agreed {
         forks: forks.clone(),
         lost: BTreeMap::new(),
+        unseen,
     };
     while let Some(looked) = looks.join_next().await {
         let (job, end) = looked.map_err(|error| CutoverError::failed(error.to_string()))?;
-        let end = end?;
+        let end = match end {
+            Ok(end) => end,
+            Err(error) => {
+                agreed.unseen.insert(job.at, error.message);
+                continue;
+            }
+        };
         if end < job.fork.source_end {
             let forks = agreed.forks.get_mut(&job.at.topic);
             let number = usize::try_from(job.at.partition).unwrap_or(usize::MAX);
@@ -200,8 +209,11 @@ fn jobs(
     Ok(jobs)
 }
 
+/// Partitions that can't be looked at, and why.
+type Unseen = BTreeMap<TopicPartition, String>;
+
 /// Where the logs begin and end, and what epochs say.
-async fn measure(old: &Cluster, new: &Cluster, jobs: &mut [Job]) -> Result<(), CutoverError> {
+async fn measure(old: &Cluster, new: &Cluster, jobs: Vec<Job>) -> (Vec<Job>, Unseen) {
     let on_old: Vec<TopicPartition> = jobs.iter().map(|job| job.at.clone()).collect();
     let on_new: Vec<TopicPartition> = jobs.iter().map(|job| job.copy.clone()).collect();
     let epochs: Vec<(TopicPartition, i32)> = jobs
@@ -214,36 +226,79 @@ async fn measure(old: &Cluster, new: &Cluster, jobs: &mut [Job]) -> Result<(), C
         wire::list_offsets_within(old, &on_old, OffsetSpec::Latest, PATIENCE),
         wire::list_offsets_within(new, &on_new, OffsetSpec::Earliest, PATIENCE),
         wire::list_offsets_within(new, &on_new, OffsetSpec::Latest, PATIENCE),
-        wire::offset_for_leader_epoch(old, &epochs),
+        wire::offset_for_leader_epoch_within(old, &epochs, PATIENCE),
     );
-    let mut short = Offsets::new();
-    for job in jobs.iter_mut() {
-        let old_start = known(&old_starts, &job.at, old)?;
-        let new_start = known(&new_starts, &job.copy, new)?;
-        let new_end = known(&new_ends, &job.copy, new)?;
-        let map = job.map.as_ref();
-        job.start = job
-            .start
-            .max(old_start)
-            .max(on_source(map, new_start, job.fork.source_end));
-        job.end = job.end.min(known(&old_ends, &job.at, old)?);
-        if new_end < job.fork.target_end {
-            short.insert(job.copy.clone(), new_end);
-            job.end = job.end.min(on_source(map, new_end, job.fork.source_end));
+    let asked = |job: &Job| {
+        let epoch_end = match job.fork.source_epoch >= 0 {
+            true => Some(known(&epoch_ends, &job.at, old)?.1),
+            false => None,
+        };
+        Ok::<_, String>(Measured {
+            old_start: known(&old_starts, &job.at, old)?,
+            old_end: known(&old_ends, &job.at, old)?,
+            new_start: known(&new_starts, &job.copy, new)?,
+            new_end: known(&new_ends, &job.copy, new)?,
+            epoch_end,
+        })
+    };
+    let (mut measured, mut unseen, mut short) = (Vec::new(), Unseen::new(), Offsets::new());
+    for mut job in jobs {
+        match asked(&job) {
+            Ok(found) => {
+                if found.new_end < job.fork.target_end {
+                    short.insert(job.copy.clone(), found.new_end);
+                }
+                job.take(&found);
+                measured.push(job);
+            }
+            Err(why) => {
+                unseen.insert(job.at, why);
+            }
         }
-        job.by_epochs = match epoch_ends.get(&job.at) {
-            Some(Ok((_, end))) => by_epochs(&job.fork, *end).min(job.end),
-            _ => job.end,
+    }
+    let hidden = hidden(new, &short).await;
+    measured.retain(|job| {
+        let why = match &hidden {
+            Ok(hidden) if !hidden.contains(&job.copy) => None,
+            Ok(_) => Some(format!(
+                "replicas on {} lag behind their leader: what they don't have yet can't be compared",
+                new.name()
+            )),
+            Err(error) => short.contains_key(&job.copy).then(|| error.message.clone()),
+        };
+        let is_seen = why.is_none();
+        unseen.extend(why.map(|why| (job.at.clone(), why)));
+        is_seen
+    });
+    (measured, unseen)
+}
+
+/// What both leaders say of a partition.
+struct Measured {
+    old_start: i64,
+    old_end: i64,
+    new_start: i64,
+    new_end: i64,
+    /// Where the epoch ends on the old primary that was copied last, where one is known.
+    epoch_end: Option<i64>,
+}
+
+impl Job {
+    fn take(&mut self, found: &Measured) {
+        let (map, fork) = (self.map.as_ref(), &self.fork);
+        self.start =
+            self.start
+                .max(found.old_start)
+                .max(on_source(map, found.new_start, fork.source_end));
+        self.end = self.end.min(found.old_end);
+        if found.new_end < fork.target_end {
+            self.end = self.end.min(on_source(map, found.new_end, fork.source_end));
+        }
+        self.by_epochs = match found.epoch_end {
+            Some(end) => by_epochs(fork, end).min(self.end),
+            None => self.end,
         };
     }
-    if let Some(lagging) = hidden(new, &short).await?.first() {
-        return Err(CutoverError::failed(format!(
-            "replicas on {} lag behind their leaders, in {lagging}: what they don't have yet can't be compared",
-            new.name()
-        ))
-        .with_hint("wait until its replicas are in sync, and run this again"));
-    }
-    Ok(())
 }
 
 /// Up to where an epoch that ends at `end` on the old primary says that nothing was lost. What was
@@ -267,18 +322,17 @@ fn on_source(map: Option<&OffsetMap>, target: i64, source_end: i64) -> i64 {
     }
 }
 
-fn known(
-    answers: &HashMap<TopicPartition, Result<i64, wire::WireError>>,
+fn known<T: Copy>(
+    answers: &HashMap<TopicPartition, Result<T, wire::WireError>>,
     at: &TopicPartition,
     cluster: &Cluster,
-) -> Result<i64, CutoverError> {
+) -> Result<T, String> {
     let why = match answers.get(at) {
-        Some(Ok(offset)) => return Ok(*offset),
+        Some(Ok(answer)) => return Ok(*answer),
         Some(Err(error)) => error.to_string(),
         None => "no answer".to_owned(),
     };
-    let cluster = cluster.name();
-    Err(CutoverError::failed(format!("{at} on {cluster}: {why}")))
+    Err(format!("{at} on {}: {why}", cluster.name()))
 }
 
 /// Where both logs part; the recorded fork where they don't before it.

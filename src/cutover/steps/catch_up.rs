@@ -34,7 +34,16 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let (mut best, mut moved_at, mut told_at) = (i64::MAX, began, began);
     let mut first: Option<i64> = None;
     loop {
-        let left = left(it).await?;
+        let left = match left(it).await {
+            Ok(left) => left,
+            // One look that fails is no end while there is time for the next one.
+            Err(error) if moved_at.elapsed() < it.options.wait => {
+                tracing::debug!(error = %error.message, "how far the copy back is can't be seen");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         first.get_or_insert(left.offsets);
         if left.offsets < best {
             (best, moved_at) = (left.offsets, Instant::now());
@@ -42,7 +51,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         let copied = first.unwrap_or(0) - left.offsets;
         let rate = copied.max(0) as f64 / began.elapsed().as_secs_f64().max(0.1);
         let is_near = left.offsets <= NEAR.max((rate * NEAR_FOR.as_secs_f64()) as i64);
-        let is_copied = it.runner.is_some() || is_copied_by_others(it).await?;
+        let is_copied = it.runner.is_some() || is_copied_by_others(it).await.unwrap_or(false);
         if is_near && left.missing.is_empty() && is_copied {
             return Ok(format!("{} offset(s) are left", left.offsets));
         }

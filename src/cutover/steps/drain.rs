@@ -1,6 +1,6 @@
 //! Waits until the copy has reached the source's ends. Where nobody copies, this process does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use crate::cutover::context::{Cutover, Runner};
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends_if_served, on_target};
 use crate::flow::claim;
-use crate::wire::OffsetSpec;
+use crate::wire::{OffsetSpec, TopicPartition};
 
 const AGAIN: Duration = Duration::from_millis(50);
 /// After this long without progress nobody seems to copy, whatever the claim says.
@@ -44,7 +44,9 @@ impl Watched {
     /// Sees that somebody copies; how long nothing has moved.
     async fn see_that_it_goes_on(&mut self, it: &mut Cutover) -> Result<Duration, CutoverError> {
         let idle = self.moved_at.elapsed();
-        if it.runner.is_none() && (idle >= STANDS_STILL || !is_copied_by_others(it).await?) {
+        // Whoever can't be seen may be there: what stands still tells.
+        let is_copied = is_copied_by_others(it).await.unwrap_or(true);
+        if it.runner.is_none() && (idle >= STANDS_STILL || !is_copied) {
             (it.tell)("nobody copies this flow: this command does");
             it.runner = Some(Runner::start(&it.scene));
             self.moved_at = Instant::now();
@@ -104,6 +106,8 @@ fn in_words(topics: &BTreeSet<String>) -> String {
 /// Waits until everything on the source is copied by somebody.
 async fn await_copies(it: &mut Cutover) -> Result<(), CutoverError> {
     let mut watched = Watched::new();
+    // One look that fails is no end while there is time for the next one.
+    let mut unseen: Option<CutoverError> = None;
     loop {
         let missing = it.without_copy();
         let Some(first) = missing.first() else {
@@ -111,6 +115,9 @@ async fn await_copies(it: &mut Cutover) -> Result<(), CutoverError> {
         };
         watched.note(i64::try_from(missing.len()).unwrap_or(i64::MAX));
         if watched.see_that_it_goes_on(it).await? >= it.options.wait {
+            if let Some(error) = unseen {
+                return Err(error);
+            }
             return Err(CutoverError::refused(format!(
                 "{} topic(s) of {} were made or grew while this went on and aren't copied, such as {first}",
                 missing.len(),
@@ -122,7 +129,7 @@ async fn await_copies(it: &mut Cutover) -> Result<(), CutoverError> {
             ));
         }
         tokio::time::sleep(AGAIN).await;
-        it.look_again().await?;
+        unseen = it.look_again().await.err();
     }
 }
 
@@ -134,14 +141,23 @@ async fn drain(it: &mut Cutover) -> Result<i64, CutoverError> {
     let mut watched = Watched::new();
     let mut first: Option<i64> = None;
     loop {
-        let left = left(it, &pairs, &wanted).await?;
+        // One look that fails is no end while there is time for the next one.
+        let (left, unseen) = match on_target_now(it, &pairs).await {
+            Ok(on_target) => (left(it, &pairs, &wanted, &on_target)?, None),
+            Err(error) => (watched.best, Some(error)),
+        };
         if left == 0 {
             return Ok(first.unwrap_or(0));
         }
-        first.get_or_insert(left);
+        if unseen.is_none() {
+            first.get_or_insert(left);
+        }
         watched.note(left);
         let idle = watched.see_that_it_goes_on(it).await?;
         if idle >= it.options.wait {
+            if let Some(error) = unseen {
+                return Err(error);
+            }
             return Err(CutoverError::failed(format!(
                 "{left} offset(s) aren't copied and nothing has moved for {} s",
                 idle.as_secs()
@@ -153,20 +169,34 @@ async fn drain(it: &mut Cutover) -> Result<i64, CutoverError> {
         }
         if watched.told_at.elapsed() >= TOLD_EVERY {
             watched.told_at = Instant::now();
-            (it.tell)(&progress(left, first.unwrap_or(left), began.elapsed()));
+            if let Some(first) = first {
+                (it.tell)(&progress(left, first, began.elapsed()));
+            }
         }
         tokio::time::sleep(AGAIN).await;
     }
 }
 
-/// Source offsets that aren't on the target.
-async fn left(it: &Cutover, pairs: &[Pair], wanted: &Offsets) -> Result<i64, CutoverError> {
+/// Where the copies end; `None` for those that no broker serves at this moment.
+type Ends = HashMap<TopicPartition, Option<i64>>;
+
+async fn on_target_now(it: &Cutover, pairs: &[Pair]) -> Result<Ends, CutoverError> {
     let scene = &it.scene;
-    let on_target = ends_if_served(&scene.target, &on_target(pairs), OffsetSpec::Latest).await?;
+    let ends = ends_if_served(&scene.target, &on_target(pairs), OffsetSpec::Latest).await?;
     if pairs.iter().any(|pair| pair.mapped) {
         scene.store.refresh().await?;
     }
-    let maps = scene.maps(pairs)?;
+    Ok(ends)
+}
+
+/// Source offsets that aren't on the target.
+fn left(
+    it: &Cutover,
+    pairs: &[Pair],
+    wanted: &Offsets,
+    on_target: &Ends,
+) -> Result<i64, CutoverError> {
+    let maps = it.scene.maps(pairs)?;
     let mut left = 0;
     for pair in pairs {
         let Some(wanted) = wanted.get(&pair.source).copied() else {

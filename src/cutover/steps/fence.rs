@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::everywhere;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::options::FenceMode;
@@ -24,8 +25,11 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         }
     }
     let (cluster, flow, plan) = (&scene.source, &scene.flow.name, it.journal.record.plan);
-    it.still_ours().await?;
+    // What is made is noted first, and the broker takes that note from nobody who has lost the lease.
     let made = fenced::everybody(cluster, &scene.store, flow, plan, &names).await?;
+    let names_of = names.iter().cloned();
+    it.fenced.extend(names_of);
+    everywhere::await_fence(it, &names).await?;
     let denied = made.iter().filter(|acl| acl.deny).count();
     Ok(format!(
         "WRITE is denied on {} topic(s), {denied} of them new",

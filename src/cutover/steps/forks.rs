@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::batch;
@@ -13,6 +14,7 @@ use crate::cutover::hidden::log_ends;
 use crate::cutover::loss;
 use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_source, on_target};
 use crate::state::{CutoverKind, EndsRecord, Fork, ForkRecord, SeenRecord, keys};
+use crate::tasks::brought;
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
 /// How long the last batches are looked for.
@@ -23,8 +25,8 @@ const FETCH_BYTES: i32 = 32 * 1024 * 1024;
 const FETCH_AT_ONCE: usize = 200;
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    // What the copying process wrote last was read with its end.
     let scene = &it.scene;
-    scene.store.refresh().await?;
     let plan = it.journal.record.plan;
     let pairs = scene.pairs();
     let targets = on_target(&pairs);
@@ -33,11 +35,17 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let target_ends = log_ends(&scene.target, target_ends).await?;
     let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
-    if kind.loses_nothing() {
-        refuse_late_topics(it).await?;
-        prove_nothing_lost(it, &pairs, &target_ends).await?;
-    }
-    let batches = last_batches(&scene.target, &target_ends).await;
+    let proven = async {
+        match kind.loses_nothing() {
+            true => {
+                refuse_late_topics(it).await?;
+                prove_nothing_lost(it, &pairs, &target_ends).await
+            }
+            false => Ok(()),
+        }
+    };
+    let batches = async { Ok(last_batches(&scene.target, &target_ends).await) };
+    let ((), batches) = tokio::try_join!(proven, batches)?;
     let mut records: BTreeMap<String, ForkRecord> = BTreeMap::new();
     let mut already = 0;
     for pair in &pairs {
@@ -175,25 +183,38 @@ async fn last_batches(target: &Cluster, ends: &Offsets) -> HashMap<TopicPartitio
             }
         }
         let before = open.len();
+        let mut asking = JoinSet::new();
         for (leader, asked) in by_leader {
-            for chunk in asked.chunks(FETCH_AT_ONCE) {
-                let answers =
-                    wire::fetch_many(target, leader, chunk, FETCH_WAIT, FETCH_BYTES).await;
-                for (at, answer) in answers.unwrap_or_default() {
-                    let Some(batch) = answer
-                        .ok()
-                        .and_then(|it| batch::split(it.records).next())
-                        .and_then(Result::ok)
-                    else {
-                        continue;
-                    };
-                    open.remove(&at);
-                    found.insert(at, (batch.header.base_offset, batch.header.crc));
-                }
+            let target = target.clone();
+            asking.spawn(async move { batches_at(&target, leader, &asked).await });
+        }
+        while let Some(answered) = asking.join_next().await {
+            for (at, batch) in brought(answered) {
+                open.remove(&at);
+                found.insert(at, batch);
             }
         }
         if open.len() == before {
             break;
+        }
+    }
+    found
+}
+
+/// The same of one leader's logs.
+async fn batches_at(
+    target: &Cluster,
+    leader: i32,
+    asked: &[wire::FetchFrom],
+) -> HashMap<TopicPartition, (i64, u32)> {
+    let mut found = HashMap::new();
+    for chunk in asked.chunks(FETCH_AT_ONCE) {
+        let answers = wire::fetch_many(target, leader, chunk, FETCH_WAIT, FETCH_BYTES).await;
+        for (at, answer) in answers.unwrap_or_default() {
+            let batch = answer.ok().and_then(|it| batch::split(it.records).next());
+            if let Some(Ok(batch)) = batch {
+                found.insert(at, (batch.header.base_offset, batch.header.crc));
+            }
         }
     }
     found

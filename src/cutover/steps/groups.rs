@@ -58,8 +58,8 @@ pub struct GroupsResult {
 type Positions = HashMap<String, HashMap<TopicPartition, GroupOffset>>;
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
+    // What the copying process wrote last was read with its end.
     let scene = &it.scene;
-    scene.store.refresh().await?;
     let pairs = scene.pairs();
     let place = Place::look(scene, &pairs).await?;
     let by_source: HashMap<&TopicPartition, &Pair> =
@@ -79,7 +79,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .await;
         result.groups = now.values().filter(|it| !it.is_empty()).count();
         result.positions = now.values().map(HashMap::len).sum();
-        it.still_ours().await?;
+        // Commits are noted first, and the broker takes that note from nobody who has lost the lease.
         bring(scene, &place, &by_source, &now, &mut result).await?;
         let moving: BTreeSet<String> = match &before {
             None => names.into_iter().collect(),

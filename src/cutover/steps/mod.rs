@@ -5,12 +5,13 @@ mod behind;
 mod bound;
 mod catch_up;
 mod drain;
+mod everywhere;
 mod fence;
 mod forks;
 mod groups;
 mod markers;
 mod pad;
-mod promote;
+pub mod promote;
 mod prove;
 pub mod release;
 mod resume;
@@ -136,6 +137,14 @@ impl Step {
             Self::Unfence => "unfence",
             Self::Resume => "resume",
         }
+    }
+
+    /// Whether it leaves something that an abort has to undo.
+    pub fn changes_something(self) -> bool {
+        !matches!(
+            self,
+            Self::CatchUp | Self::Prove | Self::Drain | Self::Groups | Self::Bound
+        )
     }
 
     /// The step of that name.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use crate::config::DRILL_PREFIX;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
+use crate::cutover::pairs::{ends_or_why, on_source};
 use crate::cutover::reign;
 use crate::flow::{protect, restrain};
 use crate::state::{Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
+use crate::wire::OffsetSpec;
 
 /// How long the source may take to take note.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -17,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     let key = keys::role(&scene.flow.name);
-    scene.store.refresh().await?;
     let is_rehearsal = scene.flow.name.starts_with(DRILL_PREFIX);
     if it.ended.is_none() && !is_rehearsal {
         reign::remember(scene).await?;
@@ -51,12 +52,20 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .collect();
     let (target, flow) = (&scene.target, &scene.flow.name);
     it.still_ours().await?;
-    protect::lift(target, &scene.store, flow, |topic| names.contains(topic)).await?;
+    // Whoever would make one has stopped.
+    if protect::is_left(&scene.store, flow) {
+        protect::lift(target, &scene.store, flow, |topic| names.contains(topic)).await?;
+    }
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());
     // A rehearsal leaves nothing in the source's own state.
     if it.journal.record.kind.loses_nothing() && !is_rehearsal {
-        match tell_source(it, &role).await {
+        let (told, behind) = tokio::join!(tell_source(it, &role), written_behind(it));
+        if !behind.is_empty() {
+            text.push_str("; somebody wrote to the source behind the proof");
+        }
+        it.journal.note(WRITTEN_BEHIND, &behind);
+        match told {
             Ok(()) => text.push_str(", and both clusters know it"),
             Err(problem) => {
                 it.journal.note("source_untold", &problem);
@@ -65,6 +74,26 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         }
     }
     Ok(text)
+}
+
+/// In the journal: what [`written_behind`] found.
+pub const WRITTEN_BEHIND: &str = "written_behind";
+
+/// What the source has by now behind the ends that were proven: topic, partition, from, to. A producer that no
+/// ACL binds, and who paused for the proof, is seen here or by `twinlog status` later.
+async fn written_behind(it: &Cutover) -> Vec<(String, i32, i64, i64)> {
+    let Ok(proven) = it.proven_ends() else {
+        return Vec::new();
+    };
+    let asked = on_source(&it.scene.pairs());
+    let (now, _) = ends_or_why(&it.scene.source, &asked, OffsetSpec::Latest).await;
+    let grown = now.into_iter().filter_map(|(at, end)| {
+        let proven = *proven.get(&at)?;
+        (end > proven).then_some((at.topic, at.partition, proven, end))
+    });
+    let mut grown: Vec<_> = grown.collect();
+    grown.sort();
+    grown
 }
 
 async fn tell_source(it: &Cutover, role: &RoleRecord) -> Result<(), String> {

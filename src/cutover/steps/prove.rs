@@ -12,10 +12,6 @@ use crate::cutover::options::FenceMode;
 use crate::cutover::pairs::{Offsets, ends, on_source};
 use crate::wire::{self, OffsetSpec, TopicPartition};
 
-/// Between the two looks that must agree.
-const APART: Duration = Duration::from_secs(1);
-/// The same where nobody is refused: producers may pause.
-const APART_MANUAL: Duration = Duration::from_secs(5);
 /// How long each broker may take to say who leads.
 const ASKED_WITHIN: Duration = Duration::from_secs(3);
 /// The pause between looks while something moves.
@@ -31,17 +27,19 @@ struct Look {
 }
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
-    if it.options.fence == FenceMode::Acl {
+    let is_fenced = it
+        .scene
+        .topics
+        .iter()
+        .all(|topic| it.fenced.contains(&topic.name));
+    if it.options.fence == FenceMode::Acl && !is_fenced {
         // A topic that was made and copied since has no fence yet: this plan may be continued.
         fence::apply(it).await?;
     }
     // A leader that is cut off from the others has ends that stand still.
     it.scene.source.ask_others(ASKED_WITHIN).await;
     let partitions = on_source(&it.scene.pairs());
-    let apart = match it.options.fence {
-        FenceMode::Acl => APART,
-        FenceMode::Manual => APART_MANUAL,
-    };
+    let apart = it.options.quiet_for();
     let deadline = Instant::now() + it.options.wait;
     let mut told = false;
     let mut before = look(it, &partitions).await?;

@@ -38,7 +38,6 @@ impl Released {
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
-    scene.store.refresh().await?;
     let is_whole = it.journal.record.topics == TopicSet::All;
     it.still_ours().await?;
     let configs = configs(scene).await?;

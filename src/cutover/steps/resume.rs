@@ -3,7 +3,7 @@
 
 use super::fence;
 use super::release;
-use crate::cutover::adopt::{adopt, seed_groups};
+use crate::cutover::adopt::{adopt_all, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::options::FenceMode;
@@ -23,7 +23,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     }
     let mut forks = restrain::forks(&back.store, &back.flow.name, &TopicSet::All)?;
     forks.retain(|_, fork| fork.plan == it.journal.record.plan);
-    let adoption = adopt(ended, back, &forks, true).await?;
+    let adoption = adopt_all(ended, back, &forks).await?;
     for unseen in seed_groups(ended, &forks).await? {
         (it.tell)(&format!(
             "groups that couldn't be seen keep the positions that they have there: {unseen}"

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::stop;
-use crate::cutover::adopt::{adopt, seed_groups};
+use crate::cutover::adopt::{adopt_all, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::failback::ENDED_PLAN;
@@ -43,7 +43,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         let unfenced = fence(it, ended, &role, &topics).await?;
         lift_of_gone(ended, &there).await?;
         settled(it, ended, &partitions).await?;
-        let adoption = adopt(&it.scene, ended, &forks, true).await?;
+        let adoption = adopt_all(&it.scene, ended, &forks).await?;
         Ok::<_, CutoverError>((unfenced, adoption))
     };
     let (unfenced, adoption) = match prepared.await {

@@ -10,7 +10,7 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::hidden::hidden;
 use crate::cutover::pairs::{ends, on_target};
 use crate::flow::claim;
-use crate::state::{Claim, CutoverKind, Primary, RoleRecord, TopicSet, keys};
+use crate::state::{Beat, Claim, CutoverKind, Primary, RoleRecord, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::OffsetSpec;
 
@@ -18,6 +18,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What a process that is gone had sent is appended within this.
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// Who lives and doesn't come to an end has so long while its source is gone: clients wait.
+const ENDS_WITHIN_UNPLANNED: Duration = Duration::from_secs(10);
+/// So many of our own round trips to the state topic are added to what its owner needs.
+const ROUND_TRIPS: u32 = 4;
 
 /// How the copying process ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +33,15 @@ enum Ended {
     Gone,
     /// It said nothing.
     Silent,
+    /// It lives, and goes on.
+    Slow,
+}
+
+impl Ended {
+    /// Nobody can tell what it still does.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Silent | Self::Slow)
+    }
 }
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
@@ -42,6 +56,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         Ended::InOrder => "the copying process has ended in order",
         Ended::Gone => "the copying process is gone",
         Ended::Silent => "the copying process gave no sign and has lost its claim",
+        Ended::Slow => "the copying process lives, didn't end in time and has lost its claim",
     };
     Ok(result.to_owned())
 }
@@ -73,7 +88,7 @@ async fn wait(it: &mut Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
         runner.stop().await;
     }
     let ended = await_end(it, plan).await?;
-    if ended == Ended::Silent {
+    if ended.is_open() {
         // Once it has lost the claim nobody can tell any more, and this may have to be done again.
         it.journal.note("owner_was_silent", &true);
         it.journal.save().await?;
@@ -124,20 +139,49 @@ fn promoting(it: &Cutover) -> Result<RoleRecord, CutoverError> {
     })
 }
 
+/// Waits for the owner's end for as long as it needs. How far away it is, and how far away we are, is
+/// measured: by the pace in its claim, by the signs that it gives while it ends, and by our own looks.
 async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
     let scene = &it.scene;
-    let deadline = Instant::now() + claim::TAKEOVER_WAIT;
+    let flow = &scene.flow.name;
+    let began = Instant::now();
+    let ends_within = match it.journal.record.kind {
+        CutoverKind::Unplanned => ENDS_WITHIN_UNPLANNED,
+        CutoverKind::Planned | CutoverKind::Failback => it.options.wait,
+    };
+    // What was written before the role says nothing of now.
+    let mut heard: Option<Beat> = scene.store.get(&keys::beat(flow))?;
+    let mut heard_at = began;
     loop {
-        scene.store.refresh().await?;
-        match claim::current(&scene.store, &scene.flow.name)? {
-            None => return Ok(Ended::InOrder),
-            Some(claim) if claim.released || claim.role_plan == Some(plan) => {
-                return Ok(Ended::InOrder);
-            }
-            Some(claim) if !claim::may_run(&claim, scene.machine()) => return Ok(Ended::Gone),
-            Some(_) if Instant::now() >= deadline => return Ok(Ended::Silent),
-            Some(_) => tokio::time::sleep(LOOK_EVERY).await,
+        let asked_at = Instant::now();
+        let looked = scene.store.refresh().await;
+        let round_trip = asked_at.elapsed();
+        let claim = claim::current(&scene.store, flow)?;
+        let Some(claim) = claim else {
+            looked?;
+            return Ok(Ended::InOrder);
+        };
+        if claim.released || claim.role_plan == Some(plan) {
+            return Ok(Ended::InOrder);
         }
+        if !claim::may_run(&claim, scene.machine()) {
+            return Ok(Ended::Gone);
+        }
+        let beat: Option<Beat> = scene.store.get(&keys::beat(flow))?;
+        let beat = beat.filter(|beat| beat.owner == claim.owner);
+        if beat.is_some() && beat != heard {
+            (heard, heard_at) = (beat, Instant::now());
+        }
+        let patience = claim::patience(&claim) + round_trip * ROUND_TRIPS;
+        if heard_at.elapsed() >= patience {
+            looked?;
+            return Ok(Ended::Silent);
+        }
+        if began.elapsed() >= ends_within.max(patience) {
+            looked?;
+            return Ok(Ended::Slow);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -155,6 +199,7 @@ async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
         released: true,
         role_plan: Some(plan),
         generation: claim::next_generation(&log),
+        pace_ms: 0,
     };
     Ok(it.scene.store.put(&key, &claim).await?)
 }

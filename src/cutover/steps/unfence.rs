@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{fence, start};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
-use crate::state::RoleRecord;
+use crate::state::{FenceRecord, RoleRecord, keys};
 
 /// Whoever looks after the old primary sees within this that nobody is kept from it any more.
 const SEEN_WITHIN: Duration = Duration::from_millis(1_000);
@@ -24,8 +24,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         };
         ended.put_role(&role).await?;
         // A pass that has begun looks at the role once more before it denies anything; one that is
-        // past that look is through by then. What it makes all the same is removed with `resume`.
-        tokio::time::sleep(SEEN_WITHIN).await;
+        // past that look is through by then. What it makes all the same is removed with `resume`. Where no
+        // fence was made so far none comes: every round of whoever looks after it begins with that.
+        let fence: Option<FenceRecord> = ended.store.get(&keys::fence(&ended.flow.name))?;
+        if fence.is_some_and(|fence| !fence.acls.is_empty()) {
+            tokio::time::sleep(SEEN_WITHIN).await;
+        }
     }
     fence::lift(ended).await
 }

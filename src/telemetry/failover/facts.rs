@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check::{Check, Weight};
 use super::loss::Loss;
 use super::versions::Abilities;
 
@@ -48,6 +49,8 @@ pub struct Facts {
     pub standby: StandbyHealth,
     /// The standby's disks.
     pub room: Option<Room>,
+    /// Why writers can't be kept from the source by ACLs, if so.
+    pub unfenceable: Option<Unfenceable>,
     /// What the source can do.
     pub source_abilities: Option<Abilities>,
     /// What the standby can do.
@@ -62,6 +65,27 @@ pub struct Facts {
     pub differences: Option<u64>,
     /// The bound of what is missing.
     pub loss: Option<Loss>,
+}
+
+/// Why writers can't be kept from a cluster by ACLs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfenceable {
+    /// What was found.
+    pub reason: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Unfenceable {
+    /// The failover would fail in its first step.
+    pub fn check(&self) -> Check {
+        let check = Check::new("fence", Weight::Blocker, &*self.reason);
+        match &self.hint {
+            Some(hint) => check.with_hint(&**hint),
+            None => check,
+        }
+    }
 }
 
 /// The standby's partitions, as its metadata has them.

@@ -1,7 +1,7 @@
 //! Whether a failover may begin: each thing that was looked at, judged. Pure.
 
 use super::check::{Check, Weight, named, named_up_to};
-use super::facts::{Facts, GroupFacts, Room};
+use super::facts::{Facts, GroupFacts, Room, Unfenceable};
 use super::loss::{AcceptedLoss, Loss};
 use super::versions::ability_checks;
 
@@ -49,6 +49,10 @@ pub fn judge(intent: Intent, facts: &Facts) -> Vec<Check> {
         groups(intent, of_groups, &mut checks);
     }
     standby(facts, &mut checks);
+    // Nobody is kept from a source that is gone.
+    if facts.source_problem.is_none() {
+        checks.extend(facts.unfenceable.iter().map(Unfenceable::check));
+    }
     if let Some(room) = &facts.room {
         self::room(room, &mut checks);
     }

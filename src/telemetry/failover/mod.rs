@@ -14,7 +14,7 @@ mod tests;
 mod versions;
 
 pub use check::{Check, Weight, worst};
-pub use facts::{Facts, GroupFacts, Room, StandbyHealth};
+pub use facts::{Facts, GroupFacts, Room, StandbyHealth, Unfenceable};
 pub use judge::{Intent, judge};
 pub use loss::{AcceptedLoss, Bound, Loss, Seen, TopicLoss, bound};
 pub use now::now;

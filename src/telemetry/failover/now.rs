@@ -92,6 +92,7 @@ fn facts(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Facts {
         gap_offsets: flow.totals.counters.gap_offsets,
         is_copied: true,
         standby: flow.standby.unwrap_or_default(),
+        unfenceable: flow.unfenceable.clone(),
         groups: groups.map(group_facts),
         ..Facts::default()
     };

@@ -1,5 +1,7 @@
 //! ACLs: reading all of them, creating and deleting some.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
@@ -8,13 +10,18 @@ use kafka_protocol::messages::{
 };
 
 use super::partition::text;
-use super::retry::{BUDGET, ask_anyone, change_at_controller};
+use super::retry::{BUDGET, ask_anyone, repeat_at_controller};
 use super::topics::outcome;
-use crate::wire::{Cluster, Connection, ErrorContext, RawAnswer, WireError};
+use crate::wire::{Cluster, Connection, ErrorContext, RawAnswer, Role, WireError};
 
 const VERSION_MAX: i16 = 3;
 /// Matches every resource type, pattern type, operation and permission in a filter.
 const ANY: i8 = 1;
+/// Numbers of `org.apache.kafka.common.resource` and `.acl`.
+const TOPIC: i8 = 2;
+const LITERAL: i8 = 3;
+const WRITE: i8 = 4;
+const DENY: i8 = 2;
 
 /// One ACL, with the protocol's numbers: a newer broker's number that we don't know stays what it
 /// is.
@@ -112,6 +119,31 @@ pub async fn describe_acls(cluster: &Cluster) -> Result<AclAnswer, WireError> {
     .await
 }
 
+/// The topics whose writers a broker refuses one and all, by its own image: a denial for everybody on that
+/// very topic.
+///
+/// # Errors
+/// When this broker can't be asked.
+pub async fn denied_topics_at(
+    cluster: &Cluster,
+    broker: i32,
+) -> Result<BTreeSet<String>, WireError> {
+    let connection = cluster.connection(broker, Role::Admin).await?;
+    connection.version_at_least::<DescribeAclsRequest>(VERSION_MIN, VERSION_MAX)?;
+    let request = DescribeAclsRequest::default()
+        .with_resource_type_filter(TOPIC)
+        .with_resource_name_filter(None)
+        .with_pattern_type_filter(LITERAL)
+        .with_principal_filter(Some(text("User:*")))
+        .with_host_filter(None)
+        .with_operation(WRITE)
+        .with_permission_type(DENY);
+    let answer = connection.start_undecoded(&request, VERSION_MAX)?.await?;
+    let acls = AclAnswer { connection, answer }.acls(cluster)?;
+    let for_all = acls.into_iter().filter(|acl| acl.host == "*");
+    Ok(for_all.map(|acl| acl.name).collect())
+}
+
 /// Creates ACLs; one that exists already is no error. The answers are in the order of `acls`.
 ///
 /// # Errors
@@ -120,7 +152,7 @@ pub async fn create_acls(
     cluster: &Cluster,
     acls: &[AclBinding],
 ) -> Result<Vec<Result<(), WireError>>, WireError> {
-    change_at_controller(cluster, |connection| {
+    repeat_at_controller(cluster, |connection| {
         let creations = acls.iter().map(creation).collect();
         let request = CreateAclsRequest::default().with_creations(creations);
         async move {
@@ -146,7 +178,7 @@ pub async fn delete_acls(
     cluster: &Cluster,
     acls: &[AclBinding],
 ) -> Result<Vec<Result<(), WireError>>, WireError> {
-    change_at_controller(cluster, |connection| {
+    repeat_at_controller(cluster, |connection| {
         let filters = acls.iter().map(exact_filter).collect();
         let request = DeleteAclsRequest::default().with_filters(filters);
         async move {

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::Request;
+use tokio::task::JoinSet;
 
 use super::partition::TopicPartition;
 use super::retry::{BUDGET, retry, worth_asking_again};
+use crate::tasks::brought;
 use crate::wire::versions::api_name;
 use crate::wire::{Cluster, ErrorContext, Role, WireError};
 
@@ -88,6 +91,61 @@ where
         }
         stale = true;
     }
+}
+
+/// Asks each leader apart, so that one holds up the partitions of nobody else, and may itself take
+/// `patience`. Partitions without a leader aren't asked for.
+pub(super) async fn ask_apart<R, T, F>(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    patience: Duration,
+    question: impl Fn(Cluster, Vec<TopicPartition>) -> F,
+) -> HashMap<TopicPartition, Result<T, WireError>>
+where
+    R: Request,
+    T: Send + 'static,
+    F: Future<Output = HashMap<TopicPartition, Result<T, WireError>>> + Send + 'static,
+{
+    let metadata = cluster.cached();
+    let mut answers = HashMap::with_capacity(partitions.len());
+    let mut by_broker: HashMap<i32, Vec<TopicPartition>> = HashMap::new();
+    for partition in partitions {
+        match metadata.leader(&partition.topic, partition.partition) {
+            Some((broker, _)) => by_broker.entry(broker).or_default().push(partition.clone()),
+            None => {
+                let error = no_leader::<R>(cluster, partition);
+                answers.insert(partition.clone(), Err(error));
+            }
+        }
+    }
+    let mut tasks = JoinSet::new();
+    for (broker, asked) in by_broker {
+        let asking = question(cluster.clone(), asked.clone());
+        let cluster = cluster.clone();
+        tasks.spawn(async move {
+            match tokio::time::timeout(patience, asking).await {
+                Ok(answers) => answers,
+                Err(_) => {
+                    let late = |partition| late::<R, T>(&cluster, broker, partition, patience);
+                    asked.into_iter().map(late).collect()
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        answers.extend(brought(done));
+    }
+    answers
+}
+
+fn late<R: Request, T>(
+    cluster: &Cluster,
+    broker: i32,
+    partition: TopicPartition,
+    after: Duration,
+) -> (TopicPartition, Result<T, WireError>) {
+    let context = Arc::new(context::<R>(cluster, Some(broker), &partition));
+    (partition, Err(WireError::Timeout { context, after }))
 }
 
 /// Asks each leader once. Values go to `done`, errors are returned.

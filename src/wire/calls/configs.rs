@@ -16,7 +16,7 @@ use kafka_protocol::messages::{
 };
 
 use super::partition::text;
-use super::retry::{BUDGET, ask_anyone, change_at_controller, retry, worth_asking_again};
+use super::retry::{BUDGET, ask_anyone, repeat_at_controller, retry, worth_asking_again};
 use super::topics::outcome;
 use crate::wire::{Cluster, Connection, RawAnswer, Role, WireError};
 
@@ -255,7 +255,7 @@ pub async fn alter_topic_configs(
     topics: &[TopicChanges],
 ) -> Result<Vec<Result<(), WireError>>, WireError> {
     let resources: Vec<_> = topics.iter().map(alteration).collect();
-    change_at_controller(cluster, |connection| {
+    repeat_at_controller(cluster, |connection| {
         let request = IncrementalAlterConfigsRequest::default().with_resources(resources.clone());
         async move {
             let response = connection.call(request, ALTER_VERSION_MAX).await?;

@@ -1,18 +1,14 @@
 //! Where a partition begins, ends, or reaches a time.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::task::JoinSet;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 
-use super::by_leader::{Answers, ask_leaders, no_leader};
+use super::by_leader::{Answers, ask_apart, ask_leaders};
 use super::partition::{TopicPartition, by_topic};
-use crate::tasks::brought;
-use crate::wire::{Cluster, ErrorContext, WireError};
+use crate::wire::{Cluster, WireError};
 
 /// Which offset to look up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,52 +49,13 @@ pub async fn list_offsets_within(
     spec: OffsetSpec,
     patience: Duration,
 ) -> HashMap<TopicPartition, Result<i64, WireError>> {
-    let metadata = cluster.cached();
-    let mut answers = HashMap::with_capacity(partitions.len());
-    let mut by_broker: HashMap<i32, Vec<TopicPartition>> = HashMap::new();
-    for partition in partitions {
-        match metadata.leader(&partition.topic, partition.partition) {
-            Some((broker, _)) => by_broker.entry(broker).or_default().push(partition.clone()),
-            None => {
-                let error = no_leader::<ListOffsetsRequest>(cluster, partition);
-                answers.insert(partition.clone(), Err(error));
-            }
-        }
-    }
-    let mut tasks = JoinSet::new();
-    for (broker, asked) in by_broker {
-        let cluster = cluster.clone();
-        tasks.spawn(async move {
-            let question = list_offsets(&cluster, &asked, spec);
-            match tokio::time::timeout(patience, question).await {
-                Ok(answers) => answers,
-                Err(_) => {
-                    let late = |partition| late(&cluster, broker, partition, patience);
-                    asked.into_iter().map(late).collect()
-                }
-            }
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        answers.extend(brought(done));
-    }
-    answers
-}
-
-fn late(
-    cluster: &Cluster,
-    broker: i32,
-    partition: TopicPartition,
-    after: Duration,
-) -> (TopicPartition, Result<i64, WireError>) {
-    let context = ErrorContext {
-        broker: Some(broker),
-        api: Some("ListOffsets"),
-        subject: Some(partition.to_string()),
-        ..ErrorContext::cluster(cluster.name())
-    };
-    let context = Arc::new(context);
-    (partition, Err(WireError::Timeout { context, after }))
+    ask_apart::<ListOffsetsRequest, _, _>(
+        cluster,
+        partitions,
+        patience,
+        move |cluster, asked| async move { list_offsets(&cluster, &asked, spec).await },
+    )
+    .await
 }
 
 /// Looks up one offset in each partition.

@@ -24,7 +24,7 @@ mod rights;
 mod scram;
 mod topics;
 
-pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, describe_acls};
+pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, denied_topics_at, describe_acls};
 pub use configs::{
     ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
     describe_broker_config, describe_topic_configs, describe_topic_configs_at,
@@ -38,7 +38,7 @@ pub use list_offsets::{OffsetSpec, list_offsets, list_offsets_within};
 pub use log_dirs::{LogDir, describe_log_dirs};
 pub use many::{FetchFrom, fetch_many};
 pub use markers::{Filler, probe_marker_right, write_markers_request};
-pub use offset_for_leader_epoch::offset_for_leader_epoch;
+pub use offset_for_leader_epoch::{offset_for_leader_epoch, offset_for_leader_epoch_within};
 pub use one::{FetchOne, fetch_committed, fetch_one, produce_one};
 pub use partition::TopicPartition;
 pub use producers::{ProducerState, describe_producers, init_producer_id};

@@ -1,13 +1,14 @@
 //! Where a leader's epoch ended: how truncation is found.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::{BrokerId, OffsetForLeaderEpochRequest};
 
-use super::by_leader::{Answers, ask_leaders};
+use super::by_leader::{Answers, ask_apart, ask_leaders};
 use super::partition::{TopicPartition, by_topic};
 use crate::wire::{Cluster, WireError};
 
@@ -66,5 +67,27 @@ pub async fn offset_for_leader_epoch(
             answers
         },
     )
+    .await
+}
+
+/// The same where one leader must not hold up the partitions of the others: each may take `patience`.
+pub async fn offset_for_leader_epoch_within(
+    cluster: &Cluster,
+    asked: &[(TopicPartition, i32)],
+    patience: Duration,
+) -> HashMap<TopicPartition, Result<(i32, i64), WireError>> {
+    let epochs: HashMap<&TopicPartition, i32> = asked.iter().map(|(p, e)| (p, *e)).collect();
+    let partitions: Vec<TopicPartition> = asked.iter().map(|(p, _)| p.clone()).collect();
+    let with_epochs = |partitions: Vec<TopicPartition>| -> Vec<(TopicPartition, i32)> {
+        let with_epoch = |it: TopicPartition| {
+            let epoch = epochs.get(&it).copied().unwrap_or(-1);
+            (it, epoch)
+        };
+        partitions.into_iter().map(with_epoch).collect()
+    };
+    ask_apart::<OffsetForLeaderEpochRequest, _, _>(cluster, &partitions, patience, |cluster, of| {
+        let asked = with_epochs(of);
+        async move { offset_for_leader_epoch(&cluster, &asked).await }
+    })
     .await
 }

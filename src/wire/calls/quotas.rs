@@ -12,7 +12,7 @@ use kafka_protocol::messages::{AlterClientQuotasRequest, DescribeClientQuotasReq
 use kafka_protocol::protocol::StrBytes;
 
 use super::partition::text;
-use super::retry::{BUDGET, ask_anyone, change_at_controller};
+use super::retry::{BUDGET, ask_anyone, repeat_at_controller};
 use super::topics::outcome;
 use crate::wire::{Cluster, ErrorContext, WireError};
 
@@ -110,7 +110,7 @@ pub async fn alter_client_quotas(
     cluster: &Cluster,
     changes: &[QuotaChange],
 ) -> Result<Vec<Result<(), WireError>>, WireError> {
-    change_at_controller(cluster, |connection| {
+    repeat_at_controller(cluster, |connection| {
         let request = AlterClientQuotasRequest::default()
             .with_entries(changes.iter().map(entry).collect())
             .with_validate_only(false);

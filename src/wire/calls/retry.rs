@@ -69,6 +69,30 @@ where
     F: Fn(Connection) -> Fut,
     Fut: Future<Output = Result<T, WireError>>,
 {
+    at_controller(cluster, change, surely_not_done).await
+}
+
+/// The same for a change that may be made twice: an answer that was lost is asked for again.
+pub(super) async fn repeat_at_controller<T, F, Fut>(
+    cluster: &Cluster,
+    change: F,
+) -> Result<T, WireError>
+where
+    F: Fn(Connection) -> Fut,
+    Fut: Future<Output = Result<T, WireError>>,
+{
+    at_controller(cluster, change, WireError::is_retriable).await
+}
+
+async fn at_controller<T, F, Fut>(
+    cluster: &Cluster,
+    change: F,
+    may_repeat: fn(&WireError) -> bool,
+) -> Result<T, WireError>
+where
+    F: Fn(Connection) -> Fut,
+    Fut: Future<Output = Result<T, WireError>>,
+{
     let mut retry = self::retry(BUDGET);
     let mut throttled = 0;
     loop {
@@ -81,7 +105,7 @@ where
             Ok(connection) => match change(connection).await {
                 Ok(done) => return Ok(done),
                 Err(error) => {
-                    let again = surely_not_done(&error);
+                    let again = may_repeat(&error);
                     (error, again)
                 }
             },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::failover::{Writer, answer, await_failed_over, failover, records, try_write};
-use crate::support::fake::fake_fenceable_pair;
+use crate::support::fake::{fake_authorized_pair, fake_fenceable_pair};
 use crate::support::flow::with_state;
 use crate::support::groups::{commit, committed, has_had_groups};
 use crate::support::{
@@ -197,7 +197,7 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
 
 #[test]
 fn it_is_ready_until_something_stands_in_the_way() {
-    let (source, target) = fake_pair();
+    let (source, target) = fake_authorized_pair();
     has_had_groups(&target.bootstrap());
     ready_until_something_stands_in_the_way(&source.bootstrap(), &target.bootstrap());
 }
@@ -304,4 +304,29 @@ pub(crate) fn ready_until_something_stands_in_the_way(source: &str, target: &str
     let text = status_text(&twinlog);
     assert!(text.contains("failover now: no"), "{text}");
     assert!(text.contains("stopped (LOSS)"), "{text}");
+}
+
+#[test]
+fn it_says_as_the_command_does_that_nobody_can_be_kept_away() {
+    let (source, target) = fake_pair();
+    create_topic(&source.bootstrap(), "orders", 1, &[]);
+    Load::new("orders", 20).produce(&source.bootstrap());
+    let twinlog = Twinlog::between(&source.bootstrap(), &target.bootstrap());
+    await_caught_up(&twinlog, DEADLINE);
+    let status = twinlog.wait_until(DEADLINE, "it says no", |status| {
+        readiness(status)["can_fail_over"] == "no"
+    });
+    let in_the_way = |found: &Value| -> Vec<Value> {
+        let found = found.as_array().expect("a list").iter();
+        found
+            .filter(|it| it["subject"] == "fence")
+            .cloned()
+            .collect()
+    };
+    let shown = answer(&failover(twinlog.config_file(), &["--json"]), 1);
+    let of_the_command = in_the_way(&shown["checks"]);
+    assert_eq!(of_the_command.len(), 1, "{shown:#}");
+    let hint = of_the_command[0]["hint"].as_str().expect("a way out");
+    assert!(hint.contains("--fence manual"), "{hint}");
+    assert_eq!(in_the_way(&readiness(&status)["checks"]), of_the_command);
 }

@@ -11,6 +11,7 @@ mod failback_stranded;
 mod failover_held;
 mod failover_scale;
 mod failover_unplanned;
+mod far_cut_over;
 mod far_transactions;
 mod groups;
 mod groups_large;

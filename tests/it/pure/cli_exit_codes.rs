@@ -174,3 +174,22 @@ http: { listen: \"127.0.0.1:0\" }
         assert!(problems.contains(word), "{word} isn't named:\n{problems}");
     }
 }
+
+#[test]
+fn quiet_for_is_about_a_fence_of_the_operators_own_and_has_a_range() {
+    let folder = TempDir::new().expect("a folder");
+    let config = config(&folder, "off");
+    let config = config.to_str().expect("UTF-8");
+    for command in ["failover", "failback"] {
+        let with = |more: &[&str]| {
+            let mut arguments = vec![command, "-c", config];
+            arguments.extend(more);
+            twinlog(&arguments)
+        };
+        let alone = with(&["--quiet-for", "1"]);
+        assert_exit(&alone, 2);
+        assert!(stderr(&alone).contains("--fence manual"), "{alone:?}");
+        assert_exit(&with(&["--fence", "manual", "--quiet-for", "601"]), 2);
+        assert_exit(&with(&["--fence", "manual", "--quiet-for", "-1"]), 2);
+    }
+}

@@ -3,11 +3,12 @@
 
 use crate::fake::readiness::{DEADLINE, checks, ready_until_something_stands_in_the_way, says};
 use crate::support::failover::{answer, failover};
+use crate::support::pool::authorized_pair;
 use crate::support::{KafkaVersion, Load, Twinlog, await_caught_up, create_topic, pair};
 
 #[test]
 fn it_is_ready_until_something_stands_in_the_way() {
-    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = authorized_pair(KafkaVersion::V4_3);
     ready_until_something_stands_in_the_way(&source.bootstrap(), &target.bootstrap());
 }
 

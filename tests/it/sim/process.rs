@@ -8,7 +8,9 @@ use std::time::Duration;
 use fake_kafka::world::{Brokers, Ctx, MachineView, Phase, Process, World};
 use tokio_util::sync::CancellationToken;
 use twinlog::config::{self, Config};
-use twinlog::cutover::{self, AcceptedLoss, BackScope, CutoverError, FenceMode, Options, Report};
+use twinlog::cutover::{
+    self, AcceptedLoss, BackScope, Check, CutoverError, FenceMode, Options, Report,
+};
 use twinlog::environment::{Environment, Machine};
 use twinlog::flow::{self, AllEnded};
 use twinlog::orphans;
@@ -157,6 +159,7 @@ pub fn failover_options(kind: CutoverKind) -> Options {
         fence: FenceMode::Manual,
         padding: 1_000,
         wait: Duration::from_secs(60),
+        quiet_for: None,
     }
 }
 
@@ -211,6 +214,46 @@ pub fn failback(
             };
             let plan = cutover::look_back(flow, source, target, options, scope).await?;
             cutover::apply(plan, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
+/// Starts `twinlog failback --start --yes`.
+pub fn begin_back(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let scope = BackScope {
+                start_only: true,
+                ..BackScope::default()
+            };
+            let options = failover_options(CutoverKind::Failback);
+            let plan = cutover::look_back(flow, source, target, options, scope).await?;
+            cutover::apply(plan, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
+/// What `twinlog failback` without `--yes` shows.
+pub type LookedBack = Result<Vec<Check>, CutoverError>;
+
+/// Starts `twinlog failback`, which changes nothing.
+pub fn look_back(world: &mut World, name: &str, text: &str) -> Process<LookedBack> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let undecided = orphans::undecided_partitions(&flow.name, source, target);
+            let scope = BackScope {
+                undecided: undecided.await.expect("both clusters answer"),
+                ..BackScope::default()
+            };
+            let options = failover_options(CutoverKind::Failback);
+            let plan = cutover::look_back(flow, source, target, options, scope).await?;
+            Ok(plan.checks)
         }
     })
 }

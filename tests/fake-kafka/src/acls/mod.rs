@@ -2,7 +2,7 @@
 
 mod filter;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::ResponseError;
 
@@ -273,9 +273,48 @@ pub struct Acls {
     pub allow_if_no_acl_found: bool,
     /// The ACLs.
     pub all: BTreeSet<Acl>,
+    /// What brokers know whose metadata image stands still (KAFKA-14535, KAFKA-19586).
+    late: BTreeMap<i32, BTreeSet<Acl>>,
 }
 
 impl Acls {
+    /// From now on a broker hears of no change.
+    pub fn hold(&mut self, broker: i32) {
+        self.late.insert(broker, self.all.clone());
+    }
+
+    /// A broker that was held catches up.
+    pub fn catch_up(&mut self, broker: i32) {
+        self.late.remove(&broker);
+    }
+
+    /// The ACLs as a broker knows them.
+    pub fn known_to(&self, broker: i32) -> &BTreeSet<Acl> {
+        self.late.get(&broker).unwrap_or(&self.all)
+    }
+
+    /// [`Acls::allow`] by a broker's own image.
+    pub fn allow_at(
+        &self,
+        broker: i32,
+        principal: &str,
+        operation: Operation,
+        resource_type: ResourceType,
+        name: &str,
+    ) -> bool {
+        let Some(known) = self.late.get(&broker) else {
+            return self.allow(principal, operation, resource_type, name);
+        };
+        let image = Self {
+            is_on: self.is_on,
+            super_users: self.super_users.clone(),
+            allow_if_no_acl_found: self.allow_if_no_acl_found,
+            all: known.clone(),
+            late: BTreeMap::new(),
+        };
+        image.allow(principal, operation, resource_type, name)
+    }
+
     /// `StandardAuthorizerData.authorize`.
     pub fn allow(
         &self,
@@ -388,8 +427,9 @@ impl State {
         resource_type: ResourceType,
         name: &str,
     ) -> bool {
+        let (broker, principal) = (asked.broker, asked.principal);
         self.acls
-            .allow(asked.principal, operation, resource_type, name)
+            .allow_at(broker, principal, operation, resource_type, name)
     }
 
     /// Whether whoever asks may do this to the cluster.

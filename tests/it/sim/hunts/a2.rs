@@ -17,7 +17,7 @@ fn play(world: &mut World, shorter: bool) -> Vec<Violation> {
     let mut scene = Scene::new(world, 1, "");
     scene.topic("t", 1, 1, &[]);
     let place = Place::new("t", 0);
-    scene.twinlog(world, "twinlog");
+    let twinlog = scene.twinlog(world, "twinlog");
     scene.write(world, Side::Primary, &place, 100, Write::default());
     scene.must_copy(world, std::slice::from_ref(&place), 30_000);
     world.run_for(12_000);
@@ -34,7 +34,16 @@ fn play(world: &mut World, shorter: bool) -> Vec<Violation> {
         state.start_broker(1);
     });
     scene.write(world, Side::Primary, &place, 20, Write::default());
-    world.run_for(5_000);
+    // 20, and ten more in the place of lost ones.
+    let orphans = if shorter { (90, 110) } else { (100, 120) };
+    let of_status = |world: &World| {
+        let flow = twinlog.status(world).flows.into_iter().next()?;
+        let found = flow.role?.orphans.into_iter().next()?;
+        Some((found.from, found.to))
+    };
+    world.must("status counts from where the logs part", 30_000, |world| {
+        of_status(world) == Some(orphans)
+    });
     let failback = process::failback(world, "operator-back", &scene.text, true);
     let (report, error) = world.result(&failback, 300_000).expect("it may begin");
     assert!(error.is_none(), "{error:?} {report:?}");

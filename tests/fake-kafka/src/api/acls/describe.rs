@@ -52,7 +52,8 @@ pub(in crate::api) fn handle(
             "DescribeAclsRequest contains UNKNOWN elements",
         )));
     }
-    let found = state.acls.all.iter().filter(|acl| filter.matches(acl));
+    let known = state.acls.known_to(asked.broker);
+    let found = known.iter().filter(|acl| filter.matches(acl));
     asked.send(&DescribeAclsResponse::default().with_resources(resources(found)))
 }
 

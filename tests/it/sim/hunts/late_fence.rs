@@ -1,0 +1,80 @@
+//! A broker hears of the fence late, and goes on accepting: nothing is proven before it refuses by its own word.
+
+use fake_kafka::acls::{Operation, ResourceType};
+use fake_kafka::world::{self, Process, World};
+use twinlog::cutover::{FenceMode, Options};
+use twinlog::state::CutoverKind;
+
+use crate::sim::model::{Place, Side};
+use crate::sim::process::{self, CutOver, failover_options};
+use crate::sim::scene::{Scene, Write, names};
+
+/// Three brokers that have an authorizer; the leader of `t-0` hears of no ACL any more.
+fn begun(world: &mut World) -> (Scene, Place, i32, Process<CutOver>) {
+    let mut scene = Scene::new(world, 3, "");
+    scene.source.cluster.control(|state| {
+        state.acls.is_on = true;
+        state.acls.allow_if_no_acl_found = true;
+    });
+    scene.topic("t", 3, 1, &[]);
+    let place = Place::new("t", 0);
+    scene.twinlog(world, "twinlog");
+    scene.write(world, Side::Primary, &place, 20, Write::default());
+    scene.must_copy(world, std::slice::from_ref(&place), 30_000);
+    let late = scene.source.cluster.control(|state| {
+        let leader = state.partition("t", 0).and_then(|it| it.leader);
+        let leader = leader.expect("somebody leads");
+        state.acls.hold(leader);
+        leader
+    });
+    let options = Options {
+        fence: FenceMode::Acl,
+        ..failover_options(CutoverKind::Planned)
+    };
+    let command = process::failover(world, "operator", &scene.text, options);
+    (scene, place, late, command)
+}
+
+/// A client writes to the late broker every three seconds, for as long as that lets it.
+fn write_every_3_s(world: &mut World, scene: &mut Scene, place: &Place, late: i32, times: u32) {
+    for _ in 0..times {
+        world.run_for(3_000);
+        let may_write = scene.source.cluster.control(|state| {
+            let (who, what) = ("User:ANONYMOUS", ResourceType::Topic);
+            state.acls.allow_at(late, who, Operation::Write, what, "t")
+        });
+        if may_write {
+            scene.write(world, Side::Primary, place, 1, Write::default());
+        }
+    }
+}
+
+#[test]
+fn a_producer_on_a_broker_that_hears_late_loses_nothing() {
+    world::run(1, |world| {
+        let (mut scene, place, late, command) = begun(world);
+        write_every_3_s(world, &mut scene, &place, late, 7);
+        assert_eq!(scene.role(), Side::Primary, "broker {late} takes records");
+        let catch_up = |state: &mut fake_kafka::State| state.acls.catch_up(late);
+        scene.source.cluster.control(catch_up);
+        write_every_3_s(world, &mut scene, &place, late, 2);
+        let (report, error) = world.result(&command, 120_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        assert_eq!(scene.role(), Side::Standby);
+        let on_source = names(&scene.source, &place);
+        assert_eq!(on_source.len(), 27, "{on_source:?}");
+        assert_eq!(names(&scene.target, &place), on_source);
+    });
+}
+
+#[test]
+fn a_broker_that_never_hears_of_it_is_named() {
+    world::run(1, |world| {
+        let (scene, _, late, command) = begun(world);
+        let (report, error) = world.result(&command, 120_000).expect("it may begin");
+        let error = error.unwrap_or_else(|| panic!("it is through: {report:?}"));
+        let named = format!("broker {late} (it would take records of t)");
+        assert!(error.message.contains(&named), "{error:?}");
+        assert_eq!(scene.role(), Side::Primary);
+    });
+}
