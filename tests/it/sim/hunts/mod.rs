@@ -20,6 +20,7 @@ mod holes;
 mod late_commit;
 mod old_filler;
 mod pipeline;
+mod policy;
 mod s1;
 mod thin_line;
 mod twins;
