@@ -341,7 +341,7 @@ mod tests {
         Held {
             records: records.iter().copied().collect(),
             tombstones: HashSet::new(),
-            whole: vec![0..whole],
+            whole: std::iter::once(0..whole).collect(),
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
     fn what_a_cleaner_took_on_either_side_parts_nothing() {
         let (all, some) = ([(0, 10), (1, 11), (3, 12)], [(1, 11), (3, 12)]);
         let cleaned = || Held {
-            whole: vec![1..4],
+            whole: std::iter::once(1..4).collect(),
             ..log(&some, 0)
         };
         assert_eq!(compare(&log(&all, 4), &cleaned()), Places::Agree);

@@ -263,6 +263,31 @@ fn what_a_cleaner_took_before_the_policy_changed_is_no_shift() {
     }
 }
 
+/// Markers are refused, and the connection is lost right behind a later batch: the log doesn't end with the newest
+/// filler, only the gap in the running numbers tells.
+#[test]
+fn a_log_that_ends_with_a_batch_behind_refused_markers_is_told() {
+    for (refused, cut) in [(5, 9), (10, 12), (20, 30)] {
+        let turned = world::run(refused, move |world| {
+            let (mut scene, place, twinlog) = begin(world, "offsets: auto");
+            let cluster = scene.target.cluster.clone();
+            let fault = Fault::on_topic(ApiKey::WriteTxnMarkers, "t")
+                .nth(refused)
+                .times(1);
+            let refusal = Action::Refuse(ResponseError::NotEnoughReplicas);
+            let refusal = cluster.fault(fault, refusal);
+            let fault = Fault::on_topic(ApiKey::Produce, "t").nth(cut).times(1);
+            let cut = cluster.fault(fault, Action::CutAfter);
+            twinlog.process.thaw();
+            world.must("both happen", 60_000, move |_| {
+                cluster.fired(refusal) > 0 && cluster.fired(cut) > 0
+            });
+            ends_well(world, &mut scene, &place, &twinlog)
+        });
+        assert!(turned, "markers {refused}, cut behind batch {cut}");
+    }
+}
+
 #[test]
 fn batches_that_are_refused_in_the_middle_cost_no_offset() {
     for nth in [1, 2, 3, 5, 20, 50] {
