@@ -264,7 +264,7 @@ type Seen = (Cluster, std::sync::Arc<Metadata>);
 
 fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Vec<Finding>) {
     let subject = format!("flow {}", flow.name);
-    if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
+    if source.1.shared_with(&target.1).is_some() {
         let message = "source and target are the same cluster".to_owned();
         findings.push(finding(
             Level::Error,

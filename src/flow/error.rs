@@ -360,13 +360,13 @@ impl Trouble {
             Self::Broker { code, .. } => match code {
                 E::InvalidRecord
                 | E::UnsupportedCompressionType
-                | E::UnsupportedForMessageFormat
-                | E::PolicyViolation => Policy::StopPartition,
+                | E::UnsupportedForMessageFormat => Policy::StopPartition,
                 // Rights can be granted and replicas come back while we wait. A fenced filler
                 // (TransactionCoordinatorFenced) was not appended: its number was already taken
                 // by what a dead connection left in the broker, and the log says by how many.
                 // What somebody set on the target that refuses timestamps (InvalidTimestamp) is set
-                // back within seconds.
+                // back within seconds. PolicyViolation is how some managed brokers say "slower"; no broker of
+                // Apache Kafka's answers a batch so.
                 _ => Policy::Reopen,
             },
             // A damaged batch may be damage on the way; it is fetched again, with backoff.
@@ -417,6 +417,7 @@ impl Trouble {
                 E::NotEnoughReplicas | E::NotEnoughReplicasAfterAppend => "not_enough_replicas",
                 E::InvalidTimestamp => "invalid_timestamp",
                 E::InvalidRecord => "rejected",
+                E::PolicyViolation => "policy_violation",
                 E::UnknownTopicOrPartition | E::UnknownTopicId => "topic_missing",
                 _ => "broker_error",
             },
@@ -507,6 +508,14 @@ impl Trouble {
                 "most often a record without a key for a target topic that is compacted by configs.fixed or \
                  configs.ignore, or while configs.enabled is false: give it cleanup.policy delete there, or exclude \
                  the topic, then restart Twinlog; else the target broker's log says why"
+            }
+            Self::Broker {
+                code: E::PolicyViolation,
+                ..
+            } => {
+                "it is tried again, more slowly: either the service throttles (give it more throughput units, or lower \
+                 limits.bytes_per_second), or one of its policies refuses these records: then it stays so, and the \
+                 service's log says why"
             }
             Self::Broker {
                 code: E::InvalidTimestamp,

@@ -25,6 +25,14 @@ pub(super) enum End {
     Seen(i64),
 }
 
+/// What a log has.
+pub(super) enum Seen {
+    /// Offsets of a batch of which nothing went, of whatever kind it is.
+    Whole(Range<i64>),
+    /// A record that readers get.
+    Record(Record),
+}
+
 /// One partition's log, on one of the clusters.
 pub(super) struct LogReader<'a> {
     owner: &'a Cluster,
@@ -86,6 +94,18 @@ impl<'a> LogReader<'a> {
         range: Range<i64>,
         mut take: impl FnMut(Record) -> bool,
     ) -> Result<End, Trouble> {
+        let of_records = |seen: Seen| match seen {
+            Seen::Record(record) => take(record),
+            Seen::Whole(_) => true,
+        };
+        self.read_seen(range, of_records).await
+    }
+
+    async fn read_seen(
+        &self,
+        range: Range<i64>,
+        mut take: impl FnMut(Seen) -> bool,
+    ) -> Result<End, Trouble> {
         let mut next = range.start;
         while next < range.end {
             let fetched = self.fetch(next).await?;
@@ -95,10 +115,15 @@ impl<'a> LogReader<'a> {
                 let batch = batch?;
                 batch::verify_crc(&batch)?;
                 let is_control = !batch.legacy && batch.header.is_control();
+                let offsets = batch.header.base_offset..batch.header.next_offset();
+                let is_whole = !batch.legacy && batch.header.is_gapless();
+                if is_whole && !take(Seen::Whole(offsets)) {
+                    return Ok(End::Enough);
+                }
                 if !filter.is_aborted(&batch)? && !is_control {
                     for record in batch::open(&batch, self.max_decompressed_bytes)? {
                         let is_asked = (next..range.end).contains(&record.offset);
-                        if is_asked && !take(record) {
+                        if is_asked && !take(Seen::Record(record)) {
                             return Ok(End::Enough);
                         }
                     }
@@ -122,7 +147,26 @@ impl<'a> LogReader<'a> {
         take: impl FnMut(Record) -> bool,
     ) -> Result<bool, Trouble> {
         let end = range.end;
-        match self.read(range, take).await? {
+        let read = self.read(range, take).await?;
+        self.is_all(read, end)
+    }
+
+    /// The same of all that the log has.
+    ///
+    /// # Errors
+    /// As [`read_all`](Self::read_all).
+    pub(super) async fn see_all(
+        &self,
+        range: Range<i64>,
+        take: impl FnMut(Seen) -> bool,
+    ) -> Result<bool, Trouble> {
+        let end = range.end;
+        let read = self.read_seen(range, take).await?;
+        self.is_all(read, end)
+    }
+
+    fn is_all(&self, read: End, end: i64) -> Result<bool, Trouble> {
+        match read {
             End::Enough => Ok(false),
             End::Seen(high_watermark) => self.reaches(high_watermark, end).map(|()| true),
         }

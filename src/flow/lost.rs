@@ -106,8 +106,13 @@ async fn gaps(
     };
     tail::read(flow, target, first..counted.end, take).await?;
     numbers.push(newest);
-    let missing = |two: &[i32]| i64::from(two[1] - two[0] - 1).max(0);
-    Ok(numbers.windows(2).map(missing).sum())
+    Ok(missing(&numbers))
+}
+
+/// How many running numbers are missing between these. The same one can be there twice (`sink::markers`).
+fn missing(numbers: &[i32]) -> i64 {
+    let between = |two: &[i32]| i64::from(two[1] - two[0] - 1).max(0);
+    numbers.windows(2).map(between).sum()
 }
 
 /// The running number of the filler that the log ends with, if it ends with one.
@@ -137,5 +142,18 @@ async fn ends_at(flow: &Flow, target: &TopicPartition, end: i64) -> Result<bool,
             ..
         }) => Ok(true),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_among_running_numbers_is_counted() {
+        assert_eq!(missing(&[4, 5, 6, 6]), 0, "the newest is the last one");
+        assert_eq!(missing(&[4, 7, 8, 10]), 3);
+        assert_eq!(missing(&[4, 4, 6]), 1, "one was written again");
+        assert_eq!(missing(&[9]), 0);
     }
 }

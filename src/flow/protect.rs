@@ -148,9 +148,7 @@ fn protected(flow: &Flow) -> Vec<String> {
     let made = made.ok().flatten().unwrap_or_default().acls;
     let present = flow.target.cached();
     let names = made.into_iter().map(|acl| acl.topic);
-    names
-        .filter(|name| present.topics.contains_key(name))
-        .collect()
+    names.filter(|name| present.has_topic(name)).collect()
 }
 
 /// One comparison; how many ACLs were made or removed.

@@ -5,13 +5,13 @@
 //! the source's cleaner may have taken some of them (offsets stay, records go, and no offset that
 //! can be asked for tells), its retention the first of them, and the target's cleaner others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use super::error::Trouble;
 use super::foreign::{self, Foreign};
-use super::log_reader::{End, LogReader};
+use super::log_reader::{End, LogReader, Seen};
 use super::resume::Candidate;
 use super::shared::Flow;
 use crate::batch::Record;
@@ -52,7 +52,6 @@ pub(super) async fn complete(
     let by_key = one.topic.rules.source_compacted || one.topic.rules.target_compacted;
     let reader = Reader {
         by_key,
-        of_places: false,
         foreign: Foreign::new(foreign::known(flow, one)?),
     };
     let start = map.source_end().0;
@@ -95,7 +94,6 @@ pub(super) async fn has_last_records(
 ) -> Result<bool, Trouble> {
     let reader = Reader {
         by_key: false,
-        of_places: false,
         foreign: Foreign::new(foreign::known(flow, one)?),
     };
     let first = |start: i64, end: i64| start.max(end - COMPARED);
@@ -126,13 +124,6 @@ pub(super) async fn parts_at(
     one: &Candidate,
     places: Range<i64>,
 ) -> Result<Option<i64>, Trouble> {
-    let reader = Reader {
-        by_key: false,
-        of_places: true,
-        foreign: Foreign::new(Vec::new()),
-    };
-    let rules = &one.topic.rules;
-    let cleaned = (rules.source_compacted, rules.target_compacted);
     let mut span = PLACES_FIRST;
     loop {
         let first = places.start.max(places.end - span);
@@ -140,11 +131,13 @@ pub(super) async fn parts_at(
         if range.is_empty() {
             return Ok(None);
         }
-        let (target, source) = tokio::try_join!(
-            reader.target(flow, one, range.clone()),
-            reader.committed(flow, one, range),
-        )?;
-        let found = compare(&source, &target, cleaned);
+        let (source, target) = (
+            LogReader::of_source(flow, one).in_small_pieces(),
+            LogReader::of_target(flow, one).in_small_pieces(),
+        );
+        let (source, target) =
+            tokio::try_join!(held(&source, range.clone()), held(&target, range.clone()),)?;
+        let found = compare(&source, &target);
         let is_whole = first == places.start || span >= PLACES_LAST;
         match found {
             Places::Agree => return Ok(None),
@@ -154,6 +147,52 @@ pub(super) async fn parts_at(
             Places::Part { from: None } | Places::Unknown => span *= 8,
         }
     }
+}
+
+/// What a part of a log has at which offset.
+#[derive(Debug, Default)]
+struct Held {
+    /// Records of readers by their offset, and what they say.
+    records: BTreeMap<i64, u64>,
+    /// Those that are tombstones: one of the target's may be ours, which has no place on the source (`tombstones`).
+    tombstones: HashSet<i64>,
+    /// Offsets that are surely there, with a record or with something else.
+    whole: Vec<Range<i64>>,
+}
+
+impl Held {
+    /// Whether something is at this offset that is no record of readers: no cleaner took one there.
+    fn has_none(&self, offset: i64) -> bool {
+        let next = self.whole.partition_point(|run| run.end <= offset);
+        let is_there = self.whole.get(next).is_some_and(|run| run.start <= offset);
+        is_there && !self.records.contains_key(&offset)
+    }
+}
+
+async fn held(log: &LogReader<'_>, range: Range<i64>) -> Result<Held, Trouble> {
+    let mut held = Held::default();
+    let take = |seen: Seen| {
+        match seen {
+            Seen::Whole(offsets) => held.whole.push(offsets),
+            Seen::Record(record) => {
+                if record.value.is_none() {
+                    held.tombstones.insert(record.offset);
+                }
+                held.records.insert(record.offset, content(&record));
+            }
+        }
+        true
+    };
+    log.see_all(range, take).await?;
+    Ok(held)
+}
+
+/// What a record says, whenever it was written.
+fn content(record: &Record) -> u64 {
+    let mut whole = DefaultHasher::new();
+    (&record.key, &record.value).hash(&mut whole);
+    (record.header_count, &record.headers).hash(&mut whole);
+    whole.finish()
 }
 
 /// What a comparison of records by their offsets says.
@@ -167,37 +206,33 @@ enum Places {
     Unknown,
 }
 
-/// Compares records of the same range. A cleaner takes records, and nothing else does; it takes no record on one side
-/// whose copy it leaves at another offset on the other.
-fn compare(
-    source: &[Print],
-    target: &[Print],
-    (source_cleaned, target_cleaned): (bool, bool),
-) -> Places {
-    let (mut from, mut sources) = (None, source.iter().peekable());
-    let (mut copies_alone, mut records_alone) = (Vec::new(), HashSet::new());
-    for copy in target {
-        while let Some(record) = sources.next_if(|it| it.offset < copy.offset) {
-            records_alone.insert(record.record);
-        }
-        if !records_alone.is_empty() && !source_cleaned && !target_cleaned {
-            return Places::Part { from };
-        }
-        match sources.next_if(|it| it.offset == copy.offset) {
-            Some(record) if record.record == copy.record => from = Some(copy.offset + 1),
-            None if source_cleaned => copies_alone.push((copy.record, from)),
+/// Compares the same part of both logs. A record that is missing says nothing where the other log has nothing at
+/// all at that offset: a cleaner took it, whatever the topic's policy is by now. It takes no record on one side whose
+/// copy it leaves at another offset on the other.
+fn compare(source: &Held, target: &Held) -> Places {
+    let offsets: BTreeSet<i64> = source
+        .records
+        .keys()
+        .chain(target.records.keys())
+        .copied()
+        .collect();
+    let (mut from, mut copies_alone, mut records_alone) = (None, Vec::new(), HashSet::new());
+    for offset in offsets {
+        match (source.records.get(&offset), target.records.get(&offset)) {
+            (Some(record), Some(copy)) if record == copy => from = Some(offset + 1),
+            (None, Some(_)) if target.tombstones.contains(&offset) => {}
+            (None, Some(copy)) if !source.has_none(offset) => copies_alone.push((*copy, from)),
+            (Some(record), None) if !target.has_none(offset) => {
+                records_alone.insert(*record);
+            }
             _ => return Places::Part { from },
         }
     }
-    records_alone.extend(sources.map(|it| it.record));
     let moved = copies_alone
         .iter()
         .find(|(copy, _)| records_alone.contains(copy));
     match (moved, from) {
         (Some(&(_, from)), _) => Places::Part { from },
-        (None, from) if !records_alone.is_empty() && !source_cleaned && !target_cleaned => {
-            Places::Part { from }
-        }
         (None, Some(_)) => Places::Agree,
         (None, None) => Places::Unknown,
     }
@@ -222,20 +257,11 @@ fn extend(
 /// Turns records into prints.
 struct Reader {
     by_key: bool,
-    /// Only where records are counts, not when they were written.
-    of_places: bool,
     /// What the target has of others came from nowhere.
     foreign: Foreign,
 }
 
 impl Reader {
-    fn of<'a>(&self, log: LogReader<'a>) -> LogReader<'a> {
-        match self.of_places {
-            true => log.in_small_pieces(),
-            false => log,
-        }
-    }
-
     async fn target(
         &self,
         flow: &Flow,
@@ -249,7 +275,7 @@ impl Reader {
             }
             true
         };
-        self.of(LogReader::of_target(flow, one))
+        LogReader::of_target(flow, one)
             .read_all(range, take)
             .await?;
         Ok(prints)
@@ -267,7 +293,7 @@ impl Reader {
             prints.push(self.print(&record));
             true
         };
-        self.of(LogReader::of_source(flow, one))
+        LogReader::of_source(flow, one)
             .read_all(range, take)
             .await?;
         Ok(prints)
@@ -295,12 +321,7 @@ impl Reader {
             record.key.hash(&mut key);
         }
         let mut whole = DefaultHasher::new();
-        match self.of_places {
-            false => record.timestamp.hash(&mut whole),
-            // A tombstone may be one of ours, which has no place on the source (`tombstones`).
-            true if record.value.is_none() => record.offset.hash(&mut whole),
-            true => {}
-        }
+        record.timestamp.hash(&mut whole);
         (&record.key, &record.value).hash(&mut whole);
         (record.header_count, &record.headers).hash(&mut whole);
         Print {
@@ -315,64 +336,64 @@ impl Reader {
 mod tests {
     use super::*;
 
-    fn prints(records: &[(i64, u64)]) -> Vec<Print> {
-        let print = |&(offset, record)| Print {
-            offset,
-            record,
-            key: 0,
-        };
-        records.iter().map(print).collect()
-    }
-
-    fn parts(source: &[(i64, u64)], target: &[(i64, u64)], cleaned: (bool, bool)) -> Places {
-        compare(&prints(source), &prints(target), cleaned)
+    /// Records at these offsets, and nothing but what a cleaner left of others; all below `whole` is there.
+    fn log(records: &[(i64, u64)], whole: i64) -> Held {
+        Held {
+            records: records.iter().copied().collect(),
+            tombstones: HashSet::new(),
+            whole: std::iter::once(0..whole).collect(),
+        }
     }
 
     #[test]
     fn records_behind_a_lost_marker_part_from_the_last_that_is_at_its_place() {
         let source = [(0, 10), (1, 11), (3, 12), (5, 13)];
-        assert_eq!(parts(&source, &source, (false, false)), Places::Agree);
-        let from = Some(2);
+        let all = || log(&source, 7);
+        assert_eq!(compare(&all(), &all()), Places::Agree);
         let lower = [(0, 10), (1, 11), (2, 12), (4, 13)];
-        for cleaned in [(false, false), (true, true), (true, false), (false, true)] {
-            assert_eq!(
-                parts(&source, &lower, cleaned),
-                Places::Part { from },
-                "{cleaned:?}"
-            );
+        // Whatever a cleaner took of the fillers.
+        for (whole, of_copy) in [(7, 6), (0, 6), (7, 0), (0, 0)] {
+            let parts = compare(&log(&source, whole), &log(&lower, of_copy));
+            assert_eq!(parts, Places::Part { from: Some(2) }, "{whole}, {of_copy}");
         }
-        let lacking = [(0, 10), (3, 12), (5, 13)];
-        let part = Places::Part { from: Some(1) };
-        assert_eq!(parts(&source, &lacking, (false, false)), part);
+        let lacking = log(&[(0, 10), (3, 12), (5, 13)], 6);
+        assert_eq!(compare(&all(), &lacking), Places::Part { from: Some(1) });
         // Nothing of it is in sight that is at its place.
-        let from = None;
-        assert_eq!(
-            parts(&source[2..], &lower[3..], (false, false)),
-            Places::Part { from }
-        );
+        let parts = compare(&log(&source[2..], 7), &log(&lower[3..], 6));
+        assert_eq!(parts, Places::Part { from: None });
     }
 
     #[test]
     fn the_same_records_a_marker_apart_are_told_by_their_places() {
-        let source = [(0, 7), (2, 7), (4, 7)];
-        let lower = [(0, 7), (2, 7), (3, 7)];
-        let from = Some(3);
-        assert_eq!(
-            parts(&source, &lower, (false, false)),
-            Places::Part { from }
-        );
+        let source = log(&[(0, 7), (2, 7), (4, 7)], 6);
+        let lower = log(&[(0, 7), (2, 7), (3, 7)], 5);
+        assert_eq!(compare(&source, &lower), Places::Part { from: Some(3) });
     }
 
     #[test]
     fn what_a_cleaner_took_on_either_side_parts_nothing() {
         let (all, some) = ([(0, 10), (1, 11), (3, 12)], [(1, 11), (3, 12)]);
-        assert_eq!(parts(&all, &some, (false, true)), Places::Agree);
-        assert_eq!(parts(&some, &all, (true, false)), Places::Agree);
-        assert_eq!(
-            parts(&all, &some, (false, false)),
-            Places::Part { from: None }
-        );
-        assert_eq!(parts(&[], &[], (false, false)), Places::Unknown);
-        assert_eq!(parts(&[], &all, (true, true)), Places::Unknown);
+        let cleaned = || Held {
+            whole: std::iter::once(1..4).collect(),
+            ..log(&some, 0)
+        };
+        assert_eq!(compare(&log(&all, 4), &cleaned()), Places::Agree);
+        assert_eq!(compare(&cleaned(), &log(&all, 4)), Places::Agree);
+        // Something else is there instead.
+        let part = Places::Part { from: None };
+        assert_eq!(compare(&log(&all, 4), &log(&some, 4)), part);
+        assert_eq!(compare(&log(&some, 4), &log(&all, 4)), part);
+        assert_eq!(compare(&log(&[], 0), &log(&[], 0)), Places::Unknown);
+        assert_eq!(compare(&log(&[], 0), &log(&all, 4)), Places::Unknown);
+    }
+
+    #[test]
+    fn a_tombstone_of_ours_has_no_place_on_the_source() {
+        let source = log(&[(0, 10), (3, 12)], 4);
+        let target = Held {
+            tombstones: HashSet::from([2]),
+            ..log(&[(0, 10), (2, 99), (3, 12)], 4)
+        };
+        assert_eq!(compare(&source, &target), Places::Agree);
     }
 }

@@ -339,11 +339,9 @@ fn role_of(store: &StateStore, config: &FlowConfig) -> Result<Option<RoleRecord>
 }
 
 fn refuse_same_cluster(source: &Metadata, target: &Metadata) -> Result<(), Failure> {
-    match (&source.cluster_id, &target.cluster_id) {
-        (Some(source), Some(target)) if source == target => {
-            Err(("same_cluster", FlowError::SameCluster(source.clone())))
-        }
-        _ => Ok(()),
+    match source.shared_with(target) {
+        Some(shared) => Err(("same_cluster", FlowError::SameCluster(shared))),
+        None => Ok(()),
     }
 }
 

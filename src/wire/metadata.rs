@@ -1,6 +1,6 @@
 //! The cluster as its brokers last described it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::MetadataResponse;
@@ -83,6 +83,22 @@ impl Metadata {
             brokers: HashMap::new(),
             topics: BTreeMap::new(),
         }
+    }
+
+    /// What shows that both describe one cluster: its id, or, where a service tells none, an address that
+    /// brokers of both have.
+    pub fn shared_with(&self, other: &Self) -> Option<String> {
+        if let (Some(id), Some(other)) = (&self.cluster_id, &other.cluster_id) {
+            return (id == other).then(|| id.clone());
+        }
+        let addresses = |of: &Self| -> BTreeSet<String> {
+            let brokers = of.brokers.values();
+            brokers
+                .map(|it| format!("{}:{}", it.host, it.port))
+                .collect()
+        };
+        let others = addresses(other);
+        addresses(self).into_iter().find(|it| others.contains(it))
     }
 
     /// The partition's leader and its epoch; `None` when unknown or without a leader.
@@ -286,6 +302,25 @@ mod tests {
         assert!(!moved.adds_only_missing(&known));
         let gone = known.merged(answer(&[]).with_brokers(Vec::new()), false);
         assert!(!gone.expect("news").adds_only_missing(&known), "no broker");
+    }
+
+    #[test]
+    fn a_cluster_without_an_id_is_known_by_its_brokers() {
+        let at = |id: Option<&'static str>, host: &'static str| {
+            let mut answer = answer(&[]).with_cluster_id(id.map(StrBytes::from_static_str));
+            answer.brokers[0].host = StrBytes::from_static_str(host);
+            Metadata::empty().merged(answer, true).expect("news")
+        };
+        let shared = |one: Metadata, other: Metadata| one.shared_with(&other);
+        let (id, place) = (Some("id".to_owned()), Some("here:9092".to_owned()));
+        assert_eq!(shared(at(Some("id"), "here"), at(Some("id"), "there")), id);
+        assert_eq!(
+            shared(at(Some("id"), "here"), at(Some("other"), "here")),
+            None
+        );
+        assert_eq!(shared(at(None, "here"), at(None, "here")), place);
+        assert_eq!(shared(at(Some("id"), "here"), at(None, "here")), place);
+        assert_eq!(shared(at(None, "here"), at(None, "there")), None);
     }
 
     #[test]

@@ -166,7 +166,7 @@ async fn commit(
     for (group, answers) in answers {
         for (at, answer) in answers {
             match answer {
-                Ok(()) => {
+                Ok(_) => {
                     done.positions += 1;
                     moved.insert(group.clone());
                 }

@@ -29,7 +29,7 @@ pub(super) async fn check(
     let [Some(from), Some(to)] = sections else {
         return Vec::new();
     };
-    if source.1.cluster_id.is_some() && source.1.cluster_id == target.1.cluster_id {
+    if source.1.shared_with(target.1).is_some() {
         return Vec::new();
     }
     let selected = topics::selected(flow, source.1).into_iter();

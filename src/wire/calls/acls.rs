@@ -129,7 +129,6 @@ pub async fn denied_topics_at(
     broker: i32,
 ) -> Result<BTreeSet<String>, WireError> {
     let connection = cluster.connection(broker, Role::Admin).await?;
-    connection.version_at_least::<DescribeAclsRequest>(VERSION_MIN, VERSION_MAX)?;
     let request = DescribeAclsRequest::default()
         .with_resource_type_filter(TOPIC)
         .with_resource_name_filter(None)

@@ -27,6 +27,7 @@ mod lost_answers;
 mod old_filler;
 mod pad;
 mod pipeline;
+mod policy;
 mod s1;
 mod silent_leader;
 mod thin_line;

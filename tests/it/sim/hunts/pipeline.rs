@@ -227,6 +227,67 @@ fn a_crash_behind_refused_markers_hides_nothing() {
     assert!(turned > 4, "{turned} partitions have turned");
 }
 
+/// A cleaner worked on the last records of one log, and then the topic's policy was changed.
+#[test]
+fn what_a_cleaner_took_before_the_policy_changed_is_no_shift() {
+    for every in [2, 3, 5] {
+        world::run(1, move |world| {
+            let configs = [("cleanup.policy", "compact")];
+            let (mut scene, place, twinlog) = begin_with(world, "offsets: identical", &configs);
+            twinlog.process.thaw();
+            scene.must_copy(world, std::slice::from_ref(&place), 60_000);
+            twinlog.process.kill();
+            world.run_for(100);
+            let end = logs::read(&scene.source, &place).end;
+            scene.clean(&place, |offset| offset + 20 < end || offset % every != 0);
+            for brokers in [&scene.source, &scene.target] {
+                brokers.cluster.control(|state| {
+                    let topic = state.topics.get_mut("t").expect("it is there");
+                    topic
+                        .configs
+                        .insert("cleanup.policy".to_owned(), "delete".to_owned());
+                });
+            }
+            twinlog.process.restart();
+            world.run_for(10_000);
+            for _ in 0..5 {
+                scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
+            }
+            world.run_for(10_000);
+            let offsets = Offsets::Identical;
+            let found = scene.judge_copy(world, &twinlog, &place, offsets, &[]);
+            holds("in the end", &found);
+            let end_of = |brokers| logs::read(brokers, &place).end;
+            assert_eq!(end_of(&scene.target), end_of(&scene.source));
+        });
+    }
+}
+
+/// Markers are refused, and the connection is lost right behind a later batch: the log doesn't end with the newest
+/// filler, only the gap in the running numbers tells.
+#[test]
+fn a_log_that_ends_with_a_batch_behind_refused_markers_is_told() {
+    for (refused, cut) in [(5, 9), (10, 12), (20, 30)] {
+        let turned = world::run(refused, move |world| {
+            let (mut scene, place, twinlog) = begin(world, "offsets: auto");
+            let cluster = scene.target.cluster.clone();
+            let fault = Fault::on_topic(ApiKey::WriteTxnMarkers, "t")
+                .nth(refused)
+                .times(1);
+            let refusal = Action::Refuse(ResponseError::NotEnoughReplicas);
+            let refusal = cluster.fault(fault, refusal);
+            let fault = Fault::on_topic(ApiKey::Produce, "t").nth(cut).times(1);
+            let cut = cluster.fault(fault, Action::CutAfter);
+            twinlog.process.thaw();
+            world.must("both happen", 60_000, move |_| {
+                cluster.fired(refusal) > 0 && cluster.fired(cut) > 0
+            });
+            ends_well(world, &mut scene, &place, &twinlog)
+        });
+        assert!(turned, "markers {refused}, cut behind batch {cut}");
+    }
+}
+
 #[test]
 fn batches_that_are_refused_in_the_middle_cost_no_offset() {
     for nth in [1, 2, 3, 5, 20, 50] {
