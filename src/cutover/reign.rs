@@ -86,10 +86,7 @@ async fn own_topics(scene: &Scene) -> Result<BTreeSet<String>, CutoverError> {
         }
     }
     let own = there.topics.iter().filter(|(name, topic)| {
-        there.has_topic(name)
-            && !topic.internal
-            && !is_internal_topic(name)
-            && !copies.contains(*name)
+        !topic.internal && !is_internal_topic(name) && !copies.contains(*name)
     });
     Ok(own.map(|(name, _)| name.clone()).collect())
 }

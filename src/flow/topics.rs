@@ -207,10 +207,10 @@ pub async fn ensure(
 /// # Errors
 /// When the broker may not or can't say.
 pub(super) fn is_gone(metadata: &Metadata, cluster: &str, topic: &str) -> Result<bool, Trouble> {
-    match metadata.topics.get(topic).map(|topic| topic.error) {
-        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(true),
-        Some(None) => Ok(false),
-        Some(Some(code)) => Err(Trouble::broker(cluster, code, None)),
+    match metadata.error_of(topic) {
+        Some(ResponseError::UnknownTopicOrPartition) => Ok(true),
+        None => Ok(!metadata.has_topic(topic)),
+        Some(code) => Err(Trouble::broker(cluster, code, None)),
     }
 }
 

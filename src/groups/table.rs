@@ -17,6 +17,22 @@ pub type Key = (Arc<str>, i32);
 /// milliseconds; more pile up only while it can't be read, and then it is read anew.
 const UNCONFIRMED_MAX: usize = 1_024;
 
+/// A commit of ours as the target's log showed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shown {
+    offset: i64,
+    committed_at_ms: i64,
+}
+
+impl Shown {
+    fn of(commit: &Commit) -> Self {
+        Self {
+            offset: commit.offset,
+            committed_at_ms: commit.committed_at_ms,
+        }
+    }
+}
+
 /// One position of one group: what the source says, and what became of it.
 #[derive(Debug, Default)]
 pub struct Row {
@@ -36,7 +52,7 @@ pub struct Row {
     unanswered: Option<i64>,
     /// The last of ours that the target's log showed. Its answer may be lost, and then `applied` never
     /// is it: a coordinator that is killed or frozen has written it all the same.
-    shown: Option<i64>,
+    shown: Option<Shown>,
     /// What the group wrote beside a position, and what is too large for the target.
     refused_metadata: Option<Arc<str>>,
     /// What somebody else committed on the target, while it counts.
@@ -57,7 +73,7 @@ impl Row {
     pub fn is_ours(&self, offset: i64) -> bool {
         self.applied == Some(offset)
             || self.passed_over == Some(offset)
-            || self.shown == Some(offset)
+            || self.shown.is_some_and(|shown| shown.offset == offset)
             || self.unconfirmed.contains(&offset)
     }
 
@@ -117,10 +133,16 @@ impl Row {
         if let Some(at) = self.unconfirmed.iter().position(|sent| *sent == offset) {
             let shown = self.unconfirmed.drain(..=at);
             self.passed_over = shown.rev().nth(1).or(self.passed_over);
-            self.shown = Some(offset);
+            self.shown = Some(Shown::of(commit));
         } else if !self.is_ours(offset) || self.is_newer_word(offset) {
-            self.foreign = Some(commit.clone());
+            self.take_word(commit);
         }
+    }
+
+    /// Somebody else's newest word counts. Who puts the group back to where we had it wants it followed from there.
+    fn take_word(&mut self, commit: &Commit) {
+        let is_put_back = self.applied == Some(commit.offset);
+        self.foreign = (!is_put_back).then(|| commit.clone());
     }
 
     /// The target's log was read, and the position stood there (or nowhere) at some moment of that.
@@ -132,17 +154,21 @@ impl Row {
     /// One that stands there where somebody else's did is their newer word, unless it may be ours
     /// (`may_be_ours`) from before this process.
     fn settle(&mut self, told: Option<&Commit>, may_be_ours: impl Fn(&Commit) -> bool) {
-        if let Some(told) =
-            told.filter(|told| self.is_newer_word(told.offset) && !may_be_ours(told))
-        {
-            self.foreign = Some(told.clone());
+        let is_news = |told: &&Commit| {
+            // Ours may have covered theirs, and couldn't be taken back yet.
+            let is_shown = self.shown == Some(Shown::of(told));
+            self.is_newer_word(told.offset) && !is_shown && !may_be_ours(told)
+        };
+        if let Some(told) = told.filter(is_news) {
+            self.take_word(told);
         }
         let at = self
             .unconfirmed
             .iter()
             .rposition(|sent| told.is_some_and(|told| told.offset == *sent));
         if let Some(at) = at {
-            self.shown = self.unconfirmed.drain(..=at).next_back();
+            self.unconfirmed.drain(..=at);
+            self.shown = told.map(Shown::of);
         }
     }
 
@@ -489,12 +515,15 @@ mod tests {
         };
         let mut row = followed(40);
         row.note_on_target(&at(30));
-        assert_eq!(row.foreign, Some(at(30)));
+        assert_eq!(row.foreign, None, "followed again from there");
+        let mut row = followed(40);
+        row.note_on_target(&at(20));
+        assert_eq!(row.foreign, Some(at(20)));
 
         // The same while the target's log couldn't be read, or Twinlog was down.
         let mut row = followed(40);
         row.settle(Some(&at(30)), |_| false);
-        assert_eq!(row.foreign, Some(at(30)));
+        assert_eq!(row.foreign, None);
 
         // But for what may be ours, behind the client's commit: that one has to come back.
         let mut row = followed(40);
@@ -504,6 +533,14 @@ mod tests {
         row.note_sent(30);
         row.settle(Some(&at(30)), |_| false);
         assert_eq!(row.foreign, Some(at(40)));
+        row.note_sent(35);
+        row.note_on_target(&at(35));
+        row.settle(Some(&at(35)), |_| false);
+        assert_eq!(
+            row.foreign,
+            Some(at(40)),
+            "read anew before it was put back"
+        );
         let mut row = followed(40);
         row.note_sent(35);
         row.note_failed(

@@ -153,7 +153,7 @@ impl<'a> Tail<'a> {
     ) -> Result<Option<Self>, TailError> {
         let metadata = cluster.metadata(Some(&[OFFSETS_TOPIC.to_owned()])).await?;
         let topic = metadata.topics.get(OFFSETS_TOPIC);
-        match topic.and_then(|topic| topic.error) {
+        match metadata.error_of(OFFSETS_TOPIC) {
             Some(ResponseError::UnknownTopicOrPartition) => return Ok(None),
             Some(ResponseError::TopicAuthorizationFailed) => return Err(TailError::NotAllowed),
             _ => {}

@@ -76,11 +76,10 @@ impl Opposite {
 async fn open(context: &Context) -> Result<Option<StateStore>, StateError> {
     let topic = [STATE_TOPIC.to_owned()];
     let metadata = context.source.metadata(Some(&topic)).await?;
-    let error = metadata.topics.get(STATE_TOPIC).map(|topic| topic.error);
-    match error {
-        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => Ok(None),
-        Some(None) => StateStore::open_existing(&context.source).await,
-        Some(Some(code)) => {
+    match metadata.error_of(STATE_TOPIC) {
+        Some(ResponseError::UnknownTopicOrPartition) => Ok(None),
+        None => StateStore::open_existing(&context.source).await,
+        Some(code) => {
             let context = ErrorContext {
                 api: Some("Metadata"),
                 ..ErrorContext::cluster(context.source.name())

@@ -96,6 +96,7 @@ mod tests {
             controller_id: 1,
             brokers,
             topics: BTreeMap::from([(STATE_TOPIC.to_owned(), topic)]),
+            absent: BTreeMap::new(),
         })
     }
 

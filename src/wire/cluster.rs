@@ -686,13 +686,7 @@ impl Cluster {
         };
         let mut metadata = self.known();
         if let Some(merged) = metadata.merged(response, complete) {
-            let merged = Arc::new(merged);
-            // Who asks again and again for a topic that doesn't exist would else make the next description of all
-            // topics news, which takes that one back, and so on.
-            if !complete && merged.adds_only_missing(&metadata) {
-                self.inner.last_answer.carry(&metadata, &merged);
-            }
-            *metadata = merged;
+            *metadata = Arc::new(merged);
         }
         if let Some(fingerprint) = fingerprint.filter(|_| complete) {
             self.inner.last_answer.note(fingerprint, metadata.clone());

@@ -18,7 +18,14 @@ pub struct Metadata {
     pub brokers: HashMap<i32, BrokerAddress>,
     /// Topics that were asked for so far, with those that don't exist (their `error` says so).
     pub topics: BTreeMap<String, TopicMetadata>,
+    /// Topics that were asked for by name and weren't there or are hidden, and that the description of all topics behind
+    /// that leaves out too. Who asks for one again and again would else make each description news, which takes it back,
+    /// and so on.
+    pub(crate) absent: BTreeMap<String, ResponseError>,
 }
+
+/// As many absent topics are remembered: those that are asked for at rest are a few.
+const ABSENT_MAX: usize = 1_000;
 
 /// Where a broker listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +89,7 @@ impl Metadata {
             controller_id: -1,
             brokers: HashMap::new(),
             topics: BTreeMap::new(),
+            absent: BTreeMap::new(),
         }
     }
 
@@ -107,31 +115,17 @@ impl Metadata {
         (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))
     }
 
-    /// Whether the cluster has this topic and lists it for us. One that was asked for by name and isn't there, or
-    /// is hidden, is in `topics` too, with its error.
+    /// Whether the cluster has this topic, as far as is known.
     pub fn has_topic(&self, name: &str) -> bool {
-        self.topics.get(name).is_some_and(|topic| {
-            !matches!(
-                topic.error,
-                Some(
-                    ResponseError::UnknownTopicOrPartition
-                        | ResponseError::TopicAuthorizationFailed
-                )
-            )
-        })
+        self.topics.contains_key(name)
     }
 
-    /// Whether this says no more than `before`, but for topics that aren't listed and that nobody had asked for.
-    pub(super) fn adds_only_missing(&self, before: &Self) -> bool {
-        self.has_brokers_of(before)
-            && before.topics.len() <= self.topics.len()
-            && self
-                .topics
-                .iter()
-                .all(|(name, topic)| match before.topics.get(name) {
-                    Some(known) => known == topic,
-                    None => !self.has_topic(name),
-                })
+    /// Why the topic could not be described when it was asked for by name; `None` also where nobody asked.
+    pub fn error_of(&self, name: &str) -> Option<ResponseError> {
+        match self.topics.get(name) {
+            Some(topic) => topic.error,
+            None => self.absent.get(name).copied(),
+        }
     }
 
     /// A partition, as far as is known.
@@ -152,7 +146,12 @@ impl Metadata {
                 continue;
             };
             let known = self.topics.get(&name);
-            described.insert(name, topic(one, known));
+            let topic = topic(one, known);
+            if !complete && topic.error.is_some() && self.absent.get(&name).copied() == topic.error
+            {
+                continue;
+            }
+            described.insert(name, topic);
         }
         let mut brokers = HashMap::new();
         for broker in response.brokers {
@@ -172,6 +171,7 @@ impl Metadata {
             controller_id: response.controller_id.0,
             brokers,
             topics: BTreeMap::new(),
+            absent: BTreeMap::new(),
         };
         let same_topics = (!complete || self.topics.len() == described.len())
             && described
@@ -185,10 +185,37 @@ impl Metadata {
             false => self.topics.clone(),
         };
         topics.append(&mut described);
+        let absent = match complete {
+            true => self.absent_from(&topics),
+            false => self.absent.clone(),
+        };
+        let absent = absent
+            .into_iter()
+            .filter(|(name, _)| !topics.contains_key(name));
         Some(Self {
+            absent: absent.collect(),
             topics,
             ..about_brokers
         })
+    }
+
+    /// What was asked for by name and isn't among all topics.
+    fn absent_from(
+        &self,
+        all: &BTreeMap<String, TopicMetadata>,
+    ) -> BTreeMap<String, ResponseError> {
+        let asked = self.topics.iter().filter_map(|(name, topic)| {
+            let error = topic.error.filter(|error| is_absence(*error))?;
+            Some((name.clone(), error))
+        });
+        let before = self
+            .absent
+            .iter()
+            .map(|(name, error)| (name.clone(), *error));
+        let absent = before
+            .chain(asked)
+            .filter(|(name, _)| !all.contains_key(name));
+        absent.take(ABSENT_MAX).collect()
     }
 
     fn has_brokers_of(&self, other: &Self) -> bool {
@@ -196,6 +223,14 @@ impl Metadata {
             && self.controller_id == other.controller_id
             && self.brokers == other.brokers
     }
+}
+
+/// What a broker answers about a topic that it doesn't list.
+fn is_absence(error: ResponseError) -> bool {
+    matches!(
+        error,
+        ResponseError::UnknownTopicOrPartition | ResponseError::TopicAuthorizationFailed
+    )
 }
 
 fn topic(described: MetadataResponseTopic, known: Option<&TopicMetadata>) -> TopicMetadata {
@@ -286,22 +321,28 @@ mod tests {
     }
 
     #[test]
-    fn a_question_about_a_topic_that_does_not_exist_tells_nothing_of_the_others() {
-        let known = Metadata::empty().merged(answer(&[("a", 3), ("b", 4)]), true);
-        let known = known.expect("news");
+    fn a_question_about_a_topic_that_does_not_exist_is_news_once() {
+        let all = answer(&[("a", 3), ("b", 4)]);
         let mut missing = answer(&[("m", -1)]);
         missing.topics[0].error_code = ResponseError::UnknownTopicOrPartition.code();
         missing.topics[0].partitions.clear();
-        let asked = known.merged(missing, false).expect("told to who asked");
-        assert!(asked.adds_only_missing(&known));
-        assert!(!asked.has_topic("m") && asked.has_topic("a"));
-        assert!(!known.adds_only_missing(&asked), "one less");
-        let found = asked.merged(answer(&[("m", 0)]), false).expect("made");
-        assert!(!found.adds_only_missing(&asked) && found.has_topic("m"));
-        let moved = known.merged(answer(&[("a", 5)]), false).expect("moved");
-        assert!(!moved.adds_only_missing(&known));
-        let gone = known.merged(answer(&[]).with_brokers(Vec::new()), false);
-        assert!(!gone.expect("news").adds_only_missing(&known), "no broker");
+        let unknown = Some(ResponseError::UnknownTopicOrPartition);
+
+        let known = Metadata::empty().merged(all.clone(), true).expect("news");
+        let asked = known.merged(missing.clone(), false).expect("told");
+        assert_eq!(asked.error_of("m"), unknown);
+        assert!(asked.has_topic("m"), "until all topics are described");
+        let gone = asked.merged(all.clone(), true).expect("not among them");
+        assert!(!gone.has_topic("m") && gone.error_of("m") == unknown);
+        assert_eq!(gone.merged(missing.clone(), false), None);
+        assert_eq!(gone.merged(all.clone(), true), None);
+
+        let made = gone.merged(answer(&[("m", 0)]), false).expect("made");
+        assert!(made.has_topic("m") && made.error_of("m").is_none());
+        // One that was there is gone by the word of all topics, not by one broker's that may be late.
+        let late = made.merged(missing, false).expect("told");
+        assert!(late.has_topic("m") && late.error_of("m") == unknown);
+        assert!(!late.merged(all, true).expect("gone").has_topic("m"));
     }
 
     #[test]

@@ -37,14 +37,6 @@ impl LastAnswer {
             .is_some_and(|(last, merged)| *last == answer && Arc::ptr_eq(merged, known))
     }
 
-    /// What is known was added to with nothing that the answer could tell: it stands for the new as for the old.
-    pub(super) fn carry(&self, known: &Arc<Metadata>, added_to: &Arc<Metadata>) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, merged)) = last.as_mut().filter(|(_, it)| Arc::ptr_eq(it, known)) {
-            *merged = added_to.clone();
-        }
-    }
-
     /// Notes what an answer was merged into.
     pub(super) fn note(&self, answer: Fingerprint, merged: Arc<Metadata>) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,9 +70,5 @@ mod tests {
         assert!(last.is_in(one, &merged));
         assert!(!last.is_in(one, &newer), "somebody else told more");
         assert!(!last.is_in(Fingerprint::of(&body(0, b"b"), 12), &merged));
-        last.carry(&newer, &Arc::new(Metadata::empty()));
-        assert!(last.is_in(one, &merged), "added to something else");
-        last.carry(&merged, &newer);
-        assert!(last.is_in(one, &newer) && !last.is_in(one, &merged));
     }
 }

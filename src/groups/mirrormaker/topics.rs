@@ -52,10 +52,8 @@ impl CompatTopics {
         let names = self.all().map(str::to_owned);
         let metadata = cluster.metadata(Some(&names)).await?;
         // Any other error (such as a missing right) doesn't say that the topic is missing.
-        let is_missing = |name: &String| {
-            let error = metadata.topics.get(name).and_then(|topic| topic.error);
-            error == Some(ResponseError::UnknownTopicOrPartition)
-        };
+        let is_missing =
+            |name: &String| metadata.error_of(name) == Some(ResponseError::UnknownTopicOrPartition);
         Ok(Missing {
             // MirrorMaker's default is 3, and it fails on smaller clusters.
             replicas: i16::try_from(metadata.brokers.len().clamp(1, 3)).unwrap_or(1),

@@ -246,6 +246,9 @@ fn context<R: Request>(
 pub(super) fn no_leader<R: Request>(cluster: &Cluster, partition: &TopicPartition) -> WireError {
     let metadata = cluster.cached();
     let context = context::<R>(cluster, None, partition);
+    if let Some(code) = metadata.error_of(&partition.topic) {
+        return WireError::server(context, code, None);
+    }
     let Some(topic) = metadata.topics.get(&partition.topic) else {
         let detail = "nothing is known about the topic".to_owned();
         return WireError::NoBroker {
@@ -257,10 +260,9 @@ pub(super) fn no_leader<R: Request>(cluster: &Cluster, partition: &TopicPartitio
         .partitions
         .iter()
         .find(|p| p.index == partition.partition);
-    let code = match (topic.error, described) {
-        (Some(code), _) => code,
-        (None, Some(described)) => described.error.unwrap_or(ResponseError::LeaderNotAvailable),
-        (None, None) => ResponseError::UnknownTopicOrPartition,
+    let code = match described {
+        Some(described) => described.error.unwrap_or(ResponseError::LeaderNotAvailable),
+        None => ResponseError::UnknownTopicOrPartition,
     };
     WireError::server(context, code, None)
 }

@@ -82,7 +82,7 @@ async fn leader(cluster: &Cluster, partition: &TopicPartition) -> Result<i32, Wi
     match metadata.leader(&partition.topic, partition.partition) {
         Some((leader, _)) => Ok(leader),
         None => {
-            let topic_error = metadata.topics.get(&partition.topic).and_then(|t| t.error);
+            let topic_error = metadata.error_of(&partition.topic);
             let code = topic_error.unwrap_or(ResponseError::LeaderNotAvailable);
             Err(server(cluster, partition, code, None))
         }

@@ -17,7 +17,9 @@ use crate::wire::{Cluster, WireError};
 const VERSION_MAX: i16 = 9;
 
 /// Positions that weigh less together aren't divided any more: that they are too many isn't what they are refused for.
-const DIVIDED_FROM_BYTES: usize = 2_048;
+const DIVIDED_FROM_BYTES: usize = 8_192;
+/// What is written beside a position isn't what an error without a reason is about, if it is no more than this.
+const SMALL_METADATA_BYTES: usize = 1_024;
 /// What a position weighs beside its names and what is written beside it.
 const POSITION_BYTES: usize = 64;
 
@@ -129,12 +131,17 @@ impl Group {
             self.waiting.extend([too_large, rest]);
         } else {
             for (at, position) in too_large {
-                match (position.metadata.is_empty(), refused.remove(&at)) {
-                    (true, Some(error)) => {
-                        self.done.insert(at, Err(error));
-                    }
-                    _ => {
+                let Some(error) = refused.remove(&at) else {
+                    continue;
+                };
+                let is_about_size = error.server_code() != Some(ResponseError::UnknownServerError)
+                    || position.metadata.len() > SMALL_METADATA_BYTES;
+                match is_about_size && !position.metadata.is_empty() {
+                    true => {
                         without_metadata.insert(at, position);
+                    }
+                    false => {
+                        self.done.insert(at, Err(error));
                     }
                 }
             }
