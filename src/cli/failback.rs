@@ -8,7 +8,9 @@ use clap::Args;
 use super::cutover::{account, carry_out, choose, quiet_for_fits, refuse, tell};
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::cutover::{self, AcceptedLoss, BackScope, FenceMode, Options, QUIET_FOR_SECONDS_MAX};
+use crate::cutover::{
+    self, AcceptedLoss, BackScope, FenceMode, KeptFence, Options, QUIET_FOR_SECONDS_MAX,
+};
 use crate::orphans;
 use crate::state::CutoverKind;
 
@@ -59,8 +61,12 @@ async fn lift_fence(flow: &FlowConfig, target: &ClusterSection, yes: bool) -> Ex
         ));
     }
     match cutover::lift_kept_fence(flow, target).await {
-        Ok(true) => output::print("nobody is kept from the copies any more\n"),
-        Ok(false) => output::print("nobody was kept from the copies by a failback\n"),
+        Ok(KeptFence::Lifted) => output::print("nobody is kept from the copies any more\n"),
+        Ok(KeptFence::None) => output::print("nobody was kept from the copies by a failback\n"),
+        Ok(KeptFence::Protected) => output::print(&format!(
+            "others are still kept from the copies: flow {} has `protect: true`; without it `twinlog run` lifts that\n",
+            flow.name
+        )),
         Err(error) => refuse(&error),
     }
 }

@@ -546,35 +546,84 @@ pub async fn abort(
     undo(scene, None, record, options, tell).await
 }
 
-/// Lets everybody write to the copies again whom a failback has kept from them since. Whether anybody was.
+/// What became of the fence that a failback has left around the copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptFence {
+    /// There was none.
+    None,
+    /// Nobody is kept from them any more.
+    Lifted,
+    /// It is none of a failback's (any more), but `protect: true` keeps others from them.
+    Protected,
+}
+
+/// Lets everybody write to the copies again whom a failback has kept from them since.
 ///
 /// # Errors
-/// When the target's ACLs can't be changed, or its state can't.
+/// When a cut-over is under way, or the target's ACLs can't be changed, or its state can't.
 pub async fn lift_kept_fence(
     flow: &FlowConfig,
     target_section: &ClusterSection,
-) -> Result<bool, CutoverError> {
+) -> Result<KeptFence, CutoverError> {
     let target = cluster(target_section);
     let known = target.metadata(None).await?;
     if !known.has_topic(STATE_TOPIC) {
-        return Ok(false);
+        return Ok(KeptFence::None);
     }
-    let store = StateStore::open(&target, &flow.name).await?;
-    let key = keys::role(&flow.name);
-    let role: Option<RoleRecord> = store.get(&key)?;
-    let Some(role) = role.filter(|role| role.is_kept_fenced) else {
-        return Ok(false);
-    };
-    // First that nobody puts it up again.
-    let role = RoleRecord {
-        is_kept_fenced: false,
-        ..role
-    };
-    store.put(&key, &role).await?;
-    if !flow.protect {
-        protect::lift(&target, &store, &flow.name, |_| true).await?;
+    let store = Arc::new(StateStore::open(&target, &flow.name).await?);
+    let machine = target_section.environment.machine.as_ref();
+    // A cut-over writes the role, too, and makes and lifts these ACLs.
+    let lift = Uuid::from_u128(rand::random::<u128>());
+    let lease = Lease::take(&store, &flow.name, lift, machine).await?;
+    let lifted = lift_as_holder(flow, &store).await;
+    lease.release().await;
+    lifted
+}
+
+async fn lift_as_holder(flow: &FlowConfig, store: &StateStore) -> Result<KeptFence, CutoverError> {
+    store.refresh().await?;
+    let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
+    let plan: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
+    refuse_beside_a_cut_over(role.as_ref(), plan.as_ref())?;
+    let was_kept = role.as_ref().is_some_and(|role| role.is_kept_fenced);
+    if let Some(role) = role.filter(|role| role.is_kept_fenced) {
+        // First that nobody puts it up again.
+        let role = RoleRecord {
+            is_kept_fenced: false,
+            ..role
+        };
+        store.put(&keys::role(&flow.name), &role).await?;
     }
-    Ok(true)
+    if flow.protect {
+        return Ok(KeptFence::Protected);
+    }
+    // Also what is left where this was killed before.
+    let lifted = protect::lift(store.cluster(), store, &flow.name, |_| true).await?;
+    match was_kept || lifted > 0 {
+        true => Ok(KeptFence::Lifted),
+        false => Ok(KeptFence::None),
+    }
+}
+
+fn refuse_beside_a_cut_over(
+    role: Option<&RoleRecord>,
+    plan: Option<&CutoverRecord>,
+) -> Result<(), CutoverError> {
+    if role.is_some_and(|role| role.is_handed_back) {
+        return Err(
+            CutoverError::failed("a failback isn't through: it may be fencing the copies").with_hint(
+                "finish it with `twinlog failback`, or undo it with `twinlog failback --abort`; then run this again",
+            ),
+        );
+    }
+    match plan.filter(|it| matches!(it.state, CutoverState::Open | CutoverState::Aborting)) {
+        Some(plan) => Err(
+            CutoverError::failed(format!("the failover {} isn't finished", plan.plan)).with_hint(
+                "finish it with `twinlog failover`, or undo it with `twinlog failover --abort`; then run this again",
+            ),
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Undoes a failback that isn't through: the standby stays the primary.

@@ -45,6 +45,12 @@ const TAKEOVER: Duration = Duration::from_millis(3_000);
 
 /// Whoever takes longer than this from one look to the next says so in its claim.
 const PACE_MS: u64 = 1_500;
+/// The slowest look of this time counts, and of the time before it.
+const PACE_OF: Duration = Duration::from_secs(60);
+/// How often a look that waits for its answer sees that its process runs,
+const TICK: Duration = Duration::from_millis(250);
+/// and what counts of the time between two times: a process that stood still says nothing of how far away it is.
+const TICK_MAX: Duration = Duration::from_millis(1_000);
 
 /// A claim's generation is raised, so that its fillers get a new epoch, when so many were written
 const WORN_AFTER_FILLERS: u64 = 1_000;
@@ -345,9 +351,11 @@ fn is_same(one: &Claim, other: &Claim) -> bool {
 }
 
 /// How long a cut-over waits for the first sign of an owner that may be alive, and for the next one: he
-/// sees the role at his next look.
-pub fn patience(claim: &Claim) -> Duration {
-    TAKEOVER.max(Duration::from_millis(claim.pace_ms.saturating_mul(3)))
+/// sees the role at his next look. `way` is added for how far away we are. Whoever needs more than `most`, as far
+/// as can be told, isn't waited for any longer: what he told may be long past, and he may be gone.
+pub fn patience(claim: &Claim, way: Duration, most: Duration) -> Duration {
+    let needed = TAKEOVER.max(Duration::from_millis(claim.pace_ms.saturating_mul(3)));
+    (needed + way).min(most.max(TAKEOVER))
 }
 
 /// Whether the owner of a claim may still be running, as far as this machine can tell.
@@ -374,17 +382,14 @@ impl Held {
         cancel: &CancellationToken,
     ) -> Result<Kept, FlowError> {
         let mut answers = Answers::default();
-        let mut looks_at = Instant::now();
-        let mut slowest = Duration::ZERO;
+        let mut pace = Pace::new(Instant::now());
         loop {
-            slowest = slowest.max(looks_at.elapsed());
-            looks_at = Instant::now();
             tokio::select! {
                 () = cancel.cancelled() => return Ok(Kept::Cancelled),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             let before = Instant::now();
-            let refreshed = store.refresh().await;
+            let (refreshed, took) = while_it_ran(store.refresh()).await;
             *self.unseen.lock().unwrap_or_else(PoisonError::into_inner) =
                 refreshed.as_ref().err().map(ToString::to_string);
             match refreshed {
@@ -435,11 +440,15 @@ impl Held {
             }
             let plan = role.ok().flatten().map(|role| role.plan);
             // What is written may wait for a replica that hangs, and the looks must go on.
+            let told_ms = pace.told_ms(self.ours().pace_ms, before);
+            let writes_at = Instant::now();
             let written = async {
-                self.renew(store, log.last(), plan, before, slowest).await;
+                self.renew(store, log.last(), plan, before, told_ms).await;
                 self.answer(store, &mut answers).await;
             };
             let _ = tokio::time::timeout(WRITE_WITHIN, written).await;
+            let wrote = writes_at.elapsed().min(WRITE_WITHIN);
+            pace.note(LOOK_EVERY + took + wrote, Instant::now());
         }
     }
 
@@ -470,7 +479,7 @@ impl Held {
         newest: Option<&Claim>,
         plan: Option<Uuid>,
         looked_at: Instant,
-        slowest: Duration,
+        pace_ms: u64,
     ) {
         // What isn't copied is the same as when the flow began.
         let obeyed = plan.filter(|_| self.not_copied.is_some());
@@ -486,7 +495,6 @@ impl Held {
         let generation = outdone
             .map_or(0, |outdone| fillers::next_in_era(outdone.generation))
             .max(ours.generation + u64::from(is_worn));
-        let pace_ms = pace_ms(ours.pace_ms, slowest);
         let renewed = match renewal(&ours, newest, obeyed, generation) {
             Some(renewed) => Claim { pace_ms, ..renewed },
             None if pace_ms != ours.pace_ms => Claim { pace_ms, ..ours },
@@ -579,12 +587,63 @@ impl Held {
     }
 }
 
-/// The pace that a claim tells, once its looks took so long: only what is much slower is news.
-fn pace_ms(told_ms: u64, slowest: Duration) -> u64 {
-    let slowest_ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
-    match slowest_ms > PACE_MS.max(told_ms.saturating_mul(2)) {
-        true => slowest_ms,
-        false => told_ms,
+/// How long looks take that come through, from one to the next: the slowest ones of the last time.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    slowest: Duration,
+    /// Of the time before that one.
+    before: Option<Duration>,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            slowest: Duration::ZERO,
+            before: None,
+        }
+    }
+
+    fn note(&mut self, took: Duration, now: Instant) {
+        self.go_on(now);
+        self.slowest = self.slowest.max(took);
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        if now.duration_since(self.since) >= PACE_OF {
+            self.before = Some(self.slowest);
+            (self.since, self.slowest) = (now, Duration::ZERO);
+        }
+    }
+
+    /// What a claim is to tell that tells this: only what is much slower is news, or, once that is known, much faster.
+    fn told_ms(&mut self, told_ms: u64, now: Instant) -> u64 {
+        self.go_on(now);
+        let slowest = self.slowest.max(self.before.unwrap_or_default());
+        let slowest_ms = u64::try_from(slowest.as_millis()).unwrap_or(u64::MAX);
+        let is_slower = slowest_ms > PACE_MS.max(told_ms.saturating_mul(2));
+        let is_faster = self.before.is_some() && slowest_ms < told_ms / 2;
+        match (is_slower, is_faster) {
+            (true, _) => slowest_ms,
+            (_, true) if slowest_ms > PACE_MS => slowest_ms,
+            (_, true) => 0,
+            _ => told_ms,
+        }
+    }
+}
+
+/// What something took while this process ran.
+async fn while_it_ran<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    tokio::pin!(work);
+    let mut took = Duration::ZERO;
+    loop {
+        let began = Instant::now();
+        let done = tokio::time::timeout(TICK, &mut work).await;
+        took += began.elapsed().min(TICK_MAX);
+        if let Ok(done) = done {
+            return (done, took);
+        }
     }
 }
 
@@ -665,16 +724,68 @@ mod tests {
     #[test]
     fn who_is_slow_says_so_and_is_waited_for() {
         let ms = Duration::from_millis;
+        let pace_ms = |told_ms, slowest| {
+            let now = Instant::now();
+            let mut pace = Pace::new(now);
+            pace.note(slowest, now);
+            pace.told_ms(told_ms, now)
+        };
         assert_eq!(pace_ms(0, ms(800)), 0, "as ever");
         assert_eq!(pace_ms(0, ms(2_500)), 2_500);
         assert_eq!(pace_ms(2_500, ms(4_000)), 2_500, "no news");
         assert_eq!(pace_ms(2_500, ms(9_000)), 9_000);
-        let slow = Claim {
-            pace_ms: 2_500,
+        let slow = slow(2_500);
+        assert_eq!(patience(&slow, ms(400), ms(10_000)), ms(7_900));
+        let quick = claim_of("b/2", 9, false);
+        assert_eq!(patience(&quick, ms(0), ms(10_000)), TAKEOVER);
+    }
+
+    fn slow(pace_ms: u64) -> Claim {
+        Claim {
+            pace_ms,
             ..claim_of("b/2", 9, false)
-        };
-        assert_eq!(patience(&slow), ms(7_500));
-        assert_eq!(patience(&claim_of("b/2", 9, false)), TAKEOVER);
+        }
+    }
+
+    #[test]
+    fn who_told_of_a_pause_long_ago_is_not_waited_for_as_long() {
+        let ms = Duration::from_millis;
+        let unplanned = ms(10_000);
+        assert_eq!(patience(&slow(30_000), ms(0), unplanned), unplanned);
+        assert_eq!(patience(&slow(0), ms(120_000), unplanned), unplanned);
+        assert_eq!(patience(&slow(u64::MAX), ms(1), ms(60_000)), ms(60_000));
+        assert_eq!(patience(&slow(0), ms(0), ms(1_000)), TAKEOVER, "one look");
+    }
+
+    #[test]
+    fn the_pace_falls_when_a_bad_time_is_over() {
+        let ms = Duration::from_millis;
+        let began = Instant::now();
+        let mut pace = Pace::new(began);
+        pace.note(ms(9_000), began);
+        assert_eq!(pace.told_ms(0, began), 9_000);
+        let mut told = 9_000;
+        let mut changes = Vec::new();
+        for second in 1..=200 {
+            let now = began + Duration::from_secs(second);
+            pace.note(ms(750), now);
+            let next = pace.told_ms(told, now);
+            if next != told {
+                changes.push((second, next));
+            }
+            told = next;
+        }
+        assert_eq!(changes, [(120, 0)], "at once, and once");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stood_still_is_not_slow() {
+        let (done, took) = while_it_ran(async { 7 }).await;
+        assert!(done == 7 && took < TICK, "{took:?}");
+        // Nothing of this process runs meanwhile.
+        let still = TICK_MAX + Duration::from_millis(300);
+        let (_, took) = while_it_ran(async { std::thread::sleep(still) }).await;
+        assert!(took <= TICK_MAX, "{took:?}");
     }
 
     #[test]

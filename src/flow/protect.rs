@@ -2,7 +2,8 @@
 //!
 //! What is made is in the state topic before it is made (`protect/<flow>`), so it is never taken for
 //! somebody else's, and is removed exactly: where a topic isn't followed any more, where `protect` is
-//! off again, and by a failover right before its target is the primary. ACLs are compared every 15 s and
+//! off again, and by a failover right before its target is the primary. A copy that isn't prepared (yet), or that
+//! no broker shows, is followed all the same: its topic's record says so. ACLs are compared every 15 s and
 //! as soon as other topics are copied: what somebody removed is made again, and who was let in
 //! meanwhile is kept out.
 //!
@@ -24,7 +25,9 @@ use super::deny::{self, DenyError};
 use super::fenced::{self, FenceError};
 use super::shared::Flow;
 use crate::config::DRILL_PREFIX;
-use crate::state::{FenceAcl, FenceRecord, RoleRecord, StateStore, keys};
+use crate::state::{
+    FenceAcl, FenceRecord, RoleRecord, StateError, StateStore, TopicRecord, TopicSet, keys,
+};
 use crate::telemetry::protect::ProtectStatus;
 use crate::wire::Cluster;
 
@@ -32,9 +35,6 @@ use crate::wire::Cluster;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the ACLs are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(15);
-
-/// Which copies there are is known some time after the start: what protects them stays so long.
-const SETTLED_AFTER: Duration = Duration::from_secs(30);
 
 /// Keeps the copies of a flow protected, or takes away what is left of that, until cancelled.
 pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
@@ -46,9 +46,8 @@ pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
     }
     let mut keeper = Keeper {
         flow,
-        topics: BTreeSet::new(),
+        prepared: BTreeSet::new(),
         compared_at: None,
-        began_at: Instant::now(),
     };
     loop {
         let round = cancel.run_until_cancelled(keeper.round());
@@ -64,37 +63,43 @@ pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
 
 struct Keeper {
     flow: Arc<Flow>,
-    topics: BTreeSet<String>,
+    /// The copies that were prepared when the ACLs were compared last: a cheap sign of other ones.
+    prepared: BTreeSet<String>,
     compared_at: Option<Instant>,
-    began_at: Instant,
+}
+
+/// The copies of a flow, by their names on the target.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Copies {
+    /// Those that are there.
+    there: Vec<String>,
+    /// Those that the target doesn't show now: what protects them is left as it is.
+    unseen: BTreeSet<String>,
 }
 
 impl Keeper {
     async fn round(&mut self) {
         let flow = self.flow.clone();
         let is_wanted = is_wanted(&flow);
-        let mut topics: BTreeSet<String> = match is_wanted {
-            true => copies(&flow),
+        let prepared = match is_wanted {
+            true => prepared(&flow),
             false => BTreeSet::new(),
         };
-        if is_wanted && self.began_at.elapsed() < SETTLED_AFTER {
-            topics.extend(protected(&flow));
-        }
         let is_due = self
             .compared_at
             .is_none_or(|at| at.elapsed() >= COMPARE_EVERY);
-        if !is_due && topics == self.topics {
+        if !is_due && prepared == self.prepared {
             return;
         }
         // Without the option nothing is asked of anybody, unless something is left.
         let is_left = || matches!(record(&flow.store, &flow.config.name), Ok(Some(_)));
         if is_wanted || is_left() {
-            let names: Vec<String> = topics.iter().cloned().collect();
-            self.note(pass(&flow, &names).await, names.len());
+            let (passed, topics) = pass(&flow).await;
+            self.note(passed, topics);
         } else {
             flow.progress.set_protect(None);
         }
-        self.topics = topics;
+        self.prepared = prepared;
         self.compared_at = Some(Instant::now());
     }
 
@@ -132,44 +137,84 @@ fn is_wanted(flow: &Flow) -> bool {
     flow.config.protect || role.is_some_and(|role| role.keeps_others_out())
 }
 
-/// The copies that are there.
-fn copies(flow: &Flow) -> BTreeSet<String> {
-    let present = flow.target.cached();
-    let names = flow.topics.iter();
-    names
+/// The copies that are being made, as far as they are prepared.
+fn prepared(flow: &Flow) -> BTreeSet<String> {
+    let topics = flow.topics.iter();
+    topics
         .map(|topic| topic.record.target_topic.clone())
-        .filter(|name| present.has_topic(name))
         .collect()
 }
 
-/// What is protected already, and still there.
-fn protected(flow: &Flow) -> Vec<String> {
-    let made = record(&flow.store, &flow.config.name);
-    let made = made.ok().flatten().unwrap_or_default().acls;
+/// The copies of the selected topics, by their records: those that aren't prepared, too.
+fn copies(flow: &Flow) -> Result<Copies, StateError> {
+    let prefix = flow.topic_key("");
+    let mut names = BTreeSet::new();
+    for key in flow.store.keys(&prefix) {
+        let name = key.strip_prefix(&prefix).unwrap_or_default();
+        if flow.config.topics.matches(name)
+            && let Some(record) = flow.store.get::<TopicRecord>(&key)?
+        {
+            names.insert(record.target_topic);
+        }
+    }
     let present = flow.target.cached();
-    let names = made.into_iter().map(|acl| acl.topic);
-    names.filter(|name| present.has_topic(name)).collect()
+    Ok(Copies::of(names, |name| present.has_topic(name)))
 }
 
-/// One comparison; how many ACLs were made or removed.
-async fn pass(flow: &Flow, topics: &[String]) -> Result<usize, FenceError> {
+impl Copies {
+    fn of(names: BTreeSet<String>, is_there: impl Fn(&str) -> bool) -> Self {
+        let (there, unseen): (BTreeSet<_>, _) = names.into_iter().partition(|name| is_there(name));
+        Self {
+            there: there.into_iter().collect(),
+            unseen,
+        }
+    }
+
+    /// What is compared of what was made.
+    fn compared(&self, mut made: Vec<FenceAcl>) -> Vec<FenceAcl> {
+        made.retain(|acl| !self.unseen.contains(&acl.topic));
+        made
+    }
+}
+
+/// Whether a flow that began with `not_copied` may change the protection under this role.
+///
+/// With another role a cut-over has begun or is through, and the flow is about to begin again; its own config
+/// selects what the role was about then. Once the old primary is handed back, the failback makes the standby's
+/// fence the protection (`cutover/steps/resume`), before the role says that the topics are copied again.
+fn may_change(role: Option<&RoleRecord>, not_copied: Option<&TopicSet>) -> bool {
+    role.and_then(RoleRecord::not_copied) == not_copied
+        && role.is_none_or(|role| !role.is_handed_back)
+}
+
+/// One comparison: how many ACLs were made or removed; and how many copies there are.
+async fn pass(flow: &Flow) -> (Result<usize, FenceError>, usize) {
+    let mut topics = 0;
+    let passed = compare(flow, &mut topics).await;
+    (passed, topics)
+}
+
+async fn compare(flow: &Flow, topics: &mut usize) -> Result<usize, FenceError> {
     let (store, name) = (&flow.store, &flow.config.name);
     store.refresh().await?;
-    // A failover lifts it, and nobody puts it back behind that.
     let role: Option<RoleRecord> = store.get(&keys::role(name))?;
-    if role.is_some_and(|role| role.stops_all()) {
+    // An operator may have lifted it meanwhile.
+    let copies = match is_wanted(flow) {
+        true => copies(flow)?,
+        false => Copies::default(),
+    };
+    *topics = copies.there.len();
+    if !may_change(role.as_ref(), flow.not_copied.as_ref()) {
         return Ok(0);
     }
-    // An operator may have lifted it meanwhile.
-    let topics = if is_wanted(flow) { topics } else { &[] };
-    let made = record(store, name)?.unwrap_or_default().acls;
+    let made = copies.compared(record(store, name)?.unwrap_or_default().acls);
     let own = flow.own_principal.as_deref();
-    let change = deny::protect(&flow.target, topics, own, &made).await?;
+    let change = deny::protect(&flow.target, &copies.there, own, &made).await?;
     let key = keys::protect(name);
     fenced::change(&flow.target, store, &key, &change).await
 }
 
-fn record(store: &StateStore, flow: &str) -> Result<Option<FenceRecord>, crate::state::StateError> {
+fn record(store: &StateStore, flow: &str) -> Result<Option<FenceRecord>, StateError> {
     store.get(&keys::protect(flow))
 }
 
@@ -236,4 +281,63 @@ pub(super) async fn obstacle(target: &Cluster) -> Option<String> {
     let listed = listed.and_then(|it| it.acls(target).map(|_| ()));
     let error = listed.err()?;
     Some(in_words(&FenceError::Deny(error.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Primary;
+    use uuid::Uuid;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn role(primary: Primary, topics: TopicSet) -> RoleRecord {
+        RoleRecord {
+            v: 1,
+            primary,
+            topics,
+            epoch: 1,
+            plan: Uuid::nil(),
+            since_ms: 0,
+            source_cluster_id: None,
+            target_cluster_id: None,
+            is_copied_back: false,
+            is_handed_back: false,
+            is_kept_fenced: true,
+        }
+    }
+
+    #[test]
+    fn what_the_target_does_not_show_keeps_its_acls() {
+        let of = |topic: &str| FenceAcl {
+            topic: topic.to_owned(),
+            operation: 4,
+            deny: true,
+            principal: None,
+        };
+        let copies = Copies::of(names(&["a", "b"]), |name| name == "a");
+        assert_eq!(copies.there, ["a".to_owned()]);
+        let compared = copies.compared(vec![of("a"), of("b"), of("not-followed")]);
+        assert_eq!(compared, [of("a"), of("not-followed")]);
+    }
+
+    #[test]
+    fn beside_a_cut_over_nobody_changes_it() {
+        let list = TopicSet::List(names(&["a"]));
+        let copying = role(Primary::Source, TopicSet::All);
+        let stopped = role(Primary::Promoting, list.clone());
+        let failed_over = role(Primary::Target, list.clone());
+        let handed_back = RoleRecord {
+            is_handed_back: true,
+            ..failed_over.clone()
+        };
+        assert!(may_change(None, None));
+        assert!(may_change(Some(&copying), None));
+        assert!(!may_change(Some(&stopped), None), "it is about to end");
+        assert!(may_change(Some(&failed_over), Some(&list)));
+        assert!(!may_change(Some(&handed_back), Some(&list)));
+        assert!(!may_change(Some(&copying), Some(&list)), "another begins");
+    }
 }

@@ -125,14 +125,24 @@ pub async fn stand_by(
     }
 }
 
-/// A process that was frozen while the failover lifted the protection may have put it up again.
+/// A process that was frozen while the failover lifted the protection may have put it up again. A failback makes
+/// one as well, behind its role: what is read of the role behind that record says so.
 async fn lift_protection(flow: &str, store: &StateStore, role: &RoleRecord) {
-    if role.primary != Primary::Target || !protect::is_left(store, flow) {
+    if !takes_no_protection(role) || !protect::is_left(store, flow) {
         return;
     }
-    if let Err(error) = protect::lift(store.cluster(), store, flow, |_| true).await {
+    let is_lifted = |_: &str| {
+        let now = store.get::<RoleRecord>(&keys::role(flow));
+        matches!(now, Ok(Some(now)) if takes_no_protection(&now))
+    };
+    if let Err(error) = protect::lift(store.cluster(), store, flow, is_lifted).await {
         tracing::warn!(flow, %error, "the protection of what were copies can't be lifted; it is tried again");
     }
+}
+
+/// Whether clients write to what were copies, and nothing is about to change that.
+fn takes_no_protection(role: &RoleRecord) -> bool {
+    role.primary == Primary::Target && !role.is_handed_back
 }
 
 /// Waits until a flow that copied back may do so again.

@@ -328,7 +328,7 @@ async fn begin(
         sources: DashMap::new(),
         stale: Mutex::default(),
         undeleted: Undeleted::default(),
-        has_failed_over: !config.is_back() && role.is_some_and(|role| role.not_copied().is_some()),
+        not_copied: role.as_ref().and_then(RoleRecord::not_copied).cloned(),
         config,
     };
     Ok(Begun::Copying(Arc::new(flow), *held))
@@ -510,7 +510,7 @@ async fn go(
     tasks.spawn("look at the source's authorizer", fencing);
     let observing = observed::keep_ends(flow.clone(), work.clone());
     tasks.spawn("keeper of the observed ends", observing);
-    if flow.has_failed_over {
+    if flow.has_failed_over() {
         let looking_after = role::look_after(
             flow.config.name.clone(),
             flow.source.clone(),

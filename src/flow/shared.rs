@@ -20,8 +20,8 @@ use super::throttle::Throttle;
 use super::topics::TopicContext;
 use super::turn::Settled;
 use crate::config::FlowConfig;
-use crate::state::StateStore;
 use crate::state::keys::{self, MapKeys};
+use crate::state::{StateStore, TopicSet};
 use crate::telemetry::progress::{FlowProgress, PartitionKey};
 use crate::telemetry::up_to_date::MissedDeletes;
 use crate::wire::Cluster;
@@ -80,8 +80,8 @@ pub struct Flow {
     pub topics: DashMap<Arc<str>, Arc<TopicContext>>,
     /// The source topic of each target topic.
     pub sources: DashMap<String, Arc<str>>,
-    /// Whether some topics were failed over and aren't among those that `config` selects.
-    pub has_failed_over: bool,
+    /// What the role kept from being copied when it began: `config` selects none of it.
+    pub not_copied: Option<TopicSet>,
     /// Source topics whose copies' configs were changed: discovery prepares them again.
     pub stale: Mutex<HashSet<String>>,
     /// What the logs of source topics need beyond their settings.
@@ -91,6 +91,11 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Whether some topics were failed over and aren't among those that `config` selects.
+    pub fn has_failed_over(&self) -> bool {
+        !self.config.is_back() && self.not_copied.is_some()
+    }
+
     /// Notes a topic that is copied, or its new shape.
     pub fn note_topic(&self, context: &Arc<TopicContext>) {
         let name = &context.source_topic;

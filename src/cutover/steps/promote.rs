@@ -41,6 +41,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             primary: Primary::Target,
             epoch: now.epoch + 1,
             since_ms: now_ms(),
+            // All that was kept fenced is let go below.
+            is_kept_fenced: now.is_kept_fenced && now.topics != TopicSet::All,
             ..now
         }
     };

@@ -1,12 +1,13 @@
 //! The flow that was failed over copies again, behind the forks of the way back: the roles are as
 //! they were.
 
+use std::collections::HashSet;
+
 use super::fence;
 use super::release;
 use crate::cutover::adopt::{adopt_all, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
-use crate::cutover::options::FenceMode;
 use crate::flow::fenced::FenceError;
 use crate::flow::{own_principal, protect, restrain};
 use crate::state::{FenceRecord, Primary, RoleRecord, TopicSet, keys};
@@ -69,14 +70,21 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     Ok(text)
 }
 
-/// A producer that nobody has moved would go on at the standby: what keeps it away stays, but for us. Whether it does.
+/// A producer that nobody has moved would go on at the standby: what keeps it away stays, but for us. Whether anybody
+/// is kept away.
+///
+/// The role says so before anything is handed over: a command that is killed in between finds that, and nobody takes
+/// the ACLs for what a failover has left (`flow/role.rs`, `flow/protect.rs`).
 async fn keep_fence(it: &Cutover, ended: &Scene, back: &Scene) -> Result<bool, CutoverError> {
+    let before = ended.role()?;
+    let was_kept = before.is_some_and(|role| role.is_kept_fenced);
     let fence: Option<FenceRecord> = back.store.get(&keys::fence(&back.flow.name))?;
     let Some(fence) = fence else {
-        // By hand, or handed over before this command was killed.
-        let protection: Option<FenceRecord> = ended.store.get(&keys::protect(&ended.flow.name))?;
-        return Ok(it.options.fence == FenceMode::Acl && protection.is_some());
+        // Handed over before this command was killed; or by hand: then it is about other topics, from a failback
+        // before this one.
+        return Ok(was_kept);
     };
+    note_kept(ended, true).await?;
     let (target, store, flow) = (&ended.target, &ended.store, &ended.flow.name);
     let own = own_principal(&ended.flow, &ended.target_section);
     match protect::take_over(target, store, flow, own.as_deref(), &fence.acls).await {
@@ -89,10 +97,27 @@ async fn keep_fence(it: &Cutover, ended: &Scene, back: &Scene) -> Result<bool, C
                 "others can't be kept from {} alone any longer: {problem}",
                 target.name()
             ));
-            protect::lift(target, store, flow, |_| true).await?;
-            Ok(false)
+            // Those of other topics are another failback's.
+            let topics: HashSet<&str> = fence.acls.iter().map(|acl| acl.topic.as_str()).collect();
+            protect::lift(target, store, flow, |topic| topics.contains(topic)).await?;
+            let is_kept = was_kept && protect::is_left(store, flow);
+            note_kept(ended, is_kept).await?;
+            Ok(is_kept)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+async fn note_kept(ended: &Scene, is_kept_fenced: bool) -> Result<(), CutoverError> {
+    match ended.role()? {
+        Some(role) if role.is_kept_fenced != is_kept_fenced => {
+            let role = RoleRecord {
+                is_kept_fenced,
+                ..role
+            };
+            ended.put_role(&role).await
+        }
+        _ => Ok(()),
     }
 }
 

@@ -172,7 +172,7 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
         if beat.is_some() && beat != heard {
             (heard, heard_at) = (beat, Instant::now());
         }
-        let patience = claim::patience(&claim) + round_trip * ROUND_TRIPS;
+        let patience = claim::patience(&claim, round_trip * ROUND_TRIPS, ends_within);
         if heard_at.elapsed() >= patience {
             looked?;
             return Ok(Ended::Silent);

@@ -16,6 +16,7 @@ pub(crate) mod groups_rules;
 pub(crate) mod holes;
 mod http_secrets;
 mod identity;
+mod kept_fence;
 pub(crate) mod limits;
 pub(crate) mod metadata_acls;
 pub(crate) mod metadata_configs;
