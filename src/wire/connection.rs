@@ -408,6 +408,11 @@ impl Connection {
         self.inner.tls.as_ref()
     }
 
+    /// Whether both are handles on the same connection.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Whether the connection failed or was closed.
     pub fn is_poisoned(&self) -> bool {
         self.inner.shared.closed.is_cancelled()

@@ -253,7 +253,7 @@ impl Lane {
                 return;
             }
         };
-        let fills = self.without_torn(self.without_stale(fills), in_flight);
+        let fills = self.without_torn(self.without_stale(fills), in_flight, &connection);
         let (fills, unchecked): (Vec<Item>, Vec<Item>) = fills
             .into_iter()
             .partition(|item| item.partition.is_rechecked());
@@ -293,14 +293,22 @@ impl Lane {
                 Err(error) => fail_all(items, &error),
             }
         }
-        let steps = self.without_torn(self.without_stale(steps), in_flight);
+        let steps = self.without_torn(self.without_stale(steps), in_flight, &connection);
         self.send_steps(&connection, steps, in_flight, (line, room));
     }
 
-    /// Closes the partitions that have steps on a connection that is closed by now: what comes next would go on
-    /// another one, and nothing is in order there.
-    fn without_torn(&self, items: Vec<Item>, in_flight: &VecDeque<Sent>) -> Vec<Item> {
-        if !in_flight.iter().any(|sent| sent.connection.is_poisoned()) {
+    /// Closes the partitions that have steps on another connection than the one that is used from now on: what comes
+    /// next would go on this one, and nothing is in order there. The other one is closed by now, or it is left since
+    /// the broker has another address, and may still carry out what it has.
+    fn without_torn(
+        &self,
+        items: Vec<Item>,
+        in_flight: &VecDeque<Sent>,
+        connection: &Connection,
+    ) -> Vec<Item> {
+        let is_torn =
+            |sent: &Sent| sent.connection.is_poisoned() || !sent.connection.is(connection);
+        if !in_flight.iter().any(is_torn) {
             return items;
         }
         let (torn, whole) = items
