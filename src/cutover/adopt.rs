@@ -606,10 +606,6 @@ pub async fn seed_groups(
         .collect();
     let mut records = Vec::new();
     for (group, positions) in wire::fetch_group_offsets(&begins.target, &names).await {
-        let mut record = GroupPositions {
-            v: 1,
-            ..GroupPositions::default()
-        };
         let positions = match positions {
             Ok(positions) => positions,
             Err(error) => {
@@ -617,18 +613,85 @@ pub async fn seed_groups(
                 continue;
             }
         };
-        for (at, position) in positions {
-            let Some(fork) = forks.get(&at.topic) else {
-                continue;
-            };
-            let of_topic = record.topics.entry(fork.target_topic.clone()).or_default();
-            // What was on the source matters to nobody: the next commit there is news.
-            of_topic.push((at.partition, position.offset, position.offset));
-        }
-        if !record.topics.is_empty() {
-            records.push((keys::group(&begins.flow.name, &group), record));
-        }
+        let key = keys::group(&begins.flow.name, &group);
+        let known: GroupPositions = begins.store.get(&key)?.unwrap_or_default();
+        let positions = positions.into_iter();
+        let positions = positions.map(|(at, position)| (at, position.offset));
+        records.extend(seeded(known, forks, positions).map(|record| (key, record)));
     }
     begins.store.put_all(&records).await?;
     Ok(unseen)
+}
+
+/// What is remembered of a group, with its positions in the forked topics in place of all that was known of these.
+/// `None` where it has none there. What is known of other topics stays: some of it may be somebody else's commits.
+fn seeded(
+    mut known: GroupPositions,
+    forks: &BTreeMap<String, ForkRecord>,
+    positions: impl Iterator<Item = (TopicPartition, i64)>,
+) -> Option<GroupPositions> {
+    let forked: Vec<(&str, i32, i64)> = positions
+        .filter_map(|(at, offset)| {
+            Some((&*forks.get(&at.topic)?.target_topic, at.partition, offset))
+        })
+        .collect();
+    if forked.is_empty() {
+        return None;
+    }
+    for fork in forks.values() {
+        known.topics.remove(&fork.target_topic);
+        known.ahead.remove(&fork.target_topic);
+        known.foreign.remove(&fork.target_topic);
+    }
+    known.v = 1;
+    for (topic, partition, offset) in forked {
+        // What was on the source matters to nobody: the next commit there is news.
+        known.note((topic, partition), offset, offset);
+    }
+    Some(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_other_topics_outlasts_a_failback_of_some() {
+        let known = GroupPositions {
+            v: 1,
+            seen_until_ms: 7,
+            topics: [
+                ("stays".to_owned(), vec![(0, 10, 10)]),
+                ("forked".to_owned(), vec![(0, 20, 20), (1, 21, 21)]),
+            ]
+            .into(),
+            ahead: [("forked".to_owned(), vec![(0, 99)])].into(),
+            foreign: [
+                ("stays".to_owned(), vec![(1, 30)]),
+                ("forked".to_owned(), vec![(1, 31)]),
+            ]
+            .into(),
+        };
+        let fork = ForkRecord {
+            v: 1,
+            plan: Uuid::nil(),
+            target_topic: "forked".to_owned(),
+            mapped: false,
+            partitions: Vec::new(),
+        };
+        let forks = BTreeMap::from([("before".to_owned(), fork)]);
+        let at = |topic: &str, offset| (TopicPartition::new(topic, 0), offset);
+        let positions = [at("before", 55), at("other", 5)];
+        let record = seeded(known.clone(), &forks, positions.into_iter()).expect("it stands there");
+        assert_eq!(record.pair("stays", 0), Some((10, 10)));
+        assert!(
+            record.is_strangers(("stays", 1), (31, -1)),
+            "its mark stays"
+        );
+        assert_eq!(record.seen_until_ms, 7);
+        assert_eq!(record.topics["forked"], [(0, 55, 55)]);
+        assert!(!record.foreign.contains_key("forked") && record.ahead.is_empty());
+        let nothing = [at("other", 5)];
+        assert_eq!(seeded(known, &forks, nothing.into_iter()), None);
+    }
 }

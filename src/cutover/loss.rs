@@ -18,6 +18,21 @@ pub fn rate(record: Option<&EndsRecord>, partition: i32) -> Option<u64> {
     record.per_second.get(index).copied()
 }
 
+/// What one partition may lack by the end and the rate of a process before the last one, by the age that they have.
+/// Nobody measured it since: it is less than a bound, and padding reaches as far at least.
+pub fn carried(record: Option<&EndsRecord>, at: (i32, i64), now_ms: i64) -> Option<Bound> {
+    let (partition, copied) = at;
+    let record = record?;
+    let seen_ms = *record.carried_ms.get(&partition)?;
+    let rate = record.per_second.get(usize::try_from(partition).ok()?);
+    let seen = Seen {
+        copied,
+        observed: observed_end(Some(record), partition),
+        per_second: rate.copied(),
+    };
+    (seen_ms >= 0).then(|| bound(seen, now_ms.saturating_sub(seen_ms)))
+}
+
 /// For how long nothing had come to a partition when the source was seen last, at `seen_ms`.
 pub fn quiet_ms(record: Option<&EndsRecord>, partition: i32, seen_ms: i64) -> Option<i64> {
     let index = usize::try_from(partition).ok()?;

@@ -62,6 +62,27 @@ impl Reach {
             is_quiet: quiet_ms.zip(age_ms).is_some_and(is_long),
         }
     }
+
+    /// By the records that may be missing in all, as older versions noted them; `None` where nobody could say.
+    pub fn of_records(records: Option<u64>) -> Self {
+        Self {
+            unseen: records,
+            ..Self::UNKNOWN
+        }
+    }
+
+    /// Besides, what it may lack by what a process before the last one saw of it, if nobody saw more.
+    #[must_use]
+    pub fn with_carried(self, carried: Option<Bound>) -> Self {
+        let reach = carried.map_or(0, |it| {
+            let unseen = it.unseen.unwrap_or(0);
+            unseen.saturating_mul(2).saturating_add(it.seen)
+        });
+        Self {
+            seen: self.seen.max(reach),
+            ..self
+        }
+    }
 }
 
 /// How many offsets each of these partitions passes.
@@ -129,6 +150,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cutover::loss::{self, Seen};
+    use crate::state::EndsRecord;
 
     fn reach(seen: u64, unseen: Option<u64>) -> Reach {
         Reach {
@@ -168,6 +191,33 @@ mod tests {
         let all = [Reach::UNKNOWN; 18_000];
         assert_eq!(offsets(&all, 1_000)[0], 1_000);
         assert_eq!(offsets(&[reach(5, None)], 100), [1_005]);
+    }
+
+    #[test]
+    fn what_nobody_has_seen_since_a_restart_gets_what_may_have_come_since_it_was() {
+        // 1,000 of 1,100 are copied; then 100 a second, and nobody looked for an hour.
+        let record = EndsRecord {
+            ends: vec![1_100],
+            per_second: vec![100],
+            unmeasured: [0].into(),
+            carried_ms: [(0, 5_000)].into(),
+            ..EndsRecord::default()
+        };
+        let seen = Seen {
+            copied: 1_000,
+            observed: loss::observed_end(Some(&record), 0),
+            per_second: loss::rate(Some(&record), 0),
+        };
+        let fresh = loss::bound(seen, 500);
+        assert_eq!((fresh.seen, fresh.unseen), (100, None), "nobody can say");
+        let carried = loss::carried(Some(&record), (0, 1_000), 3_605_000);
+        let reach = Reach::of(fresh, None, Some(500)).with_carried(carried);
+        assert_eq!(offsets(&[reach], 1_000), [720_100 + 10_000]);
+        let no_time = EndsRecord {
+            carried_ms: [(0, -1)].into(),
+            ..record
+        };
+        assert_eq!(loss::carried(Some(&no_time), (0, 1_000), 3_605_000), None);
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Before {
         }
     }
 
+    /// When they saw the ends last.
+    pub(super) fn seen_ms(&self) -> Option<i64> {
+        self.at_ms
+    }
+
     /// When a copy that is at `position` now had all that the source had; `None` if nobody knows.
     pub fn up_to_date_ms(&self, topic: &str, partition: i32, position: i64) -> Option<i64> {
         let record = self.ends.get(topic)?;

@@ -228,7 +228,7 @@ fn look(
         let mut record = record(&last.partitions, look);
         // What was written by the process before stands until this one has seen better.
         if let Some(written) = &last.written {
-            keep_known(&mut record, written);
+            keep_known(&mut record, written, flow.before.seen_ms());
         }
         let is_new = last.written.as_ref().is_none_or(|it| differs(it, &record));
         if is_new || !last.is_stored {
@@ -308,9 +308,10 @@ fn record(partitions: &[Growth], look: TopicLook) -> EndsRecord {
         per_second: partitions.iter().map(Growth::written).collect(),
         unmeasured: (0..)
             .zip(partitions)
-            .filter(|(_, it)| it.per_second.is_none())
+            .filter(|(_, it)| it.per_second.is_none() || it.seen.end < 0)
             .map(|(number, _)| number)
             .collect::<BTreeSet<i32>>(),
+        carried_ms: BTreeMap::new(),
         quiet_since_ms: partitions.iter().map(|it| it.quiet_since_ms).collect(),
         record_bytes: look.bytes.checked_div(look.records).unwrap_or(0),
         stopped: look.stopped,
@@ -329,11 +330,22 @@ fn publish(flow: &Flow, topic: &Arc<str>, partitions: &[Growth]) {
     }
 }
 
-/// Ends that aren't known yet, just after a start, don't cover those that were.
-fn keep_known(record: &mut EndsRecord, written: &EndsRecord) {
-    for (end, known) in record.ends.iter_mut().zip(&written.ends) {
-        if *end < 0 {
-            *end = *known;
+/// Ends that aren't known yet, after a start, don't cover those that were: they stay with their rates and the time
+/// when they were seen, which for those of the process before is `before_ms`. Nobody has measured these since: with
+/// the time of what is seen now they would bound nothing.
+fn keep_known(record: &mut EndsRecord, written: &EndsRecord, before_ms: Option<i64>) {
+    for (number, (end, known)) in (0..).zip(record.ends.iter_mut().zip(&written.ends)) {
+        if *end >= 0 || *known < 0 {
+            continue;
+        }
+        *end = *known;
+        let seen_ms = written.carried_ms.get(&number).copied();
+        let seen_ms = seen_ms.or(before_ms).unwrap_or(-1);
+        record.carried_ms.insert(number, seen_ms);
+        let index = usize::try_from(number).unwrap_or(usize::MAX);
+        let rates = record.per_second.get_mut(index);
+        if let (Some(rate), Some(known)) = (rates, written.per_second.get(index)) {
+            *rate = (*rate).max(*known);
         }
     }
     if record.record_bytes == 0 {
@@ -438,6 +450,7 @@ fn differs(before: &EndsRecord, now: &EndsRecord) -> bool {
     before.ends != now.ends
         || before.per_second != now.per_second
         || before.unmeasured != now.unmeasured
+        || before.carried_ms != now.carried_ms
         || before.stopped != now.stopped
         || !before.behind.keys().eq(now.behind.keys())
 }
@@ -706,8 +719,41 @@ mod tests {
             ends: vec![-1, 9, -1],
             ..EndsRecord::default()
         };
-        keep_known(&mut record, &written);
+        keep_known(&mut record, &written, None);
         assert_eq!((record.ends, record.record_bytes), (vec![7, 9, -1], 10));
+    }
+
+    /// What a process stores as long as it has seen nothing of a topic's partitions.
+    fn unseen_since(written: &EndsRecord, before_ms: Option<i64>) -> EndsRecord {
+        let partitions: Vec<Growth> = (0..written.ends.len())
+            .map(|number| {
+                let now = Some(Look::UNKNOWN);
+                grown(known(Some(written), number, now), now, false)
+            })
+            .collect();
+        let mut record = record(&partitions, TopicLook::default());
+        keep_known(&mut record, written, before_ms);
+        record
+    }
+
+    #[test]
+    fn what_the_process_before_saw_last_is_as_old_as_it_was_and_measured_by_nobody() {
+        let written = EndsRecord {
+            ends: vec![500, 600, -1],
+            per_second: vec![70, 0, 0],
+            unmeasured: [2].into(),
+            quiet_since_ms: vec![1, 2, -1],
+            ..EndsRecord::default()
+        };
+        let first = unseen_since(&written, Some(9_000));
+        assert_eq!(first.ends, [500, 600, -1]);
+        assert_eq!(first.unmeasured, [0, 1, 2].into());
+        assert_eq!(first.per_second, [70, 0, 0]);
+        assert_eq!(first.carried_ms, [(0, 9_000), (1, 9_000)].into());
+        let second = unseen_since(&first, Some(3_600_000));
+        assert!(!differs(&first, &second), "{second:?}");
+        let unknown = unseen_since(&written, None);
+        assert_eq!(unknown.carried_ms, [(0, -1), (1, -1)].into());
     }
 
     #[test]

@@ -10,9 +10,9 @@ use crate::config::back_name;
 use crate::cutover::agreement;
 use crate::flow::restrain;
 use crate::state::{
-    ContinuedLog, ForkRecord, OrphanDecisions, StateStore, TopicRecord, TopicSet, keys,
+    ContinuedLog, ForkRecord, OrphanDecisions, STATE_TOPIC, StateStore, TopicRecord, TopicSet, keys,
 };
-use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, OffsetSpec, ResponseError, TopicPartition};
 
 /// How long the old primary may take for its first answer.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -87,7 +87,7 @@ pub(super) async fn survey(
         .cloned()
         .collect();
     let (mut logs, mut unseen) = logs(source, &forks).await;
-    let back = back_store(source).await;
+    let back = back_store(source).await?;
     let (forks, not_compared) =
         where_they_part(store, (source, back.as_ref()), flow, forks).await?;
     unseen.extend(not_compared);
@@ -101,7 +101,7 @@ pub(super) async fn survey(
             "{topic}: partition {partition} can't be looked at now, so what it has isn't among this: {why}"
         ));
     }
-    without_copied_back(back.as_ref(), flow, &forks, &mut logs);
+    without_copied_back(back.as_ref(), flow, &forks, &mut logs)?;
     let mut decisions = BTreeMap::new();
     let mut found = Vec::new();
     for (topic, fork) in &forks {
@@ -122,9 +122,33 @@ pub(super) async fn survey(
     })
 }
 
-/// The state on the old primary: without one nothing was ever copied back.
-async fn back_store(source: &Cluster) -> Option<StateStore> {
-    StateStore::open_existing(source).await.ok().flatten()
+/// The state on the old primary: without one nothing was ever copied back. One that can't be read may say that
+/// something was, and that would be taken for stranded.
+async fn back_store(source: &Cluster) -> Result<Option<StateStore>, OrphansError> {
+    let unread = |error: &dyn std::fmt::Display| {
+        OrphansError::new(format!(
+            "what was copied back to the old primary {} can't be told, for the state there ({STATE_TOPIC}) can't be \
+             read: {error}",
+            source.name()
+        ))
+    };
+    let wait = "wait until its leader answers: what was copied back would be taken for stranded";
+    let metadata = source.metadata(Some(&[STATE_TOPIC.to_owned()])).await;
+    let metadata = metadata.map_err(|error| unread(&error).with_hint(wait))?;
+    match metadata.topics.get(STATE_TOPIC).map(|topic| topic.error) {
+        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => return Ok(None),
+        Some(Some(error @ ResponseError::TopicAuthorizationFailed)) => {
+            let grant = format!("grant READ on topic {STATE_TOPIC} there to Twinlog's principal");
+            return Err(unread(&error).with_hint(grant));
+        }
+        Some(Some(error)) => return Err(unread(&error).with_hint(wait)),
+        Some(None) => {}
+    }
+    let store = StateStore::open_existing(source).await;
+    match store.map_err(|error| unread(&error).with_hint(wait))? {
+        None => Err(unread(&"it went away meanwhile").with_hint(wait)),
+        store => Ok(store),
+    }
 }
 
 /// The log that is copied back from this fork, if it is.
@@ -132,11 +156,14 @@ fn continued_back(
     back: Option<&StateStore>,
     flow: &str,
     fork: &ForkRecord,
-) -> Option<ContinuedLog> {
+) -> Result<Option<ContinuedLog>, OrphansError> {
+    let Some(back) = back else {
+        return Ok(None);
+    };
     let key = keys::topic(&back_name(flow), &fork.target_topic);
-    let record: Option<TopicRecord> = back?.get(&key).ok().flatten();
+    let record: Option<TopicRecord> = back.get(&key)?;
     let continued = record.and_then(|record| record.continued);
-    continued.filter(|it| it.plan == fork.plan)
+    Ok(continued.filter(|it| it.plan == fork.plan))
 }
 
 /// The forks as the logs are now: an old primary that has lost a tail has others' records in its
@@ -156,7 +183,7 @@ async fn where_they_part(
     let mut known = BTreeMap::new();
     let mut open = BTreeMap::new();
     for (topic, mut fork) in forks {
-        let Some(continued) = continued_back(back, flow, &fork) else {
+        let Some(continued) = continued_back(back, flow, &fork)? else {
             open.insert(topic, fork);
             continue;
         };
@@ -185,9 +212,9 @@ fn without_copied_back(
     flow: &str,
     forks: &BTreeMap<String, ForkRecord>,
     logs: &mut BTreeMap<String, BTreeMap<i32, Log>>,
-) {
+) -> Result<(), OrphansError> {
     for (topic, fork) in forks {
-        let Some(continued) = continued_back(back, flow, fork) else {
+        let Some(continued) = continued_back(back, flow, fork)? else {
             continue;
         };
         for (partition, log) in logs.get_mut(topic).into_iter().flatten() {
@@ -196,6 +223,7 @@ fn without_copied_back(
             log.stable_end = log.stable_end.min(base);
         }
     }
+    Ok(())
 }
 
 /// The logs of all partitions that have a fork, by topic, and those that don't answer.

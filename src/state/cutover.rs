@@ -375,6 +375,10 @@ pub struct EndsRecord {
     /// Partitions whose rate isn't known: they weren't seen for long enough.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unmeasured: BTreeSet<i32>,
+    /// Partitions whose source leader hasn't answered the process that wrote this: their ends and rates are those of
+    /// a process before, which saw them last at this time, milliseconds since the epoch; -1 while unknown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub carried_ms: BTreeMap<i32, i64>,
     /// By partition: since when nothing came, milliseconds since the epoch: its last growth, or the first look.
     /// -1 while unknown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

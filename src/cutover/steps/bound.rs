@@ -75,7 +75,9 @@ pub(in crate::cutover) async fn look(
         loss.add(&at.topic, bound, ends.map_or(0, |it| it.record_bytes));
         let quiet_ms =
             observed.and_then(|observed| loss::quiet_ms(ends, at.partition, observed.at_ms));
-        reaches.push((at.clone(), Reach::of(bound, quiet_ms, age_ms)));
+        let reach = Reach::of(bound, quiet_ms, age_ms);
+        let carried = loss::carried(ends, (at.partition, seen.copied), now_ms());
+        reaches.push((at.clone(), reach.with_carried(carried)));
     }
     Ok((loss, reaches))
 }

@@ -27,15 +27,15 @@ const LANE_FIRST: u16 = 64;
 /// A partition, its next marker, and how many it lacks.
 pub(super) type Lacking = (TopicPartition, Filler, i64);
 
-/// Writes what each leader's partitions lack; how many were sent and taken. Whoever asks where the logs
-/// stand afterwards sees what is left.
+/// Writes what each leader's partitions lack. What was taken, and what is left, is seen by whoever asks where the logs
+/// stand afterwards.
 ///
 /// # Errors
 /// A defect only: what a broker refuses is left.
 pub(super) async fn write(
     target: &Cluster,
     by_leader: BTreeMap<i32, Vec<Lacking>>,
-) -> Result<u64, CutoverError> {
+) -> Result<(), CutoverError> {
     let mut tasks = JoinSet::new();
     for (leader, work) in by_leader {
         // A partition has one lane: its markers keep their order.
@@ -44,15 +44,14 @@ pub(super) async fn write(
             tasks.spawn(async move { on_one_lane(&target, leader, lane, work).await });
         }
     }
-    let mut written = 0;
     while let Some(done) = tasks.join_next().await {
         match done {
-            Ok(Ok(count)) => written += count,
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "markers"),
             Err(error) => return Err(CutoverError::failed(format!("a defect: {error}"))),
         }
     }
-    Ok(written)
+    Ok(())
 }
 
 fn shares(work: Vec<Lacking>) -> Vec<Vec<Lacking>> {
@@ -97,37 +96,36 @@ async fn on_one_lane(
     leader: i32,
     lane: u16,
     work: Vec<Lacking>,
-) -> Result<u64, WireError> {
+) -> Result<(), WireError> {
     let connecting = target.connection(leader, Role::Produce(lane));
     let Ok(connection) = timeout(PATIENCE, connecting).await else {
-        return Ok(0);
+        return Ok(());
     };
     let connection = connection?;
     let mut on_the_way = std::collections::VecDeque::new();
-    let (mut sent, mut written) = (0, 0);
+    let mut in_flight = 0;
     for parts in requests(work) {
         let count: u64 = parts.iter().map(|(_, _, count)| u64::from(*count)).sum();
         let request = wire::write_markers_request(&parts);
         on_the_way.push_back((count, connection.start(&request, 1)?));
-        sent += count;
-        while (sent - written > IN_FLIGHT || on_the_way.len() > REQUESTS)
+        in_flight += count;
+        while (in_flight > IN_FLIGHT || on_the_way.len() > REQUESTS)
             && let Some((count, pending)) = on_the_way.pop_front()
         {
             let Ok(answer) = timeout(PATIENCE, pending).await else {
-                return Ok(written);
+                return Ok(());
             };
             answer?;
-            written += count;
+            in_flight -= count;
         }
     }
-    for (count, pending) in on_the_way {
+    for (_, pending) in on_the_way {
         let Ok(answer) = timeout(PATIENCE, pending).await else {
-            return Ok(written);
+            return Ok(());
         };
         answer?;
-        written += count;
     }
-    Ok(written)
+    Ok(())
 }
 
 #[cfg(test)]

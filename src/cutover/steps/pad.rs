@@ -10,12 +10,13 @@ use super::behind::{self, Padded};
 use super::markers::{self, Lacking};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::journal::fact;
 use crate::cutover::padding::{self, PaddingCost, Reach};
 use crate::cutover::pairs::{Offsets, Pair};
 use crate::flow::fillers::Fillers;
 use crate::flow::position::{self, Producers};
 use crate::flow::{claim, restrain};
-use crate::state::{ForkRecord, StepState, keys};
+use crate::state::{CutoverRecord, ForkRecord, StepState, keys};
 use crate::wire::{self, Filler, OffsetSpec, ProducerState, TopicPartition};
 
 /// Without progress for this long it is given up.
@@ -56,8 +57,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let began = Instant::now();
     let filled = fill(it, &goals).await?;
     let seconds = began.elapsed().as_secs_f64().ceil() as u64;
-    let (written, lacking) = (filled.written, filled.lacking());
+    let lacking = filled.lacking();
     note_padding(scene, &pairs, &filled.ends, &mut forks).await?;
+    let written = padding_of(&pairs, &forks);
     it.still_ours().await?;
     let behind = behind::bring(scene, &padded(&pairs, &forks, &lacking)).await;
     if !lacking.is_empty() {
@@ -75,6 +77,16 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         "{written} offset(s) on {} partition(s)",
         goals.len() - lacking.len()
     ))
+}
+
+/// The offsets of all padding, whoever wrote it. Not what was asked for: an answer may be a refusal.
+fn padding_of(pairs: &[Pair], forks: &BTreeMap<String, ForkRecord>) -> u64 {
+    let of_each = pairs.iter().filter(|pair| !pair.mapped).filter_map(|pair| {
+        let number = usize::try_from(pair.source.partition).ok()?;
+        let fork = forks.get(&pair.source.topic)?.partitions.get(number)?;
+        u64::try_from(fork.padded_end - fork.target_end).ok()
+    });
+    of_each.sum()
 }
 
 /// The logs that were padded as far as they have to be.
@@ -95,17 +107,30 @@ fn padded(
         .collect()
 }
 
+/// How far the old primary may have gone, by source partition, as the bound has noted it. A plan that an older version
+/// began has the records that may be missing in its stead.
+fn reaches(record: &CutoverRecord) -> HashMap<TopicPartition, Reach> {
+    let reaches = fact::<Vec<(String, i32, Reach)>>(record, "reaches");
+    let reaches = reaches.unwrap_or_else(|| {
+        let bounds = fact::<Vec<(String, i32, Option<u64>)>>(record, "bounds").unwrap_or_default();
+        let bounds = bounds.into_iter();
+        bounds
+            .map(|(topic, partition, records)| (topic, partition, Reach::of_records(records)))
+            .collect()
+    });
+    let reaches = reaches.into_iter();
+    reaches
+        .map(|(topic, partition, reach)| (TopicPartition::new(topic, partition), reach))
+        .collect()
+}
+
 /// Where each log has to end, by the bounds that were found. What the journal has nothing of is unknown.
 fn goals(
     it: &Cutover,
     pairs: &[Pair],
     forks: &BTreeMap<String, ForkRecord>,
 ) -> HashMap<TopicPartition, i64> {
-    let found: Vec<(String, i32, Reach)> = it.journal.fact("reaches").unwrap_or_default();
-    let found: HashMap<TopicPartition, Reach> = found
-        .into_iter()
-        .map(|(topic, partition, reach)| (TopicPartition::new(topic, partition), reach))
-        .collect();
+    let found = reaches(&it.journal.record);
     let (padded, reaches): (Vec<(&Pair, i64)>, Vec<Reach>) = pairs
         .iter()
         .filter(|pair| !pair.mapped)
@@ -126,7 +151,6 @@ fn goals(
 /// What was filled, and where nobody could.
 #[derive(Default)]
 struct Filled {
-    written: u64,
     /// Where the logs ended when that was asked last.
     ends: Offsets,
     /// Without an answer from their leader.
@@ -224,7 +248,7 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<Fill
             (it.tell)(&format!("padding: {left} offset(s) left"));
         }
         it.still_ours().await?;
-        filled.written += round(scene, filler, &now, goals, &open).await?;
+        round(scene, filler, &now, goals, &open).await?;
     }
 }
 
@@ -232,14 +256,14 @@ fn left(now: &Offsets, at: &TopicPartition, goal: i64) -> i64 {
     (goal - now.get(at).copied().unwrap_or(goal)).max(0)
 }
 
-/// One round over all partitions; how many markers were sent and taken.
+/// One round over all partitions.
 async fn round(
     scene: &Scene,
     filler: Barring,
     now: &Offsets,
     goals: &HashMap<TopicPartition, i64>,
     open: &[TopicPartition],
-) -> Result<u64, CutoverError> {
+) -> Result<(), CutoverError> {
     let target = &scene.target;
     let told = wire::describe_producers(target, open);
     let states = tokio::time::timeout(PATIENCE, told)
@@ -322,5 +346,46 @@ pub(super) fn undo(it: &Cutover) -> Result<String, CutoverError> {
         ),
         Some(_) if it.options.padding > 0 => Ok("what was padded stays".to_owned()),
         _ => Ok(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{CutoverKind, CutoverState, Operator, TopicSet};
+
+    fn noted(facts: serde_json::Value) -> HashMap<TopicPartition, Reach> {
+        let record = CutoverRecord {
+            v: 1,
+            plan: uuid::Uuid::nil(),
+            kind: CutoverKind::Unplanned,
+            state: CutoverState::Open,
+            topics: TopicSet::All,
+            operator: Operator::default(),
+            began_ms: 0,
+            role_before: None,
+            fence: String::new(),
+            padding: 1_000,
+            accept_loss: None,
+            steps: Vec::new(),
+            facts: serde_json::from_value(facts).expect("facts"),
+        };
+        reaches(&record)
+    }
+
+    #[test]
+    fn a_plan_of_an_older_version_is_padded_by_the_bounds_that_it_has() {
+        let older =
+            serde_json::json!({"bounds": [["t", 0, 5_000_000], ["t", 1, 0], ["t", 2, null]]});
+        let found = noted(older);
+        let reach = |number| found[&TopicPartition::new("t", number)];
+        let wide = padding::offsets(&[reach(0), reach(1), reach(2)], 1_000);
+        assert_eq!(wide, [10_001_000, 100, 10_000]);
+        let both = noted(serde_json::json!({
+            "bounds": [["t", 0, 5_000_000]],
+            "reaches": [["t", 0, {"seen": 1, "unseen": 2, "is_quiet": false}]],
+        }));
+        let reach = both[&TopicPartition::new("t", 0)];
+        assert_eq!(padding::offsets(&[reach], 1_000), [1_005]);
     }
 }

@@ -13,12 +13,12 @@ use twinlog::cutover::{
 };
 use twinlog::environment::{Environment, Machine};
 use twinlog::flow::{self, AllEnded};
-use twinlog::orphans;
+use twinlog::orphans::{self, OrphansError};
 use twinlog::state::CutoverKind;
 use twinlog::telemetry::progress::Registry;
 use twinlog::telemetry::sampler;
 use twinlog::telemetry::status::StatusReport;
-use twinlog::wire::{Dial, Dialing, ReadHalf, WriteHalf};
+use twinlog::wire::{Dial, Dialing, ReadHalf, TopicPartition, WriteHalf};
 
 /// The simulated network and machine, as the engine wants to see them.
 struct Simulated(Ctx);
@@ -232,6 +232,22 @@ pub fn begin_back(world: &mut World, name: &str, text: &str) -> Process<CutOver>
             let options = failover_options(CutoverKind::Failback);
             let plan = cutover::look_back(flow, source, target, options, scope).await?;
             cutover::apply(plan, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
+/// Which partitions have orphans that nobody has decided about, as a failback asks for them.
+pub fn undecided(
+    world: &mut World,
+    name: &str,
+    text: &str,
+) -> Process<Result<Vec<TopicPartition>, OrphansError>> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            orphans::undecided_partitions(&flow.name, source, target).await
         }
     })
 }

@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FindCoordinatorRequest;
 use kafka_protocol::protocol::Request;
 
+use super::list::OFFSETS_TOPIC;
 use crate::wire::calls::partition::text;
 use crate::wire::calls::retry::{BUDGET, ask_anyone, retry};
 use crate::wire::versions::api_name;
@@ -19,6 +20,29 @@ pub fn coordinator_partition(group: &str, count: i32) -> i32 {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
     hash.checked_abs().unwrap_or(0) % count.max(1)
+}
+
+/// Groups by the broker that coordinates them, as far as the metadata that is known of the coordinators' topic tells.
+/// These are asked first: a broker that hangs then keeps nobody else's groups from being found.
+pub fn by_coordinator(
+    cluster: &Cluster,
+    groups: impl IntoIterator<Item = String>,
+) -> BTreeMap<Option<i32>, Vec<String>> {
+    let metadata = cluster.cached();
+    let topic = metadata.topics.get(OFFSETS_TOPIC);
+    let count = topic.map_or(0, |topic| topic.partitions.len());
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    let mut found: BTreeMap<Option<i32>, Vec<String>> = BTreeMap::new();
+    for group in groups {
+        let partition = coordinator_partition(&group, count);
+        let leader = metadata.leader(OFFSETS_TOPIC, partition);
+        let broker = leader.map(|(broker, _)| broker);
+        if let Some(broker) = broker {
+            cluster.set_coordinator(&group, broker);
+        }
+        found.entry(broker).or_default().push(group);
+    }
+    found
 }
 
 /// The first version that asks about many groups at once (KIP-699, Kafka 3.0).

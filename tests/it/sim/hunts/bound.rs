@@ -175,3 +175,25 @@ fn what_is_measured_and_quiet_is_known() {
         assert_eq!(report.lost.unknown_partitions, 0, "{report:#?}");
     });
 }
+
+#[test]
+fn what_nobody_has_seen_since_a_restart_is_as_old_as_it_was() {
+    for seed in 1..=2 {
+        world::run(seed, |world| {
+            let (mut scene, places) = scene(world, "");
+            let twinlog = scene.twinlog(world, "twinlog");
+            write_for(&mut scene, world, &places[0], 200, 12_000);
+            twinlog.process.kill();
+            write_for(&mut scene, world, &places[0], 200, 90_000);
+            let cluster = scene.source.cluster.clone();
+            cluster.control(|state| {
+                let leader = state.partition("t", 0).and_then(|it| it.leader);
+                state.freeze_broker(leader.expect("it is led"));
+            });
+            let again = scene.twinlog(world, "again");
+            world.run_for(30_000);
+            let report = fail_over(world, &scene, &again, &places);
+            assert!(report.lost.unknown_partitions > 0, "{report:#?}");
+        });
+    }
+}

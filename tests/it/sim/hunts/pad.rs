@@ -1,6 +1,9 @@
 //! A broker of the standby goes away when the forks are recorded already.
 
 use fake_kafka::Options;
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::error::ResponseError;
+use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::world::{self, World};
 use twinlog::cutover::Report;
 use twinlog::state::CutoverKind;
@@ -18,6 +21,8 @@ enum Gone {
     Dead,
     Hung,
     Not,
+    /// It refuses the markers of `t0`, for too few are in sync.
+    Refuses,
 }
 
 /// Of `t0` only the standby's second broker has all.
@@ -68,11 +73,23 @@ fn play(world: &mut World, gone: Gone) -> (Scene, Report, i64) {
             cluster.control(|state| state.fence_broker(broker));
         }
         Gone::Not => {}
+        Gone::Refuses => {
+            let fault = Fault::on(ApiKey::WriteTxnMarkers).partition("t0", 0);
+            let refused = Action::Refuse(ResponseError::NotEnoughReplicas);
+            cluster.fault(fault, refused);
+        }
     }
     let (report, error) = world.result(&failover, 240_000).expect("it may begin");
     assert!(error.is_none(), "{error:?} {report:?}");
     let took_ms = world.now_ms() - began_ms;
     (scene, report, took_ms)
+}
+
+fn end(scene: &Scene, topic: &str) -> i64 {
+    scene.target.cluster.control(|state| {
+        let found = state.partition(topic, 0).and_then(|it| it.leader_log());
+        found.expect("it is led").end_offset()
+    })
 }
 
 fn goes_on(gone: Gone) {
@@ -84,11 +101,14 @@ fn goes_on(gone: Gone) {
         let is_named = |it: &&String| it.contains("couldn't be padded") && it.contains("t0-0");
         assert_eq!(told.iter().any(is_named), gone != Gone::Not, "{told:#?}");
         for topic in &TOPICS[1..] {
-            let end = scene.target.cluster.control(|state| {
-                let found = state.partition(topic, 0).and_then(|it| it.leader_log());
-                found.expect("it is led").end_offset()
-            });
+            let end = end(&scene, topic);
             assert!(end > 20, "{topic} is padded: {end}");
+        }
+        if gone == Gone::Refuses {
+            // `t0` has the marker that bars the frozen Twinlog, from before it refused.
+            let padded: i64 = TOPICS.iter().map(|topic| end(&scene, topic) - 20).sum();
+            let told = report.padding.map(|it| it.markers);
+            assert_eq!(told, u64::try_from(padded).ok(), "{report:#?}");
         }
     });
 }
@@ -101,6 +121,11 @@ fn padding_goes_on_without_a_partition_that_nobody_leads_any_more() {
 #[test]
 fn padding_goes_on_without_a_broker_that_hangs() {
     goes_on(Gone::Hung);
+}
+
+#[test]
+fn markers_that_are_refused_are_no_padding() {
+    goes_on(Gone::Refuses);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use twinlog::cutover::{Check, Weight};
 use twinlog::state::CutoverKind;
 
 use super::far_operator;
+use crate::sim::logs;
 use crate::sim::model::{Place, Side};
 use crate::sim::process::{self, failover_options};
 use crate::sim::scene::{Scene, Write};
@@ -98,5 +99,31 @@ fn a_standby_that_is_silent_for_a_moment_doesnt_end_the_drain() {
         let (report, error) = world.result(&command, 300_000).expect("it may begin");
         assert!(error.is_none(), "{error:?} {report:?}");
         assert_eq!(scene.role(), Side::Standby);
+    });
+}
+
+#[test]
+fn what_was_copied_back_is_not_stranded_where_the_old_primarys_state_cant_be_read() {
+    world::run(1, |world| {
+        let mut scene = failed_over(world);
+        let begun = process::begin_back(world, "operator-back", &scene.text);
+        let (report, error) = world.result(&begun, 120_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        scene.twinlog(world, "back");
+        let place = Place::new("t", 0);
+        scene.write(world, Side::Standby, &place, 5, Write::default());
+        let source = scene.source.clone();
+        world.must("it is copied back", 60_000, move |_| {
+            logs::read(&source, &place).records.len() == 25
+        });
+        let none = process::undecided(world, "operator-looks", &scene.text);
+        let none = world.result(&none, 60_000).expect("its state can be read");
+        assert_eq!(none, [], "nothing is stranded");
+        let fault = Fault::on(ApiKey::ListOffsets).partition("__twinlog_state", 0);
+        let refused = Action::Refuse(ResponseError::KafkaStorageError);
+        scene.source.cluster.fault(fault, refused);
+        let look = process::undecided(world, "operator-looks-again", &scene.text);
+        let error = world.result(&look, 120_000).expect_err("it can't be told");
+        assert!(error.message.contains("copied back"), "{error}");
     });
 }
