@@ -262,7 +262,9 @@ fn topic(described: MetadataResponseTopic, known: Option<&TopicMetadata>) -> Top
 }
 
 /// A broker that lags behind may name an old leader; epochs only grow, so the higher one is right
-/// (the Java client's `Metadata.updateLatestMetadata` does the same).
+/// (the Java client's `Metadata.updateLatestMetadata` does the same). Where nobody leads, whoever is named is asked all
+/// the same: one that lags names somebody who is gone or refuses, and the next answer takes that back. But a cluster
+/// that was restored from a backup begins again with lower epochs, and would else be waited for for ever.
 fn keep_newer_leader(partition: &mut PartitionMetadata, known: Option<&TopicMetadata>) {
     let known = known.and_then(|topic| {
         let at = topic
@@ -274,6 +276,7 @@ fn keep_newer_leader(partition: &mut PartitionMetadata, known: Option<&TopicMeta
     if let Some(known) = known
         && partition.leader_epoch >= 0
         && known.leader_epoch > partition.leader_epoch
+        && (known.leader >= 0 || partition.leader < 0)
     {
         partition.leader = known.leader;
         partition.leader_epoch = known.leader_epoch;
@@ -362,6 +365,18 @@ mod tests {
         assert_eq!(shared(at(None, "here"), at(None, "here")), place);
         assert_eq!(shared(at(Some("id"), "here"), at(None, "here")), place);
         assert_eq!(shared(at(None, "here"), at(None, "there")), None);
+    }
+
+    #[test]
+    fn a_restored_cluster_is_asked_although_its_epochs_are_lower() {
+        let led = Metadata::empty().merged(answer(&[("a", 3)]), true);
+        let mut nobody = answer(&[("a", 4)]);
+        nobody.topics[0].partitions[0].leader_id = BrokerId(-1);
+        let nobody = led.expect("news").merged(nobody, true).expect("news");
+        assert_eq!(nobody.leader("a", 0), None);
+        let restored = nobody.merged(answer(&[("a", 2)]), true).expect("news");
+        assert_eq!(restored.leader("a", 0), Some((1, 2)));
+        assert_eq!(restored.merged(answer(&[("a", 2)]), true), None);
     }
 
     #[test]
