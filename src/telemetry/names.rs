@@ -139,7 +139,7 @@ metrics! {
         "The largest loss that the last rehearsal measured; absent where it measured none.";
 
     FAILOVER_READY = Gauge "twinlog_failover_ready" ["flow"]
-        "1 when a failover now would lose nothing, as far as known; 0 when it would lose records, when something stands in the way, and after a failover.";
+        "1 when a failover now would lose nothing, as far as known; 0 when it would lose records, when something stands in the way (a source without an authorizer among it, where `--fence manual` is the way), and after a failover.";
     FAILOVER_LOSS_RECORDS = Gauge "twinlog_failover_loss_records" ["flow"]
         "Records that would be missing if the source were lost now, at most, by its log ends and rates.";
     FAILOVER_LOSS_BYTES = Gauge "twinlog_failover_loss_bytes" ["flow"]
