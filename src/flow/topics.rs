@@ -207,11 +207,9 @@ pub async fn ensure(
 /// # Errors
 /// When the broker may not or can't say.
 pub(super) fn is_gone(metadata: &Metadata, cluster: &str, topic: &str) -> Result<bool, Trouble> {
-    match metadata.error_of(topic) {
-        Some(ResponseError::UnknownTopicOrPartition) => Ok(true),
-        None => Ok(!metadata.has_topic(topic)),
-        Some(code) => Err(Trouble::broker(cluster, code, None)),
-    }
+    let described = metadata.described(topic);
+    let is_gone = described.map(|described| described.is_none());
+    is_gone.map_err(|code| Trouble::broker(cluster, code, None))
 }
 
 /// What we remember about a copy isn't dropped before the target says that it is gone.

@@ -11,7 +11,7 @@ use super::pass::obstacle;
 use super::quotas::Memory;
 use crate::state::{STATE_TOPIC, StateError, StateStore};
 use crate::telemetry::metadata::{DriftKind, Obstacle};
-use crate::wire::{AclBinding, ErrorContext, ResponseError, WireError};
+use crate::wire::{AclBinding, ErrorContext, WireError};
 
 /// The state topic on the source, if there is such a flow.
 #[derive(Debug, Default)]
@@ -76,10 +76,10 @@ impl Opposite {
 async fn open(context: &Context) -> Result<Option<StateStore>, StateError> {
     let topic = [STATE_TOPIC.to_owned()];
     let metadata = context.source.metadata(Some(&topic)).await?;
-    match metadata.error_of(STATE_TOPIC) {
-        Some(ResponseError::UnknownTopicOrPartition) => Ok(None),
-        None => StateStore::open_existing(&context.source).await,
-        Some(code) => {
+    match metadata.described(STATE_TOPIC) {
+        Ok(None) => Ok(None),
+        Ok(Some(_)) => StateStore::open_existing(&context.source).await,
+        Err(code) => {
             let context = ErrorContext {
                 api: Some("Metadata"),
                 ..ErrorContext::cluster(context.source.name())

@@ -135,14 +135,14 @@ async fn back_store(source: &Cluster) -> Result<Option<StateStore>, OrphansError
     let wait = "wait until its leader answers: what was copied back would be taken for stranded";
     let metadata = source.metadata(Some(&[STATE_TOPIC.to_owned()])).await;
     let metadata = metadata.map_err(|error| unread(&error).with_hint(wait))?;
-    match metadata.topics.get(STATE_TOPIC).map(|topic| topic.error) {
-        None | Some(Some(ResponseError::UnknownTopicOrPartition)) => return Ok(None),
-        Some(Some(error @ ResponseError::TopicAuthorizationFailed)) => {
+    match metadata.described(STATE_TOPIC) {
+        Ok(None) => return Ok(None),
+        Err(error @ ResponseError::TopicAuthorizationFailed) => {
             let grant = format!("grant READ on topic {STATE_TOPIC} there to Twinlog's principal");
             return Err(unread(&error).with_hint(grant));
         }
-        Some(Some(error)) => return Err(unread(&error).with_hint(wait)),
-        Some(None) => {}
+        Err(error) => return Err(unread(&error).with_hint(wait)),
+        Ok(Some(_)) => {}
     }
     let store = StateStore::open_existing(source).await;
     match store.map_err(|error| unread(&error).with_hint(wait))? {

@@ -371,19 +371,17 @@ impl StateStore {
             Ok(Err(error)) if error.is_other_cluster() => return Err(error.into()),
             Ok(Err(_)) | Err(_) => return Ok(None),
         };
-        match metadata.topics.get(STATE_TOPIC) {
-            Some(topic) if topic.error.is_none() => {
+        match metadata.described(STATE_TOPIC) {
+            Ok(Some(topic)) => {
                 let leader = metadata.leader(STATE_TOPIC, 0);
                 let leader_epoch = leader.map_or(-1, |(_, epoch)| epoch);
                 Ok(Some((topic.topic_id, leader_epoch)))
             }
             // A topic that was just made may not be known everywhere; the look at its end waits.
             _ if reached.topic_id.is_nil() => Ok(None),
-            Some(topic) if topic.error != Some(ResponseError::UnknownTopicOrPartition) => {
-                // Whatever it is, the look at the end meets it and has the words.
-                Ok(None)
-            }
-            _ => Err(StateError::Lost(Loss::Deleted)),
+            // Whatever it is, the look at the end meets it and has the words.
+            Err(_) => Ok(None),
+            Ok(None) => Err(StateError::Lost(Loss::Deleted)),
         }
     }
 

@@ -128,6 +128,18 @@ impl Metadata {
         }
     }
 
+    /// A topic that was asked for by name; `None` when it isn't there.
+    ///
+    /// # Errors
+    /// Why it could not be described, which says nothing of whether it is there: a right that is missing, say.
+    pub fn described(&self, name: &str) -> Result<Option<&TopicMetadata>, ResponseError> {
+        match self.error_of(name) {
+            None => Ok(self.topics.get(name)),
+            Some(ResponseError::UnknownTopicOrPartition) => Ok(None),
+            Some(error) => Err(error),
+        }
+    }
+
     /// A partition, as far as is known.
     pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMetadata> {
         let partitions = &self.topics.get(topic)?.partitions;
@@ -377,6 +389,23 @@ mod tests {
         let restored = nobody.merged(answer(&[("a", 2)]), true).expect("news");
         assert_eq!(restored.leader("a", 0), Some((1, 2)));
         assert_eq!(restored.merged(answer(&[("a", 2)]), true), None);
+    }
+
+    #[test]
+    fn a_topic_that_is_hidden_is_never_taken_for_one_that_is_not_there() {
+        let all = answer(&[("a", 3)]);
+        let mut hidden = answer(&[("h", -1)]);
+        hidden.topics[0].error_code = ResponseError::TopicAuthorizationFailed.code();
+        let refused = Err(ResponseError::TopicAuthorizationFailed);
+        let known = Metadata::empty().merged(all.clone(), true).expect("news");
+        let asked = known.merged(hidden.clone(), false).expect("told");
+        assert_eq!(asked.described("h"), refused);
+        // The description of all topics leaves it out, and it is asked for again.
+        let listed = asked.merged(all, true).expect("not among them");
+        assert_eq!(listed.merged(hidden, false), None);
+        assert_eq!(listed.described("h"), refused);
+        assert_eq!(listed.described("m"), Ok(None));
+        assert!(matches!(listed.described("a"), Ok(Some(_))));
     }
 
     #[test]
