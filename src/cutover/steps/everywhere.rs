@@ -33,9 +33,13 @@ pub(super) async fn await_fence(it: &Cutover, topics: &[String]) -> Result<(), C
     loop {
         // Who is no part of the cluster any more leads nothing of it, and whoever comes back hears of all first.
         let brokers: Vec<i32> = source.cached().brokers.keys().copied().collect();
-        let open = brokers.into_iter().filter(|id| !shown.contains(id));
-        let (fenced, late) = ask(it, open.collect(), &wanted).await?;
+        let open = brokers.iter().copied().filter(|id| !shown.contains(id));
+        let (fenced, mut late) = ask(it, open.collect(), &wanted).await?;
         shown.extend(fenced);
+        if brokers.is_empty() {
+            // A broker that has just begun may answer with a cluster of nobody.
+            late.insert(-1, "no broker is known".to_owned());
+        }
         let Some((broker, why)) = late.first_key_value() else {
             return Ok(());
         };
