@@ -210,8 +210,7 @@ async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Result<Vec<String>,
         .groups
         .into_iter()
         .filter(|group| {
-            group.group_type != "share"
-                && matches!(group.protocol_type.as_str(), "" | "consumer")
+            group.is_of_consumers()
                 && !group.group_id.starts_with("console-consumer-")
                 && !scene.flow.groups.matches(&group.group_id)
         })

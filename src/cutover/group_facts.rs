@@ -46,7 +46,7 @@ pub(super) async fn look(
         .collect();
     let mut names: BTreeSet<String> = followed
         .iter()
-        .filter(|group| is_consumer_group(group))
+        .filter(|group| group.is_of_consumers())
         .map(|group| group.group_id.clone())
         .collect();
     names.extend(remembered(scene));
@@ -66,7 +66,7 @@ pub(super) async fn look(
     let by_source: HashMap<&TopicPartition, &Pair> =
         pairs.iter().map(|pair| (&pair.source, pair)).collect();
     let mut with_members = 0;
-    for group in followed.iter().filter(|group| is_consumer_group(group)) {
+    for group in followed.iter().filter(|group| group.is_of_consumers()) {
         let name = &group.group_id;
         let Some(Ok(positions)) = source.get(name) else {
             continue;
@@ -137,10 +137,6 @@ fn of_group(
         facts.diverged.push(name.to_owned());
     }
     Ok(())
-}
-
-fn is_consumer_group(group: &ListedGroup) -> bool {
-    group.group_type != "share" && matches!(group.protocol_type.as_str(), "" | "consumer")
 }
 
 /// Brokers before 2.6 tell no state.

@@ -169,8 +169,7 @@ pub async fn followed_groups(scene: &Scene) -> Result<Vec<String>, DrillError> {
     }
     let listed = wire::list_groups(&scene.source).await?;
     let followed = listed.groups.into_iter().filter(|group| {
-        group.group_type != "share"
-            && matches!(group.protocol_type.as_str(), "" | "consumer")
+        group.is_of_consumers()
             && scene.flow.groups.matches(&group.group_id)
             && !group.group_id.starts_with(crate::config::DRILL_PREFIX)
     });

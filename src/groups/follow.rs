@@ -28,7 +28,7 @@ use crate::offsets::SourceOffset;
 use crate::state::{StateError, keys};
 use crate::tasks::{Tasks, brought};
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, OFFSETS_TOPIC, Taken};
+use crate::wire::{self, Taken};
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
 /// after its record landed.
@@ -364,19 +364,14 @@ impl Follower {
             return ready;
         }
         let metadata = self.context.target.cached();
-        let partitions = metadata.topics.get(OFFSETS_TOPIC);
-        let count = partitions.map_or(0, |topic| topic.partitions.len());
-        let count = i32::try_from(count).unwrap_or(i32::MAX);
         let table = self.view.table();
         for name in self.dirty.keys() {
             let group = table.groups.get(name);
             if group.is_some_and(|group| group.is_sending) {
                 continue;
             }
-            let partition = wire::coordinator_partition(name, count);
-            let leader = metadata.leader(OFFSETS_TOPIC, partition);
             let lane = Lane {
-                coordinator: leader.map(|(broker, _)| broker),
+                coordinator: wire::coordinator_by(&metadata, name),
                 is_first: group.is_none_or(|group| !group.is_stored),
             };
             ready.entry(lane).or_default().push(name.clone());

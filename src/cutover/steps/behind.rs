@@ -15,7 +15,7 @@ use super::groups::is_active;
 use crate::cutover::buried;
 use crate::cutover::context::Scene;
 use crate::cutover::group_facts::remembered;
-use crate::tasks::resume_panic;
+use crate::tasks::brought;
 use crate::wire::{self, Cluster, GroupOffset, TopicPartition, WireError};
 
 /// A coordinator that doesn't answer for so long leaves its groups where they are.
@@ -159,9 +159,7 @@ async fn names(scene: &Scene, unlisted: &mut Option<String>) -> BTreeSet<String>
         Ok(Ok(listed)) => {
             *unlisted = listed.why_incomplete();
             let followed = listed.groups.into_iter().filter(|group| {
-                group.group_type != "share"
-                    && matches!(group.protocol_type.as_str(), "" | "consumer")
-                    && scene.flow.groups.matches(&group.group_id)
+                group.is_of_consumers() && scene.flow.groups.matches(&group.group_id)
             });
             names.extend(followed.map(|group| group.group_id));
         }
@@ -189,13 +187,7 @@ async fn at_forks(
     }
     let mut found = Commits::new();
     while let Some(answered) = tasks.join_next().await {
-        let (names, mut answers) = match answered {
-            Ok(answered) => answered,
-            Err(error) => {
-                resume_panic(error);
-                continue;
-            }
-        };
+        let (names, mut answers) = brought(answered);
         for group in names {
             let positions = match answers.remove(&group) {
                 Some(Ok(positions)) => positions,
@@ -240,7 +232,7 @@ async fn behind(
             });
         }
         match tasks.join_next().await {
-            Some(found) => places.extend(found.ok().flatten()),
+            Some(found) => places.extend(brought(found)),
             None => return places,
         }
     }
@@ -262,13 +254,7 @@ async fn commit(target: &Cluster, mut commits: Commits, done: &mut Behind) {
         });
     }
     while let Some(answered) = tasks.join_next().await {
-        let (names, mut answers) = match answered {
-            Ok(answered) => answered,
-            Err(error) => {
-                resume_panic(error);
-                continue;
-            }
-        };
+        let (names, mut answers) = brought(answered);
         for group in names {
             match answers.remove(&group) {
                 Some(answers) => done.take(group, answers),

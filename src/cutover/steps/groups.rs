@@ -136,11 +136,10 @@ async fn listed(scene: &Scene, result: &mut GroupsResult) -> Result<Listed, Cuto
     }
     let listed = wire::list_groups(&scene.source).await?;
     result.unseen = listed.why_incomplete();
-    let followed = listed.groups.into_iter().filter(|group| {
-        group.group_type != "share"
-            && matches!(group.protocol_type.as_str(), "" | "consumer")
-            && scene.flow.groups.matches(&group.group_id)
-    });
+    let followed = listed
+        .groups
+        .into_iter()
+        .filter(|group| group.is_of_consumers() && scene.flow.groups.matches(&group.group_id));
     let mut live = BTreeSet::new();
     let mut names = BTreeSet::new();
     for group in followed {

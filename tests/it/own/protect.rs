@@ -60,21 +60,27 @@ fn acls_of_bob(bootstrap: &str) -> Vec<String> {
     all.filter(|acl| acl.contains("User:bob")).collect()
 }
 
-#[test]
-fn nobody_but_twinlog_writes_to_a_copy_until_a_failover() {
+/// Two secured clusters, with a topic on the source.
+fn where_bob_may_write() -> (Cluster, Cluster) {
     let secured = |name| ClusterOptions::secured(name, Security::default().with_bare_twinlog());
     let mut source = Cluster::launch(KafkaVersion::V4_3, secured("source"));
     let mut target = Cluster::launch(KafkaVersion::V4_3, secured("target"));
-    source.await_ready();
-    target.await_ready();
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    for bootstrap in [&source, &target] {
-        acls::add(bootstrap, &acls::all_but_super());
-        users::create(bootstrap, "bob");
-        acls::add(bootstrap, &[bob_may_write()]);
+    for cluster in [&mut source, &mut target] {
+        cluster.await_ready();
+        let bootstrap = cluster.bootstrap();
+        acls::add(&bootstrap, &acls::all_but_super());
+        users::create(&bootstrap, "bob");
+        acls::add(&bootstrap, &[bob_may_write()]);
     }
-    create_topic(&source, TOPIC, 1, &[]);
-    Load::new(TOPIC, 100).produce(&source);
+    create_topic(&source.bootstrap(), TOPIC, 1, &[]);
+    Load::new(TOPIC, 100).produce(&source.bootstrap());
+    (source, target)
+}
+
+#[test]
+fn nobody_but_twinlog_writes_to_a_copy_until_a_failover() {
+    let clusters = where_bob_may_write();
+    let (source, target) = (clusters.0.bootstrap(), clusters.1.bootstrap());
     let before = acls_of_bob(&target);
     let lines = "metadata_interval: 200ms\nprotect: true";
     let text = Twinlog::config(&source, &target, lines);
@@ -129,19 +135,8 @@ fn answer_words(output: &std::process::Output) {
 /// stays, without any option, until somebody lifts it or the standby is the primary again.
 #[test]
 fn a_client_that_nobody_moved_stays_outside_after_a_failback() {
-    let secured = |name| ClusterOptions::secured(name, Security::default().with_bare_twinlog());
-    let mut source = Cluster::launch(KafkaVersion::V4_3, secured("source"));
-    let mut target = Cluster::launch(KafkaVersion::V4_3, secured("target"));
-    source.await_ready();
-    target.await_ready();
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    for bootstrap in [&source, &target] {
-        acls::add(bootstrap, &acls::all_but_super());
-        users::create(bootstrap, "bob");
-        acls::add(bootstrap, &[bob_may_write()]);
-    }
-    create_topic(&source, TOPIC, 1, &[]);
-    Load::new(TOPIC, 100).produce(&source);
+    let clusters = where_bob_may_write();
+    let (source, target) = (clusters.0.bootstrap(), clusters.1.bootstrap());
     let before = acls_of_bob(&target);
     let text = Twinlog::config(&source, &target, "metadata_interval: 200ms");
     let mut twinlog = Twinlog::start(&text);

@@ -98,17 +98,15 @@ impl Group {
         for (at, position) in positions {
             let error = match answers.remove(&at) {
                 Some(Err(error)) => error,
-                answer => {
-                    // Who forgot to mention one has no entry here either.
+                Some(Ok(())) => {
                     let taken = match self.without_metadata.contains(&at) {
                         true => Taken::WithoutMetadata,
                         false => Taken::Whole,
                     };
-                    if answer.is_some() {
-                        self.done.insert(at, Ok(taken));
-                    }
+                    self.done.insert(at, Ok(taken));
                     continue;
                 }
+                None => continue,
             };
             let has_metadata = !position.metadata.is_empty();
             match error.server_code() {

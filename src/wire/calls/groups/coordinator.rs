@@ -11,7 +11,7 @@ use super::list::OFFSETS_TOPIC;
 use crate::wire::calls::partition::text;
 use crate::wire::calls::retry::{BUDGET, ask_anyone, retry};
 use crate::wire::versions::api_name;
-use crate::wire::{Cluster, ErrorContext, Role, WireError};
+use crate::wire::{Cluster, ErrorContext, Metadata, Role, WireError};
 
 /// The partition of `__consumer_offsets` that holds a group, of so many: its leader coordinates the
 /// group (`GroupCoordinatorService.partitionFor`; Java's hash of the name, `Utils.abs` of it).
@@ -22,6 +22,15 @@ pub fn coordinator_partition(group: &str, count: i32) -> i32 {
     hash.checked_abs().unwrap_or(0) % count.max(1)
 }
 
+/// The broker that coordinates a group, by what is known of the coordinators' topic.
+pub fn coordinator_by(metadata: &Metadata, group: &str) -> Option<i32> {
+    let count = metadata.topics.get(OFFSETS_TOPIC)?.partitions.len();
+    let partition = coordinator_partition(group, i32::try_from(count).unwrap_or(i32::MAX));
+    metadata
+        .leader(OFFSETS_TOPIC, partition)
+        .map(|(broker, _)| broker)
+}
+
 /// Groups by the broker that coordinates them, as far as the metadata that is known of the coordinators' topic tells.
 /// These are asked first: a broker that hangs then keeps nobody else's groups from being found.
 pub fn by_coordinator(
@@ -29,14 +38,9 @@ pub fn by_coordinator(
     groups: impl IntoIterator<Item = String>,
 ) -> BTreeMap<Option<i32>, Vec<String>> {
     let metadata = cluster.cached();
-    let topic = metadata.topics.get(OFFSETS_TOPIC);
-    let count = topic.map_or(0, |topic| topic.partitions.len());
-    let count = i32::try_from(count).unwrap_or(i32::MAX);
     let mut found: BTreeMap<Option<i32>, Vec<String>> = BTreeMap::new();
     for group in groups {
-        let partition = coordinator_partition(&group, count);
-        let leader = metadata.leader(OFFSETS_TOPIC, partition);
-        let broker = leader.map(|(broker, _)| broker);
+        let broker = coordinator_by(&metadata, &group);
         if let Some(broker) = broker {
             cluster.set_coordinator(&group, broker);
         }

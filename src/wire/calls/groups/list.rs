@@ -31,6 +31,13 @@ pub struct ListedGroup {
     pub state: String,
 }
 
+impl ListedGroup {
+    /// Whether it is one of consumers, or was only committed for.
+    pub fn is_of_consumers(&self) -> bool {
+        self.group_type != "share" && matches!(self.protocol_type.as_str(), "" | "consumer")
+    }
+}
+
 /// The groups of a cluster, as far as its brokers told them. Whether one that isn't among them is gone
 /// is only known when its coordinator says so.
 #[derive(Clone, Debug, Default)]
