@@ -195,6 +195,8 @@ fn is_unseen(progress: &PartitionProgress) -> bool {
 struct TopicLook {
     /// By partition: where it ends, and when that was seen. `None` for one that isn't copied (yet).
     partitions: Vec<Option<Look>>,
+    /// By partition, as `partitions`: where its rate is shown.
+    shown: Vec<Option<Arc<PartitionProgress>>>,
     stopped: BTreeMap<i32, String>,
     behind: BTreeMap<i32, i64>,
     bytes: u64,
@@ -224,7 +226,7 @@ fn look(
                 grown(before, *now, is_last)
             })
             .collect();
-        publish(flow, &topic, &last.partitions);
+        publish(&look.shown, &last.partitions);
         let mut record = record(&last.partitions, look);
         // What was written by the process before stands until this one has seen better.
         if let Some(written) = &last.written {
@@ -251,7 +253,9 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, To
         let look = looks.entry(topic.clone()).or_default();
         if look.partitions.len() <= index {
             look.partitions.resize(index + 1, None);
+            look.shown.resize(index + 1, None);
         }
+        look.shown[index] = Some(progress.clone());
         // The time first: the end is then of that time, or newer.
         let seen_ms = progress.end_seen_ms();
         look.partitions[index] = Some(Look {
@@ -320,9 +324,9 @@ fn record(partitions: &[Growth], look: TopicLook) -> EndsRecord {
 }
 
 /// Shows the rates to those who look at the running flow.
-fn publish(flow: &Flow, topic: &Arc<str>, partitions: &[Growth]) {
-    for (number, growth) in (0..).zip(partitions) {
-        if let Some(progress) = flow.progress.partitions.get(&(topic.clone(), number)) {
+fn publish(shown: &[Option<Arc<PartitionProgress>>], partitions: &[Growth]) {
+    for (progress, growth) in shown.iter().zip(partitions) {
+        if let Some(progress) = progress {
             let per_second = growth.per_second.map_or(-1, |it| it.ceil() as i64);
             let shown = &progress.source_per_second;
             shown.store(per_second, Ordering::Relaxed);

@@ -74,6 +74,13 @@ struct Sample {
     stable_end: i64,
 }
 
+impl Sample {
+    fn is_same_but_for_time(&self, other: &Self) -> bool {
+        let counted = |it: &Self| (it.records, it.bytes, it.position, it.stable_end);
+        counted(self) == counted(other)
+    }
+}
+
 impl RateMeter {
     /// Takes one sample. Offsets are -1 while unknown and then don't count.
     pub fn sample(&mut self, at_ms: i64, records: u64, bytes: u64, position: i64, stable_end: i64) {
@@ -95,6 +102,11 @@ impl RateMeter {
             return;
         }
         if distance_ms < SAMPLE_DISTANCE_MS_MIN {
+            return;
+        }
+        if self.measured && self.rates == Rates::default() && last.is_same_but_for_time(&sample) {
+            // At rest, as thousands of partitions are: nothing to smooth.
+            self.last = Some(sample);
             return;
         }
         let millis = distance_ms as f64;
@@ -184,5 +196,10 @@ mod tests {
             meter.sample(second * 1_000, 1_000_000, 0, 500, 500);
         }
         assert_eq!(meter.rates().records_per_second, 0.0);
+        // And the next record counts for the second in which it came.
+        meter.sample(120_000, 1_000_100, 0, 600, 600);
+        let shown = meter.rates().records_per_second;
+        let smoothed = 100.0 * (1.0 - (-1_000.0 / SMOOTHING_MS).exp());
+        assert!((shown - smoothed).abs() < 1e-6, "{shown}");
     }
 }

@@ -24,6 +24,7 @@ mod holes;
 mod late_commit;
 mod late_fence;
 mod lost_answers;
+mod no_groups_yet;
 mod old_filler;
 mod pad;
 mod pipeline;
