@@ -1,5 +1,6 @@
 //! No JVM: what is decided in this process or by `twinlog` alone.
 
+mod alerts;
 mod batch_core;
 mod cli_exit_codes;
 mod cli_run;
