@@ -117,7 +117,11 @@ fn judge_all(stage: &mut Stage, ledger: &Ledger, seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
     for (topic, positions) in TOPICS.iter().zip(&positions) {
         let read = Read::both(stage, topic);
-        ledger.learn(topic.name, &read.source);
+        let unseen = ledger.learn(topic.name, &read.source);
+        if !topic.promise.is_compacted && !topic.promise.is_shortened {
+            let lost = |id: &String| format!("{id} was acknowledged and isn't on the source");
+            faults.extend(unseen.iter().map(lost));
+        }
         faults.extend(read.judge(ledger, topic).iter().map(Fault::to_string));
         faults.extend(await_groups(stage, &read, ledger, topic, positions));
         if topic.name == MAPPED && faults.is_empty() {
