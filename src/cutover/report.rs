@@ -296,10 +296,13 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
         lines.extend(released.into_iter().flat_map(|released| released.problems));
     }
     if let Some(carried) = fact::<Carried>(record, "carried") {
-        for (what, all) in [("topic config", carried.configs), ("ACL", carried.acls)] {
-            let lines_of = all
-                .into_iter()
-                .map(|one| format!("{what} carried over: {one}"));
+        for (what, all) in [
+            ("topic config carried over", carried.configs),
+            ("ACL carried over", carried.acls),
+            ("ACL removed, as on the standby", carried.acls_removed),
+            ("quota carried over", carried.quotas),
+        ] {
+            let lines_of = all.into_iter().map(|one| format!("{what}: {one}"));
             lines.extend(lines_of);
         }
         lines.extend(carried.problems);

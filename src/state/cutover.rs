@@ -404,6 +404,18 @@ pub struct ReignRecord {
     pub acls: Option<BTreeSet<String>>,
     /// Its topics that are no copies.
     pub own_topics: BTreeSet<String>,
+    /// Its quotas of users and client ids; absent where they couldn't be read, and of an older Twinlog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Vec<ReignQuotas>>,
+}
+
+/// The quotas of one entity in a [`ReignRecord`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReignQuotas {
+    /// Whom they are for: `user` and `client-id` with their name, `null` for the default.
+    pub entity: BTreeMap<String, Option<String>>,
+    /// By key, in decimal: JSON has no number for all of them.
+    pub values: BTreeMap<String, String>,
 }
 
 /// `orphans/<flow>`: what the returned old primary has that was never copied.

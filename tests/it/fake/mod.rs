@@ -5,6 +5,7 @@
 
 pub(crate) mod append_time;
 mod broken_tasks;
+mod carried_back;
 mod claim_unseen;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
