@@ -15,6 +15,7 @@ mod bound;
 mod c1;
 mod c35;
 mod c9;
+mod empty_transaction;
 mod far_brokers;
 mod far_cut_over;
 mod far_operator;
