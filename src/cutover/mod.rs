@@ -10,6 +10,7 @@
 //! copy. `flow::role` is the other side: a running Twinlog that finds the role changed stops
 //! copying, and looks after the old primary.
 
+mod account;
 mod adopt;
 pub(crate) mod agreement;
 mod available;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use account::last_report;
 pub use context::Tell;
 pub use error::CutoverError;
 pub use failback::{BackScope, look_back};

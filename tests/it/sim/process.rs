@@ -236,6 +236,22 @@ pub fn begin_back(world: &mut World, name: &str, text: &str) -> Process<CutOver>
     })
 }
 
+/// Starts `twinlog failover --report`.
+pub fn last_report(
+    world: &mut World,
+    name: &str,
+    text: &str,
+) -> Process<Result<Report, CutoverError>> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            cutover::last_report(flow, source, target).await
+        }
+    })
+}
+
 /// Which partitions have orphans that nobody has decided about, as a failback asks for them.
 pub fn undecided(
     world: &mut World,

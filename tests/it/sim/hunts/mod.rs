@@ -24,6 +24,7 @@ mod foreign;
 mod holes;
 mod late_commit;
 mod late_fence;
+mod late_writer;
 mod lost_answers;
 mod old_filler;
 mod pad;
