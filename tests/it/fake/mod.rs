@@ -19,6 +19,7 @@ mod http_secrets;
 mod identity;
 mod kept_fence;
 pub(crate) mod limits;
+mod lost_answers;
 pub(crate) mod metadata_acls;
 pub(crate) mod metadata_configs;
 pub(crate) mod metadata_deletion;
