@@ -145,7 +145,10 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     if json {
         return output::print_json(&Shown {
             flow: &flow.name,
-            kind: kind.word(),
+            kind: match plan.gives_up() {
+                true => cutover::GIVE_UP,
+                false => kind.word(),
+            },
             continues: plan.continues.as_ref().map(|open| open.plan.to_string()),
             steps: plan.steps.iter().map(|step| step.name()).collect(),
             checks: &plan.checks,
@@ -154,6 +157,11 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     }
     let mut text = String::new();
     let (what, from, to) = match kind {
+        _ if plan.gives_up() => (
+            "giving up the standby".to_owned(),
+            &flow.target,
+            &flow.source,
+        ),
         CutoverKind::Failback => ("failback".to_owned(), &flow.target, &flow.source),
         kind => (
             format!("{} failover", kind.word()),

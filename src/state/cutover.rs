@@ -395,6 +395,30 @@ pub struct EndsRecord {
     pub behind: BTreeMap<i32, i64>,
 }
 
+/// `given-up/<flow>`, on the old primary: it is the primary again, though the standby that was it never said so. What a
+/// standby that comes back all the same says of these failovers counts no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUpRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The plan that gave it up last.
+    pub plan: Uuid,
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// The failovers that are over by that, in this and in earlier times.
+    pub ended: BTreeSet<Uuid>,
+    /// The old primary hadn't been told of the failover: all are over that were before `at_ms`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_untold: bool,
+}
+
+impl GivenUpRecord {
+    /// Whether this is the end of the failover that a role is about.
+    pub fn ends(&self, role: &RoleRecord) -> bool {
+        self.ended.contains(&role.plan) || (self.is_untold && role.since_ms <= self.at_ms)
+    }
+}
+
 /// `reign/<flow>`: what the target had of its own when it became the primary. It isn't copied back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReignRecord {

@@ -22,7 +22,7 @@ mod writer;
 
 pub use cutover::{
     CutoverKind, CutoverRecord, CutoverState, EndsRecord, FenceAcl, FenceRecord, Fork, ForkRecord,
-    LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, ReignQuotas,
+    GivenUpRecord, LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, ReignQuotas,
     ReignRecord, RoleRecord, StepRecord, StepState, TopicSet,
 };
 pub use drill::{DrillRecord, OpenDrill};

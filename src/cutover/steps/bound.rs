@@ -2,6 +2,7 @@
 
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
+use crate::cutover::give_up;
 use crate::cutover::hidden::log_ends;
 use crate::cutover::loss::{self, Bound, Loss, Seen};
 use crate::cutover::options::AcceptedLoss;
@@ -14,7 +15,11 @@ use crate::wire::{OffsetSpec, TopicPartition};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let pairs = it.scene.pairs();
-    let found = look(&it.scene, &pairs).await?;
+    let mut found = look(&it.scene, &pairs).await?;
+    if let Some(about) = give_up::about(&it.journal.record) {
+        let account = give_up::account(&it.scene, &about, &mut found).await?;
+        it.journal.note(give_up::ACCOUNT, &account);
+    }
     let Found {
         loss, partitions, ..
     } = found;

@@ -104,6 +104,7 @@ async fn tell_source(it: &Cutover, role: &RoleRecord) -> Result<(), String> {
     let told = async {
         let store = StateStore::open(&scene.source, &scene.flow.name).await?;
         restrain::tell(&store, &scene.flow.name, role).await?;
+        restrain::tell_fence(&scene.store, &store, &scene.flow.name).await?;
         Ok::<_, StateError>(())
     };
     match tokio::time::timeout(PATIENCE, told).await {

@@ -41,6 +41,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let role = note(ended, role, true).await?;
     let prepared = async {
         let unfenced = fence(it, ended, &role, &topics).await?;
+        // The standby may be gone when it is to be lifted.
+        restrain::tell_fence(&ended.store, &it.scene.store, &ended.flow.name).await?;
+        restrain::tell(&it.scene.store, &ended.flow.name, &role).await?;
         lift_of_gone(ended, &there).await?;
         settled(it, ended, &partitions).await?;
         let adoption = adopt_all(&it.scene, ended, &forks).await?;

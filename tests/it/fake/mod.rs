@@ -12,6 +12,7 @@ pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
 mod eras;
 pub(crate) mod failover_refusals;
+mod give_up;
 mod gone_mirrors;
 pub(crate) mod groups_rules;
 pub(crate) mod holes;

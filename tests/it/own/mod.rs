@@ -13,6 +13,7 @@ mod failover_scale;
 mod failover_unplanned;
 mod far_cut_over;
 mod far_transactions;
+mod give_up;
 mod groups;
 mod groups_large;
 mod harness_secured;
