@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::format::clean;
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::cutover::{self, Check, CutoverError, FenceMode, Plan, Report, Tell, Weight};
+use crate::cutover::{
+    self, Check, CutoverError, FenceMode, GiveUpAccount, Plan, Report, Tell, Weight,
+};
 use crate::state::CutoverKind;
 use crate::telemetry::utc::to_the_second;
 
@@ -64,6 +66,8 @@ struct Shown<'a> {
     steps: Vec<&'static str>,
     checks: &'a [Check],
     may_begin: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up: Option<&'a GiveUpAccount>,
 }
 
 /// Shows the plan, and carries it out if told to.
@@ -153,6 +157,7 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
             steps: plan.steps.iter().map(|step| step.name()).collect(),
             checks: &plan.checks,
             may_begin,
+            given_up: plan.account.as_ref(),
         });
     }
     let mut text = String::new();
@@ -184,6 +189,9 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
         if let Some(hint) = &check.hint {
             let _ = writeln!(text, "         -> {}", clean(hint));
         }
+    }
+    for line in plan.account.iter().flat_map(GiveUpAccount::topics_in_words) {
+        let _ = writeln!(text, "  {}", clean(&line));
     }
     let _ = writeln!(text, "steps:");
     for step in &plan.steps {

@@ -224,6 +224,7 @@ pub async fn look_back(
         options,
         ended: Some(ways.ended),
         facts: BTreeMap::new(),
+        account: None,
     })
 }
 

@@ -333,7 +333,7 @@ pub async fn look_give_up(
         ))
         .with_hint("there is nothing to give up; clients may write there"));
     }
-    let mut checks = checks(&scene, &about, &options).await?;
+    let (mut checks, account) = checks(&scene, &about, &options).await?;
     checks.extend(fence_checks(fence));
     let is_back = matches!(gone, Ok(Ok(_)));
     checks.insert(0, standby_check(standby.name(), is_back));
@@ -359,6 +359,7 @@ pub async fn look_give_up(
         options,
         ended: None,
         facts,
+        account,
     })
 }
 
@@ -439,11 +440,11 @@ async fn checks(
     scene: &Scene,
     about: &About,
     options: &Options,
-) -> Result<Vec<Check>, CutoverError> {
+) -> Result<(Vec<Check>, Option<GiveUpAccount>), CutoverError> {
     let mut checks = Vec::new();
     if about.stage == Stage::GivenUp {
         let text = "it was given up before; what keeps writers from the old primary again goes";
-        return Ok(vec![Check::new("failback", Weight::Ok, text)]);
+        return Ok((vec![Check::new("failback", Weight::Ok, text)], None));
     }
     let pairs = scene.pairs();
     let mut found = bound_now(scene, &pairs).await?;
@@ -484,7 +485,7 @@ async fn checks(
         );
         checks.push(Check::new("padding", Weight::Ok, text));
     }
-    Ok(checks)
+    Ok((checks, Some(account)))
 }
 
 /// What keeps writers from the old primary.
@@ -721,6 +722,20 @@ impl GiveUpAccount {
         text
     }
 
+    /// Each topic, in a line.
+    pub fn topics_in_words(&self) -> Vec<String> {
+        let in_words = |(topic, partitions): (&String, &Vec<PartitionAccount>)| {
+            let copied = partitions.iter().map(|it| it.copied);
+            let missing = partitions.iter().map(|it| it.missing);
+            format!(
+                "{topic}: {} record(s) were copied back, {} may be missing",
+                sum_in_words(copied),
+                sum_in_words(missing)
+            )
+        };
+        self.topics.iter().map(in_words).collect()
+    }
+
     /// What may be missing there, in one line.
     pub(super) fn loss_in_words(&self, loss: &Loss) -> String {
         if self.is_proven {
@@ -749,6 +764,20 @@ impl GiveUpAccount {
             ));
         }
         text
+    }
+}
+
+/// What is known of numbers of which nobody can say some.
+fn sum_in_words(numbers: impl Iterator<Item = Option<u64>>) -> String {
+    let (mut sum, mut unknown) = (0, false);
+    for number in numbers {
+        sum += number.unwrap_or(0);
+        unknown |= number.is_none();
+    }
+    match (sum, unknown) {
+        (0, true) => "nobody can say how many".to_owned(),
+        (sum, true) => format!("{sum} and nobody can say how many more"),
+        (sum, false) => sum.to_string(),
     }
 }
 

@@ -92,6 +92,8 @@ pub struct Plan {
     ended: Option<Scene>,
     /// What its journal begins with.
     facts: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Where it gives the standby up: what has reached the old primary so far.
+    pub account: Option<GiveUpAccount>,
 }
 
 impl Plan {
@@ -235,6 +237,7 @@ pub async fn look(
         options,
         ended: None,
         facts: std::collections::BTreeMap::new(),
+        account: None,
     })
 }
 

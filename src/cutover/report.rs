@@ -185,22 +185,16 @@ impl Report {
         }
         if let Some(account) = &self.given_up {
             let _ = writeln!(text, "copied back: {}", account.in_words());
+            for line in account.topics_in_words() {
+                let _ = writeln!(text, "  {line}");
+            }
         }
-        let seen_on = match &self.given_up {
-            Some(account) => &account.standby,
-            None => "the source",
-        };
-        for (topic, loss) in &self.lost.topics {
+        let topics = self.lost.topics.iter();
+        for (topic, loss) in topics.filter(|_| self.given_up.is_none()) {
             let _ = writeln!(
                 text,
-                "  {topic}: up to {} record(s), {} bytes; {} of them were seen on {seen_on}{}",
-                loss.records,
-                loss.bytes,
-                loss.seen_records,
-                match loss.unknown_partitions {
-                    0 => String::new(),
-                    unknown => format!("; of {unknown} partition(s) nobody can say"),
-                }
+                "  {topic}: up to {} record(s), {} bytes; {} of them were seen on the source",
+                loss.records, loss.bytes, loss.seen_records
             );
         }
         if let Some(reread) = &self.reread {

@@ -57,7 +57,7 @@ async fn of_broker(
     broker: i32,
 ) -> Result<BTreeMap<TopicPartition, String>, WireError> {
     let connection = cluster.connection(broker, Role::Coordinator).await?;
-    let states = OPEN.map(|state| text(state)).to_vec();
+    let states = OPEN.map(text).to_vec();
     let request = ListTransactionsRequest::default().with_state_filters(states);
     let listed = connection.call(request, LIST_VERSION_MAX).await?;
     let ids: Vec<_> = listed

@@ -49,6 +49,10 @@ fn the_old_primary_is_the_primary_again_without_the_standby() {
     let shown = answer(&failback(&config, &GIVE_UP), 0);
     assert_eq!(shown["kind"], "give_up", "{shown:#}");
     assert_eq!(shown["may_begin"], true, "{shown:#}");
+    assert_eq!(
+        shown["given_up"]["topics"][TOPIC][0]["copied"], 40,
+        "{shown:#}"
+    );
     assert_refused(&old, TOPIC);
     for step in [
         "stop_copying",

@@ -9,6 +9,7 @@ mod failback_lost_tail;
 mod failback_secured;
 mod failback_stranded;
 mod failover_held;
+mod failover_part_away;
 mod failover_scale;
 mod failover_unplanned;
 mod far_cut_over;
