@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::format::clean;
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
-use crate::cutover::{self, Check, CutoverError, FenceMode, Plan, Report, Tell, Weight};
+use crate::cutover::{
+    self, Check, CutoverError, FenceMode, GiveUpAccount, Plan, Report, Tell, Weight,
+};
 use crate::state::CutoverKind;
 use crate::telemetry::utc::to_the_second;
 
@@ -64,6 +66,8 @@ struct Shown<'a> {
     steps: Vec<&'static str>,
     checks: &'a [Check],
     may_begin: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_up: Option<&'a GiveUpAccount>,
 }
 
 /// Shows the plan, and carries it out if told to.
@@ -145,15 +149,24 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     if json {
         return output::print_json(&Shown {
             flow: &flow.name,
-            kind: kind.word(),
+            kind: match plan.gives_up() {
+                true => cutover::GIVE_UP,
+                false => kind.word(),
+            },
             continues: plan.continues.as_ref().map(|open| open.plan.to_string()),
             steps: plan.steps.iter().map(|step| step.name()).collect(),
             checks: &plan.checks,
             may_begin,
+            given_up: plan.account.as_ref(),
         });
     }
     let mut text = String::new();
     let (what, from, to) = match kind {
+        _ if plan.gives_up() => (
+            "giving up the standby".to_owned(),
+            &flow.target,
+            &flow.source,
+        ),
         CutoverKind::Failback => ("failback".to_owned(), &flow.target, &flow.source),
         kind => (
             format!("{} failover", kind.word()),
@@ -176,6 +189,9 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
         if let Some(hint) = &check.hint {
             let _ = writeln!(text, "         -> {}", clean(hint));
         }
+    }
+    for line in plan.account.iter().flat_map(GiveUpAccount::topics_in_words) {
+        let _ = writeln!(text, "  {}", clean(&line));
     }
     let _ = writeln!(text, "steps:");
     for step in &plan.steps {

@@ -48,6 +48,11 @@ pub(super) struct FailbackArgs {
     /// Undo a failback that isn't through: the standby stays the primary.
     #[arg(long, conflicts_with = "start")]
     abort: bool,
+    /// The standby died while it was the primary, and never comes back: make the old primary the primary again with what was
+    /// copied back so far. Asks nothing of the standby. What it had acknowledged and didn't arrive is lost; without --yes it is
+    /// shown how much that may be.
+    #[arg(long, conflicts_with_all = ["start", "abort", "lift_fence", "accept_orphans", "quiet_for"])]
+    give_up: bool,
     /// After a failback nobody but Twinlog may write to the copies on the standby: let others write there again.
     #[arg(long, conflicts_with_all = ["start", "abort"])]
     lift_fence: bool,
@@ -90,6 +95,12 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         }
         return match cutover::abort_back(flow, source, target, tell()).await {
             Ok(ended) => account(ended, json),
+            Err(error) => refuse(&error),
+        };
+    }
+    if args.give_up {
+        return match cutover::look_give_up(flow, source, target).await {
+            Ok(plan) => carry_out(flow, CutoverKind::Failback, plan, args.yes, json).await,
             Err(error) => refuse(&error),
         };
     }

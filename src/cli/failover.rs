@@ -50,6 +50,9 @@ pub(super) struct FailoverArgs {
     /// Undo the open plan, as long as no client has written to the standby.
     #[arg(long, conflicts_with_all = ["topics", "unplanned"])]
     abort: bool,
+    /// Show the account of the last failover, with what was written to the old primary behind the proof since.
+    #[arg(long, conflicts_with_all = ["yes", "abort", "unplanned", "topics"])]
+    report: bool,
 }
 
 /// Shows, carries out, or undoes a failover.
@@ -64,6 +67,12 @@ pub(super) async fn run(config: &Config, args: &FailoverArgs, json: bool) -> Exi
     };
     if let Err(exit) = quiet_for_fits(args.fence, args.quiet_for) {
         return exit;
+    }
+    if args.report {
+        return match cutover::last_report(flow, source, target).await {
+            Ok(report) => account((report, None), json),
+            Err(error) => refuse(&error),
+        };
     }
     if args.abort {
         return abort(flow, (source, target), args, json).await;

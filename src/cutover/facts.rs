@@ -311,8 +311,8 @@ async fn unplanned(
     pairs: &[Pair],
     facts: &mut Facts,
 ) -> Result<(), CutoverError> {
-    let (loss, reaches) = bound_now(scene, pairs).await?;
-    facts.common.loss = Some(loss);
+    let found = bound_now(scene, pairs).await?;
+    facts.common.loss = Some(found.loss);
     match reread::look(scene, pairs).await {
         Ok(reread) => facts.common.groups = Some(reread::facts(&reread)),
         Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
@@ -320,11 +320,11 @@ async fn unplanned(
     facts.may_pad = wire::probe_marker_right(&scene.target).await?;
     let reaches: Vec<Reach> = pairs
         .iter()
-        .zip(reaches)
+        .zip(found.partitions)
         .filter(|(pair, _)| !pair.mapped)
-        .map(|(_, (_, reach))| reach)
+        .map(|(_, of)| of.reach)
         .collect();
-    let offsets = padding::offsets(&reaches, options.padding);
-    facts.padding = Some(padding::cost(&offsets));
+    let passed = padding::passed(&reaches, options.padding);
+    facts.padding = Some(padding::cost_of(&passed));
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::adopt::{self, Adoption, adopt};
 use super::context::{Scene, topics};
 use super::error::CutoverError;
 use super::facts;
+use super::give_up;
 use super::journal::fact;
 use super::options::Options;
 use super::pairs::{ends_or_why, present};
@@ -108,6 +109,16 @@ impl Ways {
         role.primary != Primary::Source && ended.is_some_and(|ended| ended != role.plan)
     }
 
+    /// A failover that was given up isn't gone back from, nor undone.
+    ///
+    /// # Errors
+    /// When it was, or is about to be.
+    pub fn refuse_given_up(&self) -> Result<(), CutoverError> {
+        let journal = self.journal()?;
+        let flow = &self.ended.flow.name;
+        give_up::refuse_given_up(&self.back.store, flow, journal.as_ref(), self.role.as_ref())
+    }
+
     fn forks(&self) -> Result<BTreeMap<String, ForkRecord>, CutoverError> {
         let topics = self.role.as_ref().map_or(&TopicSet::All, |it| &it.topics);
         let forks = restrain::forks(&self.ended.store, &self.ended.flow.name, topics)?;
@@ -150,6 +161,7 @@ pub async fn look_back(
     scope: BackScope,
 ) -> Result<Plan, CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
+    ways.refuse_given_up()?;
     let journal = ways.journal()?.filter(|it| !ways.is_over(it));
     let open = journal.clone().filter(|it| it.state == CutoverState::Open);
     let open = continued(open, scope.start_only)?;
@@ -211,6 +223,8 @@ pub async fn look_back(
         role,
         options,
         ended: Some(ways.ended),
+        facts: BTreeMap::new(),
+        account: None,
     })
 }
 

@@ -10,6 +10,7 @@
 //! copy. `flow::role` is the other side: a running Twinlog that finds the role changed stops
 //! copying, and looks after the old primary.
 
+mod account;
 mod adopt;
 pub(crate) mod agreement;
 mod available;
@@ -19,6 +20,7 @@ pub(crate) mod context;
 mod error;
 mod facts;
 mod failback;
+mod give_up;
 mod group_facts;
 mod hidden;
 mod journal;
@@ -39,15 +41,17 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use account::last_report;
 pub use context::Tell;
 pub use error::CutoverError;
 pub use failback::{BackScope, look_back};
+pub use give_up::{GiveUpAccount, PartitionAccount, look_give_up};
 pub use lease::{in_words as operator_in_words, operator};
 pub use loss::{Loss, TopicLoss};
 pub use options::{AcceptedLoss, FenceMode, Options, QUIET_FOR_SECONDS_MAX};
 pub use padding::PaddingCost;
 pub use preflight::{Check, Weight, worst};
-pub use report::{Lost, Report, StepReport};
+pub use report::{GIVE_UP, Lost, Report, StepReport};
 pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
@@ -86,6 +90,17 @@ pub struct Plan {
     options: Options,
     /// In a failback, the flow that was failed over.
     ended: Option<Scene>,
+    /// What its journal begins with.
+    facts: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Where it gives the standby up: what has reached the old primary so far.
+    pub account: Option<GiveUpAccount>,
+}
+
+impl Plan {
+    /// Whether it gives the standby up.
+    pub fn gives_up(&self) -> bool {
+        !self.facts.is_empty()
+    }
 }
 
 /// Looks at everything. Changes nothing.
@@ -221,6 +236,8 @@ pub async fn look(
         role: before,
         options,
         ended: None,
+        facts: std::collections::BTreeMap::new(),
+        account: None,
     })
 }
 
@@ -332,6 +349,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         options,
         steps,
         ended,
+        facts,
         ..
     } = plan;
     let same_plan = continues.filter(|open| open.kind == options.kind);
@@ -375,7 +393,7 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
                     AcceptedLoss::Any => None,
                 },
                 steps: progress::steps(&steps),
-                facts: std::collections::BTreeMap::default(),
+                facts,
             }
         }
     };
@@ -490,8 +508,11 @@ async fn finish(
         lease.release().await;
     }
     let named = it.ended.as_ref().unwrap_or(&it.scene);
-    let flow = named.flow.name.clone();
+    let mut flow = named.flow.name.clone();
     let record = it.journal.close().await;
+    if let Some(about) = give_up::about(&record) {
+        flow = about.flow;
+    }
     // Beginning to copy back leaves the new primary what it is.
     let primary = match report::is_only_begun(&record) {
         true => named.target.name(),
@@ -637,6 +658,7 @@ pub async fn abort_back(
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
+    ways.refuse_given_up()?;
     let record = ways
         .journal()?
         .filter(|record| record.state != CutoverState::Aborted)

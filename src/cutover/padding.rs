@@ -34,6 +34,12 @@ const WIDE: u64 = 10;
 /// As long as it isn't more in all.
 const WIDE_IN_ALL: u64 = 2_000_000;
 
+/// So many offsets are passed in all and no more, whatever may have come: an emergency waits for them, and each is bytes in
+/// every replica's log.
+pub const OFFSETS_MAX: u64 = 4_000_000;
+/// So long is waited for them and no longer, however slow the brokers are.
+pub const SECONDS_MAX: u64 = 60;
+
 /// How far the old primary may have gone beyond the copy, in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
@@ -102,6 +108,39 @@ pub fn offsets(reaches: &[Reach], margin: u64) -> Vec<u64> {
     reaches.iter().map(of).collect()
 }
 
+/// What is passed in all, within a ceiling.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Of each partition, in their order.
+    pub offsets: Vec<u64>,
+    /// Which of them get less than they need, by their places in that order.
+    pub short: Vec<usize>,
+}
+
+/// As [`offsets`], and never more than [`OFFSETS_MAX`] in all.
+pub fn passed(reaches: &[Reach], margin: u64) -> Passed {
+    within(offsets(reaches, margin), OFFSETS_MAX)
+}
+
+/// Who needs least gets all of it: so as few as possible get less. These share what is left.
+fn within(mut offsets: Vec<u64>, most: u64) -> Passed {
+    let mut places: Vec<usize> = (0..offsets.len()).collect();
+    places.sort_by_key(|place| offsets[*place]);
+    let mut left = most;
+    let mut short = Vec::new();
+    for (before, place) in places.iter().enumerate() {
+        let open = u64::try_from(places.len() - before).unwrap_or(u64::MAX);
+        let share = left / open;
+        if offsets[*place] > share {
+            offsets[*place] = share;
+            short.push(*place);
+        }
+        left -= offsets[*place];
+    }
+    short.sort_unstable();
+    Passed { offsets, short }
+}
+
 /// The first target offset that a client may get, for a log that ends at `target_end`.
 pub fn padded_end(target_end: i64, offsets: u64) -> i64 {
     target_end.saturating_add(i64::try_from(offsets).unwrap_or(i64::MAX))
@@ -117,10 +156,25 @@ pub struct PaddingCost {
     /// By how much the logs grow, on each replica.
     #[serde(default)]
     pub bytes: u64,
+    /// Partitions that get less than they may need: in all there are more offsets than are passed in an emergency.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub short_partitions: u64,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+/// What that costs at most, of one broker.
+pub fn cost_of(passed: &Passed) -> PaddingCost {
+    PaddingCost {
+        short_partitions: u64::try_from(passed.short.len()).unwrap_or(u64::MAX),
+        ..cost(&passed.offsets)
+    }
 }
 
 /// What so many markers in each partition cost at most, of one broker.
-pub fn cost(offsets: &[u64]) -> PaddingCost {
+fn cost(offsets: &[u64]) -> PaddingCost {
     let markers = offsets
         .iter()
         .fold(0, |sum: u64, it| sum.saturating_add(*it));
@@ -141,6 +195,7 @@ impl PaddingCost {
             markers,
             seconds,
             bytes: markers.saturating_mul(MARKER_BYTES),
+            short_partitions: 0,
         }
     }
 }
@@ -233,7 +288,54 @@ mod tests {
         assert!(!is_quiet(None, Some(500)) && !is_quiet(Some(60_000), None));
     }
 
+    #[test]
+    fn beyond_the_ceiling_who_needs_least_gets_all_of_it() {
+        let of = |offsets: &[u64], most| within(offsets.to_vec(), most);
+        assert_eq!(
+            of(&[50, 10, 40], 100),
+            Passed {
+                offsets: vec![50, 10, 40],
+                short: vec![]
+            }
+        );
+        assert_eq!(
+            of(&[90, 10, 40], 100),
+            Passed {
+                offsets: vec![50, 10, 40],
+                short: vec![0]
+            }
+        );
+        assert_eq!(
+            of(&[90, 10, 80], 100),
+            Passed {
+                offsets: vec![45, 10, 45],
+                short: vec![0, 2]
+            }
+        );
+        // A reach of years is none that anybody waits for.
+        let all = passed(&[reach(0, Some(0)), reach(0, Some(u64::MAX))], 1_000);
+        assert_eq!(all.offsets, [100, OFFSETS_MAX - 100]);
+        assert_eq!(cost_of(&all).short_partitions, 1);
+    }
+
     proptest! {
+        /// Nobody gets more than he needs, all together no more than the ceiling, and who gets less gets as much as anybody.
+        #[test]
+        fn the_ceiling_holds_and_takes_from_the_largest(
+            wanted in prop::collection::vec(0..5_000u64, 0..40),
+            most in 0..50_000u64,
+        ) {
+            let found = within(wanted.clone(), most);
+            prop_assert!(found.offsets.iter().sum::<u64>() <= most);
+            let largest = found.offsets.iter().max().copied().unwrap_or(0);
+            for (place, (wanted, found_of)) in wanted.iter().zip(&found.offsets).enumerate() {
+                let is_short = found.short.contains(&place);
+                prop_assert_eq!(is_short, found_of < wanted);
+                prop_assert!(found_of <= wanted);
+                prop_assert!(!is_short || *found_of + 1 >= largest.min(*wanted));
+            }
+        }
+
         /// Whatever the old primary can have by the bound lies below the first new record.
         #[test]
         fn no_orphan_shares_an_offset_with_a_new_record(

@@ -4,7 +4,7 @@
 pub use crate::telemetry::failover::{Check, Weight, worst};
 
 use super::options::AcceptedLoss;
-use super::padding::PaddingCost;
+use super::padding::{OFFSETS_MAX, PaddingCost};
 use crate::state::{CutoverKind, TopicRecord};
 use crate::telemetry::failover::{self, Intent};
 
@@ -65,12 +65,26 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
     checks.extend(facts.strangers.clone());
     if let Some(cost) = facts.padding {
         checks.push(padding(cost, facts.may_pad));
+        checks.extend(ceiling(cost).filter(|_| facts.may_pad));
         if facts.mapped > 0 {
             let reason = format!("{} mapped partition(s) get none", facts.mapped);
             checks.push(Check::new("padding", Weight::Warning, reason));
         }
     }
     checks
+}
+
+/// What isn't passed.
+fn ceiling(cost: PaddingCost) -> Option<Check> {
+    let reason = format!(
+        "{} partition(s) get less than they may need, as no more than {OFFSETS_MAX} offsets are passed: what is stranded of \
+         them on the old primary may have the same offsets as new records",
+        cost.short_partitions
+    );
+    let check = Check::new("padding", Weight::Warning, reason).with_hint(
+        "a failback keeps a map for these; who keeps offsets elsewhere asks `twinlog translate`",
+    );
+    (cost.short_partitions > 0).then_some(check)
 }
 
 fn padding(cost: PaddingCost, may_pad: bool) -> Check {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use super::give_up::{self, GiveUpAccount};
 use super::journal::fact;
 use super::loss::Loss;
 use super::padding::PaddingCost;
@@ -17,6 +18,9 @@ use crate::state::{CutoverKind, CutoverRecord, CutoverState, StepState};
 /// The version of the report's shape.
 pub const REPORT_VERSION: u32 = 1;
 
+/// The kind of a plan that gives the standby up.
+pub const GIVE_UP: &str = "give_up";
+
 /// The account of one plan, as far as it got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -26,7 +30,7 @@ pub struct Report {
     pub flow: String,
     /// The plan.
     pub plan: String,
-    /// `planned` or `unplanned`.
+    /// `planned`, `unplanned`, `failback` or `give_up`.
     pub kind: String,
     /// `open`, `done`, `aborting` or `aborted`.
     pub state: CutoverState,
@@ -45,6 +49,9 @@ pub struct Report {
     pub reread: Option<RereadAccount>,
     /// Invisible offsets that were written past the fork; absent in a planned failover.
     pub padding: Option<PaddingCost>,
+    /// What had reached the old primary when the standby was given up; absent in every other plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<GiveUpAccount>,
     /// What an operator has to do or to know.
     pub for_the_operator: Vec<String>,
     /// What clients have to do.
@@ -104,7 +111,10 @@ impl Report {
             version: REPORT_VERSION,
             flow: flow.to_owned(),
             plan: record.plan.to_string(),
-            kind: record.kind.word().to_owned(),
+            kind: match give_up::about(record) {
+                Some(_) => GIVE_UP.to_owned(),
+                None => record.kind.word().to_owned(),
+            },
             state: record.state,
             primary: target.to_owned(),
             lost: lost(record),
@@ -123,6 +133,7 @@ impl Report {
             groups,
             reread: fact(record, "reread"),
             padding: fact(record, "padding"),
+            given_up: fact(record, give_up::ACCOUNT),
             for_clients: match is_only_begun(record) {
                 true => Vec::new(),
                 false => for_clients(target, knows_all),
@@ -139,6 +150,7 @@ impl Report {
             "{} of flow {}: {} (plan {})",
             match self.kind.as_str() {
                 "failback" => "failback".to_owned(),
+                GIVE_UP => "giving up the standby".to_owned(),
                 kind => format!("{kind} failover"),
             },
             self.flow,
@@ -171,7 +183,14 @@ impl Report {
         if self.state == CutoverState::Done {
             let _ = writeln!(text, "lost: {}", self.lost.text);
         }
-        for (topic, loss) in &self.lost.topics {
+        if let Some(account) = &self.given_up {
+            let _ = writeln!(text, "copied back: {}", account.in_words());
+            for line in account.topics_in_words() {
+                let _ = writeln!(text, "  {line}");
+            }
+        }
+        let topics = self.lost.topics.iter();
+        for (topic, loss) in topics.filter(|_| self.given_up.is_none()) {
             let _ = writeln!(
                 text,
                 "  {topic}: up to {} record(s), {} bytes; {} of them were seen on the source",
@@ -211,6 +230,14 @@ fn lost(record: &CutoverRecord) -> Lost {
             .iter()
             .any(|step| step.step == "forks" && step.state == StepState::Done);
     let loss: Option<Loss> = fact(record, "loss");
+    if let Some(account) = fact::<GiveUpAccount>(record, give_up::ACCOUNT) {
+        let loss = loss.unwrap_or_default();
+        return Lost {
+            is_proven: account.is_proven,
+            text: account.loss_in_words(&loss),
+            ..of(loss)
+        };
+    }
     let behind: Vec<(String, i32, i64, i64)> = fact(record, WRITTEN_BEHIND).unwrap_or_default();
     if let Some((topic, partition, from, _)) = behind.first() {
         let offsets = behind
@@ -235,12 +262,19 @@ fn lost(record: &CutoverRecord) -> Lost {
         (false, None) if is_only_begun(record) => "nothing: clients stay where they are".into(),
         (false, None) => "not known yet".into(),
     };
-    let loss = loss.unwrap_or_default();
     Lost {
         is_proven,
+        text,
+        ..of(loss.unwrap_or_default())
+    }
+}
+
+fn of(loss: Loss) -> Lost {
+    Lost {
+        is_proven: false,
         records: loss.records,
         bytes: loss.bytes,
-        text,
+        text: String::new(),
         topics: loss.topics,
         unknown_partitions: loss.unknown_partitions,
     }
@@ -296,10 +330,13 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
         lines.extend(released.into_iter().flat_map(|released| released.problems));
     }
     if let Some(carried) = fact::<Carried>(record, "carried") {
-        for (what, all) in [("topic config", carried.configs), ("ACL", carried.acls)] {
-            let lines_of = all
-                .into_iter()
-                .map(|one| format!("{what} carried over: {one}"));
+        for (what, all) in [
+            ("topic config carried over", carried.configs),
+            ("ACL carried over", carried.acls),
+            ("ACL removed, as on the standby", carried.acls_removed),
+            ("quota carried over", carried.quotas),
+        ] {
+            let lines_of = all.into_iter().map(|one| format!("{what}: {one}"));
             lines.extend(lines_of);
         }
         lines.extend(carried.problems);
@@ -317,6 +354,10 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
             "the process that copied gave no sign: make sure that it is gone before it wakes up"
                 .to_owned(),
         );
+    }
+    if let Some(about) = give_up::about(record) {
+        lines.extend(give_up::for_the_operator(&about));
+        return lines;
     }
     match record.kind {
         CutoverKind::Planned if record.fence == "acl" => lines.push(

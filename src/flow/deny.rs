@@ -122,6 +122,44 @@ fn acl(topic: &str, operation: i8, deny: bool) -> FenceAcl {
     }
 }
 
+/// The fences around topics that `is_ours` names, by their shape: nobody remembers what was made.
+pub fn by_shape(listed: &[AclBinding], is_ours: impl Fn(&str) -> bool) -> Vec<FenceAcl> {
+    let present: HashSet<&AclBinding> = listed.iter().collect();
+    let topics = listed.iter().filter(|it| it.resource_type == TOPIC);
+    let topics: BTreeSet<&str> = topics
+        .filter(|it| it.pattern_type == LITERAL && is_ours(&it.name))
+        .map(|it| it.name.as_str())
+        .collect();
+    let mut found = Vec::new();
+    for topic in topics {
+        let deny = acl(topic, OP_WRITE, true);
+        let given = OTHERS.map(|operation| acl(topic, operation, false));
+        found.extend(present.contains(&deny.binding()).then_some(deny));
+        // All other rights for everybody, and not that one: nobody else has that.
+        if given.iter().all(|it| present.contains(&it.binding())) {
+            found.extend(given);
+        }
+    }
+    found
+}
+
+/// What keeps somebody from writing to a topic that `is_ours` names, and isn't `lifted`.
+pub fn left(
+    listed: &[AclBinding],
+    lifted: &[FenceAcl],
+    is_ours: impl Fn(&str) -> bool,
+) -> Vec<AclBinding> {
+    let lifted: HashSet<AclBinding> = lifted.iter().map(FenceAcl::binding).collect();
+    let denies = listed.iter().filter(|it| {
+        it.resource_type == TOPIC
+            && it.permission != ALLOW
+            && matches!(it.operation, OP_ALL | OP_WRITE)
+            && it.pattern_type == LITERAL
+            && is_ours(&it.name)
+    });
+    denies.filter(|it| !lifted.contains(it)).cloned().collect()
+}
+
 /// Whether an ACL is about a topic.
 fn covers(acl: &AclBinding, topic: &str) -> bool {
     acl.resource_type == TOPIC

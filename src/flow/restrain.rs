@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::deny::DenyError;
 use super::fenced::{self, FenceError};
 use crate::cutover::agreement;
 use crate::state::{
-    ForkRecord, OrphansRecord, Primary, RoleRecord, StateError, StateStore, TopicSet, keys,
+    FenceRecord, ForkRecord, GivenUpRecord, OrphansRecord, Primary, RoleRecord, StateError,
+    StateStore, TopicSet, keys,
 };
 use crate::telemetry::role::{Orphans, RoleStatus};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
@@ -19,6 +21,10 @@ use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The same for counting what it has more: the first time both logs are compared.
 const MEASURED_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to say that it is the primary again.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(3);
+/// In status: the old primary is the primary again, and this flow's target is none.
+pub const GIVEN_UP: &str = "given_up";
 /// More partitions with orphans are counted, not listed.
 const LISTED_MAX: usize = 100;
 
@@ -30,7 +36,7 @@ pub struct Restrain {
     own_principal: Option<String>,
     /// Its state topic, once it answered.
     told: Option<StateStore>,
-    /// The forks as they are recorded, and as its logs were since it is back.
+    /// The forks as they are recorded, and of the topics that could be looked at since it is back, as its logs were.
     parted: Option<(Forks, Forks)>,
     status: RoleStatus,
 }
@@ -70,6 +76,11 @@ impl Restrain {
             match round {
                 // What is beyond the fork while it is copied back is mostly ours.
                 Ok(Ok(())) if role.is_copied_back || role.is_handed_back => {}
+                // What a primary has is no orphan.
+                Ok(Ok(())) if self.status.old_primary == GIVEN_UP => {
+                    self.status.orphan_offsets = None;
+                    self.status.orphans.clear();
+                }
                 Ok(Ok(())) => self.measure_in_time(store, role).await,
                 Ok(Err(error)) => tracing::debug!(flow = %self.flow, %error, "the old primary"),
                 Err(_) => self.status.old_primary = "away".to_owned(),
@@ -87,14 +98,64 @@ impl Restrain {
             self.status.old_primary = "away".to_owned();
             return Err(error.into());
         }
+        if self.is_given_up(role).await {
+            return self.leave_alone(store).await;
+        }
         let forks = forks(store, &self.flow, &role.topics)?;
         // First of all: no new orphans.
         if !role.is_handed_back {
             self.fence(store, role, forks.keys().cloned().collect())
                 .await?;
         }
-        self.tell(role).await;
+        self.tell(store, role).await;
         Ok(())
+    }
+
+    /// Whether it has become the primary again without this standby's knowing (`failback --give-up`). Where it can't
+    /// say so in time it counts as fenced so far: what is made wrongly is lifted by a later round.
+    async fn is_given_up(&mut self, role: &RoleRecord) -> bool {
+        let asked = async {
+            let store = match self.told.take() {
+                Some(store) => {
+                    store.refresh().await?;
+                    Some(store)
+                }
+                None => StateStore::open_existing(&self.source).await?,
+            };
+            let record = match &store {
+                Some(store) => store.get::<GivenUpRecord>(&keys::given_up(&self.flow))?,
+                None => None,
+            };
+            self.told = store;
+            Ok::<_, StateError>(record.is_some_and(|record| record.ends(role)))
+        };
+        matches!(
+            tokio::time::timeout(GIVEN_UP_WITHIN, asked).await,
+            Ok(Ok(true))
+        )
+    }
+
+    /// Nobody is kept from a cluster that is the primary: what this flow has made there before it knew goes.
+    async fn leave_alone(&mut self, store: &StateStore) -> Result<(), StateError> {
+        if self.status.old_primary != GIVEN_UP {
+            tracing::error!(
+                flow = %self.flow,
+                "this standby was given up, and {} is the primary again: keep clients away from here, and build the \
+                 standby anew",
+                self.source.name()
+            );
+        }
+        self.status.old_primary = GIVEN_UP.to_owned();
+        self.status.fence_problem = None;
+        let lifted = fenced::lift(&self.source, store, &self.flow, |_| true).await;
+        match lifted {
+            Ok(_) | Err(FenceError::Deny(DenyError::NoAuthorizer)) => Ok(()),
+            Err(FenceError::Deny(error)) => {
+                self.status.fence_problem = Some(error.to_string());
+                Ok(())
+            }
+            Err(FenceError::State(error)) => Err(error),
+        }
     }
 
     /// Counts what it has beyond the forks, as far as that can be said in time.
@@ -164,14 +225,15 @@ impl Restrain {
         Ok(())
     }
 
-    /// Writes the role to the old primary's own state, where a copy of the old config finds it.
-    async fn tell(&mut self, role: &RoleRecord) {
+    /// Writes the role to the old primary's own state, where a copy of the old config finds it, and the fence.
+    async fn tell(&mut self, known: &StateStore, role: &RoleRecord) {
         let told = async {
             let store = match self.told.take() {
                 Some(store) => store,
                 None => StateStore::open(&self.source, &self.flow).await?,
             };
             tell(&store, &self.flow, role).await?;
+            tell_fence(known, &store, &self.flow).await?;
             Ok::<_, StateError>(store)
         };
         match told.await {
@@ -193,6 +255,20 @@ impl Restrain {
             })
             .collect();
         let ends = wire::list_offsets(&self.source, &partitions, OffsetSpec::Latest).await;
+        let mut away = partitions
+            .iter()
+            .filter(|at| !matches!(ends.get(at), Some(Ok(_))));
+        if let Some(first) = away.next() {
+            // Not all of it answers yet: a number that is too small would be believed. What doesn't may come back with
+            // less.
+            for at in std::iter::once(first).chain(away) {
+                if let Some((_, seen)) = &mut self.parted {
+                    seen.remove(&at.topic);
+                }
+            }
+            self.status.orphan_offsets = None;
+            return Ok(());
+        }
         let Some(forks) = self.where_they_part(store, forks).await else {
             // A number of which nobody knows what it counts would be believed.
             self.status.orphan_offsets = None;
@@ -209,10 +285,7 @@ impl Restrain {
             for (number, fork) in (0..).zip(&fork.partitions) {
                 let at = TopicPartition::new(topic, number);
                 let Some(Ok(end)) = ends.get(&at) else {
-                    // Not all of it answers yet: a number that is too small would be believed.
-                    self.status.orphan_offsets = None;
-                    self.parted = None;
-                    return Ok(());
+                    continue;
                 };
                 if *end <= fork.source_end {
                     continue;
@@ -242,23 +315,37 @@ impl Restrain {
 
 impl Restrain {
     /// The forks where both logs part: an old primary that lost what was copied has others' records in its
-    /// place. Both are read once for each time that it is back; `None` while not all of it can be.
+    /// place. Both are read once for each time that it is back, each topic when all of its partitions can be; `None`
+    /// while not all of them can.
     async fn where_they_part(&mut self, store: &StateStore, recorded: &Forks) -> Option<Forks> {
-        if let Some((of, parted)) = &self.parted
-            && of == recorded
-        {
-            return Some(parted.clone());
+        let seen = match self.parted.take() {
+            Some((of, seen)) if of == *recorded => seen,
+            _ => Forks::new(),
+        };
+        let open: Forks = recorded
+            .iter()
+            .filter(|(topic, _)| !seen.contains_key(*topic))
+            .map(|(topic, fork)| (topic.clone(), fork.clone()))
+            .collect();
+        let (_, seen) = self.parted.insert((recorded.clone(), seen));
+        if open.is_empty() {
+            return Some(seen.clone());
         }
         store.cluster().metadata(None).await.ok()?;
         let sides = (&self.source, store.cluster());
-        let looked = agreement::look(sides, store, &self.flow, recorded).await;
-        let agreed = looked.ok().filter(|agreed| agreed.unseen.is_empty())?;
-        self.parted = Some((recorded.clone(), agreed.forks.clone()));
-        Some(agreed.forks)
+        let mut agreed = agreement::look(sides, store, &self.flow, &open)
+            .await
+            .ok()?;
+        for at in agreed.unseen.keys() {
+            agreed.forks.remove(&at.topic);
+        }
+        seen.extend(agreed.forks);
+        (seen.len() == recorded.len()).then(|| seen.clone())
     }
 }
 
-/// Writes a role to a cluster's state, unless a later one is there.
+/// Writes a role to a cluster's state, unless a later one is there. A standby that was built anew counts from the
+/// beginning: what is there of another one is earlier.
 ///
 /// # Errors
 /// When the state can't be read or written.
@@ -266,10 +353,32 @@ pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<(
     let key = keys::role(flow);
     store.refresh().await?;
     let known: Option<RoleRecord> = store.get(&key)?;
-    if known.is_none_or(|known| known.epoch <= role.epoch && known != *role) {
+    let is_later = |known: &RoleRecord| {
+        known.epoch > role.epoch && known.target_cluster_id == role.target_cluster_id
+    };
+    if known.is_none_or(|known| !is_later(&known) && known != *role) {
         store.put(&key, role).await?;
     }
     Ok(())
+}
+
+/// Writes down on the old primary, too, which ACLs keep writers from it: whoever has nothing but that cluster can lift
+/// them. Both stores were read just now.
+///
+/// # Errors
+/// When the state can't be read or written.
+pub async fn tell_fence(
+    known: &StateStore,
+    told: &StateStore,
+    flow: &str,
+) -> Result<(), StateError> {
+    let key = keys::fence(flow);
+    let fence: Option<FenceRecord> = known.get(&key)?;
+    match fence {
+        Some(fence) if told.get(&key)?.as_ref() != Some(&fence) => told.put(&key, &fence).await,
+        None if told.bytes(&key).is_some() => told.remove(&key).await,
+        _ => Ok(()),
+    }
 }
 
 /// The forks of these topics.

@@ -395,6 +395,30 @@ pub struct EndsRecord {
     pub behind: BTreeMap<i32, i64>,
 }
 
+/// `given-up/<flow>`, on the old primary: it is the primary again, though the standby that was it never said so. What a
+/// standby that comes back all the same says of these failovers counts no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUpRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The plan that gave it up last.
+    pub plan: Uuid,
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// The failovers that are over by that, in this and in earlier times.
+    pub ended: BTreeSet<Uuid>,
+    /// The old primary hadn't been told of the failover: all are over that were before `at_ms`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_untold: bool,
+}
+
+impl GivenUpRecord {
+    /// Whether this is the end of the failover that a role is about.
+    pub fn ends(&self, role: &RoleRecord) -> bool {
+        self.ended.contains(&role.plan) || (self.is_untold && role.since_ms <= self.at_ms)
+    }
+}
+
 /// `reign/<flow>`: what the target had of its own when it became the primary. It isn't copied back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReignRecord {
@@ -404,6 +428,18 @@ pub struct ReignRecord {
     pub acls: Option<BTreeSet<String>>,
     /// Its topics that are no copies.
     pub own_topics: BTreeSet<String>,
+    /// Its quotas of users and client ids; absent where they couldn't be read, and of an older Twinlog.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<Vec<ReignQuotas>>,
+}
+
+/// The quotas of one entity in a [`ReignRecord`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReignQuotas {
+    /// Whom they are for: `user` and `client-id` with their name, `null` for the default.
+    pub entity: BTreeMap<String, Option<String>>,
+    /// By key, in decimal: JSON has no number for all of them.
+    pub values: BTreeMap<String, String>,
 }
 
 /// `orphans/<flow>`: what the returned old primary has that was never copied.

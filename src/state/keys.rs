@@ -174,6 +174,11 @@ pub fn fence(flow: &str) -> String {
     format!("fence/{flow}")
 }
 
+/// A [`GivenUpRecord`](super::GivenUpRecord).
+pub fn given_up(flow: &str) -> String {
+    format!("given-up/{flow}")
+}
+
 /// A [`FenceRecord`](super::FenceRecord): what keeps others from a flow's copies, on the target.
 pub fn protect(flow: &str) -> String {
     format!("protect/{flow}")

@@ -22,8 +22,8 @@ mod writer;
 
 pub use cutover::{
     CutoverKind, CutoverRecord, CutoverState, EndsRecord, FenceAcl, FenceRecord, Fork, ForkRecord,
-    LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, ReignRecord, RoleRecord,
-    StepRecord, StepState, TopicSet,
+    GivenUpRecord, LeaseRecord, ObservedRecord, Operator, OrphansRecord, Primary, ReignQuotas,
+    ReignRecord, RoleRecord, StepRecord, StepState, TopicSet,
 };
 pub use drill::{DrillRecord, OpenDrill};
 pub use log::Loss;

@@ -20,7 +20,8 @@ pub struct RoleStatus {
     /// Whether what is new on the target is being copied back to the old primary.
     #[serde(default)]
     pub is_copied_back: bool,
-    /// `away`, `writable`, or `fenced`: the old primary as it was seen last.
+    /// `away`, `writable`, `fenced`, or `given_up`: the old primary as it was seen last. The last one: it is the primary
+    /// again, and the target was given up.
     pub old_primary: String,
     /// Why writers can't be kept from the old primary, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +54,12 @@ impl RoleStatus {
             None => "this flow".to_owned(),
             Some(topics) => format!("{} topic(s) of this flow", topics.len()),
         };
+        if self.old_primary == "given_up" {
+            return format!(
+                "the target was given up and has {what} no more: the old primary is the primary again; keep clients away \
+                 from the target, delete what it has and its __twinlog_state, and `twinlog run` builds it anew"
+            );
+        }
         let mut text = match self.primary.as_str() {
             "promoting" => format!("plan {} is failing over {what}", self.plan),
             _ => format!(

@@ -9,6 +9,8 @@ mod everywhere;
 mod fence;
 mod forks;
 mod groups;
+mod hand_back;
+mod lift;
 mod markers;
 mod pad;
 pub mod promote;
@@ -20,7 +22,7 @@ mod start;
 mod stop;
 mod unfence;
 
-pub(super) use bound::look as bound_now;
+pub(super) use bound::{Found, look as bound_now};
 pub use groups::GroupsResult;
 pub(super) use stop::say_what_is_left;
 
@@ -59,10 +61,14 @@ pub enum Step {
     Promote,
     /// The flow that was failed over copies again.
     Resume,
+    /// The old primary is the primary, whatever a dead standby said.
+    HandBack,
+    /// Nobody is kept from it any more.
+    Lift,
 }
 
 /// All steps.
-const ALL: [Step; 14] = [
+const ALL: [Step; 16] = [
     Step::Start,
     Step::CatchUp,
     Step::Fence,
@@ -77,6 +83,8 @@ const ALL: [Step; 14] = [
     Step::Unfence,
     Step::Promote,
     Step::Resume,
+    Step::HandBack,
+    Step::Lift,
 ];
 
 impl Step {
@@ -136,6 +144,8 @@ impl Step {
             Self::CatchUp => "catch_up",
             Self::Unfence => "unfence",
             Self::Resume => "resume",
+            Self::HandBack => "hand_back",
+            Self::Lift => "lift_fence",
         }
     }
 
@@ -169,6 +179,8 @@ impl Step {
             Self::CatchUp => "wait until little is left",
             Self::Unfence => "let writers in on the old primary",
             Self::Resume => "let the old standby follow again",
+            Self::HandBack => "make the old primary the primary again",
+            Self::Lift => "let writers in there",
         }
     }
 
@@ -192,6 +204,8 @@ impl Step {
             Self::CatchUp => catch_up::apply(it).await,
             Self::Unfence => unfence::apply(it).await,
             Self::Resume => resume::apply(it).await,
+            Self::HandBack => hand_back::apply(it).await,
+            Self::Lift => lift::apply(it).await,
         }
     }
 
@@ -210,6 +224,7 @@ impl Step {
             Self::Start => start::undo(it).await,
             Self::Unfence => unfence::undo(it).await,
             Self::Resume => resume::undo(),
+            Self::HandBack | Self::Lift => hand_back::undo(),
             // They change nothing, or nothing that copying on doesn't mend.
             Self::CatchUp | Self::Prove | Self::Drain | Self::Groups | Self::Bound => {
                 Ok(String::new())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::bar;
 use super::behind::{self, Padded};
@@ -11,7 +11,7 @@ use super::markers::{self, Lacking};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::journal::fact;
-use crate::cutover::padding::{self, PaddingCost, Reach};
+use crate::cutover::padding::{self, OFFSETS_MAX, PaddingCost, Reach, SECONDS_MAX};
 use crate::cutover::pairs::{Offsets, Pair};
 use crate::flow::fillers::Fillers;
 use crate::flow::position::{self, Producers};
@@ -29,13 +29,15 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const NAMED_MAX: usize = 5;
 const AGAIN: Duration = Duration::from_millis(100);
 const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// In the journal: how long it has been written so far.
+const SPENT_MS: &str = "padding_ms";
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     scene.store.refresh().await?;
     let pairs = scene.pairs();
     let mut forks = restrain::forks(&scene.store, &scene.flow.name, &it.journal.record.topics)?;
-    let goals = goals(it, &pairs, &forks);
+    let Goals { ends: goals, short } = goals(it, &pairs, &forks);
     let mapped = pairs.iter().filter(|pair| pair.mapped).count();
     let mut problems = Vec::new();
     let may_fill = wire::probe_marker_right(&scene.target).await?;
@@ -55,8 +57,11 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         ));
     }
     let began = Instant::now();
-    let filled = fill(it, &goals).await?;
-    let seconds = began.elapsed().as_secs_f64().ceil() as u64;
+    // What a run before this one, that was killed, has needed counts as well.
+    let before_ms: u64 = it.journal.fact(SPENT_MS).unwrap_or(0);
+    let filled = fill(it, &goals, began, before_ms).await?;
+    let scene = &it.scene;
+    let seconds = (before_ms + millis(began)).div_ceil(1_000);
     let lacking = filled.lacking();
     note_padding(scene, &pairs, &filled.ends, &mut forks).await?;
     let written = padding_of(&pairs, &forks);
@@ -65,14 +70,20 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     if !lacking.is_empty() {
         problems.push(in_words(&lacking));
     }
+    if !short.is_empty() {
+        problems.push(short_in_words(&short));
+    }
     if !problems.is_empty() {
         it.journal.note("padding_problem", &problems.join("; "));
     }
     if let Some(line) = behind.in_words() {
         it.journal.note("behind_padding", &line);
     }
-    it.journal
-        .note("padding", &PaddingCost::of(written, seconds));
+    let cost = PaddingCost {
+        short_partitions: u64::try_from(short.len()).unwrap_or(u64::MAX),
+        ..PaddingCost::of(written, seconds)
+    };
+    it.journal.note("padding", &cost);
     Ok(format!(
         "{written} offset(s) on {} partition(s)",
         goals.len() - lacking.len()
@@ -124,12 +135,19 @@ fn reaches(record: &CutoverRecord) -> HashMap<TopicPartition, Reach> {
         .collect()
 }
 
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Where logs have to end.
+struct Goals {
+    ends: HashMap<TopicPartition, i64>,
+    /// Those that would need more.
+    short: Vec<String>,
+}
+
 /// Where each log has to end, by the bounds that were found. What the journal has nothing of is unknown.
-fn goals(
-    it: &Cutover,
-    pairs: &[Pair],
-    forks: &BTreeMap<String, ForkRecord>,
-) -> HashMap<TopicPartition, i64> {
+fn goals(it: &Cutover, pairs: &[Pair], forks: &BTreeMap<String, ForkRecord>) -> Goals {
     let found = reaches(&it.journal.record);
     let (padded, reaches): (Vec<(&Pair, i64)>, Vec<Reach>) = pairs
         .iter()
@@ -141,11 +159,17 @@ fn goals(
             Some(((pair, fork.target_end), reach))
         })
         .unzip();
-    let offsets = padding::offsets(&reaches, it.options.padding);
-    let goals = padded.into_iter().zip(offsets);
-    goals
+    let passed = padding::passed(&reaches, it.options.padding);
+    let short = passed
+        .short
+        .iter()
+        .map(|place| padded[*place].0.target.to_string());
+    let short = short.collect();
+    let goals = padded.into_iter().zip(passed.offsets);
+    let ends = goals
         .map(|((pair, fork), offsets)| (pair.target.clone(), padding::padded_end(fork, offsets)))
-        .collect()
+        .collect();
+    Goals { ends, short }
 }
 
 /// What was filled, and where nobody could.
@@ -170,18 +194,30 @@ impl Filled {
 
 /// The partitions that stay without padding.
 fn in_words(lacking: &[String]) -> String {
-    let named = lacking.iter().take(NAMED_MAX).cloned();
-    let named: Vec<String> = named.collect();
-    let more = match lacking.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     format!(
-        "{} partition(s) couldn't be padded, for their brokers don't answer or take nothing: {}{more}. What is \
-         stranded of them on the old primary may have the same offsets as new records",
+        "{} partition(s) couldn't be padded, for their brokers don't answer, take nothing or needed more than \
+         {SECONDS_MAX} s: {}. What is stranded of them on the old primary may have the same offsets as new records",
         lacking.len(),
-        named.join(", ")
+        named(lacking)
     )
+}
+
+/// Those that get less than they may need.
+fn short_in_words(short: &[String]) -> String {
+    format!(
+        "{} partition(s) were padded less than may be needed, as no more than {OFFSETS_MAX} offsets are passed in all: {}. \
+         What is stranded of them on the old primary may have the same offsets as new records",
+        short.len(),
+        named(short)
+    )
+}
+
+fn named(names: &[String]) -> String {
+    let first: Vec<&str> = names.iter().take(NAMED_MAX).map(String::as_str).collect();
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
 }
 
 /// Writes markers until every log reaches its goal. A broker that goes away holds up nobody else's: its partitions
@@ -189,7 +225,13 @@ fn in_words(lacking: &[String]) -> String {
 ///
 /// # Errors
 /// When this plan is somebody else's by now, or its state can't be read.
-async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<Filled, CutoverError> {
+async fn fill(
+    it: &mut Cutover,
+    goals: &HashMap<TopicPartition, i64>,
+    began: Instant,
+    before_ms: u64,
+) -> Result<Filled, CutoverError> {
+    let deadline = began + Duration::from_secs(SECONDS_MAX);
     let scene = &it.scene;
     let flow = scene.flow_record()?;
     // The stop has taken the claim: behind its epoch the fillers of an owner who was frozen are refused.
@@ -206,6 +248,7 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<Fill
     let mut moved_at = Instant::now();
     let mut told_at = Instant::now();
     loop {
+        let scene = &it.scene;
         if open.is_empty() {
             if filled.silent.is_empty() || moved_at.elapsed() >= STANDS_STILL {
                 return Ok(filled);
@@ -243,12 +286,22 @@ async fn fill(it: &Cutover, goals: &HashMap<TopicPartition, i64>) -> Result<Fill
         } else {
             tokio::time::sleep(AGAIN).await;
         }
+        if Instant::now() >= deadline {
+            filled.short = open;
+            return Ok(filled);
+        }
         if told_at.elapsed() >= TOLD_EVERY {
             told_at = Instant::now();
             (it.tell)(&format!("padding: {left} offset(s) left"));
+            it.journal.note(SPENT_MS, &(before_ms + millis(began)));
+            it.journal.save().await?;
         }
         it.still_ours().await?;
-        round(scene, filler, &now, goals, &open).await?;
+        let round = round(&it.scene, filler, &now, goals, &open);
+        // Where the time is over the ends are asked for once more: what was taken counts.
+        if let Ok(done) = timeout_at(deadline, round).await {
+            done?;
+        }
     }
 }
 

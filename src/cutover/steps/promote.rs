@@ -20,9 +20,6 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     let key = keys::role(&scene.flow.name);
     let is_rehearsal = scene.flow.name.starts_with(DRILL_PREFIX);
-    if it.ended.is_none() && !is_rehearsal {
-        reign::remember(scene).await?;
-    }
     let now: RoleRecord = scene
         .store
         .get(&key)?
@@ -57,6 +54,10 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     // Whoever would make one has stopped.
     if protect::is_left(&scene.store, flow) {
         protect::lift(target, &scene.store, flow, |topic| names.contains(topic)).await?;
+    }
+    if it.ended.is_none() && !is_rehearsal {
+        // Behind what was lifted: that isn't what people take away later.
+        reign::remember(scene).await?;
     }
     scene.store.put(&key, &role).await?;
     let mut text = format!("{} is the primary", scene.target.name());
@@ -103,6 +104,7 @@ async fn tell_source(it: &Cutover, role: &RoleRecord) -> Result<(), String> {
     let told = async {
         let store = StateStore::open(&scene.source, &scene.flow.name).await?;
         restrain::tell(&store, &scene.flow.name, role).await?;
+        restrain::tell_fence(&scene.store, &store, &scene.flow.name).await?;
         Ok::<_, StateError>(())
     };
     match tokio::time::timeout(PATIENCE, told).await {

@@ -52,6 +52,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         let mut carried: Carried = it.journal.fact("carried").unwrap_or_default();
         reign::carry_configs(ended, scene, &forks, &mut carried).await?;
         reign::carry_acls(ended, scene, &mut carried).await?;
+        reign::carry_quotas(ended, scene, &mut carried).await?;
         it.journal.note("carried", &carried);
     }
     let text = format!(

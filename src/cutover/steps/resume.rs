@@ -33,6 +33,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let is_kept_fenced = keep_fence(it, ended, back).await?;
     fence::lift(back).await?;
     fence::lift(ended).await?;
+    restrain::tell_fence(&ended.store, &back.store, &ended.flow.name).await?;
     let before = ended.role()?;
     if before
         .as_ref()

@@ -16,7 +16,7 @@ use crate::cutover::reign::{self, Carried};
 use crate::flow::fenced::FenceError;
 use crate::flow::{deny, fenced, own_principal, restrain};
 use crate::state::{ForkRecord, Primary, RoleRecord, TopicSet};
-use crate::wire::{Metadata, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition};
 
 const AGAIN: Duration = Duration::from_millis(200);
 /// A change of ACLs is known to every broker within this.
@@ -41,6 +41,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let role = note(ended, role, true).await?;
     let prepared = async {
         let unfenced = fence(it, ended, &role, &topics).await?;
+        // The standby may be gone when it is to be lifted.
+        restrain::tell_fence(&ended.store, &it.scene.store, &ended.flow.name).await?;
+        restrain::tell(&it.scene.store, &ended.flow.name, &role).await?;
         lift_of_gone(ended, &there).await?;
         settled(it, ended, &partitions).await?;
         let adoption = adopt_all(&it.scene, ended, &forks).await?;
@@ -169,9 +172,18 @@ async fn settled(
             true => hidden(&ended.source, &now).await?,
             false => Vec::new(),
         };
-        if open.is_empty() && hidden.is_empty() {
+        // One that has no record in a partition yet ends with a marker there all the same, and holds no end back.
+        let registered = match open.is_empty() && hidden.is_empty() {
+            true => registered(&ended.source, partitions).await,
+            false => Vec::new(),
+        };
+        if open.is_empty() && hidden.is_empty() && registered.is_empty() {
             return Ok(());
         }
+        let open = match open.is_empty() {
+            true => registered,
+            false => open,
+        };
         if Instant::now() >= deadline && open.is_empty() {
             return Err(CutoverError::failed(format!(
                 "replicas on the old primary lag behind their leaders in {} partition(s) such as {}",
@@ -197,6 +209,13 @@ async fn settled(
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Which of these partitions an open transaction has been told of, as far as their coordinators tell.
+async fn registered(old: &Cluster, partitions: &[TopicPartition]) -> Vec<String> {
+    let open = wire::open_transactions(old).await;
+    let concerned = partitions.iter().filter(|at| open.contains_key(at));
+    concerned.map(ToString::to_string).collect()
 }
 
 /// Lets the copy back begin.

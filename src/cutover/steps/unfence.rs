@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{fence, start};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
+use crate::flow::restrain;
 use crate::state::{FenceRecord, RoleRecord, keys};
 
 /// Whoever looks after the old primary sees within this that nobody is kept from it any more.
@@ -31,7 +32,9 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             tokio::time::sleep(SEEN_WITHIN).await;
         }
     }
-    fence::lift(ended).await
+    let lifted = fence::lift(ended).await?;
+    restrain::tell_fence(&ended.store, &it.scene.store, &ended.flow.name).await?;
+    Ok(lifted)
 }
 
 /// The copy back goes on, and with it the fence.

@@ -373,6 +373,16 @@ pub fn remembered(store: &StateStore, flow: &str) -> Result<BTreeSet<AclBinding>
     Ok(ours::load(store, flow)?.into_keys().collect())
 }
 
+/// What is held on the target, and was taken away there if it was ever released.
+///
+/// # Errors
+/// When a record can't be read.
+pub fn held_again(store: &StateStore, flow: &str) -> Result<BTreeSet<AclBinding>, StateError> {
+    let ours = ours::load(store, flow)?.into_iter();
+    let held = ours.filter(|(_, record)| record.state == AclState::Held);
+    Ok(held.map(|(acl, _)| acl).collect())
+}
+
 fn load_others(context: &Context) -> Result<Others, Stopped> {
     let Some(store) = &context.store else {
         return Ok(Others::new());

@@ -314,6 +314,14 @@ fn failback(role: &RoleStatus) -> Failback {
                     .with_hint("stop its producers, or grant ALTER on its cluster to Twinlog"),
             );
         }
+        "given_up" => waits_for.push(
+            Check::new(
+                "old_primary",
+                Weight::Blocker,
+                "is the primary again: this standby was given up",
+            )
+            .with_hint("keep clients away from here, and build the standby anew"),
+        ),
         _ => waits_for.push(
             Check::new("old_primary", Weight::Blocker, "doesn't answer")
                 .with_hint("bring it back; what it has is looked at then"),

@@ -23,6 +23,7 @@ mod retry;
 mod rights;
 mod scram;
 mod topics;
+mod transactions;
 
 pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, denied_topics_at, describe_acls};
 pub use configs::{
@@ -50,3 +51,4 @@ pub use records::delete_records;
 pub use rights::{Operation, Rights, cluster_rights, topic_rights};
 pub use scram::{ScramMechanism, ScramUsers, describe_scram_users};
 pub use topics::{could_create_topic, create_partitions, create_topic, delete_topic};
+pub use transactions::open_transactions;

@@ -5,12 +5,14 @@
 
 pub(crate) mod append_time;
 mod broken_tasks;
+mod carried_back;
 mod claim_unseen;
 pub(crate) mod copy;
 pub(crate) mod detect_gaps;
 pub(crate) mod detect_rights;
 mod eras;
 pub(crate) mod failover_refusals;
+mod give_up;
 mod gone_mirrors;
 pub(crate) mod groups_rules;
 pub(crate) mod holes;
@@ -18,6 +20,7 @@ mod http_secrets;
 mod identity;
 mod kept_fence;
 pub(crate) mod limits;
+mod lost_answers;
 pub(crate) mod metadata_acls;
 pub(crate) mod metadata_configs;
 pub(crate) mod metadata_deletion;

@@ -438,3 +438,43 @@ async fn try_commit(
     }
     Ok(())
 }
+
+/// Begins a transaction of this id in partition 0 of a topic, and never writes a record in it.
+pub async fn register(ctx: Ctx, brokers: Brokers, topic: &'static str, id: &'static str) {
+    let job = Job {
+        brokers,
+        side: Side::Primary,
+        topic: topic.to_owned(),
+        partitions: 1,
+        sort: Sort::Transactional,
+        per_second: 1,
+        records_per_batch: 1,
+        work: Duration::ZERO,
+        patience: Duration::from_secs(10),
+        seed: 1,
+        notes: Notes::default(),
+    };
+    let client = Client::new(&ctx, &job.brokers);
+    let mut producer = Producer {
+        client,
+        dice: Dice::new(job.seed),
+        job,
+        began: Instant::now(),
+        named: 0,
+        id: None,
+        sequences: BTreeMap::new(),
+    };
+    while producer.try_register(id).await.is_err() {
+        producer.client.forget();
+        sleep(BETWEEN_TRIES).await;
+    }
+}
+
+impl Producer {
+    async fn try_register(&mut self, id: &str) -> Result<(), Failure> {
+        self.client.leader(&self.job.topic, 0).await?;
+        let broker = coordinator(&mut self.client, id, TRANSACTIONS).await?;
+        let producer = self.init(broker, Some(id)).await?;
+        self.add(broker, id, producer, 0).await
+    }
+}

@@ -218,6 +218,24 @@ pub fn failback(
     })
 }
 
+/// Starts `twinlog failback --yes` with a fence of ACLs; there must be no orphans.
+pub fn failback_by_acl(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let options = Options {
+                fence: FenceMode::Acl,
+                ..failover_options(CutoverKind::Failback)
+            };
+            let plan =
+                cutover::look_back(flow, source, target, options, BackScope::default()).await?;
+            cutover::apply(plan, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
 /// Starts `twinlog failback --start --yes`.
 pub fn begin_back(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
     let text = text.to_owned();
@@ -231,6 +249,35 @@ pub fn begin_back(world: &mut World, name: &str, text: &str) -> Process<CutOver>
             };
             let options = failover_options(CutoverKind::Failback);
             let plan = cutover::look_back(flow, source, target, options, scope).await?;
+            cutover::apply(plan, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
+/// Starts `twinlog failover --report`.
+pub fn last_report(
+    world: &mut World,
+    name: &str,
+    text: &str,
+) -> Process<Result<Report, CutoverError>> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            cutover::last_report(flow, source, target).await
+        }
+    })
+}
+
+/// Starts `twinlog failback --give-up --yes`.
+pub fn give_up(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let plan = cutover::look_give_up(flow, source, target).await?;
             cutover::apply(plan, Arc::new(|_: &str| {})).await
         }
     })

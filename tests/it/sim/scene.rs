@@ -234,6 +234,24 @@ impl Scene {
         });
     }
 
+    /// The same of the target.
+    pub fn lose_target(&self, world: &World) {
+        world.paths(&self.target, |path| {
+            path.blocked.to_broker = true;
+            path.blocked.to_client = true;
+            path.connects = Connects::Hang;
+        });
+    }
+
+    /// It can be reached again, with all that it had.
+    pub fn find_target(&self, world: &World) {
+        world.paths(&self.target, |path| {
+            path.blocked.to_broker = false;
+            path.blocked.to_client = false;
+            path.connects = Connects::Work;
+        });
+    }
+
     /// Who is the primary by the role that is stored on the target.
     pub fn role(&self) -> Side {
         let role = logs::newest(&self.target, "__twinlog_state", "role/dr");

@@ -1,0 +1,131 @@
+//! `failback --give-up` as it is typed: what it needs of the old primary's ACLs, and how it ends.
+
+use std::time::Duration;
+
+use crate::support::failover::{answer, await_failed_over, failback, failover, words};
+use crate::support::fake::{FakeCluster, fake_authorized_pair};
+use crate::support::flow::{block_on, opened_state, wire_cluster};
+use crate::support::{Load, Twinlog, acls, await_caught_up, create_topic, eventually};
+use fake_kafka::acls::{Acl, Permission};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+const DO_IT: [&str; 3] = ["--give-up", "--yes", "--json"];
+
+fn denied(cluster: &FakeCluster) -> Vec<String> {
+    let all = acls(&cluster.bootstrap()).into_iter();
+    all.filter(|acl| acl.starts_with("DENY")).collect()
+}
+
+/// Topic `orders` was failed over, and its standby is gone.
+fn failed_over() -> (Twinlog, FakeCluster, FakeCluster) {
+    let (source, target) = fake_authorized_pair();
+    create_topic(&source.bootstrap(), "orders", 1, &[]);
+    Load::new("orders", 20).produce(&source.bootstrap());
+    let config = Twinlog::config(&source.bootstrap(), &target.bootstrap(), "");
+    let mut twinlog = Twinlog::start(&config);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    await_failed_over(&twinlog);
+    twinlog.kill9();
+    assert_eq!(denied(&source), ["DENY WRITE User:* * topic orders"]);
+    target.control(|state| state.stop_broker(1));
+    (twinlog, source, target)
+}
+
+/// Nobody has written down on the old primary what was made there: an older version did the failover.
+#[test]
+fn a_fence_that_nobody_wrote_down_is_told_by_its_shape() {
+    let (twinlog, source, _target) = failed_over();
+    block_on(async {
+        let store = opened_state(&wire_cluster(&source.bootstrap()), "dr").await;
+        assert!(store.bytes("fence/dr").is_some(), "it is written down now");
+        store.remove("fence/dr").await.expect("it is forgotten");
+    });
+    let config = twinlog.config_file();
+    let shown = failback(config, &["--give-up"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", words(&shown));
+    assert!(
+        words(&shown).contains("by their shape"),
+        "{}",
+        words(&shown)
+    );
+    assert_eq!(denied(&source).len(), 1, "nothing was changed");
+    let report = answer(&failback(config, &DO_IT), 0);
+    assert_eq!(report["state"], "done", "{report:#}");
+    assert_eq!(denied(&source), [""; 0]);
+}
+
+/// Only what was made by the failover goes.
+#[test]
+fn who_was_denied_by_somebody_else_stays_denied() {
+    let (twinlog, source, _target) = failed_over();
+    source.control(|state| {
+        let made = state
+            .acls
+            .all
+            .iter()
+            .find(|acl| acl.permission == Permission::Deny);
+        let theirs = Acl {
+            principal: "User:mallory".to_owned(),
+            ..made.expect("the fence").clone()
+        };
+        state.acls.all.insert(theirs);
+    });
+    let config = twinlog.config_file();
+    let shown = failback(config, &["--give-up"]);
+    assert!(
+        words(&shown).contains("warning  denied"),
+        "{}",
+        words(&shown)
+    );
+    answer(&failback(config, &DO_IT), 0);
+    assert_eq!(denied(&source), ["DENY WRITE User:mallory * topic orders"]);
+    // Where a broker of an older version fences it again, the same command lifts that.
+    source.control(|state| {
+        let made = state
+            .acls
+            .all
+            .iter()
+            .find(|acl| acl.permission == Permission::Deny);
+        let again = Acl {
+            principal: "User:*".to_owned(),
+            ..made.expect("mallory's").clone()
+        };
+        state.acls.all.insert(again);
+    });
+    let report = answer(&failback(config, &DO_IT), 0);
+    assert_eq!(report["kind"], "give_up", "{report:#}");
+    assert_eq!(denied(&source), ["DENY WRITE User:mallory * topic orders"]);
+}
+
+/// A standby that is back says that it is the primary; Twinlog knows better.
+#[test]
+fn a_standby_that_comes_back_is_told() {
+    let (mut twinlog, source, target) = failed_over();
+    let config = twinlog.config_file().to_owned();
+    answer(&failback(&config, &DO_IT), 0);
+    target.control(|state| state.start_broker(1));
+    twinlog.launch();
+    twinlog.wait_until(DEADLINE, "it knows that it was given up", |status| {
+        status["flows"][0]["role"]["old_primary"] == "given_up"
+    });
+    assert_eq!(denied(&source), [""; 0]);
+    let refused = failback(&config, &["--abort", "--yes"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
+    assert!(words(&refused).contains("given up"), "{}", words(&refused));
+    // As it is here after a look of theirs.
+    eventually(DEADLINE, "nobody is kept away", || match denied(&source) {
+        none if none.is_empty() => Ok(()),
+        some => Err(some),
+    });
+}
+
+#[test]
+fn it_goes_with_nothing_else() {
+    let (twinlog, _source, _target) = failed_over();
+    for other in ["--start", "--abort", "--lift-fence"] {
+        let refused = failback(twinlog.config_file(), &["--give-up", other]);
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+    }
+}

@@ -1,0 +1,53 @@
+//! A transaction has been told of a partition of the old primary, and has no record there: no end is held back by it,
+//! and its marker comes when its time is over.
+
+use fake_kafka::world;
+use twinlog::state::{CutoverKind, CutoverState};
+
+use crate::sim::clients;
+use crate::sim::model::{Place, Says, Side};
+use crate::sim::process::{self, failover_options};
+use crate::sim::scene::{Scene, Write, names, says};
+
+#[test]
+fn its_marker_comes_before_what_is_copied_back() {
+    world::run(1, |world| {
+        let mut scene = Scene::new(world, 1, "");
+        scene.topic("t", 1, 1, &[]);
+        let place = Place::new("t", 0);
+        let twinlog = scene.twinlog(world, "twinlog");
+        scene.write(world, Side::Primary, &place, 20, Write::default());
+        scene.must_copy(world, std::slice::from_ref(&place), 30_000);
+        scene.source.cluster.control(|state| {
+            state.transactions.settings.abort_check_interval_ms = 3_600_000;
+            state.create_transactions_topic();
+        });
+        let source = scene.source.clone();
+        let client = world.process("client", move |ctx| {
+            clients::register(ctx, source.clone(), "t", "empty")
+        });
+        world.result(&client, 30_000);
+        let planned = failover_options(CutoverKind::Planned);
+        let failover = process::failover(world, "operator", &scene.text, planned);
+        let (report, error) = world.result(&failover, 120_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        scene.write(world, Side::Standby, &place, 10, Write::default());
+        let back = process::begin_back(world, "operator-back", &scene.text);
+        world.run_for(8_000);
+        let was_open = |state: &mut fake_kafka::State| state.time_out_transaction("empty");
+        assert!(scene.source.cluster.control(was_open), "it is open");
+        let (report, error) = world.result(&back, 120_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        assert_eq!(report.state, CutoverState::Done);
+        let source = scene.source.clone();
+        let at = place.clone();
+        world.must("all is copied back", 60_000, move |_| {
+            names(&source, &at).len() == 30
+        });
+        scene.write(world, Side::Standby, &place, 5, Write::default());
+        world.run_for(10_000);
+        assert_eq!(names(&scene.source, &place).len(), 35);
+        let said = says(world, &twinlog, &place);
+        assert!(!matches!(said, Says::Stopped { .. }), "{said:?}");
+    });
+}
