@@ -21,6 +21,7 @@ use super::observe::observe;
 use super::positions::Place;
 use super::report::{Health, View};
 use super::seen::Seen;
+use super::sight::watch_sight;
 use super::table::{Group, Key, Table};
 use super::unseen::Unseen;
 use super::waiting::{RowName, Waiting, is_not_yet_copied};
@@ -113,6 +114,15 @@ pub async fn follow(
     }
     let mut follower = Follower {
         context,
+    tasks.spawn(
+        "watch of the rights on groups",
+        watch_sight(
+            context.source.clone(),
+            context.groups.clone(),
+            view.clone(),
+            cancel.clone(),
+        ),
+    );
         view,
         remembered: remembered.into_iter().collect(),
         source_ready: false,

@@ -15,6 +15,7 @@ use super::groups::is_active;
 use crate::cutover::buried;
 use crate::cutover::context::Scene;
 use crate::cutover::group_facts::remembered;
+use crate::groups;
 use crate::tasks::brought;
 use crate::wire::{self, Cluster, GroupOffset, TopicPartition, WireError};
 
@@ -155,9 +156,15 @@ async fn names(scene: &Scene, unlisted: &mut Option<String>) -> BTreeSet<String>
     if scene.flow.groups.include().is_empty() {
         return names;
     }
-    match timeout(PATIENCE, wire::list_groups(&scene.target)).await {
-        Ok(Ok(listed)) => {
-            *unlisted = listed.why_incomplete();
+    let looks = async {
+        tokio::try_join!(
+            wire::list_groups(&scene.target),
+            groups::hidden(&scene.target, &scene.flow.groups),
+        )
+    };
+    match timeout(PATIENCE, looks).await {
+        Ok(Ok((listed, hidden))) => {
+            *unlisted = listed.why_incomplete().or(hidden);
             let followed = listed.groups.into_iter().filter(|group| {
                 group.is_of_consumers() && scene.flow.groups.matches(&group.group_id)
             });

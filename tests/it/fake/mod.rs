@@ -13,6 +13,7 @@ mod eras;
 pub(crate) mod failover_refusals;
 mod gone_mirrors;
 pub(crate) mod groups_rules;
+mod groups_unseen;
 pub(crate) mod holes;
 mod http_secrets;
 mod identity;
