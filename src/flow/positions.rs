@@ -1,5 +1,6 @@
 //! The copy as consumer groups see it.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -126,6 +127,11 @@ impl Positions for Flow {
     fn take_moved(&self) -> Vec<(Arc<str>, i32)> {
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *moved)
+    }
+
+    fn take_noted(&self) -> HashSet<Arc<str>> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *noted)
     }
 
     fn continued_at(&self, topic: &str, partition: i32) -> i64 {

@@ -1,5 +1,6 @@
 //! What following groups needs to know of the copy.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
@@ -33,6 +34,9 @@ pub trait Positions: Send + Sync {
 
     /// Source partitions in which committed positions have other places now; each is told once.
     fn take_moved(&self) -> Vec<(Arc<str>, i32)>;
+
+    /// Source topics that the flow copies from now on; each is told once.
+    fn take_noted(&self) -> HashSet<Arc<str>>;
 
     /// Where the copy goes on in a log that was there before; 0 in any other. A position up to there
     /// is of the time when the target took the group's commits as the primary: whoever comes back

@@ -372,6 +372,53 @@ impl Table {
             .collect()
     }
 
+    /// Whether a position stands on the target as we committed it last, at `target_key`.
+    pub fn is_as_we_left_it(&self, group: &str, key: &Key, target_key: &Key) -> bool {
+        let row = self.groups.get(group).and_then(|group| group.rows.get(key));
+        let on_target = self.on_target.get(group).and_then(|it| it.get(target_key));
+        row.is_some_and(|row| row.applied == on_target.map(|commit| commit.offset))
+    }
+
+    /// Whether the source has any position.
+    pub fn has_source(&self) -> bool {
+        let mut rows = self.groups.values().flat_map(|group| group.rows.values());
+        rows.any(|row| row.source.is_some())
+    }
+
+    /// The groups that the source has no position of.
+    pub fn without_source(&self) -> Vec<Arc<str>> {
+        let groups = self.groups.iter();
+        let gone = groups.filter(|(_, group)| group.rows.values().all(|row| row.source.is_none()));
+        gone.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether neither cluster has a position of the group, and nothing is on its way for it.
+    pub fn is_gone(&self, name: &str) -> bool {
+        let on_target = self.on_target.get(name);
+        self.groups.get(name).is_some_and(|group| {
+            !group.is_sending && group.rows.values().all(|row| row.source.is_none())
+        }) && on_target.is_none_or(HashMap::is_empty)
+    }
+
+    /// Forgets all of a group.
+    pub fn forget(&mut self, name: &str) {
+        self.groups.remove(name);
+        self.on_target.remove(name);
+        self.names.remove(name);
+    }
+
+    /// All rows of these topics that the flow didn't copy when they were looked at.
+    pub fn rows_not_copied(&self, topics: &HashSet<Arc<str>>) -> Vec<(Arc<str>, Key)> {
+        let mut found = Vec::new();
+        for (name, group) in &self.groups {
+            let waits = group.rows.iter().filter(|((topic, _), row)| {
+                row.blocked == Some(Blocked::NotCopied) && topics.contains(topic)
+            });
+            found.extend(waits.map(|(key, _)| (name.clone(), key.clone())));
+        }
+        found
+    }
+
     /// Takes a record of the target. Returns the position that it changed, by the target's names.
     pub fn take_target(&mut self, record: GroupRecord) -> Option<(Arc<str>, Key, Option<Commit>)> {
         let GroupRecord::Offset {

@@ -92,6 +92,10 @@ mod tests {
     struct CopiedTo(i64);
 
     impl Positions for CopiedTo {
+        fn take_noted(&self) -> HashSet<Arc<str>> {
+            unreachable!("not asked for here")
+        }
+
         fn take_moved(&self) -> Vec<(Arc<str>, i32)> {
             Vec::new()
         }
