@@ -96,7 +96,7 @@ impl Poll<'_> {
         // away, and with it its list.
         let known = self.known.groups.keys();
         let asked: HashSet<String> = listed.iter().chain(known).cloned().collect();
-        self.look_what_is_hidden(listed.len() < asked.len()).await?;
+        let is_told = self.look_what_is_hidden(listed.len() < asked.len()).await;
         why_incomplete = why_incomplete.or_else(|| self.hidden.clone());
         let asked: Vec<String> = asked.into_iter().collect();
         let now = Instant::now();
@@ -112,7 +112,7 @@ impl Poll<'_> {
                 Err(error) => note_failed(&mut failed, group, || error.to_string()),
             }
         }
-        if why_incomplete.is_none() {
+        if is_told && why_incomplete.is_none() {
             let due = self.known.due(now, &answered);
             let (given_up, hidden) = self.told_apart(due).await?;
             for (group, why) in hidden {
@@ -127,11 +127,23 @@ impl Poll<'_> {
         Ok((records, unseen(asked, failed, why_incomplete)))
     }
 
-    async fn look_what_is_hidden(&mut self, is_one_missed: bool) -> Result<(), WireError> {
+    /// Whether it is told what is hidden. Groups that are seen are followed meanwhile.
+    async fn look_what_is_hidden(&mut self, is_one_missed: bool) -> bool {
         let is_new = self.hidden_at.is_some_and(|at| at.elapsed() < SIGHT_EVERY);
-        if is_one_missed || !is_new {
-            self.hidden = sight::hidden(self.cluster, self.groups).await?;
-            self.hidden_at = Some(Instant::now());
+        if is_new && !is_one_missed {
+            return true;
+        }
+        match sight::hidden(self.cluster, self.groups).await {
+            Ok(hidden) => {
+                self.hidden = hidden;
+                self.hidden_at = Some(Instant::now());
+                true
+            }
+            Err(error) => {
+                tracing::debug!(cluster = self.cluster.name(), %error, "it can't be told whether groups are hidden");
+                self.hidden_at = None;
+                false
+            }
         }
         Ok(())
     }

@@ -30,7 +30,11 @@ const ENDINGS: [&str; 4] = [ANY, "", "x", "0"];
 /// # Errors
 /// When nobody answers.
 pub async fn hidden(cluster: &Cluster, groups: &Selector) -> Result<Option<String>, WireError> {
-    let on_cluster = wire::cluster_rights(cluster).await?;
+    let on_cluster = match wire::cluster_rights(cluster).await {
+        // A service that tells nobody his rights on it: those on groups tell.
+        Err(error) if wire::is_unsupported(&error) => None,
+        rights => rights?,
+    };
     if on_cluster.is_some_and(|rights| rights.allow(Operation::Describe)) {
         return Ok(None);
     }

@@ -446,6 +446,9 @@ impl Table {
                 Some((group, key, Some(commit)))
             }
         }
+                if positions.is_empty() {
+                    self.on_target.remove(&group);
+                }
     }
 
     fn commit(&mut self, stored: StoredOffset) -> Commit {

@@ -157,20 +157,21 @@ async fn names(scene: &Scene, unlisted: &mut Option<String>) -> BTreeSet<String>
         return names;
     }
     let looks = async {
-        tokio::try_join!(
+        tokio::join!(
             wire::list_groups(&scene.target),
             groups::hidden(&scene.target, &scene.flow.groups),
         )
     };
     match timeout(PATIENCE, looks).await {
-        Ok(Ok((listed, hidden))) => {
+        Ok((Ok(listed), hidden)) => {
+            let hidden = hidden.unwrap_or_else(|error| Some(error.to_string()));
             *unlisted = listed.why_incomplete().or(hidden);
             let followed = listed.groups.into_iter().filter(|group| {
                 group.is_of_consumers() && scene.flow.groups.matches(&group.group_id)
             });
             names.extend(followed.map(|group| group.group_id));
         }
-        Ok(Err(error)) => *unlisted = Some(error.to_string()),
+        Ok((Err(error), _)) => *unlisted = Some(error.to_string()),
         Err(_) => *unlisted = Some(format!("no answer within {} s", PATIENCE.as_secs())),
     }
     names
