@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use uuid::Uuid;
+
 use super::shared::Flow;
 use super::topics::TopicContext;
 use crate::groups::{Place, Positions};
@@ -149,6 +151,11 @@ impl Positions for Flow {
         let progress = self.progress_of(&context, partition)?;
         let end = progress.source_stable_end.load(Ordering::Relaxed);
         (end >= 0).then_some(end)
+    }
+
+    fn source_topic_id(&self, topic: &str) -> Uuid {
+        self.context(topic)
+            .map_or(Uuid::nil(), |context| context.record.source_topic_id)
     }
 
     fn source_topic(&self, target_topic: &str) -> Option<Arc<str>> {

@@ -474,6 +474,13 @@ impl Follower {
         let now = now_ms();
         let view = self.view.clone();
         let mut table = view.table();
+        let topic_id = self.context.positions.source_topic_id(&key.0);
+        let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
+        if row.is_of_former_topic(topic_id) {
+            row.source = None;
+            row.set_blocked(None, now);
+            return None;
+        }
         let row = table.groups.get(name)?.rows.get(&key)?;
         let newest = row.source.clone()?;
         let place_of = |commit: &Commit| {

@@ -145,7 +145,6 @@ impl Poll<'_> {
                 false
             }
         }
-        Ok(())
     }
 
     /// Positions that are surely given up, and those that may only be hidden, with the reason. A coordinator leaves out
@@ -255,6 +254,7 @@ fn record(group: &str, at: &TopicPartition, commit: Option<&GroupOffset>) -> Gro
             leader_epoch: commit.leader_epoch,
             metadata: commit.metadata.clone(),
             committed_at_ms: -1,
+            topic_id: uuid::Uuid::nil(),
         }),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::wire::TopicPartition;
+use uuid::Uuid;
 
 /// Where a source position is on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,9 @@ pub trait Positions: Send + Sync {
 
     /// The end of a source partition for readers, as it was seen last.
     fn source_end(&self, topic: &str, partition: i32) -> Option<i64>;
+
+    /// The id of a source topic that is copied; nil where it isn't known.
+    fn source_topic_id(&self, topic: &str) -> Uuid;
 
     /// The source topic whose copy a target topic is.
     fn source_topic(&self, target_topic: &str) -> Option<Arc<str>>;

@@ -92,6 +92,10 @@ mod tests {
     struct CopiedTo(i64);
 
     impl Positions for CopiedTo {
+        fn source_topic_id(&self, _: &str) -> uuid::Uuid {
+            unreachable!("not asked for here")
+        }
+
         fn take_noted(&self) -> HashSet<Arc<str>> {
             unreachable!("not asked for here")
         }
