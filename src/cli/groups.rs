@@ -58,7 +58,8 @@ async fn list(running: &Running, troubled: bool, json: bool) -> Exit {
     };
     if troubled {
         for flow in &mut report.flows {
-            let is_troubled = |state: &str| !matches!(state, "followed" | "gone_on_source");
+            let is_troubled =
+                |state: &str| !matches!(state, "followed" | "gone_on_source" | "not_copied");
             flow.groups.retain(|group| is_troubled(&group.state));
         }
     }

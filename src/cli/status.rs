@@ -13,7 +13,8 @@ use super::status_table::{self, TableOptions};
 use super::{Exit, http_get, output};
 use crate::config::Config;
 use crate::http::STATUS_PATH;
-use crate::telemetry::status::{STATUS_VERSION, StatusReport};
+use crate::telemetry::failover::Verdict;
+use crate::telemetry::status::{FlowStatus, STATUS_VERSION, StatusReport};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 /// While watching, only so many topics are listed: troubled ones and the furthest behind
@@ -31,6 +32,9 @@ pub(super) struct StatusArgs {
     /// List every partition instead of the troubled ones.
     #[arg(long)]
     partitions: bool,
+    /// Exit with 1 unless all is ready and a failover could be done now, or was done.
+    #[arg(long, conflicts_with = "watch")]
+    exit_code: bool,
 }
 
 /// Asks once, or every second with `--watch`.
@@ -43,9 +47,33 @@ pub(super) async fn run(config: &Config, path: &Path, args: &StatusArgs, json: b
         return watch(&running, args, json).await;
     }
     match ask(&running, args, json).await {
-        Ok(text) => output::print(&text),
+        Ok(answer) => match output::print(&answer.text) {
+            Exit::Done if args.exit_code && !answer.is_well => Exit::Failed,
+            exit => exit,
+        },
         Err(problem) => output::fail(Exit::Failed, &problem),
     }
+}
+
+/// What is to be printed.
+struct Answer {
+    text: String,
+    /// Whether nobody has to do anything.
+    is_well: bool,
+}
+
+/// Whether nobody has to do anything: the standby is kept up to date and could take over, or has done so.
+fn is_well(report: &StatusReport) -> bool {
+    let has_failed_over = |flow: &FlowStatus| {
+        let readiness = flow.failover.as_ref();
+        readiness.is_some_and(|it| it.can_fail_over == Verdict::FailedOver)
+    };
+    let could = |flow: &FlowStatus| {
+        let readiness = flow.failover.as_ref();
+        readiness.is_none_or(|it| matches!(it.can_fail_over, Verdict::Yes | Verdict::FailedOver))
+    };
+    let is_over = !report.flows.is_empty() && report.flows.iter().all(has_failed_over);
+    is_over || (report.ready && report.flows.iter().all(could))
 }
 
 /// Ctrl-C ends the process by itself: nothing has to be put in order.
@@ -56,7 +84,7 @@ async fn watch(running: &Running, args: &StatusArgs, json: bool) -> Exit {
     loop {
         ticks.tick().await;
         let text = match ask(running, args, json).await {
-            Ok(text) => text,
+            Ok(answer) => answer.text,
             // On a terminal the next answer takes its place: it may just be restarting.
             Err(problem) if clear => format!("{problem}\n"),
             Err(problem) => {
@@ -72,7 +100,7 @@ async fn watch(running: &Running, args: &StatusArgs, json: bool) -> Exit {
 }
 
 /// The answer as it is to be printed, or what is wrong in one line.
-async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<String, String> {
+async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<Answer, String> {
     let every_partition = args.partitions || (json && !args.watch);
     let query = if every_partition {
         ""
@@ -87,11 +115,12 @@ async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<String,
         // As the process wrote it, so that nothing that it knows is lost on the way.
         let value: serde_json::Value =
             serde_json::from_slice(&body).map_err(|_| foreign("not JSON"))?;
-        return Ok(if args.watch {
-            format!("{value}\n")
-        } else {
-            format!("{value:#}\n")
-        });
+        let is_well = serde_json::from_slice(&body).is_ok_and(|report| is_well(&report));
+        let text = match args.watch {
+            true => format!("{value}\n"),
+            false => format!("{value:#}\n"),
+        };
+        return Ok(Answer { text, is_well });
     }
     let version: Version = serde_json::from_slice(&body).map_err(|_| foreign("not a status"))?;
     if version.version != STATUS_VERSION {
@@ -108,7 +137,10 @@ async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<String,
         every_partition: args.partitions,
         topics_max: (args.watch && !args.partitions).then_some(WATCHED_TOPICS_MAX),
     };
-    Ok(status_table::render(&report, &options))
+    Ok(Answer {
+        text: status_table::render(&report, &options),
+        is_well: is_well(&report),
+    })
 }
 
 #[derive(Deserialize)]

@@ -25,6 +25,7 @@ use super::context::Scene;
 use super::error::CutoverError;
 use super::pairs::{ends_or_why, present};
 use crate::config::{FlowConfig, OffsetsMode};
+use crate::groups;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{
@@ -596,12 +597,17 @@ pub async fn seed_groups(
     if begins.flow.groups.include().is_empty() {
         return Ok(Vec::new());
     }
-    let listed = wire::list_groups(&begins.target).await?;
+    let (listed, hidden) = tokio::join!(
+        wire::list_groups(&begins.target),
+        groups::hidden(&begins.target, &begins.flow.groups),
+    );
+    let listed = listed?;
     let mut unseen: Vec<String> = listed.why_incomplete().into_iter().collect();
+    unseen.extend(hidden.unwrap_or_else(|error| Some(error.to_string())));
     let names: Vec<String> = listed
         .groups
         .into_iter()
-        .filter(|group| group.group_type != "share" && begins.flow.groups.matches(&group.group_id))
+        .filter(|group| group.is_of_consumers() && begins.flow.groups.matches(&group.group_id))
         .map(|group| group.group_id)
         .collect();
     let mut records = Vec::new();

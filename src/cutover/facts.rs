@@ -75,17 +75,14 @@ async fn planned(
     let logs = Logs::look(scene, pairs).await?;
     facts.lag = Some(logs.lag(pairs));
     facts.open_transactions = logs.open_transactions(pairs);
-    // What groups do is for information: where they can't be asked, the plan finds out.
+    // What groups do keeps nobody from a failover: what can't be asked is named.
     let (unfollowed, groups, abilities) = tokio::join!(
         unfollowed_groups(scene, pairs),
         group_facts::look(scene, pairs, &logs),
         flow::source_abilities(&scene.source),
     );
     facts.unfollowed_groups = unfollowed.unwrap_or_default();
-    match groups {
-        Ok(groups) => facts.groups = Some(groups),
-        Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
-    }
+    facts.groups = Some(groups);
     facts.source_abilities = abilities.ok();
     facts.without_copy = without_copy(scene, &options.topic_set(), role);
     metadata(scene, facts).await;

@@ -7,30 +7,32 @@ use super::error::CutoverError;
 use super::facts::Logs;
 use super::pairs::{Pair, translate};
 use crate::config::OnDiverged;
+use crate::groups;
 use crate::state::{GroupPositions, keys};
 use crate::telemetry::failover::GroupFacts;
-use crate::wire::{self, GroupOffset, ListedGroup, TopicPartition, WireError};
+use crate::wire::{self, GroupOffset, ListedGroup, ListedGroups, TopicPartition, WireError};
 
 /// Looks at the groups that the flow follows, on both clusters.
-pub(super) async fn look(
-    scene: &Scene,
-    pairs: &[Pair],
-    logs: &Logs,
-) -> Result<GroupFacts, CutoverError> {
+pub(super) async fn look(scene: &Scene, pairs: &[Pair], logs: &Logs) -> GroupFacts {
     let mut facts = GroupFacts::default();
     if scene.flow.groups.include().is_empty() {
-        return Ok(facts);
+        return facts;
     }
-    let (listed, on_target) = tokio::try_join!(
+    let (listed, on_target, hidden) = tokio::join!(
         wire::list_groups(&scene.source),
-        wire::list_groups(&scene.target)
-    )?;
-    let of_side = |side: &str, listed: &wire::ListedGroups| {
-        let why = listed.why_incomplete();
-        why.map(|why| format!("of the {side}: {why}"))
-    };
-    facts.unwatched.extend(of_side("source", &listed));
-    facts.unwatched.extend(of_side("standby", &on_target));
+        wire::list_groups(&scene.target),
+        groups::hidden(&scene.source, &scene.flow.groups),
+    );
+    let listed = listed_or_why("source", listed, &mut facts.unwatched);
+    let on_target = listed_or_why("standby", on_target, &mut facts.unwatched);
+    let line = |why: String| format!("of the source: {why}");
+    match hidden {
+        Ok(hidden) => facts.hidden.extend(hidden.map(line)),
+        Err(error) => facts.hidden.push(line(error.to_string())),
+    }
+    let types = groups::unknown_types(&listed, &scene.flow.groups).into_iter();
+    let types = types.map(|(name, of_type)| format!("{name} ({of_type})"));
+    facts.unknown_types = types.collect();
     let followed: Vec<ListedGroup> = listed
         .groups
         .into_iter()
@@ -56,11 +58,16 @@ pub(super) async fn look(
         wire::fetch_group_offsets(&scene.target, &names)
     );
     for name in &names {
-        let failed = |answers: &HashMap<String, Result<_, WireError>>| {
-            answers.get(name).is_some_and(Result::is_err)
-        };
-        if failed(&source) || failed(&target) {
-            facts.unknown.push(name.clone());
+        for (side, answers) in [("source", &source), ("standby", &target)] {
+            match answers.get(name) {
+                Some(Err(error)) if wire::is_refused_group(error) => {
+                    facts.refused.push(format!("{name} ({side})"));
+                }
+                Some(Err(_)) if facts.unknown.last() != Some(name) => {
+                    facts.unknown.push(name.clone());
+                }
+                _ => {}
+            }
         }
     }
     let by_source: HashMap<&TopicPartition, &Pair> =
@@ -87,12 +94,31 @@ pub(super) async fn look(
             Some(Err(_)) => continue,
             there => there.and_then(|there| there.as_ref().ok()),
         };
-        of_group(scene, name, &positions, there, logs, &mut facts)?;
+        if let Err(error) = of_group(scene, name, &positions, there, logs, &mut facts) {
+            facts.failed.push(format!("{name}: {error}"));
+        }
     }
     facts.with_members = Some(with_members);
     facts.active_on_target.sort();
     facts.diverged.sort();
-    Ok(facts)
+    facts
+}
+
+/// The groups that a cluster lists; why some or all are missing goes to `unwatched`.
+fn listed_or_why(
+    side: &str,
+    listed: Result<ListedGroups, WireError>,
+    unwatched: &mut Vec<String>,
+) -> ListedGroups {
+    let (listed, why) = match listed {
+        Ok(listed) => {
+            let why = listed.why_incomplete();
+            (listed, why)
+        }
+        Err(error) => (ListedGroups::default(), Some(error.to_string())),
+    };
+    unwatched.extend(why.map(|why| format!("of the {side}: {why}")));
+    listed
 }
 
 /// The groups that the flow has followed. One whose coordinator on the source is away is in no list.

@@ -104,9 +104,7 @@ impl Report {
             .max()
             .unwrap_or(record.began_ms);
         let groups: Option<GroupsResult> = fact(record, "groups");
-        let knows_all = groups
-            .as_ref()
-            .is_none_or(|it| it.unknown.is_empty() && it.unseen.is_none());
+        let knows_all = groups.as_ref().is_none_or(GroupsResult::knows_all);
         Self {
             version: REPORT_VERSION,
             flow: flow.to_owned(),
@@ -304,6 +302,10 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
             (
                 "groups that couldn't be asked for (their coordinator is away), left where they were seen last",
                 &groups.unknown,
+            ),
+            (
+                "groups that Twinlog may not describe (DESCRIBE), left where they were seen last",
+                &groups.refused,
             ),
         ] {
             if !names.is_empty() {

@@ -159,7 +159,11 @@ async fn look(
     let is_settled = seen.is_settled(&source, &target) && flow.stale().is_empty();
     let mut changed = match is_settled {
         true => Vec::new(),
-        false => changed(flow, known, &source, &target),
+        false => {
+            let why = nothing_selected(flow, &source);
+            flow.progress.set_nothing_selected(why);
+            changed(flow, known, &source, &target)
+        }
     };
     // Nobody but us makes topics there, so while the source stands still the target is looked at
     // less often: on idle clusters these two answers are most of the work.
@@ -253,6 +257,29 @@ fn refuse_misled(flow: &Flow) -> Result<(), (&'static str, WireError)> {
         Some(error) => Err((target_reason(&error), error)),
         None => Ok(()),
     }
+}
+
+/// Why no topic is selected, where the source has some: a mistake in the config looks like a source that rests.
+fn nothing_selected(flow: &Flow, source: &Metadata) -> Option<String> {
+    if flow.config.is_back() || !topics::selected(&flow.config, source).is_empty() {
+        return None;
+    }
+    let of_users = |(name, topic): &(&String, &TopicMetadata)| {
+        !topic.internal && topic.error.is_none() && !name.starts_with("__")
+    };
+    let others = source.topics.iter().filter(of_users).count();
+    let include = flow.config.topics.include();
+    let comma = match include.iter().any(|pattern| pattern.contains(',')) {
+        true => "; a comma joins no names: write [a, b]",
+        false => "",
+    };
+    (others > 0).then(|| {
+        format!(
+            "none of the {others} topic(s) of {} is selected by topics.include {include:?} and \
+             topics.exclude{comma}",
+            flow.config.source
+        )
+    })
 }
 
 /// The selected topics whose shape isn't the known one, or whose copies' configs were changed.

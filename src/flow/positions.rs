@@ -1,7 +1,10 @@
 //! The copy as consumer groups see it.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+
+use uuid::Uuid;
 
 use super::shared::Flow;
 use super::topics::TopicContext;
@@ -128,6 +131,11 @@ impl Positions for Flow {
         std::mem::take(&mut *moved)
     }
 
+    fn take_noted(&self) -> HashSet<Arc<str>> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *noted)
+    }
+
     fn continued_at(&self, topic: &str, partition: i32) -> i64 {
         self.context(topic)
             .map_or(0, |context| context.base(partition))
@@ -143,6 +151,11 @@ impl Positions for Flow {
         let progress = self.progress_of(&context, partition)?;
         let end = progress.source_stable_end.load(Ordering::Relaxed);
         (end >= 0).then_some(end)
+    }
+
+    fn source_topic_id(&self, topic: &str) -> Uuid {
+        self.context(topic)
+            .map_or(Uuid::nil(), |context| context.record.source_topic_id)
     }
 
     fn source_topic(&self, target_topic: &str) -> Option<Arc<str>> {

@@ -320,6 +320,7 @@ async fn begin(
         turned: DashMap::new(),
         strangers: DashSet::new(),
         moved: Mutex::default(),
+        noted: Mutex::default(),
         turning: DashMap::new(),
         missed: DashMap::new(),
         compared: DashMap::new(),

@@ -66,6 +66,8 @@ pub struct Flow {
     pub strangers: DashSet<PartitionKey>,
     /// Partitions in which the places of committed positions have changed since the groups were told.
     pub moved: Mutex<Vec<PartitionKey>>,
+    /// Source topics that are copied since the groups were told.
+    pub noted: Mutex<HashSet<Arc<str>>>,
     /// Partitions that are to turn, at which hole.
     pub turning: DashMap<PartitionKey, DearHole>,
     /// What processes before this one knew of the source's ends.
@@ -102,6 +104,9 @@ impl Flow {
         let target = context.record.target_topic.clone();
         self.topics.insert(name.clone(), context.clone());
         self.sources.insert(target, name.clone());
+        // Behind the others: who is told looks at them.
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.insert(name.clone());
     }
 
     /// Forgets a topic that has no copy any more.

@@ -21,11 +21,12 @@ use super::observe::observe;
 use super::positions::Place;
 use super::report::{Health, View};
 use super::seen::Seen;
+use super::sight::watch_sight;
 use super::table::{Group, Key, Table};
 use super::unseen::Unseen;
 use super::waiting::{RowName, Waiting, is_not_yet_copied};
 use crate::offsets::SourceOffset;
-use crate::state::{StateError, keys};
+use crate::state::{StateError, StateRecord, keys};
 use crate::tasks::{Tasks, brought};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Taken};
@@ -79,6 +80,8 @@ struct Follower {
     emptied: HashSet<Arc<str>>,
     /// Their deletion, which a coordinator that is away must not make the others wait for.
     deletions: JoinSet<Deletion>,
+    /// Groups that neither cluster may have a position of any more: to be forgotten, or ephemeral ones would pile up.
+    maybe_gone: HashSet<Arc<str>>,
     began_at_ms: i64,
 }
 
@@ -111,6 +114,15 @@ pub async fn follow(
         let (cluster, groups) = (cluster.clone(), context.groups.clone());
         tasks.spawn(task, observe(cluster, groups, found, cancel.clone()));
     }
+    tasks.spawn(
+        "watch of the rights on groups",
+        watch_sight(
+            context.source.clone(),
+            context.groups.clone(),
+            view.clone(),
+            cancel.clone(),
+        ),
+    );
     let mut follower = Follower {
         context,
         view,
@@ -126,6 +138,7 @@ pub async fn follow(
         unstored: HashSet::new(),
         emptied: HashSet::new(),
         deletions: JoinSet::new(),
+        maybe_gone: HashSet::new(),
         began_at_ms: now_ms(),
     };
     follower.recall();
@@ -207,15 +220,23 @@ impl Follower {
                     // Only by the source's own word, never because something isn't found: a source
                     // that comes back empty must not empty the standby.
                     if is_tombstone {
+                        self.maybe_gone.insert(row.0.clone());
                         self.note_given_up(&row.0);
                     }
                     self.touch(row);
+                }
+                // Who asks a source that was built anew, or restored without its groups, misses all of them at once:
+                // that is no word of the source's, whatever groups it has later.
+                if self.view.is_source_polled() && !self.table().has_source() {
+                    self.emptied.clear();
                 }
             }
             Seen::CaughtUp(unseen) => {
                 self.source_ready = true;
                 let gone = self.table().source_caught_up(&unseen);
                 gone.into_iter().for_each(|row| self.touch(row));
+                let without = self.table().without_source();
+                self.maybe_gone.extend(without);
                 self.log_unseen(&self.context.source, &unseen);
                 self.view.source_is_ready(unseen);
             }
@@ -241,6 +262,8 @@ impl Follower {
             Seen::CaughtUp(unseen) => {
                 self.target_ready = true;
                 self.set_target_unseen(unseen);
+                let without = self.table().without_source();
+                self.maybe_gone.extend(without);
             }
             Seen::Failing(reason) => self.view.set_target(Health::Failing(reason)),
         }
@@ -251,6 +274,9 @@ impl Follower {
         let Some((group, (topic, partition), commit)) = table.take_target(record) else {
             return;
         };
+        if commit.is_none() {
+            self.maybe_gone.insert(group.clone());
+        }
         // Before the target's log was read to its end it shows what is long past.
         if self.target_unseen.covers(&group) {
             return;
@@ -308,8 +334,12 @@ impl Follower {
             .table()
             .target_caught_up(is_seen_now, target_key, may_be_ours);
         if before == Unseen::All {
-            // Nothing was decided before.
-            seen.clear();
+            // Nothing was decided before, or it was read anew: then all is as it was where it stands as we left it.
+            let table = self.view.table();
+            seen.retain(|(name, key)| {
+                let target = target_key(key);
+                target.is_some_and(|target| !table.is_as_we_left_it(name, key, &target))
+            });
         }
         let changed = [
             std::mem::take(&mut self.held),
@@ -334,6 +364,11 @@ impl Follower {
     fn wake(&mut self) {
         for partition in self.context.positions.take_moved() {
             let rows = self.table().rows_of(&partition);
+            rows.into_iter().for_each(|row| self.touch(row));
+        }
+        let noted = self.context.positions.take_noted();
+        if !noted.is_empty() {
+            let rows = self.table().rows_not_copied(&noted);
             rows.into_iter().for_each(|row| self.touch(row));
         }
         let woken = self.waiting.wake(&*self.context.positions);
@@ -439,6 +474,13 @@ impl Follower {
         let now = now_ms();
         let view = self.view.clone();
         let mut table = view.table();
+        let topic_id = self.context.positions.source_topic_id(&key.0);
+        let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
+        if row.is_of_former_topic(topic_id) {
+            row.source = None;
+            row.set_blocked(None, now);
+            return None;
+        }
         let row = table.groups.get(name)?.rows.get(&key)?;
         let newest = row.source.clone()?;
         let place_of = |commit: &Commit| {
@@ -574,11 +616,11 @@ impl Follower {
                 Some(source) => return self.wait_for_copy(name, key, source),
                 None => 500,
             },
-            // The source's or the target's next word about it brings it back.
-            Blocked::Diverged { .. } => return,
+            // The source's or the target's next word about it brings it back, or that of the copy, which says so when
+            // it takes a topic.
+            Blocked::Diverged { .. } | Blocked::NotCopied => return,
             Blocked::CopyNotOpen => 500,
             Blocked::ActiveOnTarget => 1_000,
-            Blocked::NotCopied => 2_000,
             Blocked::Failed { .. } | Blocked::NotSupported => 5_000,
         };
         let pause = Duration::from_millis(pause_ms);
@@ -674,6 +716,7 @@ impl Follower {
     /// Stores what changed. What can't be stored now is stored the next time.
     async fn remember(&mut self) {
         self.delete_emptied();
+        self.forget_gone().await;
         let names: Vec<Arc<str>> = self.unstored.drain().collect();
         let records: Vec<(String, crate::state::GroupPositions)> = {
             let table = self.view.table();
@@ -696,6 +739,53 @@ impl Follower {
         };
         tracing::warn!(flow = %self.context.flow, problem, "group positions could not be stored; tried again");
         self.unstored.extend(names);
+    }
+
+    /// Forgets the groups that neither cluster has a position of, as both say. Nothing is deleted by that: a group that
+    /// comes back is a new one.
+    async fn forget_gone(&mut self) {
+        if !self.source_ready || !self.target_ready {
+            return;
+        }
+        let (mut gone, mut later) = (Vec::new(), HashSet::new());
+        for name in self.maybe_gone.drain() {
+            let table = self.view.table();
+            let is_sending = table.groups.get(&name).is_some_and(|it| it.is_sending);
+            let is_gone = table.is_gone(&name);
+            drop(table);
+            // Its last tombstones on the target bring it back here.
+            if is_sending || (is_gone && self.view.is_unseen(&name)) {
+                later.insert(name);
+            } else if is_gone {
+                gone.push(name);
+            }
+        }
+        self.maybe_gone = later;
+        let keys = gone
+            .iter()
+            .map(|name| keys::group(&self.context.flow, name));
+        let stored = keys.filter(|key| self.context.store.bytes(key).is_some());
+        let removed: Vec<StateRecord> = stored.map(|key| (key, None)).collect();
+        if !removed.is_empty() {
+            let removing = self.context.store.write_all(removed);
+            let problem = match tokio::time::timeout(STORE_WITHIN, removing).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!("no answer within {} s", STORE_WITHIN.as_secs())),
+            };
+            if let Some(problem) = problem {
+                tracing::warn!(flow = %self.context.flow, problem, "groups that are gone could not be forgotten; tried again");
+                self.maybe_gone.extend(gone);
+                return;
+            }
+        }
+        for name in gone {
+            self.view.table().forget(&name);
+            self.unstored.remove(&name);
+            self.remembered.remove(&name);
+            self.dirty.remove(&name);
+            self.held.remove(&name);
+        }
     }
 
     fn note_stored(&self, names: &[Arc<str>], known_until: Instant) {

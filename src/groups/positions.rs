@@ -1,9 +1,11 @@
 //! What following groups needs to know of the copy.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::wire::TopicPartition;
+use uuid::Uuid;
 
 /// Where a source position is on the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,9 @@ pub trait Positions: Send + Sync {
     /// Source partitions in which committed positions have other places now; each is told once.
     fn take_moved(&self) -> Vec<(Arc<str>, i32)>;
 
+    /// Source topics that the flow copies from now on; each is told once.
+    fn take_noted(&self) -> HashSet<Arc<str>>;
+
     /// Where the copy goes on in a log that was there before; 0 in any other. A position up to there
     /// is of the time when the target took the group's commits as the primary: whoever comes back
     /// late with one is no reason to leave the group behind.
@@ -44,6 +49,9 @@ pub trait Positions: Send + Sync {
 
     /// The end of a source partition for readers, as it was seen last.
     fn source_end(&self, topic: &str, partition: i32) -> Option<i64>;
+
+    /// The id of a source topic that is copied; nil where it isn't known.
+    fn source_topic_id(&self, topic: &str) -> Uuid;
 
     /// The source topic whose copy a target topic is.
     fn source_topic(&self, target_topic: &str) -> Option<Arc<str>>;

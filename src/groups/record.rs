@@ -4,6 +4,8 @@
 //! begins with its type: 0 and 1 an offset, 2 a classic group, 3 a KIP-848 consumer group; others
 //! are passed over. Pure.
 
+use uuid::Uuid;
+
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupRecord {
@@ -81,6 +83,8 @@ pub struct StoredOffset {
     pub metadata: String,
     /// The coordinator's time of the commit, milliseconds since the epoch.
     pub committed_at_ms: i64,
+    /// The topic's id at that time (Kafka 4.1); nil where it isn't told.
+    pub topic_id: Uuid,
 }
 
 /// Why a record can't be read.
@@ -138,11 +142,17 @@ fn parse_offset(value: &[u8]) -> Result<StoredOffset, RecordError> {
     } else {
         value.text("the metadata")?
     };
+    let committed_at_ms = value.i64("the time")?;
+    let topic_id = match version {
+        4.. => value.tagged_id("the topic's id")?,
+        _ => Uuid::nil(),
+    };
     Ok(StoredOffset {
         offset,
         leader_epoch,
         metadata,
-        committed_at_ms: value.i64("the time")?,
+        committed_at_ms,
+        topic_id,
     })
 }
 
@@ -177,19 +187,41 @@ impl Reader<'_> {
         self.text_of(length, what)
     }
 
-    /// Length + 1 as an unsigned varint (KIP-482).
-    fn compact_text(&mut self, what: &'static str) -> Result<String, RecordError> {
-        let mut length: u64 = 0;
+    /// An unsigned varint.
+    fn varint(&mut self, what: &'static str) -> Result<u64, RecordError> {
+        let mut number: u64 = 0;
         for shift in (0..35).step_by(7) {
             let [byte] = self.take(what)?;
-            length |= u64::from(byte & 0x7f) << shift;
+            number |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                let length = length.checked_sub(1).ok_or(RecordError::CutOff(what))?;
-                let length = usize::try_from(length).map_err(|_| RecordError::CutOff(what))?;
-                return self.text_of(length, what);
+                return Ok(number);
             }
         }
         Err(RecordError::CutOff(what))
+    }
+
+    /// Length + 1 as an unsigned varint (KIP-482).
+    fn compact_text(&mut self, what: &'static str) -> Result<String, RecordError> {
+        let length = self.varint(what)?;
+        let length = length.checked_sub(1).ok_or(RecordError::CutOff(what))?;
+        let length = usize::try_from(length).map_err(|_| RecordError::CutOff(what))?;
+        self.text_of(length, what)
+    }
+
+    /// The id in the tagged fields (tag 0), nil where it isn't there. Other tags are passed over.
+    fn tagged_id(&mut self, what: &'static str) -> Result<Uuid, RecordError> {
+        let mut id = Uuid::nil();
+        for _ in 0..self.varint(what)? {
+            let (tag, length) = (self.varint(what)?, self.varint(what)?);
+            let length = usize::try_from(length).map_err(|_| RecordError::CutOff(what))?;
+            let field = self.0.split_at_checked(length);
+            let (field, rest) = field.ok_or(RecordError::CutOff(what))?;
+            self.0 = rest;
+            if let (0, Ok(bytes)) = (tag, field.try_into()) {
+                id = Uuid::from_bytes(bytes);
+            }
+        }
+        Ok(id)
     }
 
     fn text_of(&mut self, length: usize, what: &'static str) -> Result<String, RecordError> {
@@ -257,6 +289,7 @@ mod tests {
                     leader_epoch: if version >= 3 { 7 } else { -1 },
                     metadata: "ab".to_owned(),
                     committed_at_ms: 1_000,
+                    topic_id: Uuid::nil(),
                 }),
             };
             assert_eq!(read, expected, "version {version}");
@@ -265,6 +298,26 @@ mod tests {
             parse(&key(), Some(&5_i16.to_be_bytes())),
             Err(RecordError::UnknownVersion(5))
         );
+    }
+
+    #[test]
+    fn the_id_of_the_topic_is_read_among_other_tags() {
+        let mut tagged = value(4);
+        tagged.pop();
+        // Two tagged fields: the id, and one that isn't known.
+        tagged.extend([2, 0, 16]);
+        tagged.extend([9; 16]);
+        tagged.extend([7, 1, 5]);
+        let Ok(GroupRecord::Offset {
+            commit: Some(stored),
+            ..
+        }) = parse(&key(), Some(&tagged))
+        else {
+            panic!("not a position");
+        };
+        assert_eq!(stored.topic_id, Uuid::from_bytes([9; 16]));
+        tagged.pop();
+        assert!(parse(&key(), Some(&tagged)).is_err());
     }
 
     #[test]

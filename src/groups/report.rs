@@ -1,6 +1,6 @@
 //! A follower as it is seen from outside.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,7 @@ use super::table::{Group, Key, Row, Table};
 use super::unseen::Unseen;
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::telemetry::groups::{
-    DelayHistogram, FlowGroups, GroupExplained, GroupKind, GroupReporter, GroupStatus,
+    DelayHistogram, FlowGroups, GroupExplained, GroupKind, GroupReporter, GroupSight, GroupStatus,
     PositionExplained, Watching,
 };
 
@@ -52,6 +52,7 @@ pub struct View {
     table: Mutex<Table>,
     source: Mutex<Watched>,
     target: Mutex<Watched>,
+    sight: Mutex<GroupSight>,
     commits: AtomicU64,
     /// From commit to commit.
     pub delays: DelayHistogram,
@@ -67,6 +68,7 @@ impl View {
             table: Mutex::default(),
             source: Watched::new(),
             target: Watched::new(),
+            sight: Mutex::default(),
             commits: AtomicU64::new(0),
             delays: DelayHistogram::default(),
         }
@@ -103,8 +105,34 @@ impl View {
         follow_on(&self.target, unseen);
     }
 
+    /// What a failover couldn't ask for on the source.
+    pub(super) fn set_sight(&self, sight: GroupSight) {
+        *self.sight.lock().unwrap_or_else(PoisonError::into_inner) = sight;
+    }
+
+    /// Whether the source's groups are known, as far as they can be seen.
+    pub(super) fn is_source_known(&self) -> bool {
+        matches!(lock(&self.source).health, Health::Following(_))
+    }
+
+    /// Whether the source is asked for its groups.
+    pub(super) fn is_source_polled(&self) -> bool {
+        lock(&self.source).health == Health::Following(Way::Poll)
+    }
+
+    /// The groups that the source has a position of in a topic that is copied.
+    pub(super) fn copied_groups(&self) -> BTreeSet<String> {
+        let table = self.table();
+        let is_copied = |(key, row): (&Key, &Row)| {
+            row.source.is_some() && self.positions.target_topic(&key.0).is_some()
+        };
+        let groups = table.groups.iter();
+        let copied = groups.filter(|(_, group)| group.rows.iter().any(is_copied));
+        copied.map(|(name, _)| name.to_string()).collect()
+    }
+
     /// Whether nothing is known of a group on one of the clusters.
-    fn is_unseen(&self, group: &str) -> bool {
+    pub(super) fn is_unseen(&self, group: &str) -> bool {
         let hides = |watched: &Mutex<Watched>| lock(watched).unseen.covers(group);
         hides(&self.source) || hides(&self.target)
     }
@@ -305,6 +333,11 @@ impl GroupReporter for View {
             target: watching(&self.target),
             commits: self.commits.load(Ordering::Relaxed),
             groups,
+            sight: self
+                .sight
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 

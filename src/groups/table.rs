@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::commit::Sent;
 use super::decide::{Blocked, Commit};
@@ -38,6 +39,8 @@ impl Shown {
 pub struct Row {
     /// The position on the source; `None` when the group gave it up there.
     pub source: Option<Commit>,
+    /// The id that the source's topic had when it was committed; nil where that isn't told.
+    source_topic_id: Uuid,
     /// What we committed on the target last, by its offset there.
     pub applied: Option<i64>,
     /// The source position that `applied` stands for.
@@ -75,6 +78,12 @@ impl Row {
             || self.passed_over == Some(offset)
             || self.shown.is_some_and(|shown| shown.offset == offset)
             || self.unconfirmed.contains(&offset)
+    }
+
+    /// Whether the source's position is of a topic that was deleted since: one of the same name, with this id, took its
+    /// place. The coordinator hides such a position from its group (`OffsetMetadataManager.isMismatchedTopicId`).
+    pub fn is_of_former_topic(&self, topic_id: Uuid) -> bool {
+        !self.source_topic_id.is_nil() && !topic_id.is_nil() && self.source_topic_id != topic_id
     }
 
     /// A position was taken without what the group wrote beside it. Said once.
@@ -299,6 +308,7 @@ impl Table {
             return None;
         };
         let (group, topic) = (self.name(&group), self.name(&topic));
+        let topic_id = commit.as_ref().map_or(Uuid::nil(), |it| it.topic_id);
         let commit = commit.map(|stored| self.commit(stored));
         let generation = self.source_generation;
         let key = (topic, partition);
@@ -310,6 +320,7 @@ impl Table {
         row.generation = generation;
         // A commit of the same position is news all the same: the group is alive.
         row.source = commit;
+        row.source_topic_id = topic_id;
         Some((group, key))
     }
 
@@ -372,6 +383,53 @@ impl Table {
             .collect()
     }
 
+    /// Whether a position stands on the target as we committed it last, at `target_key`.
+    pub fn is_as_we_left_it(&self, group: &str, key: &Key, target_key: &Key) -> bool {
+        let row = self.groups.get(group).and_then(|group| group.rows.get(key));
+        let on_target = self.on_target.get(group).and_then(|it| it.get(target_key));
+        row.is_some_and(|row| row.applied == on_target.map(|commit| commit.offset))
+    }
+
+    /// Whether the source has any position.
+    pub fn has_source(&self) -> bool {
+        let mut rows = self.groups.values().flat_map(|group| group.rows.values());
+        rows.any(|row| row.source.is_some())
+    }
+
+    /// The groups that the source has no position of.
+    pub fn without_source(&self) -> Vec<Arc<str>> {
+        let groups = self.groups.iter();
+        let gone = groups.filter(|(_, group)| group.rows.values().all(|row| row.source.is_none()));
+        gone.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether neither cluster has a position of the group, and nothing is on its way for it.
+    pub fn is_gone(&self, name: &str) -> bool {
+        let on_target = self.on_target.get(name);
+        self.groups.get(name).is_some_and(|group| {
+            !group.is_sending && group.rows.values().all(|row| row.source.is_none())
+        }) && on_target.is_none_or(HashMap::is_empty)
+    }
+
+    /// Forgets all of a group.
+    pub fn forget(&mut self, name: &str) {
+        self.groups.remove(name);
+        self.on_target.remove(name);
+        self.names.remove(name);
+    }
+
+    /// All rows of these topics that the flow didn't copy when they were looked at.
+    pub fn rows_not_copied(&self, topics: &HashSet<Arc<str>>) -> Vec<(Arc<str>, Key)> {
+        let mut found = Vec::new();
+        for (name, group) in &self.groups {
+            let waits = group.rows.iter().filter(|((topic, _), row)| {
+                row.blocked == Some(Blocked::NotCopied) && topics.contains(topic)
+            });
+            found.extend(waits.map(|(key, _)| (name.clone(), key.clone())));
+        }
+        found
+    }
+
     /// Takes a record of the target. Returns the position that it changed, by the target's names.
     pub fn take_target(&mut self, record: GroupRecord) -> Option<(Arc<str>, Key, Option<Commit>)> {
         let GroupRecord::Offset {
@@ -388,6 +446,9 @@ impl Table {
         match commit {
             None => {
                 positions.remove(&key);
+                if positions.is_empty() {
+                    self.on_target.remove(&group);
+                }
                 Some((group, key, None))
             }
             Some(stored) => {
@@ -439,8 +500,31 @@ mod tests {
                 leader_epoch: -1,
                 metadata: String::new(),
                 committed_at_ms: 7,
+                topic_id: Uuid::nil(),
             }),
         }
+    }
+
+    #[test]
+    fn a_position_of_a_topic_that_was_made_anew_is_of_the_former_one() {
+        let mut table = Table::default();
+        let (old, new) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
+        let mut take = |topic_id| {
+            let mut record = committed(Some(5));
+            if let GroupRecord::Offset {
+                commit: Some(stored),
+                ..
+            } = &mut record
+            {
+                stored.topic_id = topic_id;
+            }
+            let (group, key) = table.take_source(record).expect("a row");
+            let row = &table.groups[&group].rows[&key];
+            [new, old, Uuid::nil()].map(|topic_id| row.is_of_former_topic(topic_id))
+        };
+        assert_eq!(take(old), [true, false, false]);
+        assert_eq!(take(new), [false, true, false]);
+        assert_eq!(take(Uuid::nil()), [false; 3], "older brokers don't tell");
     }
 
     #[test]

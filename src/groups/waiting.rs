@@ -92,6 +92,14 @@ mod tests {
     struct CopiedTo(i64);
 
     impl Positions for CopiedTo {
+        fn source_topic_id(&self, _: &str) -> uuid::Uuid {
+            unreachable!("not asked for here")
+        }
+
+        fn take_noted(&self) -> HashSet<Arc<str>> {
+            unreachable!("not asked for here")
+        }
+
         fn take_moved(&self) -> Vec<(Arc<str>, i32)> {
             Vec::new()
         }

@@ -34,6 +34,20 @@ pub struct FlowGroups {
     pub commits: u64,
     /// The groups by name.
     pub groups: Vec<GroupStatus>,
+    /// What a failover couldn't ask for on the source.
+    #[serde(default)]
+    pub sight: GroupSight,
+}
+
+/// What can't be seen of a cluster's groups for want of rights, or of knowing them. It is looked at once a minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSight {
+    /// Groups that may not be described: their last commits can't be asked for.
+    pub refused: Vec<String>,
+    /// Why there may be groups that no list shows.
+    pub hidden: Option<String>,
+    /// Groups of a type that this version doesn't know, with the type.
+    pub unknown_types: BTreeMap<String, String>,
 }
 
 /// The groups of one flow in sum, as in the status report.

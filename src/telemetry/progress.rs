@@ -83,6 +83,8 @@ pub struct FlowProgress {
     pub in_flight_limit_bytes: AtomicU64,
     /// Whether topic discovery has succeeded at least once.
     pub discovered: AtomicBool,
+    /// Why nothing is selected, where the source has topics.
+    nothing_selected: Mutex<Option<String>>,
     /// When the source last told where its logs end, milliseconds since the epoch; -1 if it never did.
     pub source_seen_ms: AtomicI64,
     /// The standby's partitions, as its metadata has them.
@@ -292,6 +294,7 @@ impl FlowProgress {
             in_flight_bytes: AtomicU64::new(0),
             in_flight_limit_bytes: AtomicU64::new(0),
             discovered: AtomicBool::new(false),
+            nothing_selected: Mutex::new(None),
             source_seen_ms: AtomicI64::new(-1),
             standby: Mutex::new(None),
             unfenceable: Mutex::new(None),
@@ -391,6 +394,16 @@ impl FlowProgress {
     /// Publishes how the standby's partitions are.
     pub fn set_standby(&self, health: StandbyHealth) {
         *lock(&self.standby) = Some(health);
+    }
+
+    /// Why no topic is selected, where the source has some.
+    pub fn nothing_selected(&self) -> Option<String> {
+        lock(&self.nothing_selected).clone()
+    }
+
+    /// See [`nothing_selected`](Self::nothing_selected).
+    pub fn set_nothing_selected(&self, why: Option<String>) {
+        *lock(&self.nothing_selected) = why;
     }
 
     /// Why writers can't be kept from the source by ACLs, if so.

@@ -50,6 +50,9 @@ fn flow_problems(flow: &FlowStatus, now_ms: i64) -> Vec<String> {
             flow.name
         ));
     }
+    if let Some(why) = &flow.nothing_selected {
+        problems.push(format!("flow {} copies nothing: {why}", flow.name));
+    }
     if let Some(groups) = &flow.groups {
         for (cluster, watching) in [
             (&flow.source, &groups.source),

@@ -59,6 +59,9 @@ pub struct FlowStatus {
     pub detail: Option<String>,
     /// Whether topic discovery has succeeded at least once.
     pub discovered: bool,
+    /// Why no topic is selected, where the source has topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nothing_selected: Option<String>,
     /// When the source last told where its logs end, milliseconds since the epoch; absent if it never
     /// did.
     #[serde(default)]
@@ -322,6 +325,7 @@ impl FlowStatus {
             discovered,
             source_seen_ms,
             standby: flow.standby(),
+            nothing_selected: flow.nothing_selected(),
             unfenceable: flow.unfenceable(),
             in_flight_bytes: flow.in_flight_bytes.load(Ordering::Relaxed),
             in_flight_limit_bytes: flow.in_flight_limit_bytes.load(Ordering::Relaxed),

@@ -15,6 +15,7 @@ use super::groups::is_active;
 use crate::cutover::buried;
 use crate::cutover::context::Scene;
 use crate::cutover::group_facts::remembered;
+use crate::groups;
 use crate::tasks::brought;
 use crate::wire::{self, Cluster, GroupOffset, TopicPartition, WireError};
 
@@ -155,15 +156,22 @@ async fn names(scene: &Scene, unlisted: &mut Option<String>) -> BTreeSet<String>
     if scene.flow.groups.include().is_empty() {
         return names;
     }
-    match timeout(PATIENCE, wire::list_groups(&scene.target)).await {
-        Ok(Ok(listed)) => {
-            *unlisted = listed.why_incomplete();
+    let looks = async {
+        tokio::join!(
+            wire::list_groups(&scene.target),
+            groups::hidden(&scene.target, &scene.flow.groups),
+        )
+    };
+    match timeout(PATIENCE, looks).await {
+        Ok((Ok(listed), hidden)) => {
+            let hidden = hidden.unwrap_or_else(|error| Some(error.to_string()));
+            *unlisted = listed.why_incomplete().or(hidden);
             let followed = listed.groups.into_iter().filter(|group| {
                 group.is_of_consumers() && scene.flow.groups.matches(&group.group_id)
             });
             names.extend(followed.map(|group| group.group_id));
         }
-        Ok(Err(error)) => *unlisted = Some(error.to_string()),
+        Ok((Err(error), _)) => *unlisted = Some(error.to_string()),
         Err(_) => *unlisted = Some(format!("no answer within {} s", PATIENCE.as_secs())),
     }
     names

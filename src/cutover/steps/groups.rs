@@ -13,9 +13,10 @@ use crate::config::OnDiverged;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::group_facts::remembered;
-use crate::cutover::pairs::{Maps, Offsets, Pair, ends, on_target, translate};
+use crate::cutover::pairs::{Maps, Offsets, Pair, ends_or_why, on_target, translate};
+use crate::groups;
 use crate::state::{GroupPositions, keys};
-use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition, WireError};
+use crate::wire::{self, GroupOffset, ListedGroups, OffsetSpec, TopicPartition, WireError};
 
 /// Between two looks at the source's positions.
 const APART: Duration = Duration::from_millis(250);
@@ -48,11 +49,56 @@ pub struct GroupsResult {
     /// Groups whose coordinator on one of the clusters couldn't be asked.
     #[serde(default)]
     pub unknown: BTreeSet<String>,
+    /// Groups that may not be described on one of the clusters.
+    #[serde(default)]
+    pub refused: BTreeSet<String>,
     /// Why there may be more groups that nobody could name.
     #[serde(default)]
     pub unseen: Option<String>,
     /// What failed otherwise, a line each.
     pub failed: Vec<String>,
+}
+
+impl GroupsResult {
+    /// Whether every group was asked for.
+    pub fn knows_all(&self) -> bool {
+        self.unknown.is_empty() && self.refused.is_empty() && self.unseen.is_none()
+    }
+
+    fn in_words(&self) -> String {
+        let mut text = format!(
+            "{} group(s) with {} position(s), {} of them moved now",
+            self.groups, self.positions, self.moved
+        );
+        let unasked = self.unknown.union(&self.refused).count();
+        if unasked > 0 {
+            text += &format!("; {unasked} couldn't be asked for");
+        }
+        if self.unseen.is_some() {
+            text += "; there may be others that can't be seen";
+        }
+        text
+    }
+
+    /// A group couldn't be asked for.
+    pub(super) fn note_unasked(&mut self, group: String, error: &WireError) {
+        tracing::warn!(group, %error, "the group's positions can't be asked for");
+        match wire::is_refused_group(error) {
+            true => self.refused.insert(group),
+            false => self.unknown.insert(group),
+        };
+    }
+
+    /// What failed in one look may fail in the next one, too. It is said once.
+    pub(super) fn note_failed(&mut self, line: String) {
+        if !self.failed.contains(&line) {
+            self.failed.push(line);
+        }
+    }
+
+    pub(super) fn is_unasked(&self, group: &String) -> bool {
+        self.unknown.contains(group) || self.refused.contains(group)
+    }
 }
 
 type Positions = HashMap<String, HashMap<TopicPartition, GroupOffset>>;
@@ -61,20 +107,20 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     // What the copying process wrote last was read with its end.
     let scene = &it.scene;
     let pairs = scene.pairs();
-    let place = Place::look(scene, &pairs).await?;
+    let mut result = GroupsResult::default();
+    let place = Place::look(scene, &pairs, &mut result).await?;
     let by_source: HashMap<&TopicPartition, &Pair> =
         pairs.iter().map(|pair| (&pair.source, pair)).collect();
     let proven = it.proven_ends()?;
-    let mut result = GroupsResult::default();
     let began = Instant::now();
     let mut before: Option<Positions> = None;
     loop {
-        let Listed { names, live } = listed(scene, &mut result).await?;
+        let Listed { names, live } = listed(scene, &mut result).await;
         let now = positions(
             &scene.source,
             &names,
             |at| by_source.contains_key(at),
-            &mut result.unknown,
+            &mut result,
         )
         .await;
         result.groups = now.values().filter(|it| !it.is_empty()).count();
@@ -103,10 +149,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         tokio::time::sleep(APART).await;
     }
     share_groups::bring(scene, &place, &by_source, &mut result).await?;
-    let text = format!(
-        "{} group(s) with {} position(s), {} of them moved now",
-        result.groups, result.positions, result.moved
-    );
+    let text = result.in_words();
     it.journal.note("groups", &result);
     Ok(text)
 }
@@ -129,13 +172,25 @@ struct Listed {
     live: BTreeSet<String>,
 }
 
-/// Those whose coordinators can be asked, as far as that is known by now.
-async fn listed(scene: &Scene, result: &mut GroupsResult) -> Result<Listed, CutoverError> {
+/// Those whose coordinators can be asked, as far as that is known by now. Writers are kept away here and nothing is
+/// copied any more: a list that can't be had doesn't keep those groups from being brought that are known.
+async fn listed(scene: &Scene, result: &mut GroupsResult) -> Listed {
     if scene.flow.groups.include().is_empty() {
-        return Ok(Listed::default());
+        return Listed::default();
     }
-    let listed = wire::list_groups(&scene.source).await?;
-    result.unseen = listed.why_incomplete();
+    let (listed, hidden) = tokio::join!(
+        wire::list_groups(&scene.source),
+        groups::hidden(&scene.source, &scene.flow.groups),
+    );
+    let in_words = |error: WireError| Some(error.to_string());
+    let (listed, why) = match listed {
+        Ok(listed) => {
+            let why = listed.why_incomplete();
+            (listed, why)
+        }
+        Err(error) => (ListedGroups::default(), in_words(error)),
+    };
+    result.unseen = why.or(hidden.unwrap_or_else(in_words));
     let followed = listed
         .groups
         .into_iter()
@@ -150,19 +205,19 @@ async fn listed(scene: &Scene, result: &mut GroupsResult) -> Result<Listed, Cuto
     }
     names.extend(remembered(scene));
     let names = names.into_iter();
-    Ok(Listed {
+    Listed {
         // Who couldn't be asked a moment ago would only hold up the others again.
-        names: names.filter(|it| !result.unknown.contains(it)).collect(),
+        names: names.filter(|it| !result.is_unasked(it)).collect(),
         live,
-    })
+    }
 }
 
-/// The positions of those that can be asked for; the others are named in `unknown`.
+/// The positions of those that can be asked for; the others are named in `result`.
 async fn positions(
     cluster: &wire::Cluster,
     groups: &[String],
     is_wanted: impl Fn(&TopicPartition) -> bool,
-    unknown: &mut BTreeSet<String>,
+    result: &mut GroupsResult,
 ) -> Positions {
     let mut all = Positions::new();
     for (group, answer) in wire::fetch_group_offsets(cluster, groups).await {
@@ -171,10 +226,7 @@ async fn positions(
                 positions.retain(|at, _| is_wanted(at));
                 all.insert(group, positions);
             }
-            Err(error) => {
-                tracing::warn!(group, %error, "the group's positions can't be asked for");
-                unknown.insert(group);
-            }
+            Err(error) => result.note_unasked(group, &error),
         }
     }
     all
@@ -188,12 +240,20 @@ pub(super) struct Place {
 }
 
 impl Place {
-    async fn look(scene: &Scene, pairs: &[Pair]) -> Result<Self, CutoverError> {
+    /// A partition whose leader on the target doesn't answer keeps only its own positions from their place.
+    async fn look(
+        scene: &Scene,
+        pairs: &[Pair],
+        result: &mut GroupsResult,
+    ) -> Result<Self, CutoverError> {
         let targets = on_target(pairs);
-        let (starts, ends) = tokio::try_join!(
-            ends(&scene.target, &targets, OffsetSpec::Earliest),
-            ends(&scene.target, &targets, OffsetSpec::Latest),
-        )?;
+        let ((starts, silent), (ends, _)) = tokio::join!(
+            ends_or_why(&scene.target, &targets, OffsetSpec::Earliest),
+            ends_or_why(&scene.target, &targets, OffsetSpec::Latest),
+        );
+        for why in silent.values() {
+            result.note_failed(format!("{why}: positions in it aren't moved"));
+        }
         let maps = scene.maps(pairs)?;
         Ok(Self { starts, ends, maps })
     }
@@ -214,16 +274,22 @@ async fn bring(
     result: &mut GroupsResult,
 ) -> Result<(), CutoverError> {
     let groups: Vec<String> = now.keys().cloned().collect();
-    let on_target = positions(&scene.target, &groups, |_| true, &mut result.unknown).await;
+    let on_target = positions(&scene.target, &groups, |_| true, result).await;
     let overwrites = scene.flow.group_rules.on_diverged == OnDiverged::Follow;
     let mut commits: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = HashMap::new();
     let mut remember: Vec<(String, GroupPositions)> = Vec::new();
     for (group, positions) in now {
         let key = keys::group(&scene.flow.name, group);
-        let mut record: GroupPositions = scene.store.get(&key)?.unwrap_or_default();
         // What it has there may be a client's.
         let Some(known) = on_target.get(group) else {
             continue;
+        };
+        let mut record: GroupPositions = match scene.store.get(&key) {
+            Ok(record) => record.unwrap_or_default(),
+            Err(error) => {
+                result.note_failed(format!("{group}: {error}"));
+                continue;
+            }
         };
         let mut wanted = BTreeMap::new();
         for (at, position) in positions {
@@ -271,7 +337,7 @@ async fn bring(
                 Err(error) if is_active(&error) => {
                     result.active_on_target.insert(group.clone());
                 }
-                Err(error) => result.failed.push(format!("{group} {at}: {error}")),
+                Err(error) => result.note_failed(format!("{group} {at}: {error}")),
             }
         }
     }

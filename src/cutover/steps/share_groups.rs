@@ -25,7 +25,8 @@ pub(super) async fn bring(
     if scene.flow.groups.include().is_empty() {
         return Ok(());
     }
-    let listed = wire::list_groups(&scene.source).await?;
+    // Why it can't be listed was said with the other groups.
+    let listed = wire::list_groups(&scene.source).await.unwrap_or_default();
     let names: BTreeSet<String> = listed
         .groups
         .into_iter()
@@ -37,10 +38,10 @@ pub(super) async fn bring(
     if names.is_empty() {
         return Ok(());
     }
-    let Some(now) = start_offsets(&scene.source, &names, &mut result.unknown).await else {
+    let Some(now) = start_offsets(&scene.source, &names, result).await else {
         return Ok(());
     };
-    let Some(there) = start_offsets(&scene.target, &names, &mut result.unknown).await else {
+    let Some(there) = start_offsets(&scene.target, &names, result).await else {
         let unsupported = "share groups aren't supported by the target: they begin anew there";
         result.failed.push(unsupported.to_owned());
         return Ok(());
@@ -49,11 +50,17 @@ pub(super) async fn bring(
     let mut records = Vec::new();
     for (group, offsets) in now {
         // What it has there may be a client's.
-        if result.unknown.contains(&group) {
+        if result.is_unasked(&group) {
             continue;
         }
         let key = keys::share(&scene.flow.name, &group);
-        let mut record: ShareOffsets = scene.store.get(&key)?.unwrap_or_default();
+        let mut record: ShareOffsets = match scene.store.get(&key) {
+            Ok(record) => record.unwrap_or_default(),
+            Err(error) => {
+                result.note_failed(format!("{group}: {error}"));
+                continue;
+            }
+        };
         let wanted = wanted(
             scene,
             place,
@@ -94,11 +101,11 @@ fn remembered(scene: &Scene) -> impl Iterator<Item = String> {
 }
 
 /// Start offsets by group; `None` where the cluster doesn't have such groups. One that can't be
-/// read is left out, and named in `unknown` where that isn't for want of rights.
+/// read is left out, and named in `result`.
 async fn start_offsets(
     cluster: &Cluster,
     groups: &[String],
-    unknown: &mut BTreeSet<String>,
+    result: &mut GroupsResult,
 ) -> Option<ByGroup> {
     let mut all = ByGroup::new();
     for (group, offsets) in wire::describe_share_group_offsets(cluster, groups).await {
@@ -107,10 +114,7 @@ async fn start_offsets(
                 all.insert(group, offsets);
             }
             Err(error) if wire::is_unsupported(&error) => return None,
-            Err(error) if error.is_retriable() => {
-                unknown.insert(group);
-            }
-            Err(_) => {}
+            Err(error) => result.note_unasked(group, &error),
         }
     }
     Some(all)

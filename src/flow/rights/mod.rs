@@ -66,6 +66,9 @@ pub(super) async fn check(
         findings.push(no_topics(&subject, &sides[0]));
     }
     findings.push(check_markers(flow, &subject, &sides[1]).await);
+    if !flow.groups.include().is_empty() {
+        findings.extend(check_hidden(flow, &subject, &sides[0]).await);
+    }
     for side in &sides {
         if !flow.groups.include().is_empty() {
             findings.push(check_way(&subject, side).await);
@@ -331,6 +334,19 @@ async fn check_markers(flow: &FlowConfig, subject: &str, target: &Looked<'_>) ->
         }
         Err(error) => Finding::error(subject, error.to_string()),
     }
+}
+
+/// Whether groups are left out of the source's lists, where a failover would look for them.
+async fn check_hidden(flow: &FlowConfig, subject: &str, source: &Looked<'_>) -> Option<Finding> {
+    let hidden = groups::hidden(source.cluster, &flow.groups).await;
+    let why = hidden.unwrap_or_else(|error| Some(error.to_string()))?;
+    let message = format!(
+        "there may be groups on the {} that can't be seen: {why}; a planned failover can't ask for \
+         their last commits",
+        source.name()
+    );
+    let finding = Finding::warning(subject, message);
+    Some(finding.with_hint(source.grant(Operation::Describe, "--cluster")))
 }
 
 /// How the groups of one side would be watched.

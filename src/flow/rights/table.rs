@@ -91,7 +91,7 @@ pub(super) const RIGHTS: &[Right] = &[
         on: On::Groups,
         operation: Operation::Describe,
         need: Need::Optional,
-        without: "start offsets of share groups don't follow, nor positions where groups are polled",
+        without: "start offsets of share groups don't follow, nor positions where groups are polled; a planned failover can't ask for last commits",
         used: groups,
     },
     // DescribeAcls, DescribeUserScramCredentials.

@@ -102,6 +102,7 @@ fn record(group: &str, at: &TopicPartition, offset: Option<i64>) -> GroupRecord 
             leader_epoch: -1,
             metadata: String::new(),
             committed_at_ms: -1,
+            topic_id: uuid::Uuid::nil(),
         }),
     }
 }

@@ -128,6 +128,12 @@ pub struct GroupFacts {
     pub unwatched: Vec<String>,
     /// Those whose positions on one of the clusters can't be seen.
     pub unknown: Vec<String>,
+    /// Those that may not be described on one of the clusters, with its name.
+    pub refused: Vec<String>,
+    /// Why there may be more that no list shows, a line each.
+    pub hidden: Vec<String>,
+    /// Those of a type that this version doesn't know, with the type.
+    pub unknown_types: Vec<String>,
     /// Those with members on the source; absent where that wasn't asked.
     pub with_members: Option<usize>,
     /// How many are behind on the source.

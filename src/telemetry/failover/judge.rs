@@ -329,6 +329,21 @@ fn groups(intent: Intent, groups: &GroupFacts, checks: &mut Vec<Check>) {
             &groups.failed,
             "`twinlog groups --explain GROUP` says why",
         ),
+        (
+            "groups that may not be described can't be asked for their last commits, and go on where they were seen last",
+            &groups.refused,
+            "grant DESCRIBE on these groups to Twinlog, on the cluster that is named",
+        ),
+        (
+            "there may be groups that can't be seen",
+            &groups.hidden,
+            "grant DESCRIBE on the cluster, or on all groups, to Twinlog there",
+        ),
+        (
+            "groups of a type that this version doesn't know: only committed positions are followed",
+            &groups.unknown_types,
+            "look where their clients begin on the standby, and whether there is a newer version",
+        ),
     ] {
         if !names.is_empty() {
             let reason = format!("{what}: {}", named(names));
@@ -666,6 +681,18 @@ mod tests {
             },
             GroupFacts {
                 failed: names.clone(),
+                ..lively.clone()
+            },
+            GroupFacts {
+                refused: names.clone(),
+                ..lively.clone()
+            },
+            GroupFacts {
+                hidden: names.clone(),
+                ..lively.clone()
+            },
+            GroupFacts {
+                unknown_types: names.clone(),
                 ..lively.clone()
             },
             GroupFacts {

@@ -203,6 +203,17 @@ fn group_facts(groups: &FlowGroups) -> GroupFacts {
             facts.unwatched.push(format!("of the {cluster}: {why}"));
         }
     }
+    let sight = &groups.sight;
+    let of_source = |name: &String| format!("{name} (source)");
+    facts.refused.extend(sight.refused.iter().map(of_source));
+    let hidden = sight.hidden.iter();
+    facts
+        .hidden
+        .extend(hidden.map(|why| format!("of the source: {why}")));
+    let types = sight.unknown_types.iter();
+    facts
+        .unknown_types
+        .extend(types.map(|(name, of_type)| format!("{name} ({of_type})")));
     for group in &groups.groups {
         facts.behind += usize::from(group.behind_records > 0);
         facts.behind_records = facts.behind_records.saturating_add(group.behind_records);

@@ -34,7 +34,7 @@ pub use groups::{
     GroupOffset, ListedGroup, ListedGroups, OFFSETS_TOPIC, StartOffsets, Taken,
     alter_share_group_offsets, by_coordinator, commit_group_offsets, coordinator_by,
     coordinator_partition, delete_groups, describe_share_group_offsets, fetch_group_offsets,
-    group_rights, is_unsupported, list_groups,
+    group_rights, is_refused_group, is_unsupported, list_groups,
 };
 pub use list_offsets::{OffsetSpec, list_offsets, list_offsets_within};
 pub use log_dirs::{LogDir, describe_log_dirs};

@@ -583,6 +583,29 @@ fn metadata_that_is_too_large_for_the_target_costs_no_position() {
     assert_eq!(commits() - before, 1);
 }
 
+/// A target that takes a few commits a second gets the newest position of a group, not each.
+#[test]
+fn commits_are_merged_where_the_target_takes_few_of_them() {
+    let (source, target) = fake_pair();
+    has_had_groups(&target.bootstrap());
+    let addresses = (source.bootstrap(), target.bootstrap());
+    let case = Case::between(addresses, "merged", "", "");
+    case.commit_on_source(1);
+    case.await_on_target(1);
+    let commits = Fault::on(ApiKey::OffsetCommit).group("merged");
+    let slow = target.fault(commits, Action::Delay(300));
+    let client = group_client(&case.source, "merged");
+    for offset in 2..=60 {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("merged", 0, Offset::Offset(offset))
+            .expect("a valid offset");
+        client.commit(&list, CommitMode::Sync).expect("it commits");
+    }
+    case.await_on_target(60);
+    let sent = target.fired(slow);
+    assert!((1..=20).contains(&sent), "{sent}");
+}
+
 #[test]
 fn a_group_on_an_empty_partition_and_one_at_the_end_have_their_place() {
     let case = Case::new("edges", "", "");

@@ -15,6 +15,7 @@ pub(crate) mod failover_refusals;
 mod give_up;
 mod gone_mirrors;
 pub(crate) mod groups_rules;
+mod groups_unseen;
 pub(crate) mod holes;
 mod http_secrets;
 mod identity;

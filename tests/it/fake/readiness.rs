@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::failover::{Writer, answer, await_failed_over, failover, records, try_write};
 use crate::support::fake::{fake_authorized_pair, fake_fenceable_pair};
-use crate::support::flow::with_state;
+use crate::support::flow::{flow_config, with_state};
 use crate::support::groups::{commit, committed, has_had_groups};
 use crate::support::{
     Load, Twinlog, await_caught_up, create_topic, end_offset, eventually, fake_pair,
@@ -329,4 +329,30 @@ fn it_says_as_the_command_does_that_nobody_can_be_kept_away() {
     let hint = of_the_command[0]["hint"].as_str().expect("a way out");
     assert!(hint.contains("--fence manual"), "{hint}");
     assert_eq!(in_the_way(&readiness(&status)["checks"]), of_the_command);
+}
+
+/// MirrorMaker 2's way to write a list: it is one pattern, which no name matches.
+#[test]
+fn a_list_with_commas_that_selects_nothing_is_a_problem_by_name() {
+    let (source, target) = fake_fenceable_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    for topic in ["orders", "payments"] {
+        create_topic(&source, topic, 1, &[]);
+    }
+    for (name, topics, is_well) in [("bad", "orders,payments", false), ("good", ".*", true)] {
+        let twinlog = Twinlog::start(&flow_config(name, topics, &source, &target, ""));
+        let status = twinlog.wait_until(DEADLINE, "it has looked", |status| {
+            let flow = &status["flows"][0];
+            match is_well {
+                true => status["ready"] == true && readiness(status)["can_fail_over"] == "yes",
+                false => !flow["nothing_selected"].is_null(),
+            }
+        });
+        let reasons = status["not_ready"].to_string();
+        let is_named = reasons.contains("none of the 2 topic(s)") && reasons.contains("[a, b]");
+        assert_eq!(is_named, !is_well, "{status:#}");
+        let code = |arguments: &[&str]| twinlog.command("status", arguments).status.code();
+        assert_eq!(code(&[]), Some(0));
+        assert_eq!(code(&["--exit-code"]), Some(i32::from(!is_well)));
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use twinlog::telemetry::drill::DrillResult;
 use twinlog::telemetry::groups::{
-    DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
+    DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupSight, GroupStatus, Watching,
 };
 use twinlog::telemetry::metadata::{
     Drift, DriftAction, DriftFailure, DriftKind, MetadataReport, Obstacle,
@@ -404,6 +404,7 @@ impl GroupReporter for Groups {
             target: watching("tail", "reading"),
             commits: 12,
             groups: vec![group("audit", "followed", 0), diverged],
+            sight: GroupSight::default(),
         }
     }
 

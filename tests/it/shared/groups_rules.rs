@@ -6,8 +6,13 @@ use std::time::Duration;
 use crate::fake::groups_rules::{
     Case, DEADLINE, commits_in_transactions, member, moves_forward_and_back,
 };
-use crate::support::groups::next_records;
-use crate::support::{KafkaVersion, create_topic, eventually, mirror_tools, pair};
+use crate::support::failover::{failover, words};
+use crate::support::flow::flow_config;
+use crate::support::groups::{committed, has_had_groups, next_records};
+use crate::support::streams::commit_as_streams;
+use crate::support::{
+    KafkaVersion, Load, Twinlog, await_caught_up, create_topic, eventually, mirror_tools, pair,
+};
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
@@ -55,6 +60,33 @@ fn a_kip_848_group_goes_on_as_one() {
         }
     });
     assert!(message.offset() >= 64, "{}", message.offset());
+}
+
+/// A group of Kafka Streams' own protocol is one that commits positions, for the tail as for the last barrier.
+#[test]
+fn a_streams_group_is_brought_by_a_failover_as_any_other() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "streams", 1, &[]);
+    Load::new("streams", 100).produce(&source);
+    has_had_groups(&source);
+    commit_as_streams(&source, "streams", "streams", 30);
+    let mut twinlog = Twinlog::start(&flow_config("streams", "streams", &source, &target, ""));
+    await_caught_up(&twinlog, DEADLINE);
+    let on_target = || committed(&target, "streams", "streams", 1)[0];
+    eventually(DEADLINE, "the group is followed", || match on_target() {
+        Some(30) => Ok(()),
+        found => Err(found),
+    });
+    let config = twinlog.config_file().to_owned();
+    assert!(twinlog.terminate().success());
+    commit_as_streams(&source, "streams", "streams", 70);
+    let plan = failover(&config, &["--fence", "manual"]);
+    let said = words(&plan);
+    assert!(said.contains("1 group(s) are followed"), "{said}");
+    let done = failover(&config, &["--fence", "manual", "--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{}", words(&done));
+    assert_eq!(on_target(), Some(70), "{}", words(&done));
 }
 
 /// The whole way: a flow with `mirrormaker_compat`, read by MirrorMaker 2's own Java client.

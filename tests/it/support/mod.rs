@@ -44,6 +44,7 @@ pub mod security;
 pub mod share;
 pub mod stage;
 pub mod steps;
+pub mod streams;
 pub mod strict;
 pub mod topic_configs;
 pub mod twinlog;

@@ -32,9 +32,21 @@ pub struct ListedGroup {
 }
 
 impl ListedGroup {
-    /// Whether it is one of consumers, or was only committed for.
+    /// Whether what it has read are committed positions: one of consumers, of Kafka Streams (KIP-1071), one that was
+    /// only committed for, or one of a type that is newer than this. Connect's workers and the like have a group
+    /// to agree in, and no positions.
     pub fn is_of_consumers(&self) -> bool {
-        self.group_type != "share" && matches!(self.protocol_type.as_str(), "" | "consumer")
+        let speaks = matches!(self.protocol_type.as_str(), "" | "consumer" | "streams");
+        self.group_type != "share" && (speaks || self.unknown_type().is_some())
+    }
+
+    /// Its type, where this version doesn't know it (`Group.GroupType`): whatever else than positions it has isn't followed.
+    pub fn unknown_type(&self) -> Option<&str> {
+        match self.group_type.as_str() {
+            // "unknown" is what a coordinator says of a type that it doesn't tell.
+            "" | "unknown" | "classic" | "consumer" | "share" | "streams" => None,
+            other => Some(other),
+        }
     }
 }
 
@@ -126,10 +138,62 @@ async fn of_broker(cluster: &Cluster, broker: i32) -> Result<Vec<ListedGroup>, W
     Ok(groups.collect())
 }
 
+/// Whether the answer about a group is that we may not see it, or a topic that it reads.
+pub fn is_refused_group(error: &WireError) -> bool {
+    matches!(
+        error.server_code(),
+        Some(
+            ResponseError::GroupAuthorizationFailed
+                | ResponseError::TopicAuthorizationFailed
+                | ResponseError::ClusterAuthorizationFailed
+        )
+    )
+}
+
 fn context(cluster: &Cluster, broker: i32) -> ErrorContext {
     ErrorContext {
         broker: Some(broker),
         api: Some("ListGroups"),
         ..ErrorContext::cluster(cluster.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(group_type: &str, protocol_type: &str) -> ListedGroup {
+        ListedGroup {
+            group_id: "g".to_owned(),
+            group_type: group_type.to_owned(),
+            protocol_type: protocol_type.to_owned(),
+            state: "Stable".to_owned(),
+        }
+    }
+
+    /// As Kafka 4.3 lists them (`Group.asListedGroup`), and older ones without a type.
+    #[test]
+    fn every_kind_of_group_with_positions_is_asked_for_them() {
+        for (group_type, protocol_type) in [
+            ("classic", "consumer"),
+            ("classic", ""),
+            ("consumer", "consumer"),
+            ("streams", "streams"),
+            ("", "consumer"),
+            ("", ""),
+        ] {
+            let group = listed(group_type, protocol_type);
+            assert!(group.is_of_consumers() && group.unknown_type().is_none());
+        }
+        for (group_type, protocol_type) in [
+            ("share", "share"),
+            ("classic", "connect"),
+            ("classic", "sr"),
+            ("", "connect"),
+        ] {
+            assert!(!listed(group_type, protocol_type).is_of_consumers());
+        }
+        let newer = listed("queue", "queue");
+        assert!(newer.is_of_consumers() && newer.unknown_type() == Some("queue"));
     }
 }

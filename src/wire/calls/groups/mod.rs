@@ -11,7 +11,7 @@ mod share;
 pub use commit::{Taken, commit_group_offsets};
 pub use coordinator::{by_coordinator, coordinator_by, coordinator_partition};
 pub use delete::delete_groups;
-pub use list::{ListedGroup, ListedGroups, OFFSETS_TOPIC, list_groups};
+pub use list::{ListedGroup, ListedGroups, OFFSETS_TOPIC, is_refused_group, list_groups};
 pub use offsets::fetch_group_offsets;
 pub use rights::group_rights;
 pub use share::{
