@@ -18,6 +18,7 @@ pub mod http;
 pub mod metadata;
 pub mod offsets;
 pub mod orphans;
+pub mod shell;
 #[cfg(test)]
 mod simulated;
 pub mod state;

@@ -1,5 +1,7 @@
 //! Numbers and names as a person reads them.
 
+use crate::shell::is_unseen;
+
 /// A count with thousands separated, such as `1,234,567`.
 pub(super) fn count(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
@@ -63,10 +65,10 @@ pub(super) fn seconds(value: f64) -> String {
     }
 }
 
-/// Text from outside without the control characters that a terminal would obey.
+/// Text from outside without what a terminal would obey, hide, or show in another order.
 pub(super) fn clean(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if is_unseen(c) { ' ' } else { c })
         .collect()
 }
 

@@ -249,10 +249,11 @@ async fn change(
     Ok(match answer.result {
         Some(done) if done.failed.is_empty() => Exit::Done,
         Some(_) => Exit::Failed,
-        None if args.dry_run => Exit::Done,
         None => {
-            let problem = "nothing was changed; do it with --yes, or only show it with --dry-run";
-            output::fail(Exit::Usage, &problem)
+            if !json {
+                output::print("nothing was changed; --yes carries it out\n");
+            }
+            Exit::Done
         }
     })
 }

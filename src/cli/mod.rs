@@ -126,7 +126,12 @@ pub fn main() -> Exit {
             return if is_error { Exit::Usage } else { Exit::Done };
         }
     };
-    execute(&cli)
+    let exit = execute(&cli);
+    // `run` has no answer: what it has to say is its log.
+    if cli.global.json && !matches!(cli.command, Command::Run) {
+        output::answer_failure(exit);
+    }
+    exit
 }
 
 fn execute(cli: &Cli) -> Exit {

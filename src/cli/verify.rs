@@ -258,6 +258,14 @@ fn render(report: &Report) -> String {
     for difference in report.differences.iter().take(SHOWN_MAX) {
         let _ = writeln!(text, "  ! {}", difference_line(difference));
     }
+    for (what, list) in [
+        ("believed from the copier", &report.believed),
+        ("not looked at", &report.not_looked_at),
+    ] {
+        if !list.is_empty() {
+            let _ = writeln!(text, "  {what}: {}", clean(&list.join("; ")));
+        }
+    }
     let all: u64 = totals.differences.values().sum();
     let more = all.saturating_sub(report.differences.len().min(SHOWN_MAX) as u64);
     if more > 0 {
@@ -290,6 +298,20 @@ fn notes(text: &mut String, report: &Report) {
         ),
     );
     note(
+        totals.lost_offsets > 0,
+        format!(
+            "? {} of these the target has lost, and its retention didn't take them",
+            count(totals.lost_offsets)
+        ),
+    );
+    note(
+        totals.before_copy_offsets > 0,
+        format!(
+            "{} offsets of the source are before the copies' beginnings: not compared",
+            count(totals.before_copy_offsets)
+        ),
+    );
+    note(
         totals.compacted > 0,
         format!(
             "{} records that a cleaner took on one side so far",
@@ -310,6 +332,12 @@ fn notes(text: &mut String, report: &Report) {
         let place = format!("{}-{}", clean(&partition.topic), partition.partition);
         if let Some(failure) = &partition.failure {
             note(true, format!("? {place}: {}", clean(failure)));
+        }
+        if let Some(late) = &partition.late {
+            note(
+                true,
+                format!("? {place}: {} ({})", late, count(partition.begins_at)),
+            );
         }
         if let Some(missed) = &partition.missed_deletes {
             let what = "may have missed deletes; --full lists what it has more than the source";
@@ -369,7 +397,9 @@ fn verdict(report: &Report, differences: u64) -> String {
             )
         }
         Verdict::Incomplete => {
-            format!("nothing differs, but not everything could be compared (took {took})")
+            format!(
+                "incomplete: nothing differs, but not everything could be compared (took {took})"
+            )
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::reader::{Reader, Table};
 use super::secret::{Secret, secret};
+use super::tree::Kind;
 use super::values;
 
 /// Where metrics, health, the API and the page are served, and to whom.
@@ -20,6 +21,8 @@ pub struct HttpConfig {
     pub token: Option<Secret>,
     /// What a reading call must bring, but for `/healthz` and the page; `None` asks for nothing.
     pub read_token: Option<Secret>,
+    /// What the server is called, besides by its addresses and `localhost`.
+    pub hosts: Vec<String>,
 }
 
 /// The files of the HTTP server's certificate. They are read again when they change.
@@ -33,7 +36,7 @@ pub struct HttpTls {
     pub key_password: Option<Secret>,
 }
 
-pub(super) const KEYS: [&str; 5] = ["listen", "insecure", "tls", "token", "read_token"];
+pub(super) const KEYS: [&str; 6] = ["listen", "insecure", "tls", "token", "read_token", "hosts"];
 const TLS_KEYS: [&str; 3] = ["certificate", "key", "key_password"];
 
 /// Shorter tokens could be guessed over the network.
@@ -52,6 +55,7 @@ pub(super) fn read(reader: &mut Reader, table: &Table) -> HttpConfig {
         tls: tls(reader, table),
         token: reader.value(table, "token", token),
         read_token: reader.value(table, "read_token", token),
+        hosts: hosts(reader, table),
     };
     // A `tls` with problems of its own was meant to be there.
     let tls_is_meant = table.get("tls").is_some();
@@ -74,6 +78,37 @@ pub(super) fn read(reader: &mut Reader, table: &Table) -> HttpConfig {
         reader.problem(&node.place, &table.path_of("read_token"), message);
     }
     config
+}
+
+/// Names of the server, the wrong ones reported and left out.
+fn hosts(reader: &mut Reader, table: &Table) -> Vec<String> {
+    let Some(node) = table.get("hosts") else {
+        return Vec::new();
+    };
+    let path = table.path_of("hosts");
+    let Kind::List(items) = &node.kind else {
+        let message = "expected a list of names, such as `[\"twinlog.example.com\"]`";
+        reader.problem(&node.place, &path, message);
+        return Vec::new();
+    };
+    let mut hosts = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let Some(name) = reader.text(item, &path) else {
+            continue;
+        };
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+        if name.is_empty() || !name.chars().all(is_name) {
+            let message = format!(
+                "`{name}` is no host name: write it without scheme, port and wildcards, as \
+                 clients call it"
+            );
+            reader.problem(&item.place, &path, message);
+            continue;
+        }
+        hosts.push(name.to_ascii_lowercase());
+    }
+    hosts
 }
 
 /// Whether only this machine reaches the address, also when it is IPv4 written as IPv6.

@@ -1,5 +1,36 @@
 //! Topics that belong to one cluster and are never mirrored.
 
+/// Internal by its whole name.
+const EXACT: [&str; 13] = [
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+    "__cluster_metadata",
+    "__remote_log_metadata",
+    "__CruiseControlMetrics",
+    "__KafkaCruiseControlPartitionMetricSamples",
+    "__KafkaCruiseControlModelTrainingSamples",
+    "strimzi.cruisecontrol.metrics",
+    "strimzi.cruisecontrol.partitionmetricsamples",
+    "strimzi.cruisecontrol.modeltrainingsamples",
+    "__strimzi_store_topic",
+    "kminion-end-to-end",
+];
+/// Internal, whatever follows.
+const PREFIXES: [&str; 11] = [
+    "__twinlog",
+    "__strimzi_canary",
+    "__strimzi-topic-operator",
+    "__amazon_msk_canary",
+    "__amazon_msk_connect_",
+    "_confluent-metrics",
+    "_confluent-telemetry-metrics",
+    "_confluent-monitoring",
+    "_confluent-controlcenter-",
+    "_confluent_balancer_",
+    "_confluent-license",
+];
+
 /// Whether a topic is a cluster's own business, whatever the selectors say.
 ///
 /// - Kafka's state: `__consumer_offsets`, `__transaction_state`, `__share_group_state`,
@@ -17,37 +48,23 @@
 /// none, so here only names with a known owner are internal. `heartbeats` is MirrorMaker 2's too,
 /// but it replicates that one like any topic and so does this.
 pub fn is_internal_topic(name: &str) -> bool {
-    const EXACT: [&str; 13] = [
-        "__consumer_offsets",
-        "__transaction_state",
-        "__share_group_state",
-        "__cluster_metadata",
-        "__remote_log_metadata",
-        "__CruiseControlMetrics",
-        "__KafkaCruiseControlPartitionMetricSamples",
-        "__KafkaCruiseControlModelTrainingSamples",
-        "strimzi.cruisecontrol.metrics",
-        "strimzi.cruisecontrol.partitionmetricsamples",
-        "strimzi.cruisecontrol.modeltrainingsamples",
-        "__strimzi_store_topic",
-        "kminion-end-to-end",
-    ];
-    const PREFIXES: [&str; 11] = [
-        "__twinlog",
-        "__strimzi_canary",
-        "__strimzi-topic-operator",
-        "__amazon_msk_canary",
-        "__amazon_msk_connect_",
-        "_confluent-metrics",
-        "_confluent-telemetry-metrics",
-        "_confluent-monitoring",
-        "_confluent-controlcenter-",
-        "_confluent_balancer_",
-        "_confluent-license",
-    ];
     EXACT.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         || is_mirror_maker_internal(name)
+}
+
+/// What the names of all topics begin with that Twinlog makes for itself.
+pub const OWN_PREFIX: &str = "__twinlog";
+
+/// Whether a name that begins like this is internal, whatever follows.
+pub fn is_internal_namespace(beginning: &str) -> bool {
+    PREFIXES.iter().any(|prefix| beginning.starts_with(prefix))
+}
+
+/// Whether an internal topic may begin like this. MirrorMaker 2's, which are told by their ends, aren't asked about.
+pub fn may_be_internal(beginning: &str) -> bool {
+    let known = EXACT.iter().chain(&PREFIXES);
+    is_internal_namespace(beginning) || known.into_iter().any(|it| it.starts_with(beginning))
 }
 
 /// What everything begins with that a rehearsal makes: topics, groups and flows. As an internal

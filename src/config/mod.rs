@@ -34,7 +34,10 @@ pub use flow::{
     OnMissedDeletes, OnRecreate, Start,
 };
 pub use http::{HttpConfig, HttpTls};
-pub use internal::{DRILL_PREFIX, is_internal_to_flow, is_internal_topic};
+pub use internal::{
+    DRILL_PREFIX, OWN_PREFIX, is_internal_namespace, is_internal_to_flow, is_internal_topic,
+    may_be_internal,
+};
 pub use metadata::{AclRules, ConfigRules, MetadataRules, OnDelete};
 pub use problem::{Problem, Problems};
 pub use rename::Rename;

@@ -148,7 +148,7 @@ impl<'e> Reader<'e> {
     /// A single value with `${NAME}` replaced; anything else is reported.
     pub(super) fn text(&mut self, node: &Node, path: &str) -> Option<String> {
         let message = match &node.kind {
-            Kind::Text(text) => match self.expand(text) {
+            Kind::Text(text) | Kind::Taken(text) => match self.expand(text) {
                 Ok(text) => return Some(text),
                 Err(message) => message,
             },
@@ -219,7 +219,7 @@ impl<'e> Reader<'e> {
 fn name(kind: &Kind) -> &'static str {
     match kind {
         Kind::Null => "nothing",
-        Kind::Text(_) => "a single value",
+        Kind::Text(_) | Kind::Taken(_) => "a single value",
         Kind::List(_) => "a list",
         Kind::Table(_) => "a table",
     }

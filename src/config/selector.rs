@@ -37,6 +37,28 @@ impl Selector {
         self.exclude_written.is_empty() && self.include_written.iter().any(|p| p == ".*")
     }
 
+    /// What the taken names begin with, where the patterns say just that: every name that begins so
+    /// is taken, and no other. `None` where they say more, or it isn't plain that they don't.
+    pub fn namespaces(&self) -> Option<Vec<String>> {
+        let whole = |pattern: &String| {
+            let (head, rest) = literal_head(pattern)?;
+            (rest == ".*").then_some(head)
+        };
+        let namespaces: Vec<String> = self
+            .include_written
+            .iter()
+            .map(whole)
+            .collect::<Option<_>>()?;
+        let is_elsewhere = |pattern: &String| {
+            literal_head(pattern).is_some_and(|(head, _)| {
+                let meets = |it: &String| it.starts_with(&head) || head.starts_with(&**it);
+                !namespaces.iter().any(meets)
+            })
+        };
+        let is_whole = self.exclude_written.iter().all(is_elsewhere);
+        is_whole.then_some(namespaces)
+    }
+
     /// The include patterns as they were written.
     pub fn include(&self) -> &[String] {
         &self.include_written
@@ -83,6 +105,31 @@ fn anchored(pattern: &str) -> String {
     format!(r"\A(?:{pattern})\z")
 }
 
+/// What every name that a pattern matches begins with, and the rest of the pattern. `None` where that
+/// isn't plain.
+fn literal_head(pattern: &str) -> Option<(String, &str)> {
+    if pattern.contains('|') {
+        return None;
+    }
+    let mut head = String::new();
+    let mut rest = pattern;
+    loop {
+        let mut chars = rest.chars();
+        let literal = match chars.next() {
+            Some('\\') => chars.next().filter(char::is_ascii_punctuation),
+            found => found.filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')),
+        };
+        let after = chars.as_str();
+        // One that may be missing, or come twice, is no part of every name.
+        let literal = literal.filter(|_| !after.starts_with(['*', '+', '?', '{']));
+        let Some(literal) = literal else {
+            return Some((head, rest));
+        };
+        head.push(literal);
+        rest = after;
+    }
+}
+
 /// The last line of the regex crate's drawing, which is the reason.
 fn reason(error: &regex::Error) -> String {
     let text = error.to_string();
@@ -92,5 +139,39 @@ fn reason(error: &regex::Error) -> String {
         format!("{line}; write what is wanted in `include` and what is not in `exclude`")
     } else {
         line.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_what_surely_all_and_only_the_taken_names_begin_with() {
+        let of = |include: &[&str], exclude: &[&str]| {
+            let selector = Selector::new(include, exclude).expect("patterns");
+            selector.namespaces().map(|found| found.join(" "))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(of(&["shop.*"], &[]), some("shop"));
+        assert_eq!(of(&[r"shop\..*", "pay-.*"], &[]), some("shop. pay-"));
+        assert_eq!(of(&["shop-.*"], &["console-consumer-.*"]), some("shop-"));
+        assert_eq!(of(&[".*"], &[]), some(""));
+        for (include, exclude) in [
+            (&["shop..*"], &[][..]),
+            (&["shop"], &[]),
+            (&["shops?.*"], &[]),
+            (&["shop{2}.*"], &[]),
+            (&["shop|pay.*"], &[]),
+            (&["(?i)shop.*"], &[]),
+            (&[r"shop\d.*"], &[]),
+            (&["shop.*"], &["shop-tmp"]),
+            (&["shop.*"], &["sh?.*"]),
+            (&["shop.*"], &[".*-tmp"]),
+            (&["shop.*"], &["x|shop.*"]),
+            (&[".*"], &["console-consumer-.*"]),
+        ] {
+            assert_eq!(of(include, exclude), None, "{include:?} {exclude:?}");
+        }
     }
 }

@@ -40,6 +40,9 @@ pub(super) enum Kind {
     Null,
     /// Any single value, as text: what it means is the field's business.
     Text(String),
+    /// A single value that the parser took for a number or a boolean. Only while a file is read: it
+    /// becomes [`Kind::Text`] as it was written, since `1.10`, `1e5` and `0x1F` may be passwords.
+    Taken(String),
     List(Vec<Node>),
     /// In order and with repeated keys, which are then reported as problems.
     Table(Vec<Entry>),
@@ -64,12 +67,47 @@ pub(super) fn read(text: &str) -> Result<Node, (Place, String)> {
         underscored_numbers_as_strings: true,
         with_snippet: false,
     };
+    let as_written = |spanned| {
+        let mut root = node(spanned);
+        respell(&mut root, &text.lines().collect::<Vec<_>>());
+        root
+    };
     serde_saphyr::from_str_with_options::<Spanned<Kind>>(text, options)
-        .map(node)
+        .map(as_written)
         .map_err(|error| {
             let place = error.location().map(Place::of).unwrap_or_default();
             (place, one_line(&error.to_string()))
         })
+}
+
+/// Gives what was taken for a number or a boolean its own spelling back.
+fn respell(node: &mut Node, lines: &[&str]) {
+    match &mut node.kind {
+        Kind::Null | Kind::Text(_) => {}
+        Kind::Taken(text) => {
+            let spelled = spelled_at(&node.place, lines);
+            node.kind = Kind::Text(spelled.unwrap_or_else(|| std::mem::take(text)));
+        }
+        Kind::List(items) => items.iter_mut().for_each(|item| respell(item, lines)),
+        Kind::Table(entries) => {
+            let values = entries.iter_mut().map(|entry| &mut entry.value);
+            values.for_each(|value| respell(value, lines));
+        }
+    }
+}
+
+/// The word that stands there. `None` where something else does: a tag, an anchor, an alias.
+fn spelled_at(place: &Place, lines: &[&str]) -> Option<String> {
+    let at = |number: Option<u32>| usize::try_from(number?).ok()?.checked_sub(1);
+    let line = lines.get(at(place.line)?)?;
+    // No number and no boolean has another letter in it.
+    let is_part = |c: &char| c.is_ascii_alphanumeric() || "+-._".contains(*c);
+    let word: String = line
+        .chars()
+        .skip(at(place.column)?)
+        .take_while(is_part)
+        .collect();
+    (!word.is_empty()).then_some(word)
 }
 
 /// The parser's message without its own "at line, column", which the problem says already.
@@ -117,27 +155,27 @@ impl<'de> Visitor<'de> for KindVisitor {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Taken(value.to_string()))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Taken(value.to_string()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Taken(value.to_string()))
     }
 
     fn visit_i128<E>(self, value: i128) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Taken(value.to_string()))
     }
 
     fn visit_u128<E>(self, value: u128) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Taken(value.to_string()))
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Kind, E> {
-        Ok(Kind::Text(value.to_string()))
+        Ok(Kind::Taken(value.to_string()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Kind, E> {
@@ -161,5 +199,67 @@ impl<'de> Visitor<'de> for KindVisitor {
             table.push(Entry { key, place, value });
         }
         Ok(Kind::Table(table))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(node: &Node, found: &mut Vec<String>) {
+        match &node.kind {
+            Kind::Null => found.push("null".to_owned()),
+            Kind::Text(text) => found.push(text.clone()),
+            Kind::Taken(text) => found.push(format!("taken {text}")),
+            Kind::List(items) => items.iter().for_each(|item| texts(item, found)),
+            Kind::Table(entries) => entries.iter().for_each(|entry| texts(&entry.value, found)),
+        }
+    }
+
+    #[test]
+    fn a_value_is_what_was_written() {
+        let values = [
+            "1.10",
+            "0x1F",
+            "1e5",
+            "0o17",
+            "+5",
+            ".5",
+            "5.",
+            "1.0",
+            "True",
+            "true",
+            "-0",
+            "007",
+            "1_000",
+            "123456789012345678901234567890",
+            "3",
+            "-1.50",
+            "1E+2",
+        ];
+        for value in values {
+            for text in [
+                format!("a: {value}\n"),
+                format!("a: {value} # no comment\n"),
+                format!("ä: {{ ü: {value} }}\n"),
+                format!("a:\n  - {value}\n"),
+                format!("a: [{value}]\n"),
+                format!("a:   {value}\r\n"),
+                format!("a:\n  {value}\n"),
+            ] {
+                let root = read(&text).expect("YAML");
+                let mut found = Vec::new();
+                texts(&root, &mut found);
+                assert_eq!(found, [value], "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_or_referred_to_stays() {
+        let root = read("a: '1.10'\nb: &x 1.5\nc: *x\nd: \"0x1F\"\n").expect("YAML");
+        let mut found = Vec::new();
+        texts(&root, &mut found);
+        assert_eq!(found, ["1.10", "1.5", "1.5", "0x1F"]);
     }
 }

@@ -64,7 +64,25 @@ struct Failed {
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
-    expires_in: Option<f64>,
+    #[serde(default)]
+    expires_in: serde_json::Value,
+}
+
+impl Granted {
+    /// How long the token lives. Some servers write the seconds as text (Azure AD's first version); what isn't a
+    /// number says as much as nothing, and one below zero is over already.
+    fn lifetime(&self) -> Duration {
+        let seconds = match &self.expires_in {
+            serde_json::Value::Number(seconds) => seconds.as_f64(),
+            serde_json::Value::String(seconds) => seconds.trim().parse::<f64>().ok(),
+            _ => None,
+        };
+        let seconds = seconds.filter(|seconds| !seconds.is_nan());
+        let seconds = seconds.unwrap_or(LIFETIME.as_secs_f64());
+        Duration::try_from_secs_f64(seconds.max(0.0))
+            .unwrap_or(LIFETIME_MAX)
+            .min(LIFETIME_MAX)
+    }
 }
 
 /// The answer with an error (RFC 6749, 5.2).
@@ -137,14 +155,11 @@ impl Tokens {
             let what = "answered something that has no `access_token`".to_owned();
             self.lack(what, "check sasl.oauthbearer.token.endpoint.url")
         })?;
+        let lifetime = granted.lifetime();
         let token = granted.access_token;
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(self.lack("gave a token that can't be one".to_owned(), ""));
         }
-        let lifetime = granted.expires_in.unwrap_or(LIFETIME.as_secs_f64());
-        let lifetime = Duration::try_from_secs_f64(lifetime)
-            .unwrap_or(LIFETIME_MAX)
-            .min(LIFETIME_MAX);
         let token = Token {
             value: SecretString::from(token),
             principal: self.section.client_id.clone(),

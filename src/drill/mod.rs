@@ -58,6 +58,7 @@ use crate::cutover::lease::{self, Lease};
 use crate::cutover::pairs::{ends, on_source};
 use crate::cutover::{self, AcceptedLoss, Check, CutoverError, FenceMode, Options, Tell};
 use crate::environment::Machine;
+use crate::metadata::acls::Readers;
 use crate::state::{CutoverKind, DrillRecord, OpenDrill, StateStore, keys};
 use crate::telemetry::drill::DrillResult;
 use crate::telemetry::progress::now_ms;
@@ -199,6 +200,14 @@ async fn candidates(scene: &Scene) -> Result<Vec<Candidate>, DrillError> {
         ends(&scene.source, &sources, OffsetSpec::Latest),
     )?;
     let asked = scene.request.topics.as_ref();
+    let own = crate::flow::own_principal(&scene.flow, &scene.target_section);
+    let readers = Readers::of(&scene.target, own).await;
+    let shown_to = |topic: &str, target: &str| match &readers {
+        Ok(readers) => readers.shown_to(target, &scene.names.copy_of(topic)),
+        Err(error) => Some(format!(
+            "who may read it on the standby isn't known ({error}): grant DESCRIBE on that cluster"
+        )),
+    };
     let mut candidates: Vec<Candidate> = Vec::new();
     for topic in &copied.topics {
         if asked.is_some_and(|asked| !asked.matches(&topic.name)) {
@@ -217,6 +226,10 @@ async fn candidates(scene: &Scene) -> Result<Vec<Candidate>, DrillError> {
             records,
             bytes: records.saturating_mul(size),
             can_be_named: scene.names.can_name_copy_of(&topic.name),
+            shown_to: shown_to(
+                &topic.name,
+                &scene.flow.rename.apply(&scene.flow.source, &topic.name),
+            ),
         });
     }
     Ok(candidates)

@@ -15,6 +15,8 @@ pub struct Candidate {
     pub bytes: u64,
     /// Whether its copy can be named.
     pub can_be_named: bool,
+    /// Why its records may not be under another name, if so.
+    pub shown_to: Option<String>,
 }
 
 /// How much is copied at most.
@@ -55,6 +57,8 @@ pub fn choose(mut candidates: Vec<Candidate>, limits: Limits) -> Choice {
         let partitions_then = partitions + candidate.partitions;
         let why = if !candidate.can_be_named {
             Some("its name is too long for a copy's".to_owned())
+        } else if let Some(why) = candidate.shown_to.clone() {
+            Some(why)
         } else if bytes_then > limits.bytes_max {
             Some(format!(
                 "about {} bytes, beyond what is copied (--bytes)",
@@ -95,6 +99,7 @@ mod tests {
             records: bytes / 10,
             bytes,
             can_be_named: true,
+            shown_to: None,
         }
     }
 
@@ -139,5 +144,16 @@ mod tests {
             ..candidate("long", 1, 1)
         };
         assert_eq!(names(&choose(vec![long], LIMITS)).1, ["long"]);
+    }
+
+    #[test]
+    fn what_a_copy_would_show_to_somebody_is_left_out() {
+        let secret = Candidate {
+            shown_to: Some("why".to_owned()),
+            ..candidate("secret", 1, 1)
+        };
+        let choice = choose(vec![secret, candidate("open", 2, 1)], LIMITS);
+        assert_eq!(names(&choice), (vec!["open"], vec!["secret"]));
+        assert_eq!(choice.left_out[0].why, "why");
     }
 }

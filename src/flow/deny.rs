@@ -37,8 +37,6 @@ const OTHERS: [i8; 7] = [
 ];
 /// ACLs in one request; a controller refuses very large ones.
 const AT_ONCE: usize = 200;
-/// The broker property that gives everybody all rights to what has no ACL.
-const OPEN_BY_DEFAULT: &str = "allow.everyone.if.no.acl.found";
 
 /// Why writers can't be kept away by ACLs.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -95,7 +93,10 @@ impl From<WireError> for DenyError {
 /// # Errors
 /// When the source's ACLs can't be read.
 pub async fn missing(source: &Cluster, topics: &[String]) -> Result<Vec<FenceAcl>, DenyError> {
-    let (listed, is_open) = tokio::join!(wire::describe_acls(source), is_open_by_default(source));
+    let (listed, is_open) = tokio::join!(
+        wire::describe_acls(source),
+        wire::is_open_by_default(source)
+    );
     let listed = listed?.acls(source)?;
     let present: HashSet<&AclBinding> = listed.iter().collect();
     let mut missing = Vec::new();
@@ -246,7 +247,7 @@ pub async fn protect(
     }
     let listed = wire::describe_acls(target).await?.acls(target)?;
     let facts = Facts {
-        is_open: is_open_by_default(target).await,
+        is_open: wire::is_open_by_default(target).await,
         may_write: may_write(target, topics).await?,
         own,
     };
@@ -411,17 +412,6 @@ pub async fn delete(source: &Cluster, acls: &[FenceAcl]) -> Result<(), DenyError
         }
     }
     Ok(())
-}
-
-/// As far as a broker tells. Brokers hide the value of properties that aren't their own, as this
-/// one is, but show that it is set; who sets it sets it to true, since false is the default.
-async fn is_open_by_default(source: &Cluster) -> bool {
-    let Some(broker) = source.cached().brokers.keys().min().copied() else {
-        return false;
-    };
-    let configs = wire::describe_broker_config(source, broker).await;
-    let value = configs.ok().and_then(|mut it| it.remove(OPEN_BY_DEFAULT));
-    value.is_some_and(|value| value.value.as_deref() == Some("true") || value.sensitive)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub(super) fn context(flow: &Arc<Flow>) -> Context {
         opposite: flow.config.opposite.clone(),
         selected: flow.config.topics.clone(),
         rename: flow.config.rename.clone(),
+        groups: flow.config.groups.clone(),
         topics: flow.clone(),
         rules: flow.config.metadata.clone(),
         own_principal: flow.own_principal.clone(),
@@ -55,6 +56,7 @@ pub(super) fn context_for_plan(
         opposite: config.opposite.clone(),
         selected: config.topics.clone(),
         rename: config.rename.clone(),
+        groups: config.groups.clone(),
         topics: Arc::new(Remembered {
             mirrored,
             differing,

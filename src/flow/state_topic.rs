@@ -1,6 +1,7 @@
 //! What `check` says about the state topic. `run` sets what it can at every start.
 
 use super::check::finding;
+use crate::shell::Command;
 use crate::state::{Misfit, STATE_TOPIC, look_at_settings, missing_replicas};
 use crate::telemetry::finding::{Finding, Level};
 use crate::wire::{Cluster, Metadata};
@@ -11,7 +12,7 @@ pub(super) async fn check(cluster: &Cluster, metadata: &Metadata) -> Vec<Finding
         return Vec::new();
     };
     let subject = format!("state topic {STATE_TOPIC} on {}", cluster.name());
-    let servers = cluster.config().bootstrap.join(",");
+    let servers = &cluster.config().bootstrap;
     let mut findings = Vec::new();
     if topic.partitions.len() > 1 {
         let message = format!(
@@ -21,7 +22,7 @@ pub(super) async fn check(cluster: &Cluster, metadata: &Metadata) -> Vec<Finding
         findings.push(finding(Level::Warning, &subject, message, None));
     }
     if let Some(missing) = missing_replicas(metadata) {
-        let hint = missing.command(&servers);
+        let hint = missing.command(servers);
         findings.push(finding(
             Level::Warning,
             &subject,
@@ -34,7 +35,7 @@ pub(super) async fn check(cluster: &Cluster, metadata: &Metadata) -> Vec<Finding
             findings.extend(
                 misfits
                     .iter()
-                    .map(|misfit| of_misfit(misfit, &subject, &servers)),
+                    .map(|misfit| of_misfit(misfit, &subject, servers)),
             );
         }
         Err(error) => {
@@ -49,15 +50,17 @@ pub(super) async fn check(cluster: &Cluster, metadata: &Metadata) -> Vec<Finding
     findings
 }
 
-fn of_misfit(misfit: &Misfit, subject: &str, servers: &str) -> Finding {
+fn of_misfit(misfit: &Misfit, subject: &str, servers: &[String]) -> Finding {
     let level = match misfit.is_vital {
         true => Level::Error,
         false => Level::Warning,
     };
     let hint = format!(
-        "the next start of `twinlog run` sets it, as does: kafka-configs.sh --bootstrap-server {servers} --alter \
-         --topic {STATE_TOPIC} --add-config {}={}",
-        misfit.key, misfit.wanted
+        "the next start of `twinlog run` sets it, as does: {}",
+        Command::kafka("kafka-configs.sh", servers)
+            .flag("--alter")
+            .option("--topic", STATE_TOPIC)
+            .option("--add-config", &format!("{}={}", misfit.key, misfit.wanted))
     );
     finding(level, subject, misfit.to_string(), Some(&hint))
 }

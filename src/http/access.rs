@@ -1,16 +1,20 @@
-//! Who may call what: tokens, and the headers that keep other pages out.
+//! Who may call what: tokens, and what keeps other pages out.
 //!
 //! There are no cookies and no CORS headers, so a page from elsewhere can neither bring a token
-//! nor read an answer.
+//! nor read an answer. Nor can it become a page from here: whoever owns a name may let it mean this
+//! address (DNS rebinding), and a browser then takes its page for one of ours. It still says the
+//! name, in `Host`, so only names that are known to be ours are answered.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
@@ -28,11 +32,17 @@ pub(super) struct Access {
     token: Option<Secret>,
     /// For reading calls.
     read_token: Option<Secret>,
+    /// What we are called besides `localhost` and by address.
+    hosts: Vec<String>,
 }
 
 /// Why a call isn't answered.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
+    /// It is for somebody else.
+    StrangeHost,
+    /// A page from elsewhere makes it.
+    StrangeOrigin,
     /// No token would help.
     NoTokenConfigured,
     /// The right token would help; it is under this key of the config.
@@ -44,7 +54,62 @@ impl Access {
         Self {
             token: config.token.clone(),
             read_token: config.read_token.clone(),
+            hosts: config.hosts.clone(),
         }
+    }
+
+    /// Whether a call is meant for us, and, if it changes something, not made by a page from elsewhere.
+    /// (What only reads may be sent by any page: none but ours is shown the answer.)
+    fn judge_names(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        if uri.path() == "/healthz" {
+            return Ok(());
+        }
+        // In the line of the call (HTTP/2, proxies) or in a header: each that is there counts. What is no
+        // browser may leave both out.
+        let mut named: Vec<&[u8]> = headers
+            .get_all(HOST)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
+        if let Some(authority) = uri.authority() {
+            named.push(authority.as_str().as_bytes());
+        }
+        if !named.iter().all(|name| self.is_ours(name)) {
+            return Err(Refusal::StrangeHost);
+        }
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return Ok(());
+        }
+        let is_ours = |origin: &HeaderValue| {
+            let origin = origin.as_bytes();
+            let rest = [&b"http://"[..], b"https://"]
+                .iter()
+                .find_map(|scheme| origin.strip_prefix(*scheme));
+            // `null`: a page of nowhere in particular. By a name of ours, or by the one that it was
+            // called by: the same page on another port could read nothing either.
+            rest.is_some_and(|rest| self.is_ours(rest))
+        };
+        if headers.get_all(ORIGIN).iter().all(is_ours) {
+            Ok(())
+        } else {
+            Err(Refusal::StrangeOrigin)
+        }
+    }
+
+    /// Whether `host` or `host:port` is a name of ours. An address is never somebody else's name, and one
+    /// without a dot is nobody's to register: only this network's own resolvers give it a meaning
+    /// (a container's name, a service's, a machine's).
+    fn is_ours(&self, authority: &[u8]) -> bool {
+        let authority = std::str::from_utf8(authority).ok();
+        let authority = authority.and_then(|text| text.parse::<Authority>().ok());
+        let Some(authority) = authority.filter(|it| !it.as_str().contains('@')) else {
+            return false;
+        };
+        let host = authority.host();
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        // A dot at the end says that nothing follows; it is the same name.
+        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        bare.parse::<IpAddr>().is_ok() || !name.contains('.') || self.hosts.contains(&name)
     }
 
     fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -89,6 +154,18 @@ fn same(brought: &[u8], token: &Secret) -> bool {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
+            Self::StrangeHost => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "this is not the host that was asked for: add its name to http.hosts in the config if it is, \
+                 or use the address\n",
+            )
+                .into_response(),
+            Self::StrangeOrigin => (
+                StatusCode::FORBIDDEN,
+                "a page from elsewhere may not call this: add its host to http.hosts in the config if it is \
+                 Twinlog's own\n",
+            )
+                .into_response(),
             Self::NoTokenConfigured => (
                 StatusCode::FORBIDDEN,
                 "changing calls are off: set http.token in the config, restart, and send it as \
@@ -111,7 +188,10 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let judged = access.judge(request.method(), request.uri().path(), request.headers());
+    let (uri, headers) = (request.uri(), request.headers());
+    let judged = access
+        .judge_names(request.method(), uri, headers)
+        .and_then(|()| access.judge(request.method(), uri.path(), headers));
     let mut answer = match judged {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
@@ -150,6 +230,7 @@ mod tests {
         Access {
             token: token.map(secret),
             read_token: read_token.map(secret),
+            hosts: vec!["twinlog.example.com".to_owned()],
         }
     }
 
@@ -165,6 +246,87 @@ mod tests {
             headers.insert(AUTHORIZATION, value);
         }
         access.judge(method, path, &headers)
+    }
+
+    fn names(uri: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+        named(&Method::GET, uri, headers)
+    }
+
+    fn named(method: &Method, uri: &str, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = axum::http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            map.append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let uri: Uri = uri.parse().expect("a path or a URI");
+        access(None, None).judge_names(method, &uri, &map)
+    }
+
+    #[test]
+    fn only_names_of_ours_are_answered() {
+        for host in [
+            "127.0.0.1:8088",
+            "10.1.2.3",
+            "[::1]:8088",
+            "localhost:8088",
+            "LOCALHOST.",
+            "twinlog:8088",
+            "twinlog.example.com",
+            "Twinlog.Example.com:443",
+        ] {
+            assert_eq!(names("/metrics", &[("host", host)]), Ok(()), "{host}");
+            let absolute = format!("http://{host}/metrics");
+            assert_eq!(names(&absolute, &[]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8088",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "evil.twinlog.example.com",
+            "localhost@evil.example",
+            "twinlog.example.com@evil.example:1",
+            "x@localhost",
+            "",
+            "localhost, evil.example",
+        ] {
+            let judged = names("/api/v1/status", &[("host", host)]);
+            assert_eq!(judged, Err(Refusal::StrangeHost), "{host}");
+        }
+        let both = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(names("/", &both), Err(Refusal::StrangeHost));
+        let absolute = names("http://evil.example/metrics", &[("host", "localhost")]);
+        assert_eq!(absolute, Err(Refusal::StrangeHost));
+        // No browser, and what says nothing.
+        assert_eq!(names("/metrics", &[]), Ok(()));
+        assert_eq!(names("/healthz", &[("host", "evil.example")]), Ok(()));
+    }
+
+    #[test]
+    fn pages_from_elsewhere_are_refused() {
+        let from = |origin| {
+            let headers = [("host", "localhost:8088"), ("origin", origin)];
+            // What only reads is answered to any page, and shown to none.
+            assert_eq!(names("/api/v1/look", &headers), Ok(()));
+            named(&Method::POST, "/api/v1/look", &headers)
+        };
+        for ours in [
+            "http://localhost:8088",
+            "https://twinlog.example.com",
+            "http://127.0.0.1:8088",
+        ] {
+            assert_eq!(from(ours), Ok(()), "{ours}");
+        }
+        for strange in [
+            "http://evil.example",
+            "null",
+            "",
+            "localhost",
+            "file://",
+            "http://localhost.evil.example:8088",
+        ] {
+            assert_eq!(from(strange), Err(Refusal::StrangeOrigin), "{strange}");
+        }
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Context {
     pub selected: Selector,
     /// What they are called on the target.
     pub rename: Rename,
+    /// Which groups are followed.
+    pub groups: Selector,
     /// The copied topics.
     pub topics: Arc<dyn Topics>,
     /// The rules.

@@ -24,6 +24,7 @@ pub mod quotas;
 mod users;
 
 pub use configs::is_enforced as is_enforced_config;
+pub use configs::is_resolved as is_resolved_config;
 pub use configs::{Expected, configs_at_creation, expected as expected_config};
 pub use configs::{Needs, WHY_UNTIERED, is_untiered, may_be_widened};
 pub use context::{Context, MirroredTopic, Topics};

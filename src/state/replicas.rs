@@ -3,6 +3,7 @@
 
 use super::settings::wanted_replicas;
 use super::store::STATE_TOPIC;
+use crate::shell::{self, Command};
 use crate::wire::Metadata;
 
 /// Replicas that the state topic lacks.
@@ -40,14 +41,17 @@ pub fn missing_replicas(metadata: &Metadata) -> Option<MissingReplicas> {
 
 impl MissingReplicas {
     /// The command that adds them.
-    pub fn command(&self, servers: &str) -> String {
+    pub fn command(&self, servers: &[String]) -> String {
         let brokers: Vec<String> = self.brokers.iter().map(i32::to_string).collect();
         let brokers = brokers.join(",");
-        format!(
-            "echo '{{\"version\":1,\"partitions\":[{{\"topic\":\"{STATE_TOPIC}\",\"partition\":0,\"replicas\":[{brokers}]}}]}}' \
-             > state.json; kafka-reassign-partitions.sh --bootstrap-server {servers} --execute --reassignment-json-file \
-             state.json; then restart Twinlog, which sets min.insync.replicas"
-        )
+        let wanted = format!(
+            "{{\"version\":1,\"partitions\":[{{\"topic\":\"{STATE_TOPIC}\",\"partition\":0,\"replicas\":[{brokers}]}}]}}"
+        );
+        let reassign = Command::kafka("kafka-reassign-partitions.sh", servers)
+            .flag("--execute")
+            .option("--reassignment-json-file", "state.json")
+            .note("then restart Twinlog, which sets min.insync.replicas");
+        format!("echo {} > state.json; {reassign}", shell::word(&wanted))
     }
 }
 
@@ -108,6 +112,10 @@ mod tests {
         let found = missing(&[2], &[4, 1, 2, 3]).expect("two are missing");
         assert_eq!((found.has, found.wanted), (1, 3));
         assert_eq!(found.brokers, [2, 1, 3]);
-        assert!(found.command("a:1").contains("\"replicas\":[2,1,3]"));
+        assert!(
+            found
+                .command(&["a:1".to_owned()])
+                .contains("\"replicas\":[2,1,3]")
+        );
     }
 }

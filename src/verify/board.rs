@@ -11,6 +11,10 @@ use super::scope::Place;
 
 /// Ranges that are read at the same time, each of another partition.
 pub const OPEN_MAX: usize = 8;
+/// A range of no more offsets is a small one: most of its time is waiting, and it needs little memory.
+const SMALL_OFFSETS: i64 = 256;
+/// So many small ones are read at the same time instead of another one.
+const SMALL_FOR_ONE: usize = 4;
 /// How far ahead a range of a partition that isn't being read is looked for.
 const LOOK_AHEAD: usize = 1_024;
 
@@ -205,8 +209,19 @@ impl<'a, C: Content> Board<'a, C> {
         inner.unwrap_or_else(PoisonError::into_inner).failed
     }
 
+    /// What a unit takes of what may be open, in small units.
+    fn cost(&self, unit: usize) -> usize {
+        let unit = &self.units[unit];
+        if unit.to.saturating_sub(unit.from) <= SMALL_OFFSETS {
+            1
+        } else {
+            SMALL_FOR_ONE
+        }
+    }
+
     fn begin(&self, inner: &mut Inner<'a, C>) {
-        while inner.open.len() < self.open_max {
+        let mut open: usize = inner.open.keys().map(|unit| self.cost(*unit)).sum();
+        while open < self.open_max * SMALL_FOR_ONE {
             let is_free = |unit: &usize| {
                 let place = &self.units[*unit].place;
                 !inner
@@ -220,6 +235,7 @@ impl<'a, C: Content> Board<'a, C> {
             };
             let halves = [Half::default(), Half::default()];
             inner.open.insert(unit, Open { halves });
+            open += self.cost(unit);
         }
         self.version.fetch_add(1, Ordering::Release);
     }

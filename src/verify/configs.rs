@@ -12,7 +12,7 @@ use super::client::{ANSWER_WITHIN, failed, settings};
 use super::report::{Difference, DifferenceKind};
 use crate::config::{ClusterSection, ConfigRules};
 use crate::connect::Context;
-use crate::metadata::{Expected, expected_config};
+use crate::metadata::{Expected, expected_config, is_resolved_config};
 
 /// Topics asked about at once.
 const AT_ONCE: usize = 200;
@@ -111,7 +111,71 @@ pub(super) fn differences(
             found.push(difference);
         }
     }
+    found.extend(narrower(rules, topic, source, target));
     found
+}
+
+/// Where the source goes by a default: what keeps less on the target than there. (What keeps more may be
+/// what the copy's log needs.)
+fn narrower<'a>(
+    rules: &'a ConfigRules,
+    topic: &'a str,
+    source: &'a Entries,
+    target: &'a Entries,
+) -> impl Iterator<Item = Difference> + 'a {
+    let defaults = source.iter().filter(|(_, entry)| !entry.is_override);
+    let followed = defaults.filter(|(key, _)| {
+        let is_expected = matches!(
+            expected_config(rules, key),
+            Expected::AsSource | Expected::AtLeast
+        );
+        is_resolved_config(key) && is_expected && !rules.fixed.contains_key(*key)
+    });
+    followed.filter_map(move |(key, entry)| {
+        let wanted = entry.value.as_deref()?;
+        let present = target.get(key)?.value.as_deref()?;
+        keeps_less(key, present, wanted).then(|| {
+            let detail = format!("{key} is {present}, the source uses {wanted}");
+            let mut difference = Difference::new(DifferenceKind::Config, detail);
+            difference.topic = Some(topic.to_owned());
+            difference
+        })
+    })
+}
+
+/// Whether one value of a key loses records, or refuses some, that the other one keeps.
+fn keeps_less(key: &str, present: &str, wanted: &str) -> bool {
+    if key == "cleanup.policy" {
+        let parts = |text: &str| -> Vec<String> {
+            text.split(',').map(|part| part.trim().to_owned()).collect()
+        };
+        let wanted = parts(wanted);
+        return parts(present).iter().any(|part| !wanted.contains(part));
+    }
+    // -1 is no limit.
+    let number = |text: &str| {
+        text.parse::<i64>()
+            .ok()
+            .map(|it| if it < 0 { i64::MAX } else { it })
+    };
+    match (number(present), number(wanted)) {
+        (Some(present), Some(wanted)) => present < wanted,
+        _ => false,
+    }
+}
+
+/// Whether a topic's log loses its oldest records by itself, and how old they are then: `None` where they
+/// stay, `Some(None)` where that depends on the log's size.
+pub(super) fn forgets_after_ms(entries: &Entries) -> Option<Option<i64>> {
+    let value = |key: &str| entries.get(key).and_then(|entry| entry.value.as_deref());
+    let number = |key: &str| value(key).and_then(|text| text.parse::<i64>().ok());
+    if !value("cleanup.policy")?.contains("delete") {
+        return None;
+    }
+    if number("retention.bytes").is_some_and(|bytes| bytes >= 0) {
+        return Some(None);
+    }
+    number("retention.ms").filter(|ms| *ms >= 0).map(Some)
 }
 
 /// Whether a copy's size is larger than its source's.
@@ -177,6 +241,53 @@ mod tests {
             details(&fixed, &source, &target),
             ["segment.ms is 8, it should be 9"]
         );
+    }
+
+    #[test]
+    fn what_keeps_less_than_a_default_of_the_source_differs() {
+        let source = entries(&[
+            ("retention.ms", "604800000", false),
+            ("retention.bytes", "-1", false),
+            ("cleanup.policy", "delete", false),
+            ("segment.ms", "7", false),
+        ]);
+        let target = entries(&[
+            ("retention.ms", "1000", true),
+            ("retention.bytes", "100", true),
+            ("cleanup.policy", "compact", true),
+            ("segment.ms", "1", true),
+        ]);
+        let expected = [
+            "cleanup.policy is compact, the source uses delete",
+            "retention.bytes is 100, the source uses -1",
+            "retention.ms is 1000, the source uses 604800000",
+        ];
+        assert_eq!(details(&rules(&[], &[]), &source, &target), expected);
+        assert!(
+            details(&rules(&[], &[]), &target, &source)
+                .iter()
+                .all(|it| it.contains("should be"))
+        );
+        let ignored = rules(&["retention.*", "cleanup.policy"], &[]);
+        assert!(details(&ignored, &source, &target).is_empty());
+        let longer = entries(&[("retention.ms", "-1", true)]);
+        assert!(details(&rules(&[], &[]), &source, &longer).is_empty());
+    }
+
+    #[test]
+    fn what_a_log_may_forget() {
+        let of = |policy, ms, bytes| {
+            forgets_after_ms(&entries(&[
+                ("cleanup.policy", policy, false),
+                ("retention.ms", ms, false),
+                ("retention.bytes", bytes, false),
+            ]))
+        };
+        assert_eq!(of("delete", "1000", "-1"), Some(Some(1_000)));
+        assert_eq!(of("delete", "-1", "100"), Some(None));
+        assert_eq!(of("delete", "-1", "-1"), None);
+        assert_eq!(of("compact", "1000", "100"), None);
+        assert_eq!(of("compact,delete", "1000", "-1"), Some(Some(1_000)));
     }
 
     #[test]

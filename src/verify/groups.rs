@@ -297,6 +297,7 @@ mod tests {
 
     fn place(link: Link) -> Place {
         Place {
+            is_continued: false,
             missed_deletes: None,
             topic: "t".to_owned(),
             target_topic: "t".to_owned(),

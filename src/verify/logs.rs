@@ -51,6 +51,23 @@ pub(super) fn ends(
     Ok(found)
 }
 
+/// The first offset that is no older than a time, of each; the log's end where all are older.
+pub(super) fn at_times(
+    section: &ClusterSection,
+    consumer: &Consumer,
+    places: &[((&str, i32), i64)],
+) -> Result<Vec<Result<i64, String>>, VerifyError> {
+    let mut found = Vec::with_capacity(places.len());
+    for ((topic, partition), at_ms) in places {
+        let asked = [(*topic, *partition)];
+        let key = ((*topic).to_owned(), *partition);
+        let mut answers = ask(section, consumer, &asked, Offset::Offset((*at_ms).max(0)))?;
+        let answer = answers.remove(&key);
+        found.push(answer.unwrap_or_else(|| Err("it was not answered".to_owned())));
+    }
+    Ok(found)
+}
+
 type Answers = HashMap<(String, i32), Result<i64, String>>;
 
 fn ask(
@@ -76,6 +93,8 @@ fn ask(
             let offset = match (element.error(), element.offset()) {
                 (Err(error), _) => Err(error.to_string()),
                 (Ok(()), Offset::Offset(offset)) => Ok(offset),
+                // No record is so young.
+                (Ok(()), Offset::End) => Ok(i64::MAX),
                 (Ok(()), other) => Err(format!("unexpected answer {other:?}")),
             };
             ((element.topic().to_owned(), element.partition()), offset)

@@ -1,6 +1,6 @@
 //! Comparing partitions: what there is on both sides, then their records. Blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,9 +22,12 @@ use super::second_look::{self, Suspect};
 use super::span::{Logs, Span};
 use super::sweep::{Manner, Readers};
 use crate::config::ClusterSection;
+use crate::telemetry::progress::now_ms;
 
 /// Between a difference and the second look at it.
 pub(super) const PAUSE: Duration = Duration::from_secs(2);
+/// How far the clocks of brokers may be apart.
+const CLOCKS_MS: i64 = 60_000;
 /// More ranges of a partition aren't told apart: the last one grows instead.
 const SUSPECT_RANGES_MAX: usize = 10_000;
 /// No more compared ranges of a partition are reported.
@@ -45,8 +48,11 @@ pub(super) enum Depth {
 pub(super) struct Inputs<'a> {
     pub sections: (&'a ClusterSection, &'a ClusterSection),
     pub places: &'a [Arc<Place>],
-    /// Whether a topic, by its name on the source, is compacted on either side.
+    /// Whether a topic, by its name on the source, is compacted there.
     pub is_compacted: &'a dyn Fn(&str) -> bool,
+    /// Whether its copy's log loses its oldest records by itself, and how old they are then: see
+    /// [`forgets_after_ms`](super::configs::forgets_after_ms).
+    pub forgets_after_ms: &'a dyn Fn(&str) -> Option<Option<i64>>,
     pub depth: Depth,
     pub bytes_per_second: Option<u64>,
     pub open_max: usize,
@@ -63,6 +69,8 @@ pub(super) struct Outcome {
     pub comparable: i64,
     /// Target offsets after those of everything that the source has.
     pub beyond: Option<Range<i64>>,
+    /// Source offsets that the target once had.
+    lost: Range<i64>,
     is_measured: bool,
 }
 
@@ -152,7 +160,7 @@ fn survey(inputs: &Inputs<'_>, sides: &Sides<'_>) -> Result<Vec<Outcome>, Verify
     let mut present = Vec::new();
     for place in inputs.places {
         let mut outcome = Outcome::new(place, (inputs.is_compacted)(&place.topic));
-        let is_in = |counts: &std::collections::HashMap<String, usize>, topic: &str| {
+        let is_in = |counts: &HashMap<String, usize>, topic: &str| {
             let count = counts.get(topic).copied().unwrap_or(0);
             usize::try_from(place.partition).is_ok_and(|partition| partition < count)
         };
@@ -180,7 +188,51 @@ fn survey(inputs: &Inputs<'_>, sides: &Sides<'_>) -> Result<Vec<Outcome>, Verify
             Err(reason) => outcome.report.failure = Some(reason),
         }
     }
+    judge_lost(inputs, sides, &mut outcomes)?;
     Ok(outcomes)
+}
+
+/// What the target's log lost at its beginning is in order if its own retention took it. Then every record
+/// of it is older than that: a log loses whole segments, and a segment is as young as its youngest record
+/// (`UnifiedLog.deleteRetentionMsBreachedSegments`).
+fn judge_lost(
+    inputs: &Inputs<'_>,
+    sides: &Sides<'_>,
+    outcomes: &mut [Outcome],
+) -> Result<(), VerifyError> {
+    let now = now_ms();
+    let mut asked = Vec::new();
+    for (index, outcome) in outcomes.iter_mut().enumerate() {
+        if outcome.lost.is_empty() {
+            continue;
+        }
+        match (inputs.forgets_after_ms)(&outcome.place.topic) {
+            // By size: what that takes can't be told.
+            Some(None) => outcome.lost = 0..0,
+            Some(Some(ms)) => asked.push((index, now.saturating_sub(ms).saturating_add(CLOCKS_MS))),
+            None => {}
+        }
+    }
+    let places: Vec<((&str, i32), i64)> = asked
+        .iter()
+        .map(|(index, at_ms)| {
+            let place = &inputs.places[*index];
+            ((&*place.topic, place.partition), *at_ms)
+        })
+        .collect();
+    let young = logs::at_times(sides.sections.0, &sides.consumers.0, &places)?;
+    for ((index, _), young) in asked.iter().zip(young) {
+        let lost = &mut outcomes[*index].lost;
+        // Where it can't be asked nothing is explained.
+        let young = young.unwrap_or(lost.start);
+        *lost = lost.start.max(young.min(lost.end))..lost.end;
+    }
+    for outcome in outcomes {
+        let lost = outcome.lost.end - outcome.lost.start;
+        outcome.report.lost_offsets = lost;
+        outcome.comparable += lost;
+    }
+    Ok(())
 }
 
 impl Outcome {
@@ -203,6 +255,7 @@ impl Outcome {
             listed: Listed::default(),
             comparable: 0,
             beyond: None,
+            lost: 0..0,
             is_measured: false,
         }
     }
@@ -220,6 +273,9 @@ impl Outcome {
         (report.from, report.to) = (span.range.start, span.range.end);
         report.not_comparable_offsets = span.not_comparable;
         report.lag_offsets = span.lag;
+        report.begins_at = self.place.origin;
+        report.before_copy_offsets = span.before;
+        self.lost = span.lost;
         self.comparable = span.range.end - span.range.start;
         self.beyond = span.beyond;
         self.is_measured = true;
@@ -362,10 +418,25 @@ pub(super) fn spans(
     Ok(spans.collect())
 }
 
-/// The topics that the source has.
-pub(super) fn source_topics(inputs: &Inputs<'_>) -> Result<Vec<String>, VerifyError> {
+/// The topics that the source has, and how many partitions.
+pub(super) fn source_topics(inputs: &Inputs<'_>) -> Result<HashMap<String, usize>, VerifyError> {
     let section = inputs.sections.0;
     let consumer = client::consumer(section, "twinlog-verify", &[])?;
-    let counts = logs::partition_counts(section, &consumer)?;
-    Ok(counts.into_keys().collect())
+    logs::partition_counts(section, &consumer)
+}
+
+/// How many offsets these partitions of the source have; `None` where it can't be asked.
+pub(super) fn source_offsets(
+    inputs: &Inputs<'_>,
+    partitions: &[(String, i32)],
+) -> Result<Vec<Option<i64>>, VerifyError> {
+    let section = inputs.sections.0;
+    let consumer = client::consumer(section, "twinlog-verify", &[])?;
+    let asked: Vec<(&str, i32)> = partitions
+        .iter()
+        .map(|(topic, it)| (&**topic, *it))
+        .collect();
+    let ends = logs::ends(section, &consumer, &asked)?;
+    let count = |ends: Ends| ends.ok().map(|(start, end)| end - start);
+    Ok(ends.into_iter().map(count).collect())
 }

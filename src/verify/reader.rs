@@ -1,5 +1,6 @@
 //! Reads ranges of many partitions of one side with one librdkafka consumer.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -30,13 +31,14 @@ const TURN: usize = 1_000;
 
 /// librdkafka's side of the bound of memory: at most this much is fetched ahead of each partition
 /// that is being read, and one fetch more. With [`OPEN_MAX`](super::board::OPEN_MAX) partitions
-/// open that is about 50 MiB a side.
+/// open that is about 50 MiB a side. Small ranges, of which more are open, have no more than a few records.
 pub(super) const FETCH: [(&str, &str); 6] = [
     ("queued.max.messages.kbytes", "4096"),
     ("queued.min.messages", "20000"),
     ("fetch.message.max.bytes", "2097152"),
     ("fetch.max.bytes", "16777216"),
-    ("fetch.wait.max.ms", "100"),
+    // All that is asked for is there: who waits has read to the end of a log.
+    ("fetch.wait.max.ms", "10"),
     ("fetch.queue.backoff.ms", "5"),
 ];
 
@@ -99,20 +101,12 @@ impl Reader<'_> {
                     break;
                 };
                 // What the other side gave up isn't read any further.
-                let (kept, gone) = ranges
+                let (kept, gone): (Vec<Range<C>>, Vec<Range<C>>) = ranges
                     .into_iter()
                     .partition(|range| open.contains(&range.unit));
                 ranges = kept;
-                gone.iter().for_each(|range: &Range<C>| self.release(range));
-                for unit in open {
-                    if ranges.iter().all(|range| range.unit != unit) {
-                        match self.begin(board, unit) {
-                            Ok(Some(range)) => ranges.push(range),
-                            Ok(None) => board.deliver(self.side, unit, None, i64::MAX),
-                            Err(reason) => board.fail(unit, reason),
-                        }
-                    }
-                }
+                self.release(&gone);
+                self.begin_all(board, open, &mut ranges);
             }
             if board.is_ahead(self.side) {
                 std::thread::sleep(REST);
@@ -124,10 +118,45 @@ impl Reader<'_> {
             }
             self.turn(board, &mut ranges, make);
         }
-        ranges.iter().for_each(|range| self.release(range));
+        self.release(&ranges);
     }
 
-    fn begin<C>(&self, board: &Board<'_, C>, unit: usize) -> Result<Option<Range<C>>, String>
+    /// Begins what isn't read yet, with one assignment for all: each is a round through librdkafka.
+    fn begin_all<C: Content>(
+        &self,
+        board: &Board<'_, C>,
+        open: Vec<usize>,
+        ranges: &mut Vec<Range<C>>,
+    ) {
+        let known: HashSet<usize> = ranges.iter().map(|range| range.unit).collect();
+        let mut begun = Vec::new();
+        let mut list = TopicPartitionList::new();
+        for unit in open.into_iter().filter(|unit| !known.contains(unit)) {
+            match self.begin(board, unit, &mut list) {
+                Ok(Some(range)) => begun.push(range),
+                Ok(None) => board.deliver(self.side, unit, None, i64::MAX),
+                Err(reason) => board.fail(unit, reason),
+            }
+        }
+        if begun.is_empty() {
+            return;
+        }
+        match self.consumer.incremental_assign(&list) {
+            Ok(()) => ranges.extend(begun),
+            Err(error) => {
+                for range in begun {
+                    board.fail(range.unit, error.to_string());
+                }
+            }
+        }
+    }
+
+    fn begin<C>(
+        &self,
+        board: &Board<'_, C>,
+        unit: usize,
+        list: &mut TopicPartitionList,
+    ) -> Result<Option<Range<C>>, String>
     where
         C: Content,
     {
@@ -141,9 +170,7 @@ impl Reader<'_> {
             .consumer
             .split_partition_queue(topic, place.partition)
             .ok_or_else(|| format!("there is no partition {topic}-{}", place.partition))?;
-        let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, place.partition, Offset::Offset(from))
-            .and_then(|()| self.consumer.incremental_assign(&list))
             .map_err(|error| error.to_string())?;
         Ok(Some(Range {
             unit,
@@ -161,11 +188,16 @@ impl Reader<'_> {
         }))
     }
 
-    fn release<C>(&self, range: &Range<C>) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&range.topic, range.partition);
+    fn release<C>(&self, ranges: &[Range<C>]) {
+        if ranges.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(ranges.len());
+        for range in ranges {
+            list.add_partition(&range.topic, range.partition);
+        }
         if let Err(error) = self.consumer.incremental_unassign(&list) {
-            tracing::debug!(%error, "a partition could not be given back");
+            tracing::debug!(%error, "partitions could not be given back");
         }
     }
 
@@ -177,26 +209,35 @@ impl Reader<'_> {
     ) {
         let mut bytes = 0;
         let mut index = 0;
+        let (mut ended, mut ends) = (Vec::new(), Vec::new());
         while index < ranges.len() {
             let range = &mut ranges[index];
             match self.take(board, range, make, &mut bytes) {
                 Step::Goes => index += 1,
                 Step::Done => {
-                    let range = ranges.swap_remove(index);
-                    self.release(&range);
+                    let mut range = ranges.swap_remove(index);
                     if self.counts {
                         let rest = (range.to.min(i64::MAX - 1) - 1 - range.last).max(0);
                         self.progress
                             .read_offsets
                             .fetch_add(rest, Ordering::Relaxed);
                     }
-                    board.deliver(self.side, range.unit, range.chunk, i64::MAX);
+                    ends.push((range.unit, Ok(range.chunk.take())));
+                    ended.push(range);
                 }
                 Step::Failed(reason) => {
                     let range = ranges.swap_remove(index);
-                    self.release(&range);
-                    board.fail(range.unit, reason);
+                    ends.push((range.unit, Err(reason)));
+                    ended.push(range);
                 }
+            }
+        }
+        // Before the board knows: the same partition may be begun again, with another range.
+        self.release(&ended);
+        for (unit, end) in ends {
+            match end {
+                Ok(chunk) => board.deliver(self.side, unit, chunk, i64::MAX),
+                Err(reason) => board.fail(unit, reason),
             }
         }
         let wait = self.limiter.pay(bytes);
@@ -269,6 +310,11 @@ impl Reader<'_> {
             }
             if let Some((_, content)) = &mut range.chunk {
                 content.add(self.hasher, &read);
+            }
+            // Nothing is waited for behind the last one. (Where that is no record, the log's end tells.)
+            if offset + 1 >= range.to {
+                step = Step::Done;
+                break;
             }
         }
         if range.last > before {

@@ -67,6 +67,12 @@ pub struct Report {
     pub configs: Compared,
     /// The ACLs.
     pub acls: Compared,
+    /// What was taken from what the copier remembers, a line each.
+    #[serde(default)]
+    pub believed: Vec<String>,
+    /// What nothing here looks at, a line each.
+    #[serde(default)]
+    pub not_looked_at: Vec<String>,
 }
 
 /// See [`Report::verdict`].
@@ -104,7 +110,7 @@ pub struct SampleReport {
 /// How much was compared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
-    /// Source offsets that both sides should have.
+    /// Source offsets that both sides should have: those too that the target has lost.
     pub comparable_offsets: i64,
     /// Of these, how many were compared.
     pub compared_offsets: i64,
@@ -125,6 +131,12 @@ pub struct Totals {
     pub differences: BTreeMap<String, u64>,
     /// Offsets that only one side still has or ever had: retention, a deleted head.
     pub not_comparable_offsets: i64,
+    /// Of these, what the source still has and the target has lost, though its retention didn't take it.
+    #[serde(default)]
+    pub lost_offsets: i64,
+    /// Source offsets before the beginnings of the copies.
+    #[serde(default)]
+    pub before_copy_offsets: i64,
     /// Records that only one side of a compacted topic has, as it may be.
     pub compacted: u64,
     /// Source offsets that aren't copied yet.
@@ -276,7 +288,7 @@ pub struct PartitionReport {
     pub partition: i32,
     /// `identical` or `mapped`.
     pub offsets: String,
-    /// Whether the topic is compacted on either side.
+    /// Whether the topic is compacted on the source.
     pub is_compacted: bool,
     /// The source's log start.
     pub source_start: i64,
@@ -302,6 +314,18 @@ pub struct PartitionReport {
     pub differences: u64,
     /// Offsets that only one side still has or ever had.
     pub not_comparable_offsets: i64,
+    /// Of these, what the source still has and the target has lost, though its retention didn't take it.
+    #[serde(default)]
+    pub lost_offsets: i64,
+    /// The source offset at which the copy begins, as the copier remembers it.
+    #[serde(default)]
+    pub begins_at: i64,
+    /// Source offsets before that.
+    #[serde(default)]
+    pub before_copy_offsets: i64,
+    /// Why these are a surprise, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<String>,
     /// Records that only one side has, as it may be in a compacted topic.
     pub compacted: u64,
     /// Source offsets that aren't copied yet.
@@ -357,6 +381,8 @@ impl Report {
         totals.records += one.records;
         totals.bytes += one.bytes;
         totals.not_comparable_offsets += one.not_comparable_offsets;
+        totals.lost_offsets += one.lost_offsets;
+        totals.before_copy_offsets += one.before_copy_offsets;
         totals.compacted += one.compacted;
         totals.lag_offsets += one.lag_offsets;
         totals.unreadable_headers += one.unreadable_headers;
@@ -368,6 +394,11 @@ impl Report {
         }
         self.differences.extend(listed.list);
         self.partitions.push(one);
+    }
+
+    /// Adds a partition of which nothing is copied yet.
+    pub(super) fn take_in_uncopied(&mut self, one: PartitionReport) {
+        self.take_in(0, one, Listed::default());
     }
 
     /// Adds differences that aren't a partition's.
@@ -404,7 +435,10 @@ impl Report {
             &self.acls.not_compared,
             &self.topics_not_copied,
         ];
-        let has_failure = self.partitions.iter().any(|one| one.failure.is_some());
+        let is_incomplete = |one: &PartitionReport| {
+            one.failure.is_some() || one.lost_offsets > 0 || one.late.is_some()
+        };
+        let has_failure = self.partitions.iter().any(is_incomplete);
         self.verdict = if self.totals.differences.values().sum::<u64>() > 0 {
             Verdict::Different
         } else if has_failure || lists.iter().any(|list| !list.is_empty()) {

@@ -13,19 +13,29 @@ use super::groups::{self, Copied, Judgement, Position};
 use super::partitions::{self, Depth, Inputs, Outcome, PAUSE};
 use super::progress::{Phase, Progress};
 use super::report::{
-    Compared, Coverage, Difference, DifferenceKind, GroupsReport, Mode, REPORT_VERSION, Report,
-    SampleReport, Totals, Verdict,
+    Compared, Coverage, Difference, DifferenceKind, GroupsReport, Mode, PartitionReport,
+    REPORT_VERSION, Report, SampleReport, Totals, Verdict,
 };
 use super::sample::Sampling;
 use super::scope::{self, Place};
 use super::span::Span;
-use crate::config::{ClusterSection, FlowConfig, Selector, is_internal_topic};
-use crate::state::{GroupPositions, StateStore, keys};
+use crate::config::{ClusterSection, FlowConfig, Selector, Start, is_internal_topic};
+use crate::state::{GroupPositions, StateStore, TopicRecord, keys};
 use crate::telemetry::progress::now_ms;
 
 /// While a flow runs its maps are stored this often: what the map doesn't know yet isn't judged
 /// before.
 const MAPS_STORED_WITHIN: Duration = Duration::from_secs(12);
+
+/// What else a standby has, and nothing here compares.
+const NOT_LOOKED_AT: [&str; 6] = [
+    "quotas and users (`twinlog plan` does)",
+    "held grants, configs and quotas (`twinlog held` lists them)",
+    "positions of groups that only the target has",
+    "share groups",
+    "how many replicas partitions have",
+    "transactions that were open when it began",
+];
 
 /// Before a group is looked at again: Twinlog commits within a second and remembers what it
 /// committed every 5 s.
@@ -123,6 +133,7 @@ impl Run<'_> {
         more.extend(moved);
         let mut report = self.report(outcomes, configs, more);
         report.groups = groups;
+        self.partitions_not_copied(&mut report).await?;
         report.topics_not_copied = self.topics_not_copied().await?;
         report.finish(now_ms());
         Ok(report)
@@ -156,22 +167,44 @@ impl Run<'_> {
         source: &Configs,
         target: &Configs,
     ) -> Result<Vec<Outcome>, VerifyError> {
-        let is_compacted = |configs: &Configs, topic: &str| {
-            let entries = configs.get(topic).and_then(|entries| entries.as_ref().ok());
-            entries.is_some_and(configs::is_compacted)
+        let entries = |configs: &Configs, topic: &str| {
+            configs
+                .get(topic)
+                .and_then(|entries| entries.as_ref().ok())
+                .cloned()
         };
-        let compacted: BTreeSet<String> = places
+        // By the source's word alone: a cleaner that runs only on the target takes records from the copy.
+        let is_compacted =
+            |topic: &str| entries(source, topic).is_some_and(|it| configs::is_compacted(&it));
+        let topics: BTreeMap<&str, &str> = places
             .iter()
-            .filter(|place| {
-                is_compacted(source, &place.topic) || is_compacted(target, &place.target_topic)
+            .map(|place| (place.topic.as_str(), place.target_topic.as_str()))
+            .collect();
+        let compacted: BTreeSet<String> = topics
+            .keys()
+            .filter(|topic| is_compacted(topic))
+            .map(|topic| (*topic).to_owned())
+            .collect();
+        let forgets: BTreeMap<String, Option<i64>> = topics
+            .iter()
+            .filter_map(|(topic, target_topic)| {
+                let after = configs::forgets_after_ms(&entries(target, target_topic)?)?;
+                // What the source doesn't tell its own log to forget, the target mustn't either.
+                let there = configs::forgets_after_ms(&entries(source, topic)?)?;
+                let after = match (after, there) {
+                    (Some(here), Some(there)) => Some(here.max(there)),
+                    (None, Some(there)) => Some(there),
+                    (here, None) => here,
+                };
+                Some(((*topic).to_owned(), after))
             })
-            .map(|place| place.topic.clone())
             .collect();
         let places = places.to_vec();
         self.in_thread(move |inputs| {
             partitions::compare(&Inputs {
                 places: &places,
                 is_compacted: &|topic| compacted.contains(topic),
+                forgets_after_ms: &|topic| forgets.get(topic).copied(),
                 ..inputs
             })
         })
@@ -190,6 +223,7 @@ impl Run<'_> {
                 sections: (&request.source, &request.target),
                 places: &[],
                 is_compacted: &|_| false,
+                forgets_after_ms: &|_| None,
                 depth: match request.mode {
                     Mode::Quick => Depth::Ends,
                     Mode::Sample => Depth::Sample(request.sampling),
@@ -388,7 +422,7 @@ impl Run<'_> {
                     && self.store.bytes(&key).is_none()
                     && (look == 0 || waiting.contains(topic))
             };
-            waiting = names.into_iter().filter(is_unknown).collect();
+            waiting = names.into_keys().filter(is_unknown).collect();
             if waiting.is_empty() {
                 break;
             }
@@ -399,6 +433,95 @@ impl Run<'_> {
         }
         waiting.sort_unstable();
         Ok(waiting)
+    }
+
+    /// Partitions of copied topics that the source has and of which nothing is copied, now and after
+    /// a pause: those that the copier knows of are behind, the others are lacking.
+    async fn partitions_not_copied(&self, report: &mut Report) -> Result<(), VerifyError> {
+        let mut found = self.uncopied().await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE.max(self.request.flow.discovery_interval * 2)).await;
+        self.store.refresh().await?;
+        let again = self.uncopied().await?;
+        found.retain(|place, _| again.contains_key(place));
+        let asked: Vec<(String, i32)> = found.keys().cloned().collect();
+        let offsets = {
+            let asked = asked.clone();
+            self.in_thread(move |inputs| partitions::source_offsets(&inputs, &asked))
+                .await?
+        };
+        for ((topic, partition), offsets) in asked.into_iter().zip(offsets) {
+            let is_known = again.get(&(topic.clone(), partition)) == Some(&true);
+            if !is_known {
+                let detail = "the source has this partition, and it isn't copied".to_owned();
+                let lacking = Difference::new(DifferenceKind::Partitions, detail);
+                report.add(vec![lacking.at(&topic, partition)]);
+            }
+            let offsets = offsets.unwrap_or(0);
+            report.take_in_uncopied(PartitionReport {
+                topic,
+                partition,
+                lag_offsets: offsets,
+                skipped: Some("nothing of it is copied yet".to_owned()),
+                ..PartitionReport::default()
+            });
+        }
+        Ok(())
+    }
+
+    /// Partitions of the source without a place, and whether the copier knows of them.
+    async fn uncopied(&self) -> Result<BTreeMap<(String, i32), bool>, VerifyError> {
+        let counts = self
+            .in_thread(|inputs| partitions::source_topics(&inputs))
+            .await?;
+        let places = self.places()?;
+        let copied: BTreeSet<(&str, i32)> = places
+            .iter()
+            .map(|place| (place.topic.as_str(), place.partition))
+            .collect();
+        let mut uncopied = BTreeMap::new();
+        let flow = &self.request.flow;
+        let prefix = keys::topic(&flow.name, "");
+        for key in self.store.keys(&prefix) {
+            let topic = &key[prefix.len()..];
+            let is_selected = self
+                .request
+                .topics
+                .as_ref()
+                .is_none_or(|it| it.matches(topic));
+            let record = match flow.topics.matches(topic) && is_selected {
+                true => self.store.get::<TopicRecord>(&key)?,
+                false => None,
+            };
+            let Some(record) = record else {
+                continue;
+            };
+            let count = counts.get(topic).copied().unwrap_or(0);
+            for (index, partition) in (0..count).zip(0_i32..) {
+                if !copied.contains(&(topic, partition)) {
+                    let is_known = index < record.origins.len();
+                    uncopied.insert((topic.to_owned(), partition), is_known);
+                }
+            }
+        }
+        Ok(uncopied)
+    }
+
+    /// What this comparison rests on without having looked.
+    fn believed(outcomes: &[Outcome]) -> Vec<String> {
+        let is_mapped = |one: &&Outcome| one.report.offsets == "mapped";
+        let mapped = outcomes.iter().filter(is_mapped).count();
+        let mut believed =
+            vec!["which topics are copied, and where each copy begins (`begins_at`)".to_owned()];
+        if mapped > 0 {
+            believed.push(format!("the offset maps of {mapped} partition(s)"));
+        }
+        if outcomes.iter().any(|one| one.place.is_continued) {
+            believed.push("what was stranded on one side by a failover".to_owned());
+        }
+        believed
     }
 
     async fn compare_configs(
@@ -477,8 +600,19 @@ impl Run<'_> {
             groups: GroupsReport::default(),
             configs,
             acls: Compared::default(),
+            believed: Vec::new(),
+            not_looked_at: Vec::new(),
         };
-        for outcome in outcomes {
+        report.believed = Self::believed(&outcomes);
+        report.not_looked_at = NOT_LOOKED_AT.map(str::to_owned).to_vec();
+        let begins_with_the_source = self.request.flow.start == Start::Earliest;
+        for mut outcome in outcomes {
+            let is_whole = outcome.report.offsets == "identical" && !outcome.place.is_continued;
+            if begins_with_the_source && is_whole && outcome.report.before_copy_offsets > 0 {
+                outcome.report.late = Some(
+                    "the source has older records than where the copy is said to begin".to_owned(),
+                );
+            }
             report.take_in(outcome.comparable, outcome.report, outcome.listed);
         }
         report.add(more);

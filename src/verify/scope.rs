@@ -23,6 +23,8 @@ pub struct Place {
     pub origin: i64,
     /// How offsets belong together.
     pub link: Link,
+    /// Whether it was begun by going on with what was there: its beginning isn't the source's then.
+    pub is_continued: bool,
     /// Offsets of records that only the source has, or only the target: what was stranded there by
     /// an unplanned failover, and stayed.
     pub strangers: Arc<Strangers>,
@@ -94,6 +96,7 @@ pub(super) fn places(
                 partition,
                 origin: *origin,
                 link,
+                is_continued: record.continued.is_some(),
                 strangers: Arc::new(strangers(&record, partition)),
                 copied_to,
                 missed_deletes: missed_by(store, &flow.name, topic, &record, partition)?,

@@ -19,6 +19,10 @@ pub(super) struct Span {
     pub range: Range<i64>,
     /// Offsets before it that only one side has.
     pub not_comparable: i64,
+    /// Of these, those that the source still has and the target's log once had.
+    pub lost: Range<i64>,
+    /// Source offsets before the copy's beginning.
+    pub before: i64,
     /// Source offsets that aren't copied yet.
     pub lag: i64,
     /// Target offsets after those of everything that the source has.
@@ -46,7 +50,11 @@ impl Span {
         let from = first.max(source_start).max(target_start);
         let one_side_from = first.max(source_start.min(target_start));
         let to = should_end.min(source_end).max(from);
+        let lost_from = first.max(source_start);
+        let lost_to = target_start.min(source_end).max(lost_from);
         Self {
+            lost: lost_from..lost_to,
+            before: (first.min(source_end) - source_start).max(0),
             range: from..to,
             not_comparable: (from.min(source_end.max(should_end)) - one_side_from).max(0),
             lag: (source_end - copied_end.max(source_start).max(first)).max(0),
@@ -68,18 +76,48 @@ mod tests {
             target_topic: "t".to_owned(),
             partition: 0,
             origin,
+            is_continued: false,
             link,
             copied_to: None,
             strangers: Arc::default(),
         }
     }
 
+    /// Without what [`what_only_the_source_has_is_told`] is about.
+    fn of(place: &Place, logs: Logs) -> Span {
+        Span {
+            lost: 0..0,
+            before: 0,
+            ..Span::of(place, logs)
+        }
+    }
+
     fn identical(source: (i64, i64), target: (i64, i64)) -> Span {
-        Span::of(&place(0, Link::Identical), Logs { source, target })
+        of(&place(0, Link::Identical), Logs { source, target })
+    }
+
+    #[test]
+    fn what_only_the_source_has_is_told() {
+        let told = |origin, source, target| {
+            let span = Span::of(&place(origin, Link::Identical), Logs { source, target });
+            (span.before, span.lost.end - span.lost.start)
+        };
+        assert_eq!(told(0, (0, 100), (0, 100)), (0, 0));
+        // A head that was deleted on the target alone, all of it too.
+        assert_eq!(told(0, (0, 100), (90, 100)), (0, 90));
+        assert_eq!(told(0, (0, 100), (100, 100)), (0, 100));
+        // On both, and on the source alone.
+        assert_eq!(told(0, (90, 100), (90, 100)), (0, 0));
+        assert_eq!(told(0, (90, 100), (0, 100)), (0, 0));
+        // Begun late, and then lost.
+        assert_eq!(told(50, (10, 100), (50, 100)), (40, 0));
+        assert_eq!(told(50, (10, 100), (70, 100)), (40, 20));
     }
 
     fn span(range: Range<i64>, not_comparable: i64, lag: i64) -> Span {
         Span {
+            lost: 0..0,
+            before: 0,
             range,
             not_comparable,
             lag,
@@ -109,9 +147,9 @@ mod tests {
             target,
         };
         let late = place(50, Link::Identical);
-        assert_eq!(Span::of(&late, logs((50, 100))), span(50..100, 0, 0));
+        assert_eq!(of(&late, logs((50, 100))), span(50..100, 0, 0));
         // While the prefix is being burned nothing is copied.
-        assert_eq!(Span::of(&late, logs((0, 20))), span(50..50, 0, 50));
+        assert_eq!(of(&late, logs((0, 20))), span(50..50, 0, 50));
     }
 
     #[test]
@@ -122,7 +160,7 @@ mod tests {
             source: (0, 100),
             target: (0, 60),
         };
-        assert_eq!(Span::of(&known, logs).range, 0..80);
+        assert_eq!(of(&known, logs).range, 0..80);
     }
 
     #[test]
@@ -139,8 +177,8 @@ mod tests {
             source: (15, 70),
             target,
         };
-        assert_eq!(Span::of(&mapped, logs((0, 40))), span(15..50, 5, 20));
-        assert_eq!(Span::of(&mapped, logs((8, 40))), span(18..50, 3, 20));
-        assert_eq!(Span::of(&mapped, logs((0, 45))).beyond, Some(40..45));
+        assert_eq!(of(&mapped, logs((0, 40))), span(15..50, 5, 20));
+        assert_eq!(of(&mapped, logs((8, 40))), span(18..50, 3, 20));
+        assert_eq!(of(&mapped, logs((0, 45))).beyond, Some(40..45));
     }
 }

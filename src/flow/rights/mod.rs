@@ -7,14 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use self::table::{Need, On, RIGHTS, Right, Side};
 use super::metadata::own_principal;
 use super::topics;
-use crate::config::{Config, FlowConfig, OffsetsMode};
+use crate::config::{Config, FlowConfig, OffsetsMode, Selector};
 use crate::groups::{self, Way};
+use crate::shell::Command;
 use crate::state::{STATE_TOPIC, StateStore, keys};
 use crate::telemetry::finding::Finding;
 use crate::wire::{self, Cluster, Metadata, Operation, Rights, WireError};
 
 /// Names that are listed one by one.
 const LISTED_MAX: usize = 5;
+/// Names in one command.
+const PASTED_MAX: usize = 100;
 /// Groups whose rights are asked for: each of them is a question to its coordinator.
 const GROUPS_MAX: usize = 1_000;
 
@@ -40,6 +43,12 @@ pub(super) async fn check(
         .iter()
         .map(|name| flow.rename.apply(&flow.source, name));
     let groups = selected_groups(flow, source.0).await;
+    let topic_namespaces = namespaces(&flow.topics);
+    let group_namespaces = namespaces(&flow.groups);
+    let renamed = flow.rename.as_prefix(&flow.source).map(|prefix| {
+        let names = topic_namespaces.iter();
+        names.map(|name| format!("{prefix}{name}")).collect()
+    });
     let sides = [
         Looked {
             side: Side::Source,
@@ -47,6 +56,8 @@ pub(super) async fn check(
             principal: from.principal(),
             topics: names.clone(),
             groups: groups.clone(),
+            topic_namespaces: topic_namespaces.clone(),
+            group_namespaces: group_namespaces.clone(),
             has_state: true,
             existing: source.1,
         },
@@ -56,6 +67,8 @@ pub(super) async fn check(
             principal: own_principal(flow, to),
             topics: copies.collect(),
             groups,
+            topic_namespaces: renamed.unwrap_or_default(),
+            group_namespaces,
             has_state: target.1.has_topic(STATE_TOPIC),
             existing: target.1,
         },
@@ -69,6 +82,7 @@ pub(super) async fn check(
     if !flow.groups.include().is_empty() {
         findings.extend(check_hidden(flow, &subject, &sides[0]).await);
     }
+    findings.extend(check_open(flow, &subject, &sides[1]).await);
     for side in &sides {
         if !flow.groups.include().is_empty() {
             findings.push(check_way(&subject, side).await);
@@ -94,6 +108,13 @@ pub(super) async fn check(
     findings
 }
 
+/// What a selection's names begin with, where it takes all that does and isn't simply everything.
+fn namespaces(selected: &Selector) -> Vec<String> {
+    let namespaces = selected.namespaces().unwrap_or_default();
+    let are_all = namespaces.iter().any(String::is_empty);
+    if are_all { Vec::new() } else { namespaces }
+}
+
 /// Brokers hide topics that may not be seen, so this may be all that a missing right shows.
 fn no_topics(subject: &str, source: &Looked<'_>) -> Finding {
     let message = format!(
@@ -101,7 +122,11 @@ fn no_topics(subject: &str, source: &Looked<'_>) -> Finding {
          or READ on the topics is missing",
         source.name()
     );
-    Finding::warning(subject, message).with_hint(source.grant(Operation::Read, "--topic '*'"))
+    let resources = match &*source.topic_namespaces {
+        [] => &Resources::Names("topic", &["<topic>".to_owned()]),
+        namespaces => &Resources::Namespaces("topic", namespaces.iter().collect()),
+    };
+    Finding::warning(subject, message).with_hint(source.grant(Operation::Read, resources))
 }
 
 /// Topics that the flow must know of and the source doesn't show: those that were copied, and those
@@ -143,6 +168,9 @@ struct Looked<'a> {
     principal: Option<String>,
     topics: Vec<String>,
     groups: Vec<String>,
+    /// What all its topics begin with, if the config says just that.
+    topic_namespaces: Vec<String>,
+    group_namespaces: Vec<String>,
     has_state: bool,
     existing: &'a Metadata,
 }
@@ -222,7 +250,7 @@ impl Looked<'_> {
     }
 
     /// The command that grants it.
-    fn grant(&self, operation: Operation, resources: &str) -> String {
+    fn grant(&self, operation: Operation, resources: &Resources<'_>) -> String {
         let principal = self.principal.as_deref();
         grant(self.cluster, principal, operation, resources)
     }
@@ -233,15 +261,61 @@ fn grant(
     cluster: &Cluster,
     principal: Option<&str>,
     operation: Operation,
-    resources: &str,
+    resources: &Resources<'_>,
 ) -> String {
-    let servers = cluster.config().bootstrap.join(",");
     let principal = principal.unwrap_or("User:<Twinlog's principal>");
-    let operation = operation.option();
-    format!(
-        "kafka-acls.sh --bootstrap-server {servers} --add --allow-principal '{principal}' \
-         --operation {operation} {resources}"
-    )
+    let command = Command::kafka("kafka-acls.sh", &cluster.config().bootstrap)
+        .flag("--add")
+        .option("--allow-principal", principal)
+        .option("--operation", operation.option());
+    resources.add_to(command).to_string()
+}
+
+/// What a right is on, as narrow as the need. Never `*`: that would be a right on everything there is.
+enum Resources<'a> {
+    Cluster,
+    Names(&'static str, &'a [String]),
+    /// Whatever begins so.
+    Namespaces(&'static str, Vec<&'a String>),
+}
+
+impl<'a> Resources<'a> {
+    /// On these; by their beginnings where there are many, and the config takes all that begin so.
+    fn of(what: &'static str, names: &'a [String], namespaces: &'a [String]) -> Self {
+        let begins = |name: &String, beginning: &String| name.starts_with(beginning.as_str());
+        let is_needed = |beginning: &&String| names.iter().any(|name| begins(name, beginning));
+        let needed: Vec<&String> = namespaces.iter().filter(is_needed).collect();
+        let is_inside = |name: &String| needed.iter().any(|beginning| begins(name, beginning));
+        if names.len() > LISTED_MAX && names.iter().all(is_inside) {
+            return Self::Namespaces(what, needed);
+        }
+        Self::Names(what, names)
+    }
+
+    fn add_to(&self, command: Command) -> Command {
+        let add = |command: Command, what: &str, names: &[&String]| {
+            let option = format!("--{what}");
+            let names = names.iter();
+            names.fold(command, |command, name| command.option(&option, name))
+        };
+        match self {
+            Self::Cluster => command.flag("--cluster"),
+            Self::Names(what, names) => {
+                let named = names.iter().filter(|name| *name != "*");
+                let named: Vec<&String> = named.take(PASTED_MAX).collect();
+                let left = names.len() - named.len();
+                let command = add(command, what, &named);
+                if left == 0 {
+                    return command;
+                }
+                command.note(&format!("and {left} more {what}s"))
+            }
+            Self::Namespaces(what, namespaces) => {
+                let command = add(command, what, namespaces);
+                command.option("--resource-pattern-type", "prefixed")
+            }
+        }
+    }
 }
 
 fn lacking(
@@ -273,13 +347,17 @@ impl Missing {
                  DESCRIBE on it; without it {without}"
             );
             return Finding::warning(subject, message)
-                .with_hint(side.grant(Operation::Describe, "--cluster"));
+                .with_hint(side.grant(Operation::Describe, &Resources::Cluster));
         }
         let (on, resources) = match self.right.on {
-            On::Cluster => ("the cluster".to_owned(), "--cluster".to_owned()),
-            On::Groups => (self.listed("group"), self.options("group")),
+            On::Cluster => ("the cluster".to_owned(), Resources::Cluster),
+            On::Groups => {
+                let resources = Resources::of("group", &self.names, &side.group_namespaces);
+                (self.listed("group"), resources)
+            }
             On::Topics | On::NewTopics | On::State | On::NewState => {
-                (self.listed("topic"), self.options("topic"))
+                let resources = Resources::of("topic", &self.names, &side.topic_namespaces);
+                (self.listed("topic"), resources)
             }
         };
         let message = format!("no {operation} on {on} on the {cluster}: {without}");
@@ -302,15 +380,6 @@ impl Missing {
             ),
         }
     }
-
-    fn options(&self, what: &str) -> String {
-        if self.names.len() > LISTED_MAX {
-            return format!("--{what} '*'");
-        }
-        let names = self.names.iter();
-        let options: Vec<_> = names.map(|name| format!("--{what} '{name}'")).collect();
-        options.join(" ")
-    }
 }
 
 fn is_refused(error: &WireError) -> bool {
@@ -330,7 +399,7 @@ async fn check_markers(flow: &FlowConfig, subject: &str, target: &Looked<'_>) ->
             } else {
                 Finding::warning(subject, message)
             };
-            finding.with_hint(target.grant(Operation::ClusterAction, "--cluster"))
+            finding.with_hint(target.grant(Operation::ClusterAction, &Resources::Cluster))
         }
         Err(error) => Finding::error(subject, error.to_string()),
     }
@@ -349,6 +418,25 @@ async fn check_hidden(flow: &FlowConfig, subject: &str, source: &Looked<'_>) -> 
     Some(finding.with_hint(source.grant(Operation::Describe, "--cluster")))
 }
 
+/// What the first ACL does where what has no ACL is everybody's.
+async fn check_open(flow: &FlowConfig, subject: &str, target: &Looked<'_>) -> Option<Finding> {
+    if !flow.metadata.acls.enabled || !wire::is_open_by_default(target.cluster).await {
+        return None;
+    }
+    let message = format!(
+        "{} sets allow.everyone.if.no.acl.found: if that is true, the first ACL that follows takes a \
+         topic or group from everybody whom no ACL names, as on the source; Twinlog keeps itself in by ACLs \
+         of its own",
+        target.name()
+    );
+    if target.principal.is_some() {
+        return Some(Finding::ok(subject, message));
+    }
+    let hint =
+        "say whom its brokers take Twinlog for, in acls.principal: until then no ACL follows there";
+    Some(Finding::warning(subject, message).with_hint(hint.to_owned()))
+}
+
 /// How the groups of one side would be watched.
 async fn check_way(subject: &str, side: &Looked<'_>) -> Finding {
     let name = side.side.word();
@@ -365,7 +453,54 @@ async fn check_way(subject: &str, side: &Looked<'_>) -> Finding {
                 side.name()
             ),
         )
-        .with_hint(side.grant(Operation::Read, "--topic __consumer_offsets")),
+        .with_hint({
+            let offsets = ["__consumer_offsets".to_owned()];
+            side.grant(Operation::Read, &Resources::Names("topic", &offsets))
+        }),
         Err(error) => Finding::error(subject, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(resources: &Resources<'_>) -> String {
+        let command = Command::kafka("kafka-acls.sh", &["a:1".to_owned()]);
+        resources.add_to(command).to_string()
+    }
+
+    fn names(count: usize, begin: &str) -> Vec<String> {
+        (0..count)
+            .map(|number| format!("{begin}{number}"))
+            .collect()
+    }
+
+    #[test]
+    fn a_right_is_asked_for_as_narrow_as_the_need() {
+        let start = "kafka-acls.sh --bootstrap-server a:1";
+        let few = names(2, "shop.");
+        let shop = ["shop.".to_owned()];
+        let resources = Resources::of("topic", &few, &shop);
+        let expected = format!("{start} --topic shop.0 --topic shop.1");
+        assert_eq!(printed(&resources), expected);
+        // What the config takes by its beginning.
+        let many = names(8, "shop.");
+        let namespaces = ["shop.".to_owned(), "pay.".to_owned()];
+        let resources = Resources::of("topic", &many, &namespaces);
+        let expected = format!("{start} --topic shop. --resource-pattern-type prefixed");
+        assert_eq!(printed(&resources), expected);
+        // Else one by one, and never everything that there is.
+        let resources = Resources::of("topic", &many, &[]);
+        assert_eq!(printed(&resources).matches("--topic shop.").count(), 8);
+        let more = names(PASTED_MAX + 20, "t");
+        let resources = Resources::of("topic", &more, &[]);
+        let text = printed(&resources);
+        assert_eq!(text.matches("--topic ").count(), PASTED_MAX);
+        assert!(text.ends_with(" # and 20 more topics"), "{text}");
+        let wildcard = ["*".to_owned(), "x'; touch y".to_owned()];
+        let resources = Resources::of("group", &wildcard, &[]);
+        let expected = format!(r"{start} --group 'x'\''; touch y' # and 1 more groups");
+        assert_eq!(printed(&resources), expected);
     }
 }

@@ -1,11 +1,14 @@
 //! Changing the target, in an order that never lets anybody do more than before and after, and that
 //! a crash at any point leaves in a state from which the next look goes on.
 //!
+//! 0. What keeps Twinlog in, where the first ACL of a resource shuts out whoever it isn't for: without it
+//!    nothing else about that resource is made.
 //! 1. New denials.
 //! 2. Grants that go.
 //! 3. New grants, except those that a denial that couldn't be made would have limited.
 //! 4. Denials that go: only when all of 1 and 2 was done. (A grant that isn't there lets nobody do
 //!    anything.)
+//! 5. What kept Twinlog in: only when nothing is left that it was needed for.
 //!
 //! An ACL's record is stored before the ACL is created and removed after it is deleted, so whatever
 //! we made is known as ours.
@@ -15,7 +18,7 @@ use std::future::Future;
 
 use super::binding::operation;
 use super::diff::{Changes, Note};
-use super::held::overrides;
+use super::held::{self, overrides};
 use crate::state::{AclRecord, AclState, StateError};
 use crate::wire::{AclBinding, ResponseError, WireError};
 
@@ -107,12 +110,18 @@ pub(super) async fn apply(
         return outcome;
     }
     let (new, old) = (changes.create.iter(), changes.delete.iter());
-    let (new_denials, new_grants): (Vec<_>, Vec<_>) = new
+    let (new_keeping, new): (Vec<_>, Vec<_>) = new
         .filter(|(acl, _)| !rest.contains(acl))
-        .partition(|(acl, _)| acl.is_deny());
-    let (old_denials, old_grants): (Vec<_>, Vec<_>) = old
+        .partition(|(acl, _)| changes.keeps_us_in(acl));
+    let (old_keeping, old): (Vec<_>, Vec<_>) = old
         .filter(|(acl, _)| !rest.contains(acl))
-        .partition(|(acl, _)| acl.is_deny());
+        .partition(|(acl, _)| changes.keeps_us_in(acl));
+    create(standby, &new_keeping, &mut outcome).await;
+    let new = without_shutting_out(changes, new, &mut outcome);
+    let (new_denials, new_grants): (Vec<_>, Vec<_>) =
+        new.into_iter().partition(|(acl, _)| acl.is_deny());
+    let (old_denials, old_grants): (Vec<_>, Vec<_>) =
+        old.into_iter().partition(|(acl, _)| acl.is_deny());
     create(standby, &new_denials, &mut outcome).await;
     delete(standby, &old_grants, &mut outcome).await;
     let are_grants_gone = changes
@@ -150,7 +159,42 @@ pub(super) async fn apply(
                 .insert(denial.clone(), Failure::Waits(message));
         }
     }
+    let is_all_gone = |keeping: &AclBinding| {
+        let mut old = changes.delete.iter().map(|(acl, _)| acl);
+        !old.any(|acl| outcome.failed.contains_key(acl) && held::meet(acl, keeping))
+    };
+    let (free, needed): (Vec<_>, Vec<_>) = old_keeping
+        .into_iter()
+        .partition(|(acl, _)| is_all_gone(acl));
+    delete(standby, &free, &mut outcome).await;
+    for (keeping, _) in needed {
+        let message = "it keeps Twinlog in while others have ACLs there".to_owned();
+        outcome
+            .failed
+            .insert(keeping.clone(), Failure::Waits(message));
+    }
     outcome
+}
+
+/// Leaves out, as failed, what would shut Twinlog out because the ACL that keeps it in isn't there.
+fn without_shutting_out<'a>(
+    changes: &Changes,
+    new: Vec<&'a (AclBinding, AclRecord)>,
+    outcome: &mut Outcome,
+) -> Vec<&'a (AclBinding, AclRecord)> {
+    let created = changes.create.iter().map(|(acl, _)| acl);
+    let missing: Vec<&AclBinding> = created
+        .filter(|acl| changes.keeps_us_in(acl) && outcome.failed.contains_key(acl))
+        .collect();
+    let (waiting, new): (Vec<_>, Vec<_>) = new
+        .into_iter()
+        .partition(|(acl, _)| missing.iter().any(|keeping| held::meet(keeping, acl)));
+    for (acl, _) in waiting {
+        let message =
+            "what keeps Twinlog in isn't there yet, and this would shut it out".to_owned();
+        outcome.failed.insert(acl.clone(), Failure::Waits(message));
+    }
+    new
 }
 
 async fn create(

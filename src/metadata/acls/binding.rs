@@ -89,6 +89,22 @@ impl AclBinding {
         }
     }
 
+    /// The same as a pattern about what begins like this, and nothing else.
+    pub(super) fn within(&self, namespace: &str) -> Option<Self> {
+        let name = if self.is_wildcard() || namespace.starts_with(&self.name) {
+            namespace
+        } else if self.name.starts_with(namespace) {
+            &self.name
+        } else {
+            return None;
+        };
+        Some(Self {
+            pattern_type: pattern::PREFIXED,
+            name: name.to_owned(),
+            ..self.clone()
+        })
+    }
+
     /// The same about one resource.
     pub(super) fn about(&self, name: &str) -> Self {
         Self {

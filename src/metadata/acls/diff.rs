@@ -46,6 +46,9 @@ pub(super) struct Changes {
     pub delete: Vec<Note>,
     /// Only stored.
     pub note: Vec<Note>,
+    /// Whom the target takes Twinlog for: what is granted to it keeps it in where the others' first ACL
+    /// would shut it out.
+    pub own_principal: Option<String>,
     /// Whether something of ours stays until another flow doesn't want it any more.
     pub waits: bool,
 }
@@ -152,6 +155,11 @@ impl Changes {
     pub(super) fn acls(&self) -> impl Iterator<Item = &AclBinding> {
         let created = self.create.iter().map(|(acl, _)| acl);
         created.chain(self.delete.iter().map(|(acl, _)| acl))
+    }
+
+    /// Whether an ACL keeps Twinlog in.
+    pub(super) fn keeps_us_in(&self, acl: &AclBinding) -> bool {
+        acl.is_allow() && self.own_principal.as_ref() == Some(&acl.principal)
     }
 
     /// Whether nothing has to happen.

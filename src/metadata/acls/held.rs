@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::binding::{ANY_HOST, operation, pattern, resource};
 use super::translate::{Fate, Wanted};
+use crate::config::{OWN_PREFIX, is_internal_topic};
 use crate::wire::AclBinding;
 
 const CHANGES_THE_COPY: &str =
@@ -33,6 +34,9 @@ const NEEDED_ON_TOPICS: [i8; 9] = [
     operation::DESCRIBE_CONFIGS,
     operation::ALTER_CONFIGS,
 ];
+
+/// What Twinlog does with the topic that groups' positions are in.
+const NEEDED_ON_OFFSETS: [i8; 3] = [operation::ALL, operation::READ, operation::DESCRIBE];
 
 /// What Twinlog does with groups on the target.
 const NEEDED_ON_GROUPS: [i8; 3] = [operation::ALL, operation::READ, operation::DESCRIBE];
@@ -81,7 +85,13 @@ pub(super) fn decide(wanted: &mut BTreeMap<AclBinding, Wanted>, own_principal: O
 }
 
 fn shuts_out(acl: &AclBinding, own_principal: Option<&str>) -> bool {
+    let is_literal_topic = acl.is_topic() && acl.is_literal();
     let needed: &[i8] = match acl.resource_type {
+        // Twinlog reads where groups commit, and no other topic of Kafka's own.
+        resource::TOPIC if is_literal_topic && acl.name == "__consumer_offsets" => {
+            &NEEDED_ON_OFFSETS
+        }
+        resource::TOPIC if is_literal_topic && is_anothers(&acl.name) => &[],
         resource::TOPIC => &NEEDED_ON_TOPICS,
         resource::GROUP => &NEEDED_ON_GROUPS,
         _ => &[],
@@ -90,6 +100,11 @@ fn shuts_out(acl: &AclBinding, own_principal: Option<&str>) -> bool {
     acl.is_deny()
         && needed.contains(&acl.operation)
         && (is_everybody(&acl.principal) || Some(&*acl.principal) == own_principal)
+}
+
+/// Whether a topic is a cluster's own business, and not ours.
+fn is_anothers(topic: &str) -> bool {
+    is_internal_topic(topic) && !topic.starts_with(OWN_PREFIX)
 }
 
 /// Whether a denial takes something of what a grant gives. In doubt it does.
@@ -120,7 +135,12 @@ fn gives(granted: i8) -> Vec<i8> {
 }
 
 /// Whether there can be a resource that both are about.
-fn patterns_meet(one: &AclBinding, other: &AclBinding) -> bool {
+pub(super) fn meet(one: &AclBinding, other: &AclBinding) -> bool {
+    one.resource_type == other.resource_type && patterns_meet(one, other)
+}
+
+/// The same of two that are about resources of one type.
+pub(super) fn patterns_meet(one: &AclBinding, other: &AclBinding) -> bool {
     if one.is_wildcard() || other.is_wildcard() {
         return true;
     }
@@ -132,6 +152,6 @@ fn patterns_meet(one: &AclBinding, other: &AclBinding) -> bool {
 }
 
 /// `User:*`, and the like of other kinds of principals, if an authorizer has them.
-fn is_everybody(principal: &str) -> bool {
+pub(super) fn is_everybody(principal: &str) -> bool {
     principal.ends_with(":*")
 }

@@ -6,8 +6,9 @@
 //!  target's ACLs, what we remember to have made ──────────────────── diff ────────┴──> apply
 //! ```
 //!
-//! What is about topics is renamed; what is about groups and transactional ids is copied as it is;
-//! what is about the cluster is listed. Grants with which clients could change a copy are *held*:
+//! What is about topics is renamed; what is about groups and transactional ids keeps its name; what is
+//! about the cluster is listed. Where the standby isn't the source's twin but has topics and groups of
+//! its own, no pattern reaches those. Grants with which clients could change a copy are *held*:
 //! remembered in the state topic until a failover releases them. Only what the state topic knows as
 //! made by us is ever removed.
 
@@ -15,10 +16,13 @@ mod apply;
 mod binding;
 mod diff;
 mod exposure;
+mod guard;
 mod held;
 #[cfg(test)]
 mod model;
+mod named;
 mod ours;
+mod readers;
 mod release;
 mod report;
 mod standby;
@@ -33,15 +37,16 @@ use self::apply::Standby as _;
 use self::diff::{Changes, Others, Sharing};
 use self::ours::Ours;
 use self::standby::Target;
-use self::translate::{Scope, translate};
+use self::translate::{Scope, is_twin, translate};
 use super::context::Context;
 use super::opposite::Foreign;
 use super::pass::{Pass, Refused, obstacle};
-use crate::config::is_internal_topic;
-use crate::state::{AclState, FenceRecord, FlowRecord, StateError, StateStore, keys};
+use crate::config::{OWN_PREFIX, is_internal_topic};
+use crate::state::{AclState, FenceRecord, FlowRecord, STATE_TOPIC, StateError, StateStore, keys};
 use crate::telemetry::metadata::{Drift, DriftKind, Obstacle};
 use crate::wire::{self, AclAnswer, AclBinding, ResponseError, WireError};
 
+pub use readers::Readers;
 pub use release::{
     Change, HeldAcl, ReleaseDone, ReleaseError, ReleaseFailure, ReleasePlan, Which, held,
 };
@@ -70,6 +75,8 @@ struct Seen {
     target: AclAnswer,
     /// Source topics that patterns are expanded over.
     topics: BTreeSet<String>,
+    /// The groups that patterns are expanded over.
+    followed: BTreeSet<String>,
     /// The copied topics by their names on the target.
     copies: Vec<String>,
     release: release::Release,
@@ -137,6 +144,7 @@ impl Acls {
             source,
             target,
             topics,
+            followed,
             copies,
             release,
             fence,
@@ -150,22 +158,31 @@ impl Acls {
             .map_err(|error| cant_read(&error, TARGET, !source.is_empty()))?;
         source.retain(|acl| !foreign.acls.contains(acl));
         let target: BTreeSet<AclBinding> = target.into_iter().collect();
+        let ours = load(context)?;
+        let own = context.own_principal.as_deref();
+        let is_open = !source.is_empty()
+            && !holds_rights(&target, &ours, own)
+            && wire::is_open_by_default(&context.target).await;
         let scope = Scope {
             selected: &context.selected,
             source_name: &context.source_name,
             rename: &context.rename,
             topics: &topics,
-            own_principal: context.own_principal.as_deref(),
+            groups: &context.groups,
+            followed: &followed,
+            trusted: &trusted(&target),
+            is_open,
+            own_principal: own,
         };
         let translated = translate(&source, &scope);
         let due = release::due(&translated.wanted, &release);
-        let ours = load(context)?;
         let others = load_others(context)?;
         let sharing = Sharing {
             flow: &context.flow,
             others: &others,
         };
-        let changes = diff::diff(&due, &target, &ours, sharing);
+        let mut changes = diff::diff(&due, &target, &ours, sharing);
+        changes.own_principal = context.own_principal.clone();
         if context.apply && !changes.delete.is_empty() {
             // Whoever answered may be somebody else than the one that was known until then.
             let asked = context.source.metadata(Some(&[])).await;
@@ -178,7 +195,6 @@ impl Acls {
         // target is as it was, but not as it shall be.
         let is_settled =
             !context.apply || (changes.acls().next().is_none() && is_noted && !changes.waits);
-        let own = context.own_principal.as_deref();
         pass.drift = report::drift(&due, &translated.left, &changes, &failed, context.apply);
         pass.drift.extend(report::released(&release));
         pass.drift
@@ -195,6 +211,7 @@ impl Acls {
             seen.source.fingerprint(),
             seen.target.fingerprint(),
             &seen.topics,
+            &seen.followed,
             &seen.copies,
             &seen.release,
             foreign,
@@ -284,10 +301,53 @@ async fn see(context: &Context) -> Result<Seen, Stopped> {
         source,
         target,
         topics,
+        followed: followed(context),
         copies,
         release,
         fence,
     })
+}
+
+/// The groups whose positions the flow keeps on the target, where patterns are expanded over them.
+fn followed(context: &Context) -> BTreeSet<String> {
+    let is_twin = is_twin(&context.selected, &context.rename);
+    let (false, Some(store)) = (is_twin, &context.store) else {
+        return BTreeSet::new();
+    };
+    let flow = &context.flow;
+    let mut followed = BTreeSet::new();
+    for prefix in [keys::groups(flow), keys::shares(flow)] {
+        let keys = store.keys(&prefix);
+        let names = keys.iter().filter_map(|key| key.strip_prefix(&*prefix));
+        followed.extend(names.map(str::to_owned));
+    }
+    followed
+}
+
+/// Whether an operator has given Twinlog its rights by ACLs. Then it needs none of its own making, and
+/// the target is most likely not open: brokers hide whether the property is set to `false`.
+fn holds_rights(target: &BTreeSet<AclBinding>, ours: &Ours, own: Option<&str>) -> bool {
+    target.iter().any(|acl| {
+        let is_made_by_us = ours
+            .get(acl)
+            .is_some_and(|record| record.state != AclState::Held);
+        held::changes_the_copy(acl)
+            && Some(&*acl.principal) == own
+            && acl.covers(STATE_TOPIC)
+            && !is_made_by_us
+    })
+}
+
+/// Whom the target's own people let change Twinlog's topics there. (We never do.)
+fn trusted(target: &BTreeSet<AclBinding>) -> BTreeSet<String> {
+    let lets = |acl: &&AclBinding| {
+        held::changes_the_copy(acl) && !acl.is_wildcard() && acl.name.starts_with(OWN_PREFIX)
+    };
+    target
+        .iter()
+        .filter(lets)
+        .map(|acl| acl.principal.clone())
+        .collect()
 }
 
 /// The source topics that patterns are expanded over: those that are copied, also when the source
@@ -295,7 +355,8 @@ async fn see(context: &Context) -> Result<Seen, Stopped> {
 fn expandable(context: &Context, mirrored: impl Iterator<Item = String>) -> BTreeSet<String> {
     let is_pattern_kept = context.rename.as_prefix(&context.source_name).is_some();
     if context.selected.takes_all() && is_pattern_kept {
-        return BTreeSet::new();
+        // A pattern that would reach Twinlog's own topics can't be kept.
+        return mirrored.collect();
     }
     let known = context.source.cached();
     let selected = known.topics.iter().filter(|(name, topic)| {

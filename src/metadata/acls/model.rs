@@ -63,12 +63,26 @@ pub(super) const OPERATIONS: [i8; 8] = [
 ];
 
 pub(super) const NAMES: [&str; 5] = ["a", "ab", "abc", "b", "c"];
+/// Topics that each cluster has of its own; the last two are Twinlog's.
+pub(super) const INTERNAL: [&str; 4] = [
+    "__consumer_offsets",
+    "__transaction_state",
+    "__twinlog_state",
+    "__twinlog_drill.1.a",
+];
 pub(super) const OWN: &str = "User:twinlog";
 
 /// Every request that can tell one set of [`acls`] from another, for a resource.
 pub(super) fn requests(resource_type: i8, name: &str) -> Vec<Request> {
+    let both = ["User:x", "User:y"].into_iter();
+    both.flat_map(|principal| requests_of(principal, resource_type, name))
+        .collect()
+}
+
+/// The same of one client.
+pub(super) fn requests_of(principal: &'static str, resource_type: i8, name: &str) -> Vec<Request> {
     let mut requests = Vec::new();
-    for principal in ["User:x", "User:y"] {
+    {
         for host in ["h1", "h2"] {
             for operation in OPERATIONS {
                 requests.push(Request {
@@ -98,9 +112,12 @@ fn acl() -> impl Strategy<Value = AclBinding> {
         resource::TRANSACTIONAL_ID,
     ];
     let names = prop_oneof![
-        3 => prop::sample::select(&NAMES[..]).prop_map(|name| (pattern::LITERAL, name)),
-        1 => Just((pattern::LITERAL, WILDCARD)),
-        2 => prop::sample::select(&["a", "ab", "b"][..]).prop_map(|name| (pattern::PREFIXED, name)),
+        6 => prop::sample::select(&NAMES[..]).prop_map(|name| (pattern::LITERAL, name)),
+        1 => prop::sample::select(&INTERNAL[..]).prop_map(|name| (pattern::LITERAL, name)),
+        3 => Just((pattern::LITERAL, WILDCARD)),
+        4 => prop::sample::select(&["a", "ab", "b"][..]).prop_map(|name| (pattern::PREFIXED, name)),
+        1 => prop::sample::select(&["_", "__c", "__twin", "__twinlog", "__twinlog_drill."][..])
+            .prop_map(|name| (pattern::PREFIXED, name)),
     ];
     let mut operations = OPERATIONS.to_vec();
     operations.extend([operation::ALL; 3]);

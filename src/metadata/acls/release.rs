@@ -6,10 +6,11 @@ use serde::Serialize;
 
 use super::apply::{self, Outcome};
 use super::diff::{Changes, Due, Sharing, diff};
+use super::guard::COMES_WITH_GRANTS;
 use super::ours;
 use super::standby::Target;
 use super::translate::{Fate, Wanted};
-use crate::state::{AclState, ReleaseRecord, StateError, StateStore, keys};
+use crate::state::{AclRecord, AclState, ReleaseRecord, StateError, StateStore, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, AclBinding, Cluster, WireError};
 
@@ -327,7 +328,9 @@ impl ReleasePlan {
 
     /// Whether it denies something to everybody, and so to Twinlog unless it is a super user.
     pub fn may_shut_us_out(&self) -> bool {
-        self.changes.create.iter().any(|(acl, _)| acl.is_deny())
+        let is_for_us_too = |record: &AclRecord| record.why.as_deref() != Some(COMES_WITH_GRANTS);
+        let mut created = self.changes.create.iter();
+        created.any(|(acl, record)| acl.is_deny() && is_for_us_too(record))
     }
 
     /// Makes the change. What is released is remembered first, so that a `twinlog run` beside this

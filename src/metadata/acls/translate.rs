@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::binding::{pattern, resource};
-use super::held;
-use crate::config::{Rename, Selector, is_internal_topic};
+use super::named::Named;
+use super::{guard, held};
+use crate::config::{Rename, Selector, is_internal_namespace, is_internal_topic, may_be_internal};
 use crate::wire::AclBinding;
 
 /// What a flow copies and what it is called on the target.
@@ -19,6 +20,14 @@ pub(super) struct Scope<'a> {
     /// The source topics that are copied, or are about to be. Patterns are expanded over them where
     /// they can't stay patterns.
     pub topics: &'a BTreeSet<String>,
+    /// The flow's groups.
+    pub groups: &'a Selector,
+    /// Those whose positions are kept on the target. Patterns are expanded over them, as over topics.
+    pub followed: &'a BTreeSet<String>,
+    /// Whom the target's own people let change Twinlog's topics there: other Twinlogs.
+    pub trusted: &'a BTreeSet<String>,
+    /// On the target everybody may do everything with what has no ACL.
+    pub is_open: bool,
     /// Whom the target takes Twinlog for.
     pub own_principal: Option<&'a str>,
 }
@@ -50,6 +59,7 @@ pub(super) struct Translated {
     pub left: BTreeMap<AclBinding, &'static str>,
 }
 
+const EACH_HAS_ITS_OWN: &str = "about topics that each cluster has of its own: not copied";
 const CLUSTERS_OWN: &str = "about the cluster itself: not copied";
 const UNKNOWN: &str = "this Twinlog doesn't know what it means: not copied";
 const NO_PATTERN: &str = "the rename has something behind `{topic}`, so a pattern can't follow: \
@@ -59,37 +69,84 @@ const NO_PATTERN: &str = "the rename has something behind `{topic}`, so a patter
 pub(super) fn translate(source: &[AclBinding], scope: &Scope<'_>) -> Translated {
     let mut translated = Translated::default();
     let topics = Topics::new(source, scope);
+    let groups = Named::groups(source, scope);
+    let transactional_ids = Named::transactional_ids(source, scope);
     for acl in source {
         if !acl.is_known() {
             translated.left.insert(acl.clone(), UNKNOWN);
             continue;
         }
-        // What Twinlog may do on the target is decided there.
-        let is_own_grant = acl.is_allow() && Some(&*acl.principal) == scope.own_principal;
-        if is_own_grant {
+        if scope.is_own_grant(acl) {
             continue;
         }
         match acl.resource_type {
             resource::TOPIC => {
                 let targets = topics.targets(acl);
-                if targets.is_said_otherwise {
-                    translated.left.insert(acl.clone(), NO_PATTERN);
-                }
-                for target in targets.acls {
-                    translated.want(target, acl);
-                }
+                translated.take(targets, acl);
             }
-            resource::GROUP | resource::TRANSACTIONAL_ID => translated.want(acl.clone(), acl),
+            resource::GROUP => translated.take(groups.targets(acl), acl),
+            resource::TRANSACTIONAL_ID => translated.take(transactional_ids.targets(acl), acl),
             _ => {
                 translated.left.insert(acl.clone(), CLUSTERS_OWN);
             }
         }
     }
     held::decide(&mut translated.wanted, scope.own_principal);
+    guard::state_topics(&mut translated, scope, &topics.target_names());
+    guard::open_target(&mut translated, scope);
     translated
 }
 
+impl Scope<'_> {
+    /// What Twinlog may do on the target is decided there.
+    pub(super) fn is_own_grant(&self, acl: &AclBinding) -> bool {
+        acl.is_allow() && Some(&*acl.principal) == self.own_principal
+    }
+
+    pub(super) fn is_twin(&self) -> bool {
+        is_twin(self.selected, self.rename)
+    }
+}
+
+/// Whether the standby is the source's twin: then nothing there can be anybody else's. Else it is
+/// shared, with other flows or with people of its own.
+pub(super) fn is_twin(selected: &Selector, rename: &Rename) -> bool {
+    selected.include().iter().any(|it| it == ".*") && rename.is_identity()
+}
+
+/// What becomes of one of the source's ACLs.
+pub(super) struct Targets {
+    pub acls: Vec<AclBinding>,
+    /// What an operator should know of it.
+    pub left: Option<&'static str>,
+}
+
+impl Targets {
+    pub(super) fn exactly(acls: impl IntoIterator<Item = AclBinding>) -> Self {
+        Self {
+            acls: acls.into_iter().collect(),
+            left: None,
+        }
+    }
+
+    fn nothing(why: &'static str) -> Self {
+        Self {
+            acls: Vec::new(),
+            left: Some(why),
+        }
+    }
+}
+
 impl Translated {
+    fn take(&mut self, targets: Targets, source: &AclBinding) {
+        if let Some(why) = targets.left {
+            self.left.insert(source.clone(), why);
+        }
+        for target in targets.acls {
+            self.want(target, source);
+        }
+    }
+
     fn want(&mut self, target: AclBinding, source: &AclBinding) {
         // What of it waits is decided when all are known.
         for part in held::harmless_parts(&target) {
@@ -117,12 +174,6 @@ struct Topics<'a> {
     names: BTreeSet<&'a str>,
 }
 
-struct Targets {
-    acls: Vec<AclBinding>,
-    /// Not quite what the source says.
-    is_said_otherwise: bool,
-}
-
 impl<'a> Topics<'a> {
     fn new(source: &'a [AclBinding], scope: &'a Scope<'a>) -> Self {
         let is_taken = |name: &&str| is_taken(scope, name);
@@ -141,33 +192,58 @@ impl<'a> Topics<'a> {
     }
 
     fn targets(&self, acl: &AclBinding) -> Targets {
-        let exactly = |acls| Targets {
-            acls,
-            is_said_otherwise: false,
-        };
+        let is_same = self.takes_all && self.scope.rename.is_identity();
         if acl.is_literal() {
-            let is_taken = is_taken(self.scope, &acl.name);
-            return exactly(
-                is_taken
-                    .then(|| self.one(acl, &acl.name))
-                    .into_iter()
-                    .collect(),
-            );
-        }
-        match &self.prefix {
-            // In a narrower flow a pattern would grant more on the target than on the source,
-            // namely on the target's own topics. A pattern that denies can't.
-            Some(prefix) if self.takes_all || acl.is_deny() => {
-                exactly(vec![renamed_pattern(acl, prefix)])
+            if is_taken(self.scope, &acl.name) {
+                return Targets::exactly([self.one(acl, &acl.name)]);
             }
-            _ => {
-                let covered = self.names.iter().filter(|name| acl.covers(name));
-                Targets {
-                    acls: covered.map(|name| self.one(acl, name)).collect(),
-                    is_said_otherwise: acl.is_deny(),
-                }
-            }
+            return match is_internal_topic(&acl.name) {
+                // A grant by a pattern is about the target's own topic of that name, too.
+                true if acl.is_deny() && is_same => Targets::exactly([acl.clone()]),
+                true if acl.is_allow() => Targets::nothing(EACH_HAS_ITS_OWN),
+                _ => Targets::exactly([]),
+            };
         }
+        if acl.is_allow() && !acl.is_wildcard() && is_internal_namespace(&acl.name) {
+            return Targets::nothing(EACH_HAS_ITS_OWN);
+        }
+        if let Some(patterns) = self.patterns(acl) {
+            return Targets::exactly(patterns);
+        }
+        let covered = self.names.iter().filter(|name| acl.covers(name));
+        Targets {
+            acls: covered.map(|name| self.one(acl, name)).collect(),
+            left: (acl.is_deny() && self.prefix.is_none()).then_some(NO_PATTERN),
+        }
+    }
+
+    /// What says the same as a pattern, and is about nothing but the flow's topics, whatever topics
+    /// come. `None` if nothing does: then it is expanded over the topics that there are.
+    ///
+    /// A pattern that reaches further is wrong either way: a grant would give more on the target
+    /// than on the source, namely on the target's own topics, and a denial would take from the
+    /// target's own people what the source has no say in.
+    fn patterns(&self, acl: &AclBinding) -> Option<Vec<AclBinding>> {
+        let prefix = self.prefix.as_ref()?;
+        // What is called so on the target is the source's, whichever flow copies it.
+        let is_named_after_it = acl.is_deny() && !prefix.is_empty();
+        let patterns = if self.takes_all || is_named_after_it {
+            vec![renamed_pattern(acl, prefix)]
+        } else if acl.is_deny() {
+            let namespaces = self.scope.selected.namespaces()?;
+            namespaces.iter().filter_map(|it| acl.within(it)).collect()
+        } else {
+            return None;
+        };
+        let is_same = self.takes_all && prefix.is_empty();
+        let reaches_others = |it: &AclBinding| may_be_internal(&it.name);
+        (is_same || !patterns.iter().any(reaches_others)).then_some(patterns)
+    }
+
+    /// The copies' names on the target, also of topics that will be copied.
+    fn target_names(&self) -> BTreeSet<String> {
+        let apply = |name: &&str| self.scope.rename.apply(self.scope.source_name, name);
+        self.names.iter().map(apply).collect()
     }
 
     fn one(&self, acl: &AclBinding, name: &str) -> AclBinding {

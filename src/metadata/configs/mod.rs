@@ -25,7 +25,7 @@ use self::decide::Change;
 use self::defaults::TargetDefaults;
 pub(super) use self::held::differing;
 pub use self::needs::{Needs, may_be_widened};
-pub use self::policy::{Expected, expected, is_enforced};
+pub use self::policy::{Expected, expected, is_enforced, is_resolved};
 pub use self::tiers::{WHY as WHY_UNTIERED, is_untiered};
 use self::tried::Tried;
 use super::context::{Context, MirroredTopic};

@@ -135,7 +135,7 @@ pub fn expected<'a>(rules: &'a ConfigRules, key: &str) -> Expected<'a> {
 }
 
 /// Whether a differing default matters, unless a rule says otherwise.
-pub(super) fn is_resolved(key: &str) -> bool {
+pub fn is_resolved(key: &str) -> bool {
     RESOLVED.contains(&key)
 }
 

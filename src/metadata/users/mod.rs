@@ -9,8 +9,9 @@ use self::decide::{Gap, gaps};
 use super::context::Context;
 use super::pass::{Pass, obstacle};
 use super::quotas::own_user;
+use crate::shell::Command;
 use crate::telemetry::metadata::{Drift, DriftAction, DriftKind, Obstacle};
-use crate::wire;
+use crate::wire::{self, Cluster};
 
 const READ_SOURCE: &str = "grant DESCRIBE on the source cluster to Twinlog's principal: \
     kafka-acls.sh --add --allow-principal User:... --operation Describe --cluster";
@@ -32,7 +33,7 @@ impl Users {
         match (source, target) {
             (Ok(source), Ok(target)) => {
                 let gaps = gaps(&source, &target, own_user(context));
-                let target = context.target.name();
+                let target = &context.target;
                 pass.drift
                     .extend(gaps.into_iter().map(|gap| drift(gap, target)));
             }
@@ -56,22 +57,23 @@ impl Users {
     }
 }
 
-fn drift(gap: Gap, target: &str) -> Drift {
+fn drift(gap: Gap, target: &Cluster) -> Drift {
     let (action, why) = if gap.target.is_some() {
         (
             DriftAction::Leave,
             "the password is protected by fewer iterations than on the source".to_owned(),
         )
     } else {
-        let command = format!(
-            "kafka-configs.sh --bootstrap-server ... --alter --entity-type users \
-             --entity-name '{}' --add-config '{}=[password=...]'",
-            gap.user, gap.mechanism
-        );
+        let command = Command::kafka("kafka-configs.sh", &target.config().bootstrap)
+            .flag("--alter")
+            .option("--entity-type", "users")
+            .option("--entity-name", &gap.user)
+            .option("--add-config", &format!("{}=[password=...]", gap.mechanism));
+        let target_name = target.name();
         (
             DriftAction::Operator,
             format!(
-                "the protocol can't read credentials: create the user on {target} with a password \
+                "the protocol can't read credentials: create the user on {target_name} with a password \
                  of its own: {command}"
             ),
         )

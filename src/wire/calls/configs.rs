@@ -236,6 +236,20 @@ pub async fn describe_broker_config(
     }
 }
 
+/// The broker property that gives everybody all rights to what has no ACL.
+const OPEN_BY_DEFAULT: &str = "allow.everyone.if.no.acl.found";
+
+/// Whether everybody may do everything with what has no ACL, as far as a broker tells. Brokers hide
+/// the value of properties that aren't their own, as this one is, but show that it is set.
+pub async fn is_open_by_default(cluster: &Cluster) -> bool {
+    let Some(broker) = cluster.cached().brokers.keys().min().copied() else {
+        return false;
+    };
+    let configs = describe_broker_config(cluster, broker).await;
+    let value = configs.ok().and_then(|mut it| it.remove(OPEN_BY_DEFAULT));
+    value.is_some_and(|value| value.value.as_deref() == Some("true") || value.sensitive)
+}
+
 /// What to change of one topic's configs; the rest stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicChanges {

@@ -28,7 +28,7 @@ mod transactions;
 pub use acls::{AclAnswer, AclBinding, create_acls, delete_acls, denied_topics_at, describe_acls};
 pub use configs::{
     ConfigSource, ConfigValue, ConfigValues, Described, TopicChanges, alter_topic_configs,
-    describe_broker_config, describe_topic_configs, describe_topic_configs_at,
+    describe_broker_config, describe_topic_configs, describe_topic_configs_at, is_open_by_default,
 };
 pub use groups::{
     GroupOffset, ListedGroup, ListedGroups, OFFSETS_TOPIC, StartOffsets, Taken,

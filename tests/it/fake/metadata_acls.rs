@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::support::fake::{fake_authorized_pair, fake_fenceable_pair};
+use crate::support::fake::{fake_authorized_pair, fake_fenceable_pair, fake_open_pair};
 use crate::support::logins;
 use crate::support::{
-    Twinlog, acls, add_acls, await_acls, await_same, create_topic, eventually, fake_pair,
+    Load, Twinlog, acls, add_acls, await_acls, await_same, create_topic, eventually, fake_pair,
     remove_acls,
 };
 use serde_json::Value;
@@ -75,6 +75,39 @@ pub(crate) fn await_looks(twinlog: &Twinlog, times: usize) -> Value {
         status = twinlog.wait_until(DEADLINE, "another look", |now| compared_at(now) > last);
     }
     status
+}
+
+#[test]
+fn the_first_acl_of_an_open_target_does_not_shut_twinlog_out() {
+    let (source, target) = fake_open_pair();
+    the_first_acl(&source.bootstrap(), &target.bootstrap());
+}
+
+/// Both clusters let everybody do everything with what has no ACL, and Twinlog is nobody special.
+pub(crate) fn the_first_acl(source: &str, target: &str) {
+    create_topic(source, "orders", 1, &[]);
+    Load::new("orders", 20).produce(source);
+    let twinlog = start(source, target, OFTEN);
+    await_same(source, target, "orders", DEADLINE);
+    // Without the first one nobody but alice could do anything on the source.
+    let everybodys = "ALLOW ALL User:ANONYMOUS * topic orders";
+    let alices = [
+        "ALLOW READ User:alice * topic orders",
+        "ALLOW READ User:alice * group readers",
+    ];
+    add_acls(source, &[everybodys]);
+    add_acls(source, &alices);
+    let kept_in = [everybodys, "ALLOW ALL User:ANONYMOUS * group readers"];
+    let both: Vec<&str> = alices.iter().chain(&kept_in).copied().collect();
+    await_acls(target, &both, DEADLINE);
+    // The copy goes on.
+    Load::new("orders", 20).first(20).produce(source);
+    await_same(source, target, "orders", DEADLINE);
+    remove_acls(source, &alices);
+    await_acls::<&str>(target, &[], DEADLINE);
+    Load::new("orders", 20).first(40).produce(source);
+    await_same(source, target, "orders", DEADLINE);
+    drop(twinlog);
 }
 
 /// Looks often, so that a test needn't wait.
@@ -310,4 +343,64 @@ fn another_source_cluster_takes_nothing_away() {
         status["flows"][0]["reason"] == "source_replaced"
     });
     assert_eq!(acls(&target), lines(&granted));
+}
+
+/// Who may change any topic changes Twinlog's own, if nothing is done: the state topic says which ACLs Twinlog
+/// made, and so which it may remove.
+#[test]
+fn a_released_grant_on_all_topics_comes_with_a_denial_on_twinlogs_own() {
+    let (source, target) = fake_authorized_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    let twinlog = start(&source, &target, OFTEN);
+    await_same(&source, &target, "orders", DEADLINE);
+    add_acls(&source, &["ALLOW WRITE User:app * topic *"]);
+    let held = [
+        "topic *: ALLOW WRITE User:app from *",
+        "topic prefix __twinlog: DENY WRITE User:app from *",
+    ];
+    await_held(&twinlog, &held);
+    let released = twinlog.command("held", &["--release", "--yes"]);
+    assert!(released.status.success(), "{released:?}");
+    let both = [
+        "ALLOW WRITE User:app * topic *",
+        "DENY WRITE User:app * topic-prefix __twinlog",
+    ];
+    await_acls(&target, &both, DEADLINE);
+    let withdrawn = twinlog.command("held", &["--withdraw", "--yes"]);
+    assert!(withdrawn.status.success(), "{withdrawn:?}");
+    await_acls::<&str>(&target, &[], DEADLINE);
+}
+
+/// A flow of some topics to a standby that has topics and groups of its own.
+#[test]
+fn a_narrow_flow_takes_nothing_from_the_standbys_own_and_gives_nothing_of_it() {
+    let (source, target) = fake_authorized_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "shop.orders", 1, &[]);
+    let own = [
+        "ALLOW WRITE User:etl * topic local",
+        "ALLOW READ User:y * group own",
+    ];
+    add_acls(&target, &own);
+    let flow = format!("topics: {{ include: ['shop\\..*'] }}\n{OFTEN}");
+    let _twinlog = start(&source, &target, &flow);
+    await_same(&source, &target, "shop.orders", DEADLINE);
+    add_acls(
+        &source,
+        &[
+            "DENY WRITE User:etl * topic *",
+            "ALLOW ALL User:x * group *",
+            "ALLOW WRITE User:x * transactional-id *",
+            "ALLOW READ User:x * group shop-readers",
+        ],
+    );
+    let expected = [
+        own[0],
+        own[1],
+        "DENY WRITE User:etl * topic-prefix shop.",
+        "ALLOW ALL User:x * group shop-readers",
+        "ALLOW READ User:x * group shop-readers",
+    ];
+    await_acls(&target, &expected, DEADLINE);
 }

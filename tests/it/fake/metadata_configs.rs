@@ -149,6 +149,7 @@ impl Following {
             opposite: Vec::new(),
             selected: rules.topics,
             rename: rules.rename,
+            groups: rules.groups,
             topics: copied.clone(),
             rules: rules.metadata,
             own_principal: None,

@@ -193,3 +193,37 @@ fn quiet_for_is_about_a_fence_of_the_operators_own_and_has_a_range() {
         assert_exit(&with(&["--fence", "manual", "--quiet-for", "-1"]), 2);
     }
 }
+
+#[test]
+fn a_script_gets_json_also_when_there_is_no_answer() {
+    let folder = TempDir::new().expect("a folder");
+    let missing = folder.path().join("missing.yaml");
+    let missing = missing.to_str().expect("text");
+    for arguments in [
+        ["status", "-c", missing, "--json"],
+        ["held", "-c", missing, "--json"],
+    ] {
+        let output = twinlog(&arguments);
+        assert_exit(&output, 2);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(
+            (&answer["version"], &answer["exit"]),
+            (&1.into(), &2.into())
+        );
+        assert!(
+            answer["errors"][0]
+                .as_str()
+                .is_some_and(|it| it.contains("missing.yaml"))
+        );
+    }
+    // Without --json stdout has answers only.
+    let output = twinlog(&["status", "-c", missing]);
+    assert!(output.stdout.is_empty());
+    // Nothing listens there.
+    let config = config(&folder, &unused_address());
+    let config = config.to_str().expect("text");
+    let output = twinlog(&["status", "-c", config, "--json"]);
+    assert_exit(&output, 1);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["exit"], 1);
+}

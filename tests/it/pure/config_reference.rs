@@ -93,6 +93,7 @@ fn the_reference_has_every_key() {
         "key_password",
         "token",
         "read_token",
+        "hosts",
     ];
     for key in keys {
         let written = text

@@ -73,6 +73,7 @@ fn config() -> HttpConfig {
         tls: None,
         token: None,
         read_token: None,
+        hosts: vec!["twinlog.example.com".to_owned()],
     }
 }
 
@@ -101,6 +102,32 @@ fn call(server: &Server, call: &str, token: Option<&str>) -> Answer {
     let bearer = token.map(|token| format!("Bearer {token}"));
     let header = bearer.as_deref().map(|value| ("Authorization", value));
     client::call(&server.address, call, header.as_slice()).expect("answers")
+}
+
+#[test]
+fn a_name_that_somebody_else_owns_is_not_answered() {
+    let server = start(&config());
+    let asked = |path: &str, host: &str, origin: Option<&str>| {
+        let mut headers = vec![("Host", host)];
+        headers.extend(origin.map(|origin| ("Origin", origin)));
+        let answer = client::call(&server.address, &format!("GET {path}"), &headers);
+        answer.expect("answers").status
+    };
+    for path in [
+        "/",
+        "/metrics",
+        "/readyz",
+        "/api/v1/status",
+        "/api/v1/groups",
+        "/nothing",
+    ] {
+        assert_eq!(asked(path, "evil.example:8088", None), 421, "{path}");
+        let origin = Some("http://evil.example:8088");
+        assert_eq!(asked(path, "evil.example:8088", origin), 421, "{path}");
+    }
+    assert_eq!(asked("/api/v1/status", "twinlog.example.com", None), 200);
+    assert_eq!(asked("/api/v1/status", "localhost:1", None), 200);
+    assert_eq!(asked("/healthz", "evil.example", None), 200);
 }
 
 #[test]

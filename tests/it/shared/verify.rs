@@ -7,8 +7,8 @@ use crate::support::flow::flow_config;
 use crate::support::planted::{Piece, await_end, pieces, rebuild, records};
 use crate::support::verified::{assert_verified, verify};
 use crate::support::{
-    Codec, HeaderStyle, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic,
-    delete_records, pair,
+    Codec, HeaderStyle, KafkaVersion, Load, Transactions, Twinlog, add_partitions, await_same,
+    create_topic, delete_records, end_offset, pair, topic_configs,
 };
 use serde_json::Value;
 
@@ -186,4 +186,70 @@ fn every_planted_fault_is_found_where_it_was_planted() {
     assert_eq!(refused.status.code(), Some(2));
     let nothing = twinlog.command("verify", &["--topic", "none"]);
     assert_eq!(nothing.status.code(), Some(1));
+}
+
+/// What is lacking altogether is no part of any comparison, so it must be told by itself.
+#[test]
+fn what_is_lacking_altogether_is_told() {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let topics = ["l-good", "l-wide", "l-head", "l-short", "l-clean"];
+    for topic in topics {
+        create_topic(&source, topic, 1, &[]);
+        Load::new(topic, 200).produce(&source);
+    }
+    let mut twinlog = Twinlog::start(&flow_config("lacks", "l-.*", &source, &target, ""));
+    for topic in topics {
+        await_same(&source, &target, topic, DEADLINE);
+    }
+    assert!(twinlog.terminate().success());
+    let whole = assert_verified(&twinlog, &["--full"]);
+    assert_eq!(whole["totals"]["partitions"], 5, "{whole:#}");
+    assert!(whole["believed"][0].is_string() && whole["not_looked_at"][0].is_string());
+
+    // The head of the copy, which retention didn't take: incomplete, and the ratio shows it.
+    let end = end_offset(&target, "l-head", 0);
+    delete_records(&target, "l-head", 0, end - 10);
+    let (code, report) = verify(&twinlog, &["--full", "--topic", "l-head"]);
+    assert_eq!(
+        (code, &report["verdict"]),
+        (1, &"incomplete".into()),
+        "{report:#}"
+    );
+    assert_eq!(report["totals"]["lost_offsets"], end - 10, "{report:#}");
+    assert!(
+        report["coverage"]["ratio"].as_f64() < Some(0.1),
+        "{report:#}"
+    );
+
+    // Partitions that nobody added to the copy.
+    add_partitions(&source, "l-wide", 3);
+    Load::new("l-wide", 50).partition(2).produce(&source);
+    let (code, report) = verify(&twinlog, &["--full", "--topic", "l-wide"]);
+    assert_eq!(
+        (code, &report["verdict"]),
+        (1, &"different".into()),
+        "{report:#}"
+    );
+    assert_eq!(
+        report["totals"]["differences"],
+        serde_json::json!({ "partitions": 2 })
+    );
+    assert_eq!(report["totals"]["lag_offsets"], 50, "{report:#}");
+
+    // Configs that lose records of the copy, where the source goes by its brokers' defaults.
+    for (topic, key, value) in [
+        ("l-short", "retention.ms", "1000"),
+        ("l-clean", "cleanup.policy", "compact"),
+    ] {
+        topic_configs::set(&target, topic, key, value);
+        let (code, report) = verify(&twinlog, &["--topic", topic]);
+        assert_eq!(
+            (code, &report["verdict"]),
+            (1, &"different".into()),
+            "{report:#}"
+        );
+        assert_eq!(report["differences"][0]["kind"], "config", "{report:#}");
+    }
+    assert_verified(&twinlog, &["--full", "--topic", "l-good"]);
 }

@@ -53,6 +53,7 @@ enum Kind {
     Plain,
     Authorized,
     Fenceable,
+    Open,
 }
 
 type Pair = (FakeCluster, FakeCluster);
@@ -78,6 +79,11 @@ pub fn fake_fenceable_pair() -> Pair {
     pair(Kind::Fenceable)
 }
 
+/// As that, and the target the same.
+pub fn fake_open_pair() -> Pair {
+    pair(Kind::Open)
+}
+
 fn pair(kind: Kind) -> Pair {
     let started = STARTED.with_borrow(|started| {
         let found = started.iter().find(|(of, _)| *of == kind);
@@ -98,6 +104,7 @@ fn start(kind: Kind) -> Pair {
         Kind::Plain => (source, target),
         Kind::Authorized => (source.with(authorize), target.with(authorize)),
         Kind::Fenceable => (source.with(be_strict), target),
+        Kind::Open => (source.with(be_strict), target.with(be_strict)),
     }
 }
 

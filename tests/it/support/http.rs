@@ -64,8 +64,10 @@ pub fn exchange(
     call: &str,
     headers: &[(&str, &str)],
 ) -> io::Result<Answer> {
-    let mut request =
-        format!("{call} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n");
+    let mut request = format!("{call} HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n");
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        request.push_str("Host: localhost\r\n");
+    }
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }

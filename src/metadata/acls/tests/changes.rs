@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::metadata::acls::apply::{Answers, Failure, Outcome, Standby, apply};
 use crate::metadata::acls::binding::{WILDCARD, operation, pattern, permission, resource};
 use crate::metadata::acls::diff::{Due, Note, Others, Sharing, diff};
-use crate::metadata::acls::model::{NAMES, acls, authorize, requests};
+use crate::metadata::acls::model::{NAMES, OWN, acls, authorize, requests};
 use crate::metadata::acls::ours::Ours;
 use crate::state::{AclState, StateError};
 use crate::wire::{AclBinding, ErrorContext, ResponseError, WireError};
@@ -141,13 +141,23 @@ impl Standby for Fake {
 
 impl Fake {
     fn look(&self, due: &BTreeMap<AclBinding, Due>, trouble: Trouble) -> Outcome {
+        self.look_as(None, due, trouble)
+    }
+
+    fn look_as(
+        &self,
+        own: Option<&str>,
+        due: &BTreeMap<AclBinding, Due>,
+        trouble: Trouble,
+    ) -> Outcome {
         let (ours, target) = {
             let mut inner = self.inner.lock().expect("no panic");
             inner.trouble = trouble;
             inner.history = vec![inner.target.clone()];
             (inner.records.clone(), inner.target.clone())
         };
-        let changes = diff(due, &target, &ours, alone(&Others::new()));
+        let mut changes = diff(due, &target, &ours, alone(&Others::new()));
+        changes.own_principal = own.map(str::to_owned);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime");
         runtime.block_on(apply(self, &changes, &BTreeSet::new()))
@@ -244,6 +254,47 @@ proptest! {
                     let is_known = authorize(&before, &request) || authorize(&after, &request);
                     prop_assert!(!authorize(&moment, &request) || is_known, "{request:?}");
                 }
+            }
+        }
+    }
+}
+
+/// With each of them what keeps Twinlog in.
+fn kept_in(due: BTreeMap<AclBinding, Due>) -> BTreeMap<AclBinding, Due> {
+    let others = due.into_iter().filter(|(acl, _)| acl.principal != OWN);
+    let others: BTreeMap<_, _> = others.collect();
+    let keeping = others.keys().map(|acl| AclBinding {
+        principal: OWN.to_owned(),
+        host: "*".to_owned(),
+        operation: operation::ALL,
+        permission: permission::ALLOW,
+        ..acl.clone()
+    });
+    let keeping: Vec<_> = keeping.map(|acl| (acl, applied())).collect();
+    others.into_iter().chain(keeping).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Where the first ACL shuts out whom it isn't for, Twinlog isn't shut out at any moment.
+    #[test]
+    fn on_the_way_twinlog_is_never_shut_out(old in dues(), new in dues(), trouble in troubles()) {
+        let fake = Fake { inner: Mutex::default() };
+        let (old, new) = (kept_in(old), kept_in(new));
+        fake.look_as(Some(OWN), &old, Trouble::default());
+        let mut moments = fake.now().history;
+        fake.look_as(Some(OWN), &new, trouble);
+        moments.extend(fake.now().history);
+        fake.look_as(Some(OWN), &BTreeMap::new(), Trouble::default());
+        moments.extend(fake.now().history);
+        prop_assert!(fake.now().target.is_empty());
+        for moment in moments {
+            for acl in &moment {
+                let keeps = |it: &AclBinding| {
+                    it.principal == OWN && it.is_allow() && (it.resource_type, it.pattern_type, &it.name) == (acl.resource_type, acl.pattern_type, &acl.name)
+                };
+                prop_assert!(moment.iter().any(keeps), "{acl} {moment:#?}");
             }
         }
     }

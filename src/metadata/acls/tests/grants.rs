@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::config::{Rename, Selector};
+use crate::config::{Rename, Selector, is_internal_topic};
 use crate::metadata::acls::binding::{operation, pattern, permission, resource};
 use crate::metadata::acls::diff::Due;
-use crate::metadata::acls::model::{NAMES, OWN, Request, acls, authorize, requests};
+use crate::metadata::acls::model::{
+    INTERNAL, NAMES, OWN, Request, acls, authorize, requests, requests_of,
+};
 use crate::metadata::acls::release::{Release, due};
 use crate::metadata::acls::translate::{Fate, Scope, Translated, translate};
+use crate::metadata::acls::trusted;
 use crate::state::AclState;
 use crate::wire::AclBinding;
 
@@ -20,6 +23,11 @@ struct Flow {
     rename: Rename,
     /// Those of them that the flow takes.
     topics: BTreeSet<String>,
+    groups: Selector,
+    /// Groups whose positions are kept.
+    followed: BTreeSet<String>,
+    /// On the target what has no ACL is everybody's.
+    is_open: bool,
 }
 
 impl Flow {
@@ -30,15 +38,37 @@ impl Flow {
             topics: topics.map(|&topic| topic.to_owned()).collect(),
             selected,
             rename: Rename::new(rename).expect("a template"),
+            groups: Selector::new(&[".*"], &["console-consumer-.*"]).expect("patterns"),
+            followed: BTreeSet::new(),
+            is_open: false,
+        }
+    }
+
+    fn with_groups(self, include: &str, followed: &[&str]) -> Self {
+        let groups = Selector::new(&[include], &["console-consumer-.*"]).expect("patterns");
+        let followed = followed.iter().filter(|group| groups.matches(group));
+        Self {
+            followed: followed.map(|&group| group.to_owned()).collect(),
+            groups,
+            ..self
         }
     }
 
     fn translate(&self, source: &[AclBinding]) -> Translated {
+        self.translate_beside(source, &[])
+    }
+
+    /// Where the target has ACLs of its own.
+    fn translate_beside(&self, source: &[AclBinding], theirs: &[AclBinding]) -> Translated {
         let scope = Scope {
             selected: &self.selected,
             source_name: "src",
             rename: &self.rename,
             topics: &self.topics,
+            groups: &self.groups,
+            followed: &self.followed,
+            trusted: &trusted(&theirs.iter().cloned().collect()),
+            is_open: self.is_open,
             own_principal: Some(OWN),
         };
         translate(source, &scope)
@@ -65,20 +95,97 @@ impl Flow {
         });
         topics.chain(others).collect()
     }
+
+    /// Whether the standby has topics and groups that this flow has nothing to do with.
+    fn is_shared(&self) -> bool {
+        !self.rename.is_identity() || !self.selected.include().iter().any(|it| it == ".*")
+    }
+
+    /// Whether something on the target is the flow's.
+    fn is_ours(&self, source: &[AclBinding], resource_type: i8, name: &str) -> bool {
+        let is_granted = |acl: &AclBinding| {
+            let is_about = acl.resource_type == resource_type && acl.is_literal();
+            let is_grant = acl.is_allow() && acl.principal != OWN;
+            is_about && acl.name == name && (is_grant || resource_type == resource::GROUP)
+        };
+        let is_named = source.iter().any(is_granted);
+        // All groups' selections of these tests are one beginning.
+        let is_inside =
+            self.groups.namespaces() == Some(vec!["a".to_owned()]) && name.starts_with('a');
+        match resource_type {
+            resource::TOPIC => {
+                let topic = self.rename.unapply("src", name);
+                !is_internal_topic(name) && topic.is_some_and(|topic| self.selected.matches(&topic))
+            }
+            resource::GROUP => {
+                is_inside || self.groups.matches(name) && (is_named || self.followed.contains(name))
+            }
+            _ => is_inside || is_named,
+        }
+    }
+
+    /// The request on the source that is the same; `None` if the source has no say in it.
+    fn on_source(&self, source: &[AclBinding], request: &Request) -> Option<Request> {
+        if self.is_shared() && !self.is_ours(source, request.resource_type, &request.name) {
+            return None;
+        }
+        let name = match request.resource_type {
+            resource::TOPIC if !is_internal_topic(&request.name) => {
+                self.rename.unapply("src", &request.name)?.into_owned()
+            }
+            _ => request.name.clone(),
+        };
+        Some(Request {
+            name,
+            ..request.clone()
+        })
+    }
+}
+
+/// Every request on the target: about copies, about what is internal there, about its own.
+fn requests_on_target(flow: &Flow) -> Vec<Request> {
+    let copies = NAMES.iter().map(|name| flow.rename.apply("src", name));
+    let others = INTERNAL
+        .iter()
+        .chain(&NAMES)
+        .chain(&["own", "a.x", "_own", "src.own"]);
+    let names: BTreeSet<String> = copies.chain(others.map(|&name| name.to_owned())).collect();
+    // The prefix alone is no copy's name, but a pattern can't leave it out.
+    let prefix = &flow.rename.as_prefix("src").unwrap_or_default();
+    let of = |resource_type: i8| {
+        let is_prefix_alone = resource_type == resource::TOPIC && !prefix.is_empty();
+        let names = names.iter();
+        let names = names.filter(move |name| !(is_prefix_alone && *name == prefix));
+        names.flat_map(move |name| requests(resource_type, name))
+    };
+    let all = of(resource::TOPIC).chain(of(resource::GROUP));
+    all.chain(of(resource::TRANSACTIONAL_ID)).collect()
 }
 
 fn flows() -> impl Strategy<Value = Flow> {
     let topics = prop::sample::subsequence(NAMES.to_vec(), 0..=NAMES.len());
+    let followed = prop::sample::subsequence(NAMES.to_vec(), 0..=NAMES.len());
     let selected = prop::sample::select(vec![
         (".*", &[] as &[&str]),
         ("a.*", &[]),
         (".*", &["ab"]),
         (".*", &["a.*"]),
+        ("[ab].*", &[]),
     ]);
-    let rename = prop::sample::select(vec!["{topic}", "{source}.{topic}", "a{topic}", "{topic}.x"]);
-    (selected, rename, topics).prop_map(|((include, exclude), rename, topics)| {
-        Flow::new(include, exclude, rename, &topics)
-    })
+    let groups = prop::sample::select(vec![".*", "a.*", "ab", "[bc]"]);
+    let rename = prop::sample::select(vec![
+        "{topic}",
+        "{topic}",
+        "{source}.{topic}",
+        "a{topic}",
+        "_{topic}",
+        "{topic}.x",
+    ]);
+    (selected, rename, topics, groups, followed).prop_map(
+        |((include, exclude), rename, topics, groups, followed)| {
+            Flow::new(include, exclude, rename, &topics).with_groups(groups, &followed)
+        },
+    )
 }
 
 const CHANGES: [i8; 5] = [
@@ -105,13 +212,88 @@ fn present(due: &BTreeMap<AclBinding, Due>) -> Vec<&AclBinding> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
+    /// Whatever it is about: copies, what is internal there, what is the standby's own; before the
+    /// failover and after it.
     #[test]
-    fn nobody_gets_more_than_on_the_source(source in acls(), flow in flows()) {
+    fn nobody_gets_more_than_on_the_source(source in acls(), theirs in acls(), flow in flows()) {
+        let translated = flow.translate_beside(&source, &theirs);
+        let trusted = trusted(&theirs.iter().cloned().collect());
+        let released = due(&translated.wanted, &Release::Everything);
+        for acls in [applied(&translated), present(&released)] {
+            for request in requests_on_target(&flow) {
+                if !authorize(acls.iter().copied(), &request) {
+                    continue;
+                }
+                let on_source = flow.on_source(&source, &request);
+                let is_there = on_source.is_some_and(|it| authorize(&source, &it));
+                prop_assert!(is_there, "{request:?} {acls:#?}");
+                let is_state = request.resource_type == resource::TOPIC && request.name.starts_with("__twinlog");
+                let is_change = is_state && CHANGES.contains(&request.operation);
+                prop_assert!(!is_change || trusted.contains(request.principal), "{request:?} {acls:#?}");
+            }
+        }
+    }
+
+    /// Whoever works on the standby by rights that were given there goes on, on what isn't the flow's;
+    /// and so does Twinlog, everywhere, until the failover.
+    #[test]
+    fn nobody_loses_what_is_the_standbys_own(source in acls(), theirs in acls(), flow in flows()) {
+        let translated = flow.translate_beside(&source, &theirs);
+        let released = due(&translated.wanted, &Release::Everything);
+        for acls in [applied(&translated), present(&released)] {
+            for request in requests_on_target(&flow) {
+                if !flow.is_shared() || flow.is_ours(&source, request.resource_type, &request.name) {
+                    continue;
+                }
+                // What begins as the rename says is the source's, whichever flow copies it.
+                let prefix = flow.rename.as_prefix("src").unwrap_or_default();
+                let is_topic = request.resource_type == resource::TOPIC;
+                if is_topic && !prefix.is_empty() && request.name.starts_with(&prefix) {
+                    continue;
+                }
+                let both = theirs.iter().chain(acls.iter().copied());
+                let is_kept = !authorize(&theirs, &request) || authorize(both, &request);
+                prop_assert!(is_kept, "{request:?} {acls:#?}");
+            }
+        }
+        let applied = applied(&translated);
+        for name in INTERNAL.iter().chain(&NAMES) {
+            let topics = requests_of(OWN, resource::TOPIC, name).into_iter();
+            for request in topics.chain(requests_of(OWN, resource::GROUP, name)) {
+                let is_needed = match request.resource_type {
+                    resource::TOPIC if *name == "__transaction_state" => false,
+                    resource::TOPIC if *name == "__consumer_offsets" => {
+                        [operation::READ, operation::DESCRIBE].contains(&request.operation)
+                    }
+                    resource::TOPIC => true,
+                    _ => [operation::READ, operation::DESCRIBE].contains(&request.operation),
+                };
+                let both = theirs.iter().chain(applied.iter().copied());
+                let is_kept = !is_needed || !authorize(&theirs, &request) || authorize(both, &request);
+                prop_assert!(is_kept, "{request:?} {applied:#?}");
+            }
+        }
+    }
+
+    /// Where what has no ACL is everybody's, Twinlog is never shut out by the ACLs that it copies.
+    #[test]
+    fn on_an_open_target_twinlog_keeps_its_rights(source in acls(), flow in flows()) {
+        let flow = Flow { is_open: true, ..flow };
         let translated = flow.translate(&source);
         let applied = applied(&translated);
-        for request in flow.requests() {
-            let on_target = authorize(applied.iter().copied(), &flow.target(&request));
-            prop_assert!(!on_target || authorize(&source, &request), "{request:?} {translated:#?}");
+        for request in requests_on_target(&flow) {
+            if request.resource_type == resource::TRANSACTIONAL_ID {
+                continue;
+            }
+            let is_closed = |acl: &&&AclBinding| {
+                acl.resource_type == request.resource_type && acl.covers(&request.name)
+            };
+            let own = Request { principal: OWN, ..request.clone() };
+            let is_needed = !INTERNAL[..2].contains(&&*own.name)
+                && (own.resource_type == resource::TOPIC || own.operation == operation::READ);
+            if is_needed && applied.iter().any(|acl| is_closed(&acl)) {
+                prop_assert!(authorize(applied.iter().copied(), &own), "{own:?} {applied:#?}");
+            }
         }
     }
 
@@ -152,8 +334,11 @@ proptest! {
         let due = due(&translated.wanted, &Release::Everything);
         let present = present(&due);
         for request in flow.requests() {
-            let is_copied = flow.topics.contains(&request.name);
-            if request.resource_type == resource::TOPIC && !is_copied {
+            let is_copied = match request.resource_type {
+                resource::TOPIC => flow.topics.contains(&request.name),
+                other => !flow.is_shared() || flow.is_ours(&source, other, &request.name),
+            };
+            if !is_copied {
                 continue;
             }
             let on_target = authorize(present.iter().copied(), &flow.target(&request));
@@ -249,9 +434,159 @@ fn in_a_narrower_flow_a_pattern_grants_on_copied_topics_only() {
     let expected = [
         "apply ALLOW READ User:x from * on topic a",
         "apply ALLOW READ User:x from * on topic ab",
-        "apply DENY READ User:y from * on topic *",
+        "apply DENY READ User:y from * on topic prefix a",
     ];
     assert_eq!(fates(&flow, &[wildcard, denial, other]), expected);
+}
+
+#[test]
+fn in_a_narrower_flow_a_pattern_denies_on_copied_topics_only() {
+    let flow = Flow::new(".*", &["c"], "{topic}", &["a", "c"]);
+    let denial = acl(false, operation::WRITE, "User:etl", pattern::LITERAL, "*");
+    let later = acl(true, operation::READ, "User:x", pattern::LITERAL, "b");
+    let expected = [
+        "apply ALLOW READ User:x from * on topic b",
+        "apply DENY WRITE User:etl from * on topic a",
+        "apply DENY WRITE User:etl from * on topic b",
+    ];
+    assert_eq!(fates(&flow, &[denial, later]), expected);
+}
+
+#[test]
+fn a_denial_on_an_internal_topic_goes_with_the_grant_that_it_limits() {
+    let flow = Flow::new(".*", &[], "{topic}", &[]);
+    let grant = acl(true, operation::READ, "User:bi", pattern::LITERAL, "*");
+    let denial = |name| acl(false, operation::READ, "User:bi", pattern::LITERAL, name);
+    let source = [
+        grant,
+        denial("__consumer_offsets"),
+        denial("__share_group_state"),
+    ];
+    let expected = [
+        "apply ALLOW READ User:bi from * on topic *",
+        "apply DENY READ User:bi from * on topic __consumer_offsets",
+        "apply DENY READ User:bi from * on topic __share_group_state",
+    ];
+    assert_eq!(fates(&flow, &source), expected);
+    // A pattern that is renamed can't reach them.
+    let hub = Flow::new(".*", &[], "{source}.{topic}", &[]);
+    let expected = ["apply ALLOW READ User:bi from * on topic prefix src."];
+    assert_eq!(fates(&hub, &source), expected);
+}
+
+#[test]
+fn a_grant_on_all_topics_is_none_on_twinlogs_own() {
+    let flow = Flow::new(".*", &[], "{topic}", &["a"]);
+    let grant = |principal| acl(true, operation::WRITE, principal, pattern::LITERAL, "*");
+    let expected = [
+        "hold ALLOW WRITE User:app from * on topic *",
+        "hold DENY WRITE User:app from * on topic prefix __twinlog",
+    ];
+    assert_eq!(fates(&flow, &[grant("User:app")]), expected);
+    // A denial for everybody would be one for Twinlog.
+    let expected = [
+        "hold ALLOW WRITE User:* from * on topic a",
+        "leave ALLOW WRITE User:* from * on topic *",
+    ];
+    assert_eq!(fates(&flow, &[grant("User:*")]), expected);
+    let own_topics = acl(
+        true,
+        operation::ALL,
+        "User:app",
+        pattern::PREFIXED,
+        "__twinlog_state",
+    );
+    let expected = ["leave ALLOW ALL User:app from * on topic prefix __twinlog_state"];
+    assert_eq!(fates(&flow, &[own_topics]), expected);
+    // Another Twinlog, which the target's own people let in.
+    let other = acl(
+        true,
+        operation::WRITE,
+        "User:app",
+        pattern::LITERAL,
+        "__twinlog_state",
+    );
+    let translated = flow.translate_beside(&[grant("User:app")], &[other]);
+    assert_eq!(translated.wanted.len(), 1);
+}
+
+#[test]
+fn where_the_standby_has_groups_of_its_own_a_pattern_is_for_the_flow_s() {
+    let about = |allow, resource_type, principal, pattern_type, name| AclBinding {
+        resource_type,
+        ..acl(allow, operation::ALL, principal, pattern_type, name)
+    };
+    let source = [
+        about(true, resource::GROUP, "User:x", pattern::LITERAL, "*"),
+        about(false, resource::GROUP, "User:y", pattern::PREFIXED, "shop"),
+        about(true, resource::GROUP, "User:z", pattern::LITERAL, "named"),
+        about(
+            true,
+            resource::TRANSACTIONAL_ID,
+            "User:x",
+            pattern::LITERAL,
+            "*",
+        ),
+        about(
+            true,
+            resource::TRANSACTIONAL_ID,
+            "User:z",
+            pattern::LITERAL,
+            "pay",
+        ),
+        about(
+            false,
+            resource::TRANSACTIONAL_ID,
+            "User:x",
+            pattern::LITERAL,
+            "own",
+        ),
+    ];
+    for (include, exclude, rename) in [
+        ("shop.*", &[][..], "{topic}"),
+        (".*", &[], "{source}.{topic}"),
+    ] {
+        let flow = Flow::new(include, exclude, rename, &[]);
+        let flow = flow.with_groups(".*", &["shop-a"]);
+        let expected = [
+            "apply ALLOW ALL User:x from * on group named",
+            "apply ALLOW ALL User:x from * on group shop-a",
+            "apply ALLOW ALL User:x from * on transactional id pay",
+            "apply ALLOW ALL User:z from * on group named",
+            "apply ALLOW ALL User:z from * on transactional id pay",
+            "apply DENY ALL User:y from * on group shop-a",
+            "leave ALLOW ALL User:x from * on group *",
+            "leave ALLOW ALL User:x from * on transactional id *",
+        ];
+        assert_eq!(fates(&flow, &source), expected, "{include} {rename}");
+    }
+    // What the config names by its beginning is given whole, and future groups with it.
+    let flow = Flow::new("shop.*", &[], "{topic}", &[]).with_groups("shop-.*", &["shop-a"]);
+    let expected = [
+        "apply ALLOW ALL User:x from * on group prefix shop-",
+        "apply ALLOW ALL User:x from * on transactional id pay",
+        "apply ALLOW ALL User:x from * on transactional id prefix shop-",
+        "apply ALLOW ALL User:z from * on transactional id pay",
+        "apply DENY ALL User:y from * on group prefix shop-",
+        "leave ALLOW ALL User:x from * on group *",
+        "leave ALLOW ALL User:x from * on transactional id *",
+    ];
+    assert_eq!(fates(&flow, &source), expected);
+    // A twin has nothing of its own.
+    let twin = Flow::new(".*", &["tmp"], "{topic}", &[]);
+    assert_eq!(fates(&twin, &source).len(), source.len());
+}
+
+#[test]
+fn on_an_open_target_whatever_gets_an_acl_keeps_twinlog_in() {
+    let mut flow = Flow::new(".*", &[], "{topic}", &["a"]);
+    flow.is_open = true;
+    let read = acl(true, operation::READ, "User:alice", pattern::LITERAL, "a");
+    let expected = [
+        "apply ALLOW ALL User:twinlog from * on topic a",
+        "apply ALLOW READ User:alice from * on topic a",
+    ];
+    assert_eq!(fates(&flow, &[read]), expected);
 }
 
 #[test]
@@ -324,6 +659,7 @@ fn twinlogs_own_grants_and_what_is_the_clusters_own_stay() {
     let unknown = acl(true, 99, "User:x", pattern::LITERAL, "a");
     let expected = [
         "leave ALLOW ALTER User:x from * on cluster kafka-cluster",
+        "leave ALLOW READ User:x from * on topic __consumer_offsets",
         "leave ALLOW operation 99 User:x from * on topic a",
     ];
     assert_eq!(fates(&flow, &[own, internal, cluster, unknown]), expected);

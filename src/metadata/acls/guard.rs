@@ -1,0 +1,118 @@
+//! What is wanted beside the source's ACLs, so that copying them harms nobody. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::binding::{ANY_HOST, operation, pattern, permission, resource};
+use super::held::{changes_the_copy, is_everybody, patterns_meet};
+use super::translate::{Fate, Scope, Translated, Wanted};
+use crate::config::OWN_PREFIX;
+use crate::wire::AclBinding;
+
+/// Why the denials of [`state_topics`] wait: until then nobody has the grant that they limit.
+pub(super) const COMES_WITH_GRANTS: &str =
+    "it comes with a grant on all topics, which isn't one on Twinlog's own";
+const OWN_TOO: &str = "it is about Twinlog's own topics too, and what would deny them to whom it is for \
+                       would deny them to Twinlog: given for each copied topic";
+const WHO_ARE_WE: &str = "on the target everybody may do everything with what has no ACL, so its first \
+                          ACL could shut Twinlog out: say whom its brokers take Twinlog for, in \
+                          acls.principal";
+
+/// What changes topics.
+const CHANGES: [i8; 5] = [
+    operation::WRITE,
+    operation::CREATE,
+    operation::DELETE,
+    operation::ALTER,
+    operation::ALTER_CONFIGS,
+];
+
+/// Nobody changes Twinlog's own topics by a grant that was meant for the source's. Who can write to
+/// the state topic says what Twinlog made and may remove, and so removes any ACL: rights on topics
+/// would be rights on ACLs.
+///
+/// With such a grant comes a denial for the same principal. It can't where that would shut Twinlog out:
+/// then the pattern is given for each of `names`, the copies.
+pub(super) fn state_topics(
+    translated: &mut Translated,
+    scope: &Scope<'_>,
+    names: &BTreeSet<String>,
+) {
+    let own = AclBinding {
+        resource_type: resource::TOPIC,
+        pattern_type: pattern::PREFIXED,
+        name: OWN_PREFIX.to_owned(),
+        principal: String::new(),
+        host: String::new(),
+        operation: operation::ALL,
+        permission: permission::DENY,
+    };
+    let reaching: Vec<(AclBinding, Wanted)> = translated
+        .wanted
+        .iter()
+        .filter(|(acl, _)| changes_the_copy(acl) && patterns_meet(&own, acl))
+        .filter(|(acl, _)| !scope.trusted.contains(&acl.principal))
+        .map(|(acl, wanted)| (acl.clone(), wanted.clone()))
+        .collect();
+    for (grant, wanted) in reaching {
+        if is_everybody(&grant.principal) || scope.own_principal.is_none() {
+            translated.wanted.remove(&grant);
+            translated.left.insert(wanted.source.clone(), OWN_TOO);
+            for name in names.iter().filter(|name| grant.covers(name)) {
+                let one = translated.wanted.entry(grant.about(name));
+                one.or_insert_with(|| wanted.clone());
+            }
+            continue;
+        }
+        for operation in CHANGES {
+            if ![operation, operation::ALL].contains(&grant.operation) {
+                continue;
+            }
+            let denial = AclBinding {
+                principal: grant.principal.clone(),
+                host: grant.host.clone(),
+                operation,
+                ..own.clone()
+            };
+            translated.wanted.entry(denial).or_insert_with(|| Wanted {
+                source: wanted.source.clone(),
+                fate: Fate::Hold(COMES_WITH_GRANTS.to_owned()),
+            });
+        }
+    }
+}
+
+/// Whether a resource has an ACL decides whether everybody may do everything with it, where the target
+/// says so (`allow.everyone.if.no.acl.found`; `StandardAuthorizerData`: no ACL on the *resource*, not
+/// for the principal). The first one that is copied would shut Twinlog out of the copy. So whatever
+/// gets an ACL gets one for Twinlog, too, which grants no more than it had.
+pub(super) fn open_target(translated: &mut Translated, scope: &Scope<'_>) {
+    if !scope.is_open {
+        return;
+    }
+    let Some(own) = scope.own_principal else {
+        for wanted in translated.wanted.values_mut() {
+            wanted.fate = Fate::Hold(WHO_ARE_WE.to_owned());
+        }
+        return;
+    };
+    let keeping = |(acl, wanted): (&AclBinding, &Wanted)| {
+        let keeping = AclBinding {
+            principal: own.to_owned(),
+            host: ANY_HOST.to_owned(),
+            operation: operation::ALL,
+            permission: permission::ALLOW,
+            ..acl.clone()
+        };
+        let wanted = Wanted {
+            source: wanted.source.clone(),
+            fate: Fate::Apply,
+        };
+        (keeping, wanted)
+    };
+    let needed = |(acl, _): &(&AclBinding, &Wanted)| {
+        [resource::TOPIC, resource::GROUP].contains(&acl.resource_type)
+    };
+    let wanted = translated.wanted.iter().filter(needed);
+    let keeping: BTreeMap<_, _> = wanted.map(keeping).collect();
+    translated.wanted.extend(keeping);
+}
