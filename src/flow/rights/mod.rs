@@ -415,7 +415,7 @@ async fn check_hidden(flow: &FlowConfig, subject: &str, source: &Looked<'_>) -> 
         source.name()
     );
     let finding = Finding::warning(subject, message);
-    Some(finding.with_hint(source.grant(Operation::Describe, "--cluster")))
+    Some(finding.with_hint(source.grant(Operation::Describe, &Resources::Cluster)))
 }
 
 /// What the first ACL does where what has no ACL is everybody's.
