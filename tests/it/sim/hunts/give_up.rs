@@ -311,3 +311,31 @@ fn a_standby_that_is_built_anew_begins_anew() {
         scene.must_copy(world, &[place()], 60_000);
     });
 }
+
+/// Who copies back is frozen with something in hand, and wakes up when clients write to the old primary again.
+#[test]
+fn a_copier_that_was_frozen_appends_nothing_when_it_wakes() {
+    for seed in 50..54 {
+        world::run(seed, move |world| {
+            let (mut scene, twinlog) = copied_back(world);
+            scene.write(world, Side::Standby, &place(), 40, Write::default());
+            // It has asked for them, has them, or has sent some, each time another.
+            world.run_for(i64::try_from(seed - 50).expect("small") + 1);
+            twinlog.process.freeze();
+            die(world, &mut scene, LOST);
+            let command = process::give_up(world, "operator-gives-up", &scene.text);
+            let report = done(world.result(&command, 120_000));
+            let told = report.for_the_operator.join("\n");
+            assert!(told.contains("gave no sign"), "{told}");
+            let copied = names(&scene.source, &place());
+            scene.write(world, Side::Primary, &place(), 5, Write::default());
+            scene.find_target(world);
+            twinlog.process.thaw();
+            world.run_for(30_000);
+            let here = names(&scene.source, &place());
+            assert_eq!(here.len(), copied.len() + 5, "seed {seed}: {here:?}");
+            assert_eq!(here[..copied.len()], copied, "seed {seed}");
+            assert_eq!(denied(&scene.source), 0, "the primary isn't fenced");
+        });
+    }
+}
