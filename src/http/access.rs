@@ -58,9 +58,8 @@ impl Access {
         }
     }
 
-    /// Whether a call is meant for us, and, if it changes something, not made by a page from elsewhere.
-    /// (What only reads may be sent by any page: none but ours is shown the answer.)
-    fn judge_names(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether a call is meant for us.
+    fn judge_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         if uri.path() == "/healthz" {
             return Ok(());
         }
