@@ -58,9 +58,8 @@ impl Access {
         }
     }
 
-    /// Whether a call is meant for us, and, if it changes something, not made by a page from elsewhere.
-    /// (What only reads may be sent by any page: none but ours is shown the answer.)
-    fn judge_names(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    /// Whether a call is meant for us.
+    fn judge_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         if uri.path() == "/healthz" {
             return Ok(());
         }
@@ -74,9 +73,16 @@ impl Access {
         if let Some(authority) = uri.authority() {
             named.push(authority.as_str().as_bytes());
         }
-        if !named.iter().all(|name| self.is_ours(name)) {
-            return Err(Refusal::StrangeHost);
+        if named.iter().all(|name| self.is_ours(name)) {
+            Ok(())
+        } else {
+            Err(Refusal::StrangeHost)
         }
+    }
+
+    /// Whether what changes something isn't made by a page from elsewhere. (What only reads may be sent by
+    /// any page: none but ours is shown the answer.)
+    fn judge_origin(&self, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
         if matches!(*method, Method::GET | Method::HEAD) {
             return Ok(());
         }
@@ -189,9 +195,11 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response {
     let (uri, headers) = (request.uri(), request.headers());
+    let method = request.method();
     let judged = access
-        .judge_names(request.method(), uri, headers)
-        .and_then(|()| access.judge(request.method(), uri.path(), headers));
+        .judge_host(uri, headers)
+        .and_then(|()| access.judge(method, uri.path(), headers))
+        .and_then(|()| access.judge_origin(method, headers));
     let mut answer = match judged {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
@@ -259,7 +267,10 @@ mod tests {
             map.append(name, HeaderValue::from_str(value).expect("a value"));
         }
         let uri: Uri = uri.parse().expect("a path or a URI");
-        access(None, None).judge_names(method, &uri, &map)
+        let access = access(None, None);
+        access
+            .judge_host(&uri, &map)
+            .and_then(|()| access.judge_origin(method, &map))
     }
 
     #[test]

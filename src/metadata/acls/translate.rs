@@ -62,8 +62,8 @@ pub(super) struct Translated {
 const EACH_HAS_ITS_OWN: &str = "about topics that each cluster has of its own: not copied";
 const CLUSTERS_OWN: &str = "about the cluster itself: not copied";
 const UNKNOWN: &str = "this Twinlog doesn't know what it means: not copied";
-const NO_PATTERN: &str = "the rename has something behind `{topic}`, so a pattern can't follow: \
-                          it is applied to each copied topic";
+const NO_PATTERN: &str = "with this rename a pattern can't follow (something is behind `{topic}`, or what is before it \
+     begins internal names too): it is applied to each copied topic";
 
 /// Translates the source's ACLs.
 pub(super) fn translate(source: &[AclBinding], scope: &Scope<'_>) -> Translated {
@@ -185,7 +185,12 @@ impl<'a> Topics<'a> {
         let names = scope.topics.iter().map(String::as_str).chain(literals);
         Self {
             scope,
-            prefix: scope.rename.as_prefix(scope.source_name),
+            // Where names begin as internal ones do, some patterns would reach those. All are expanded then: a
+            // grant that stays a pattern is about topics to come, and a denial that doesn't isn't.
+            prefix: scope
+                .rename
+                .as_prefix(scope.source_name)
+                .filter(|prefix| prefix.is_empty() || !may_be_internal(prefix)),
             takes_all: scope.selected.takes_all(),
             names: names.collect(),
         }

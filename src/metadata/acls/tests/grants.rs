@@ -601,6 +601,18 @@ fn a_denial_that_can_t_be_a_pattern_is_said() {
 }
 
 #[test]
+fn where_names_begin_as_internal_ones_no_pattern_is_kept() {
+    let flow = Flow::new(".*", &[], "_{topic}", &["b"]);
+    let grant = acl(true, operation::READ, "User:y", pattern::PREFIXED, "a");
+    let denial = acl(false, operation::READ, "User:y", pattern::LITERAL, "*");
+    let expected = [
+        "apply DENY READ User:y from * on topic _b",
+        "leave DENY READ User:y from * on topic *",
+    ];
+    assert_eq!(fates(&flow, &[grant, denial]), expected);
+}
+
+#[test]
 fn a_denial_is_also_about_topics_that_do_not_exist_yet() {
     let flow = Flow::new(".*", &[], "{topic}.x", &[]);
     let denial = acl(false, operation::READ, "User:y", pattern::PREFIXED, "fut");
