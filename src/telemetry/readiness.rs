@@ -10,6 +10,9 @@ pub const UNHEALTHY_SECONDS_MAX: f64 = 30.0;
 pub const NO_PROGRESS_SECONDS_MAX: f64 = 60.0;
 /// Configs, ACLs and quotas may be uncompared this long before it counts.
 pub const METADATA_AGE_SECONDS_MAX: i64 = 60;
+/// A source that hasn't told for longer where its logs end hangs. It is asked every few seconds at least, also where
+/// nothing can be fetched; half a minute is what a request of some MiB takes on a very slow line.
+pub const SOURCE_SILENT_SECONDS_MAX: i64 = 20;
 /// More reasons than this are counted instead of listed.
 const LISTED_MAX: usize = 50;
 
@@ -30,6 +33,15 @@ pub fn problems(flows: &[FlowStatus], now_ms: i64) -> Vec<String> {
     problems
 }
 
+/// For how long the source hasn't answered, where that is too long although nothing failed: a host that is frozen
+/// refuses nobody.
+pub fn source_silent_seconds(flow: &FlowStatus, now_ms: i64) -> Option<i64> {
+    let is_asked = flow.state == "running" && flow.totals.partitions > 0;
+    let seen_ms = flow.source_seen_ms.filter(|_| is_asked)?;
+    let seconds = now_ms.saturating_sub(seen_ms) / 1_000;
+    (seconds > SOURCE_SILENT_SECONDS_MAX).then_some(seconds)
+}
+
 /// Whether the partition is behind and its position hasn't moved for too long.
 pub fn is_stuck(partition: &PartitionStatus) -> bool {
     partition.no_progress_seconds > NO_PROGRESS_SECONDS_MAX
@@ -48,6 +60,12 @@ fn flow_problems(flow: &FlowStatus, now_ms: i64) -> Vec<String> {
         problems.push(format!(
             "flow {} hasn't discovered its topics yet",
             flow.name
+        ));
+    }
+    if let Some(seconds) = source_silent_seconds(flow, now_ms) {
+        problems.push(format!(
+            "flow {}: {} hasn't answered for {seconds} s",
+            flow.name, flow.source
         ));
     }
     if let Some(why) = &flow.nothing_selected {

@@ -356,3 +356,24 @@ fn a_list_with_commas_that_selects_nothing_is_a_problem_by_name() {
         assert_eq!(code(&["--exit-code"]), Some(i32::from(!is_well)));
     }
 }
+
+#[test]
+fn a_source_that_is_frozen_and_not_dead_is_named() {
+    let (source, target) = fake_fenceable_pair();
+    let bootstrap = source.bootstrap();
+    create_topic(&bootstrap, "orders", 1, &[]);
+    Load::new("orders", 10).produce(&bootstrap);
+    let twinlog = Twinlog::between(&bootstrap, &target.bootstrap());
+    await_caught_up(&twinlog, DEADLINE);
+    source.control(|state| state.freeze_broker(1));
+    let is_named = |status: &Value| {
+        status["not_ready"]
+            .to_string()
+            .contains("hasn't answered for")
+    };
+    twinlog.wait_until(DEADLINE, "the frozen source is named", is_named);
+    source.control(|state| state.thaw_broker(1));
+    twinlog.wait_until(DEADLINE, "it is ready again", |status| {
+        status["ready"] == true
+    });
+}

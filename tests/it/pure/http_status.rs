@@ -220,6 +220,20 @@ fn a_partition_that_never_opens_is_no_progress() {
     assert_not_ready(&registry, now_ms() + 61_000, "without a known position");
 }
 
+/// A host that is frozen refuses nobody, so nothing fails: not even what would be asked of it.
+#[test]
+fn a_source_that_hangs_is_not_ready_although_nothing_fails() {
+    let registry = Registry::default();
+    let flow = running(&registry);
+    copying(&flow, "orders", 0, 100, 100);
+    let seen_ms = now_ms();
+    flow.note_source_seen(seen_ms);
+    assert_ready(&registry, seen_ms + 20_000);
+    assert_not_ready(&registry, seen_ms + 21_000, "hasn't answered for 21 s");
+    flow.note_source_seen(seen_ms + 21_000);
+    assert_ready(&registry, seen_ms + 21_000);
+}
+
 #[test]
 fn a_retry_counts_after_30_s_even_if_its_words_change() {
     let registry = Registry::default();
