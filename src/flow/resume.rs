@@ -437,6 +437,7 @@ async fn decide(
     let settled = settled.map(|it| it.fillers);
     let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let key = one.key();
+    flow.left_behind.check(&key, ends.target_end)?;
     let fillers = match count(flow, one, &ends, states, (base, settled)).await {
         // What was met while the partition was open may be hidden from the counts by now.
         Ok(_) if one.topic.rules.keeps_foreign && flow.strangers.contains(&key) => {
