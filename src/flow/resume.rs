@@ -554,7 +554,7 @@ async fn count(
                 producers,
                 states,
                 base,
-                end: ends.target_end,
+                log: ends.target_start..ends.target_end,
                 written: base + written,
             };
             let fillers = lost::fillers(flow, &target, counted).await?;
