@@ -22,6 +22,8 @@ const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 const WINDOW_FIRST: u64 = 1024 * 1024;
 /// So much may always be on the way.
 const WINDOW_MIN: u64 = 256 * 1024;
+/// The same under a quota: its rate is known, and no second is won by having more of it wait.
+const WINDOW_MIN_THROTTLED: u64 = 16 * 1024;
 /// Brokers' socket buffers hold less.
 const FULL_BYTES: u64 = 128 * 1024;
 /// What is measured counts for so long, and as long again.
@@ -51,6 +53,11 @@ impl Mark {
     /// Its bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether the broker wanted silence since it was sent, which it did until then the last time.
+    pub(super) fn is_throttled(&self, quiet_until: Option<Instant>) -> bool {
+        quiet_until.is_some_and(|until| until > self.at)
     }
 }
 
@@ -124,7 +131,7 @@ impl Line {
     }
 
     /// Notes that it is answered, or never will be. A broker that wants silence until then because of a quota
-    /// is a line of that rate.
+    /// is a line of that rate; it may have wanted it before it answered.
     pub(super) fn answered(
         &mut self,
         mark: Mark,
@@ -143,7 +150,12 @@ impl Line {
             waited,
         };
         let best = self.measure(now, sample);
-        self.window = window(self.window, sample, best, round_trip.min(ROUND_TRIP_MAX));
+        let least = match mark.is_throttled(quiet_until) {
+            true => WINDOW_MIN_THROTTLED,
+            false => WINDOW_MIN,
+        };
+        let next = window(self.window, sample, best, round_trip.min(ROUND_TRIP_MAX));
+        self.window = next.map(|window| window.max(least));
     }
 
     fn measure(&mut self, now: Instant, sample: Sample) -> Sample {
@@ -173,7 +185,7 @@ fn window(before: Option<u64>, last: Sample, best: Sample, round_trip: Duration)
     if last.waited >= round_trip + QUEUE {
         let ahead = QUEUE + round_trip.max(best.waited / 2);
         let bytes = best.bytes_per_second * ahead.as_secs_f64();
-        return Some((bytes as u64).max(WINDOW_MIN));
+        return Some(bytes as u64);
     }
     if last.waited >= round_trip + QUEUE / 2 {
         return before;

@@ -7,22 +7,23 @@
 //! ([`Partition::take_sendable`](super::partition::Partition::take_sendable)): there running numbers are missing.
 //! Where records stand instead is another question (`relearn::parts_at`).
 
+use std::ops::Range;
+
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
-use super::partition::STEPS_MAX;
+use super::partition::ON_THE_WAY_OFFSETS;
 use super::position::{Producers, Witness, newest_filler, witness};
 use super::shared::Flow;
-use super::sink::MARKERS_PER_REQUEST;
 use super::tail;
 use crate::batch::{self, RawBatch};
 use crate::wire::{self, ProducerState, TopicPartition, WireError};
 
-/// Offsets in which a filler is looked for that was lost among what was on its way.
-const LOOKED_AT: i64 = 64 * STEPS_MAX as i64;
+/// Offsets in which the filler before what was on the way is looked for: long runs without one may be before it.
+const LOOKED_AT: i64 = 8 * ON_THE_WAY_OFFSETS;
 
 /// A partition whose counts are ahead of its log end.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Counted<'a> {
     /// The two producer ids that are ours there.
     pub producers: Producers,
@@ -30,8 +31,8 @@ pub(super) struct Counted<'a> {
     pub states: &'a [ProducerState],
     /// The first offset that is ours.
     pub base: i64,
-    /// The high watermark.
-    pub end: i64,
+    /// From where its log begins to the high watermark.
+    pub log: Range<i64>,
     /// The log end that the counts imply.
     pub written: i64,
 }
@@ -49,19 +50,19 @@ pub(super) async fn fillers(
     counted: Counted<'_>,
 ) -> Result<i64, Trouble> {
     let behind = Trouble::TargetBehind {
-        high_watermark: counted.end,
+        high_watermark: counted.log.end,
         written: counted.written,
     };
-    if !ends_at(flow, target, counted.end).await? {
+    if !ends_at(flow, target, counted.log.end).await? {
         return Err(behind);
     }
     // All answers must be one leader's: a new one knows another log and other counts.
     let newest = newest_filler(counted.states, counted.producers);
-    let lost = counted.written - counted.end;
-    let ends_with = last_filler(flow, target, counted).await?;
+    let lost = counted.written - counted.log.end;
+    let ends_with = last_filler(flow, target, &counted).await?;
     let are_fillers = match newest {
-        Some(newest) if lost <= MARKERS_PER_REQUEST.min(newest.into()) => {
-            ends_with == Some(newest) || gaps(flow, target, counted, newest).await? == lost
+        Some(newest) if lost <= ON_THE_WAY_OFFSETS.min(newest.into()) => {
+            ends_with == Some(newest) || are_missing(flow, target, &counted, newest, lost).await?
         }
         _ => false,
     };
@@ -69,7 +70,7 @@ pub(super) async fn fillers(
     let mut again = wire::describe_producers(&flow.target, &asked).await;
     let again = again.remove(target).transpose()?.unwrap_or_default();
     let same = newest_filler(&again, counted.producers) == newest
-        && witness(&again, counted.producers, counted.end - counted.base)
+        && witness(&again, counted.producers, counted.log.end - counted.base)
             == Witness::Behind {
                 written: counted.written - counted.base,
             };
@@ -83,19 +84,46 @@ pub(super) async fn fillers(
         }
         _ => Err(Trouble::Overtaken {
             expected: counted.written,
-            found: counted.end,
+            found: counted.log.end,
         }),
     }
 }
 
-/// How many running numbers are missing among the last fillers, up to the newest one.
-async fn gaps(
+/// Whether so many running numbers are missing among the last fillers, up to the newest one. The first of them counts by
+/// the filler before it, wherever that is.
+async fn are_missing(
     flow: &Flow,
     target: &TopicPartition,
-    counted: Counted<'_>,
+    counted: &Counted<'_>,
     newest: i32,
-) -> Result<i64, Trouble> {
-    let first = counted.base.max(counted.end - LOOKED_AT);
+    lost: i64,
+) -> Result<bool, Trouble> {
+    let start = counted.base.max(counted.log.start);
+    let mut span = ON_THE_WAY_OFFSETS;
+    loop {
+        let first = start.max(counted.log.end - span);
+        let mut numbers = numbers(flow, target, counted, first).await?;
+        if first == counted.base {
+            // None was before it.
+            numbers.insert(0, 0);
+        }
+        if missing(&numbers, newest) == lost {
+            return Ok(true);
+        }
+        if first == start || span >= LOOKED_AT {
+            return Ok(false);
+        }
+        span *= 8;
+    }
+}
+
+/// The running numbers of the fillers from that offset on.
+async fn numbers(
+    flow: &Flow,
+    target: &TopicPartition,
+    counted: &Counted<'_>,
+    first: i64,
+) -> Result<Vec<i32>, Trouble> {
     let mut numbers = Vec::new();
     let take = |batch: RawBatch| {
         let header = &batch.header;
@@ -104,27 +132,30 @@ async fn gaps(
         }
         Ok(())
     };
-    tail::read(flow, target, first..counted.end, take).await?;
-    numbers.push(newest);
-    Ok(missing(&numbers))
+    tail::read(flow, target, first..counted.log.end, take).await?;
+    Ok(numbers)
 }
 
-/// How many running numbers are missing between these. The same one can be there twice (`sink::markers`).
-fn missing(numbers: &[i32]) -> i64 {
-    let between = |two: &[i32]| i64::from(two[1] - two[0] - 1).max(0);
-    numbers.windows(2).map(between).sum()
+/// How many fillers are missing between the first of these and the newest one, in the order of the log. A number that is
+/// there twice (`sink::markers`) stands for one that was missing before.
+fn missing(numbers: &[i32], newest: i32) -> i64 {
+    let Some((first, rest)) = numbers.split_first() else {
+        return 0;
+    };
+    let there = i64::try_from(rest.len()).unwrap_or(i64::MAX);
+    i64::from(newest - first) - there
 }
 
 /// The running number of the filler that the log ends with, if it ends with one.
 async fn last_filler(
     flow: &Flow,
     target: &TopicPartition,
-    counted: Counted<'_>,
+    counted: &Counted<'_>,
 ) -> Result<Option<i32>, Trouble> {
-    if counted.end <= counted.base {
+    if counted.log.end <= counted.base.max(counted.log.start) {
         return Ok(None);
     }
-    let last = tail::batch_at(flow, target, counted.end - 1).await?;
+    let last = tail::batch_at(flow, target, counted.log.end - 1).await?;
     let is_filler =
         last.header.is_control() && counted.producers.is_filler(last.header.producer_id);
     Ok(is_filler
@@ -151,9 +182,12 @@ mod tests {
 
     #[test]
     fn what_is_missing_among_running_numbers_is_counted() {
-        assert_eq!(missing(&[4, 5, 6, 6]), 0, "the newest is the last one");
-        assert_eq!(missing(&[4, 7, 8, 10]), 3);
-        assert_eq!(missing(&[4, 4, 6]), 1, "one was written again");
-        assert_eq!(missing(&[9]), 0);
+        assert_eq!(missing(&[4, 5, 6], 6), 0, "the newest is the last one");
+        assert_eq!(missing(&[4, 7, 8, 10], 10), 3);
+        assert_eq!(missing(&[0, 2, 3], 3), 1, "the first of all");
+        assert_eq!(missing(&[9], 9), 0);
+        // One was lost before, and its number is there twice: what is lost now is one.
+        assert_eq!(missing(&[2, 4, 4, 6], 6), 1);
+        assert_eq!(missing(&[], 6), 0, "none is in sight");
     }
 }

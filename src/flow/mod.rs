@@ -34,6 +34,7 @@ mod guard;
 mod identity;
 mod intake;
 mod leaders;
+mod left_behind;
 mod line;
 mod log_reader;
 mod lost;

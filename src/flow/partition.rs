@@ -36,6 +36,9 @@ const STEP_FILLERS_MAX: i64 = 200;
 /// Batches of one, and their bytes if they are several: a transaction may have some, and plain ones may be before it.
 const STEP_BATCHES_MAX: usize = 16;
 const STEP_BYTES_MAX: usize = 256 * 1024;
+/// Offsets that steps of a partition may have on the way: so far back from its log's end something can have gone wrong
+/// unseen, and whoever looks for it there looks at as many (`lost`, `tail`, `relearn`).
+pub(super) const ON_THE_WAY_OFFSETS: i64 = 1 << 15;
 /// How often the log end is asked for while steps are sent without a pause.
 const END_EVERY_MS: i64 = 100;
 
@@ -76,6 +79,8 @@ pub struct Partition {
     /// Since the opening a batch and a filler were answered as they should.
     batch_answered: AtomicBool,
     filler_answered: AtomicBool,
+    /// Where the log ends behind the last fillers that were sent.
+    fillers_end: AtomicI64,
     /// Since when steps were sent behind which the log end wasn't asked for, in milliseconds since `read_at`.
     end_unknown_since_ms: AtomicI64,
     /// When the target's leader surely knew the data producer, in milliseconds since `read_at`.
@@ -152,6 +157,7 @@ impl Partition {
             in_steps: AtomicBool::new(false),
             batch_answered: AtomicBool::new(false),
             filler_answered: AtomicBool::new(false),
+            fillers_end: AtomicI64::new(-1),
             end_unknown_since_ms: AtomicI64::new(i64::MAX),
             remembered_at_ms: AtomicI64::new(parts.appended_timestamp_ms.map_or(
                 i64::MIN,
@@ -197,7 +203,8 @@ impl Partition {
         self.scheduled.store(false, Ordering::Release);
     }
 
-    /// Takes the next piece of work if it may be sent now, and counts it as sent.
+    /// Takes the next piece of work if it may be sent now, and counts it as sent. Steps of more than `step_bytes` aren't
+    /// made, nor any where that is `None`.
     ///
     /// Batches are pipelined: if one fails, the broker refuses those behind it by their
     /// sequence. A marker has no sequence. Sent behind a batch that fails, it would take that
@@ -212,7 +219,7 @@ impl Partition {
     /// answer, which waits for the replicas, says that the batches were appended and replicated too: what was before them
     /// on the connection was executed before. Where *markers* are refused, the batch of the next step does take
     /// their offset, and all behind it is lower than it should be. That is why nobody pipelines who isn't answered
-    /// well first, or whose leader may have too few replicas in sync soon (`may_step`), why no batch that waits for a
+    /// well first, or whose leader may have too few replicas in sync soon (`step_bytes`), why no batch that waits for a
     /// base offset is sent behind steps, and why an opening compares what the log ends with
     /// (`relearn::parts_at`).
     ///
@@ -222,7 +229,7 @@ impl Partition {
     /// is larger than the target allows, which is refused. What is left, a batch of old records that
     /// is refused for a reason that nobody can foresee within the moment in which we are forgotten, is
     /// found by the offset that the next one gets.
-    pub fn take_sendable(&self, may_step: bool) -> Option<Work> {
+    pub fn take_sendable(&self, step_bytes: Option<usize>) -> Option<Work> {
         let mut queue = self.queue();
         // Closing happens under this lock too: what is taken counts as sent before `drained` can
         // look, and after the closing nothing is taken, whatever a late `push` left here.
@@ -235,9 +242,11 @@ impl Partition {
         }
         let under_way = self.unanswered();
         let idle = under_way == 0;
-        if may_step && let Some(step) = self.take_step(&mut queue, under_way) {
+        if let Some(most) = step_bytes
+            && let Some(step) = self.take_step(&mut queue, under_way, most)
+        {
             self.in_steps.store(true, Ordering::Release);
-            self.sent.fetch_add(1, Ordering::AcqRel);
+            self.note_sent(&step);
             return Some(step);
         }
         let goes_alone = match queue.front()? {
@@ -256,16 +265,29 @@ impl Partition {
         if goes_alone && !matches!(work, Work::Skip { .. }) {
             self.barrier.store(true, Ordering::Release);
         }
-        self.sent.fetch_add(1, Ordering::AcqRel);
+        self.note_sent(&work);
         Some(work)
     }
 
+    fn note_sent(&self, work: &Work) {
+        self.sent.fetch_add(1, Ordering::AcqRel);
+        if let Some(fill) = work.fill() {
+            self.fillers_end.fetch_max(fill.end(), Ordering::AcqRel);
+        }
+    }
+
+    /// Where the log ends behind the fillers that are on the way, if there are any.
+    pub fn fillers_end(&self) -> Option<i64> {
+        let end = self.fillers_end.load(Ordering::Acquire);
+        (end > self.progress.target_position.load(Ordering::Relaxed)).then_some(end)
+    }
+
     /// Takes the step with which the queue begins, if it may be sent behind what is on the way.
-    fn take_step(&self, queue: &mut VecDeque<Work>, under_way: u32) -> Option<Work> {
+    fn take_step(&self, queue: &mut VecDeque<Work>, under_way: u32, most: usize) -> Option<Work> {
         if !self.may_send_step(under_way) {
             return None;
         }
-        let count = self.step_at_front(queue, under_way)?;
+        let count = self.step_at_front(queue, under_way, most)?;
         let first = queue.drain(..count);
         let batches: Vec<BatchWork> = first
             .filter_map(|work| match work {
@@ -303,17 +325,25 @@ impl Partition {
     }
 
     /// With how many batches the queue begins that make a step with the fillers behind them.
-    fn step_at_front(&self, queue: &VecDeque<Work>, under_way: u32) -> Option<usize> {
+    fn step_at_front(&self, queue: &VecDeque<Work>, under_way: u32, most: usize) -> Option<usize> {
         let mut bytes = 0;
         for (count, work) in queue.iter().take(STEP_BATCHES_MAX + 1).enumerate() {
             let batch = match work {
                 Work::Batch(batch) => batch,
-                Work::Fill(fill) => return (fill.count <= STEP_FILLERS_MAX).then_some(count),
+                Work::Fill(fill) => {
+                    let answered = self.progress.target_position.load(Ordering::Relaxed);
+                    let is_near = fill.end() - answered <= ON_THE_WAY_OFFSETS;
+                    return (is_near && fill.count <= STEP_FILLERS_MAX).then_some(count);
+                }
                 _ => return None,
             };
             bytes += batch.size_bytes();
             let is_refused = batch.size_bytes() > self.rules.max_batch_bytes;
-            let is_large = count > 0 && bytes > STEP_BYTES_MAX;
+            // What the line takes long for tells by its own answer what it is throttled for.
+            let is_large = match count {
+                0 => most < STEP_BYTES_MAX && bytes > most,
+                _ => bytes > STEP_BYTES_MAX.min(most),
+            };
             if is_refused || is_large || (under_way == 0 && !self.is_remembered()) {
                 return None;
             }
@@ -585,6 +615,8 @@ mod tests {
     }
 
     /// Ten records of the source's, from this offset on.
+    const MAY_STEP: Option<usize> = Some(STEP_BYTES_MAX);
+
     fn batch(partition: &Partition, source_base: i64, target_base: i64) -> Work {
         Work::Batch(BatchWork {
             head: Bytes::from_static(&[0; 61]),
@@ -613,23 +645,23 @@ mod tests {
         let skip = |source_next| Work::Skip { source_next };
         let (first, second) = (batch(&partition, 0, 0), batch(&partition, 15, 10));
         partition.push(vec![first, skip(11), skip(15), second, skip(30)]);
-        assert_eq!(base(partition.take_sendable(false)), Some(0));
+        assert_eq!(base(partition.take_sendable(None)), Some(0));
         assert_eq!(
-            base(partition.take_sendable(false)),
+            base(partition.take_sendable(None)),
             Some(15),
             "without an answer"
         );
         assert!(
-            partition.take_sendable(false).is_none(),
+            partition.take_sendable(None).is_none(),
             "what is last has its turn"
         );
         let third = batch(&partition, 30, 20);
         partition.push(vec![third]);
-        assert_eq!(base(partition.take_sendable(false)), Some(30));
+        assert_eq!(base(partition.take_sendable(None)), Some(30));
         partition.push(vec![skip(50)]);
-        assert!(partition.take_sendable(false).is_none());
+        assert!(partition.take_sendable(None).is_none());
         (0..3).for_each(|_| partition.answered());
-        let last = partition.take_sendable(false);
+        let last = partition.take_sendable(None);
         assert!(matches!(last, Some(Work::Skip { source_next: 50 })));
     }
 
@@ -661,10 +693,10 @@ mod tests {
         let partition = known(None);
         transactions(&partition, 4);
         for first in [true, false] {
-            let alone = partition.take_sendable(true);
+            let alone = partition.take_sendable(MAY_STEP);
             assert_eq!(matches!(alone, Some(Work::Batch(_))), first);
             assert!(
-                partition.take_sendable(true).is_none(),
+                partition.take_sendable(MAY_STEP).is_none(),
                 "it is answered first"
             );
             match first {
@@ -674,22 +706,25 @@ mod tests {
             partition.lift_barrier();
             partition.answered();
         }
-        assert!(is_pair(partition.take_sendable(true)));
-        assert!(is_pair(partition.take_sendable(true)), "without an answer");
+        assert!(is_pair(partition.take_sendable(MAY_STEP)));
         assert!(
-            partition.take_sendable(false).is_none(),
+            is_pair(partition.take_sendable(MAY_STEP)),
+            "without an answer"
+        );
+        assert!(
+            partition.take_sendable(None).is_none(),
             "not where replicas are missing"
         );
-        assert!(is_pair(partition.take_sendable(true)));
+        assert!(is_pair(partition.take_sendable(MAY_STEP)));
         assert_eq!(partition.unanswered(), 3);
         // One that waits for its base offset isn't sent behind them, nor a step behind it.
         let last = batch(&partition, 44, 44);
         partition.push(vec![last]);
-        assert!(partition.take_sendable(true).is_none());
+        assert!(partition.take_sendable(MAY_STEP).is_none());
         (0..3).for_each(|_| partition.answered());
-        assert_eq!(base(partition.take_sendable(true)), Some(44));
+        assert_eq!(base(partition.take_sendable(MAY_STEP)), Some(44));
         partition.push(vec![fill(54)]);
-        assert!(partition.take_sendable(true).is_none());
+        assert!(partition.take_sendable(MAY_STEP).is_none());
     }
 
     #[tokio::test]
@@ -700,11 +735,11 @@ mod tests {
         transactions(&partition, i64::from(STEPS_MAX) + 1);
         assert!(!partition.asks_end(), "nothing was sent");
         for _ in 0..STEPS_MAX {
-            assert!(is_pair(partition.take_sendable(true)));
+            assert!(is_pair(partition.take_sendable(MAY_STEP)));
         }
-        assert!(partition.take_sendable(true).is_none());
+        assert!(partition.take_sendable(MAY_STEP).is_none());
         partition.answered();
-        let last = partition.take_sendable(true).expect("one more");
+        let last = partition.take_sendable(MAY_STEP).expect("one more");
         assert!(
             partition.asks_end() && !partition.asks_end(),
             "behind the last one"
@@ -730,27 +765,27 @@ mod tests {
         transactions(&partition, 1);
         let (first, second) = (batch(&partition, 11, 11), batch(&partition, 21, 21));
         partition.push(vec![first, second, fill(31)]);
-        assert!(is_pair(partition.take_sendable(true)));
-        let step = partition.take_sendable(true);
+        assert!(is_pair(partition.take_sendable(MAY_STEP)));
+        let step = partition.take_sendable(MAY_STEP);
         assert_eq!(batches(step), 2, "without an answer");
         // What isn't sent after all is as it was.
-        let again = partition.take_sendable(true);
+        let again = partition.take_sendable(MAY_STEP);
         assert!(again.is_none());
         let (third, fourth) = (batch(&partition, 32, 32), batch(&partition, 42, 42));
         partition.push(vec![third, fourth, fill(52)]);
-        let step = partition.take_sendable(true).expect("a step");
+        let step = partition.take_sendable(MAY_STEP).expect("a step");
         partition.push_front(step);
         partition.answered();
-        assert_eq!(batches(partition.take_sendable(true)), 2);
+        assert_eq!(batches(partition.take_sendable(MAY_STEP)), 2);
         // Too many for a step wait for their offsets.
         let count = i64::try_from(STEP_BATCHES_MAX).expect("small") + 1;
         let many = (0..count).map(|at| batch(&partition, 53 + 10 * at, 53 + 10 * at));
         let many = many.chain([fill(53 + 10 * count)]).collect();
         partition.push(many);
-        assert!(partition.take_sendable(true).is_none());
+        assert!(partition.take_sendable(MAY_STEP).is_none());
         (0..3).for_each(|_| partition.answered());
-        assert_eq!(base(partition.take_sendable(true)), Some(53));
-        assert_eq!(base(partition.take_sendable(true)), Some(63));
+        assert_eq!(base(partition.take_sendable(MAY_STEP)), Some(53));
+        assert_eq!(base(partition.take_sendable(MAY_STEP)), Some(63));
     }
 
     #[tokio::test]
@@ -764,10 +799,10 @@ mod tests {
             batch.body = Bytes::from(vec![0; 2_000]);
         }
         partition.push(vec![large, fill(21)]);
-        assert!(is_pair(partition.take_sendable(true)));
-        assert!(partition.take_sendable(true).is_none());
+        assert!(is_pair(partition.take_sendable(MAY_STEP)));
+        assert!(partition.take_sendable(MAY_STEP).is_none());
         partition.answered();
-        assert_eq!(base(partition.take_sendable(true)), Some(11));
-        assert!(partition.take_sendable(true).is_none());
+        assert_eq!(base(partition.take_sendable(MAY_STEP)), Some(11));
+        assert!(partition.take_sendable(MAY_STEP).is_none());
     }
 }

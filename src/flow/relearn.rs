@@ -12,6 +12,7 @@ use std::ops::Range;
 use super::error::Trouble;
 use super::foreign::{self, Foreign};
 use super::log_reader::{End, LogReader, Seen};
+use super::partition::ON_THE_WAY_OFFSETS;
 use super::resume::Candidate;
 use super::shared::Flow;
 use crate::batch::Record;
@@ -139,12 +140,13 @@ pub(super) async fn parts_at(
             tokio::try_join!(held(&source, range.clone()), held(&target, range.clone()),)?;
         let found = compare(&source, &target);
         let is_whole = first == places.start || span >= PLACES_LAST;
+        let is_far = first == places.start || span >= ON_THE_WAY_OFFSETS;
         match found {
-            Places::Agree => return Ok(None),
+            Places::Agree if is_decisive(&source, &target) || is_far => return Ok(None),
             Places::Part { from: Some(from) } => return Ok(Some(from)),
             Places::Part { from: None } if is_whole => return Ok(Some(first)),
             Places::Unknown if is_whole => return Ok(None),
-            Places::Part { from: None } | Places::Unknown => span *= 8,
+            Places::Part { from: None } | Places::Agree | Places::Unknown => span *= 8,
         }
     }
 }
@@ -154,6 +156,8 @@ pub(super) async fn parts_at(
 struct Held {
     /// Records of readers by their offset, and what they say.
     records: BTreeMap<i64, u64>,
+    /// Their times.
+    times_ms: BTreeMap<i64, i64>,
     /// Those that are tombstones: one of the target's may be ours, which has no place on the source (`tombstones`).
     tombstones: HashSet<i64>,
     /// Offsets that are surely there, with a record or with something else.
@@ -178,6 +182,7 @@ async fn held(log: &LogReader<'_>, range: Range<i64>) -> Result<Held, Trouble> {
                 if record.value.is_none() {
                     held.tombstones.insert(record.offset);
                 }
+                held.times_ms.insert(record.offset, record.timestamp);
                 held.records.insert(record.offset, content(&record));
             }
         }
@@ -236,6 +241,24 @@ fn compare(source: &Held, target: &Held) -> Places {
         (None, Some(_)) => Places::Agree,
         (None, None) => Places::Unknown,
     }
+}
+
+/// Whether logs that agree couldn't do so as well if one were shifted: records that are all the same, as of a heartbeat,
+/// agree with their neighbours too. So the first one in sight must be another than all behind it, by what it says and
+/// when; where a log has times of its own they tell nothing. If this isn't decisive more is looked at, up to all that was on
+/// the way: in there the shift began, where the source has no record and a copy stands.
+fn is_decisive(source: &Held, target: &Held) -> bool {
+    let said = |offset: &i64| Some((source.records.get(offset)?, source.times_ms.get(offset)?));
+    let is_same_time = |offset: &i64| source.times_ms.get(offset) == target.times_ms.get(offset);
+    let mut both = source
+        .records
+        .keys()
+        .filter(|it| target.records.contains_key(it));
+    let Some(first) = both.next() else {
+        return false;
+    };
+    let has_times = is_same_time(first) && both.clone().all(is_same_time);
+    has_times && both.all(|other| said(other) != said(first))
 }
 
 fn extend(
@@ -340,6 +363,10 @@ mod tests {
     fn log(records: &[(i64, u64)], whole: i64) -> Held {
         Held {
             records: records.iter().copied().collect(),
+            times_ms: records
+                .iter()
+                .map(|(offset, _)| (*offset, *offset))
+                .collect(),
             tombstones: HashSet::new(),
             whole: std::iter::once(0..whole).collect(),
         }
@@ -368,6 +395,31 @@ mod tests {
         let source = log(&[(0, 7), (2, 7), (4, 7)], 6);
         let lower = log(&[(0, 7), (2, 7), (3, 7)], 5);
         assert_eq!(compare(&source, &lower), Places::Part { from: Some(3) });
+    }
+
+    /// A heartbeat, again and again: a shifted log agrees with itself.
+    #[test]
+    fn records_that_are_all_the_same_decide_nothing_without_their_times() {
+        let same: Vec<(i64, u64)> = (0..32).map(|offset| (offset, 7)).collect();
+        let shifted = Held {
+            times_ms: (0..32).map(|offset| (offset, offset + 1)).collect(),
+            ..log(&same, 32)
+        };
+        assert_eq!(compare(&log(&same, 32), &shifted), Places::Agree);
+        assert!(!is_decisive(&log(&same, 32), &shifted));
+        assert!(
+            is_decisive(&log(&same, 32), &log(&same, 32)),
+            "their times are others"
+        );
+        let at_once = || Held {
+            times_ms: (0..32).map(|offset| (offset, 5)).collect(),
+            ..log(&same, 32)
+        };
+        assert!(!is_decisive(&at_once(), &at_once()));
+        // Wherever the shift began, the source has no record and the copy has one.
+        let with_hole: Vec<_> = same.iter().copied().filter(|(at, _)| *at != 3).collect();
+        let part = compare(&log(&with_hole, 32), &shifted);
+        assert_eq!(part, Places::Part { from: Some(3) });
     }
 
     #[test]

@@ -437,6 +437,7 @@ async fn decide(
     let settled = settled.map(|it| it.fillers);
     let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let key = one.key();
+    flow.left_behind.check(&key, ends.target_end)?;
     let fillers = match count(flow, one, &ends, states, (base, settled)).await {
         // What was met while the partition was open may be hidden from the counts by now.
         Ok(_) if one.topic.rules.keeps_foreign && flow.strangers.contains(&key) => {
@@ -553,7 +554,7 @@ async fn count(
                 producers,
                 states,
                 base,
-                end: ends.target_end,
+                log: ends.target_start..ends.target_end,
                 written: base + written,
             };
             let fillers = lost::fillers(flow, &target, counted).await?;

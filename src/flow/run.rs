@@ -20,6 +20,7 @@ use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
 use super::leaders;
+use super::left_behind::LeftBehind;
 use super::metadata::{context, own_principal};
 use super::missed::Before;
 use super::needs::TopicNeeds;
@@ -322,6 +323,7 @@ async fn begin(
         moved: Mutex::default(),
         noted: Mutex::default(),
         turning: DashMap::new(),
+        left_behind: LeftBehind::default(),
         missed: DashMap::new(),
         compared: DashMap::new(),
         records: tokio::sync::Mutex::default(),

@@ -12,6 +12,7 @@ use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::fill::DearHole;
 use super::fillers::Fillers;
+use super::left_behind::LeftBehind;
 use super::missed::{Before, Compared};
 use super::needs::TopicNeeds;
 use super::partition::Partition;
@@ -70,6 +71,8 @@ pub struct Flow {
     pub noted: Mutex<HashSet<Arc<str>>>,
     /// Partitions that are to turn, at which hole.
     pub turning: DashMap<PartitionKey, DearHole>,
+    /// What a broker that was given up may still carry out.
+    pub left_behind: LeftBehind,
     /// What processes before this one knew of the source's ends.
     pub before: Before,
     /// Partitions that may have missed deletes, which isn't stored yet.

@@ -31,6 +31,7 @@ use super::spread::{At, Spread};
 use super::topics::TopicContext;
 use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
+use crate::wire::WireError;
 
 /// Lanes (connections) per target broker, at first: the broker works on one request of each at a time.
 const LANES_FIRST: u16 = 2;
@@ -441,6 +442,11 @@ impl Supervisor {
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
         let trouble = learned.as_ref().unwrap_or(trouble);
+        if let Trouble::Wire(WireError::Timeout { .. }) = trouble
+            && let Some(end) = partition.fillers_end()
+        {
+            self.flow.left_behind.note(key.clone(), end);
+        }
         if let Trouble::TurnsMapped(hole) = trouble {
             self.flow.turning.insert(key.clone(), *hole);
         }

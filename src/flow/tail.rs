@@ -12,17 +12,16 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError;
 
 use super::error::Trouble;
-use super::partition::STEPS_MAX;
+use super::partition::ON_THE_WAY_OFFSETS;
 use super::position::Producers;
 use super::shared::Flow;
 use crate::batch::{self, BatchHeader, RawBatch};
 use crate::wire::{self, OffsetSpec, Role, TopicPartition, WireError};
 
 /// Batches looked at, from the end. A partition has at most one batch in each of the 32 requests
-/// that a lane keeps on the way; this is twice that.
+/// that a lane keeps on the way; this is twice that. Where there are fillers it is looked at all offsets that steps
+/// may have on the way.
 const BATCHES: usize = 64;
-/// The same where there are fillers: each step has a batch and some of them.
-const BATCHES_WITH_FILLERS: usize = 4 * STEPS_MAX as usize;
 /// The pause between two looks at a log end that nothing else vouches for.
 const SETTLED_AFTER: Duration = Duration::from_millis(300);
 /// What one fetch may bring: the batches of a busy partition in one or two of them.
@@ -42,14 +41,13 @@ pub(super) async fn check(
     Range { start, end }: Range<i64>,
     known: &[(i64, i64)],
 ) -> Result<(), Trouble> {
-    let (mut seen, mut below) = (0, end);
+    let (mut seen, mut below, mut has_fillers) = (0, end, false);
     // So many offsets can't be more batches than are looked at.
-    let mut most = BATCHES;
     let mut span = BATCHES as i64;
-    while seen < most && below > start {
+    while below > start && (seen < BATCHES || (has_fillers && end - below < ON_THE_WAY_OFFSETS)) {
         let from = below.saturating_sub(span).max(start);
         let found = batches(flow, target, from..below).await?;
-        for header in found.iter().rev().take(most - seen) {
+        for header in found.iter().rev() {
             let is_known = known
                 .iter()
                 .any(|it| (it.0..it.1).contains(&header.base_offset));
@@ -61,14 +59,13 @@ pub(super) async fn check(
             }
         }
         seen += found.len();
-        if found.iter().any(BatchHeader::is_control) {
-            most = BATCHES_WITH_FILLERS;
-        }
-        // As many offsets as the batches that are left have, by those seen now.
+        has_fillers |= found.iter().any(BatchHeader::is_control);
         let offsets = below - from;
-        let left = i64::try_from(most.saturating_sub(seen)).unwrap_or(0);
+        let left = i64::try_from(BATCHES.saturating_sub(seen)).unwrap_or(0);
         span = match i64::try_from(found.len()) {
             Ok(0) | Err(_) => offsets.saturating_mul(8),
+            Ok(_) if has_fillers => (ON_THE_WAY_OFFSETS - (end - from)).max(1),
+            // As many offsets as the batches that are left have, by those seen now.
             Ok(found) => (offsets / found + 1).saturating_mul(left.max(1)),
         };
         below = found.first().map_or(from, |it| it.base_offset.min(from));

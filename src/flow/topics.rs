@@ -263,6 +263,7 @@ pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Resu
     }
     flow.strangers.retain(|(topic, _)| &**topic != name);
     flow.turned.retain(|(topic, _), _| &**topic != name);
+    flow.left_behind.forget(name);
     flow.turning.retain(|(topic, _), _| &**topic != name);
     missed::forget(flow, name, known).await?;
     flow.store.remove(&flow.seen_key(name)).await?;

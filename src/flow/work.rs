@@ -129,3 +129,10 @@ pub struct FillWork {
     /// The first source offset after the hole.
     pub source_next: i64,
 }
+
+impl FillWork {
+    /// The target offset behind the last filler.
+    pub fn end(&self) -> i64 {
+        self.target_base + self.count
+    }
+}

@@ -43,6 +43,8 @@ pub enum Role {
     Fetch(u16),
     /// Produce and marker requests.
     Produce(u16),
+    /// Whether a quota holds back the answers to these: on their connection its answer would be held back, too.
+    Quota,
     /// Questions to groups' coordinators, many at once.
     Coordinator,
     /// Fetches of the coordinators' log that wait for news.

@@ -25,6 +25,7 @@ use super::codec;
 use super::error::{ErrorContext, WireError};
 use super::io_tasks::{FRAME_BYTES_MAX, STRANGERS_FRAME_BYTES_MAX, read_answers, write_requests};
 use super::moves::{Counters, Moves};
+use super::throttle::LONGEST;
 use super::tls::TlsFacts;
 use super::transport::{ReadHalf, WriteHalf};
 use super::versions::{VersionTable, api_name, first_bounded, is_bounded};
@@ -538,6 +539,16 @@ impl Connection {
     pub fn quiet_until(&self) -> Option<Instant> {
         let until = self.inner.shared.quiet_until();
         until.filter(|until| *until > Instant::now())
+    }
+
+    /// Notes that the broker wants silence, as somebody else was told by it.
+    pub fn stay_quiet_for(&self, time: Duration) {
+        self.inner.shared.stay_quiet_for(time.min(LONGEST));
+    }
+
+    /// Until when the broker wanted silence last, which may be over.
+    pub fn quiet_until_last(&self) -> Option<Instant> {
+        self.inner.shared.quiet_until()
     }
 
     /// Closes the connection for everyone.

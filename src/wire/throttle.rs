@@ -44,7 +44,7 @@ fn in_produce(version: i16, body: &[u8]) -> Option<i32> {
 /// Bound for what a broker may ask for. The times of produce and fetch quotas have none
 /// (`ClientQuotaManager.throttleTime`): a request of 1 MB under a quota of 1 kB/s mutes the connection for a
 /// quarter of an hour, and who leaves it and sends the same again is throttled for that, too.
-const LONGEST: Duration = Duration::from_secs(3_600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// Whether the answer opens with `throttle_time_ms` (from Kafka's message definitions).
 fn throttle_first(api_key: i16, version: i16) -> bool {

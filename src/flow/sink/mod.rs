@@ -9,6 +9,7 @@ mod markers;
 mod outcome;
 mod parked;
 mod produce;
+mod quota;
 mod recheck;
 mod room;
 
@@ -135,6 +136,7 @@ impl Lane {
         let mut heard_at = Instant::now();
         let mut told_at = heard_at;
         let mut room = Room::default();
+        let mut asked: Option<quota::Asked> = None;
         loop {
             while room.is_left(&in_flight)
                 && line.has_room()
@@ -186,10 +188,17 @@ impl Lane {
                         Some(at) if at + SILENT_AFTER > told_at => told_at = at,
                         _ => {
                             let _ = self.silences.send(Silence::Target(self.broker));
-                            self.leave_if_in_vain(oldest);
+                            let is_left = self.leave_if_in_vain(oldest);
+                            // Only steps tell nothing of a quota themselves.
+                            let has_steps = in_flight.iter().any(|sent| sent.is_step);
+                            if !is_left && has_steps && asked.is_none() {
+                                let silent = oldest.connection.clone();
+                                asked = Some(quota::Asked::start(&self.cluster, silent));
+                            }
                         }
                     }
                 }
+                () = quota::answered(&mut asked) => {}
                 () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
@@ -198,12 +207,16 @@ impl Lane {
 
     /// Notes what an answer tells of the line.
     fn measure(&self, line: &mut Line, sent: &Sent) {
-        let (quiet_until, round_trip) =
-            (sent.connection.quiet_until(), sent.connection.round_trip());
+        let (quiet_until, round_trip) = (
+            sent.connection.quiet_until_last(),
+            sent.connection.round_trip(),
+        );
         line.answered(sent.mark, quiet_until, round_trip);
         self.spread.carried(sent.mark.bytes());
         let full = line.full(sent.mark, round_trip);
-        let may_part = quiet_until.is_none() && self.share.partitions() > 1;
+        // What a quota holds back is no faster on several connections.
+        let is_throttled = sent.mark.is_throttled(quiet_until);
+        let may_part = !is_throttled && self.share.partitions() > 1;
         if let Some(full) = full.filter(|_| may_part)
             && self.spread.full(full).is_some()
         {
@@ -375,8 +388,8 @@ impl Lane {
     }
 
     /// Closes the connection of a marker request that may never be answered ([`markers::requests`]):
-    /// its partitions, and those that wait behind it, are opened again.
-    fn leave_if_in_vain(&self, sent: &Sent) {
+    /// its partitions, and those that wait behind it, are opened again. Whether it did.
+    fn leave_if_in_vain(&self, sent: &Sent) -> bool {
         // Where the partitions are now was looked up since the last call.
         let is_in_vain = matches!(sent.answer, Answer::Markers(_))
             && sent.at.elapsed() >= 2 * SILENT_AFTER
@@ -388,6 +401,7 @@ impl Lane {
             );
             sent.connection.close();
         }
+        is_in_vain
     }
 
     fn settle(&self, sent: Sent, answer: Result<Answered, WireError>) {
@@ -476,7 +490,7 @@ fn collect(
         // What is stale is taken, and closed ([`Lane::without_stale`]).
         let may_fill = may_fill || partition.read_at < fence.not_before();
         let may_step = may_fill && is_replicated(&partition, target);
-        match take(&partition, may_fill, may_step) {
+        match take(&partition, may_fill, may_step.then_some(most)) {
             None if !may_fill && partition.is_at_filler() => {
                 parked.push(partition);
                 continue;
@@ -514,12 +528,12 @@ fn collect(
 }
 
 /// The next sendable work; skipped offsets are settled on the way, long fills are cut.
-fn take(partition: &Arc<Partition>, may_fill: bool, may_step: bool) -> Option<Work> {
+fn take(partition: &Arc<Partition>, may_fill: bool, step_bytes: Option<usize>) -> Option<Work> {
     loop {
         if !may_fill && partition.is_at_filler() {
             return None;
         }
-        match partition.take_sendable(may_step)? {
+        match partition.take_sendable(step_bytes)? {
             Work::Skip { source_next } => {
                 let from = partition.progress.source_position.load(Ordering::Relaxed);
                 let noted = partition.note_in_map(|map| {

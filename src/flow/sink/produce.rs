@@ -14,7 +14,7 @@ use crate::flow::work::{BatchWork, Work};
 use crate::wire::{Connection, Pending, TopicPartition, WireError};
 
 /// The newest Produce version without topic ids; 12 and 13 only concern transactions and ids.
-const PRODUCE_VERSION_MAX: i16 = 11;
+pub(super) const PRODUCE_VERSION_MAX: i16 = 11;
 
 /// The first flexible version, which the encoder below writes (Kafka 2.6 and later).
 pub(in crate::flow) const PRODUCE_VERSION_MIN: i16 = 9;
@@ -48,6 +48,11 @@ pub(super) fn start_unanswered(connection: &Connection, items: &[Item]) -> Resul
         connection.start_unanswered::<ProduceRequest>(version, body)?;
     }
     Ok(())
+}
+
+/// A request without partitions, which is answered at once (see `quota`).
+pub(super) fn encode_empty() -> Vec<Bytes> {
+    encode_produce(Vec::new(), ACKS_ALL)
 }
 
 /// A batch and where it goes.

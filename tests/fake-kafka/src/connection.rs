@@ -122,7 +122,7 @@ impl Connection {
             if self.closed {
                 break;
             }
-            let Some(current) = self.current.take().or_else(|| self.next(state)) else {
+            let Some(current) = self.current.take().or_else(|| self.unmuted(state)) else {
                 break;
             };
             if !self.step(state, current, &mut bytes) {
@@ -143,9 +143,23 @@ impl Connection {
                 | Step::Waiting { until_ms, .. }
                 | Step::Late { until_ms, .. },
             ) => Some(*until_ms),
-            Some(Step::Silent) | None => None,
+            None => self.muted_until_ms(state),
+            Some(Step::Silent) => None,
         };
         own.into_iter().chain(state.next_timer_ms()).min()
+    }
+
+    /// Until when nothing is read from it.
+    fn muted_until_ms(&self, state: &State) -> Option<i64> {
+        let until_ms = state.muted.get(&self.who.number).copied();
+        until_ms.filter(|until_ms| *until_ms > state.now_ms)
+    }
+
+    fn unmuted(&mut self, state: &mut State) -> Option<Current> {
+        match self.muted_until_ms(state) {
+            Some(_) => None,
+            None => self.next(state),
+        }
     }
 
     /// The next request, when all of it is here. A malformed one closes the connection.

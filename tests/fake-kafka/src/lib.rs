@@ -18,7 +18,7 @@
 //! all, and know the high watermark as soon as they may; a new leader knows it, too, so OFFSET_NOT_AVAILABLE is never answered;
 //! producers of a log that was truncated are known from the records that are left; a group's offsets are told before they are
 //! replicated; what a transaction's coordinator knows is not in `__transaction_state`, so no election loses it; groups are classic
-//! ones, no share groups and none of the new protocol; quotas are kept, but slow nobody down; a broker has one listener.
+//! ones, no share groups and none of the new protocol; of quotas only a client id's bytes of producers slow anybody down; a broker has one listener.
 
 pub mod acls;
 pub mod api;

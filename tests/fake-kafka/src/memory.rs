@@ -234,6 +234,17 @@ impl Network {
         number
     }
 
+    /// A broker is told to clients under another name from now on, and is reached under the old one as well.
+    pub(crate) fn rename(&self, cluster: usize, broker: i32, host: &str) {
+        let known = self.lock().clusters[cluster].cluster.clone();
+        let address = known.control(|state| {
+            let found = state.brokers.get_mut(&broker).expect("it is there");
+            found.host = host.to_owned();
+            format!("{host}:{}", found.port)
+        });
+        self.lock().addresses.insert(address, (cluster, broker));
+    }
+
     pub(crate) fn traffic(&self, cluster: usize) -> Traffic {
         self.lock().clusters[cluster].traffic
     }

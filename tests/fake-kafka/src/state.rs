@@ -10,7 +10,7 @@ use crate::api::Session;
 use crate::faults::Faults;
 use crate::groups::Groups;
 use crate::partition::Partition;
-use crate::quotas::Quotas;
+use crate::quotas::{Quotas, rates::Rates};
 use crate::topics::NewTopic;
 use crate::transactions::Transactions;
 use crate::users::Users;
@@ -141,6 +141,10 @@ pub struct State {
     pub transactions: Transactions,
     /// Client quotas.
     pub quotas: Quotas,
+    /// What they are measured by.
+    pub(crate) rates: Rates,
+    /// Connections that nothing is read from, and until when (`SocketServer`, KIP-219).
+    pub(crate) muted: BTreeMap<u64, i64>,
     /// Who can log in, and who has.
     pub users: Users,
     /// What goes wrong on order.
@@ -172,6 +176,8 @@ impl State {
             groups: Groups::default(),
             transactions: Transactions::default(),
             quotas: Quotas::default(),
+            rates: Rates::default(),
+            muted: BTreeMap::new(),
             users: Users::default(),
             faults: Faults::default(),
             changes: 0,

@@ -6,8 +6,10 @@ use crate::support::groups::commit;
 use crate::support::ports::Port;
 use crate::support::proxy::{Proxy, Thin};
 use crate::support::quotas;
+use crate::support::steps::plant;
 use crate::support::{
-    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, pair,
+    Cluster, ClusterOptions, KafkaVersion, Load, Twinlog, await_same, create_topic, end_offset,
+    pair,
 };
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::time::{Duration, Instant};
@@ -177,6 +179,61 @@ fn under_a_quota(of_target: bool, key: &str, value: f64, kibs: usize) {
 #[test]
 fn a_quota_of_producers_gives_no_connection_up() {
     under_a_quota(true, "producer_byte_rate", 100_000.0, 6 * 1_024);
+}
+
+/// Batches of transactions are sent with acks 0: no answer tells for how long the broker mutes the connection.
+#[test]
+fn a_small_quota_of_producers_stops_no_transactions() {
+    const PARTITIONS: i32 = 4;
+    const RATE: f64 = 20_000.0;
+    /// Of some 115 bytes each: four partitions' share a request, for which the broker mutes for 40 s.
+    const RECORDS: u64 = 2_000;
+    let (source, _) = pair(KafkaVersion::V4_3);
+    let (target, proxy, to) = behind_a_proxy();
+    let from = source.bootstrap();
+    create_topic(&from, "held", PARTITIONS, &[]);
+    for records in [1, 1, 400] {
+        plant(&from, "held", PARTITIONS, 3, records);
+    }
+    let lines = "offsets: identical";
+    let twinlog = Twinlog::start(&flow_config("held", "held", &from, &to, lines));
+    await_same(&from, &to, "held", THIN_WITHIN);
+    let whom = quotas::entity(&[("client-id", Some("twinlog"))]);
+    let rate = [("producer_byte_rate", Some(RATE))];
+    quotas::set(&target.bootstrap(), &whom, &rate);
+    let before = proxy.traffic();
+    let copied_before = bytes_of(&twinlog.status());
+    plant(&from, "held", PARTITIONS, 1, RECORDS);
+    plant(&from, "held", PARTITIONS, 40, 5);
+    // Whoever looks at the target would be counted.
+    for partition in 0..PARTITIONS {
+        let end = end_offset(&from, "held", partition);
+        await_position(&twinlog, "held", partition, end);
+    }
+    let after = proxy.traffic();
+    let log = twinlog.log();
+    assert!(!log.contains("no answer within"), "{log}");
+    let (line, copied) = (
+        after.there - before.there,
+        bytes_of(&twinlog.status()) - copied_before,
+    );
+    println!("{copied} bytes copied, {line} on the line; {before:?} to {after:?}");
+    // One that asks for the quota.
+    assert!(
+        after.connections <= before.connections + 1,
+        "none is given up"
+    );
+    // What is written and asked beside it, for a minute.
+    assert!(
+        line <= copied * 102 / 100 + 200_000,
+        "{line} bytes for {copied}"
+    );
+    for partition in 0..PARTITIONS {
+        let end = end_offset(&from, "held", partition);
+        assert_eq!(end_offset(&to, "held", partition), end);
+    }
+    await_same(&from, &to, "held", THIN_WITHIN);
+    quotas::set(&target.bootstrap(), &whom, &[("producer_byte_rate", None)]);
 }
 
 #[test]

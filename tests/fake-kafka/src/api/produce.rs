@@ -55,6 +55,7 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: ProduceReque
         broker: asked.broker,
         version: asked.api_version,
         topics,
+        throttle_ms: throttle(state, asked, &request),
     };
     match acks {
         // An error can only be told by closing the connection.
@@ -66,6 +67,25 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: ProduceReque
             ready: Box::new(move |state, timed_out| pending.ready(state, timed_out)),
         },
     }
+}
+
+/// Mutes the connection for as long as a quota says, also where nothing is answered (`requestHelper.throttle`).
+fn throttle(state: &mut State, asked: &Asked<'_>, request: &ProduceRequest) -> i32 {
+    const HEAD_BYTES: usize = 64;
+    let partitions = request
+        .topic_data
+        .iter()
+        .flat_map(|topic| &topic.partition_data);
+    let bytes: usize = partitions
+        .filter_map(|partition| Some(partition.records.as_ref()?.len()))
+        .sum();
+    let who = (asked.broker, asked.client_id);
+    let bytes = HEAD_BYTES + bytes;
+    let time_ms = state.rates.record(&state.quotas, who, bytes, state.now_ms);
+    if time_ms > 0 {
+        state.muted.insert(asked.connection, state.now_ms + time_ms);
+    }
+    i32::try_from(time_ms).unwrap_or(i32::MAX)
 }
 
 fn refused_whole(
@@ -131,6 +151,7 @@ struct Pending {
     broker: i32,
     version: i16,
     topics: Vec<TopicSlots>,
+    throttle_ms: i32,
 }
 
 struct TopicSlots {
@@ -376,6 +397,7 @@ impl Pending {
         }
         let answer = ProduceResponse::default()
             .with_responses(topics)
+            .with_throttle_time_ms(self.throttle_ms)
             .with_node_endpoints(endpoints(state, leaders));
         Body::of(&answer, self.version)
     }

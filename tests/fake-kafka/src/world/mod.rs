@@ -242,6 +242,11 @@ impl World {
             .change_path(process.host(), brokers.number, change);
     }
 
+    /// A broker is told to clients under another name from now on, and is reached under the old one as well.
+    pub fn rename(&self, brokers: &Brokers, broker: i32, host: &str) {
+        self.network.rename(brokers.number, broker, host);
+    }
+
     /// What has gone to a cluster so far.
     pub fn traffic(&self, brokers: &Brokers) -> Traffic {
         self.network.traffic(brokers.number)

@@ -403,3 +403,90 @@ fn what_a_refused_batch_closes_is_open_again_at_once() {
         }
     });
 }
+
+/// The broker gets another address while steps are on the way to the old one, which is slow: what is sent on the new
+/// connection would overtake them, and a filler among it take a record's place.
+#[test]
+fn nothing_overtakes_steps_on_a_connection_that_is_left_for_another_address() {
+    for seed in [1, 2, 3] {
+        let turned = world::run(seed, move |world| {
+            let (mut scene, place, twinlog) = begin(world, "offsets: auto");
+            // Few wait behind it, so that there is room for more.
+            let slow = Fault::on_topic(ApiKey::WriteTxnMarkers, "t")
+                .nth(TRANSACTIONS - 2)
+                .times(1);
+            let cluster = scene.target.cluster.clone();
+            let slow = cluster.fault(slow, Action::Delay(20_000));
+            twinlog.process.thaw();
+            world.must("they wait", 60_000, move |_| cluster.fired(slow) > 0);
+            world.rename(&scene.target, 1, "moved.kafka");
+            // It is heard of within seconds.
+            for at in 0..50 {
+                world.run_for(300);
+                let how = Write {
+                    transaction: Some(at % 3 == 0),
+                    ..Write::default()
+                };
+                scene.write(world, Side::Primary, &place, 1, how);
+            }
+            ends_well(world, &mut scene, &place, &twinlog)
+        });
+        assert!(!turned, "{seed}");
+    }
+}
+
+/// A broker hangs for longer than an answer is waited for, and then works off what the connection that was left had on
+/// the way, slowly: the partition is opened again beside it.
+#[test]
+fn what_a_broker_that_hung_still_carries_out_is_waited_for() {
+    for seed in [1, 2, 3] {
+        let turned = world::run(seed, move |world| {
+            let (mut scene, place, twinlog) = begin(world, "offsets: auto");
+            let slow = Fault::on_topic(ApiKey::WriteTxnMarkers, "t").nth(2);
+            let cluster = scene.target.cluster.clone();
+            let slow = cluster.fault(slow, Action::Delay(300));
+            twinlog.process.thaw();
+            world.run_for(1_000);
+            cluster.control(|state| state.freeze_broker(1));
+            world.run_for(40_000);
+            cluster.control(|state| state.thaw_broker(1));
+            for _ in 0..100 {
+                world.run_for(100);
+                scene.write(world, Side::Primary, &place, 1, Write::default());
+            }
+            cluster.clear(slow);
+            ends_well(world, &mut scene, &place, &twinlog)
+        });
+        assert!(!turned, "{seed}");
+    }
+}
+
+/// More fillers are refused at once than one request of them has.
+#[test]
+fn thousands_of_fillers_that_are_refused_are_told_for_what_they_are() {
+    let turned = world::run(1, |world| {
+        let (mut scene, place, twinlog) = begin(world, "offsets: auto");
+        for _ in 0..30 {
+            for _ in 0..75 {
+                let aborted = Write {
+                    transaction: Some(false),
+                    ..Write::default()
+                };
+                scene.write(world, Side::Primary, &place, 1, aborted);
+            }
+            scene.write(world, Side::Primary, &place, 1, Write::COMMITTED);
+        }
+        let fault = Fault::on_topic(ApiKey::WriteTxnMarkers, "t")
+            .nth(TRANSACTIONS + 3)
+            .times(25);
+        let cluster = scene.target.cluster.clone();
+        let refused = Action::Refuse(ResponseError::NotEnoughReplicas);
+        let fault = cluster.fault(fault, refused);
+        twinlog.process.thaw();
+        world.must("many are refused", 60_000, move |_| {
+            cluster.fired(fault) > 20
+        });
+        ends_well(world, &mut scene, &place, &twinlog)
+    });
+    assert!(turned, "what is behind them stands too low");
+}
