@@ -55,7 +55,9 @@ impl fmt::Display for Command {
 /// terminal may show letters in another order than they are in, not at all, or obey them.
 pub fn word(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_./:,@%+-".contains(&byte);
-    if !text.is_empty() && text.bytes().all(is_plain) {
+    // `key=value` as it is written by everybody; a word that begins with `=` is a command's path to zsh.
+    let is_value = |byte: u8| is_plain(byte) || byte == b'=';
+    if text.bytes().next().is_some_and(is_plain) && text.bytes().all(is_value) {
         return text.to_owned();
     }
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
