@@ -231,6 +231,14 @@ impl Follower {
                     self.emptied.clear();
                 }
             }
+            Seen::Lost(records) => {
+                for record in records {
+                    let changed = self.table().take_source(record);
+                    let Some(row) = changed else { continue };
+                    self.maybe_gone.insert(row.0.clone());
+                    self.touch(row);
+                }
+            }
             Seen::CaughtUp(unseen) => {
                 self.source_ready = true;
                 let gone = self.table().source_caught_up(&unseen);
@@ -252,7 +260,7 @@ impl Follower {
                 self.table().target_begins();
                 self.view.set_target(Health::Reading(way));
             }
-            Seen::Records(records) => {
+            Seen::Records(records) | Seen::Lost(records) => {
                 for record in records {
                     if self.context.groups.matches(record.group()) {
                         self.take_target_record(record);
