@@ -32,7 +32,7 @@ pub struct Brought {
 /// Commits all positions in the copied topics to the copies of their groups.
 ///
 /// # Errors
-/// When a cluster doesn't answer, or a commit is refused.
+/// When a cluster doesn't answer. A group that can't be brought is named, and the others are.
 pub async fn bring(
     scene: &Scene,
     copied: &Copied,
@@ -47,7 +47,14 @@ pub async fn bring(
     let mut brought = Vec::new();
     let mut commits: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = HashMap::new();
     for (name, positions) in wire::fetch_group_offsets(&scene.source, &names).await {
-        let positions = positions?;
+        // One that can't be asked for is no reason to leave the others.
+        let positions = match positions {
+            Ok(positions) => positions,
+            Err(error) => {
+                result.not_rehearsed.insert(name, error.to_string());
+                continue;
+            }
+        };
         let group = scene.names.copy_of(&name);
         for pair in &copied.pairs {
             let Some(position) = positions.get(&pair.source) else {
@@ -74,16 +81,20 @@ pub async fn bring(
             });
         }
     }
-    result.groups = commits.len();
-    result.positions = brought.len();
     for (group, answers) in wire::commit_group_offsets(&scene.target, &commits).await {
         for (at, answer) in answers {
-            answer.map_err(|error| {
-                DrillError::failed(format!("a position of {group} in {at}: {error}"))
-                    .with_hint("grant READ on the groups of rehearsals, see docs/DRILL.md")
-            })?;
+            if let Err(error) = answer {
+                let why = format!(
+                    "its position in {at}: {error}; grant READ on the groups of rehearsals, see docs/DRILL.md"
+                );
+                result.not_rehearsed.entry(group.clone()).or_insert(why);
+            }
         }
     }
+    brought.retain(|it: &Brought| !result.not_rehearsed.contains_key(&it.group));
+    commits.retain(|group, _| !result.not_rehearsed.contains_key(group));
+    result.groups = commits.len();
+    result.positions = brought.len();
     brought.sort_by(|a, b| (&a.group, &a.source).cmp(&(&b.group, &b.source)));
     Ok((brought, result))
 }
@@ -107,8 +118,15 @@ pub async fn check(
     brought.truncate(CHECKED_MAX);
     let mut looks = Vec::new();
     for it in brought {
-        let there = found.get(&it.group).and_then(|it| it.as_ref().ok());
-        match there.and_then(|positions| positions.get(&it.target)) {
+        let there = match found.get(&it.group) {
+            Some(Err(error)) => {
+                result.not_rehearsed.insert(it.group, error.to_string());
+                continue;
+            }
+            Some(Ok(positions)) => positions.get(&it.target),
+            None => None,
+        };
+        match there {
             Some(there) => looks.push((there.offset, it)),
             None => result
                 .wrong

@@ -308,6 +308,12 @@ fn rehearsed(text: &mut String, it: &Rehearsal) {
                 groups.wrong.len()
             ),
         );
+        for (group, why) in &groups.not_rehearsed {
+            line(
+                text,
+                &format!("  - {} was not rehearsed: {}", plain(group), plain(why)),
+            );
+        }
     }
     if let Some(result) = &it.verify {
         line(

@@ -1,5 +1,7 @@
 //! The report: what auditors ask for. An interface for scripts; fields are only ever added.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::canary::Account;
@@ -296,6 +298,9 @@ pub struct GroupsRehearsed {
     pub beyond: usize,
     /// Positions with another next record.
     pub wrong: Vec<String>,
+    /// Groups that weren't rehearsed, or not to the end, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_rehearsed: BTreeMap<String, String>,
 }
 
 /// What was removed.
@@ -472,6 +477,9 @@ impl Rehearsal {
                 groups.wrong.join(", ")
             ));
         }
+        for (group, why) in self.groups.iter().flat_map(|it| &it.not_rehearsed) {
+            failures.push(format!("{kind}: group {group} was not rehearsed: {why}"));
+        }
         if let Some(compared) = &self.verify {
             compared.judge(&format!("{kind}: the copy"), failures, remarks);
         }
@@ -588,7 +596,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_fault_fails() {
-        let faults: [(&str, Fault); 12] = [
+        let faults: [(&str, Fault); 13] = [
             ("would be refused now", |it| {
                 it.production.checks.push(Check {
                     subject: "stopped".to_owned(),
@@ -632,6 +640,12 @@ pub(super) mod tests {
             ("another next record", |it| {
                 it.rehearsals[1].groups = Some(GroupsRehearsed {
                     wrong: vec!["billing orders-0".to_owned()],
+                    ..GroupsRehearsed::default()
+                });
+            }),
+            ("group billing was not rehearsed: no right", |it| {
+                it.rehearsals[1].groups = Some(GroupsRehearsed {
+                    not_rehearsed: [("billing".to_owned(), "no right".to_owned())].into(),
                     ..GroupsRehearsed::default()
                 });
             }),

@@ -231,6 +231,14 @@ impl Follower {
                     self.emptied.clear();
                 }
             }
+            Seen::Lost(records) => {
+                for record in records {
+                    let changed = self.table().take_source(record);
+                    let Some(row) = changed else { continue };
+                    self.maybe_gone.insert(row.0.clone());
+                    self.touch(row);
+                }
+            }
             Seen::CaughtUp(unseen) => {
                 self.source_ready = true;
                 let gone = self.table().source_caught_up(&unseen);
@@ -252,7 +260,7 @@ impl Follower {
                 self.table().target_begins();
                 self.view.set_target(Health::Reading(way));
             }
-            Seen::Records(records) => {
+            Seen::Records(records) | Seen::Lost(records) => {
                 for record in records {
                     if self.context.groups.matches(record.group()) {
                         self.take_target_record(record);
@@ -476,9 +484,15 @@ impl Follower {
         let mut table = view.table();
         let topic_id = self.context.positions.source_topic_id(&key.0);
         let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
-        if row.is_of_former_topic(topic_id) {
-            row.source = None;
-            row.set_blocked(None, now);
+        row.take_back(topic_id);
+        if row.source.is_some() && row.is_of_other_topic(topic_id) {
+            // What we know of the topic may be older than the commit: the copy says so when it takes the new one.
+            if self.is_on_source(&key.0, row.source_topic_id()) {
+                row.set_blocked(Some(Blocked::NotCopied), now);
+            } else {
+                row.set_aside();
+                row.set_blocked(None, now);
+            }
             return None;
         }
         let row = table.groups.get(name)?.rows.get(&key)?;
@@ -586,6 +600,12 @@ impl Follower {
                 None
             }
         }
+    }
+
+    /// Whether the source has this topic, as it was seen last.
+    fn is_on_source(&self, topic: &str, id: uuid::Uuid) -> bool {
+        let metadata = self.context.source.cached();
+        matches!(metadata.described(topic), Ok(Some(described)) if described.topic_id == id)
     }
 
     /// A commit that came too late before a crash to be remembered.

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::poll;
+use super::poll::{self, Known};
 use super::seen::{Seen, Way};
 use super::tail::{Tail, TailError};
 use super::unseen::Unseen;
@@ -57,6 +57,7 @@ async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>)
     let mut pause = AGAIN_FIRST;
     let mut had_none = false;
     let mut ask_again = NO_GROUPS_YET;
+    let mut known = Known::default();
     loop {
         let error = match Tail::open(cluster, found).await {
             Ok(Some(tail)) => {
@@ -64,6 +65,7 @@ async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>)
                     return;
                 }
                 pause = AGAIN_FIRST;
+                known = Known::default();
                 tail.run().await
             }
             Ok(None) => {
@@ -83,7 +85,7 @@ async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>)
         };
         let error = match error {
             TailError::Closed => return,
-            TailError::NotAllowed => match poll::poll(cluster, groups, found).await {
+            TailError::NotAllowed => match poll::poll(cluster, groups, &mut known, found).await {
                 Some(error) => error,
                 None => return,
             },

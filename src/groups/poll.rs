@@ -28,34 +28,47 @@ type Offsets = HashMap<TopicPartition, GroupOffset>;
 /// One position of one group.
 type At = (String, TopicPartition);
 
-/// Asks until something fails: then why. `None` when nobody listens any more.
+/// Asks until something fails: then why. `None` when nobody listens any more. What is `known` is told again at the
+/// beginning: what is only hidden now isn't gone because nobody could ask meanwhile.
 pub async fn poll(
     cluster: &Cluster,
     groups: &Selector,
+    known: &mut Known,
     found: &mpsc::Sender<Seen>,
 ) -> Option<WireError> {
     found.send(Seen::Begins(Way::Poll)).await.ok()?;
+    let told_before = known.begin();
+    if !told_before.is_empty() {
+        found.send(Seen::Records(told_before)).await.ok()?;
+    }
     let mut poll = Poll {
         cluster,
         groups,
-        known: Known::default(),
+        known,
         hidden: None,
         hidden_at: None,
     };
     let mut told: Option<Unseen> = None;
     let mut pause = BUSY;
     loop {
-        let (records, unseen) = match poll.look().await {
+        let Looked {
+            records,
+            lost,
+            unseen,
+        } = match poll.look().await {
             Ok(looked) => looked,
             Err(error) => return Some(error),
         };
-        pause = if records.is_empty() {
+        pause = if records.is_empty() && lost.is_empty() {
             pause.mul_f64(1.5).min(QUIET)
         } else {
             BUSY
         };
         if !records.is_empty() {
             found.send(Seen::Records(records)).await.ok()?;
+        }
+        if !lost.is_empty() {
+            found.send(Seen::Lost(lost)).await.ok()?;
         }
         if told.as_ref() != Some(&unseen) {
             told = Some(unseen.clone());
@@ -68,10 +81,19 @@ pub async fn poll(
 struct Poll<'a> {
     cluster: &'a Cluster,
     groups: &'a Selector,
-    known: Known,
+    known: &'a mut Known,
     /// Why groups may be left out of the list.
     hidden: Option<String>,
     hidden_at: Option<Instant>,
+}
+
+/// What one look found.
+struct Looked {
+    /// What changed since the last one.
+    records: Vec<GroupRecord>,
+    /// See [`Seen::Lost`].
+    lost: Vec<GroupRecord>,
+    unseen: Unseen,
 }
 
 /// Who couldn't be asked, and why the first of them.
@@ -84,7 +106,7 @@ fn note_failed(failed: &mut Failed, group: String, why: impl FnOnce() -> String)
 
 impl Poll<'_> {
     /// One look at everything: what changed since the last one, and what couldn't be looked at.
-    async fn look(&mut self) -> Result<(Vec<GroupRecord>, Unseen), WireError> {
+    async fn look(&mut self) -> Result<Looked, WireError> {
         let listed = wire::list_groups(self.cluster).await?;
         let mut why_incomplete = listed.why_incomplete();
         let selected = listed
@@ -100,31 +122,41 @@ impl Poll<'_> {
         why_incomplete = why_incomplete.or_else(|| self.hidden.clone());
         let asked: Vec<String> = asked.into_iter().collect();
         let now = Instant::now();
-        let mut records = Vec::new();
+        let (mut records, mut lost) = (Vec::new(), Vec::new());
         let (mut failed, mut answered) = (None, HashSet::new());
+        let mut changed = HashSet::new();
         for (group, offsets) in wire::fetch_group_offsets(self.cluster, &asked).await {
             match offsets {
                 Ok(offsets) => {
-                    records.extend(self.known.take(&group, offsets, now));
+                    let news = self.known.take(&group, offsets, now);
+                    changed.extend(news.iter().filter_map(at_of));
+                    records.extend(news);
                     answered.insert(group);
                 }
                 // One group that can't be seen is no reason to leave the others.
                 Err(error) => note_failed(&mut failed, group, || error.to_string()),
             }
         }
+        self.known.judge(now, &answered, &changed);
         if is_told && why_incomplete.is_none() {
             let due = self.known.due(now, &answered);
-            let (given_up, hidden) = self.told_apart(due).await?;
+            let (given_up, hidden) = self.told_apart(due).await;
             for (group, why) in hidden {
                 note_failed(&mut failed, group, || why);
             }
-            records.extend(self.known.give_up(given_up));
+            let (meant, not_meant) = self.known.by_word(given_up);
+            records.extend(self.known.give_up(meant));
+            lost.extend(self.known.give_up(not_meant));
             records.extend(
                 self.known
                     .forget_gone(|group| !listed.contains(group) && answered.contains(group)),
             );
         }
-        Ok((records, unseen(asked, failed, why_incomplete)))
+        Ok(Looked {
+            records,
+            lost,
+            unseen: unseen(asked, failed, why_incomplete),
+        })
     }
 
     /// Whether it is told what is hidden. Groups that are seen are followed meanwhile.
@@ -148,17 +180,27 @@ impl Poll<'_> {
     }
 
     /// Positions that are surely given up, and those that may only be hidden, with the reason. A coordinator leaves out
-    /// the topics that may not be described, without a word (`KafkaApis.fetchAllOffsetsForGroup`).
-    async fn told_apart(
-        &self,
-        due: Vec<At>,
-    ) -> Result<(Vec<At>, Vec<(String, String)>), WireError> {
+    /// the topics that may not be described, without a word (`KafkaApis.fetchAllOffsetsForGroup`). Where that can't be
+    /// told now it is asked in the next look.
+    async fn told_apart(&self, due: Vec<At>) -> (Vec<At>, Vec<(String, String)>) {
         if due.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return (Vec::new(), Vec::new());
         }
         let names: BTreeSet<String> = due.iter().map(|(_, at)| at.topic.clone()).collect();
         let names: Vec<String> = names.into_iter().collect();
-        let rights = wire::topic_rights(self.cluster, &names).await?;
+        let rights = match wire::topic_rights(self.cluster, &names).await {
+            Ok(rights) => rights,
+            Err(error) => {
+                let why = |at: &TopicPartition| {
+                    format!(
+                        "whether topic {} is hidden can't be told: {error}",
+                        at.topic
+                    )
+                };
+                let unclear = due.into_iter().map(|(group, at)| (group, why(&at)));
+                return (Vec::new(), unclear.collect());
+            }
+        };
         let may_be_seen = |(_, at): &At| {
             let rights = rights.get(&at.topic);
             rights.is_some_and(|rights| rights.allow(Operation::Describe))
@@ -171,28 +213,58 @@ impl Poll<'_> {
             );
             (group, why)
         });
-        Ok((given_up, hidden.collect()))
+        (given_up, hidden.collect())
     }
 }
 
 /// What is known of the groups. Who asks isn't told that something was deleted: it is missing in an answer, as what
 /// can't be seen. So it counts when it has been missing for a while, in each answer.
+///
+/// A source that loses its groups' log answers in the same way, and its live consumers commit again within seconds. So
+/// it is judged as things go missing, by those that stay: where more go than stay, nobody has meant it.
 #[derive(Default)]
-struct Known {
+pub struct Known {
     groups: HashMap<String, Offsets>,
-    missing: HashMap<At, Instant>,
+    missing: HashMap<At, Missing>,
+    /// When positions went missing, for [`SETTLED`]; also of those that have come back.
+    went: HashMap<At, Instant>,
+    /// Groups that weren't looked at since it was begun anew.
+    unlooked: HashSet<String>,
+}
+
+/// A position that isn't there now.
+struct Missing {
+    since: Instant,
+    /// It went with most others, or while nobody looked.
+    is_lost: bool,
 }
 
 impl Known {
+    /// Nobody looked for a while. Returns all that was known before.
+    fn begin(&mut self) -> Vec<GroupRecord> {
+        self.unlooked = self.groups.keys().cloned().collect();
+        let groups = self.groups.iter();
+        let all = groups.flat_map(|(group, offsets)| offsets.iter().map(move |it| (group, it)));
+        all.map(|(group, (at, commit))| record(group, at, Some(commit)))
+            .collect()
+    }
+
     /// Takes a group's positions as they are now. Returns what is new; what is missing stays for the moment.
     fn take(&mut self, group: &str, offsets: Offsets, now: Instant) -> Vec<GroupRecord> {
         let before = self.groups.entry(group.to_owned()).or_default();
+        let is_lost = self.unlooked.remove(group);
         for at in before.keys() {
             let name = (group.to_owned(), at.clone());
             if offsets.contains_key(at) {
                 self.missing.remove(&name);
             } else {
-                self.missing.entry(name).or_insert(now);
+                self.missing.entry(name.clone()).or_insert_with(|| {
+                    self.went.insert(name, now);
+                    Missing {
+                        since: now,
+                        is_lost,
+                    }
+                });
             }
         }
         let mut records = Vec::new();
@@ -205,11 +277,40 @@ impl Known {
         records
     }
 
+    /// Whether what went missing lately went at once. One that was just committed anew doesn't tell that its log is
+    /// still there.
+    fn judge(&mut self, now: Instant, answered: &HashSet<String>, changed: &HashSet<At>) {
+        let is_late = |at: Instant| now.duration_since(at) < SETTLED;
+        self.went.retain(|_, at| is_late(*at));
+        if self.went.is_empty() {
+            return;
+        }
+        let no_witnesses = self.went.keys().chain(self.missing.keys()).chain(changed);
+        let no_witnesses: HashSet<_> = no_witnesses.map(|(group, at)| (group, at)).collect();
+        let groups = self.groups.iter().filter(|it| answered.contains(it.0));
+        let all = groups.flat_map(|(group, offsets)| offsets.keys().map(move |at| (group, at)));
+        let stayed = all.filter(|it| !no_witnesses.contains(it)).count();
+        if self.went.len() <= stayed {
+            return;
+        }
+        for missing in self.missing.values_mut() {
+            missing.is_lost |= is_late(missing.since);
+        }
+    }
+
+    /// Those that the source gave up, and those that were lost: no group is deleted for any of its positions then.
+    fn by_word(&self, due: Vec<At>) -> (Vec<At>, Vec<At>) {
+        let lost = self.missing.iter().filter(|(_, missing)| missing.is_lost);
+        let lost: HashSet<&String> = lost.map(|((group, _), _)| group).collect();
+        due.into_iter()
+            .partition(|(group, _)| !lost.contains(group))
+    }
+
     /// What has been missing for long enough, of groups that have answered just now.
     fn due(&self, now: Instant, answered: &HashSet<String>) -> Vec<At> {
         let missing = self.missing.iter();
-        let due = missing.filter(|((group, _), since)| {
-            answered.contains(group) && now.duration_since(**since) >= SETTLED
+        let due = missing.filter(|((group, _), missing)| {
+            answered.contains(group) && now.duration_since(missing.since) >= SETTLED
         });
         due.map(|(at, _)| at.clone()).collect()
     }
@@ -241,6 +342,21 @@ impl Known {
             !is_gone
         });
         records
+    }
+}
+
+fn at_of(record: &GroupRecord) -> Option<At> {
+    match record {
+        GroupRecord::Offset {
+            group,
+            topic,
+            partition,
+            ..
+        } => Some((
+            group.clone(),
+            TopicPartition::new(topic.as_str(), *partition),
+        )),
+        _ => None,
     }
 }
 
@@ -338,6 +454,81 @@ mod tests {
         let due = known.due(settled, &answered);
         assert_eq!(told(&known.give_up(due)), [(1, None)]);
         assert!(known.due(settled, &answered).is_empty());
+    }
+
+    /// One look of all groups: what went missing so far, and whether it was lost.
+    fn look(
+        known: &mut Known,
+        now: Instant,
+        groups: &[(&str, &[(i32, i64)])],
+    ) -> Vec<(String, bool)> {
+        let (mut answered, mut changed) = (HashSet::new(), HashSet::new());
+        for (group, positions) in groups {
+            let news = known.take(group, offsets(positions), now);
+            changed.extend(news.iter().filter_map(at_of));
+            answered.insert((*group).to_owned());
+        }
+        known.judge(now, &answered, &changed);
+        let missing = known.missing.iter();
+        let mut missing: Vec<_> = missing
+            .map(|((group, _), missing)| (group.clone(), missing.is_lost))
+            .collect();
+        missing.sort_unstable();
+        missing
+    }
+
+    /// The live one commits again at once, in the same look or before the others are due.
+    #[test]
+    fn what_goes_at_once_was_lost_whoever_commits_again() {
+        for live_offset in [None, Some(6), Some(5)] {
+            let (mut known, began) = (Known::default(), Instant::now());
+            let all: [(&str, &[(i32, i64)]); 3] = [
+                ("idle", &[(0, 5)]),
+                ("slow", &[(0, 5)]),
+                ("live", &[(0, 5)]),
+            ];
+            assert!(look(&mut known, began, &all).is_empty());
+            let live: Vec<_> = live_offset.map(|offset| (0, offset)).into_iter().collect();
+            let none: [(&str, &[(i32, i64)]); 3] =
+                [("idle", &[]), ("slow", &[]), ("live", live.as_slice())];
+            let later = began + Duration::from_secs(1);
+            look(&mut known, later, &none);
+            let back: [(&str, &[(i32, i64)]); 3] =
+                [("idle", &[]), ("slow", &[]), ("live", &[(0, 7)])];
+            let due = later + SETTLED;
+            let missing = look(&mut known, due, &back);
+            assert_eq!(
+                missing,
+                [("idle".to_owned(), true), ("slow".to_owned(), true)]
+            );
+            let (meant, lost) = known.by_word(known.due(due, &HashSet::from(["idle".to_owned()])));
+            assert_eq!((meant.len(), lost.len()), (0, 1));
+            known.take("idle", offsets(&[(0, 5)]), due);
+            let one: [(&str, &[(i32, i64)]); 3] =
+                [("idle", &[]), ("slow", &[(0, 5)]), ("live", &[(0, 7)])];
+            let gone = due + SETTLED;
+            assert_eq!(
+                look(&mut known, gone, &one),
+                [("idle".to_owned(), false)],
+                "one by one"
+            );
+        }
+    }
+
+    #[test]
+    fn what_went_while_nobody_looked_is_told_again_and_was_lost() {
+        let (mut known, began) = (Known::default(), Instant::now());
+        let all: [(&str, &[(i32, i64)]); 3] =
+            [("a", &[(0, 5)]), ("b", &[(0, 5), (1, 6)]), ("c", &[(0, 5)])];
+        look(&mut known, began, &all);
+        assert_eq!(known.begin().len(), 4);
+        let one: [(&str, &[(i32, i64)]); 3] =
+            [("a", &[]), ("b", &[(0, 5), (1, 6)]), ("c", &[(0, 5)])];
+        assert_eq!(look(&mut known, began, &one), [("a".to_owned(), true)]);
+        let two: [(&str, &[(i32, i64)]); 3] = [("a", &[]), ("b", &[(0, 5), (1, 6)]), ("c", &[])];
+        let later = began + SETTLED;
+        let missing = look(&mut known, later, &two);
+        assert_eq!(missing, [("a".to_owned(), true), ("c".to_owned(), false)]);
     }
 
     #[test]

@@ -252,9 +252,12 @@ impl View {
             GroupKind::Consumer => format!("the group committed {} on the source", source.offset),
             GroupKind::Share => format!("the group starts at {} on the source", source.offset),
         });
-        let place = self
-            .positions
-            .place(&key.0, key.1, SourceOffset(source.offset));
+        let of_key = |offset| self.positions.place(&key.0, key.1, SourceOffset(offset));
+        let place = match &row.blocked {
+            // It may be of a topic that was made anew under the name of the one that is copied.
+            Some(Blocked::NotCopied) => Place::NotCopied,
+            _ => of_key(source.offset),
+        };
         match &place {
             Place::NotCopied => steps.push("the flow doesn't copy this topic".to_owned()),
             Place::Unknown => steps.push(

@@ -19,6 +19,9 @@ pub enum Seen {
     Begins(Way),
     /// Commits and deletions, in order.
     Records(Vec<GroupRecord>),
+    /// Deletions that nobody may have meant: most positions went missing at once, or while nobody looked. No group is
+    /// deleted for them.
+    Lost(Vec<GroupRecord>),
     /// All that was there at the beginning has been told, but for these groups. Told again whenever
     /// these are others: what is among them no longer has been told meanwhile.
     CaughtUp(Unseen),

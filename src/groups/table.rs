@@ -41,6 +41,9 @@ pub struct Row {
     pub source: Option<Commit>,
     /// The id that the source's topic had when it was committed; nil where that isn't told.
     source_topic_id: Uuid,
+    /// A position of another topic of this name than the one that is copied. It counts again when that one is copied:
+    /// what is known of the topic may be older than the commit.
+    set_aside: Option<Commit>,
     /// What we committed on the target last, by its offset there.
     pub applied: Option<i64>,
     /// The source position that `applied` stands for.
@@ -80,10 +83,33 @@ impl Row {
             || self.unconfirmed.contains(&offset)
     }
 
-    /// Whether the source's position is of a topic that was deleted since: one of the same name, with this id, took its
-    /// place. The coordinator hides such a position from its group (`OffsetMetadataManager.isMismatchedTopicId`).
-    pub fn is_of_former_topic(&self, topic_id: Uuid) -> bool {
+    /// Whether the source's position is of another topic than the one that is copied, which has this id: of one that was
+    /// deleted since, or of one that took its place and isn't copied yet.
+    pub fn is_of_other_topic(&self, topic_id: Uuid) -> bool {
         !self.source_topic_id.is_nil() && !topic_id.is_nil() && self.source_topic_id != topic_id
+    }
+
+    /// The id of the topic that the source's position is of; nil where that isn't told.
+    pub fn source_topic_id(&self) -> Uuid {
+        self.source_topic_id
+    }
+
+    /// The position is of a topic that was deleted. The coordinator hides such a position from its group
+    /// (`OffsetMetadataManager.isMismatchedTopicId`).
+    pub fn set_aside(&mut self) {
+        self.set_aside = self.source.take().or(self.set_aside.take());
+    }
+
+    /// The topic with this id is copied now: a position of it that was set aside counts again.
+    pub fn take_back(&mut self, topic_id: Uuid) {
+        if self.source.is_none() && self.source_topic_id == topic_id {
+            self.source = self.set_aside.take();
+        }
+    }
+
+    /// Whether the source has no position here, of whatever topic.
+    fn is_given_up(&self) -> bool {
+        self.source.is_none() && self.set_aside.is_none()
     }
 
     /// A position was taken without what the group wrote beside it. Said once.
@@ -215,7 +241,7 @@ impl Group {
     pub fn is_emptied(&self) -> bool {
         let mut rows = self.rows.values();
         rows.clone().any(|row| row.applied.is_some())
-            && rows.all(|row| row.source.is_none() && row.foreign.is_none())
+            && rows.all(|row| row.is_given_up() && row.foreign.is_none())
     }
 }
 
@@ -289,6 +315,7 @@ impl Table {
                 if row.generation != self.source_generation {
                     row.generation = self.source_generation;
                     row.source = None;
+                    row.set_aside = None;
                     gone.push((name.clone(), key.clone()));
                 }
             }
@@ -320,6 +347,7 @@ impl Table {
         row.generation = generation;
         // A commit of the same position is news all the same: the group is alive.
         row.source = commit;
+        row.set_aside = None;
         row.source_topic_id = topic_id;
         Some((group, key))
     }
@@ -406,9 +434,10 @@ impl Table {
     /// Whether neither cluster has a position of the group, and nothing is on its way for it.
     pub fn is_gone(&self, name: &str) -> bool {
         let on_target = self.on_target.get(name);
-        self.groups.get(name).is_some_and(|group| {
-            !group.is_sending && group.rows.values().all(|row| row.source.is_none())
-        }) && on_target.is_none_or(HashMap::is_empty)
+        self.groups
+            .get(name)
+            .is_some_and(|group| !group.is_sending && group.rows.values().all(Row::is_given_up))
+            && on_target.is_none_or(HashMap::is_empty)
     }
 
     /// Forgets all of a group.
@@ -418,12 +447,13 @@ impl Table {
         self.names.remove(name);
     }
 
-    /// All rows of these topics that the flow didn't copy when they were looked at.
+    /// All rows of these topics that the flow didn't copy when they were looked at, or not the topic of their position.
     pub fn rows_not_copied(&self, topics: &HashSet<Arc<str>>) -> Vec<(Arc<str>, Key)> {
         let mut found = Vec::new();
         for (name, group) in &self.groups {
             let waits = group.rows.iter().filter(|((topic, _), row)| {
-                row.blocked == Some(Blocked::NotCopied) && topics.contains(topic)
+                let waits = row.blocked == Some(Blocked::NotCopied) || row.set_aside.is_some();
+                waits && topics.contains(topic)
             });
             found.extend(waits.map(|(key, _)| (name.clone(), key.clone())));
         }
@@ -505,22 +535,58 @@ mod tests {
         }
     }
 
+    fn committed_on(topic: Uuid) -> GroupRecord {
+        let mut record = committed(Some(5));
+        if let GroupRecord::Offset { commit, .. } = &mut record
+            && let Some(stored) = commit
+        {
+            stored.topic_id = topic;
+        }
+        record
+    }
+
+    /// A group may commit on a topic that was made anew before it is known that it was.
     #[test]
-    fn a_position_of_a_topic_that_was_made_anew_is_of_the_former_one() {
+    fn a_position_of_another_topic_counts_again_when_that_one_is_copied() {
+        let (old, new) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
+        let mut table = Table::default();
+        let (group, key) = table.take_source(committed_on(new)).expect("a row");
+        let topics = HashSet::from([key.0.clone()]);
+        let row = table
+            .groups
+            .get_mut(&group)
+            .and_then(|it| it.rows.get_mut(&key));
+        let row = row.expect("the row");
+        row.applied = Some(3);
+        row.set_aside();
+        row.take_back(old);
+        assert_eq!(row.source, None);
+        assert!(!table.groups[&group].is_emptied() && !table.is_gone(&group));
+        assert_eq!(
+            table.rows_not_copied(&topics),
+            [(group.clone(), key.clone())]
+        );
+        let row = table
+            .groups
+            .get_mut(&group)
+            .and_then(|it| it.rows.get_mut(&key));
+        let row = row.expect("the row");
+        row.take_back(new);
+        assert_eq!(row.source.as_ref().map(|it| it.offset), Some(5));
+
+        row.set_aside();
+        table.take_source(committed(None));
+        assert!(table.groups[&group].is_emptied(), "the source's own word");
+    }
+
+    #[test]
+    fn a_position_of_a_topic_that_was_made_anew_is_of_another_one() {
         let mut table = Table::default();
         let (old, new) = (Uuid::from_bytes([1; 16]), Uuid::from_bytes([2; 16]));
         let mut take = |topic_id| {
-            let mut record = committed(Some(5));
-            if let GroupRecord::Offset {
-                commit: Some(stored),
-                ..
-            } = &mut record
-            {
-                stored.topic_id = topic_id;
-            }
-            let (group, key) = table.take_source(record).expect("a row");
+            let (group, key) = table.take_source(committed_on(topic_id)).expect("a row");
             let row = &table.groups[&group].rows[&key];
-            [new, old, Uuid::nil()].map(|topic_id| row.is_of_former_topic(topic_id))
+            [new, old, Uuid::nil()].map(|topic_id| row.is_of_other_topic(topic_id))
         };
         assert_eq!(take(old), [true, false, false]);
         assert_eq!(take(new), [false, true, false]);

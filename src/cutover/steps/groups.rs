@@ -232,6 +232,16 @@ async fn positions(
     all
 }
 
+/// Where a position is on the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    At(i64),
+    /// Beyond the end of the copy.
+    Beyond,
+    /// The partition's leader didn't say where it begins and ends: named once, for all of its positions.
+    Silent,
+}
+
 /// Where positions are on the target.
 pub(super) struct Place {
     starts: Offsets,
@@ -247,10 +257,11 @@ impl Place {
         result: &mut GroupsResult,
     ) -> Result<Self, CutoverError> {
         let targets = on_target(pairs);
-        let ((starts, silent), (ends, _)) = tokio::join!(
+        let ((starts, mut silent), (ends, without_end)) = tokio::join!(
             ends_or_why(&scene.target, &targets, OffsetSpec::Earliest),
             ends_or_why(&scene.target, &targets, OffsetSpec::Latest),
         );
+        silent.extend(without_end);
         for why in silent.values() {
             result.note_failed(format!("{why}: positions in it aren't moved"));
         }
@@ -258,10 +269,15 @@ impl Place {
         Ok(Self { starts, ends, maps })
     }
 
-    pub(super) fn of(&self, pair: &Pair, position: i64) -> Option<i64> {
-        let end = self.ends.get(&pair.target).copied()?;
-        let start = self.starts.get(&pair.target).copied()?;
-        Some(translate(pair, end, &self.maps, position)?.max(start))
+    pub(super) fn of(&self, pair: &Pair, position: i64) -> Placed {
+        let of_target = |offsets: &Offsets| offsets.get(&pair.target).copied();
+        let (Some(start), Some(end)) = (of_target(&self.starts), of_target(&self.ends)) else {
+            return Placed::Silent;
+        };
+        match translate(pair, end, &self.maps, position) {
+            Some(offset) => Placed::At(offset.max(start)),
+            None => Placed::Beyond,
+        }
     }
 }
 
@@ -296,9 +312,13 @@ async fn bring(
             let Some(pair) = by_source.get(at) else {
                 continue;
             };
-            let Some(offset) = place.of(pair, position.offset) else {
-                result.beyond.insert(format!("{group} {at}"));
-                continue;
+            let offset = match place.of(pair, position.offset) {
+                Placed::At(offset) => offset,
+                Placed::Beyond => {
+                    result.beyond.insert(format!("{group} {at}"));
+                    continue;
+                }
+                Placed::Silent => continue,
             };
             let there = known.get(&pair.target);
             if there.is_some_and(|there| there.offset == offset) {
@@ -358,4 +378,38 @@ pub(super) fn is_active(error: &WireError) -> bool {
                 | E::FencedMemberEpoch
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_beyond_the_copy_only_where_the_copy_s_ends_are_known() {
+        let at = TopicPartition::new("t", 0);
+        let pair = Pair {
+            source: at.clone(),
+            target: at.clone(),
+            origin: 0,
+            begun: true,
+            mapped: false,
+            continued: None,
+        };
+        let known = |offset| Offsets::from([(at.clone(), offset)]);
+        let place = |starts: Offsets, ends: Offsets| Place {
+            starts,
+            ends,
+            maps: Maps::new(),
+        };
+        let both = place(known(10), known(20));
+        assert_eq!(both.of(&pair, 15), Placed::At(15));
+        assert_eq!(both.of(&pair, 5), Placed::At(10));
+        assert_eq!(both.of(&pair, 25), Placed::Beyond);
+        for one in [
+            place(known(10), Offsets::new()),
+            place(Offsets::new(), known(20)),
+        ] {
+            assert_eq!(one.of(&pair, 25), Placed::Silent);
+        }
+    }
 }

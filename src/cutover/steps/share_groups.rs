@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::groups::{GroupsResult, Place};
+use super::groups::{GroupsResult, Place, Placed};
 use crate::config::OnDiverged;
 use crate::cutover::context::Scene;
 use crate::cutover::error::CutoverError;
@@ -139,9 +139,13 @@ fn wanted(
         };
         counted.insert(group);
         result.positions += 1;
-        let Some(target) = place.of(pair, *offset) else {
-            result.beyond.insert(format!("{group} {at}"));
-            continue;
+        let target = match place.of(pair, *offset) {
+            Placed::At(target) => target,
+            Placed::Beyond => {
+                result.beyond.insert(format!("{group} {at}"));
+                continue;
+            }
+            Placed::Silent => continue,
         };
         let on_target = there.and_then(|there| there.get(&pair.target)).copied();
         if on_target == Some(target) {

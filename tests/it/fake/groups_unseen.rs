@@ -6,7 +6,9 @@ use super::readiness::says;
 use crate::support::failover::{failover, words};
 use crate::support::flow::{block_on, flow_config, wire_cluster, with_state};
 use crate::support::groups::{commit, committed, has_had_groups};
-use crate::support::{Load, Twinlog, await_caught_up, create_topic, eventually, fake_pair};
+use crate::support::{
+    Load, Twinlog, await_caught_up, create_topic, delete_topic, eventually, fake_pair,
+};
 use fake_kafka::acls::{Acl, CLUSTER_NAME, Operation, ResourceType};
 use fake_kafka::faults::{Action, Fault};
 use fake_kafka::state::State;
@@ -39,6 +41,18 @@ fn await_on_target(target: &str, group: &str, topic: &str, wanted: Option<i64>) 
 fn with_records(source: &str, topic: &str) {
     create_topic(source, topic, 1, &[]);
     Load::new(topic, 100).produce(source);
+}
+
+fn await_source(twinlog: &Twinlog, wanted: &str) {
+    let what = format!("the source's groups are {wanted}");
+    eventually(
+        DEADLINE,
+        &what,
+        || match &twinlog.groups()["source"]["state"] {
+            state if *state == wanted => Ok(()),
+            state => Err(state.clone()),
+        },
+    );
 }
 
 fn delete_group(bootstrap: &str, group: &str) {
@@ -168,6 +182,22 @@ fn where_groups_are_asked_for_a_position_that_is_hidden_is_not_given_up() {
     twinlog.await_group("kept", "unknown", DEADLINE);
     assert_eq!(committed(&to, "kept", "orders", 1), [Some(30)]);
     twinlog.await_group("beside", "followed", DEADLINE);
+    // Who couldn't ask for a while doesn't take what is hidden for gone.
+    let refuse = Action::Refuse(ResponseError::UnknownServerError);
+    let fault = source.fault(Fault::on(ApiKey::ListGroups), refuse);
+    await_source(&twinlog, "failing");
+    source.clear(fault);
+    await_source(&twinlog, "following");
+    twinlog.await_group("beside", "followed", DEADLINE);
+    let groups = twinlog.groups()["groups"].clone();
+    let kept = groups
+        .as_array()
+        .and_then(|all| all.iter().find(|it| it["group"] == "kept"));
+    assert!(
+        kept.is_some_and(|it| it["state"] != "gone_on_source"),
+        "{groups}"
+    );
+    twinlog.await_group("kept", "unknown", DEADLINE);
     source.control(|state| state.acls.all.retain(|acl| acl.name != "orders"));
     twinlog.await_group("kept", "followed", DEADLINE);
 }
@@ -179,21 +209,24 @@ fn where_groups_are_asked_for_a_source_without_any_does_not_empty_the_standby() 
     let (from, to) = (source.bootstrap(), target.bootstrap());
     has_had_groups(&to);
     with_records(&from, "orders");
-    for group in ["one", "two"] {
+    for group in ["one", "two", "live"] {
         commit(&from, group, &[("orders", 0, 30)]);
     }
     source.control(|state| deny(state, Operation::Read, ResourceType::Topic, LOG));
     let lines = "groups: { include: [\".*\"], delete: true }\n";
     let mut twinlog = Twinlog::start(&flow_config("emptied", ".*", &from, &to, lines));
     await_caught_up(&twinlog, DEADLINE);
-    for group in ["one", "two"] {
+    for group in ["one", "two", "live"] {
         await_on_target(&to, group, "orders", Some(30));
     }
     twinlog.signal("STOP");
-    for group in ["one", "two"] {
+    for group in ["one", "two", "live"] {
         delete_group(&from, group);
     }
+    // Its consumers commit again before anybody could tell that the others are given up.
+    commit(&from, "live", &[("orders", 0, 40)]);
     twinlog.signal("CONT");
+    await_on_target(&to, "live", "orders", Some(40));
     for group in ["one", "two"] {
         twinlog.await_group(group, "gone_on_source", DEADLINE);
     }
@@ -231,6 +264,58 @@ fn where_the_target_is_asked_a_position_that_was_lost_while_nobody_looked_comes_
     delete_group(&to, "idle");
     target.clear(fault);
     await_on_target(&to, "idle", "orders", Some(30));
+}
+
+/// The commit is seen before it is known that its topic is another one now.
+#[test]
+fn a_commit_on_a_topic_that_was_made_anew_waits_for_its_copy() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    has_had_groups(&to);
+    with_records(&from, "orders");
+    commit(&from, "reader", &[("orders", 0, 20)]);
+    let twinlog = Twinlog::start(&flow_config(
+        "anew",
+        "orders",
+        &from,
+        &to,
+        "on_recreate: recreate",
+    ));
+    await_on_target(&to, "reader", "orders", Some(20));
+    for offset in [30, 40, 50] {
+        twinlog.signal("STOP");
+        delete_topic(&from, "orders");
+        with_records(&from, "orders");
+        commit(&from, "reader", &[("orders", 0, offset)]);
+        twinlog.signal("CONT");
+        await_on_target(&to, "reader", "orders", Some(offset));
+    }
+}
+
+/// Nobody lists the source's groups during the failover. Those that are remembered are brought, and the rest is said.
+#[test]
+fn a_list_of_groups_that_can_not_be_had_does_not_stop_a_failover() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    has_had_groups(&to);
+    with_records(&from, "orders");
+    commit(&from, "mine", &[("orders", 0, 30)]);
+    let mut twinlog = Twinlog::between(&from, &to);
+    await_caught_up(&twinlog, DEADLINE);
+    await_on_target(&to, "mine", "orders", Some(30));
+    let config = twinlog.config_file().to_owned();
+    assert!(twinlog.terminate().success());
+    commit(&from, "mine", &[("orders", 0, 50)]);
+    let refuse = Action::Refuse(ResponseError::UnknownServerError);
+    source.fault(Fault::on(ApiKey::ListGroups), refuse);
+    let done = failover(&config, &["--fence", "manual", "--yes"]);
+    let said = words(&done);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("there may be others that can't be seen"),
+        "{said}"
+    );
+    await_on_target(&to, "mine", "orders", Some(50));
 }
 
 #[test]
