@@ -134,6 +134,8 @@ impl Lane {
         let mut parked = Parked::default();
         let mut line = Line::default();
         let mut heard_at = Instant::now();
+        // The end of a connection is no answer.
+        let mut answered_at = heard_at;
         let mut told_at = heard_at;
         let mut room = Room::default();
         let mut asked: Option<quota::Asked> = None;
@@ -167,7 +169,10 @@ impl Lane {
                     if let Some(at) = sent.alone_at {
                         self.budget.note_target_answer(at.elapsed());
                     }
-                    self.settle(sent, answer);
+                    if answer.is_ok() {
+                        answered_at = heard_at;
+                    }
+                    self.settle(sent, answer, answered_at);
                 }
                 partition = ready.recv() => match partition {
                     Some(partition) => {
@@ -228,7 +233,8 @@ impl Lane {
         while !in_flight.is_empty() {
             let answer = front(in_flight).await;
             if let Some(sent) = in_flight.pop_front() {
-                self.settle(sent, answer);
+                let at = sent.at;
+                self.settle(sent, answer, at);
             }
         }
     }
@@ -404,7 +410,10 @@ impl Lane {
         is_in_vain
     }
 
-    fn settle(&self, sent: Sent, answer: Result<Answered, WireError>) {
+    fn settle(&self, sent: Sent, answer: Result<Answered, WireError>, answered_at: Instant) {
+        let silent = sent.at.max(answered_at).elapsed();
+        // Nothing was sent yet behind a look at producers.
+        let is_look = matches!(sent.answer, Answer::Recheck(_));
         let Sent {
             connection, items, ..
         } = sent;
@@ -421,6 +430,9 @@ impl Lane {
             Err(error) => {
                 // This one: by now the lane may have another.
                 connection.close();
+                for item in items.iter().filter(|_| !is_look) {
+                    item.partition.note_left_behind(connection.broker(), silent);
+                }
                 fail_all(items, &error);
             }
         }
