@@ -81,6 +81,8 @@ struct Sent {
     items: Vec<Item>,
     /// See [`Partition::take_sendable`].
     is_step: bool,
+    /// Requests right before it that nothing is answered for.
+    unanswered: u32,
     at: Instant,
     /// See [`Room::answers`].
     answered_before: u64,
@@ -139,6 +141,7 @@ impl Lane {
         let mut told_at = heard_at;
         let mut room = Room::default();
         let mut asked: Option<quota::Asked> = None;
+        let mut excused = quota::Excused::default();
         loop {
             while room.is_left(&in_flight)
                 && line.has_room()
@@ -196,14 +199,17 @@ impl Lane {
                             let is_left = self.leave_if_in_vain(oldest);
                             // Only steps tell nothing of a quota themselves.
                             let has_steps = in_flight.iter().any(|sent| sent.is_step);
-                            if !is_left && has_steps && asked.is_none() {
+                            let may_be_excused = excused.may_be(room.answers(), oldest.unanswered);
+                            if !is_left && has_steps && asked.is_none() && may_be_excused {
                                 let silent = oldest.connection.clone();
                                 asked = Some(quota::Asked::start(&self.cluster, silent));
                             }
                         }
                     }
                 }
-                () = quota::answered(&mut asked) => {}
+                is_muted = quota::answered(&mut asked) => if is_muted {
+                    excused.note(room.answers());
+                },
                 () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
@@ -304,6 +310,7 @@ impl Lane {
                     connection: connection.clone(),
                     items,
                     is_step: matches!(kind, Kind::Markers),
+                    unanswered: 0,
                     at: Instant::now(),
                     answered_before: room.answers(),
                     mark: line.sent(bytes),
@@ -353,10 +360,13 @@ impl Lane {
             give_back(steps);
             return;
         };
-        if let Err(error) = produce::start_unanswered(connection, &steps) {
-            fail_all(steps, &error);
-            return;
-        }
+        let mut unanswered = match produce::start_unanswered(connection, &steps) {
+            Ok(count) => count,
+            Err(error) => {
+                fail_all(steps, &error);
+                return;
+            }
+        };
         for items in markers::requests(steps, &self.cluster.cached()) {
             self.fence.note_filled(markers::count(&items));
             let alone_at = in_flight.is_empty().then(Instant::now);
@@ -367,6 +377,7 @@ impl Lane {
                     connection: connection.clone(),
                     items,
                     is_step: true,
+                    unanswered: std::mem::take(&mut unanswered),
                     at: Instant::now(),
                     answered_before: room.answers(),
                     mark: line.sent(bytes),
