@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -15,6 +16,7 @@ use super::budget::Meter;
 use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::intake::IntakeRules;
+use super::left_behind::LeftBehind;
 use super::tombstones::Tombstones;
 use super::work::{BatchWork, Work};
 use crate::offsets::{MapError, OffsetMap, SourceOffset, TargetOffset, Translation};
@@ -89,6 +91,7 @@ pub struct Partition {
     pub epochs: Arc<SourceEpochs>,
     map: Option<Mutex<OffsetMap>>,
     tombstones: Mutex<Tombstones>,
+    left_behind: Arc<LeftBehind>,
     drained: Notify,
     ready: mpsc::UnboundedSender<Arc<Partition>>,
     trouble: TroubleSender,
@@ -117,6 +120,8 @@ pub struct PartitionParts {
     pub map: Option<OffsetMap>,
     /// For keys that the source has no more.
     pub tombstones: Tombstones,
+    /// Where it is noted what a broker may still carry out.
+    pub left_behind: Arc<LeftBehind>,
     /// When the position was read: no later than the first question about it.
     pub read_at: Instant,
     /// The running number of the newest filler that the target's leader knew then.
@@ -169,6 +174,7 @@ impl Partition {
             epochs: parts.epochs,
             map: parts.map.map(Mutex::new),
             tombstones: Mutex::new(parts.tombstones),
+            left_behind: parts.left_behind,
             drained: Notify::new(),
             ready: parts.ready,
             trouble: parts.trouble,
@@ -280,6 +286,16 @@ impl Partition {
     pub fn fillers_end(&self) -> Option<i64> {
         let end = self.fillers_end.load(Ordering::Acquire);
         (end > self.progress.target_position.load(Ordering::Relaxed)).then_some(end)
+    }
+
+    /// A request was sent to this broker, and its connection ended before the answer, after such a silence: whatever has
+    /// closed the partition, nobody reads where its log ends before this is noted ([`answered`](Self::answered) comes
+    /// behind it).
+    pub fn note_left_behind(&self, broker: i32, silent: Duration) {
+        if let Some(end) = self.fillers_end() {
+            let key = (Arc::from(self.source.topic.as_str()), self.source.partition);
+            self.left_behind.note(key, broker, end, silent);
+        }
     }
 
     /// Takes the step with which the queue begins, if it may be sent behind what is on the way.
@@ -587,6 +603,7 @@ impl PartitionParts {
             appended_timestamp_ms: None,
             map: None,
             tombstones: Tombstones::default(),
+            left_behind: Arc::default(),
             read_at: Instant::now(),
             newest_filler: None,
             filler_epoch: 0,

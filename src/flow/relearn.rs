@@ -126,18 +126,25 @@ pub(super) async fn parts_at(
     places: Range<i64>,
 ) -> Result<Option<i64>, Trouble> {
     let mut span = PLACES_FIRST;
+    let (mut source, mut target) = (Held::default(), Held::default());
+    let mut seen_from = places.end;
     loop {
         let first = places.start.max(places.end - span);
-        let range = first..places.end;
+        let range = first..seen_from;
         if range.is_empty() {
             return Ok(None);
         }
-        let (source, target) = (
+        let (of_source, of_target) = (
             LogReader::of_source(flow, one).in_small_pieces(),
             LogReader::of_target(flow, one).in_small_pieces(),
         );
-        let (source, target) =
-            tokio::try_join!(held(&source, range.clone()), held(&target, range.clone()),)?;
+        let (before_source, before_target) = tokio::try_join!(
+            held(&of_source, range.clone()),
+            held(&of_target, range.clone()),
+        )?;
+        source.put_before(before_source);
+        target.put_before(before_target);
+        seen_from = first;
         let found = compare(&source, &target);
         let is_whole = first == places.start || span >= PLACES_LAST;
         let is_far = first == places.start || span >= ON_THE_WAY_OFFSETS;
@@ -146,9 +153,18 @@ pub(super) async fn parts_at(
             Places::Part { from: Some(from) } => return Ok(Some(from)),
             Places::Part { from: None } if is_whole => return Ok(Some(first)),
             Places::Unknown if is_whole => return Ok(None),
-            Places::Part { from: None } | Places::Agree | Places::Unknown => span *= 8,
+            Places::Part { from: None } | Places::Agree | Places::Unknown => span = wider(span),
         }
     }
+}
+
+/// How much is looked at next: nothing is left out, and no more read than is asked for.
+fn wider(span: i64) -> i64 {
+    let most = match span < ON_THE_WAY_OFFSETS {
+        true => ON_THE_WAY_OFFSETS,
+        false => PLACES_LAST,
+    };
+    (span * 8).min(most)
 }
 
 /// What a part of a log has at which offset.
@@ -165,6 +181,15 @@ struct Held {
 }
 
 impl Held {
+    /// Puts the part of the log before it, as it was read. A batch that is in both is told twice.
+    fn put_before(&mut self, mut before: Self) {
+        self.records.append(&mut before.records);
+        self.times_ms.append(&mut before.times_ms);
+        self.tombstones.extend(before.tombstones);
+        before.whole.append(&mut self.whole);
+        self.whole = before.whole;
+    }
+
     /// Whether something is at this offset that is no record of readers: no cleaner took one there.
     fn has_none(&self, offset: i64) -> bool {
         let next = self.whole.partition_point(|run| run.end <= offset);
@@ -370,6 +395,35 @@ mod tests {
             tombstones: HashSet::new(),
             whole: std::iter::once(0..whole).collect(),
         }
+    }
+
+    #[test]
+    fn as_much_is_looked_at_as_was_on_the_way_and_no_more() {
+        let spans: Vec<i64> = std::iter::successors(Some(PLACES_FIRST), |span| Some(wider(*span)))
+            .take(7)
+            .collect();
+        let of_both = [32, 256, 2_048, 16_384, 32_768, 262_144, 1_048_576];
+        assert_eq!(spans, of_both);
+        assert!(spans.contains(&ON_THE_WAY_OFFSETS));
+        assert_eq!(wider(PLACES_LAST), PLACES_LAST);
+    }
+
+    #[test]
+    fn a_log_that_is_read_piece_by_piece_is_one() {
+        let mut one = Held {
+            whole: vec![3..6, 6..9],
+            ..log(&[(5, 12), (7, 13)], 0)
+        };
+        one.put_before(Held {
+            // The batch that begins before the piece is in this one, too.
+            whole: vec![0..2, 3..6],
+            tombstones: HashSet::from([1]),
+            ..log(&[(1, 11), (4, 10)], 0)
+        });
+        assert_eq!(one.records.len(), 4);
+        assert!(one.tombstones.contains(&1));
+        let none: Vec<i64> = (0..10).filter(|offset| one.has_none(*offset)).collect();
+        assert_eq!(none, [0, 3, 6, 8], "nothing is known of 2 and 9");
     }
 
     #[test]

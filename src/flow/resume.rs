@@ -437,7 +437,11 @@ async fn decide(
     let settled = settled.map(|it| it.fillers);
     let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let key = one.key();
-    flow.left_behind.check(&key, ends.target_end)?;
+    let target = one.topic.target(one.partition);
+    let known = flow.target.cached();
+    let leader = known.leader(&target.topic, target.partition);
+    let leader = leader.map(|(broker, _)| broker);
+    flow.left_behind.check(&key, leader, ends.target_end)?;
     let fillers = match count(flow, one, &ends, states, (base, settled)).await {
         // What was met while the partition was open may be hidden from the counts by now.
         Ok(_) if one.topic.rules.keeps_foreign && flow.strangers.contains(&key) => {

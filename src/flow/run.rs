@@ -323,7 +323,7 @@ async fn begin(
         moved: Mutex::default(),
         noted: Mutex::default(),
         turning: DashMap::new(),
-        left_behind: LeftBehind::default(),
+        left_behind: Arc::new(LeftBehind::default()),
         missed: DashMap::new(),
         compared: DashMap::new(),
         records: tokio::sync::Mutex::default(),

@@ -72,7 +72,7 @@ pub struct Flow {
     /// Partitions that are to turn, at which hole.
     pub turning: DashMap<PartitionKey, DearHole>,
     /// What a broker that was given up may still carry out.
-    pub left_behind: LeftBehind,
+    pub left_behind: Arc<LeftBehind>,
     /// What processes before this one knew of the source's ends.
     pub before: Before,
     /// Partitions that may have missed deletes, which isn't stored yet.

@@ -31,7 +31,6 @@ use super::spread::{At, Spread};
 use super::topics::TopicContext;
 use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
-use crate::wire::WireError;
 
 /// Lanes (connections) per target broker, at first: the broker works on one request of each at a time.
 const LANES_FIRST: u16 = 2;
@@ -442,11 +441,6 @@ impl Supervisor {
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
         let trouble = learned.as_ref().unwrap_or(trouble);
-        if let Trouble::Wire(WireError::Timeout { .. }) = trouble
-            && let Some(end) = partition.fillers_end()
-        {
-            self.flow.left_behind.note(key.clone(), end);
-        }
         if let Trouble::TurnsMapped(hole) = trouble {
             self.flow.turning.insert(key.clone(), *hole);
         }
@@ -916,6 +910,7 @@ impl Supervisor {
             appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
             tombstones: resume.tombstones,
+            left_behind: self.flow.left_behind.clone(),
             read_at: resume.read_at,
             newest_filler: resume.newest_filler,
             filler_epoch: resume.filler_epoch,

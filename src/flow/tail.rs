@@ -60,17 +60,27 @@ pub(super) async fn check(
         }
         seen += found.len();
         has_fillers |= found.iter().any(BatchHeader::is_control);
-        let offsets = below - from;
-        let left = i64::try_from(BATCHES.saturating_sub(seen)).unwrap_or(0);
-        span = match i64::try_from(found.len()) {
-            Ok(0) | Err(_) => offsets.saturating_mul(8),
-            Ok(_) if has_fillers => (ON_THE_WAY_OFFSETS - (end - from)).max(1),
-            // As many offsets as the batches that are left have, by those seen now.
-            Ok(found) => (offsets / found + 1).saturating_mul(left.max(1)),
+        let left = BATCHES.saturating_sub(seen);
+        let on_the_way = match has_fillers {
+            true => ON_THE_WAY_OFFSETS - (end - from),
+            false => 0,
         };
+        span = next_span(below - from, found.len(), left, on_the_way);
         below = found.first().map_or(from, |it| it.base_offset.min(from));
     }
     settled(flow, target, end).await
+}
+
+/// How many offsets are looked at next, behind so many that had these batches: `left` are still to be seen, and
+/// `on_the_way` offsets whatever they have.
+fn next_span(offsets: i64, found: usize, left: usize, on_the_way: i64) -> i64 {
+    let count = |batches: usize| i64::try_from(batches).unwrap_or(i64::MAX);
+    match found {
+        0 => offsets.saturating_mul(8),
+        _ if on_the_way > 0 => on_the_way,
+        // As many offsets as the batches that are left have, by those seen now.
+        found => (offsets / count(found) + 1).saturating_mul(count(left.max(1))),
+    }
 }
 
 /// Without counts nothing tells whether replicas lag behind what was written before a crash (the
@@ -166,5 +176,20 @@ async fn fetch(
 fn moved(flow: &Flow) -> Trouble {
     Trouble::LeaderMoved {
         cluster: flow.target.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_batches_among_fillers_are_not_asked_for_one_by_one() {
+        // All that was on the way is seen, and it was few batches.
+        assert_eq!(next_span(32_704, 40, 23, -5), 818 * 23);
+        assert_eq!(next_span(1_000, 1, 22, -1_005), 1_001 * 22);
+        assert_eq!(next_span(64, 2, 62, 32_704), 32_704, "the rest of it first");
+        assert_eq!(next_span(64, 2, 62, 0), 33 * 62, "no fillers");
+        assert_eq!(next_span(64, 0, 62, 32_704), 512, "a cleaner took all");
     }
 }

@@ -81,6 +81,8 @@ struct Sent {
     items: Vec<Item>,
     /// See [`Partition::take_sendable`].
     is_step: bool,
+    /// Requests right before it that nothing is answered for.
+    unanswered: u32,
     at: Instant,
     /// See [`Room::answers`].
     answered_before: u64,
@@ -134,9 +136,12 @@ impl Lane {
         let mut parked = Parked::default();
         let mut line = Line::default();
         let mut heard_at = Instant::now();
+        // The end of a connection is no answer.
+        let mut answered_at = heard_at;
         let mut told_at = heard_at;
         let mut room = Room::default();
         let mut asked: Option<quota::Asked> = None;
+        let mut excused = quota::Excused::default();
         loop {
             while room.is_left(&in_flight)
                 && line.has_room()
@@ -167,7 +172,10 @@ impl Lane {
                     if let Some(at) = sent.alone_at {
                         self.budget.note_target_answer(at.elapsed());
                     }
-                    self.settle(sent, answer);
+                    if answer.is_ok() {
+                        answered_at = heard_at;
+                    }
+                    self.settle(sent, answer, answered_at);
                 }
                 partition = ready.recv() => match partition {
                     Some(partition) => {
@@ -191,14 +199,17 @@ impl Lane {
                             let is_left = self.leave_if_in_vain(oldest);
                             // Only steps tell nothing of a quota themselves.
                             let has_steps = in_flight.iter().any(|sent| sent.is_step);
-                            if !is_left && has_steps && asked.is_none() {
+                            let may_be_excused = excused.may_be(room.answers(), oldest.unanswered);
+                            if !is_left && has_steps && asked.is_none() && may_be_excused {
                                 let silent = oldest.connection.clone();
                                 asked = Some(quota::Asked::start(&self.cluster, silent));
                             }
                         }
                     }
                 }
-                () = quota::answered(&mut asked) => {}
+                is_muted = quota::answered(&mut asked) => if is_muted {
+                    excused.note(room.answers());
+                },
                 () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
@@ -228,7 +239,8 @@ impl Lane {
         while !in_flight.is_empty() {
             let answer = front(in_flight).await;
             if let Some(sent) = in_flight.pop_front() {
-                self.settle(sent, answer);
+                let at = sent.at;
+                self.settle(sent, answer, at);
             }
         }
     }
@@ -298,6 +310,7 @@ impl Lane {
                     connection: connection.clone(),
                     items,
                     is_step: matches!(kind, Kind::Markers),
+                    unanswered: 0,
                     at: Instant::now(),
                     answered_before: room.answers(),
                     mark: line.sent(bytes),
@@ -347,10 +360,13 @@ impl Lane {
             give_back(steps);
             return;
         };
-        if let Err(error) = produce::start_unanswered(connection, &steps) {
-            fail_all(steps, &error);
-            return;
-        }
+        let mut unanswered = match produce::start_unanswered(connection, &steps) {
+            Ok(count) => count,
+            Err(error) => {
+                fail_all(steps, &error);
+                return;
+            }
+        };
         for items in markers::requests(steps, &self.cluster.cached()) {
             self.fence.note_filled(markers::count(&items));
             let alone_at = in_flight.is_empty().then(Instant::now);
@@ -361,6 +377,7 @@ impl Lane {
                     connection: connection.clone(),
                     items,
                     is_step: true,
+                    unanswered: std::mem::take(&mut unanswered),
                     at: Instant::now(),
                     answered_before: room.answers(),
                     mark: line.sent(bytes),
@@ -404,7 +421,10 @@ impl Lane {
         is_in_vain
     }
 
-    fn settle(&self, sent: Sent, answer: Result<Answered, WireError>) {
+    fn settle(&self, sent: Sent, answer: Result<Answered, WireError>, answered_at: Instant) {
+        let silent = sent.at.max(answered_at).elapsed();
+        // Nothing was sent yet behind a look at producers.
+        let is_look = matches!(sent.answer, Answer::Recheck(_));
         let Sent {
             connection, items, ..
         } = sent;
@@ -421,6 +441,9 @@ impl Lane {
             Err(error) => {
                 // This one: by now the lane may have another.
                 connection.close();
+                for item in items.iter().filter(|_| !is_look) {
+                    item.partition.note_left_behind(connection.broker(), silent);
+                }
                 fail_all(items, &error);
             }
         }

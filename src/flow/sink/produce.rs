@@ -39,7 +39,7 @@ pub(super) fn start(
 }
 
 /// The batches of steps, which nothing but the markers behind them is answered for. A request has one of each.
-pub(super) fn start_unanswered(connection: &Connection, items: &[Item]) -> Result<(), WireError> {
+pub(super) fn start_unanswered(connection: &Connection, items: &[Item]) -> Result<u32, WireError> {
     let version =
         connection.version_at_least::<ProduceRequest>(PRODUCE_VERSION_MIN, PRODUCE_VERSION_MAX)?;
     let most = items.iter().map(|item| item.work.batches().len()).max();
@@ -47,7 +47,7 @@ pub(super) fn start_unanswered(connection: &Connection, items: &[Item]) -> Resul
         let body = encode_produce(nth_batches(items, nth), ACKS_NONE);
         connection.start_unanswered::<ProduceRequest>(version, body)?;
     }
-    Ok(())
+    Ok(u32::try_from(most.unwrap_or(0)).unwrap_or(u32::MAX))
 }
 
 /// A request without partitions, which is answered at once (see `quota`).

@@ -297,6 +297,18 @@ impl Network {
         }
     }
 
+    /// A process sees its connections to a cluster end, and the brokers don't: they work off what they have.
+    pub(crate) fn end_for_client(&self, host: HostId, cluster: usize) {
+        let mut inner = self.lock();
+        let is_meant =
+            |link: &Link| (link.host, link.cluster, link.phase) == (host, cluster, Phase::Open);
+        let links = inner.links.iter().filter(|(_, link)| is_meant(link));
+        let ended: Vec<LinkId> = links.map(|(id, _)| *id).collect();
+        for id in ended {
+            inner.arrives_at_client(id, |link| link.phase = Phase::Ended);
+        }
+    }
+
     /// A process dies in the middle of what it does: when it has written `writes` times more, its next
     /// write doesn't happen.
     pub(crate) fn die_after(&self, host: HostId, writes: u64) {

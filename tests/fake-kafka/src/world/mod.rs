@@ -293,6 +293,12 @@ impl World {
         self.network.cut(process.host(), brokers.number, broker);
     }
 
+    /// As a load balancer does it: a process sees its connections to a cluster end, and the brokers work off what they
+    /// have of them.
+    pub fn end_for_client<T: Send + 'static>(&self, process: &Process<T>, brokers: &Brokers) {
+        self.network.end_for_client(process.host(), brokers.number);
+    }
+
     /// A panic of a process is no failure of the scenario from here on.
     pub fn allow_panics(&mut self) {
         self.panics_allowed = true;

@@ -461,6 +461,73 @@ fn what_a_broker_that_hung_still_carries_out_is_waited_for() {
     }
 }
 
+/// Two partitions have steps on the way to a broker that hangs for so long, and works them off slowly behind it. Their
+/// connections end meanwhile for us alone, if so.
+fn hung(seed: u64, frozen_ms: i64, are_cut: bool) {
+    world::run(seed, move |world| {
+        let mut scene = Scene::new(world, 1, "offsets: auto");
+        scene.topic("t", 2, 1, &[]);
+        let places = [Place::new("t", 0), Place::new("t", 1)];
+        let twinlog = scene.twinlog(world, "twinlog");
+        for _ in 0..3 {
+            for place in &places {
+                scene.write(world, Side::Primary, place, 1, Write::COMMITTED);
+            }
+            scene.must_copy(world, &places, 30_000);
+        }
+        world.paths(&scene.target, |path| {
+            path.to_broker_us = FAR_US;
+            path.to_client_us = FAR_US;
+        });
+        world.run_for(1_000);
+        twinlog.process.freeze();
+        world.run_for(10);
+        for _ in 0..TRANSACTIONS {
+            for place in &places {
+                scene.write(world, Side::Primary, place, 1, Write::COMMITTED);
+            }
+        }
+        let slow = Fault::on_topic(ApiKey::WriteTxnMarkers, "t").nth(3);
+        let cluster = scene.target.cluster.clone();
+        let slow = cluster.fault(slow, Action::Delay(300));
+        twinlog.process.thaw();
+        world.run_for(1_500);
+        cluster.control(|state| state.freeze_broker(1));
+        if are_cut {
+            world.end_for_client(&twinlog.process, &scene.target);
+        }
+        world.run_for(frozen_ms);
+        cluster.control(|state| state.thaw_broker(1));
+        for _ in 0..60 {
+            world.run_for(150);
+            for place in &places {
+                scene.write(world, Side::Primary, place, 1, Write::default());
+            }
+        }
+        cluster.clear(slow);
+        for place in &places {
+            let turned = ends_well(world, &mut scene, place, &twinlog);
+            assert!(!turned, "{seed}, {frozen_ms} ms");
+        }
+    });
+}
+
+/// A request in a broker's queue is executed whatever has become of its connection.
+#[test]
+fn what_a_connection_that_was_cut_left_in_a_broker_is_waited_for() {
+    for seed in [1, 2, 3] {
+        hung(seed, 500, true);
+    }
+}
+
+/// The partition whose request timed out isn't the only one with steps on that connection.
+#[test]
+fn what_other_partitions_left_on_a_connection_that_timed_out_is_waited_for() {
+    for (seed, frozen_ms) in [(1, 29_500), (2, 30_500), (3, 40_000)] {
+        hung(seed, frozen_ms, false);
+    }
+}
+
 /// More fillers are refused at once than one request of them has.
 #[test]
 fn thousands_of_fillers_that_are_refused_are_told_for_what_they_are() {
