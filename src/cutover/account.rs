@@ -41,12 +41,14 @@ pub async fn last_report(
     let mut record = record.ok_or_else(none)?;
     let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
     if counts(&record, role.as_ref()) {
-        let found = match tokio::time::timeout(SOURCE_FOR, look(&source, &record)).await {
-            Ok(Some(found)) => Some(found),
-            _ => counted(&store, flow, &record)?,
-        };
+        let of = role.and_then(|role| role.source_cluster_id);
+        let looked = tokio::time::timeout(SOURCE_FOR, look(&source, of, &record)).await;
+        let looked = looked.ok().flatten().unwrap_or_default();
+        // What was counted there may be gone by now: the old primary may have come back with less.
+        let counted = counted(&store, flow, &record)?.unwrap_or_default();
+        let found = larger(counted, looked);
         let known: Behind = journal::fact(&record, WRITTEN_BEHIND).unwrap_or_default();
-        if let Some(found) = found.filter(|found| amount(found) > amount(&known)) {
+        if amount(&found) > amount(&known) {
             let value = serde_json::to_value(&found).unwrap_or_default();
             record.facts.insert(WRITTEN_BEHIND.to_owned(), value);
         }
@@ -70,10 +72,26 @@ fn amount(behind: &Behind) -> u64 {
         .sum()
 }
 
-/// What the old primary says itself; `None` where not all of it answers.
-async fn look(source: &Cluster, record: &CutoverRecord) -> Option<Behind> {
+/// Of each partition the one that has more.
+fn larger(one: Behind, other: Behind) -> Behind {
+    let mut all: BTreeMap<(String, i32), (i64, i64)> = BTreeMap::new();
+    for (topic, partition, from, to) in one.into_iter().chain(other) {
+        let most = all.entry((topic, partition)).or_insert((from, to));
+        if to.abs_diff(from) > most.1.abs_diff(most.0) {
+            *most = (from, to);
+        }
+    }
+    let of_one = |((topic, partition), (from, to))| (topic, partition, from, to);
+    all.into_iter().map(of_one).collect()
+}
+
+/// What the old primary says itself, if it is that cluster; `None` where not all of it answers.
+async fn look(source: &Cluster, id: Option<String>, record: &CutoverRecord) -> Option<Behind> {
     let proven: Vec<(String, i32, i64)> = journal::fact(record, "source_ends")?;
-    source.metadata(None).await.ok()?;
+    let there = source.metadata(None).await.ok()?;
+    if id.is_some() && there.cluster_id != id {
+        return None;
+    }
     let proven: BTreeMap<TopicPartition, i64> = proven
         .into_iter()
         .map(|(topic, partition, end)| (TopicPartition::new(topic, partition), end))
@@ -105,4 +123,20 @@ fn counted(
             .collect()
     };
     Ok(orphans.map(behind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_partition_the_larger_count_is_taken() {
+        let of = |partition, to| ("t".to_owned(), partition, 10, to);
+        let counted = vec![of(0, 15), of(1, 12)];
+        let looked = vec![of(1, 19), of(2, 11)];
+        let expected = [of(0, 15), of(1, 19), of(2, 11)];
+        assert_eq!(larger(counted.clone(), looked.clone()), expected);
+        assert_eq!(larger(looked, counted.clone()), expected);
+        assert_eq!(larger(counted.clone(), Behind::new()), counted);
+    }
 }

@@ -3,13 +3,13 @@
 //!
 //! It is an unplanned failover of the flow that copies back: what may be missing is bounded, logs are recorded where
 //! they part and padded past what the standby may have, groups are moved behind that. Then the old primary is handed
-//! back and its fence lifted. All that is needed lies on the old primary; of the other cluster nothing is asked but
-//! whether it answers.
+//! back and its fence lifted. All that is needed lies on the old primary; the other cluster is only
+//! asked whether it answers: then it may be the primary, and isn't given up.
 //!
 //! ```text
 //! not begun            stop > ........................... bound (nobody can say) > hand_back > lift_fence
 //! copied back          stop > bound > forks > pad > release ......................> hand_back > lift_fence
-//! handed back already  .................................. bound (0, proven) ..... > hand_back > lift_fence
+//! handed back already  .................................. bound (0 if proven) ... > hand_back > lift_fence
 //! the standby follows again: refused, the failback is through
 //! ```
 
@@ -28,7 +28,7 @@ use super::loss::{Bound, Loss};
 use super::options::{AcceptedLoss, FenceMode, Options};
 use super::padding::{self, Reach};
 use super::pairs::Pair;
-use super::preflight::{Check, Weight};
+use super::preflight::{Check, Stranded, Weight, padding_checks};
 use super::steps::{Found, Step, bound_now};
 use super::{GONE_SOURCE_FOR, Plan, SOURCE_FOR, is_done};
 use crate::config::{ClusterSection, FlowConfig, is_internal_topic};
@@ -57,7 +57,7 @@ pub(super) enum Stage {
     NotBegun,
     /// Some or all of it was.
     CopiedBack,
-    /// All of it was, proven, and clients may write to the old primary already.
+    /// All of it was, proven where writers were kept from the standby, and clients may write to the old primary already.
     HandedBack,
     /// It was given up before: what is left of a fence goes.
     GivenUp,
@@ -236,9 +236,9 @@ pub async fn look_give_up(
     target_section: &ClusterSection,
 ) -> Result<Plan, CutoverError> {
     let (old, standby) = (cluster(source_section), cluster(target_section));
-    let (there, gone) = tokio::join!(
+    let (there, says) = tokio::join!(
         tokio::time::timeout(SOURCE_FOR, old.metadata(None)),
-        tokio::time::timeout(GONE_SOURCE_FOR, standby.metadata(None)),
+        Says::ask(&standby, &flow.name),
     );
     let there = there.map_err(|_| {
         let seconds = SOURCE_FOR.as_secs();
@@ -259,7 +259,7 @@ pub async fn look_give_up(
     let open = open.filter(|it| about(it).is_some());
     let about = match open.as_ref().and_then(about) {
         Some(about) => about,
-        None => new(flow, &standby, &known)?,
+        None => new(flow, &standby, &known, &says)?,
     };
     let listed = match &about.topics {
         TopicSet::All => None,
@@ -335,8 +335,12 @@ pub async fn look_give_up(
     }
     let (mut checks, account) = checks(&scene, &about, &options).await?;
     checks.extend(fence_checks(fence));
-    let is_back = matches!(gone, Ok(Ok(_)));
-    checks.insert(0, standby_check(standby.name(), is_back));
+    // What is begun has to come to its end, and what was given up before is no primary.
+    let may_live = open.is_none() && about.stage != Stage::GivenUp;
+    checks.insert(
+        0,
+        standby_check(standby.name(), says != Says::Nothing, may_live),
+    );
     if !left_out.is_empty() {
         checks.push(available::check(&left_out));
     }
@@ -364,8 +368,17 @@ pub async fn look_give_up(
 }
 
 /// What is to be given up, by what the old primary knows.
-fn new(flow: &FlowConfig, standby: &wire::Cluster, known: &Known) -> Result<About, CutoverError> {
-    let stage = known.stage()?;
+fn new(
+    flow: &FlowConfig,
+    standby: &wire::Cluster,
+    known: &Known,
+    says: &Says,
+) -> Result<About, CutoverError> {
+    let stage = match known.stage()? {
+        // Of a failover since then, of which the old primary was told nothing, the account of that time says nothing.
+        Stage::GivenUp if !says.is_the_given_up(known) => Stage::NotBegun,
+        stage => stage,
+    };
     let told = known.failed_over();
     let failback = known.failback();
     let mut ended: BTreeSet<Uuid> = told.map(|role| role.plan).into_iter().collect();
@@ -420,20 +433,60 @@ fn not_begun(
         .collect()
 }
 
-fn standby_check(name: &str, is_back: bool) -> Check {
-    match is_back {
-        true => Check::new(
-            "standby",
-            Weight::Warning,
-            format!("{name} answers: it may have all that it acknowledged"),
-        )
-        .with_hint("`twinlog failback` loses nothing"),
-        false => Check::new(
-            "standby",
-            Weight::Ok,
-            format!("{name} doesn't answer; nothing of it is needed"),
-        ),
+/// What the standby says, if it can be asked.
+#[derive(Debug, PartialEq, Eq)]
+enum Says {
+    /// It doesn't answer.
+    Nothing,
+    /// It answers, and nothing of its role.
+    NoRole,
+    /// Who it takes for the primary.
+    Role(Box<RoleRecord>),
+}
+
+impl Says {
+    async fn ask(standby: &wire::Cluster, flow: &str) -> Self {
+        let there = tokio::time::timeout(GONE_SOURCE_FOR, standby.metadata(None)).await;
+        if !matches!(there, Ok(Ok(_))) {
+            return Self::Nothing;
+        }
+        let role = async {
+            let store = StateStore::open_existing(standby).await.ok()??;
+            store.get::<RoleRecord>(&keys::role(flow)).ok()?
+        };
+        match tokio::time::timeout(GONE_SOURCE_FOR, role).await {
+            Ok(Some(role)) => Self::Role(Box::new(role)),
+            Ok(None) | Err(_) => Self::NoRole,
+        }
     }
+
+    /// Whether it is the standby that was given up before, and no primary since.
+    fn is_the_given_up(&self, known: &Known) -> bool {
+        match (self, &known.given_up) {
+            (Self::Role(role), Some(given_up)) => given_up.ends(role),
+            _ => false,
+        }
+    }
+}
+
+/// `may_live`: it may be the primary, with clients.
+fn standby_check(name: &str, answers: bool, may_live: bool) -> Check {
+    if !answers {
+        let text = format!("{name} doesn't answer; nothing of it is needed");
+        return Check::new("standby", Weight::Ok, text);
+    }
+    if !may_live {
+        let text = format!("{name} answers: keep clients away from it");
+        return Check::new("standby", Weight::Warning, text);
+    }
+    let text = format!(
+        "{name} answers: it has what it acknowledged, and its clients would go on to write there while others write to \
+         the old primary"
+    );
+    Check::new("standby", Weight::Blocker, text).with_hint(
+        "`twinlog failback` loses nothing; if it has to be given up all the same, shut its brokers down, or cut them off \
+         from clients and from here, and run this again",
+    )
 }
 
 async fn checks(
@@ -452,7 +505,10 @@ async fn checks(
     let text = match about.stage {
         Stage::NotBegun => "nothing was copied back".to_owned(),
         Stage::CopiedBack => format!("{} topic(s) were being copied back", scene.topics.len()),
-        Stage::HandedBack | Stage::GivenUp => "everything was copied back, proven".to_owned(),
+        Stage::HandedBack if account.is_proven => "everything was copied back, proven".to_owned(),
+        Stage::HandedBack | Stage::GivenUp => {
+            "everything was copied back, but nothing kept writers from the standby since".to_owned()
+        }
     };
     checks.push(Check::new("failback", Weight::Ok, text));
     checks.push(Check::new("copied_back", Weight::Ok, account.in_words()));
@@ -479,11 +535,9 @@ async fn checks(
             .map(|(_, of)| of.reach)
             .collect();
         let cost = padding::cost_of(&padding::passed(&reaches, options.padding));
-        let text = format!(
-            "{} invisible offset(s), about {} s and {} bytes, so that no new record has the offset of a lost one",
-            cost.markers, cost.seconds, cost.bytes
-        );
-        checks.push(Check::new("padding", Weight::Ok, text));
+        let may_pad = wire::probe_marker_right(&scene.target).await?;
+        let mapped = pairs.iter().filter(|pair| pair.mapped).count();
+        checks.extend(padding_checks(cost, may_pad, mapped, Stranded::OnStandby));
     }
     Ok((checks, Some(account)))
 }
@@ -597,7 +651,8 @@ pub(super) async fn account(
     let ids = scene.flow_record().ok();
     let mut account = GiveUpAccount {
         standby: about.standby.clone(),
-        is_proven: !found.partitions.is_empty() || about.stage == Stage::HandedBack,
+        is_proven: !found.partitions.is_empty()
+            || (about.stage == Stage::HandedBack && !about.proven.is_empty()),
         ..GiveUpAccount::default()
     };
     for (pair, of) in pairs.iter().zip(&found.partitions) {
@@ -645,19 +700,19 @@ fn put_right(scene: &Scene, about: &About, found: &mut Found) -> Result<(), Cuto
     };
     for of in &mut found.partitions {
         let proven = proven.get(&(of.at.topic.as_str(), of.at.partition));
+        // Behind a handing back others write there as well: what was copied isn't the end of it.
         let is_proven =
-            about.stage == Stage::HandedBack || proven.is_some_and(|end| of.copied >= *end);
+            proven.is_some_and(|end| about.stage == Stage::HandedBack || of.copied >= *end);
         if is_proven {
             of.bound = Bound {
                 seen: 0,
                 unseen: Some(0),
             };
-        } else if is_of_before {
+        } else if is_of_before || about.stage == Stage::HandedBack || of.bound.records() == 0 {
+            // Nothing came while it was seen, or it was seen before that counts. The standby may have lived, and taken
+            // records, for longer than that; of what is handed back without a fence around it as well.
             of.bound = Bound::UNKNOWN;
-            of.reach = Reach::UNKNOWN;
-        } else if of.bound.records() == 0 {
-            // Nothing came while it was seen. The standby may have lived, and taken records, for longer than that.
-            of.bound = Bound::UNKNOWN;
+            of.reach = of.reach.with_unknown();
         }
         loss.add(&of.at.topic, of.bound, of.record_bytes);
     }
@@ -759,8 +814,9 @@ impl GiveUpAccount {
         }
         if loss.unknown_partitions > 0 {
             text.push_str(&format!(
-                "; of {} partition(s) nobody can say: nothing was copied back, or nothing came while they were seen",
-                loss.unknown_partitions
+                "; of {} partition(s) nobody can say: nothing was copied back, nothing came while they were \
+                 seen, or nobody kept writers from {} then",
+                loss.unknown_partitions, self.standby
             ));
         }
         text

@@ -77,6 +77,15 @@ impl Reach {
         }
     }
 
+    /// The same where nobody can say what has come since.
+    #[must_use]
+    pub fn with_unknown(self) -> Self {
+        Self {
+            seen: self.seen,
+            ..Self::UNKNOWN
+        }
+    }
+
     /// Besides, what it may lack by what a process before the last one saw of it, if nobody saw more.
     #[must_use]
     pub fn with_carried(self, carried: Option<Bound>) -> Self {

@@ -64,30 +64,67 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
     let mut checks = failover::judge(intent, &facts.common);
     checks.extend(facts.strangers.clone());
     if let Some(cost) = facts.padding {
-        checks.push(padding(cost, facts.may_pad));
-        checks.extend(ceiling(cost).filter(|_| facts.may_pad));
-        if facts.mapped > 0 {
-            let reason = format!("{} mapped partition(s) get none", facts.mapped);
-            checks.push(Check::new("padding", Weight::Warning, reason));
+        let stranded = Stranded::OnOldPrimary;
+        checks.extend(padding_checks(cost, facts.may_pad, facts.mapped, stranded));
+    }
+    checks
+}
+
+/// Where the records are whose offsets no new record may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stranded {
+    /// A failover: a failback can tell them apart.
+    OnOldPrimary,
+    /// On a standby that is given up.
+    OnStandby,
+}
+
+impl Stranded {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::OnOldPrimary => "on the old primary",
+            Self::OnStandby => "on the standby",
         }
+    }
+}
+
+/// What padding costs, and where there is none or less than may be needed.
+pub fn padding_checks(
+    cost: PaddingCost,
+    may_pad: bool,
+    mapped: usize,
+    stranded: Stranded,
+) -> Vec<Check> {
+    let mut checks = vec![padding(cost, may_pad, stranded)];
+    checks.extend(ceiling(cost, stranded).filter(|_| may_pad));
+    if mapped > 0 {
+        let reason = format!("{mapped} mapped partition(s) get none");
+        checks.push(Check::new("padding", Weight::Warning, reason));
     }
     checks
 }
 
 /// What isn't passed.
-fn ceiling(cost: PaddingCost) -> Option<Check> {
+fn ceiling(cost: PaddingCost, stranded: Stranded) -> Option<Check> {
     let reason = format!(
         "{} partition(s) get less than they may need, as no more than {OFFSETS_MAX} offsets are passed: what is stranded of \
-         them on the old primary may have the same offsets as new records",
-        cost.short_partitions
+         them {} may have the same offsets as new records",
+        cost.short_partitions,
+        stranded.in_words()
     );
-    let check = Check::new("padding", Weight::Warning, reason).with_hint(
-        "a failback keeps a map for these; who keeps offsets elsewhere asks `twinlog translate`",
-    );
+    let check = Check::new("padding", Weight::Warning, reason);
+    let check = match stranded {
+        Stranded::OnOldPrimary => check.with_hint(
+            "a failback keeps a map for these; who keeps offsets elsewhere asks `twinlog translate`",
+        ),
+        Stranded::OnStandby => check.with_hint(
+            "who keeps offsets elsewhere takes none of theirs for a new record's",
+        ),
+    };
     (cost.short_partitions > 0).then_some(check)
 }
 
-fn padding(cost: PaddingCost, may_pad: bool) -> Check {
+fn padding(cost: PaddingCost, may_pad: bool, stranded: Stranded) -> Check {
     if may_pad {
         let reason = format!(
             "{} offset(s) are passed, at most about {} s and {} MB in each replica's logs; after it the plan can't be aborted",
@@ -97,10 +134,15 @@ fn padding(cost: PaddingCost, may_pad: bool) -> Check {
         );
         return Check::new("padding", Weight::Ok, reason);
     }
-    let reason = "offsets can't be padded: what is stranded on the old primary may have the same \
-                  offsets as new records";
-    Check::new("padding", Weight::Warning, reason)
-        .with_hint("grant CLUSTER_ACTION on the standby's cluster to Twinlog")
+    let reason = format!(
+        "offsets can't be padded: what is stranded {} may have the same offsets as new records",
+        stranded.in_words()
+    );
+    let hint = match stranded {
+        Stranded::OnOldPrimary => "grant CLUSTER_ACTION on the standby's cluster to Twinlog",
+        Stranded::OnStandby => "grant CLUSTER_ACTION on the old primary to Twinlog",
+    };
+    Check::new("padding", Weight::Warning, reason).with_hint(hint)
 }
 
 #[cfg(test)]
@@ -123,5 +165,21 @@ mod tests {
         assert_eq!(weights(&facts), [Weight::Ok]);
         facts.mapped = 1;
         assert_eq!(weights(&facts), [Weight::Ok, Weight::Warning]);
+    }
+
+    #[test]
+    fn who_gives_up_is_told_what_padding_lacks() {
+        let short = PaddingCost {
+            short_partitions: 3,
+            ..PaddingCost::default()
+        };
+        let told = |cost, may_pad, mapped| {
+            let checks = padding_checks(cost, may_pad, mapped, Stranded::OnStandby);
+            let warnings = checks.iter().filter(|it| it.weight == Weight::Warning);
+            warnings.count()
+        };
+        assert_eq!(told(PaddingCost::default(), true, 0), 0);
+        assert_eq!(told(short, true, 2), 2);
+        assert_eq!(told(short, false, 0), 1);
     }
 }

@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
 use super::deny::DenyError;
 use super::fenced::{self, FenceError};
 use crate::cutover::agreement;
@@ -14,6 +17,7 @@ use crate::state::{
     FenceRecord, ForkRecord, GivenUpRecord, OrphansRecord, Primary, RoleRecord, StateError,
     StateStore, TopicSet, keys,
 };
+use crate::tasks::brought;
 use crate::telemetry::role::{Orphans, RoleStatus};
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 
@@ -21,10 +25,18 @@ use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The same for counting what it has more: the first time both logs are compared.
 const MEASURED_WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take to say that it is the primary again.
-const GIVEN_UP_WITHIN: Duration = Duration::from_secs(3);
+/// How long one round waits for it to say that it is the primary again: its state is read from the beginning, the
+/// first time, and what has come of that is kept for the next round.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(12);
+/// From then on it is fenced though it doesn't say it. Longer than brokers take to come up one after the other. A
+/// primary whose state can't be read for so long is ill, and writers that are refused wrongly lose nothing: the fence
+/// goes as soon as its state can be read. One that isn't the primary would take records for ever that nobody copies.
+const UNDECIDED_FOR: Duration = Duration::from_secs(60);
 /// In status: the old primary is the primary again, and this flow's target is none.
 pub const GIVEN_UP: &str = "given_up";
+/// Why it isn't fenced yet.
+const UNDECIDED: &str = "its state can't be read yet, so it isn't known whether it was made the primary again; its \
+    writers are kept away within a minute if that stays so";
 /// More partitions with orphans are counted, not listed.
 const LISTED_MAX: usize = 100;
 
@@ -36,6 +48,10 @@ pub struct Restrain {
     own_principal: Option<String>,
     /// Its state topic, once it answered.
     told: Option<StateStore>,
+    /// Who reads that just now, over as many rounds as it takes.
+    reading: JoinSet<Result<Option<StateStore>, StateError>>,
+    /// Since when it answers and doesn't say whether it is the primary again.
+    undecided_since: Option<Instant>,
     /// The forks as they are recorded, and of the topics that could be looked at since it is back, as its logs were.
     parted: Option<(Forks, Forks)>,
     status: RoleStatus,
@@ -52,6 +68,8 @@ impl Restrain {
             source: source.clone(),
             own_principal,
             told: None,
+            reading: JoinSet::new(),
+            undecided_since: None,
             parted: None,
             status: RoleStatus::default(),
         }
@@ -81,6 +99,8 @@ impl Restrain {
                     self.status.orphan_offsets = None;
                     self.status.orphans.clear();
                 }
+                // Nor, maybe, what this one has.
+                Ok(Ok(())) if self.undecided_since.is_some() => {}
                 Ok(Ok(())) => self.measure_in_time(store, role).await,
                 Ok(Err(error)) => tracing::debug!(flow = %self.flow, %error, "the old primary"),
                 Err(_) => self.status.old_primary = "away".to_owned(),
@@ -88,6 +108,7 @@ impl Restrain {
             if self.status.old_primary == "away" {
                 // It may come back with less.
                 self.parted = None;
+                self.undecided_since = None;
             }
         }
         self.status.clone()
@@ -98,8 +119,20 @@ impl Restrain {
             self.status.old_primary = "away".to_owned();
             return Err(error.into());
         }
-        if self.is_given_up(role).await {
-            return self.leave_alone(store).await;
+        match self.is_given_up(role).await {
+            Some(true) => return self.leave_alone(store, role).await,
+            // What is over doesn't begin again.
+            None if self.status.old_primary == GIVEN_UP => return Ok(()),
+            // A standby that wakes up may have been given up while it slept: who refuses the writers of the primary
+            // before that is known makes an outage.
+            None if !role.is_handed_back && self.is_to_wait() => {
+                if self.status.old_primary != "fenced" {
+                    self.status.old_primary = "writable".to_owned();
+                    self.status.fence_problem = Some(UNDECIDED.to_owned());
+                }
+                return Ok(());
+            }
+            Some(false) | None => {}
         }
         let forks = forks(store, &self.flow, &role.topics)?;
         // First of all: no new orphans.
@@ -111,32 +144,57 @@ impl Restrain {
         Ok(())
     }
 
-    /// Whether it has become the primary again without this standby's knowing (`failback --give-up`). Where it can't
-    /// say so in time it counts as fenced so far: what is made wrongly is lifted by a later round.
-    async fn is_given_up(&mut self, role: &RoleRecord) -> bool {
-        let asked = async {
-            let store = match self.told.take() {
+    /// Whether it has become the primary again without this standby's knowing (`failback --give-up`); `None` where it
+    /// doesn't say so in time.
+    async fn is_given_up(&mut self, role: &RoleRecord) -> Option<bool> {
+        let deadline = Instant::now() + GIVEN_UP_WITHIN;
+        loop {
+            let begins_now = self.reading.is_empty();
+            if begins_now {
+                self.read();
+            }
+            let read = tokio::time::timeout_at(deadline, self.reading.join_next()).await;
+            let read = brought(read.ok()??);
+            if let Err(error) = &read {
+                tracing::debug!(flow = %self.flow, %error, "the old primary's state can't be read");
+            }
+            self.told = read.ok()?;
+            // What was begun in an earlier round may be older than what was said since.
+            if begins_now {
+                break;
+            }
+        }
+        let record = self.told.as_ref().map(|it| given_up(it, &self.flow));
+        let record = record.transpose().ok()?.flatten();
+        self.undecided_since = None;
+        Some(record.is_some_and(|record| record.ends(role)))
+    }
+
+    /// Begins to read its state, or what has come there since.
+    fn read(&mut self) {
+        let (told, source) = (self.told.take(), self.source.clone());
+        self.reading.spawn(async move {
+            match told {
                 Some(store) => {
                     store.refresh().await?;
-                    Some(store)
+                    Ok(Some(store))
                 }
-                None => StateStore::open_existing(&self.source).await?,
-            };
-            let record = match &store {
-                Some(store) => store.get::<GivenUpRecord>(&keys::given_up(&self.flow))?,
-                None => None,
-            };
-            self.told = store;
-            Ok::<_, StateError>(record.is_some_and(|record| record.ends(role)))
-        };
-        matches!(
-            tokio::time::timeout(GIVEN_UP_WITHIN, asked).await,
-            Ok(Ok(true))
-        )
+                None => StateStore::open_existing(&source).await,
+            }
+        });
+    }
+
+    fn is_to_wait(&mut self) -> bool {
+        let since = *self.undecided_since.get_or_insert_with(Instant::now);
+        since.elapsed() < UNDECIDED_FOR
     }
 
     /// Nobody is kept from a cluster that is the primary: what this flow has made there before it knew goes.
-    async fn leave_alone(&mut self, store: &StateStore) -> Result<(), StateError> {
+    async fn leave_alone(
+        &mut self,
+        store: &StateStore,
+        role: &RoleRecord,
+    ) -> Result<(), StateError> {
         if self.status.old_primary != GIVEN_UP {
             tracing::error!(
                 flow = %self.flow,
@@ -147,6 +205,15 @@ impl Restrain {
         }
         self.status.old_primary = GIVEN_UP.to_owned();
         self.status.fence_problem = None;
+        if self.is_fenced_by_another(role)? {
+            // What looks like ours there is the newer standby's: it is only forgotten here.
+            store.refresh().await?;
+            let key = keys::fence(&self.flow);
+            return match store.bytes(&key) {
+                Some(_) => store.remove(&key).await,
+                None => Ok(()),
+            };
+        }
         let lifted = fenced::lift(&self.source, store, &self.flow, |_| true).await;
         match lifted {
             Ok(_) | Err(FenceError::Deny(DenyError::NoAuthorizer)) => Ok(()),
@@ -156,6 +223,19 @@ impl Restrain {
             }
             Err(FenceError::State(error)) => Err(error),
         }
+    }
+
+    /// Whether it was failed over again since this standby was given up, to one that was built anew.
+    fn is_fenced_by_another(&self, role: &RoleRecord) -> Result<bool, StateError> {
+        let Some(told) = &self.told else {
+            return Ok(false);
+        };
+        let known: Option<RoleRecord> = told.get(&keys::role(&self.flow))?;
+        let Some(known) = known.filter(|known| known.primary != Primary::Source) else {
+            return Ok(false);
+        };
+        let is_ended = given_up(told, &self.flow)?.is_some_and(|record| record.ends(&known));
+        Ok(!is_ended || known.target_cluster_id != role.target_cluster_id)
     }
 
     /// Counts what it has beyond the forks, as far as that can be said in time.
@@ -227,13 +307,17 @@ impl Restrain {
 
     /// Writes the role to the old primary's own state, where a copy of the old config finds it, and the fence.
     async fn tell(&mut self, known: &StateStore, role: &RoleRecord) {
+        if !self.reading.is_empty() {
+            return;
+        }
         let told = async {
             let store = match self.told.take() {
                 Some(store) => store,
                 None => StateStore::open(&self.source, &self.flow).await?,
             };
-            tell(&store, &self.flow, role).await?;
-            tell_fence(known, &store, &self.flow).await?;
+            if tell(&store, &self.flow, role).await? {
+                tell_fence(known, &store, &self.flow).await?;
+            }
             Ok::<_, StateError>(store)
         };
         match told.await {
@@ -345,13 +429,17 @@ impl Restrain {
 }
 
 /// Writes a role to a cluster's state, unless a later one is there. A standby that was built anew counts from the
-/// beginning: what is there of another one is earlier.
+/// beginning: what is there of another one is earlier. Whether the failover of that role isn't over there: of one that
+/// was given up nothing is written.
 ///
 /// # Errors
 /// When the state can't be read or written.
-pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<(), StateError> {
+pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<bool, StateError> {
     let key = keys::role(flow);
     store.refresh().await?;
+    if given_up(store, flow)?.is_some_and(|record| record.ends(role)) {
+        return Ok(false);
+    }
     let known: Option<RoleRecord> = store.get(&key)?;
     let is_later = |known: &RoleRecord| {
         known.epoch > role.epoch && known.target_cluster_id == role.target_cluster_id
@@ -359,7 +447,11 @@ pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<(
     if known.is_none_or(|known| !is_later(&known) && known != *role) {
         store.put(&key, role).await?;
     }
-    Ok(())
+    Ok(true)
+}
+
+fn given_up(store: &StateStore, flow: &str) -> Result<Option<GivenUpRecord>, StateError> {
+    store.get(&keys::given_up(flow))
 }
 
 /// Writes down on the old primary, too, which ACLs keep writers from it: whoever has nothing but that cluster can lift

@@ -157,7 +157,7 @@ async fn settled(
     partitions: &[TopicPartition],
 ) -> Result<(), CutoverError> {
     let deadline = Instant::now() + it.options.wait.max(FENCED_WITHIN);
-    let mut told = false;
+    let (mut told, mut told_unknown) = (false, false);
     loop {
         let (stable, now) = tokio::try_join!(
             ends(&ended.source, partitions, OffsetSpec::LatestStable),
@@ -175,16 +175,32 @@ async fn settled(
         // One that has no record in a partition yet ends with a marker there all the same, and holds no end back.
         let registered = match open.is_empty() && hidden.is_empty() {
             true => registered(&ended.source, partitions).await,
-            false => Vec::new(),
+            false => Registered::default(),
         };
-        if open.is_empty() && hidden.is_empty() && registered.is_empty() {
+        if let Some(why) = registered.untold.filter(|_| !told_unknown) {
+            (it.tell)(&format!(
+                "the old primary doesn't tell all of its open transactions ({why}): see that its last producers have ended theirs"
+            ));
+            told_unknown = true;
+        }
+        let not_yet = registered.not_yet;
+        if open.is_empty() && hidden.is_empty() && registered.open.is_empty() && not_yet.is_none() {
             return Ok(());
         }
         let open = match open.is_empty() {
-            true => registered,
+            true => registered.open,
             false => open,
         };
-        if Instant::now() >= deadline && open.is_empty() {
+        let is_late = Instant::now() >= deadline;
+        if let Some(why) = not_yet.filter(|_| is_late && open.is_empty()) {
+            return Err(CutoverError::failed(format!(
+                "it can't be seen whether transactions are open on the old primary: {why}"
+            ))
+            .with_hint(
+                "wait until its brokers answer and its transaction coordinators have loaded, and run this again",
+            ));
+        }
+        if is_late && open.is_empty() {
             return Err(CutoverError::failed(format!(
                 "replicas on the old primary lag behind their leaders in {} partition(s) such as {}",
                 hidden.len(),
@@ -192,7 +208,7 @@ async fn settled(
             ))
             .with_hint("wait until its replicas are in sync, and run this again"));
         }
-        if Instant::now() >= deadline {
+        if is_late {
             return Err(CutoverError::failed(format!(
                 "transactions are still open on the old primary, in {} partition(s) such as {}",
                 open.len(),
@@ -211,11 +227,27 @@ async fn settled(
     }
 }
 
-/// Which of these partitions an open transaction has been told of, as far as their coordinators tell.
-async fn registered(old: &Cluster, partitions: &[TopicPartition]) -> Vec<String> {
-    let open = wire::open_transactions(old).await;
-    let concerned = partitions.iter().filter(|at| open.contains_key(at));
-    concerned.map(ToString::to_string).collect()
+/// What its coordinators tell of these partitions.
+#[derive(Default)]
+struct Registered {
+    /// Those that an open transaction has been told of.
+    open: Vec<String>,
+    /// Why there may be more, as is known a moment later.
+    not_yet: Option<String>,
+    /// Why there may be more, of which nobody tells us.
+    untold: Option<String>,
+}
+
+async fn registered(old: &Cluster, partitions: &[TopicPartition]) -> Registered {
+    let told = wire::open_transactions(old).await;
+    let concerned = partitions
+        .iter()
+        .filter(|at| told.partitions.contains_key(at));
+    Registered {
+        open: concerned.map(ToString::to_string).collect(),
+        not_yet: told.not_yet.into_iter().next(),
+        untold: told.untold.into_iter().next(),
+    }
 }
 
 /// Lets the copy back begin.

@@ -51,4 +51,4 @@ pub use records::delete_records;
 pub use rights::{Operation, Rights, cluster_rights, topic_rights};
 pub use scram::{ScramMechanism, ScramUsers, describe_scram_users};
 pub use topics::{could_create_topic, create_partitions, create_topic, delete_topic};
-pub use transactions::open_transactions;
+pub use transactions::{OpenTransactions, open_transactions};

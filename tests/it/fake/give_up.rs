@@ -97,6 +97,15 @@ fn who_was_denied_by_somebody_else_stays_denied() {
     let report = answer(&failback(config, &DO_IT), 0);
     assert_eq!(report["kind"], "give_up", "{report:#}");
     assert_eq!(denied(&source), ["DENY WRITE User:mallory * topic orders"]);
+    // It may as well be one of a later failover, of which nothing was told here.
+    let told = report["for_the_operator"].to_string();
+    assert!(told.contains("was told of no failover"), "{report:#}");
+    block_on(async {
+        let store = opened_state(&wire_cluster(&source.bootstrap()), "dr").await;
+        let record = store.bytes("given-up/dr").expect("it is noted");
+        let record = String::from_utf8_lossy(&record).into_owned();
+        assert!(record.contains("\"is_untold\":true"), "{record}");
+    });
 }
 
 /// A standby that is back says that it is the primary; Twinlog knows better.

@@ -1,8 +1,14 @@
 //! A transaction has been told of a partition of the old primary, and has no record there: no end is held back by it,
 //! and its marker comes when its time is over.
 
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::ResponseError;
+use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::world;
 use twinlog::state::{CutoverKind, CutoverState};
+
+/// For how long a coordinator tells nothing.
+const SILENT_MS: i64 = 4_000;
 
 use crate::sim::clients;
 use crate::sim::model::{Place, Says, Side};
@@ -11,7 +17,31 @@ use crate::sim::scene::{Scene, Write, names, says};
 
 #[test]
 fn its_marker_comes_before_what_is_copied_back() {
-    world::run(1, |world| {
+    marker_comes_first(1, None);
+}
+
+/// The usual state of a primary that has just restarted: an empty list, and that it isn't all.
+#[test]
+fn a_coordinator_that_still_loads_is_waited_for() {
+    let loads = ResponseError::CoordinatorLoadInProgress;
+    marker_comes_first(2, Some((ApiKey::ListTransactions, Action::Refuse(loads))));
+}
+
+#[test]
+fn a_coordinator_that_has_moved_is_looked_for() {
+    let moved = ResponseError::NotCoordinator;
+    let refuse = Action::Refuse(moved);
+    marker_comes_first(3, Some((ApiKey::DescribeTransactions, refuse)));
+}
+
+#[test]
+fn a_coordinator_that_is_silent_is_waited_for() {
+    let silent = (ApiKey::ListTransactions, Action::Swallow);
+    marker_comes_first(4, Some(silent));
+}
+
+fn marker_comes_first(seed: u64, coordinator: Option<(ApiKey, Action)>) {
+    world::run(seed, move |world| {
         let mut scene = Scene::new(world, 1, "");
         scene.topic("t", 1, 1, &[]);
         let place = Place::new("t", 0);
@@ -32,7 +62,18 @@ fn its_marker_comes_before_what_is_copied_back() {
         let (report, error) = world.result(&failover, 120_000).expect("it may begin");
         assert!(error.is_none(), "{error:?} {report:?}");
         scene.write(world, Side::Standby, &place, 10, Write::default());
+        let fault = coordinator.map(|(key, action)| {
+            let source = &scene.source.cluster;
+            source.fault(Fault::on(key), action)
+        });
         let back = process::begin_back(world, "operator-back", &scene.text);
+        if let Some(fault) = fault {
+            world.run_for(SILENT_MS);
+            scene
+                .source
+                .cluster
+                .control(|state| state.faults.clear(fault));
+        }
         world.run_for(8_000);
         let was_open = |state: &mut fake_kafka::State| state.time_out_transaction("empty");
         assert!(scene.source.cluster.control(was_open), "it is open");

@@ -2,6 +2,8 @@
 
 use fake_kafka::Options as Cluster;
 use fake_kafka::acls::Permission;
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::world::{self, Brokers, Phase, Process, World};
 use twinlog::cutover::{FenceMode, Options, Report};
 use twinlog::state::{CutoverKind, CutoverState};
@@ -189,7 +191,18 @@ fn nothing_was_copied_back_and_nobody_can_say_what_is_missing() {
 fn dies_in(world: &mut World, step: &'static str, lost: u64) -> Scene {
     let (mut scene, _twinlog) = copied_back(world);
     let text = scene.text.clone();
-    let command: Process<CutOver> = process::failback_by_acl(world, "operator-back-2", &text);
+    let command = process::failback_by_acl(world, "operator-back-2", &text);
+    dies_while(world, &mut scene, command, step, lost);
+    scene
+}
+
+fn dies_while(
+    world: &mut World,
+    scene: &mut Scene,
+    command: Process<CutOver>,
+    step: &'static str,
+    lost: u64,
+) {
     for brokers in [&scene.source, &scene.target] {
         world.path(&command, brokers, |path| {
             path.to_broker_us = 15_000;
@@ -202,8 +215,7 @@ fn dies_in(world: &mut World, step: &'static str, lost: u64) -> Scene {
         journal.is_some_and(|it| it.contains(&format!("\"step\":\"{step}\",\"state\":\"doing\"")))
     });
     command.kill();
-    die(world, &mut scene, lost);
-    scene
+    die(world, scene, lost);
 }
 
 #[test]
@@ -234,6 +246,86 @@ fn what_is_handed_back_is_finished_and_nothing_is_missing() {
             assert!(report.lost.is_proven, "{step}: {report:?}");
             assert_eq!(of_partition(&report), (Some(COPIED), Some(0)), "{step}");
             is_the_primary(world, &mut scene);
+        });
+    }
+}
+
+/// Nobody kept clients from the standby then: what it took behind the proof is nowhere else.
+#[test]
+fn what_is_handed_back_without_a_fence_is_no_proof() {
+    world::run(22, |world| {
+        let (mut scene, _twinlog) = copied_back(world);
+        let text = scene.text.clone();
+        let command = process::failback(world, "operator-back-2", &text, false);
+        dies_while(world, &mut scene, command, "unfence", LOST);
+        let command = process::give_up(world, "operator-gives-up", &scene.text);
+        let report = done(world.result(&command, 120_000));
+        assert!(!report.lost.is_proven, "{report:?}");
+        assert_eq!(of_partition(&report), (Some(COPIED), None), "{report:?}");
+        assert!(report.lost.unknown_partitions > 0, "{report:?}");
+    });
+}
+
+/// Nothing had come for long when it was seen last, and much came before the standby died.
+#[test]
+fn a_quiet_partition_is_padded_as_one_of_which_nobody_knows() {
+    world::run(41, |world| {
+        let (mut scene, _twinlog) = copied_back(world);
+        world.run_for(60_000);
+        die(world, &mut scene, 600);
+        let command = process::give_up(world, "operator-gives-up", &scene.text);
+        let report = done(world.result(&command, 120_000));
+        assert_eq!(of_partition(&report).1, None, "{report:?}");
+        is_the_primary(world, &mut scene);
+    });
+}
+
+/// Its clients would go on to write there.
+#[test]
+fn a_standby_that_answers_is_not_given_up() {
+    world::run(42, |world| {
+        let (scene, _twinlog) = copied_back(world);
+        let before = denied(&scene.source);
+        let command = process::give_up(world, "operator-gives-up", &scene.text);
+        let refused = world.result(&command, 120_000).expect_err("it is refused");
+        assert!(refused.message.contains("answers"), "{refused:?}");
+        let role = logs::newest(&scene.source, STATE, "role/dr").expect("it was told");
+        assert!(role.contains("\"primary\":\"target\""), "{role}");
+        assert_eq!(denied(&scene.source), before);
+    });
+}
+
+/// The standby was given up and wakes, and the old primary's state is slow to read.
+#[test]
+fn who_wakes_fences_nobody_before_it_knows() {
+    for (seed, is_silent) in (43..).zip([false, true]) {
+        world::run(seed, move |world| {
+            let (mut scene, twinlog) = copied_back(world);
+            die(world, &mut scene, LOST);
+            let command = process::give_up(world, "operator-gives-up", &scene.text);
+            done(world.result(&command, 120_000));
+            twinlog.process.kill();
+            let slow = match is_silent {
+                true => Action::Swallow,
+                false => Action::Delay(8_000),
+            };
+            let state = Fault::on(ApiKey::Fetch).topic(STATE);
+            let source = scene.source.cluster.clone();
+            let fault = source.fault(state, slow);
+            scene.find_target(world);
+            let awake = scene.twinlog(world, "twinlog-awake");
+            for _ in 0..25 {
+                world.run_for(1_000);
+                assert_eq!(denied(&scene.source), 0, "the primary isn't fenced");
+            }
+            source.control(|at| at.faults.clear(fault));
+            world.run_for(90_000);
+            assert_eq!(denied(&scene.source), 0, "the primary isn't fenced");
+            let role = logs::newest(&scene.source, STATE, "role/dr").expect("it was told");
+            assert!(role.contains("\"primary\":\"source\""), "{role}");
+            let told = awake.status(world);
+            let role = told.flows[0].role.as_ref().expect("it has one");
+            assert_eq!(role.old_primary, "given_up");
         });
     }
 }
@@ -309,6 +401,52 @@ fn a_standby_that_is_built_anew_begins_anew() {
         assert_eq!(here.len() as u64, BEFORE + COPIED + 3 + 4, "{here:?}");
         scene.write(world, Side::Primary, &place(), 2, Write::default());
         scene.must_copy(world, &[place()], 60_000);
+    });
+}
+
+/// The given-up standby wakes when a new one has been failed over to, whose fence looks like its own.
+#[test]
+fn a_late_waker_leaves_the_new_standbys_fence() {
+    world::run(45, |world| {
+        let (mut scene, twinlog) = copied_back(world);
+        twinlog.process.kill();
+        die(world, &mut scene, LOST);
+        let command = process::give_up(world, "operator-gives-up", &scene.text);
+        done(world.result(&command, 120_000));
+        let (old, old_text) = (scene.target.clone(), scene.text.clone());
+
+        scene.target = world.cluster("rebuilt", Cluster::default());
+        strict(&scene.target);
+        scene
+            .target
+            .cluster
+            .control(|state| state.create_offsets_topic());
+        scene.text = process::config(&scene.source, &scene.target, "");
+        scene.twinlog(world, "twinlog-anew");
+        scene.must_copy(world, &[place()], 60_000);
+        world.run_for(12_000);
+        let planned = Options {
+            fence: FenceMode::Acl,
+            ..failover_options(CutoverKind::Planned)
+        };
+        let failover = process::failover(world, "operator-anew", &scene.text, planned);
+        done(world.result(&failover, 120_000));
+        world.run_for(10_000);
+        let fence = denied(&scene.source);
+        assert!(fence > 0, "it is fenced");
+
+        let gone = std::mem::replace(&mut scene.target, old);
+        scene.find_target(world);
+        scene.target = gone;
+        let awake = process::run(world, "twinlog-awake", &old_text);
+        let source = scene.source.clone();
+        for _ in 0..60 {
+            world.run_for(1_000);
+            assert_eq!(denied(&source), fence, "it stays fenced");
+        }
+        let told = awake.status(world);
+        let role = told.flows[0].role.as_ref().expect("it has one");
+        assert_eq!(role.old_primary, "given_up");
     });
 }
 
