@@ -274,7 +274,7 @@ fn a_commit_on_a_topic_that_was_made_anew_waits_for_its_copy() {
     has_had_groups(&to);
     with_records(&from, "orders");
     commit(&from, "reader", &[("orders", 0, 20)]);
-    let twinlog = Twinlog::start(&flow_config(
+    let mut twinlog = Twinlog::start(&flow_config(
         "anew",
         "orders",
         &from,
