@@ -231,6 +231,10 @@ async fn change(
     };
     if !json {
         output::print(&shown(&answer, change, plan.may_shut_us_out()));
+        for waiting in plan.waiting() {
+            let (acl, message) = (clean(&waiting.acl), clean(&waiting.message));
+            output::print(&format!("held still: {acl}: {message}\n"));
+        }
     }
     if args.yes {
         let done = plan.apply(&target, &store).await?;

@@ -14,6 +14,7 @@ use super::preflight::{self, Check, Facts};
 use super::steps::bound_now;
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim, deny};
+use crate::metadata::acls;
 use crate::state::{
     self, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas,
 };
@@ -39,6 +40,7 @@ pub async fn collect(
     let mut facts = Facts {
         mapped: pairs.iter().filter(|pair| pair.mapped).count(),
         strangers: preflight::strangers(scene.topics.iter().map(|topic| &topic.record)),
+        unreleased: unreleased(scene)?,
         ..Facts::default()
     };
     let common = &mut facts.common;
@@ -63,6 +65,18 @@ pub async fn collect(
     }
     facts.common.source_problem = source_problem;
     Ok(facts)
+}
+
+/// Held ACLs that a release leaves out.
+fn unreleased(scene: &Scene) -> Result<Vec<String>, CutoverError> {
+    if !scene.flow.metadata.acls.enabled {
+        return Ok(Vec::new());
+    }
+    let held = acls::held(&scene.store, &scene.flow.name)?;
+    let waiting = held.iter().filter(|acl| acl.waits_for_our_name());
+    Ok(waiting
+        .map(|acl| format!("{}: {}", acl.subject, acl.acl))
+        .collect())
 }
 
 async fn planned(

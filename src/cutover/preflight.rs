@@ -24,6 +24,8 @@ pub struct Facts {
     pub mapped: usize,
     /// What somebody else wrote to the copy.
     pub strangers: Option<Check>,
+    /// Held ACLs that wouldn't be released, by their words.
+    pub unreleased: Vec<String>,
 }
 
 /// What somebody else wrote to copies and is kept there, by target topic: it is in no other cluster.
@@ -63,6 +65,7 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
     };
     let mut checks = failover::judge(intent, &facts.common);
     checks.extend(facts.strangers.clone());
+    checks.extend(unreleased(&facts.unreleased));
     if let Some(cost) = facts.padding {
         let stranded = Stranded::OnOldPrimary;
         checks.extend(padding_checks(cost, facts.may_pad, facts.mapped, stranded));
@@ -102,6 +105,23 @@ pub fn padding_checks(
         checks.push(Check::new("padding", Weight::Warning, reason));
     }
     checks
+}
+
+/// Clients that need them are refused on the standby, or nobody is.
+fn unreleased(acls: &[String]) -> Option<Check> {
+    let mut named = acls.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
+    if acls.len() > named.len() {
+        named.push(format!("and {} more", acls.len() - named.len()));
+    }
+    let reason = format!(
+        "{} held ACL(s) aren't released, as the standby's first ACLs could shut Twinlog out: {}",
+        acls.len(),
+        named.join(", ")
+    );
+    let check = Check::new("acls", Weight::Warning, reason).with_hint(
+        "say whom the standby's brokers take Twinlog for, in acls.principal, and let it run",
+    );
+    (!acls.is_empty()).then_some(check)
 }
 
 /// What isn't passed.
@@ -153,6 +173,21 @@ mod tests {
         let checks = judge(CutoverKind::Unplanned, AcceptedLoss::Any, facts);
         let padding = checks.iter().filter(|check| check.subject == "padding");
         padding.map(|check| check.weight).collect()
+    }
+
+    #[test]
+    fn acls_that_are_not_released_are_named() {
+        let facts = Facts {
+            unreleased: (0..7).map(|n| format!("topic t{n}: ALLOW")).collect(),
+            ..Facts::default()
+        };
+        let checks = judge(CutoverKind::Planned, AcceptedLoss::Any, &facts);
+        let check = checks.iter().find(|check| check.subject == "acls");
+        let check = check.expect("it is told");
+        assert_eq!(check.weight, Weight::Warning);
+        assert!(check.reason.contains("7 held"), "{}", check.reason);
+        assert!(check.reason.contains("topic t0: ALLOW"), "{}", check.reason);
+        assert!(check.reason.contains("and 2 more"), "{}", check.reason);
     }
 
     #[test]

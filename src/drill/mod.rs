@@ -205,7 +205,7 @@ async fn candidates(scene: &Scene) -> Result<Vec<Candidate>, DrillError> {
     let shown_to = |topic: &str, target: &str| match &readers {
         Ok(readers) => readers.shown_to(target, &scene.names.copy_of(topic)),
         Err(error) => Some(format!(
-            "who may read it on the standby isn't known ({error}): grant DESCRIBE on that cluster"
+            "who may read it on the standby isn't known ({error}): grant DESCRIBE and DESCRIBE_CONFIGS on that cluster"
         )),
     };
     let mut candidates: Vec<Candidate> = Vec::new();

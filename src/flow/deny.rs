@@ -93,11 +93,8 @@ impl From<WireError> for DenyError {
 /// # Errors
 /// When the source's ACLs can't be read.
 pub async fn missing(source: &Cluster, topics: &[String]) -> Result<Vec<FenceAcl>, DenyError> {
-    let (listed, is_open) = tokio::join!(
-        wire::describe_acls(source),
-        wire::is_open_by_default(source)
-    );
-    let listed = listed?.acls(source)?;
+    let (listed, is_open) = tokio::join!(wire::describe_acls(source), is_open_by_default(source));
+    let (listed, is_open) = (listed?.acls(source)?, is_open?);
     let present: HashSet<&AclBinding> = listed.iter().collect();
     let mut missing = Vec::new();
     for topic in topics {
@@ -247,7 +244,7 @@ pub async fn protect(
     }
     let listed = wire::describe_acls(target).await?.acls(target)?;
     let facts = Facts {
-        is_open: wire::is_open_by_default(target).await,
+        is_open: is_open_by_default(target).await?,
         may_write: may_write(target, topics).await?,
         own,
     };
@@ -255,6 +252,16 @@ pub async fn protect(
         cluster: target.name().to_owned(),
         reason,
     })
+}
+
+/// Where Twinlog may not ask, most likely ACLs decide. A broker that doesn't answer says nothing.
+async fn is_open_by_default(cluster: &Cluster) -> Result<bool, WireError> {
+    match wire::is_open_by_default(cluster).await {
+        Err(error) if error.server_code() == Some(ResponseError::ClusterAuthorizationFailed) => {
+            Ok(false)
+        }
+        told => told,
+    }
 }
 
 /// What a target's brokers say of Twinlog.

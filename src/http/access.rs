@@ -25,6 +25,9 @@ use crate::config::{HttpConfig, Secret};
 /// data of its own.
 const OPEN_PATHS: [&str; 2] = ["/healthz", "/"];
 
+/// Answered by whatever name: whether the process lives, and is ready.
+const PROBED_PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
 /// The tokens that calls must bring.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Access {
@@ -60,7 +63,11 @@ impl Access {
 
     /// Whether a call is meant for us.
     fn judge_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        if uri.path() == "/healthz" {
+        // A page that took a name can't bring a token.
+        if PROBED_PATHS.contains(&uri.path())
+            || brings(headers, self.read_token.as_ref())
+            || brings(headers, self.token.as_ref())
+        {
             return Ok(());
         }
         // In the line of the call (HTTP/2, proxies) or in a header: each that is there counts. What is no
@@ -119,11 +126,7 @@ impl Access {
     }
 
     fn judge(&self, method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        let brings = |token: &Option<Secret>| {
-            token
-                .as_ref()
-                .is_some_and(|token| bearer(headers).is_some_and(|brought| same(brought, token)))
-        };
+        let brings = |token: &Option<Secret>| brings(headers, token.as_ref());
         if !matches!(*method, Method::GET | Method::HEAD) {
             return match &self.token {
                 None => Err(Refusal::NoTokenConfigured),
@@ -141,6 +144,11 @@ impl Access {
             Err(Refusal::TokenNeeded("http.read_token"))
         }
     }
+}
+
+/// Whether a token is configured, and brought.
+fn brings(headers: &HeaderMap, token: Option<&Secret>) -> bool {
+    token.is_some_and(|token| bearer(headers).is_some_and(|brought| same(brought, token)))
 }
 
 /// The token of `Authorization: Bearer TOKEN`; the scheme's name has no case (RFC 9110).
@@ -308,9 +316,31 @@ mod tests {
         assert_eq!(names("/", &both), Err(Refusal::StrangeHost));
         let absolute = names("http://evil.example/metrics", &[("host", "localhost")]);
         assert_eq!(absolute, Err(Refusal::StrangeHost));
+        for path in ["/healthz", "/readyz"] {
+            let judged = names(path, &[("host", "twinlog.ns.svc.cluster.local")]);
+            assert_eq!(judged, Ok(()), "{path}");
+        }
         // No browser, and what says nothing.
         assert_eq!(names("/metrics", &[]), Ok(()));
         assert_eq!(names("/healthz", &[("host", "evil.example")]), Ok(()));
+    }
+
+    /// A page can't know it, whatever name it took.
+    #[test]
+    fn who_brings_the_token_may_call_by_any_name() {
+        let access = access(Some(TOKEN), Some(READ));
+        let judged = |token: &str| {
+            let mut headers = HeaderMap::new();
+            let host = HeaderValue::from_static("twinlog.ns.svc.cluster.local:8088");
+            headers.insert(HOST, host);
+            let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+            headers.insert(AUTHORIZATION, bearer.expect("a header"));
+            access.judge_host(&Uri::from_static("/metrics"), &headers)
+        };
+        assert_eq!(judged(READ), Ok(()));
+        assert_eq!(judged(TOKEN), Ok(()));
+        assert_eq!(judged("0000000000000000"), Err(Refusal::StrangeHost));
+        assert_eq!(judged(""), Err(Refusal::StrangeHost));
     }
 
     #[test]

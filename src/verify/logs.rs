@@ -51,21 +51,63 @@ pub(super) fn ends(
     Ok(found)
 }
 
+/// A request that fails is asked again in halves, so that one bad partition spoils only itself; after so
+/// many, the others aren't asked any more.
+const FAILED_MAX: usize = 20;
+/// Partitions whose times are asked for at once: so few that one bad one is found by a few halves.
+const TIMES_AT_ONCE: usize = 128;
+
 /// The first offset that is no older than a time, of each; the log's end where all are older.
 pub(super) fn at_times(
     section: &ClusterSection,
     consumer: &Consumer,
     places: &[((&str, i32), i64)],
-) -> Result<Vec<Result<i64, String>>, VerifyError> {
+) -> Vec<Result<i64, String>> {
+    in_parts(places, &mut |some| {
+        let asked: Vec<_> = some
+            .iter()
+            .map(|(place, at_ms)| (*place, Offset::Offset((*at_ms).max(0))))
+            .collect();
+        let mut answers = ask_each(section, consumer, &asked).map_err(|error| error.to_string())?;
+        let answers = some.iter().map(|((topic, partition), _)| {
+            let answer = answers.remove(&((*topic).to_owned(), *partition));
+            answer.unwrap_or_else(|| Err("it was not answered".to_owned()))
+        });
+        Ok(answers.collect())
+    })
+}
+
+/// Asks about all, in their order. An error of a request is one of each of its places.
+fn in_parts<T, A: Clone>(
+    places: &[T],
+    ask: &mut dyn FnMut(&[T]) -> Result<Vec<Result<A, String>>, String>,
+) -> Vec<Result<A, String>> {
     let mut found = Vec::with_capacity(places.len());
-    for ((topic, partition), at_ms) in places {
-        let asked = [(*topic, *partition)];
-        let key = ((*topic).to_owned(), *partition);
-        let mut answers = ask(section, consumer, &asked, Offset::Offset((*at_ms).max(0)))?;
-        let answer = answers.remove(&key);
-        found.push(answer.unwrap_or_else(|| Err("it was not answered".to_owned())));
+    // The next one to ask is the last.
+    let mut left: Vec<&[T]> = places.chunks(TIMES_AT_ONCE).rev().collect();
+    let mut failed = 0;
+    let mut last = String::new();
+    while let Some(some) = left.pop() {
+        let answers = if failed < FAILED_MAX {
+            ask(some)
+        } else {
+            Err(last.clone())
+        };
+        match answers {
+            Ok(answers) => found.extend(answers),
+            Err(error) => {
+                failed += 1;
+                last.clone_from(&error);
+                if some.len() > 1 && failed < FAILED_MAX {
+                    let (first, second) = some.split_at(some.len() / 2);
+                    left.extend([second, first]);
+                } else {
+                    found.extend(some.iter().map(|_| Err(error.clone())));
+                }
+            }
+        }
     }
-    Ok(found)
+    found
 }
 
 type Answers = HashMap<(String, i32), Result<i64, String>>;
@@ -76,11 +118,20 @@ fn ask(
     partitions: &[(&str, i32)],
     which: Offset,
 ) -> Result<Answers, VerifyError> {
+    let partitions: Vec<_> = partitions.iter().map(|place| (*place, which)).collect();
+    ask_each(section, consumer, &partitions)
+}
+
+fn ask_each(
+    section: &ClusterSection,
+    consumer: &Consumer,
+    partitions: &[((&str, i32), Offset)],
+) -> Result<Answers, VerifyError> {
     let doing = "asking for log starts and ends";
     let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
+    for ((topic, partition), which) in partitions {
         // Where a time is meant, Kafka takes -1 and -2 for the end and the start of the log.
-        list.add_partition_offset(topic, *partition, which)
+        list.add_partition_offset(topic, *partition, *which)
             .map_err(|error| failed(section, doing, &error))?;
     }
     let answered = consumer
@@ -100,4 +151,42 @@ fn ask(
             ((element.topic().to_owned(), element.partition()), offset)
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_that_can_not_be_asked_spoils_only_itself() {
+        let places: Vec<i32> = (0..300).collect();
+        let mut calls = 0;
+        let found = in_parts(&places, &mut |some: &[i32]| {
+            calls += 1;
+            if some.contains(&7) {
+                return Err("no leader".to_owned());
+            }
+            Ok(some.iter().map(|place| Ok(place * 2)).collect())
+        });
+        for (place, found) in found.iter().enumerate() {
+            let expected = match place {
+                7 => Err("no leader".to_owned()),
+                _ => Ok(i32::try_from(place).expect("small") * 2),
+            };
+            assert_eq!(*found, expected, "{place}");
+        }
+        assert!(calls < 20, "{calls}");
+    }
+
+    #[test]
+    fn where_nobody_answers_each_says_so_and_few_are_asked() {
+        let places: Vec<i32> = (0..5_000).collect();
+        let mut calls = 0;
+        let found: Vec<Result<i32, String>> = in_parts(&places, &mut |_: &[i32]| {
+            calls += 1;
+            Err("down".to_owned())
+        });
+        assert_eq!(found, vec![Err("down".to_owned()); places.len()]);
+        assert_eq!(calls, FAILED_MAX);
+    }
 }

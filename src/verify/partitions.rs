@@ -188,18 +188,14 @@ fn survey(inputs: &Inputs<'_>, sides: &Sides<'_>) -> Result<Vec<Outcome>, Verify
             Err(reason) => outcome.report.failure = Some(reason),
         }
     }
-    judge_lost(inputs, sides, &mut outcomes)?;
+    judge_lost(inputs, sides, &mut outcomes);
     Ok(outcomes)
 }
 
 /// What the target's log lost at its beginning is in order if its own retention took it. Then every record
 /// of it is older than that: a log loses whole segments, and a segment is as young as its youngest record
 /// (`UnifiedLog.deleteRetentionMsBreachedSegments`).
-fn judge_lost(
-    inputs: &Inputs<'_>,
-    sides: &Sides<'_>,
-    outcomes: &mut [Outcome],
-) -> Result<(), VerifyError> {
+fn judge_lost(inputs: &Inputs<'_>, sides: &Sides<'_>, outcomes: &mut [Outcome]) {
     let now = now_ms();
     let mut asked = Vec::new();
     for (index, outcome) in outcomes.iter_mut().enumerate() {
@@ -220,11 +216,14 @@ fn judge_lost(
             ((&*place.topic, place.partition), *at_ms)
         })
         .collect();
-    let young = logs::at_times(sides.sections.0, &sides.consumers.0, &places)?;
+    let young = logs::at_times(sides.sections.0, &sides.consumers.0, &places);
     for ((index, _), young) in asked.iter().zip(young) {
-        let lost = &mut outcomes[*index].lost;
+        let Outcome { lost, report, .. } = &mut outcomes[*index];
         // Where it can't be asked nothing is explained.
-        let young = young.unwrap_or(lost.start);
+        let young = young.unwrap_or_else(|reason| {
+            report.failure = Some(format!("what its retention took: {reason}"));
+            lost.start
+        });
         *lost = lost.start.max(young.min(lost.end))..lost.end;
     }
     for outcome in outcomes {
@@ -232,7 +231,6 @@ fn judge_lost(
         outcome.report.lost_offsets = lost;
         outcome.comparable += lost;
     }
-    Ok(())
 }
 
 impl Outcome {

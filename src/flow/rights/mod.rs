@@ -420,8 +420,23 @@ async fn check_hidden(flow: &FlowConfig, subject: &str, source: &Looked<'_>) -> 
 
 /// What the first ACL does where what has no ACL is everybody's.
 async fn check_open(flow: &FlowConfig, subject: &str, target: &Looked<'_>) -> Option<Finding> {
-    if !flow.metadata.acls.enabled || !wire::is_open_by_default(target.cluster).await {
+    if !flow.metadata.acls.enabled {
         return None;
+    }
+    match wire::is_open_by_default(target.cluster).await {
+        Ok(true) => {}
+        Ok(false) => return None,
+        Err(error) => {
+            let message = format!(
+                "{} doesn't tell whether it sets allow.everyone.if.no.acl.found, and the first ACL that \
+                 follows could shut Twinlog out there: {error}",
+                target.name()
+            );
+            let finding = Finding::warning(subject, message);
+            return Some(
+                finding.with_hint(target.grant(Operation::DescribeConfigs, &Resources::Cluster)),
+            );
+        }
     }
     let message = format!(
         "{} sets allow.everyone.if.no.acl.found: if that is true, the first ACL that follows takes a \

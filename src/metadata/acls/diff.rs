@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::held;
 use super::ours::{Ours, record};
 use crate::state::{AclRecord, AclState};
 use crate::wire::AclBinding;
@@ -155,6 +156,25 @@ impl Changes {
     pub(super) fn acls(&self) -> impl Iterator<Item = &AclBinding> {
         let created = self.create.iter().map(|(acl, _)| acl);
         created.chain(self.delete.iter().map(|(acl, _)| acl))
+    }
+
+    /// What keeps Twinlog in stays while anything that has an ACL on the target is met by it, whosever
+    /// that is: without it Twinlog would be shut out there, and couldn't put it back.
+    pub(super) fn keep_in(&mut self, own: Option<&str>, target: &BTreeSet<AclBinding>) {
+        self.own_principal = own.map(str::to_owned);
+        let going: BTreeSet<&AclBinding> = self.delete.iter().map(|(acl, _)| acl).collect();
+        let created = self.create.iter().map(|(acl, _)| acl);
+        let staying = target.iter().filter(|acl| !going.contains(acl));
+        let staying: Vec<&AclBinding> = staying.chain(created).collect();
+        let needed: BTreeSet<AclBinding> = self
+            .delete
+            .iter()
+            .map(|(acl, _)| acl)
+            .filter(|acl| self.keeps_us_in(acl))
+            .filter(|keeping| staying.iter().any(|acl| held::meet(acl, keeping)))
+            .cloned()
+            .collect();
+        self.delete.retain(|(acl, _)| !needed.contains(acl));
     }
 
     /// Whether an ACL keeps Twinlog in.

@@ -13,12 +13,13 @@ pub(super) const COMES_WITH_GRANTS: &str =
     "it comes with a grant on all topics, which isn't one on Twinlog's own";
 const OWN_TOO: &str = "it is about Twinlog's own topics too, and what would deny them to whom it is for \
                        would deny them to Twinlog: given for each copied topic";
-const WHO_ARE_WE: &str = "on the target everybody may do everything with what has no ACL, so its first \
+/// Not released either: it waits until that is said.
+pub(super) const WHO_ARE_WE: &str = "on the target everybody may do everything with what has no ACL, so its first \
                           ACL could shut Twinlog out: say whom its brokers take Twinlog for, in \
                           acls.principal";
 
 /// What changes topics.
-const CHANGES: [i8; 5] = [
+pub(super) const CHANGES: [i8; 5] = [
     operation::WRITE,
     operation::CREATE,
     operation::DELETE,
@@ -46,14 +47,23 @@ pub(super) fn state_topics(
         operation: operation::ALL,
         permission: permission::DENY,
     };
+    let is_trusted = |principal: &str, operation: i8| {
+        let mut trusted = scope.trusted.iter();
+        trusted.any(|(it, lets)| *lets == operation && (it == principal || is_everybody(it)))
+    };
     let reaching: Vec<(AclBinding, Wanted)> = translated
         .wanted
         .iter()
         .filter(|(acl, _)| changes_the_copy(acl) && patterns_meet(&own, acl))
-        .filter(|(acl, _)| !scope.trusted.contains(&acl.principal))
         .map(|(acl, wanted)| (acl.clone(), wanted.clone()))
         .collect();
     for (grant, wanted) in reaching {
+        let gives = |it: &i8| [*it, operation::ALL].contains(&grant.operation);
+        let is_new = |it: &i8| !is_trusted(&grant.principal, *it);
+        let more: Vec<i8> = CHANGES.into_iter().filter(gives).filter(is_new).collect();
+        if more.is_empty() {
+            continue;
+        }
         if is_everybody(&grant.principal) || scope.own_principal.is_none() {
             translated.wanted.remove(&grant);
             translated.left.insert(wanted.source.clone(), OWN_TOO);
@@ -63,10 +73,7 @@ pub(super) fn state_topics(
             }
             continue;
         }
-        for operation in CHANGES {
-            if ![operation, operation::ALL].contains(&grant.operation) {
-                continue;
-            }
+        for operation in more {
             let denial = AclBinding {
                 principal: grant.principal.clone(),
                 host: grant.host.clone(),

@@ -67,6 +67,7 @@ struct Last {
     /// Of everything that it depends on; `None` when it left something undone.
     fingerprint: Option<u64>,
     drift: Vec<Drift>,
+    obstacles: Vec<Obstacle>,
 }
 
 /// Everything that a look depends on.
@@ -137,6 +138,7 @@ impl Acls {
         {
             return Ok(Pass {
                 drift: last.drift.clone(),
+                obstacles: last.obstacles.clone(),
                 ..Pass::default()
             });
         }
@@ -161,8 +163,12 @@ impl Acls {
         let ours = load(context)?;
         let own = context.own_principal.as_deref();
         let is_open = !source.is_empty()
-            && !holds_rights(&target, &ours, own)
-            && wire::is_open_by_default(&context.target).await;
+            && !holds_rights(&target, &ours, own, &copies)
+            && wire::is_open_by_default(&context.target)
+                .await
+                .map_err(|error| cant_tell(&error))?;
+        let others = load_others(context)?;
+        let known = groups_with_acls(&ours);
         let scope = Scope {
             selected: &context.selected,
             source_name: &context.source_name,
@@ -170,19 +176,19 @@ impl Acls {
             topics: &topics,
             groups: &context.groups,
             followed: &followed,
-            trusted: &trusted(&target),
+            known: &known,
+            trusted: &trusted(&target, &ours, &others),
             is_open,
             own_principal: own,
         };
         let translated = translate(&source, &scope);
         let due = release::due(&translated.wanted, &release);
-        let others = load_others(context)?;
         let sharing = Sharing {
             flow: &context.flow,
             others: &others,
         };
         let mut changes = diff::diff(&due, &target, &ours, sharing);
-        changes.own_principal = context.own_principal.clone();
+        changes.keep_in(own, &target);
         if context.apply && !changes.delete.is_empty() {
             // Whoever answered may be somebody else than the one that was known until then.
             let asked = context.source.metadata(Some(&[])).await;
@@ -199,9 +205,12 @@ impl Acls {
         pass.drift.extend(report::released(&release));
         pass.drift
             .extend(exposure::exposures(target.iter(), &ours, &copies, own));
+        pass.obstacles
+            .extend((translated.groups_left > 0).then(|| too_many(translated.groups_left)));
         self.last = Some(Last {
             fingerprint: is_settled.then_some(fingerprint),
             drift: pass.drift.clone(),
+            obstacles: pass.obstacles.clone(),
         });
         Ok(pass)
     }
@@ -324,30 +333,57 @@ fn followed(context: &Context) -> BTreeSet<String> {
     followed
 }
 
-/// Whether an operator has given Twinlog its rights by ACLs. Then it needs none of its own making, and
-/// the target is most likely not open: brokers hide whether the property is set to `false`.
-fn holds_rights(target: &BTreeSet<AclBinding>, ours: &Ours, own: Option<&str>) -> bool {
-    target.iter().any(|acl| {
-        let is_made_by_us = ours
-            .get(acl)
-            .is_some_and(|record| record.state != AclState::Held);
-        held::changes_the_copy(acl)
-            && Some(&*acl.principal) == own
-            && acl.covers(STATE_TOPIC)
-            && !is_made_by_us
-    })
+/// Whether an operator has given Twinlog its rights by ACLs, on all that it writes to. Then it needs none
+/// of its own making, and the target is most likely not open: brokers hide whether the property is set to
+/// `false`. (Rights on some of it say nothing about the rest.)
+fn holds_rights(
+    target: &BTreeSet<AclBinding>,
+    ours: &Ours,
+    own: Option<&str>,
+    copies: &[String],
+) -> bool {
+    let given: Vec<&AclBinding> = target
+        .iter()
+        .filter(|acl| held::changes_the_copy(acl) && Some(&*acl.principal) == own)
+        .filter(|acl| !is_made_by_us(ours, acl))
+        .collect();
+    let mut needed = std::iter::once(STATE_TOPIC).chain(copies.iter().map(String::as_str));
+    needed.all(|topic| given.iter().any(|acl| acl.covers(topic)))
 }
 
-/// Whom the target's own people let change Twinlog's topics there. (We never do.)
-fn trusted(target: &BTreeSet<AclBinding>) -> BTreeSet<String> {
-    let lets = |acl: &&AclBinding| {
-        held::changes_the_copy(acl) && !acl.is_wildcard() && acl.name.starts_with(OWN_PREFIX)
-    };
-    target
-        .iter()
-        .filter(lets)
-        .map(|acl| acl.principal.clone())
-        .collect()
+fn is_made_by_us(ours: &Ours, acl: &AclBinding) -> bool {
+    ours.get(acl)
+        .is_some_and(|record| record.state != AclState::Held)
+}
+
+/// The groups about which the flow made ACLs.
+fn groups_with_acls(ours: &Ours) -> BTreeSet<String> {
+    let made = ours.iter().filter(|(acl, record)| {
+        let is_one_group = acl.resource_type == binding::resource::GROUP && acl.is_literal();
+        is_one_group && record.state != AclState::Held
+    });
+    made.map(|(acl, _)| acl.name.clone()).collect()
+}
+
+/// Whom the target's own people let change Twinlog's topics there, and by which operations; also by a
+/// grant on all topics. What a flow made says nothing.
+fn trusted(target: &BTreeSet<AclBinding>, ours: &Ours, others: &Others) -> BTreeSet<(String, i8)> {
+    let mut trusted = BTreeSet::new();
+    for acl in target.iter().filter(|acl| held::changes_the_copy(acl)) {
+        if is_made_by_us(ours, acl) || others.contains_key(acl) {
+            continue;
+        }
+        // By name it is somebody who was meant to.
+        let is_meant = !acl.is_wildcard() && acl.name.starts_with(OWN_PREFIX);
+        if !is_meant && !acl.covers(STATE_TOPIC) {
+            continue;
+        }
+        let is_all = is_meant || acl.operation == binding::operation::ALL;
+        let lets = guard::CHANGES.into_iter();
+        let lets = lets.filter(|operation| is_all || *operation == acl.operation);
+        trusted.extend(lets.map(|operation| (acl.principal.clone(), operation)));
+    }
+    trusted
 }
 
 /// The source topics that patterns are expanded over: those that are copied, also when the source
@@ -467,6 +503,37 @@ fn state(error: &StateError) -> Stopped {
         hint: None,
         is_problem: true,
     })
+}
+
+/// Why nothing can be decided where it isn't known what the first ACL of a topic does.
+fn cant_tell(error: &WireError) -> Stopped {
+    let grant = "grant DESCRIBE_CONFIGS on the target cluster to Twinlog's principal: kafka-acls.sh --add \
+                 --allow-principal User:... --operation DescribeConfigs --cluster";
+    let mut obstacle = obstacle(DriftKind::Acl, TARGET, error, grant);
+    obstacle.message = format!(
+        "whether everybody may use what has no ACL there (allow.everyone.if.no.acl.found) isn't known, so \
+         ACLs stay as they are: {}",
+        obstacle.message
+    );
+    Box::new(obstacle)
+}
+
+fn too_many(groups_left: usize) -> Obstacle {
+    Obstacle {
+        kind: DriftKind::Acl,
+        cluster: TARGET.to_owned(),
+        reason: "too_many_groups".to_owned(),
+        message: format!(
+            "more than {} groups are followed: patterns about groups aren't given for {groups_left} of them",
+            named::EXPANDED_MAX
+        ),
+        hint: Some(
+            "name the groups by their beginning in groups.include, such as `shop-.*`, or grant on the target \
+             what is missing"
+                .to_owned(),
+        ),
+        is_problem: true,
+    }
 }
 
 /// `is_needed`: whether it is a problem that the cluster has no authorizer.

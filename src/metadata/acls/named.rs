@@ -12,14 +12,16 @@ use super::binding::resource;
 use super::translate::{Scope, Targets};
 use crate::wire::AclBinding;
 
-/// Above this many followed groups a pattern isn't expanded over them: each ACL is kept in every
-/// broker's memory.
-const EXPANDED_MAX: usize = 2_000;
+/// Over so many followed groups a pattern is expanded, and no more: each ACL is kept in every broker's
+/// memory.
+pub(super) const EXPANDED_MAX: usize = 2_000;
 
 const GROUPS: &str = "it is about the standby's own groups too: given for each group that the flow \
                       follows, and for what `groups.include` names by its beginning";
 const TRANSACTIONAL_IDS: &str = "it is about the standby's own transactional ids too: given for what \
                                  `groups.include` names by its beginning; grant there what is missing";
+const SOME_GROUPS: &str = "it is about the standby's own groups too, and too many are followed: given for 2,000 of \
+                           them, and for what `groups.include` names by its beginning";
 
 /// How they are translated.
 pub(super) struct Named<'a> {
@@ -30,23 +32,36 @@ pub(super) struct Named<'a> {
     names: BTreeSet<&'a str>,
     /// What an operator is told of a grant by a pattern that was made narrower.
     narrowed: &'static str,
+    /// How many there are that patterns aren't given for.
+    pub(super) left: usize,
 }
 
 impl<'a> Named<'a> {
     /// A group is the flow's if it is selected, and followed or named by an ACL of the source.
     pub(super) fn groups(source: &'a [AclBinding], scope: &Scope<'a>) -> Self {
-        let followed = Some(scope.followed).filter(|it| it.len() <= EXPANDED_MAX);
-        let followed = followed.into_iter().flatten().map(String::as_str);
-        let named = literals(source, resource::GROUP);
-        let named = named.map(|acl| &*acl.name);
-        let names = followed
-            .chain(named)
-            .filter(|name| scope.groups.matches(name));
+        let namespaces = namespaces(scope);
+        let is_single = |name: &str| !namespaces.iter().any(|it| name.starts_with(it));
+        let selected: Vec<&str> = scope
+            .followed
+            .iter()
+            .map(String::as_str)
+            .filter(|name| scope.groups.matches(name) && is_single(name))
+            .collect();
+        // What has ACLs keeps them: one group more takes nothing from anybody.
+        let (known, new): (Vec<&str>, Vec<&str>) = selected
+            .into_iter()
+            .partition(|name| scope.known.contains(*name));
+        let more = EXPANDED_MAX.saturating_sub(known.len());
+        let left = new.len().saturating_sub(more);
+        let followed = known.into_iter().chain(new.into_iter().take(more));
+        let named = literals(source, resource::GROUP).map(|acl| &*acl.name);
+        let named = named.filter(|name| scope.groups.matches(name));
         Self {
             is_twin: scope.is_twin(),
-            namespaces: namespaces(scope),
-            names: names.collect(),
-            narrowed: GROUPS,
+            names: followed.chain(named).collect(),
+            namespaces,
+            narrowed: if left > 0 { SOME_GROUPS } else { GROUPS },
+            left,
         }
     }
 
@@ -61,7 +76,14 @@ impl<'a> Named<'a> {
             namespaces: namespaces(scope),
             names: granted.map(|acl| &*acl.name).collect(),
             narrowed: TRANSACTIONAL_IDS,
+            left: 0,
         }
+    }
+
+    /// Whether it is given for single names.
+    pub(super) fn is_expanded(&self, acl: &AclBinding) -> bool {
+        let is_inside = |name: &str| self.namespaces.iter().any(|it| name.starts_with(it));
+        !self.is_twin && !acl.is_literal() && (acl.is_wildcard() || !is_inside(&acl.name))
     }
 
     pub(super) fn targets(&self, acl: &AclBinding) -> Targets {

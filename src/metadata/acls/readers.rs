@@ -27,7 +27,7 @@ impl Readers {
             Err(error) if error.server_code() == Some(ResponseError::SecurityDisabled) => None,
             listed => Some(listed?),
         };
-        let is_open = acls.is_some() && wire::is_open_by_default(cluster).await;
+        let is_open = acls.is_some() && wire::is_open_by_default(cluster).await?;
         Ok(Self {
             acls,
             is_open,

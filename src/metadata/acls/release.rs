@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::apply::{self, Outcome};
 use super::diff::{Changes, Due, Sharing, diff};
-use super::guard::COMES_WITH_GRANTS;
+use super::guard::{COMES_WITH_GRANTS, WHO_ARE_WE};
 use super::ours;
 use super::standby::Target;
 use super::translate::{Fate, Wanted};
@@ -131,6 +131,8 @@ fn released(
     for (acl, source, why) in acls {
         let state = match &why {
             None => AclState::Applied,
+            // It could take its topic from Twinlog, in the middle of a failover.
+            Some(why) if why == WHO_ARE_WE => AclState::Held,
             Some(_) if release.takes(&acl) => AclState::Released,
             Some(why) => {
                 let found = release.parts(&acl).into_iter();
@@ -179,6 +181,11 @@ pub struct HeldAcl {
 }
 
 impl HeldAcl {
+    /// Whether it isn't released either, until it is said whom the target takes Twinlog for.
+    pub fn waits_for_our_name(&self) -> bool {
+        self.why == WHO_ARE_WE
+    }
+
     /// Whether it is about one of these topics, by their names on the target.
     pub fn topic_is_one_of(&self, topics: &[String]) -> bool {
         let is_covered = |acl: &AclBinding| topics.iter().any(|topic| acl.covers(topic));
@@ -251,6 +258,8 @@ pub struct ReleasePlan {
     flow: String,
     release: Release,
     changes: Changes,
+    /// What waits for something else.
+    waiting: Vec<String>,
 }
 
 /// An ACL that couldn't be changed.
@@ -294,6 +303,14 @@ impl ReleasePlan {
                 return Err(ReleaseError::NothingHeld(topic.clone()));
             }
         }
+        let waiting: Vec<String> = ours
+            .iter()
+            .filter(|(acl, record)| {
+                let is_asked = release.takes(acl) || !release.parts(acl).is_empty();
+                change == Change::Release && is_asked && record.why.as_deref() == Some(WHO_ARE_WE)
+            })
+            .map(|(acl, _)| acl.to_string())
+            .collect();
         let held = ours.iter().filter(|(_, record)| !record.is_part);
         let held = held.map(|(acl, record)| {
             let why = record.why.clone().unwrap_or_default();
@@ -311,6 +328,7 @@ impl ReleasePlan {
             flow: flow.to_owned(),
             release,
             changes,
+            waiting,
         })
     }
 
@@ -324,6 +342,15 @@ impl ReleasePlan {
     pub fn deleted(&self) -> Vec<String> {
         let deleted = self.changes.delete.iter();
         deleted.map(|(acl, _)| acl.to_string()).collect()
+    }
+
+    /// The ACLs that are asked for and aren't made, each with why.
+    pub fn waiting(&self) -> Vec<ReleaseFailure> {
+        let waiting = self.waiting.iter().map(|acl| ReleaseFailure {
+            acl: acl.clone(),
+            message: WHO_ARE_WE.to_owned(),
+        });
+        waiting.collect()
     }
 
     /// Whether it denies something to everybody, and so to Twinlog unless it is a super user.
@@ -365,7 +392,7 @@ impl ReleasePlan {
         });
         Ok(ReleaseDone {
             done,
-            failed: failed.collect(),
+            failed: failed.chain(self.waiting()).collect(),
         })
     }
 

@@ -24,8 +24,10 @@ pub(super) struct Scope<'a> {
     pub groups: &'a Selector,
     /// Those whose positions are kept on the target. Patterns are expanded over them, as over topics.
     pub followed: &'a BTreeSet<String>,
-    /// Whom the target's own people let change Twinlog's topics there: other Twinlogs.
-    pub trusted: &'a BTreeSet<String>,
+    /// Groups that have ACLs of ours.
+    pub known: &'a BTreeSet<String>,
+    /// Whom the target's own people let change Twinlog's topics there, and how: other Twinlogs.
+    pub trusted: &'a BTreeSet<(String, i8)>,
     /// On the target everybody may do everything with what has no ACL.
     pub is_open: bool,
     /// Whom the target takes Twinlog for.
@@ -57,6 +59,8 @@ pub(super) struct Translated {
     pub wanted: BTreeMap<AclBinding, Wanted>,
     /// What isn't copied although an operator might expect it, and why.
     pub left: BTreeMap<AclBinding, &'static str>,
+    /// How many followed groups patterns aren't given for, because they are too many.
+    pub groups_left: usize,
 }
 
 const EACH_HAS_ITS_OWN: &str = "about topics that each cluster has of its own: not copied";
@@ -71,6 +75,7 @@ pub(super) fn translate(source: &[AclBinding], scope: &Scope<'_>) -> Translated 
     let topics = Topics::new(source, scope);
     let groups = Named::groups(source, scope);
     let transactional_ids = Named::transactional_ids(source, scope);
+    let mut is_narrowed = false;
     for acl in source {
         if !acl.is_known() {
             translated.left.insert(acl.clone(), UNKNOWN);
@@ -84,12 +89,18 @@ pub(super) fn translate(source: &[AclBinding], scope: &Scope<'_>) -> Translated 
                 let targets = topics.targets(acl);
                 translated.take(targets, acl);
             }
-            resource::GROUP => translated.take(groups.targets(acl), acl),
+            resource::GROUP => {
+                is_narrowed |= groups.is_expanded(acl);
+                translated.take(groups.targets(acl), acl);
+            }
             resource::TRANSACTIONAL_ID => translated.take(transactional_ids.targets(acl), acl),
             _ => {
                 translated.left.insert(acl.clone(), CLUSTERS_OWN);
             }
         }
+    }
+    if is_narrowed {
+        translated.groups_left = groups.left;
     }
     held::decide(&mut translated.wanted, scope.own_principal);
     guard::state_topics(&mut translated, scope, &topics.target_names());

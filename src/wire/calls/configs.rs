@@ -241,13 +241,19 @@ const OPEN_BY_DEFAULT: &str = "allow.everyone.if.no.acl.found";
 
 /// Whether everybody may do everything with what has no ACL, as far as a broker tells. Brokers hide
 /// the value of properties that aren't their own, as this one is, but show that it is set.
-pub async fn is_open_by_default(cluster: &Cluster) -> bool {
-    let Some(broker) = cluster.cached().brokers.keys().min().copied() else {
-        return false;
-    };
-    let configs = describe_broker_config(cluster, broker).await;
-    let value = configs.ok().and_then(|mut it| it.remove(OPEN_BY_DEFAULT));
-    value.is_some_and(|value| value.value.as_deref() == Some("true") || value.sensitive)
+///
+/// # Errors
+/// When no broker tells: then it isn't known, and whoever takes it for closed may shut Twinlog out.
+pub async fn is_open_by_default(cluster: &Cluster) -> Result<bool, WireError> {
+    if cluster.cached().brokers.is_empty() {
+        cluster.metadata(Some(&[])).await?;
+    }
+    // Each has the property; one that is away doesn't matter.
+    let broker = cluster.any_connection().await?.broker();
+    let value = describe_broker_config(cluster, broker)
+        .await?
+        .remove(OPEN_BY_DEFAULT);
+    Ok(value.is_some_and(|value| value.value.as_deref() == Some("true") || value.sensitive))
 }
 
 /// What to change of one topic's configs; the rest stays.

@@ -110,6 +110,51 @@ pub(crate) fn the_first_acl(source: &str, target: &str) {
     drop(twinlog);
 }
 
+/// Brokers that don't tell whether what has no ACL is everybody's are asked again, and nothing is changed
+/// meanwhile: what keeps Twinlog in least of all.
+#[test]
+fn while_it_is_not_known_whether_a_target_is_open_twinlog_is_kept_in() {
+    let (source, target) = fake_open_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 20).produce(&source);
+    let twinlog = start(&source, &target, OFTEN);
+    await_same(&source, &target, "orders", DEADLINE);
+    let everybodys = "ALLOW ALL User:ANONYMOUS * topic orders";
+    let alices = "ALLOW READ User:alice * topic orders";
+    add_acls(&source, &[everybodys]);
+    add_acls(&source, &[alices]);
+    await_acls(&target, &[everybodys, alices], DEADLINE);
+    // With these the cluster's other rights are gone, also the one to see the property.
+    let clusters: Vec<String> = ["ALTER", "DESCRIBE", "CREATE", "CLUSTER_ACTION"]
+        .iter()
+        .map(|operation| format!("ALLOW {operation} User:ANONYMOUS * cluster"))
+        .collect();
+    add_acls(&target, &clusters);
+    let bobs = "ALLOW READ User:bob * topic orders";
+    add_acls(&source, &[bobs]);
+    let status = twinlog.wait_until(DEADLINE, "the obstacle is named", |status| {
+        let obstacles = status["flows"][0]["metadata"]["obstacles"].as_array();
+        let mut obstacles = obstacles.into_iter().flatten();
+        obstacles.any(|it| it["kind"] == "acl" && it["reason"] == "not_authorized")
+    });
+    assert!(
+        status
+            .to_string()
+            .contains("allow.everyone.if.no.acl.found"),
+        "{status:#}"
+    );
+    await_looks(&twinlog, 3);
+    let mut wanted: Vec<&str> = clusters.iter().map(String::as_str).collect();
+    wanted.extend([everybodys, alices]);
+    assert_eq!(acls(&target), lines(&wanted));
+    Load::new("orders", 20).first(20).produce(&source);
+    await_same(&source, &target, "orders", DEADLINE);
+    remove_acls(&target, &clusters);
+    await_acls(&target, &[everybodys, alices, bobs], DEADLINE);
+    drop(twinlog);
+}
+
 /// Looks often, so that a test needn't wait.
 pub(crate) const OFTEN: &str = "metadata_interval: 200ms";
 

@@ -116,7 +116,6 @@ fn a_name_that_somebody_else_owns_is_not_answered() {
     for path in [
         "/",
         "/metrics",
-        "/readyz",
         "/api/v1/status",
         "/api/v1/groups",
         "/nothing",
@@ -128,6 +127,7 @@ fn a_name_that_somebody_else_owns_is_not_answered() {
     assert_eq!(asked("/api/v1/status", "twinlog.example.com", None), 200);
     assert_eq!(asked("/api/v1/status", "localhost:1", None), 200);
     assert_eq!(asked("/healthz", "evil.example", None), 200);
+    assert_ne!(asked("/readyz", "twinlog.ns.svc.cluster.local", None), 421);
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl Fake {
             (inner.records.clone(), inner.target.clone())
         };
         let mut changes = diff(due, &target, &ours, alone(&Others::new()));
-        changes.own_principal = own.map(str::to_owned);
+        changes.keep_in(own, &target);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime");
         runtime.block_on(apply(self, &changes, &BTreeSet::new()))
@@ -494,4 +494,48 @@ fn what_we_made_goes_though_a_broker_that_lags_behind_does_not_show_it() {
         let deleted: Vec<_> = changes.delete.iter().map(|(acl, _)| acl).collect();
         assert_eq!(deleted, [&grant]);
     }
+}
+
+/// Whatever the reason why it isn't wanted any more.
+#[test]
+fn what_keeps_twinlog_in_stays_while_anybody_has_an_acl_there() {
+    let mut keeping = acl(permission::ALLOW, OWN, pattern::LITERAL, "a");
+    keeping.operation = operation::ALL;
+    let bobs = acl(permission::ALLOW, "User:bob", pattern::LITERAL, "a");
+    let alices = acl(permission::ALLOW, "User:alice", pattern::LITERAL, "a");
+    let both = BTreeMap::from([(keeping.clone(), applied()), (bobs.clone(), applied())]);
+    let only_bobs = BTreeMap::from([(bobs.clone(), applied())]);
+    let start = |theirs: &[&AclBinding]| {
+        let target = theirs.iter().map(|acl| (*acl).clone()).collect();
+        let inner = Inner {
+            target,
+            ..Inner::default()
+        };
+        let fake = Fake {
+            inner: Mutex::new(inner),
+        };
+        fake.look_as(Some(OWN), &both, Trouble::default());
+        fake
+    };
+    let look = |fake: &Fake, due: &BTreeMap<AclBinding, Due>| {
+        let outcome = fake.look_as(Some(OWN), due, Trouble::default());
+        assert!(outcome.failed.is_empty());
+        fake.now().target
+    };
+    // Ours.
+    let fake = start(&[]);
+    let all = BTreeSet::from([keeping.clone(), bobs.clone()]);
+    assert_eq!(look(&fake, &only_bobs), all);
+    assert_eq!(look(&fake, &BTreeMap::new()), BTreeSet::new());
+    // Anybody's.
+    let fake = start(&[&alices]);
+    let all = BTreeSet::from([keeping.clone(), alices.clone()]);
+    assert_eq!(look(&fake, &BTreeMap::new()), all);
+    fake.inner.lock().expect("no panic").target.remove(&alices);
+    assert_eq!(look(&fake, &BTreeMap::new()), BTreeSet::new());
+    assert!(fake.now().records.is_empty());
+    // What is about to be made.
+    let fake = start(&[]);
+    let new = BTreeMap::from([(alices.clone(), applied())]);
+    assert_eq!(look(&fake, &new), BTreeSet::from([keeping, alices]));
 }

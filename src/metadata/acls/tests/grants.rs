@@ -6,13 +6,15 @@ use proptest::prelude::*;
 
 use crate::config::{Rename, Selector, is_internal_topic};
 use crate::metadata::acls::binding::{operation, pattern, permission, resource};
-use crate::metadata::acls::diff::Due;
+use crate::metadata::acls::diff::{Due, Others};
 use crate::metadata::acls::model::{
     INTERNAL, NAMES, OWN, Request, acls, authorize, requests, requests_of,
 };
+use crate::metadata::acls::named::EXPANDED_MAX;
+use crate::metadata::acls::ours::{Ours, record};
 use crate::metadata::acls::release::{Release, due};
 use crate::metadata::acls::translate::{Fate, Scope, Translated, translate};
-use crate::metadata::acls::trusted;
+use crate::metadata::acls::{holds_rights, trusted};
 use crate::state::AclState;
 use crate::wire::AclBinding;
 
@@ -26,8 +28,17 @@ struct Flow {
     groups: Selector,
     /// Groups whose positions are kept.
     followed: BTreeSet<String>,
+    /// Groups that have ACLs of ours.
+    known: BTreeSet<String>,
     /// On the target what has no ACL is everybody's.
     is_open: bool,
+    own_principal: Option<&'static str>,
+}
+
+/// Whom these, which no flow made, let change Twinlog's topics.
+fn trusted_by(theirs: &[AclBinding]) -> BTreeSet<(String, i8)> {
+    let theirs = theirs.iter().cloned().collect();
+    trusted(&theirs, &Ours::new(), &Others::new())
 }
 
 impl Flow {
@@ -40,7 +51,9 @@ impl Flow {
             rename: Rename::new(rename).expect("a template"),
             groups: Selector::new(&[".*"], &["console-consumer-.*"]).expect("patterns"),
             followed: BTreeSet::new(),
+            known: BTreeSet::new(),
             is_open: false,
+            own_principal: Some(OWN),
         }
     }
 
@@ -67,9 +80,10 @@ impl Flow {
             topics: &self.topics,
             groups: &self.groups,
             followed: &self.followed,
-            trusted: &trusted(&theirs.iter().cloned().collect()),
+            known: &self.known,
+            trusted: &trusted_by(theirs),
             is_open: self.is_open,
-            own_principal: Some(OWN),
+            own_principal: self.own_principal,
         };
         translate(source, &scope)
     }
@@ -217,7 +231,11 @@ proptest! {
     #[test]
     fn nobody_gets_more_than_on_the_source(source in acls(), theirs in acls(), flow in flows()) {
         let translated = flow.translate_beside(&source, &theirs);
-        let trusted = trusted(&theirs.iter().cloned().collect());
+        let trusted = trusted_by(&theirs);
+        let is_trusted = |principal: &str, operation: i8| {
+            let mut trusted = trusted.iter();
+            trusted.any(|(it, lets)| *lets == operation && (it == principal || it == "User:*"))
+        };
         let released = due(&translated.wanted, &Release::Everything);
         for acls in [applied(&translated), present(&released)] {
             for request in requests_on_target(&flow) {
@@ -229,7 +247,7 @@ proptest! {
                 prop_assert!(is_there, "{request:?} {acls:#?}");
                 let is_state = request.resource_type == resource::TOPIC && request.name.starts_with("__twinlog");
                 let is_change = is_state && CHANGES.contains(&request.operation);
-                prop_assert!(!is_change || trusted.contains(request.principal), "{request:?} {acls:#?}");
+                prop_assert!(!is_change || is_trusted(request.principal, request.operation), "{request:?} {acls:#?}");
             }
         }
     }
@@ -508,6 +526,121 @@ fn a_grant_on_all_topics_is_none_on_twinlogs_own() {
     );
     let translated = flow.translate_beside(&[grant("User:app")], &[other]);
     assert_eq!(translated.wanted.len(), 1);
+}
+
+/// Another Twinlog may have its rights by a grant on all topics.
+#[test]
+fn whom_the_standbys_own_people_let_change_twinlogs_topics_is_denied_nothing_there() {
+    let flow = Flow::new(".*", &[], "{topic}", &["a"]);
+    let all = |operation, principal| acl(true, operation, principal, pattern::LITERAL, "*");
+    let denied = |theirs: &[AclBinding]| -> Vec<i8> {
+        let source = [all(operation::ALL, "User:app")];
+        let translated = flow.translate_beside(&source, theirs);
+        let denials = translated.wanted.keys().filter(|acl| acl.is_deny());
+        denials.map(|acl| acl.operation).collect()
+    };
+    assert_eq!(denied(&[]).len(), CHANGES.len());
+    assert!(denied(&[all(operation::ALL, "User:app")]).is_empty());
+    assert!(denied(&[all(operation::ALL, "User:*")]).is_empty());
+    let prefix = acl(true, operation::ALL, "User:app", pattern::PREFIXED, "__");
+    assert!(denied(&[prefix]).is_empty());
+    // Who may create topics may not write to the state for that.
+    let others = denied(&[all(operation::CREATE, "User:app")]);
+    assert_eq!(others.len(), CHANGES.len() - 1);
+    assert!(!others.contains(&operation::CREATE));
+    // What a flow made is nobody's word.
+    let made = all(operation::ALL, "User:app");
+    let target = BTreeSet::from([made.clone()]);
+    let is_ours = Ours::from([(
+        made.clone(),
+        record(&made, String::new(), AclState::Released),
+    )]);
+    assert!(trusted(&target, &is_ours, &Others::new()).is_empty());
+    let is_held = Ours::from([(made.clone(), record(&made, String::new(), AclState::Held))]);
+    assert_eq!(
+        trusted(&target, &is_held, &Others::new()).len(),
+        CHANGES.len()
+    );
+    let anothers = Others::from([(made, BTreeSet::from(["other".to_owned()]))]);
+    assert!(trusted(&target, &Ours::new(), &anothers).is_empty());
+}
+
+#[test]
+fn rights_on_the_state_alone_are_none_on_the_copies() {
+    let write = |pattern_type, name| acl(true, operation::WRITE, OWN, pattern_type, name);
+    let state = write(pattern::LITERAL, "__twinlog_state");
+    let holds = |given: &[&AclBinding], ours: &Ours| {
+        let target = given.iter().map(|acl| (*acl).clone()).collect();
+        holds_rights(
+            &target,
+            ours,
+            Some(OWN),
+            &["shop.a".to_owned(), "b".to_owned()],
+        )
+    };
+    let nothing = Ours::new();
+    assert!(!holds(&[&state], &nothing));
+    let some = write(pattern::PREFIXED, "shop.");
+    assert!(!holds(&[&state, &some], &nothing));
+    let one = write(pattern::LITERAL, "b");
+    assert!(holds(&[&state, &some, &one], &nothing));
+    let is_ours = Ours::from([(one.clone(), record(&one, String::new(), AclState::Applied))]);
+    assert!(!holds(&[&state, &some, &one], &is_ours));
+}
+
+#[test]
+fn one_group_too_many_takes_nothing_from_anybody() {
+    let mut flow = Flow::new("shop.*", &[], "{topic}", &[]);
+    let names = |range: std::ops::Range<usize>| -> BTreeSet<String> {
+        range.map(|number| format!("g{number:05}")).collect()
+    };
+    let all = AclBinding {
+        resource_type: resource::GROUP,
+        ..acl(true, operation::READ, "User:x", pattern::LITERAL, "*")
+    };
+    let given = |flow: &Flow| {
+        let translated = flow.translate(std::slice::from_ref(&all));
+        let groups = translated.wanted.keys().map(|acl| acl.name.clone());
+        (groups.collect::<BTreeSet<_>>(), translated.groups_left)
+    };
+    flow.followed = names(0..EXPANDED_MAX);
+    assert_eq!(given(&flow), (names(0..EXPANDED_MAX), 0));
+    // The new ones come first by name, and those with ACLs keep theirs.
+    flow.followed = names(0..EXPANDED_MAX + 5);
+    flow.known = names(5..EXPANDED_MAX + 5);
+    assert_eq!(given(&flow), (flow.known.clone(), 5));
+    flow.known = names(EXPANDED_MAX + 4..EXPANDED_MAX + 5);
+    let (groups, left) = given(&flow);
+    assert_eq!((groups.len(), left), (EXPANDED_MAX, 5));
+    assert!(groups.is_superset(&flow.known));
+    // Where no pattern is about groups, nothing is left out.
+    let literal = AclBinding {
+        name: "g00001".to_owned(),
+        ..all.clone()
+    };
+    assert_eq!(flow.translate(&[literal]).groups_left, 0);
+}
+
+/// The first ACL would shut out whoever isn't named, and Twinlog's name isn't known.
+#[test]
+fn on_an_open_target_nothing_is_released_while_twinlogs_name_is_unknown() {
+    let mut flow = Flow::new(".*", &[], "{topic}", &["a"]);
+    (flow.is_open, flow.own_principal) = (true, None);
+    let source = [
+        acl(true, operation::READ, "User:x", pattern::LITERAL, "*"),
+        acl(true, operation::WRITE, "User:x", pattern::LITERAL, "a"),
+        acl(false, operation::READ, "User:y", pattern::PREFIXED, "a"),
+    ];
+    let wanted = flow.translate(&source).wanted;
+    assert!(!wanted.is_empty());
+    let one = Release::Topics(BTreeSet::from(["a".to_owned()]));
+    for release in [Release::Everything, one] {
+        assert_eq!(present(&due(&wanted, &release)), Vec::<&AclBinding>::new());
+    }
+    // With it all is.
+    flow.own_principal = Some(OWN);
+    let wanted = flow.translate(&source).wanted;
+    assert!(present(&due(&wanted, &Release::Everything)).len() > source.len());
 }
 
 #[test]
