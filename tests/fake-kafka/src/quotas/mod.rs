@@ -1,5 +1,5 @@
 //! Client quotas (`ClientQuotaControlManager`, `ClientQuotasImage`). They are kept and told; of all of them only a
-//! client id's `producer_byte_rate` slows anybody down ([`rates`]).
+//! client id's `producer_byte_rate` slows anybody down (`rates`).
 
 pub(crate) mod rates;
 
