@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::poll::{self, Known};
@@ -12,12 +11,11 @@ use super::seen::{Seen, Way};
 use super::tail::{Tail, TailError};
 use super::unseen::Unseen;
 use crate::config::Selector;
-use crate::wire::{Cluster, OFFSETS_TOPIC, WireError};
+use crate::wire::{Cluster, WireError};
 
-/// How often it is looked whether anybody else has learned that there are groups.
+/// How often it is looked whether the first group has committed. On the target our own first commit makes the log, and
+/// what a client commits there before it is read isn't seen: so soon.
 const NO_GROUPS_YET: Duration = Duration::from_millis(500);
-/// How often the cluster itself is asked at most whether the first group has committed.
-const ASK_FOR_GROUPS_LAST: Duration = Duration::from_secs(3);
 /// The pauses between tries after a failure.
 const AGAIN_FIRST: Duration = Duration::from_millis(200);
 /// See [`AGAIN_FIRST`].
@@ -56,7 +54,6 @@ pub async fn observe(
 async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>) {
     let mut pause = AGAIN_FIRST;
     let mut had_none = false;
-    let mut ask_again = NO_GROUPS_YET;
     let mut known = Known::default();
     loop {
         let error = match Tail::open(cluster, found).await {
@@ -77,8 +74,7 @@ async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>)
                         }
                     }
                 }
-                first_group(cluster, ask_again).await;
-                ask_again = (ask_again * 2).min(ASK_FOR_GROUPS_LAST);
+                tokio::time::sleep(NO_GROUPS_YET).await;
                 continue;
             }
             Err(error) => error,
@@ -96,18 +92,5 @@ async fn watch(cluster: &Cluster, groups: &Selector, found: &mpsc::Sender<Seen>)
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(AGAIN_LAST);
-    }
-}
-
-/// Waits until the coordinators' log may be there: somebody has seen it among all topics, as discovery does each
-/// second where it may, or it is time to ask. A cluster at rest without groups isn't asked several times a second.
-async fn first_group(cluster: &Cluster, ask_again: Duration) {
-    let ask_at = Instant::now() + ask_again;
-    loop {
-        tokio::time::sleep(NO_GROUPS_YET).await;
-        let is_there = matches!(cluster.cached().described(OFFSETS_TOPIC), Ok(Some(_)));
-        if is_there || Instant::now() >= ask_at {
-            return;
-        }
     }
 }

@@ -28,7 +28,6 @@ mod late_fence;
 mod late_writer;
 mod lost_answers;
 mod new_topic;
-mod no_groups_yet;
 mod old_filler;
 mod pad;
 mod parted;
