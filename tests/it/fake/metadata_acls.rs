@@ -128,7 +128,7 @@ fn while_it_is_not_known_whether_a_target_is_open_twinlog_is_kept_in() {
     // With these the cluster's other rights are gone, also the one to see the property.
     let clusters: Vec<String> = ["ALTER", "DESCRIBE", "CREATE", "CLUSTER_ACTION"]
         .iter()
-        .map(|operation| format!("ALLOW {operation} User:ANONYMOUS * cluster"))
+        .map(|operation| format!("ALLOW {operation} User:ANONYMOUS * cluster kafka-cluster"))
         .collect();
     add_acls(&target, &clusters);
     let bobs = "ALLOW READ User:bob * topic orders";
