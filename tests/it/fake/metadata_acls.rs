@@ -351,6 +351,7 @@ fn a_missing_right_is_named() {
         &target,
         &[
             "ALLOW DESCRIBE User:ANONYMOUS * cluster kafka-cluster",
+            "ALLOW DESCRIBE_CONFIGS User:ANONYMOUS * cluster kafka-cluster",
             "ALLOW CLUSTER_ACTION User:ANONYMOUS * cluster kafka-cluster",
             "ALLOW CREATE User:ANONYMOUS * cluster kafka-cluster",
             "ALLOW IDEMPOTENT_WRITE User:ANONYMOUS * cluster kafka-cluster",
