@@ -79,12 +79,11 @@ pub(super) fn at_times(
 
 /// One answer for each place that was asked about, in their order.
 type InOrder<A> = Vec<Result<A, String>>;
+/// One request about some places, whose answers are in their order.
+type Ask<'a, T, A> = dyn FnMut(&[T]) -> Result<InOrder<A>, String> + 'a;
 
 /// Asks about all, in their order. An error of a request is one of each of its places.
-fn in_parts<T, A: Clone>(
-    places: &[T],
-    ask: &mut dyn FnMut(&[T]) -> Result<InOrder<A>, String>,
-) -> InOrder<A> {
+fn in_parts<T, A: Clone>(places: &[T], ask: &mut Ask<'_, T, A>) -> InOrder<A> {
     let mut found = Vec::with_capacity(places.len());
     // The next one to ask is the last.
     let mut left: Vec<&[T]> = places.chunks(TIMES_AT_ONCE).rev().collect();
