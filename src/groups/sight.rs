@@ -128,16 +128,20 @@ pub async fn watch_sight(
         sight: GroupSight::default(),
     };
     let watching = async {
-        for look in 0_u32.. {
+        let mut looks = 0_u32;
+        loop {
             while !view.is_source_known() {
                 tokio::time::sleep(AGAIN).await;
             }
-            if look.is_multiple_of(LOOKS_PER_ROUND) {
-                watch.asked.clear();
-            }
-            let pause = match watch.look(&source, &groups, &view).await {
+            let looked = watch.look(&source, &groups, &view).await;
+            // Also what was seen before something else couldn't be asked for.
+            view.set_sight(watch.sight.clone());
+            let pause = match looked {
                 Ok(()) => {
-                    view.set_sight(watch.sight.clone());
+                    looks = looks.wrapping_add(1);
+                    if looks.is_multiple_of(LOOKS_PER_ROUND) {
+                        watch.asked.clear();
+                    }
                     EVERY
                 }
                 Err(error) => {
@@ -175,16 +179,16 @@ impl Watch {
                 .filter(|it| groups.matches(it));
             names.extend(names_of.cloned());
         }
-        let refused = self.sight.refused.iter();
-        let kept = refused.filter(|it| names.contains(*it) && self.asked.contains(*it));
+        // Who was refused is until his coordinator says otherwise: one that can't be asked now says nothing of rights.
+        let kept = self.sight.refused.iter().filter(|it| names.contains(*it));
         let mut refused: BTreeSet<String> = kept.cloned().collect();
         let new: Vec<String> = names.difference(&self.asked).cloned().collect();
         for (name, rights) in wire::group_rights(source, &new).await {
-            // A coordinator that can't be asked now says nothing about rights.
             let Ok(rights) = rights else { continue };
-            if !rights.allow(Operation::Describe) {
-                refused.insert(name.clone());
-            }
+            match rights.allow(Operation::Describe) {
+                true => refused.remove(&name),
+                false => refused.insert(name.clone()),
+            };
             self.asked.insert(name);
         }
         self.sight.refused = refused.into_iter().collect();

@@ -423,11 +423,11 @@ pub(super) fn source_topics(inputs: &Inputs<'_>) -> Result<HashMap<String, usize
     logs::partition_counts(section, &consumer)
 }
 
-/// How many offsets these partitions of the source have; `None` where it can't be asked.
+/// How many offsets these partitions of the source have, or why one can't be asked.
 pub(super) fn source_offsets(
     inputs: &Inputs<'_>,
     partitions: &[(String, i32)],
-) -> Result<Vec<Option<i64>>, VerifyError> {
+) -> Result<Vec<Result<i64, String>>, VerifyError> {
     let section = inputs.sections.0;
     let consumer = client::consumer(section, "twinlog-verify", &[])?;
     let asked: Vec<(&str, i32)> = partitions
@@ -435,6 +435,6 @@ pub(super) fn source_offsets(
         .map(|(topic, it)| (&**topic, *it))
         .collect();
     let ends = logs::ends(section, &consumer, &asked)?;
-    let count = |ends: Ends| ends.ok().map(|(start, end)| end - start);
+    let count = |ends: Ends| ends.map(|(start, end)| end - start);
     Ok(ends.into_iter().map(count).collect())
 }

@@ -459,11 +459,15 @@ impl Run<'_> {
                 let lacking = Difference::new(DifferenceKind::Partitions, detail);
                 report.add(vec![lacking.at(&topic, partition)]);
             }
-            let offsets = offsets.unwrap_or(0);
+            let (lag_offsets, failure) = match offsets {
+                Ok(count) => (count, None),
+                Err(why) => (0, Some(why)),
+            };
             report.take_in_uncopied(PartitionReport {
                 topic,
                 partition,
-                lag_offsets: offsets,
+                lag_offsets,
+                failure,
                 skipped: Some("nothing of it is copied yet".to_owned()),
                 ..PartitionReport::default()
             });
