@@ -59,6 +59,14 @@ impl Selector {
         is_whole.then_some(namespaces)
     }
 
+    /// As [`Self::namespaces`], but none where everything is taken: `.*` is the default, and says that all that one
+    /// cluster has is taken, not that all that the other one has belongs to it.
+    pub fn own_namespaces(&self) -> Vec<String> {
+        let namespaces = self.namespaces().unwrap_or_default();
+        let are_all = namespaces.iter().any(String::is_empty);
+        if are_all { Vec::new() } else { namespaces }
+    }
+
     /// The include patterns as they were written.
     pub fn include(&self) -> &[String] {
         &self.include_written

@@ -14,8 +14,7 @@ use super::{SOURCE_FOR, journal};
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
 use crate::state::{
-    CutoverKind, CutoverRecord, CutoverState, OrphansRecord, RoleRecord, STATE_TOPIC, StateStore,
-    keys,
+    CutoverKind, CutoverRecord, CutoverState, OrphansRecord, RoleRecord, StateStore, keys,
 };
 use crate::wire::{Cluster, OffsetSpec, TopicPartition};
 
@@ -33,10 +32,8 @@ pub async fn last_report(
 ) -> Result<Report, CutoverError> {
     let (source, target) = (cluster(source_section), cluster(target_section));
     let none = || CutoverError::failed(format!("flow {} has no plan so far", flow.name));
-    if !target.metadata(None).await?.has_topic(STATE_TOPIC) {
-        return Err(none());
-    }
-    let store = StateStore::open(&target, &flow.name).await?;
+    let store = StateStore::open_existing(&target).await?;
+    let store = store.ok_or_else(none)?;
     let record: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
     let mut record = record.ok_or_else(none)?;
     let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;

@@ -44,19 +44,15 @@ impl LeftBehind {
     /// Notes that fillers were on the way to this broker, up to this log end, and that it was silent before.
     pub fn note(&self, key: PartitionKey, broker: i32, end: i64, silent: Duration) {
         let stands_for = (2 * silent.min(STANDS_FOR)).clamp(STANDS_FOR_LEAST, STANDS_FOR);
-        let mut left = self.0.entry(key).or_insert(Left {
-            broker,
-            end,
-            stands_for,
-            seen: None,
-        });
         // Of several requests on the way the oldest tells most.
-        *left = Left {
+        let before = self.0.get(&key).map_or(stands_for, |left| left.stands_for);
+        let left = Left {
             broker,
             end,
-            stands_for: left.stands_for.max(stands_for),
+            stands_for: stands_for.max(before),
             seen: None,
         };
+        self.0.insert(key, left);
     }
 
     /// Looks at a log that ends there, at this leader's.

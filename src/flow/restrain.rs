@@ -315,9 +315,7 @@ impl Restrain {
                 Some(store) => store,
                 None => StateStore::open(&self.source, &self.flow).await?,
             };
-            if tell(&store, &self.flow, role).await? {
-                tell_fence(known, &store, &self.flow).await?;
-            }
+            tell_all(known, &store, &self.flow, role).await?;
             Ok::<_, StateError>(store)
         };
         match told.await {
@@ -452,6 +450,22 @@ pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<b
 
 fn given_up(store: &StateStore, flow: &str) -> Result<Option<GivenUpRecord>, StateError> {
     store.get(&keys::given_up(flow))
+}
+
+/// As [`tell`] and, unless that failover is over, [`tell_fence`].
+///
+/// # Errors
+/// When the state can't be read or written.
+pub async fn tell_all(
+    known: &StateStore,
+    told: &StateStore,
+    flow: &str,
+    role: &RoleRecord,
+) -> Result<(), StateError> {
+    match tell(told, flow, role).await? {
+        true => tell_fence(known, told, flow).await,
+        false => Ok(()),
+    }
 }
 
 /// Writes down on the old primary, too, which ACLs keep writers from it: whoever has nothing but that cluster can lift

@@ -118,14 +118,20 @@ impl Poll<'_> {
         // away, and with it its list.
         let known = self.known.groups.keys();
         let asked: HashSet<String> = listed.iter().chain(known).cloned().collect();
-        let is_told = self.look_what_is_hidden(listed.len() < asked.len()).await;
-        why_incomplete = why_incomplete.or_else(|| self.hidden.clone());
+        let is_one_missed = listed.len() < asked.len();
         let asked: Vec<String> = asked.into_iter().collect();
         let now = Instant::now();
+        // No position waits for the answer about rights.
+        let cluster = self.cluster;
+        let (is_told, fetched) = tokio::join!(
+            self.look_what_is_hidden(is_one_missed),
+            wire::fetch_group_offsets(cluster, &asked),
+        );
+        why_incomplete = why_incomplete.or_else(|| self.hidden.clone());
         let (mut records, mut lost) = (Vec::new(), Vec::new());
         let (mut failed, mut answered) = (None, HashSet::new());
         let mut changed = HashSet::new();
-        for (group, offsets) in wire::fetch_group_offsets(self.cluster, &asked).await {
+        for (group, offsets) in fetched {
             match offsets {
                 Ok(offsets) => {
                     let news = self.known.take(&group, offsets, now);
@@ -254,8 +260,12 @@ impl Known {
         let before = self.groups.entry(group.to_owned()).or_default();
         let is_lost = self.unlooked.remove(group);
         for at in before.keys() {
+            let is_there = offsets.contains_key(at);
+            if is_there && self.missing.is_empty() {
+                continue;
+            }
             let name = (group.to_owned(), at.clone());
-            if offsets.contains_key(at) {
+            if is_there {
                 self.missing.remove(&name);
             } else {
                 self.missing.entry(name.clone()).or_insert_with(|| {

@@ -9,7 +9,7 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::{ends_or_why, on_source};
 use crate::cutover::reign;
 use crate::flow::{protect, restrain};
-use crate::state::{Primary, RoleRecord, StateError, StateStore, TopicSet, keys};
+use crate::state::{Primary, RoleRecord, StateStore, TopicSet, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::OffsetSpec;
 
@@ -103,9 +103,7 @@ async fn tell_source(it: &Cutover, role: &RoleRecord) -> Result<(), String> {
     let scene = &it.scene;
     let told = async {
         let store = StateStore::open(&scene.source, &scene.flow.name).await?;
-        restrain::tell(&store, &scene.flow.name, role).await?;
-        restrain::tell_fence(&scene.store, &store, &scene.flow.name).await?;
-        Ok::<_, StateError>(())
+        restrain::tell_all(&scene.store, &store, &scene.flow.name, role).await
     };
     match tokio::time::timeout(PATIENCE, told).await {
         Ok(Ok(())) => Ok(()),

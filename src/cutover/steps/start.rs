@@ -42,8 +42,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let prepared = async {
         let unfenced = fence(it, ended, &role, &topics).await?;
         // The standby may be gone when it is to be lifted.
-        restrain::tell_fence(&ended.store, &it.scene.store, &ended.flow.name).await?;
-        restrain::tell(&it.scene.store, &ended.flow.name, &role).await?;
+        restrain::tell_all(&ended.store, &it.scene.store, &ended.flow.name, &role).await?;
         lift_of_gone(ended, &there).await?;
         settled(it, ended, &partitions).await?;
         let adoption = adopt_all(&it.scene, ended, &forks).await?;

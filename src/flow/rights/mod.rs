@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use self::table::{Need, On, RIGHTS, Right, Side};
 use super::metadata::own_principal;
 use super::topics;
-use crate::config::{Config, FlowConfig, OffsetsMode, Selector};
+use crate::config::{Config, FlowConfig, OffsetsMode};
 use crate::groups::{self, Way};
 use crate::shell::Command;
 use crate::state::{STATE_TOPIC, StateStore, keys};
@@ -43,8 +43,8 @@ pub(super) async fn check(
         .iter()
         .map(|name| flow.rename.apply(&flow.source, name));
     let groups = selected_groups(flow, source.0).await;
-    let topic_namespaces = namespaces(&flow.topics);
-    let group_namespaces = namespaces(&flow.groups);
+    let topic_namespaces = flow.topics.own_namespaces();
+    let group_namespaces = flow.groups.own_namespaces();
     let renamed = flow.rename.as_prefix(&flow.source).map(|prefix| {
         let names = topic_namespaces.iter();
         names.map(|name| format!("{prefix}{name}")).collect()
@@ -106,13 +106,6 @@ pub(super) async fn check(
         }
     }
     findings
-}
-
-/// What a selection's names begin with, where it takes all that does and isn't simply everything.
-fn namespaces(selected: &Selector) -> Vec<String> {
-    let namespaces = selected.namespaces().unwrap_or_default();
-    let are_all = namespaces.iter().any(String::is_empty);
-    if are_all { Vec::new() } else { namespaces }
 }
 
 /// Brokers hide topics that may not be seen, so this may be all that a missing right shows.

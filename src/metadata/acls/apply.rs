@@ -159,13 +159,15 @@ pub(super) async fn apply(
                 .insert(denial.clone(), Failure::Waits(message));
         }
     }
-    let is_all_gone = |keeping: &AclBinding| {
-        let mut old = changes.delete.iter().map(|(acl, _)| acl);
-        !old.any(|acl| outcome.failed.contains_key(acl) && held::meet(acl, keeping))
-    };
+    let stuck: Vec<&AclBinding> = changes
+        .delete
+        .iter()
+        .map(|(acl, _)| acl)
+        .filter(|acl| outcome.failed.contains_key(acl))
+        .collect();
     let (free, needed): (Vec<_>, Vec<_>) = old_keeping
         .into_iter()
-        .partition(|(acl, _)| is_all_gone(acl));
+        .partition(|(acl, _)| !stuck.iter().any(|it| held::meet(it, acl)));
     delete(standby, &free, &mut outcome).await;
     for (keeping, _) in needed {
         let message = "it keeps Twinlog in while others have ACLs there".to_owned();

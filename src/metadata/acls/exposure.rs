@@ -2,8 +2,7 @@
 
 use super::binding::operation;
 use super::held::changes_the_copy;
-use super::ours::Ours;
-use crate::state::AclState;
+use super::ours::{Ours, is_made_by_us};
 use crate::telemetry::metadata::{Drift, DriftAction, DriftKind};
 use crate::wire::AclBinding;
 
@@ -17,13 +16,9 @@ pub(super) fn exposures<'a>(
     copies: &[String],
     own_principal: Option<&str>,
 ) -> Vec<Drift> {
-    let is_made_by_us = |acl: &AclBinding| {
-        ours.get(acl)
-            .is_some_and(|record| record.state != AclState::Held)
-    };
     let found: Vec<&AclBinding> = target
         .filter(|acl| changes_the_copy(acl) && acl.operation != operation::CREATE)
-        .filter(|acl| Some(&*acl.principal) != own_principal && !is_made_by_us(acl))
+        .filter(|acl| Some(&*acl.principal) != own_principal && !is_made_by_us(ours, acl))
         .filter(|acl| copies.iter().any(|copy| acl.covers(copy)))
         .collect();
     let named = found.iter().take(NAMED_MAX).map(|acl| {

@@ -107,16 +107,19 @@ fn is_anothers(topic: &str) -> bool {
     is_internal_topic(topic) && !topic.starts_with(OWN_PREFIX)
 }
 
+/// Whether there can be somebody for whom both are: a denial for one takes something of a grant for everybody.
+pub(super) fn may_be_for_one(one: &AclBinding, other: &AclBinding) -> bool {
+    let is_for_all = is_everybody(&one.principal) || is_everybody(&other.principal);
+    (one.principal == other.principal || is_for_all)
+        && (one.host == other.host || one.host == ANY_HOST || other.host == ANY_HOST)
+}
+
 /// Whether a denial takes something of what a grant gives. In doubt it does.
 pub(super) fn overrides(denial: &AclBinding, grant: &AclBinding) -> bool {
     denial.is_deny()
         && grant.is_allow()
         && denial.resource_type == grant.resource_type
-        && (denial.principal == grant.principal
-            || is_everybody(&denial.principal)
-            // A denial for one takes something of a grant for everybody.
-            || is_everybody(&grant.principal))
-        && (denial.host == grant.host || denial.host == ANY_HOST || grant.host == ANY_HOST)
+        && may_be_for_one(denial, grant)
         && (denial.operation == operation::ALL
             || grant.operation == operation::ALL
             || gives(grant.operation).contains(&denial.operation))

@@ -35,7 +35,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use self::apply::Standby as _;
 use self::diff::{Changes, Others, Sharing};
-use self::ours::Ours;
+use self::ours::{Ours, is_made_by_us};
 use self::standby::Target;
 use self::translate::{Scope, is_twin, translate};
 use super::context::Context;
@@ -317,18 +317,21 @@ async fn see(context: &Context) -> Result<Seen, Stopped> {
     })
 }
 
-/// The groups whose positions the flow keeps on the target, where patterns are expanded over them.
+/// The groups whose positions the flow keeps on the target, where patterns are expanded over them: those that
+/// don't begin as all of the flow's do.
 fn followed(context: &Context) -> BTreeSet<String> {
     let is_twin = is_twin(&context.selected, &context.rename);
     let (false, Some(store)) = (is_twin, &context.store) else {
         return BTreeSet::new();
     };
     let flow = &context.flow;
+    let namespaces = context.groups.own_namespaces();
+    let is_single = |name: &&str| !namespaces.iter().any(|it| name.starts_with(it));
     let mut followed = BTreeSet::new();
     for prefix in [keys::groups(flow), keys::shares(flow)] {
         let keys = store.keys(&prefix);
         let names = keys.iter().filter_map(|key| key.strip_prefix(&*prefix));
-        followed.extend(names.map(str::to_owned));
+        followed.extend(names.filter(is_single).map(str::to_owned));
     }
     followed
 }
@@ -349,11 +352,6 @@ fn holds_rights(
         .collect();
     let mut needed = std::iter::once(STATE_TOPIC).chain(copies.iter().map(String::as_str));
     needed.all(|topic| given.iter().any(|acl| acl.covers(topic)))
-}
-
-fn is_made_by_us(ours: &Ours, acl: &AclBinding) -> bool {
-    ours.get(acl)
-        .is_some_and(|record| record.state != AclState::Held)
 }
 
 /// The groups about which the flow made ACLs.

@@ -39,7 +39,7 @@ pub(super) struct Named<'a> {
 impl<'a> Named<'a> {
     /// A group is the flow's if it is selected, and followed or named by an ACL of the source.
     pub(super) fn groups(source: &'a [AclBinding], scope: &Scope<'a>) -> Self {
-        let namespaces = namespaces(scope);
+        let namespaces = scope.groups.own_namespaces();
         let is_single = |name: &str| !namespaces.iter().any(|it| name.starts_with(it));
         let selected: Vec<&str> = scope
             .followed
@@ -73,7 +73,7 @@ impl<'a> Named<'a> {
             .filter(|acl| acl.is_allow() && !scope.is_own_grant(acl));
         Self {
             is_twin: scope.is_twin(),
-            namespaces: namespaces(scope),
+            namespaces: scope.groups.own_namespaces(),
             names: granted.map(|acl| &*acl.name).collect(),
             narrowed: TRANSACTIONAL_IDS,
             left: 0,
@@ -82,26 +82,27 @@ impl<'a> Named<'a> {
 
     /// Whether it is given for single names.
     pub(super) fn is_expanded(&self, acl: &AclBinding) -> bool {
-        let is_inside = |name: &str| self.namespaces.iter().any(|it| name.starts_with(it));
-        !self.is_twin && !acl.is_literal() && (acl.is_wildcard() || !is_inside(&acl.name))
+        !self.is_twin && !acl.is_literal() && (acl.is_wildcard() || !self.is_inside(&acl.name))
+    }
+
+    fn is_inside(&self, name: &str) -> bool {
+        self.namespaces.iter().any(|it| name.starts_with(it))
     }
 
     pub(super) fn targets(&self, acl: &AclBinding) -> Targets {
         if self.is_twin {
             return Targets::exactly([acl.clone()]);
         }
-        let is_inside = |name: &str| self.namespaces.iter().any(|it| name.starts_with(it));
         if acl.is_literal() {
-            let is_taken = self.names.contains(&*acl.name) || is_inside(&acl.name);
+            let is_taken = self.names.contains(&*acl.name) || self.is_inside(&acl.name);
             return Targets::exactly(is_taken.then(|| acl.clone()));
         }
         let patterns = self.namespaces.iter().filter_map(|it| acl.within(it));
-        let single = self.names.iter().filter(|name| !is_inside(name));
+        let single = self.names.iter().filter(|name| !self.is_inside(name));
         let single = single.filter(|name| acl.covers(name));
-        let is_narrower = acl.is_wildcard() || !is_inside(&acl.name);
         Targets {
             acls: patterns.chain(single.map(|name| acl.about(name))).collect(),
-            left: (acl.is_allow() && is_narrower).then_some(self.narrowed),
+            left: (acl.is_allow() && self.is_expanded(acl)).then_some(self.narrowed),
         }
     }
 }
@@ -111,12 +112,4 @@ fn literals(source: &[AclBinding], resource_type: i8) -> impl Iterator<Item = &A
         acl.resource_type == resource_type && acl.is_literal() && acl.is_known()
     };
     source.iter().filter(is_literal)
-}
-
-/// `.*` is the default and says that all of the source's groups are followed, not that all of the
-/// standby's are the flow's.
-fn namespaces(scope: &Scope<'_>) -> Vec<String> {
-    let namespaces = scope.groups.namespaces().unwrap_or_default();
-    let are_all = namespaces.iter().any(String::is_empty);
-    if are_all { Vec::new() } else { namespaces }
 }

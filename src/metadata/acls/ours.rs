@@ -21,6 +21,12 @@ pub(super) fn load(store: &StateStore, flow: &str) -> Result<Ours, StateError> {
     Ok(ours)
 }
 
+/// Whether the flow made an ACL that the target has.
+pub(super) fn is_made_by_us(ours: &Ours, acl: &AclBinding) -> bool {
+    ours.get(acl)
+        .is_some_and(|record| record.state != AclState::Held)
+}
+
 /// What other flows made on the same target.
 pub(super) fn load_others(store: &StateStore, flow: &str) -> Result<Others, StateError> {
     let own = keys::acls(flow);

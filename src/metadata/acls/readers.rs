@@ -2,7 +2,7 @@
 //! the topic: what denies by a name says nothing about the copy's, and what grants by a pattern does.
 
 use super::binding::{ANY_HOST, operation};
-use super::held::is_everybody;
+use super::held::{is_everybody, may_be_for_one};
 use crate::wire::{self, AclBinding, Cluster, ResponseError, WireError};
 
 /// Who may read what on a cluster.
@@ -67,7 +67,7 @@ impl Readers {
                 kept.any(|acl| includes(acl, denial))
             };
             let mut denials = of_topic.iter().filter(|acl| acl.is_deny() && reads(acl));
-            let lost = denials.find(|acl| meets(acl, grant) && !is_kept(acl));
+            let lost = denials.find(|acl| may_be_for_one(acl, grant) && !is_kept(acl));
             if let Some(denial) = lost {
                 return Some(format!(
                     "its copy would be read by whom {denial} denies the topic"
@@ -87,13 +87,6 @@ fn reads(acl: &AclBinding) -> bool {
 fn includes(acl: &AclBinding, other: &AclBinding) -> bool {
     (acl.principal == other.principal || is_everybody(&acl.principal))
         && (acl.host == other.host || acl.host == ANY_HOST)
-}
-
-/// Whether there can be somebody for whom both are.
-fn meets(acl: &AclBinding, other: &AclBinding) -> bool {
-    let is_for_all = is_everybody(&acl.principal) || is_everybody(&other.principal);
-    (acl.principal == other.principal || is_for_all)
-        && (acl.host == other.host || [&*acl.host, &*other.host].contains(&ANY_HOST))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{DescribeTransactionsRequest, ListTransactionsRequest};
 use tokio::task::JoinSet;
 
+use super::groups::is_unsupported;
 use super::partition::text;
 use crate::tasks::brought;
 use crate::wire::{Cluster, ErrorContext, Role, TopicPartition, WireError};
@@ -46,9 +47,7 @@ impl OpenTransactions {
                     | ResponseError::ClusterAuthorizationFailed
             )
         );
-        let is_old = matches!(error, WireError::UnsupportedVersion { .. })
-            || error.server_code() == Some(ResponseError::UnsupportedVersion);
-        match is_refused || is_old {
+        match is_refused || is_unsupported(error) {
             true => self.untold.push(error.to_string()),
             false => self.not_yet.push(error.to_string()),
         }

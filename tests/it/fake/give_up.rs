@@ -56,22 +56,27 @@ fn a_fence_that_nobody_wrote_down_is_told_by_its_shape() {
     assert_eq!(denied(&source), [""; 0]);
 }
 
-/// Only what was made by the failover goes.
-#[test]
-fn who_was_denied_by_somebody_else_stays_denied() {
-    let (twinlog, source, _target) = failed_over();
+/// Somebody else is denied as well what somebody is denied already.
+fn deny_too(source: &FakeCluster, principal: &str) {
     source.control(|state| {
         let made = state
             .acls
             .all
             .iter()
             .find(|acl| acl.permission == Permission::Deny);
-        let theirs = Acl {
-            principal: "User:mallory".to_owned(),
-            ..made.expect("the fence").clone()
+        let another = Acl {
+            principal: principal.to_owned(),
+            ..made.expect("a denial").clone()
         };
-        state.acls.all.insert(theirs);
+        state.acls.all.insert(another);
     });
+}
+
+/// Only what was made by the failover goes.
+#[test]
+fn who_was_denied_by_somebody_else_stays_denied() {
+    let (twinlog, source, _target) = failed_over();
+    deny_too(&source, "User:mallory");
     let config = twinlog.config_file();
     let shown = failback(config, &["--give-up"]);
     assert!(
@@ -82,18 +87,7 @@ fn who_was_denied_by_somebody_else_stays_denied() {
     answer(&failback(config, &DO_IT), 0);
     assert_eq!(denied(&source), ["DENY WRITE User:mallory * topic orders"]);
     // Where a broker of an older version fences it again, the same command lifts that.
-    source.control(|state| {
-        let made = state
-            .acls
-            .all
-            .iter()
-            .find(|acl| acl.permission == Permission::Deny);
-        let again = Acl {
-            principal: "User:*".to_owned(),
-            ..made.expect("mallory's").clone()
-        };
-        state.acls.all.insert(again);
-    });
+    deny_too(&source, "User:*");
     let report = answer(&failback(config, &DO_IT), 0);
     assert_eq!(report["kind"], "give_up", "{report:#}");
     assert_eq!(denied(&source), ["DENY WRITE User:mallory * topic orders"]);

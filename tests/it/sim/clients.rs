@@ -92,15 +92,7 @@ struct Producer {
 /// Writes to a topic, with `acks=all`, until its work is done.
 pub async fn produce(ctx: Ctx, job: Job) {
     let client = Client::new(&ctx, &job.brokers).patience(Duration::from_secs(3));
-    let mut producer = Producer {
-        client,
-        dice: Dice::new(job.seed),
-        job,
-        began: Instant::now(),
-        named: 0,
-        id: None,
-        sequences: BTreeMap::new(),
-    };
+    let mut producer = Producer::new(client, job);
     let pause = Duration::from_micros(1_000_000 / producer.job.per_second.unsigned_abs().max(1));
     while producer.began.elapsed() < producer.job.work {
         let transactional = producer.job.sort == Sort::Transactional;
@@ -112,6 +104,18 @@ pub async fn produce(ctx: Ctx, job: Job) {
 }
 
 impl Producer {
+    fn new(client: Client, job: Job) -> Self {
+        Self {
+            client,
+            dice: Dice::new(job.seed),
+            job,
+            began: Instant::now(),
+            named: 0,
+            id: None,
+            sequences: BTreeMap::new(),
+        }
+    }
+
     fn gives_up(&self) -> bool {
         self.began.elapsed() > self.job.patience
     }
@@ -455,15 +459,7 @@ pub async fn register(ctx: Ctx, brokers: Brokers, topic: &'static str, id: &'sta
         notes: Notes::default(),
     };
     let client = Client::new(&ctx, &job.brokers);
-    let mut producer = Producer {
-        client,
-        dice: Dice::new(job.seed),
-        job,
-        began: Instant::now(),
-        named: 0,
-        id: None,
-        sequences: BTreeMap::new(),
-    };
+    let mut producer = Producer::new(client, job);
     while producer.try_register(id).await.is_err() {
         producer.client.forget();
         sleep(BETWEEN_TRIES).await;

@@ -362,6 +362,28 @@ fn without_a_failover_there_is_nothing_to_give_up() {
     });
 }
 
+/// A standby that is built anew in the place of the dead one is copied, and failed over to.
+fn fail_over_to_another(world: &mut World, scene: &mut Scene) -> Report {
+    scene.target = world.cluster("rebuilt", Cluster::default());
+    strict(&scene.target);
+    scene
+        .target
+        .cluster
+        .control(|state| state.create_offsets_topic());
+    scene.text = process::config(&scene.source, &scene.target, "");
+    scene.twinlog(world, "twinlog-anew");
+    scene.must_copy(world, &[place()], 60_000);
+    world.run_for(12_000);
+    let planned = Options {
+        fence: FenceMode::Acl,
+        ..failover_options(CutoverKind::Planned)
+    };
+    let failover = process::failover(world, "operator-anew", &scene.text, planned);
+    let report = done(world.result(&failover, 120_000));
+    world.run_for(10_000);
+    report
+}
+
 /// A standby that is built anew begins anew: copied, failed over to and back from as the first one.
 #[test]
 fn a_standby_that_is_built_anew_begins_anew() {
@@ -373,24 +395,8 @@ fn a_standby_that_is_built_anew_begins_anew() {
         done(world.result(&command, 120_000));
         scene.write(world, Side::Primary, &place(), 3, Write::default());
 
-        scene.target = world.cluster("rebuilt", Cluster::default());
-        strict(&scene.target);
-        scene
-            .target
-            .cluster
-            .control(|state| state.create_offsets_topic());
-        scene.text = process::config(&scene.source, &scene.target, "");
-        scene.twinlog(world, "twinlog-anew");
-        scene.must_copy(world, &[place()], 60_000);
-        world.run_for(12_000);
-        let planned = Options {
-            fence: FenceMode::Acl,
-            ..failover_options(CutoverKind::Planned)
-        };
-        let failover = process::failover(world, "operator-anew", &scene.text, planned);
-        let report = done(world.result(&failover, 120_000));
+        let report = fail_over_to_another(world, &mut scene);
         assert!(report.lost.is_proven, "{report:?}");
-        world.run_for(10_000);
         assert!(denied(&scene.source) > 0, "it is fenced as ever");
         scene.write(world, Side::Standby, &place(), 4, Write::default());
         let failback = process::failback_by_acl(world, "operator-back-anew", &scene.text);
@@ -415,23 +421,7 @@ fn a_late_waker_leaves_the_new_standbys_fence() {
         done(world.result(&command, 120_000));
         let (old, old_text) = (scene.target.clone(), scene.text.clone());
 
-        scene.target = world.cluster("rebuilt", Cluster::default());
-        strict(&scene.target);
-        scene
-            .target
-            .cluster
-            .control(|state| state.create_offsets_topic());
-        scene.text = process::config(&scene.source, &scene.target, "");
-        scene.twinlog(world, "twinlog-anew");
-        scene.must_copy(world, &[place()], 60_000);
-        world.run_for(12_000);
-        let planned = Options {
-            fence: FenceMode::Acl,
-            ..failover_options(CutoverKind::Planned)
-        };
-        let failover = process::failover(world, "operator-anew", &scene.text, planned);
-        done(world.result(&failover, 120_000));
-        world.run_for(10_000);
+        fail_over_to_another(world, &mut scene);
         let fence = denied(&scene.source);
         assert!(fence > 0, "it is fenced");
 
