@@ -95,6 +95,15 @@ pub fn is_unseen(c: char) -> bool {
     is_hidden || c.is_control()
 }
 
+/// What somebody else said, as it may be shown in a line: at most so many letters of it, and a blank for each
+/// that is obeyed or hidden.
+pub fn one_line(said: &str, letters_max: usize) -> String {
+    let letters = said.trim().chars().take(letters_max);
+    letters
+        .map(|letter| if is_unseen(letter) { ' ' } else { letter })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::process;
@@ -121,6 +130,15 @@ mod tests {
         assert_eq!(word(""), "''");
         assert_eq!(word("x'; touch y"), r"'x'\''; touch y'");
         assert_eq!(word("a\u{202e}b\n"), r"$'a\342\200\256b\012'");
+    }
+
+    #[test]
+    fn what_others_say_is_one_line_in_the_order_in_which_it_is_read() {
+        assert_eq!(
+            one_line(" no\x1b[2J\nway\u{202e}b\u{200b}c\r\n", 99),
+            "no [2J way b c"
+        );
+        assert_eq!(one_line("abc", 2), "ab");
     }
 
     #[test]

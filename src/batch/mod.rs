@@ -13,6 +13,8 @@ mod compress;
 mod crc;
 mod encode;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod header;
 mod legacy;
 mod marker;

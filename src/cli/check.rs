@@ -1,11 +1,19 @@
 //! `twinlog check`: every problem at once, nothing changed.
 
+use serde::Serialize;
+
 use super::format::{clean, plural};
 use super::{Exit, output};
 use crate::config::Config;
 use crate::telemetry::finding::{Finding, Level};
 use crate::{flow, http};
 use std::fmt::{Display, Write as _};
+
+/// What is answered in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    findings: &'a [Finding],
+}
 
 /// Checks a config that could be read, and the clusters in it.
 pub(super) async fn run(config: &Config, json: bool) -> Exit {
@@ -51,7 +59,7 @@ pub(super) fn unusable_config(problems: &impl Display, json: bool) -> Exit {
 
 fn write(findings: &[Finding], json: bool) -> Exit {
     if json {
-        output::print_json(&findings)
+        output::print_answer(Answer { findings })
     } else {
         output::print(&render(findings))
     }

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::format::clean;
+use super::shutdown::Signals;
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::cutover::{
-    self, Check, CutoverError, FenceMode, GiveUpAccount, Plan, Report, Tell, Weight,
+    self, Check, CutoverError, FenceMode, GiveUpAccount, Plan, Report, Tell, Undoing, Weight,
 };
 use crate::state::CutoverKind;
 use crate::telemetry::utc::to_the_second;
+
+/// What is said of a command that was ended.
+const INTERRUPTED: &str = "interrupted: the finished steps stay in force, and producers may be refused\n\
+     type the same command again to go on, or add `--abort` to undo it";
 
 /// A flow with its source and target.
 pub(super) struct Chosen<'a> {
@@ -30,17 +35,7 @@ pub(super) struct Chosen<'a> {
 /// The exit code, after the problem was printed.
 pub(super) fn choose<'a>(config: &'a Config, name: Option<&str>) -> Result<Chosen<'a>, Exit> {
     let usage = |problem: &str| output::fail(Exit::Usage, &problem);
-    let flow = match name {
-        Some(name) => {
-            let known = config.flows.get(name);
-            known.ok_or_else(|| usage(&format!("there is no flow {name}")))?
-        }
-        None if config.flows.len() > 1 => return Err(usage("name one of the flows with --flow")),
-        None => {
-            let only = config.flows.values().next();
-            only.ok_or_else(|| usage("the config has no flow"))?
-        }
-    };
+    let flow = config.flow(name).map_err(|problem| usage(&problem))?;
     let cluster = |name: &str| {
         let found = config.clusters.get(name);
         found.ok_or_else(|| usage(&format!("there is no cluster {name}")))
@@ -90,9 +85,27 @@ pub(super) async fn carry_out(
     if worst >= Weight::Blocker {
         show(flow, kind, &plan, json);
     }
-    match cutover::apply(plan, tell()).await {
-        Ok(ended) => account(ended, json),
-        Err(error) => refuse(&error),
+    carried_out(cutover::apply(plan, tell()), json).await
+}
+
+/// How a cut-over ended, or its undoing.
+type Ended = Result<(Report, Option<CutoverError>), CutoverError>;
+
+/// Waits for a cut-over, or its undoing, and prints the account. Ctrl-C ends it as any crash would: whoever typed it is
+/// told that it isn't undone by that.
+pub(super) async fn carried_out(ending: impl Future<Output = Ended>, json: bool) -> Exit {
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => {
+            return output::fail(Exit::Failed, &format!("can't handle signals: {error}"));
+        }
+    };
+    tokio::select! {
+        ended = ending => match ended {
+            Ok(ended) => account(ended, json),
+            Err(error) => refuse(&error),
+        },
+        () = signals.first() => output::fail(Exit::Failed, &INTERRUPTED),
     }
 }
 
@@ -107,6 +120,44 @@ pub(super) fn account((report, error): (Report, Option<CutoverError>), json: boo
         Some(error) => refuse(&error),
         None => written,
     }
+}
+
+/// What `--abort` shows without `--yes`.
+#[derive(Serialize)]
+struct ShownUndoing<'a> {
+    flow: &'a str,
+    kind: &'static str,
+    undoes: String,
+    steps: Vec<&'a str>,
+}
+
+/// Shows what would be undone.
+pub(super) fn show_undoing(flow: &FlowConfig, undoing: &Undoing, json: bool) -> Exit {
+    let (plan, steps) = (undoing.plan(), undoing.steps());
+    if json {
+        return output::print_answer(ShownUndoing {
+            flow: &flow.name,
+            kind: plan.kind.word(),
+            undoes: plan.plan.to_string(),
+            steps,
+        });
+    }
+    let what = match plan.kind {
+        CutoverKind::Failback => "the failback".to_owned(),
+        kind => format!("the {} failover", kind.word()),
+    };
+    let mut text = format!(
+        "undoes {what} of flow {}: plan {} of {}\nsteps, backwards:\n",
+        flow.name,
+        plan.plan,
+        to_the_second(plan.began_ms)
+    );
+    for step in steps {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "  {}", clean(step));
+    }
+    text.push_str("nothing was changed; --yes carries it out\n");
+    output::print(&text)
 }
 
 /// Prints what doesn't work.
@@ -147,7 +198,7 @@ pub(super) fn check_line(check: &Check) -> String {
 fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     let may_begin = cutover::worst(&plan.checks) < Weight::Blocker;
     if json {
-        return output::print_json(&Shown {
+        return output::print_answer(Shown {
             flow: &flow.name,
             kind: match plan.gives_up() {
                 true => cutover::GIVE_UP,
@@ -195,7 +246,7 @@ fn show(flow: &FlowConfig, kind: CutoverKind, plan: &Plan, json: bool) -> Exit {
     }
     let _ = writeln!(text, "steps:");
     for step in &plan.steps {
-        let _ = writeln!(text, "  {:<13} {}", step.name(), step.in_words());
+        let _ = writeln!(text, "  {:<13} {}", step.name(), step.in_words(from, to));
     }
     let _ = writeln!(
         text,

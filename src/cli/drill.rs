@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::cutover::check_line;
-use super::format::clean;
+use super::format::{bytes, clean};
 use super::shutdown::Signals;
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig, Selector, parse_size};
@@ -26,16 +26,16 @@ use crate::drill::{
                         3 refused: another drill or a failover is under way."
 )]
 pub(super) struct DrillArgs {
-    /// The flow; may be left out when the config has only one.
+    /// The flow; needed only if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
     /// Only topics whose whole name on the source matches; can be repeated.
     #[arg(long, value_name = "REGEX")]
     topic: Vec<String>,
-    /// Copy topics of about so many bytes in all, the smallest first.
+    /// Copy topics up to about this size in all, the smallest first.
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "256MiB")]
     bytes: u64,
-    /// Copy so many partitions at most.
+    /// Copy this many partitions at most.
     #[arg(long, value_name = "PARTITIONS", default_value = "200")]
     partitions: usize,
     /// Bytes to copy and to compare per second at most, each.
@@ -47,30 +47,30 @@ pub(super) struct DrillArgs {
     /// Make nothing on the source: no topic of the drill's own, so no planned failover.
     #[arg(long)]
     no_source: bool,
-    /// Compare about so many percent of the standby's records, 0 for none; by default as many as
+    /// Compare about this many percent of the standby's records, 0 for none; by default as many as
     /// --bytes allows.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     verify: Option<f64>,
-    /// Fail when clients stand still for longer.
+    /// Fail if clients stand still for longer.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     rto: Option<f64>,
-    /// Fail when more is lost.
+    /// Fail if records of more than the last so many seconds are lost.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     rpo: Option<f64>,
     /// How long to wait for the copy, and for clients, each.
     #[arg(long, value_name = "SECONDS", default_value = "120")]
     wait: u64,
-    /// Write the report (JSON, Markdown, SHA-256) to this folder, or to a file of this name and its
-    /// two neighbours.
+    /// Write the report (JSON, Markdown, SHA-256) to this folder; or, by a file's name, to that JSON file and
+    /// two others beside it.
     #[arg(long, value_name = "DIR|FILE")]
     report: Option<PathBuf>,
-    /// Leave everything that was made, for a look; the next drill removes it.
+    /// Leave everything that was made, so that you can look at it; the next drill removes it.
     #[arg(long)]
     keep: bool,
     /// Only remove what killed or kept drills have left.
     #[arg(long, conflicts_with_all = ["keep", "report", "topic"])]
     cleanup: bool,
-    /// Carry it out.
+    /// Do it; without this it is only shown.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
     /// Only show it (the default).
@@ -110,6 +110,12 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if seconds >= 0.0 && seconds.is_finite() => Ok(seconds),
         _ => Err("expected seconds, such as 30".to_owned()),
     }
+}
+
+/// What earlier rehearsals left, as their names' beginnings.
+#[derive(Serialize)]
+struct Leftovers {
+    leftovers: Vec<String>,
 }
 
 /// What is shown without `--yes`.
@@ -250,7 +256,7 @@ async fn clean_up(
 ) -> Exit {
     if !args.yes {
         return match drill::leftovers(flow, target).await {
-            Ok(left) if json => output::print_json(&left),
+            Ok(left) if json => output::print_answer(Leftovers { leftovers: left }),
             Ok(left) if left.is_empty() => output::print("nothing is left to remove\n"),
             Ok(left) => {
                 let lines: String = left.iter().map(|root| format!("  {root}.*\n")).collect();
@@ -265,7 +271,7 @@ async fn clean_up(
     match drill::clean_up(flow, source, target).await {
         Ok(done) => {
             let printed = if json {
-                output::print_json(&done)
+                output::print_answer(&done)
             } else {
                 output::print(&format!(
                     "{} drill(s): {} topic(s), {} group(s), {} ACL(s) and {} record(s) of state \
@@ -355,7 +361,7 @@ fn refuse(error: &DrillError) -> Exit {
 fn show(flow: &FlowConfig, kinds: Vec<&'static str>, prepared: &Prepared, json: bool) -> Exit {
     let scope = prepared.scope();
     if json {
-        return output::print_json(&Shown {
+        return output::print_answer(Shown {
             flow: &flow.name,
             kinds,
             names_begin_with: prepared.root(),
@@ -382,14 +388,14 @@ fn show(flow: &FlowConfig, kinds: Vec<&'static str>, prepared: &Prepared, json: 
     }
     let _ = writeln!(
         text,
-        "copies {} of {} topic(s) from {} to {}: {} partition(s), {} record(s), about {} bytes",
+        "copies {} of {} topic(s) from {} to {}: {} partition(s), {} record(s), about {}",
         scope.topics_copied.len(),
         scope.topics_selected,
         flow.source,
         flow.target,
         scope.partitions_copied,
         scope.records_copied,
-        scope.bytes_copied
+        bytes(scope.bytes_copied as f64)
     );
     for left in &scope.topics_left_out {
         let _ = writeln!(text, "  not {}: {}", clean(&left.topic), clean(&left.why));

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::cutover::{account, carry_out, choose, quiet_for_fits, refuse, tell};
+use super::cutover::{carried_out, carry_out, choose, quiet_for_fits, refuse, show_undoing, tell};
 use super::{Exit, output};
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::cutover::{
@@ -17,63 +18,118 @@ use crate::state::CutoverKind;
 /// The options of `failback`.
 #[derive(Debug, Args)]
 pub(super) struct FailbackArgs {
-    /// The flow; may be left out when the config has only one.
+    /// The flow; needed only if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
-    /// Only begin to copy back, and leave the standby the primary: `twinlog run` keeps it up.
+    /// Only begin to copy back: the standby stays the primary, and `twinlog run` keeps the old primary up to date.
     #[arg(long)]
     start: bool,
-    /// Go back although the old primary has records that were never copied and nobody has decided
-    /// about (`twinlog orphans`): they stay there, and who reads that far back meets them.
+    /// Go back although the old primary has records that were never copied and that nobody has decided
+    /// about (`twinlog orphans`). They stay there; consumers that read that far back meet them.
     #[arg(long)]
     accept_orphans: bool,
-    /// How writers are kept from the standby for the moment of the change: `acl` denies them,
-    /// `manual` waits until you have stopped them.
+    /// How writers are kept from the standby while the roles change: `acl` denies them, `manual`
+    /// waits until you have stopped them.
     #[arg(long, value_enum, value_name = "HOW", default_value = "acl")]
     fence: FenceMode,
     /// How long to wait for writers, transactions and the copy, each, while nothing moves.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     wait: u64,
-    /// With --fence manual: for so long nothing may be written before that counts as proof that all producers
-    /// are stopped; 5 by default. Shorter is for who knows that they are: one that pauses for longer and
-    /// goes on afterwards writes what is left behind on the old primary.
+    /// With --fence manual: how long nothing may be written before that proves that all producers are
+    /// stopped; 5 by default. Choose less only if you know that they are: records of a producer that only
+    /// paused stay behind on the old primary.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=QUIET_FOR_SECONDS_MAX))]
     quiet_for: Option<u64>,
-    /// Carry it out.
+    /// Do it; without this it is only shown.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
     /// Only show it (the default).
     #[arg(long)]
     dry_run: bool,
-    /// Undo a failback that isn't through: the standby stays the primary.
+    /// Undo a failback that isn't finished: the standby stays the primary.
     #[arg(long, conflicts_with = "start")]
     abort: bool,
-    /// The standby died while it was the primary, and never comes back: make the old primary the primary again with what was
-    /// copied back so far. Asks nothing of the standby. What it had acknowledged and didn't arrive is lost; without --yes it is
-    /// shown how much that may be.
+    /// The standby was the primary and died for good: make the old primary the primary again with what was copied back so
+    /// far. Needs nothing of the standby. Its records that weren't copied back are lost; without --yes the command shows how
+    /// many that may be.
     #[arg(long, conflicts_with_all = ["start", "abort", "lift_fence", "accept_orphans", "quiet_for"])]
     give_up: bool,
-    /// After a failback nobody but Twinlog may write to the copies on the standby: let others write there again.
+    /// After a failback only Twinlog may write to the copies on the standby: let others write there again.
     #[arg(long, conflicts_with_all = ["start", "abort"])]
     lift_fence: bool,
 }
 
-async fn lift_fence(flow: &FlowConfig, target: &ClusterSection, yes: bool) -> Exit {
-    if !yes {
-        return output::print(&format!(
-            "would let everybody write to the copies of flow {} whom ACLs let; add --yes to do it\n",
-            flow.name
-        ));
+impl FailbackArgs {
+    /// The flow that is named.
+    pub(super) fn flow(&self) -> Option<&str> {
+        self.flow.as_deref()
     }
-    match cutover::lift_kept_fence(flow, target).await {
-        Ok(KeptFence::Lifted) => output::print("nobody is kept from the copies any more\n"),
-        Ok(KeptFence::None) => output::print("nobody was kept from the copies by a failback\n"),
-        Ok(KeptFence::Protected) => output::print(&format!(
-            "others are still kept from the copies: flow {} has `protect: true`; without it `twinlog run` lifts that\n",
+
+    /// Whether it goes without the standby. Where a secret of it is missing, nothing is asked there but whether anybody
+    /// takes a connection.
+    pub(super) fn gives_up(&self) -> bool {
+        self.give_up
+    }
+}
+
+/// What is answered about the fence around the copies.
+#[derive(Serialize)]
+struct Fence<'a> {
+    flow: &'a str,
+    applied: bool,
+    /// `lifted` (or would be), `none` or `protected`.
+    fence: &'static str,
+}
+
+async fn lift_fence(flow: &FlowConfig, target: &ClusterSection, yes: bool, json: bool) -> Exit {
+    let found = match yes {
+        true => cutover::lift_kept_fence(flow, target).await,
+        false => cutover::look_kept_fence(flow, target).await,
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return refuse(&error),
+    };
+    let fence = match found {
+        KeptFence::Lifted => "lifted",
+        KeptFence::None => "none",
+        KeptFence::Protected => "protected",
+    };
+    if json {
+        return output::print_answer(Fence {
+            flow: &flow.name,
+            applied: yes,
+            fence,
+        });
+    }
+    match (found, yes) {
+        (KeptFence::Lifted, true) => output::print("nobody is kept from the copies any more\n"),
+        (KeptFence::Lifted, false) => output::print(&format!(
+            "everybody may write to the copies of flow {} then whom ACLs let\n\
+             nothing was changed; --yes carries it out\n",
             flow.name
         )),
-        Err(error) => refuse(&error),
+        (KeptFence::None, _) => output::print("nobody is kept from the copies by a failback\n"),
+        (KeptFence::Protected, _) => output::print(&format!(
+            "others stay kept from the copies: flow {} has `protect: true`; without it `twinlog run` lifts that\n",
+            flow.name
+        )),
     }
+}
+
+async fn abort(
+    flow: &FlowConfig,
+    (source, target): (&ClusterSection, &ClusterSection),
+    yes: bool,
+    json: bool,
+) -> Exit {
+    if !yes {
+        return match cutover::look_abort_back(flow, source, target).await {
+            Ok(undoing) => show_undoing(flow, &undoing, json),
+            Err(error) => refuse(&error),
+        };
+    }
+    carried_out(cutover::abort_back(flow, source, target, tell()), json).await
 }
 
 /// Shows, carries out, or undoes a failback.
@@ -87,16 +143,7 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         return exit;
     }
     if args.abort {
-        if !args.yes {
-            return output::print(&format!(
-                "would undo the failback of flow {}; add --yes to do it\n",
-                flow.name
-            ));
-        }
-        return match cutover::abort_back(flow, source, target, tell()).await {
-            Ok(ended) => account(ended, json),
-            Err(error) => refuse(&error),
-        };
+        return abort(flow, (source, target), args.yes, json).await;
     }
     if args.give_up {
         return match cutover::look_give_up(flow, source, target).await {
@@ -105,7 +152,7 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         };
     }
     if args.lift_fence {
-        return lift_fence(flow, target, args.yes).await;
+        return lift_fence(flow, target, args.yes, json).await;
     }
     let options = Options {
         kind: CutoverKind::Failback,
@@ -116,14 +163,16 @@ pub(super) async fn run(config: &Config, args: &FailbackArgs, json: bool) -> Exi
         wait: Duration::from_secs(args.wait),
         quiet_for: args.quiet_for.map(Duration::from_secs),
     };
-    let undecided = match orphans::undecided_partitions(&flow.name, source, target).await {
-        Ok(undecided) => undecided,
+    let (undecided, unseen) = match orphans::undecided_partitions(&flow.name, source, target).await
+    {
+        Ok(looked) => looked,
         Err(error) => return output::fail(Exit::Failed, &error),
     };
     let scope = BackScope {
         start_only: args.start,
         accept_orphans: args.accept_orphans,
         undecided,
+        unseen,
     };
     match cutover::look_back(flow, source, target, options, scope).await {
         Ok(plan) => carry_out(flow, CutoverKind::Failback, plan, args.yes, json).await,

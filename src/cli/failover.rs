@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::cutover::{Chosen, account, carry_out, choose, quiet_for_fits, refuse, tell};
-use super::{Exit, output};
+use super::Exit;
+use super::cutover::{
+    Chosen, account, carried_out, carry_out, choose, quiet_for_fits, refuse, show_undoing, tell,
+};
 use crate::config::{ClusterSection, Config, FlowConfig};
 use crate::cutover::{self, AcceptedLoss, FenceMode, Options, QUIET_FOR_SECONDS_MAX};
 use crate::state::CutoverKind;
@@ -13,7 +15,7 @@ use crate::state::CutoverKind;
 /// The options of `failover`.
 #[derive(Debug, Args)]
 pub(super) struct FailoverArgs {
-    /// The flow; may be left out when the config has only one.
+    /// The flow; needed only if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
     /// Only this topic, by its name on the source; may be given several times.
@@ -22,7 +24,7 @@ pub(super) struct FailoverArgs {
     /// The source is gone: go on with what the standby has.
     #[arg(long)]
     unplanned: bool,
-    /// With --unplanned: go on although so many records may be missing, or `any` number.
+    /// With --unplanned: go on although up to this many records may be missing, or `any` number.
     #[arg(long, value_name = "RECORDS", value_parser = AcceptedLoss::parse, default_value = "0")]
     accept_loss: AcceptedLoss,
     /// How writers are kept from the source: `acl` denies them, `manual` waits until you have
@@ -36,12 +38,12 @@ pub(super) struct FailoverArgs {
     /// How long to wait for writers, transactions and the copy, each.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     wait: u64,
-    /// With --fence manual: for so long nothing may be written before that counts as proof that all producers
-    /// are stopped; 5 by default. Shorter is for who knows that they are: one that pauses for longer and
-    /// goes on afterwards writes what is left behind on the old primary.
+    /// With --fence manual: how long nothing may be written before that proves that all producers are
+    /// stopped; 5 by default. Choose less only if you know that they are: records of a producer that only
+    /// paused stay behind on the old primary.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=QUIET_FOR_SECONDS_MAX))]
     quiet_for: Option<u64>,
-    /// Carry it out.
+    /// Do it; without this it is only shown.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
     /// Only show it (the default).
@@ -50,9 +52,22 @@ pub(super) struct FailoverArgs {
     /// Undo the open plan, as long as no client has written to the standby.
     #[arg(long, conflicts_with_all = ["topics", "unplanned"])]
     abort: bool,
-    /// Show the account of the last failover, with what was written to the old primary behind the proof since.
+    /// Show the report of the last failover again, with records that were written to the old primary since.
     #[arg(long, conflicts_with_all = ["yes", "abort", "unplanned", "topics"])]
     report: bool,
+}
+
+impl FailoverArgs {
+    /// The flow that is named.
+    pub(super) fn flow(&self) -> Option<&str> {
+        self.flow.as_deref()
+    }
+
+    /// Whether it goes without the source. Where a secret of it is missing, nothing is asked there but whether anybody
+    /// takes a connection.
+    pub(super) fn needs_the_target_alone(&self) -> bool {
+        self.unplanned || self.report
+    }
 }
 
 /// Shows, carries out, or undoes a failover.
@@ -104,13 +119,10 @@ async fn abort(
     json: bool,
 ) -> Exit {
     if !args.yes {
-        return output::print(&format!(
-            "would undo the last plan of flow {}; add --yes to do it\n",
-            flow.name
-        ));
+        return match cutover::look_abort(flow, source, target).await {
+            Ok(undoing) => show_undoing(flow, &undoing, json),
+            Err(error) => refuse(&error),
+        };
     }
-    match cutover::abort(flow, source, target, tell()).await {
-        Ok(ended) => account(ended, json),
-        Err(error) => refuse(&error),
-    }
+    carried_out(cutover::abort(flow, source, target, tell()), json).await
 }

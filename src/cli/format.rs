@@ -1,5 +1,7 @@
 //! Numbers and names as a person reads them.
 
+pub(super) use crate::telemetry::size::bytes;
+
 use crate::shell::is_unseen;
 
 /// A count with thousands separated, such as `1,234,567`.
@@ -27,20 +29,6 @@ pub(super) fn short(value: f64) -> String {
         }
     }
     format!("{value:.0}")
-}
-
-/// Bytes in binary units, such as `1.5 MiB`.
-pub(super) fn bytes(value: f64) -> String {
-    const KIB: f64 = 1_024.0;
-    let mut value = value.max(0.0);
-    for unit in ["B", "KiB", "MiB", "GiB", "TiB"] {
-        if value < 1_023.95 {
-            let digits = usize::from(unit != "B");
-            return format!("{value:.digits$} {unit}");
-        }
-        value /= KIB;
-    }
-    format!("{value:.1} PiB")
 }
 
 /// A time in its two largest units, such as `3 min 20 s`.

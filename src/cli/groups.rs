@@ -6,11 +6,12 @@
 use std::path::Path;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::http_get::{self, GetError};
 use super::running::{self, Running};
 use super::{Exit, groups_table, output};
-use crate::config::Config;
+use crate::config::{Config, forth_name};
 use crate::connect;
 use crate::groups::{RememberedGroup, remembered};
 use crate::http::GROUPS_PATH;
@@ -22,31 +23,47 @@ pub(super) struct GroupsArgs {
     /// One group, with each step from its commit on the source to the one on the target.
     #[arg(long, value_name = "GROUP")]
     explain: Option<String>,
+    /// Only this flow, and its way back; else every one.
+    #[arg(long, value_name = "NAME")]
+    flow: Option<String>,
     /// Only groups that aren't followed.
     #[arg(long, conflicts_with = "explain")]
     troubled: bool,
-    /// Don't ask the running process but the target: what was committed there, and for which
+    /// Ask the target instead of the running process: what was committed there, and for which
     /// position on the source.
     #[arg(long, conflicts_with_all = ["explain", "troubled"])]
     remembered: bool,
 }
 
+impl GroupsArgs {
+    /// Whether no process is asked.
+    pub(super) fn asks_the_target(&self) -> bool {
+        self.remembered
+    }
+}
+
 /// Asks the running process, else the target.
 pub(super) async fn run(config: &Config, path: &Path, args: &GroupsArgs, json: bool) -> Exit {
+    if let Some(name) = &args.flow
+        && let Err(problem) = config.flow(Some(name))
+    {
+        return output::fail(Exit::Usage, &problem);
+    }
+    let flow = args.flow.as_deref();
     if args.remembered {
-        return from_target(config, json).await;
+        return from_target(config, flow, json).await;
     }
     let running = match running::find(config, path, "groups") {
         Ok(running) => running,
         Err(exit) => return exit,
     };
     match &args.explain {
-        Some(group) => explain(&running, group, json).await,
-        None => list(&running, args.troubled, json).await,
+        Some(group) => explain(&running, group, flow, json).await,
+        None => list(&running, args.troubled, flow, json).await,
     }
 }
 
-async fn list(running: &Running, troubled: bool, json: bool) -> Exit {
+async fn list(running: &Running, troubled: bool, flow: Option<&str>, json: bool) -> Exit {
     let mut report: GroupsReport = match ask(running, GROUPS_PATH).await {
         Ok(report) => report,
         Err(problem) => {
@@ -56,6 +73,7 @@ async fn list(running: &Running, troubled: bool, json: bool) -> Exit {
             );
         }
     };
+    report.flows.retain(|it| is_of(&it.flow, flow));
     if troubled {
         for flow in &mut report.flows {
             let is_troubled =
@@ -69,17 +87,36 @@ async fn list(running: &Running, troubled: bool, json: bool) -> Exit {
     output::print(&groups_table::list(&report))
 }
 
-async fn explain(running: &Running, group: &str, json: bool) -> Exit {
+/// Whether something is of the flow that is meant, or of its way back.
+fn is_of(name: &str, flow: Option<&str>) -> bool {
+    flow.is_none_or(|flow| forth_name(name) == flow)
+}
+
+async fn explain(running: &Running, group: &str, flow: Option<&str>, json: bool) -> Exit {
     let path = format!("{GROUPS_PATH}/{}", escaped(group));
-    let explained: Vec<GroupExplained> = match ask(running, &path).await {
+    let mut explained: Vec<GroupExplained> = match ask(running, &path).await {
         Ok(explained) => explained,
         Err(AskError::Call(GetError::Refused { status: 404, .. })) => {
-            return output::fail(Exit::Failed, &format!("no flow follows a group {group}"));
+            return output::fail(
+                Exit::Failed,
+                &format!(
+                    "no flow follows a group {group}; `twinlog groups` lists those that are followed"
+                ),
+            );
         }
         Err(problem) => return output::fail(Exit::Failed, &problem),
     };
+    explained.retain(|it| is_of(&it.flow, flow));
+    if explained.is_empty() {
+        return output::fail(
+            Exit::Failed,
+            &format!("the flow doesn't follow a group {group}"),
+        );
+    }
     if json {
-        return output::print_json(&explained);
+        return output::print_answer(Explained {
+            explained: &explained,
+        });
     }
     let text: String = explained.iter().map(groups_table::explained).collect();
     output::print(&text)
@@ -111,21 +148,46 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-async fn from_target(config: &Config, json: bool) -> Exit {
+async fn from_target(config: &Config, only: Option<&str>, json: bool) -> Exit {
     let mut all: Vec<RememberedGroup> = Vec::new();
-    for flow in config.flows.values() {
+    let mut problems = Vec::new();
+    let flows = config.flows.values();
+    for flow in flows.filter(|flow| is_of(&flow.name, only)) {
         let Some(target) = config.clusters.get(&flow.target) else {
             continue;
         };
         match remembered(&flow.name, &connect::cluster(target)).await {
             Ok(groups) => all.extend(groups),
-            Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
+            // The other flows' targets may answer.
+            Err(error) => {
+                let problem = format!("flow {}: {}", flow.name, output::chain(&error));
+                problems.push(output::with_cure(problem, error.cure_if_not_reached()));
+            }
         }
     }
-    if json {
-        return output::print_json(&all);
+    let is_told = problems.is_empty() || !all.is_empty();
+    let printed = match (is_told, json) {
+        (false, _) => Exit::Done,
+        (true, true) => output::print_answer(Remembered { groups: &all }),
+        (true, false) => output::print(&groups_table::remembered(&all)),
+    };
+    match problems.is_empty() {
+        true => printed,
+        false => output::fail(Exit::Failed, &problems.join("\n")),
     }
-    output::print(&groups_table::remembered(&all))
+}
+
+/// What is answered in JSON about one group.
+#[derive(Serialize)]
+struct Explained<'a> {
+    /// By flow.
+    explained: &'a [GroupExplained],
+}
+
+/// What is answered in JSON where the target was asked.
+#[derive(Serialize)]
+struct Remembered<'a> {
+    groups: &'a [RememberedGroup],
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(super) fn list(report: &GroupsReport) -> String {
     let mut text = String::new();
     if report.flows.is_empty() {
         text.push_str(
-            "no flow follows groups (groups.include is empty, or the flow has not begun)\n",
+            "no flow follows groups now (groups.include is empty, or the flow hasn't begun or was failed over: see `twinlog status`)\n",
         );
     }
     for flow in &report.flows {
@@ -156,7 +156,13 @@ pub(super) fn remembered(groups: &[RememberedGroup]) -> String {
         "on target now",
     ];
     let mut table = table(width(), &head, &[3, 4, 5]);
+    let mut unknown = String::new();
     for group in groups {
+        // Who says nothing doesn't say that there is none.
+        let none = if group.unknown.is_some() { "?" } else { "-" };
+        if let Some(why) = &group.unknown {
+            unknown.push_str(&format!("{}: {}\n", clean(&group.group), clean(why)));
+        }
         for position in &group.positions {
             let now = position.on_target;
             table.add_row([
@@ -165,9 +171,9 @@ pub(super) fn remembered(groups: &[RememberedGroup]) -> String {
                 format!("{}-{}", clean(&position.topic), position.partition),
                 count(position.source_offset),
                 count(position.target_offset),
-                now.map_or_else(|| "-".to_owned(), count),
+                now.map_or_else(|| none.to_owned(), count),
             ]);
         }
     }
-    format!("{table}\n")
+    format!("{table}\n{unknown}")
 }

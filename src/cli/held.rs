@@ -12,6 +12,7 @@ use super::format::{clean, plural};
 use super::{Exit, output};
 use crate::config::{Config, FlowConfig};
 use crate::connect;
+use crate::flow::own_principal;
 use crate::metadata::acls::{Change, HeldAcl, ReleaseDone, ReleaseError, ReleasePlan, Which};
 use crate::metadata::{self, Held};
 use crate::state::StateStore;
@@ -20,14 +21,14 @@ use crate::wire::Cluster;
 /// The options of `held`.
 #[derive(Debug, Args)]
 pub(super) struct HeldArgs {
-    /// The flow; may be left out when the config has only one, and to list those of all.
+    /// The flow; without it all are listed. To release or withdraw it is needed if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
-    /// Put what is held on the target: clients may then change the copy, and a write there stops
-    /// its partition.
+    /// Put what is held on the target. Clients may then write to the copy, and a write stops its
+    /// partition.
     #[arg(long, conflicts_with = "withdraw")]
     release: bool,
-    /// Take what was released away again.
+    /// Take back what was released.
     #[arg(long)]
     withdraw: bool,
     /// Only what is about this topic, by its name on the target; may be given more than once.
@@ -36,9 +37,22 @@ pub(super) struct HeldArgs {
     /// Do it; without this it is only shown.
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
-    /// Only show what would be done.
+    /// Only show it (the default).
     #[arg(long)]
     dry_run: bool,
+}
+
+impl HeldArgs {
+    /// The flow that is named.
+    pub(super) fn flow(&self) -> Option<&str> {
+        self.flow.as_deref()
+    }
+}
+
+/// What is held, as JSON.
+#[derive(Serialize)]
+struct Listed<'a> {
+    held: &'a [Held],
 }
 
 /// What a release or withdrawal does, as JSON.
@@ -64,20 +78,22 @@ pub(super) async fn run(config: &Config, args: &HeldArgs, json: bool) -> Exit {
         }
         _ => return list(config, args, json).await,
     };
-    let flow = match (&args.flow, config.flows.len()) {
-        (Some(name), _) => config.flows.get(name),
-        (None, 1) => config.flows.values().next(),
-        (None, _) => return output::fail(Exit::Usage, &"name one of the flows with --flow"),
-    };
-    let Some(flow) = flow else {
-        return output::fail(Exit::Usage, &"there is no such flow");
+    let flow = match config.flow(args.flow.as_deref()) {
+        Ok(flow) => flow,
+        Err(problem) => return output::fail(Exit::Usage, &problem),
     };
     match self::change(config, flow, change, args, json).await {
         Ok(exit) => exit,
         Err(error @ (ReleaseError::EverythingIsReleased | ReleaseError::NothingHeld(_))) => {
             output::fail(Exit::Usage, &error)
         }
-        Err(error) => output::fail(Exit::Failed, &output::chain(&error)),
+        Err(error) => {
+            let cure = error.cure_if_not_reached();
+            output::fail(
+                Exit::Failed,
+                &output::with_cure(output::chain(&error), cure),
+            )
+        }
     }
 }
 
@@ -96,11 +112,12 @@ async fn open(
 async fn list(config: &Config, args: &HeldArgs, json: bool) -> Exit {
     let mut all = Vec::new();
     if let Some(name) = &args.flow
-        && !config.flows.contains_key(name)
+        && let Err(problem) = config.flow(Some(name))
     {
-        return output::fail(Exit::Usage, &format!("there is no flow {name}"));
+        return output::fail(Exit::Usage, &problem);
     }
     let asked = |flow: &&FlowConfig| args.flow.as_ref().is_none_or(|name| *name == flow.name);
+    let mut problems = Vec::new();
     for flow in config.flows.values().filter(asked) {
         let found = async {
             match open(config, flow).await? {
@@ -110,16 +127,26 @@ async fn list(config: &Config, args: &HeldArgs, json: bool) -> Exit {
         };
         match found.await {
             Ok(found) => all.extend(found),
-            Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
+            // The other flows' targets may answer.
+            Err(error) => {
+                let problem = format!("flow {}: {}", flow.name, output::chain(&error));
+                problems.push(output::with_cure(problem, error.cure_if_not_reached()));
+            }
         }
     }
     if !args.topics.is_empty() {
         all.retain(|held| is_about(held, &args.topics));
     }
-    if json {
-        return output::print_json(&all);
+    let is_told = problems.is_empty() || !all.is_empty();
+    let printed = match (is_told, json) {
+        (false, _) => Exit::Done,
+        (true, true) => output::print_answer(Listed { held: &all }),
+        (true, false) => output::print(&render(&all)),
+    };
+    match problems.is_empty() {
+        true => printed,
+        false => output::fail(Exit::Failed, &problems.join("\n")),
     }
-    output::print(&render(&all))
 }
 
 fn is_about(held: &Held, topics: &[String]) -> bool {
@@ -221,7 +248,10 @@ async fn change(
         [] => Which::Everything,
         topics => Which::Topics(topics.iter().cloned().collect::<BTreeSet<_>>()),
     };
-    let plan = ReleasePlan::new(&target, &store, &flow.name, change, &which).await?;
+    let section = config.clusters.get(&flow.target);
+    let own = section.and_then(|section| own_principal(flow, section));
+    let of = (flow.name.as_str(), own.as_deref());
+    let plan = ReleasePlan::new(&target, &store, of, change, &which).await?;
     let mut answer = Answer {
         flow: flow.name.clone(),
         applied: args.yes,
@@ -248,7 +278,7 @@ async fn change(
         answer.result = Some(done);
     }
     if json {
-        output::print_json(&answer);
+        output::print_answer(&answer);
     }
     Ok(match answer.result {
         Some(done) if done.failed.is_empty() => Exit::Done,

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::pinned::OtherCertificate;
 use super::running::Running;
 use crate::config::Secret;
+use crate::shell;
 
 /// The whole exchange takes no longer than this.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -147,12 +148,7 @@ async fn exchange(
 
 /// A refusal's text, made fit for one line of a terminal.
 fn reason(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    text.trim()
-        .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .take(REASON_LETTERS_MAX)
-        .collect()
+    shell::one_line(&String::from_utf8_lossy(body), REASON_LETTERS_MAX)
 }
 
 /// The status and the body; the error says what is wrong with the answer.
@@ -186,6 +182,7 @@ fn take_apart(answer: &[u8]) -> Result<(u16, &[u8]), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Dice, Input, Target};
 
     #[test]
     fn an_answer_is_taken_apart() {
@@ -209,8 +206,32 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_http_answers() {
+        const ANSWERS: Target = Target {
+            name: "http-answers",
+            rounds: 4_000,
+            bytes_base: 64 << 10,
+            bytes_per_byte: 8,
+        };
+        let make = |dice: &mut Dice| {
+            let good = *dice.one(&[
+                &b"HTTP/1.0 200 OK\r\nContent-Length: 18\r\n\r\n{\"version\": 1, \"f\"}"[..],
+                b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/plain\r\n\r\nno token",
+            ]);
+            Input::new("", dice.damage(good))
+        };
+        ANSWERS.hunt(make, |input| {
+            if let Ok((_, body)) = take_apart(&input.bytes) {
+                let said = reason(body);
+                assert!(!said.chars().any(shell::is_unseen), "{said:?}");
+            }
+        });
+    }
+
+    #[test]
     fn a_refusal_is_one_short_line() {
         assert_eq!(reason(b"no\x1b[2J\nmore\n"), "no [2J more");
+        assert_eq!(reason("a\u{202e}b".as_bytes()), "a b");
         assert_eq!(reason(&[b'x'; 1_000]).len(), REASON_LETTERS_MAX);
     }
 }

@@ -4,9 +4,14 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::http_get::GetError;
 use super::{Exit, http_get, output, running};
 use crate::config::Config;
 use crate::http;
+
+/// What is missing where the config has no token.
+const NO_TOKEN: &str = "the running process refuses calls that change something: no http.token is set\n\
+     set one in the config (`openssl rand -hex 32` makes one) and restart `twinlog run`; it looks by itself every metadata_interval";
 
 /// The options of `look`.
 #[derive(Debug, Args)]
@@ -28,12 +33,17 @@ pub(super) async fn run(config: &Config, path: &Path, args: &LookArgs, json: boo
         Err(exit) => return exit,
     };
     for flow in &flows {
-        if let Err(error) = http_get::post(&running, &http::look_path(flow)).await {
-            return output::fail(Exit::Failed, &error);
+        match http_get::post(&running, &http::look_path(flow)).await {
+            Ok(_) => {}
+            // The command brings the token by itself.
+            Err(GetError::Refused { status: 403, .. }) if config.http.token.is_none() => {
+                return output::fail(Exit::Failed, &NO_TOKEN);
+            }
+            Err(error) => return output::fail(Exit::Failed, &error),
         }
     }
     if json {
-        return output::print_json(&serde_json::json!({ "asked": flows }));
+        return output::print_answer(serde_json::json!({ "asked": flows }));
     }
     let lines: String = flows
         .iter()

@@ -2,7 +2,7 @@
 //! them.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::state::OrphanChoice;
 
 const LINE_EVERY_TERMINAL: Duration = Duration::from_secs(1);
 const LINE_EVERY_LOG: Duration = Duration::from_secs(30);
+/// More of one thing are counted, not named.
+const NAMED_MAX: usize = 5;
 
 /// The options of `orphans`.
 #[derive(Debug, Args)]
@@ -27,10 +29,10 @@ const LINE_EVERY_LOG: Duration = Duration::from_secs(30);
     after_help = "Without --export, --replay, --dismiss or --keep it lists them. A decision is made \
                   for what is there now: what comes later is undecided again. Keys that are shown \
                   are content of records.\n\nExit codes: 0 done, 1 failed (the old primary doesn't \
-                  answer), 2 usage or config."
+                  answer, or part of it couldn't be read), 2 usage or config."
 )]
 pub(super) struct OrphansArgs {
-    /// The flow; may be left out when the config has only one.
+    /// The flow; needed only if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
     /// Only this topic, by its name on the source; may be given several times.
@@ -57,16 +59,17 @@ pub(super) struct OrphansArgs {
         value_parser = clap::value_parser!(u32).range(1..=50_000)
     )]
     batch: u32,
-    /// They are not wanted.
+    /// Record that they are not wanted.
     #[arg(long, group = "what")]
     dismiss: bool,
     /// Leave them in the old primary's log, at their own offsets.
     #[arg(long, group = "what")]
     keep: bool,
     /// Carry out --replay, --dismiss or --keep.
-    #[arg(long, conflicts_with_all = ["dry_run", "export"])]
+    #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
-    /// Only show what --replay, --dismiss or --keep would do (the default).
+    /// Only show it: the default, except for --export, which changes no cluster and writes its files at
+    /// once.
     #[arg(long)]
     dry_run: bool,
 }
@@ -109,18 +112,7 @@ type Parts<'a> = (
 );
 
 fn parts<'a>(config: &'a Config, args: &OrphansArgs) -> Result<Parts<'a>, String> {
-    let flow = match (&args.flow, config.flows.len()) {
-        (Some(name), _) => config
-            .flows
-            .get(name)
-            .ok_or_else(|| format!("there is no flow {name}"))?,
-        (None, 1) => config
-            .flows
-            .values()
-            .next()
-            .ok_or_else(|| "the config has no flow".to_owned())?,
-        (None, _) => return Err("name one of the flows with --flow".to_owned()),
-    };
+    let flow = config.flow(args.flow.as_deref())?;
     let cluster = |name: &str| {
         let found = config.clusters.get(name);
         found.ok_or_else(|| format!("there is no cluster {name}"))
@@ -144,14 +136,20 @@ async fn act(
         scene.may_decide().await?;
     }
     let listing = orphans::list(scene, args.conflicts, progress).await?;
+    let left_out = left_out(&listing);
     if let Some(folder) = &args.export {
+        if args.dry_run {
+            let shown = show_export(folder, &listing, json);
+            let not_compared = not_compared(&listing, false);
+            return Ok(judged(shown, not_compared.or(left_out).as_deref()));
+        }
         let options = ExportOptions {
             folder: folder.clone(),
             force: args.force,
         };
         let manifest = orphans::export(scene, &listing, &options, progress).await?;
-        return Ok(if json {
-            output::print_json(&manifest)
+        let shown = if json {
+            output::print_answer(&manifest)
         } else {
             output::print(&format!(
                 "{} of {} written to {}\n",
@@ -159,42 +157,115 @@ async fn act(
                 plural(manifest.partitions.len() as u64, "partition"),
                 folder.display()
             ))
-        });
+        };
+        return Ok(judged(shown, left_out.as_deref()));
     }
+    let not_compared = not_compared(&listing, args.yes);
     let Some(choice) = choice else {
-        return Ok(if json {
-            output::print_json(&listing)
+        let shown = if json {
+            output::print_answer(&listing)
         } else {
             output::print(&orphans_text::listing(&listing))
-        });
+        };
+        return Ok(judged(shown, not_compared.or(left_out).as_deref()));
     };
     if !json {
         output::print(&orphans_text::listing(&listing));
     }
-    if !args.yes {
-        return Ok(if json {
+    if !args.yes || not_compared.is_some() {
+        let shown = if json {
             answer(choice, &listing, &[], None)
+        } else if not_compared.is_some() {
+            Exit::Done
         } else {
             output::print(&orphans_text::would(choice, &listing))
-        });
+        };
+        return Ok(judged(shown, not_compared.or(left_out).as_deref()));
     }
     if choice == OrphanChoice::Replay {
         let options = ReplayOptions {
             records_per_transaction: usize::try_from(args.batch).unwrap_or(usize::MAX),
         };
         let result = orphans::replay(scene, options, progress).await?;
-        return Ok(if json {
+        let shown = if json {
             answer(choice, &listing, &result.decided, Some(&result))
         } else {
             output::print(&orphans_text::decided(&result.decided))
-        });
+        };
+        return Ok(judged(shown, left_out.as_deref()));
     }
     let decided = orphans::decide(scene, &listing, choice).await?;
-    Ok(if json {
+    let shown = if json {
         answer(choice, &listing, &decided, None)
     } else {
         output::print(&orphans_text::decided(&decided))
+    };
+    // A script that goes on to delete the old primary must hear that not all is decided.
+    Ok(judged(shown, left_out.as_deref()))
+}
+
+/// Why `--conflicts` isn't answered, if it isn't: nothing is decided upon half an answer.
+fn not_compared(listing: &Listing, is_to_be_done: bool) -> Option<String> {
+    let count = listing.not_compared().count() as u64;
+    let undone = match is_to_be_done {
+        true => "; nothing is decided: try again, or without --conflicts",
+        false => "",
+    };
+    (count > 0).then(|| {
+        let partitions = plural(count, "partition");
+        format!("{partitions} of the new primary could not be read to the end: there may be more conflicts{undone}")
     })
+}
+
+/// Why what was found isn't all there is, if so. Who decides about it decides about no more.
+fn left_out(listing: &Listing) -> Option<String> {
+    let all = &listing.left_out;
+    let named = all.iter().take(NAMED_MAX);
+    let mut named: Vec<String> = named
+        .map(|it| format!("{}-{} ({})", it.topic, it.partition, it.reason))
+        .collect();
+    if all.len() > named.len() {
+        named.push(format!("and {} more", all.len() - named.len()));
+    }
+    (!all.is_empty()).then(|| {
+        format!(
+            "{} of the old primary can't be looked at, and what they have is left out: {}",
+            plural(all.len() as u64, "partition"),
+            named.join(", ")
+        )
+    })
+}
+
+/// The exit code of what was shown.
+fn judged(shown: Exit, not_compared: Option<&str>) -> Exit {
+    match not_compared {
+        Some(why) => output::fail(Exit::Failed, &why),
+        None => shown,
+    }
+}
+
+/// What an export would write, as JSON.
+#[derive(Serialize)]
+struct ExportShown<'a> {
+    folder: String,
+    applied: bool,
+    /// What it is about.
+    listing: &'a Listing,
+}
+
+fn show_export(folder: &Path, listing: &Listing, json: bool) -> Exit {
+    if json {
+        return output::print_answer(ExportShown {
+            folder: folder.display().to_string(),
+            applied: false,
+            listing,
+        });
+    }
+    output::print(&format!(
+        "{}would be written to {}; without --dry-run they are\n",
+        orphans_text::listing(listing),
+        folder.display()
+    ))
 }
 
 fn answer(
@@ -203,7 +274,7 @@ fn answer(
     decided: &[Decided],
     replay: Option<&ReplayResult>,
 ) -> Exit {
-    output::print_json(&Answer {
+    output::print_answer(Answer {
         decision: choice.word(),
         applied: !decided.is_empty() || replay.is_some(),
         listing,
@@ -243,4 +314,40 @@ fn progress_line(progress: &Progress, elapsed: Duration) -> String {
         short(progress.records() as f64),
         seconds(elapsed.as_secs_f64()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::orphans::{Conflicts, TopicListing};
+
+    fn listing(not_compared: &[&str]) -> Listing {
+        let conflicts = Conflicts {
+            not_compared: not_compared.iter().map(|why| (*why).to_owned()).collect(),
+            ..Conflicts::default()
+        };
+        Listing {
+            topics: vec![TopicListing {
+                conflicts: Some(conflicts),
+                ..TopicListing::default()
+            }],
+            ..Listing::default()
+        }
+    }
+
+    #[test]
+    fn conflicts_that_could_not_be_looked_for_fail_and_decide_nothing() {
+        let found = listing(&[]);
+        let nothing = not_compared(&found, true);
+        assert_eq!(judged(Exit::Done, nothing.as_deref()), Exit::Done);
+        let half = not_compared(&listing(&["orders-0: no answer"]), true);
+        let said = half.as_deref().unwrap_or_default();
+        assert!(said.contains("1 partition ") && said.contains("nothing is decided"));
+        assert_eq!(judged(Exit::Done, half.as_deref()), Exit::Failed);
+        let json = serde_json::to_value(found).expect("it is plain");
+        assert_eq!(
+            json["topics"][0]["conflicts"]["not_compared"],
+            serde_json::json!([])
+        );
+    }
 }

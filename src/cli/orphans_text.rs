@@ -68,6 +68,9 @@ fn add_topic(text: &mut String, topic: &TopicListing) {
             },
             keys(&conflicts.sample_keys),
         );
+        for why in &conflicts.not_compared {
+            let _ = writeln!(text, "    there may be more: {}", clean(why));
+        }
     }
     for decision in &topic.decisions {
         let _ = writeln!(text, "    {}", decision_line(decision));

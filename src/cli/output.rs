@@ -10,8 +10,16 @@ use serde::Serialize;
 use super::Exit;
 pub(super) use crate::telemetry::logging::with_causes as chain;
 
-/// The version of [`Failure`]'s shape.
-const FAILURE_VERSION: u32 = 1;
+/// The version of the shapes that are the command line's own.
+const VERSION: u32 = 1;
+
+/// An answer whose shape has no version of its own, with one.
+#[derive(Serialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    answer: T,
+}
 
 /// Whether something was written to stdout.
 static IS_ANSWERED: AtomicBool = AtomicBool::new(false);
@@ -21,7 +29,6 @@ static PROBLEMS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 /// What a script gets instead of an answer.
 #[derive(Serialize)]
 struct Failure {
-    version: u32,
     /// The exit code.
     exit: u8,
     /// What was written to stderr, a line each.
@@ -34,8 +41,7 @@ pub(super) fn answer_failure(exit: Exit) {
         return;
     }
     let errors = PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner);
-    print_json(&Failure {
-        version: FAILURE_VERSION,
+    print_answer(Failure {
         exit: exit.code(),
         errors: errors.clone(),
     });
@@ -64,7 +70,14 @@ fn try_write(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Writes an answer to stdout as indented JSON.
+/// Writes an answer to stdout as indented JSON, with the version of its shape. It is an object: there is
+/// room for more in it.
+pub(super) fn print_answer(answer: impl Serialize) -> Exit {
+    let version = VERSION;
+    print_json(&Versioned { version, answer })
+}
+
+/// Writes a report, which has a version of its own, to stdout as indented JSON.
 pub(super) fn print_json(answer: &impl Serialize) -> Exit {
     match serde_json::to_string_pretty(answer) {
         Ok(text) => print(&format!("{text}\n")),
@@ -77,8 +90,23 @@ pub(super) fn fail(exit: Exit, problem: &impl Display) -> Exit {
     for line in problem.to_string().lines() {
         // Nothing is left to do if even this can't be written.
         let _ = writeln!(io::stderr(), "error: {line}");
-        let mut problems = PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner);
-        problems.push(line.to_owned());
     }
+    note(problem);
     exit
+}
+
+/// A problem with a line for what to look at, if anything is known.
+pub(super) fn with_cure(problem: String, cure: Option<&str>) -> String {
+    match cure {
+        Some(cure) => format!("{problem}\n{cure}"),
+        None => problem,
+    }
+}
+
+/// Remembers a problem that is on stderr for [`answer_failure`].
+pub(super) fn note(problem: &impl Display) {
+    let text = problem.to_string();
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let mut problems = PROBLEMS.lock().unwrap_or_else(PoisonError::into_inner);
+    problems.extend(lines.map(str::to_owned));
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::format::{clean, plural};
 use super::{Exit, output};
@@ -14,10 +15,19 @@ use crate::telemetry::metadata::DriftKind;
 /// No more of one kind and action than this are listed without `--all`.
 const LISTED_MAX: usize = 50;
 
+/// What is answered in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    changes: &'a [PlannedChange],
+}
+
 /// The options of `plan`.
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
-    /// Exit with 1 when anything differs that run would change or somebody must: for cron. What is
+    /// Only this flow; else every one.
+    #[arg(long, value_name = "NAME")]
+    flow: Option<String>,
+    /// Exit with 1 if something differs that run would change or an operator must; for cron. What is
     /// held for the failover or left alone by rule doesn't count.
     #[arg(long)]
     exit_code: bool,
@@ -28,18 +38,39 @@ pub(super) struct PlanArgs {
 
 /// Asks every flow what differs, and shows it.
 pub(super) async fn run(config: &Config, args: &PlanArgs, json: bool) -> Exit {
-    let changes = match flow::plan(config).await {
-        Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
-        Ok(changes) => changes,
-    };
+    let mut config = config.clone();
+    if let Some(name) = &args.flow {
+        if let Err(problem) = config.flow(Some(name)) {
+            return output::fail(Exit::Usage, &problem);
+        }
+        config.flows.retain(|flow, _| flow == name);
+    }
+    let changes = flow::plan(&config).await;
     let differs = args.exit_code && changes.iter().any(|change| change.counts);
     let written = if json {
-        output::print_json(&changes)
+        output::print_answer(Answer { changes: &changes })
     } else {
         let listed_max = if args.all { usize::MAX } else { LISTED_MAX };
         output::print(&render(&changes, listed_max))
     };
+    if let Some(problem) = unanswered(&changes) {
+        return output::fail(Exit::Failed, &problem);
+    }
     if differs { Exit::Failed } else { written }
+}
+
+/// Which clusters didn't answer: then what is shown isn't all.
+fn unanswered(changes: &[PlannedChange]) -> Option<String> {
+    let silent = changes
+        .iter()
+        .filter(|change| change.is_obstacle() && change.kind == Some(DriftKind::Topic));
+    let lines: Vec<String> = silent
+        .map(|change| {
+            let (flow, detail) = (clean(&change.flow), clean(&change.detail));
+            format!("flow {flow}: {detail}")
+        })
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// The changes by flow and kind. `+` is made, `~` changed, `-` removed, `=` held for the failover,
@@ -164,7 +195,8 @@ fn summary(changes: &[PlannedChange]) -> String {
     if not_compared > 0 {
         parts.push(format!("{not_compared} not compared"));
     }
-    if made == 0 {
+    // Of what wasn't compared nobody can say that.
+    if made == 0 && not_compared == 0 {
         parts.insert(0, "nothing would be changed".to_owned());
     }
     format!("{}\n", parts.join("; "))

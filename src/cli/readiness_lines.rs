@@ -87,7 +87,7 @@ fn lost(loss: &Loss) -> String {
 fn again(reread: &Reread) -> String {
     let unplaced = match reread.unplaced_positions {
         0 => String::new(),
-        unplaced => format!(" + {} without a place", plural(unplaced, "position")),
+        unplaced => format!(", and {} would be missing", plural(unplaced, "position")),
     };
     if reread.records == 0 {
         return format!("0 records{unplaced}");
@@ -175,8 +175,8 @@ mod tests {
             lines(&readiness, "standby"),
             [
                 "  ! failover now: with loss (unplanned); would lose up to 1,012 records, 2.0 KiB, \
-                 of the last 7.0 s (b 1,000, a 12); groups would read again up to 5 records (billing 5) + \
-                 1 position without a place",
+                 of the last 7.0 s (b 1,000, a 12); groups would read again up to 5 records (billing 5), and \
+                 1 position would be missing",
                 "  ! loss (LOSS): up to 1,012 -> accept"
             ]
         );

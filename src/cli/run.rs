@@ -1,13 +1,14 @@
 //! `twinlog run`: every flow of the config, until told to stop.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::shutdown::Signals;
-use super::{Exit, first_copy, output};
+use super::shutdown::{Hangups, Signals};
+use super::{Exit, first_copy, output, reload};
 use crate::config::Config;
 use crate::flow::{self, AllEnded};
 use crate::http;
@@ -15,8 +16,9 @@ use crate::telemetry::progress::Registry;
 use crate::telemetry::sampler;
 
 /// Runs until a signal, or until no flow is left.
-pub(super) async fn run(config: Config) -> Exit {
-    let signals = match Signals::install() {
+pub(super) async fn run(config: Config, path: &Path) -> Exit {
+    let installed = Signals::install().and_then(|ends| Ok((ends, Hangups::install()?)));
+    let (signals, hangups) = match installed {
         Ok(signals) => signals,
         Err(error) => {
             return output::fail(Exit::Failed, &format!("can't handle signals: {error}"));
@@ -55,6 +57,10 @@ pub(super) async fn run(config: Config) -> Exit {
         registry.clone(),
         services_cancel.clone(),
     ));
+    let reloading = {
+        let (path, mut running, registry) = (path.to_owned(), config.clone(), registry.clone());
+        tokio::spawn(hangups.each(move || reload::reload(&path, &mut running, &registry)))
+    };
     let signals = tokio::spawn(signals.drive(cancel.clone()));
 
     let exit = match flow::run_flows(config, &registry, &cancel).await {
@@ -66,6 +72,7 @@ pub(super) async fn run(config: Config) -> Exit {
     services_cancel.cancel();
     while services.join_next().await.is_some() {}
     signals.abort();
+    reloading.abort();
     info!("ended");
     exit
 }

@@ -19,7 +19,7 @@ pub(super) struct Running {
     pub tls: Option<TlsConnector>,
     /// What a POST brings.
     pub token: Option<Secret>,
-    /// What a GET brings.
+    /// What a GET brings. Where nobody needs one to read, none is sent: who listens there may be a stranger.
     pub read_token: Option<Secret>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn find(config: &Config, path: &Path, command: &str) -> Result<Runnin
         address: reachable(listen),
         tls: tls.map_err(|problem| output::fail(Exit::Usage, &problem))?,
         token: http.token.clone(),
-        read_token: http.read_token.clone().or_else(|| http.token.clone()),
+        read_token: http.read_token.clone(),
     })
 }
 

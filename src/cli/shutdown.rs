@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM: the first asks everything to finish, a second one ends at once.
+//! SIGINT and SIGTERM: the first asks everything to finish, a second one ends at once. SIGHUP changes limits.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,11 @@ impl Signals {
         }
     }
 
+    /// Waits for one that shall end a command which may be ended at any moment.
+    pub(super) async fn first(mut self) {
+        self.next().await;
+    }
+
     /// Cancels at the first signal and ends the process at the second. Ending at once is
     /// safe: the target log is the checkpoint.
     pub(super) async fn drive(mut self, cancel: CancellationToken) {
@@ -41,5 +46,25 @@ impl Signals {
         let name = self.next().await;
         warn!("{name} again: ending at once");
         std::process::exit(i32::from(Exit::Failed.code()));
+    }
+}
+
+/// SIGHUP, which ends nothing.
+pub(super) struct Hangups(Signal);
+
+impl Hangups {
+    /// Takes it over.
+    ///
+    /// # Errors
+    /// When the handler can't be installed.
+    pub(super) fn install() -> std::io::Result<Self> {
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Does this at each, for ever.
+    pub(super) async fn each(mut self, mut what: impl FnMut()) {
+        while self.0.recv().await.is_some() {
+            what();
+        }
     }
 }

@@ -11,9 +11,10 @@ use tokio::time::MissedTickBehavior;
 use super::running::{self, Running};
 use super::status_table::{self, TableOptions};
 use super::{Exit, http_get, output};
-use crate::config::Config;
+use crate::config::{Config, forth_name};
 use crate::http::STATUS_PATH;
 use crate::telemetry::failover::Verdict;
+use crate::telemetry::readiness;
 use crate::telemetry::status::{FlowStatus, STATUS_VERSION, StatusReport};
 
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +30,9 @@ pub(super) struct StatusArgs {
     /// Refresh every second until Ctrl-C.
     #[arg(long, short)]
     watch: bool,
+    /// Only this flow, and its way back; else every one.
+    #[arg(long, value_name = "NAME")]
+    flow: Option<String>,
     /// List every partition instead of the troubled ones.
     #[arg(long)]
     partitions: bool,
@@ -39,6 +43,11 @@ pub(super) struct StatusArgs {
 
 /// Asks once, or every second with `--watch`.
 pub(super) async fn run(config: &Config, path: &Path, args: &StatusArgs, json: bool) -> Exit {
+    if let Some(name) = &args.flow
+        && let Err(problem) = config.flow(Some(name))
+    {
+        return output::fail(Exit::Usage, &problem);
+    }
     let running = match running::find(config, path, "status") {
         Ok(running) => running,
         Err(exit) => return exit,
@@ -113,9 +122,15 @@ async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<Answer,
     let foreign = |what: &str| format!("something other than this Twinlog answers: {what}");
     if json {
         // As the process wrote it, so that nothing that it knows is lost on the way.
-        let value: serde_json::Value =
+        let mut value: serde_json::Value =
             serde_json::from_slice(&body).map_err(|_| foreign("not JSON"))?;
-        let is_well = serde_json::from_slice(&body).is_ok_and(|report| is_well(&report));
+        let mut report: Option<StatusReport> = serde_json::from_slice(&body).ok();
+        if let Some(flow) = &args.flow {
+            let report = report.as_mut().ok_or_else(|| foreign("not a status"))?;
+            narrow(report, flow)?;
+            narrow_json(&mut value, report);
+        }
+        let is_well = report.is_some_and(|report| is_well(&report));
         let text = match args.watch {
             true => format!("{value}\n"),
             false => format!("{value:#}\n"),
@@ -130,8 +145,11 @@ async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<Answer,
             version.version
         ));
     }
-    let report: StatusReport =
+    let mut report: StatusReport =
         serde_json::from_slice(&body).map_err(|error| foreign(&error.to_string()))?;
+    if let Some(flow) = &args.flow {
+        narrow(&mut report, flow)?;
+    }
     let options = TableOptions {
         width: status_table::terminal_width(),
         every_partition: args.partitions,
@@ -141,6 +159,32 @@ async fn ask(running: &Running, args: &StatusArgs, json: bool) -> Result<Answer,
         text: status_table::render(&report, &options),
         is_well: is_well(&report),
     })
+}
+
+/// What a report says of one flow and its way back: whether it is ready is theirs alone then.
+fn narrow(report: &mut StatusReport, flow: &str) -> Result<(), String> {
+    report.flows.retain(|it| forth_name(&it.name) == flow);
+    if report.flows.is_empty() {
+        return Err(format!(
+            "the running process has no flow {flow}: it was started with another config"
+        ));
+    }
+    report.not_ready = readiness::problems(&report.flows, report.now_ms);
+    report.ready = report.not_ready.is_empty();
+    Ok(())
+}
+
+/// The same of the report as the process wrote it.
+fn narrow_json(written: &mut serde_json::Value, report: &StatusReport) {
+    let is_meant = |flow: &serde_json::Value| {
+        let mut meant = report.flows.iter();
+        meant.any(|it| flow["name"] == *it.name)
+    };
+    if let Some(flows) = written["flows"].as_array_mut() {
+        flows.retain(is_meant);
+    }
+    written["ready"] = report.ready.into();
+    written["not_ready"] = report.not_ready.clone().into();
 }
 
 #[derive(Deserialize)]

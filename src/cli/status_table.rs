@@ -11,7 +11,9 @@ use super::metadata_lines;
 use super::readiness_lines;
 use super::verify_line;
 use crate::telemetry::readiness;
-use crate::telemetry::status::{FlowStatus, PartitionStatus, StatusReport, TopicStatus, Totals};
+use crate::telemetry::status::{
+    CatchUp, FlowStatus, PartitionStatus, StatusReport, TopicStatus, Totals,
+};
 use crate::telemetry::up_to_date::in_words;
 
 /// The width when there is no terminal to ask.
@@ -20,6 +22,9 @@ const WIDTH_DEFAULT: u16 = 80;
 const WIDTH_MIN: u16 = 60;
 /// More troubled partitions than this are counted instead of listed.
 const TROUBLED_MAX: usize = 40;
+
+/// The reason of a flow whose target is the primary.
+const FAILED_OVER: &str = "failed_over";
 
 /// What is shown, and how wide.
 #[derive(Clone, Copy, Debug)]
@@ -83,29 +88,45 @@ fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &Tabl
     if let Some(role) = flow.role.as_ref().filter(|role| role.topics.is_some()) {
         line(text, options, &format!("  {}", role.in_words()));
     }
-    if let Some(protect) = &flow.protect {
+    // Nothing is copied then: its sums are none, and what was seen last of the rest is out of date.
+    let is_over = flow.reason.as_deref() == Some(FAILED_OVER);
+    if let Some(protect) = flow.protect.as_ref().filter(|_| !is_over) {
         line(text, options, &format!("  {}", protect.in_words()));
     }
     let sums = format!(
-        "  {} in {}: {}; lag {}, {}, {}; {} records/s, {}/s; in flight {} of {}",
+        "  {} in {}: {}; lag {}, {}; {} records/s, {}/s; in flight {} of {}",
         plural(totals.partitions, "partition"),
         plural(flow.topics.len() as u64, "topic"),
         states(totals),
-        if flow.discovered {
-            lag_records(totals)
-        } else {
-            "unknown".to_owned()
+        match flow.discovered {
+            true => format!(
+                "{} records, {}",
+                lag_records(totals),
+                bytes(totals.lag_bytes as f64)
+            ),
+            false => "unknown".to_owned(),
         },
-        bytes(totals.lag_bytes as f64),
         seconds(totals.lag_seconds),
         short(totals.records_per_second),
         bytes(totals.bytes_per_second),
         bytes(flow.in_flight_bytes as f64),
         bytes(flow.in_flight_limit_bytes as f64),
     );
-    line(text, options, &sums);
+    if !is_over {
+        line(text, options, &sums);
+    }
+    if flow.topics_to_prepare > 0 {
+        let left = plural(flow.topics_to_prepare, "topic");
+        line(text, options, &format!("  {left} still to be prepared"));
+    }
+    if let Some(rate) = flow.limit_bytes_per_second {
+        let limit = format!("  limited to {}/s", bytes(rate as f64));
+        line(text, options, &limit);
+    }
     if flow.first_copy.is_some() {
         line(text, options, &format!("  {}", first_copy::line(flow)));
+    } else if let Some(catch_up) = &flow.catch_up {
+        line(text, options, &format!("  {}", catch_up_line(catch_up)));
     }
     if let Some(readiness) = &flow.failover {
         for content in readiness_lines::lines(readiness, &flow.target) {
@@ -117,7 +138,7 @@ fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &Tabl
             line(text, options, &content);
         }
     }
-    if let Some(metadata) = &flow.metadata {
+    if let Some(metadata) = flow.metadata.as_ref().filter(|_| !is_over) {
         for content in metadata_lines::lines(metadata) {
             line(text, options, &content);
         }
@@ -130,6 +151,23 @@ fn render_flow(text: &mut String, flow: &FlowStatus, now_ms: i64, options: &Tabl
     } else {
         render_troubled(text, flow, options);
     }
+}
+
+fn catch_up_line(catch_up: &CatchUp) -> String {
+    let left = match catch_up.estimated_seconds {
+        Some(left) => format!("about {} left", seconds(left.ceil())),
+        None => "nothing is gained on the source".to_owned(),
+    };
+    let remote = match catch_up.remote_records {
+        0 => String::new(),
+        records => format!(" ({} in remote storage)", count(records)),
+    };
+    format!(
+        "catching up: {}, {} records{remote}, {}: {left}",
+        plural(catch_up.partitions, "partition"),
+        count(catch_up.lag_records),
+        bytes(catch_up.lag_bytes as f64),
+    )
 }
 
 fn render_topics(text: &mut String, flow: &FlowStatus, options: &TableOptions) {
@@ -233,6 +271,12 @@ fn render_troubled(text: &mut String, flow: &FlowStatus, options: &TableOptions)
         let what = match (&partition.reason, &partition.detail) {
             (Some(reason), Some(detail)) => format!("{} ({reason}): {detail}", partition.state),
             (Some(reason), None) => format!("{} ({reason})", partition.state),
+            _ if let Some(restless) = &partition.restless => format!(
+                "opened again and again for {} ({}): {}",
+                seconds(restless.seconds),
+                restless.reason,
+                restless.detail
+            ),
             _ if readiness::is_stuck(partition) => {
                 format!("no progress for {}", seconds(partition.no_progress_seconds))
             }

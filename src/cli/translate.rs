@@ -12,7 +12,7 @@ use crate::flow::{self, Translated};
 /// The options of `translate`.
 #[derive(Debug, Args)]
 pub(super) struct TranslateArgs {
-    /// The flow; may be left out when the config has only one.
+    /// The flow; needed only if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
     /// The topic, by its name on the source.
@@ -27,6 +27,13 @@ pub(super) struct TranslateArgs {
     /// From the target to the source.
     #[arg(long)]
     reverse: bool,
+}
+
+impl TranslateArgs {
+    /// The flow that is named.
+    pub(super) fn flow(&self) -> Option<&str> {
+        self.flow.as_deref()
+    }
 }
 
 /// The answer as JSON. `answer` is `exact`, `not_yet_copied` or `before_start`.
@@ -48,23 +55,22 @@ struct Answer<'a> {
 
 /// Translates one position and prints it. Exit code 1 when there is no exact answer.
 pub(super) async fn run(config: &Config, args: &TranslateArgs, json: bool) -> Exit {
-    let flow = match (&args.flow, config.flows.len()) {
-        (Some(name), _) => match config.flows.get(name) {
-            Some(flow) => flow,
-            None => return output::fail(Exit::Usage, &format!("there is no flow {name}")),
-        },
-        (None, 1) => match config.flows.values().next() {
-            Some(flow) => flow,
-            None => return output::fail(Exit::Usage, &"the config has no flow"),
-        },
-        (None, _) => return output::fail(Exit::Usage, &"name one of the flows with --flow"),
+    let flow = match config.flow(args.flow.as_deref()) {
+        Ok(flow) => flow,
+        Err(problem) => return output::fail(Exit::Usage, &problem),
     };
     let Some(target) = config.clusters.get(&flow.target) else {
         return output::fail(Exit::Usage, &format!("there is no cluster {}", flow.target));
     };
     let known = match flow::position_map(flow, target, &args.topic, args.partition).await {
         Ok(known) => known,
-        Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
+        Err(error) => {
+            let cure = error.cure_if_not_reached();
+            return output::fail(
+                Exit::Failed,
+                &output::with_cure(output::chain(&error), cure),
+            );
+        }
     };
     let translated = known.translate(args.offset, args.reverse);
     let (answer, offset, limit) = match translated {
@@ -78,7 +84,7 @@ pub(super) async fn run(config: &Config, args: &TranslateArgs, json: bool) -> Ex
         Exit::Failed
     };
     if json {
-        let printed = output::print_json(&Answer {
+        let printed = output::print_answer(Answer {
             flow: &flow.name,
             topic: &args.topic,
             partition: args.partition,

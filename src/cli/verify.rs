@@ -9,14 +9,17 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::format::{bytes, clean, count, plural, seconds, short};
-use super::{Exit, output};
-use crate::config::{Config, FlowConfig, Selector, parse_size};
+use super::{Exit, output, verify_line};
+use crate::config::{Config, Selector, parse_size};
 use crate::connect;
 use crate::flow;
-use crate::state::StateStore;
+use crate::metadata;
+use crate::state::{StateError, StateStore};
+use crate::telemetry::progress::now_ms;
 use crate::telemetry::up_to_date::in_words;
+use crate::telemetry::verify::VerifySummary;
 use crate::verify::{
-    self, Compared, Difference, Mode, Phase, Progress, Report, Request, Sampling, Verdict,
+    self, Difference, MetadataFound, Mode, Phase, Progress, Report, Request, Sampling, Verdict,
     VerifyError,
 };
 
@@ -25,6 +28,8 @@ const LINE_EVERY_TERMINAL: Duration = Duration::from_secs(1);
 const LINE_EVERY_LOG: Duration = Duration::from_secs(30);
 /// No more differences are shown to a person; `--json` has those that the report lists.
 const SHOWN_MAX: usize = 50;
+/// No more names of what only the target has are shown.
+const NAMES_SHOWN: usize = 10;
 
 /// The options of `verify`.
 #[derive(Debug, Args)]
@@ -33,16 +38,17 @@ const SHOWN_MAX: usize = 50;
                         report says which), 2 usage or config."
 )]
 pub(super) struct VerifyArgs {
-    /// The flow; may be left out when the config has only one.
+    /// The flow; needed only if the config has several.
     #[arg(long, value_name = "NAME")]
     flow: Option<String>,
     /// Only topics whose whole name on the source matches; can be repeated.
     #[arg(long, value_name = "REGEX")]
     topic: Vec<String>,
-    /// Compare partitions, log starts and ends, configs, ACLs and groups, no records: the default.
+    /// Compare partitions, log starts and ends, configs, ACLs, quotas, users and groups, no records: the
+    /// default.
     #[arg(long, conflicts_with_all = ["sample", "full"])]
     quick: bool,
-    /// Compare about so many percent of the records too, drawn by chance.
+    /// Compare about this many percent of the records too, drawn by chance.
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "full")]
     sample: Option<f64>,
     /// Compare every record too.
@@ -79,7 +85,14 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs, json: bool) -> Exit 
     };
     let report = match compare(config, &request).await {
         Ok(report) => report,
-        Err(error) => return output::fail(Exit::Failed, &output::chain(&error)),
+        Err(error) => {
+            let exit = output::fail(Exit::Failed, &output::chain(&error));
+            let is_source = matches!(error, VerifyError::Silent { side: "source", .. });
+            if is_source && !json {
+                tell_last(&request).await;
+            }
+            return exit;
+        }
     };
     let printed = if json {
         output::print_json(&report)
@@ -93,7 +106,7 @@ pub(super) async fn run(config: &Config, args: &VerifyArgs, json: bool) -> Exit 
 }
 
 fn request(config: &Config, args: &VerifyArgs) -> Result<Request, String> {
-    let flow = flow_of(config, args.flow.as_deref())?;
+    let flow = config.flow(args.flow.as_deref())?;
     let cluster = |name: &str| {
         let found = config.clusters.get(name).cloned();
         found.ok_or_else(|| format!("there is no cluster {name}"))
@@ -119,25 +132,35 @@ fn request(config: &Config, args: &VerifyArgs) -> Result<Request, String> {
         },
         bytes_per_second: args.rate,
         partitions_at_once: verify::PARTITIONS_AT_ONCE,
+        again_within: Some(verify::AGAIN_WITHIN),
     })
 }
 
-fn flow_of<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c FlowConfig, String> {
-    match (name, config.flows.len()) {
-        (Some(name), _) => config
-            .flows
-            .get(name)
-            .ok_or_else(|| format!("there is no flow {name}")),
-        (None, 1) => config
-            .flows
-            .values()
-            .next()
-            .ok_or_else(|| "the config has no flow".to_owned()),
-        (None, _) => Err("name one of the flows with --flow".to_owned()),
+/// What the target remembers of the last comparisons: all that can be said without the source.
+async fn tell_last(request: &Request) {
+    let target = connect::cluster(&request.target);
+    let Ok(Some(store)) = StateStore::open_existing(&target).await else {
+        return;
+    };
+    let Ok(record) = verify::last(&store, &request.flow.name) else {
+        return;
+    };
+    let summary = VerifySummary {
+        last: record.last,
+        background: None,
+    };
+    let lines = verify_line::lines(&summary, now_ms());
+    if !lines.is_empty() {
+        let flow = clean(&request.flow.name);
+        output::print(&format!(
+            "flow {flow}, by the target\n{}\n",
+            lines.join("\n")
+        ));
     }
 }
 
 async fn compare(config: &Config, request: &Request) -> Result<Report, VerifyError> {
+    verify::reach(&request.source, &request.target).await?;
     let target = connect::cluster(&request.target);
     // Not made by looking.
     if StateStore::open_existing(&target).await?.is_none() {
@@ -146,14 +169,12 @@ async fn compare(config: &Config, request: &Request) -> Result<Report, VerifyErr
     let store = StateStore::open(&target, &request.flow.name).await?;
     let progress = Arc::new(Progress::default());
     let cancel = CancellationToken::new();
-    let acls = acls(config, request);
     let comparing = verify::verify(request, &store, progress.clone(), &cancel);
     let mut report = tokio::select! {
         report = comparing => report?,
         () = show(&progress) => return Err(VerifyError::Cancelled),
     };
-    let (compared, differences) = acls.await;
-    report.set_acls(compared, differences);
+    report.set_metadata(metadata(config, request, &store).await);
     if request.topics.is_none() {
         // The report counts, whether it can be remembered or not.
         if let Err(error) = verify::remember(&store, &report).await {
@@ -163,17 +184,40 @@ async fn compare(config: &Config, request: &Request) -> Result<Report, VerifyErr
     Ok(report)
 }
 
-/// ACLs: librdkafka's Rust API has none, so they are compared as `plan` does.
-async fn acls(config: &Config, request: &Request) -> (Compared, Vec<Difference>) {
+/// ACLs, quotas, users and what is held: librdkafka's Rust API has none of them, so they are compared as
+/// `plan` does. What differs is looked at again, since `run` may be about to change it.
+async fn metadata(config: &Config, request: &Request, store: &StateStore) -> MetadataFound {
     let mut only = config.clone();
     only.flows.retain(|name, _| *name == request.flow.name);
-    if !request.flow.metadata.acls.enabled {
-        return verify::acls_skipped("ACLs don't follow in this flow");
+    let found = look_at_metadata(&only, request, store).await;
+    if !found.differs() {
+        return found;
     }
-    match flow::plan(&only).await {
-        Ok(changes) => verify::acls_of(&changes),
-        Err(error) => verify::acls_failed(&output::chain(&error)),
-    }
+    let pause = verify::again_after(request.flow.metadata.interval, request.again_within);
+    let line = format!(
+        "ACLs, quotas, users or what is held differ: looking again in {}, since `run` may be about to mend them",
+        seconds(pause.as_secs_f64().ceil())
+    );
+    // Nobody may be reading.
+    let _ = writeln!(std::io::stderr(), "{line}");
+    tokio::time::sleep(pause).await;
+    let again = look_at_metadata(&only, request, store).await;
+    again.lasting(&found)
+}
+
+async fn look_at_metadata(config: &Config, request: &Request, store: &StateStore) -> MetadataFound {
+    let looked = async {
+        if let Some(why) = verify::why_no_standby(store, &request.flow)? {
+            return Ok(MetadataFound::skipped(&why));
+        }
+        let changes = flow::plan(config).await;
+        store.refresh().await?;
+        let held = metadata::held(store, &request.flow.name)?;
+        let rules = &request.flow.metadata;
+        Ok::<_, StateError>(MetadataFound::new(rules, &changes, &held))
+    };
+    let failed = |error| MetadataFound::failed(&output::chain(&error));
+    looked.await.unwrap_or_else(failed)
 }
 
 /// Shows progress; never ends.
@@ -325,6 +369,19 @@ fn notes(text: &mut String, report: &Report) {
             count(totals.unreadable_headers as i64)
         ),
     );
+    let own = report.groups.only_on_target.keys();
+    note(
+        own.len() > 0,
+        format!(
+            "groups with positions that only the target has, which stay: {}",
+            some(own)
+        ),
+    );
+    let own = report.topics_only_on_target.iter();
+    note(
+        own.len() > 0,
+        format!("topics that only the target has, which stay: {}", some(own)),
+    );
     for topic in &report.topics_not_copied {
         note(true, format!("? {}: not copied at all yet", clean(topic)));
     }
@@ -344,16 +401,43 @@ fn notes(text: &mut String, report: &Report) {
             note(true, format!("? {place} {what}: {}", in_words(missed)));
         }
     }
-    let lists = [
-        ("groups", &report.groups.not_compared),
-        ("configs", &report.configs.not_compared),
-        ("ACLs", &report.acls.not_compared),
-    ];
-    for (what, list) in lists {
-        for line in list {
+    for line in &report.not_compared {
+        note(true, format!("? {}", clean(line)));
+    }
+    for line in &report.groups.not_compared {
+        note(true, format!("? groups: {}", clean(line)));
+    }
+    for (what, compared) in [
+        ("configs", &report.configs),
+        ("ACLs", &report.acls),
+        ("quotas", &report.quotas),
+        ("users", &report.users),
+        ("held", &report.held),
+        ("replicas", &report.replicas),
+    ] {
+        for line in &compared.not_compared {
             note(true, format!("? {what}: {}", clean(line)));
         }
+        for line in compared.only_on_target.iter().take(NAMES_SHOWN) {
+            note(
+                true,
+                format!("{what} that only the target has: {}", clean(line)),
+            );
+        }
+        if let Some(why) = &compared.skipped {
+            note(true, format!("{what} weren't compared: {}", clean(why)));
+        }
     }
+}
+
+/// A few names and how many there are.
+fn some<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    let mut shown: Vec<String> = names.take(NAMES_SHOWN).map(|it| clean(it)).collect();
+    if more > 0 {
+        shown.push(format!("{more} more"));
+    }
+    shown.join(", ")
 }
 
 fn difference_line(difference: &Difference) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::reader::{Reader, Table};
 use super::secret::Properties;
 use super::security::{Note, SaslSection, SecuritySection};
-use super::tree::{Node, Place};
+use super::tree::{Kind, Node, Place};
 use super::{refused, secure, values};
 use crate::environment::Environment;
 
@@ -26,6 +26,9 @@ pub struct ClusterSection {
     pub connect_timeout: Duration,
     /// How connections are secured.
     pub security: SecuritySection,
+    /// What of the section can't be had, and why, where the cluster isn't needed. It is connected to all the same, to see
+    /// whether anybody is there.
+    pub lacks: Option<String>,
     /// What works, but somebody should know; `check` shows it.
     pub notes: Vec<Note>,
     /// The section for an rdkafka client of any kind: every property with its resolved value.
@@ -108,15 +111,30 @@ pub(super) fn table<'n>(
     table
 }
 
+/// Where to begin. A list is what YAML users write first; librdkafka's key is one value.
+fn bootstrap(reader: &mut Reader, table: &Table) -> Vec<String> {
+    const KEY: &str = "bootstrap.servers";
+    if let Some(node) = table.get(KEY)
+        && matches!(node.kind, Kind::List(_))
+    {
+        let message = "expected a single value, found a list; several addresses are one value with commas: \
+                       `\"kafka-1:9092,kafka-2:9092\"`";
+        reader.problem(&node.place, &table.path_of(KEY), message);
+        return Vec::new();
+    }
+    let servers = reader.required(table, KEY, "\"127.0.0.1:9092\"", values::bootstrap);
+    servers.unwrap_or_default()
+}
+
 pub(super) fn read(reader: &mut Reader, name: &str, table: &Table) -> ClusterSection {
-    let bootstrap = reader
-        .required(
-            table,
-            "bootstrap.servers",
-            "\"127.0.0.1:9092\"",
-            values::bootstrap,
-        )
-        .unwrap_or_default();
+    let (mut section, lacks) =
+        reader.of_one_who_may_be_gone(|reader| read_values(reader, name, table));
+    section.lacks = section.lacks.or(lacks);
+    section
+}
+
+fn read_values(reader: &mut Reader, name: &str, table: &Table) -> ClusterSection {
+    let bootstrap = bootstrap(reader, table);
     let client_id = reader
         .value(table, "client.id", |text| {
             if text.is_empty() {
@@ -159,8 +177,94 @@ pub(super) fn read(reader: &mut Reader, name: &str, table: &Table) -> ClusterSec
         request_timeout: Duration::from_millis(request_timeout_ms),
         connect_timeout: Duration::from_millis(connect_timeout_ms),
         security: secure.security,
+        lacks: secure.lacks,
         notes: secure.notes,
         properties,
         environment: Environment::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{reader, resolve, tree};
+    use super::*;
+
+    /// What makes a section of it in which the key has a meaning.
+    fn beside(key: &str) -> Vec<(&'static str, &'static str)> {
+        const CERTIFICATE: (&str, &str) = ("ssl.certificate.location", "/crt");
+        const KEY: (&str, &str) = ("ssl.key.location", "/key");
+        let mut beside = vec![("bootstrap.servers", "h:1")];
+        let tls = ("security.protocol", "SSL");
+        let sasl = ("security.protocol", "SASL_SSL");
+        if key.starts_with("ssl.certificate") {
+            beside.extend([tls, KEY]);
+        } else if key == "ssl.key.password" {
+            beside.extend([tls, CERTIFICATE, KEY]);
+        } else if key.starts_with("ssl.key") {
+            beside.extend([tls, CERTIFICATE]);
+        } else if key.starts_with("ssl.") || key.starts_with("enable.ssl") {
+            beside.push(tls);
+        } else if key.starts_with("sasl.oauthbearer") || key.starts_with("https.") {
+            beside.extend([
+                sasl,
+                ("sasl.mechanism", "OAUTHBEARER"),
+                ("sasl.oauthbearer.method", "oidc"),
+                ("sasl.oauthbearer.client.id", "c"),
+                ("sasl.oauthbearer.client.secret", "s"),
+                ("sasl.oauthbearer.token.endpoint.url", "https://h/t"),
+            ]);
+        } else if key.starts_with("sasl.") || key == "security.protocol" {
+            beside.extend([sasl, ("sasl.username", "u"), ("sasl.password", "p")]);
+            if key != "sasl.mechanisms" {
+                beside.push(("sasl.mechanism", "PLAIN"));
+            }
+        }
+        beside.retain(|(other, _)| *other != key);
+        beside
+    }
+
+    /// The region is gone, and with it what told this key.
+    #[test]
+    fn whatever_of_a_section_can_not_be_had_is_told_and_no_problem_of_its_own() {
+        for key in KEYS {
+            for value in ["${GONE}", "x-${GONE}"] {
+                let beside = beside(key);
+                let lines = beside
+                    .iter()
+                    .map(|(key, value)| format!("    {key}: '{value}'\n"));
+                let text = format!(
+                    "clusters:\n  standby: {{ bootstrap.servers: 'h:2' }}\n  primary:\n    {key}: '{value}'\n{}",
+                    lines.collect::<String>()
+                );
+                let environment = reader::Environment::new();
+                let mut reader = Reader::new("t.yaml", &environment);
+                let tree = tree::read(&text).unwrap_or_else(|_| panic!("{text}"));
+                let config = resolve(&mut reader, &tree);
+                assert!(reader.problems.is_empty(), "{key}: {:?}", reader.problems);
+                let path = format!("clusters.primary.{key}");
+                let told = &reader.missing_secrets;
+                assert!(
+                    told.iter()
+                        .any(|it| it.path == path && it.message.contains("GONE")),
+                    "{key}: {told:?}"
+                );
+                let lacks = config.clusters["primary"].lacks.as_deref();
+                assert!(lacks.is_some_and(|it| it.contains(key)), "{key}: {lacks:?}");
+                assert_eq!(config.clusters["standby"].lacks, None);
+            }
+        }
+    }
+
+    /// A mistake is one, whoever is gone.
+    #[test]
+    fn an_unknown_key_of_a_section_that_lacks_something_stays_a_problem() {
+        let text = "clusters:\n  standby: { bootstrap.servers: 'h:2' }\n  \
+                    primary: { bootstrap.servers: '${GONE}', client.idd: x }\n";
+        let environment = reader::Environment::new();
+        let mut reader = Reader::new("t.yaml", &environment);
+        let tree = tree::read(text).unwrap_or_else(|_| panic!("{text}"));
+        resolve(&mut reader, &tree);
+        assert_eq!(reader.problems.len(), 1, "{:?}", reader.problems);
+        assert!(reader.problems[0].path.ends_with("client.idd"));
     }
 }

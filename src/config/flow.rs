@@ -65,6 +65,84 @@ pub struct FlowConfig {
     pub failover: FailoverRules,
 }
 
+impl FlowConfig {
+    /// The keys, as they are written, in which another config of this flow differs.
+    pub fn differing_keys(&self, other: &Self) -> Vec<&'static str> {
+        // Named one by one: a field that is added must be placed here.
+        let Self {
+            name: _,
+            source,
+            target,
+            opposite: _,
+            topics,
+            groups,
+            group_rules,
+            rename,
+            offsets,
+            burn_limit,
+            fill_limit,
+            start,
+            limits,
+            on_gap,
+            on_foreign_write,
+            protect,
+            on_recreate,
+            on_missed_deletes,
+            discovery_interval,
+            replication_factor,
+            mirrormaker_compat,
+            metadata,
+            verify,
+            failover,
+        } = self;
+        let is_offsets_same = *offsets == other.offsets
+            && *burn_limit == other.burn_limit
+            && *fill_limit == other.fill_limit;
+        let is_groups_same = *groups == other.groups && *group_rules == other.group_rules;
+        let same = [
+            ("source", *source == other.source),
+            ("target", *target == other.target),
+            ("topics", *topics == other.topics),
+            ("groups", is_groups_same),
+            ("rename", *rename == other.rename),
+            ("offsets", is_offsets_same),
+            ("start", *start == other.start),
+            ("limits", *limits == other.limits),
+            ("on_gap", *on_gap == other.on_gap),
+            (
+                "on_foreign_write",
+                *on_foreign_write == other.on_foreign_write,
+            ),
+            ("protect", *protect == other.protect),
+            ("on_recreate", *on_recreate == other.on_recreate),
+            (
+                "on_missed_deletes",
+                *on_missed_deletes == other.on_missed_deletes,
+            ),
+            (
+                "discovery_interval",
+                *discovery_interval == other.discovery_interval,
+            ),
+            (
+                "replication_factor",
+                *replication_factor == other.replication_factor,
+            ),
+            (
+                "mirrormaker_compat",
+                *mirrormaker_compat == other.mirrormaker_compat,
+            ),
+            (
+                "configs, acls, quotas or on_delete",
+                *metadata == other.metadata,
+            ),
+            ("verify", *verify == other.verify),
+            ("failover", *failover == other.failover),
+        ];
+        let differing = same.into_iter().filter(|(_, is_same)| !is_same);
+        differing.map(|(key, _)| key).collect()
+    }
+}
+
 /// How a failover is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailoverRules {
@@ -163,6 +241,40 @@ pub struct Limits {
     /// fetching and for producing each.
     pub connections_per_broker: u16,
 }
+
+/// Below this rate one batch of Kafka's default size takes longer than a quarter of a minute.
+const USUAL_RATE_MIN: u64 = 64 << 10;
+/// Rates are kept in steps of this many bytes, and no rate is less than one step.
+const RATE_STEP: u64 = 1 << 10;
+
+impl Limits {
+    /// What `bytes_per_second` means where it is so low that a unit was probably forgotten.
+    pub fn doubt(&self) -> Option<String> {
+        let rate = self
+            .bytes_per_second
+            .filter(|rate| *rate < USUAL_RATE_MIN)?;
+        let kept = (rate / RATE_STEP).max(1) * RATE_STEP;
+        let takes = |bytes: u64| match bytes / kept {
+            seconds @ 0..120 => format!("{seconds} s"),
+            seconds @ 120..7_200 => format!("{} minutes", seconds / 60),
+            seconds @ 7_200..172_800 => format!("{} hours", seconds / 3_600),
+            seconds => format!("{} days", seconds / 86_400),
+        };
+        let floor = if rate < RATE_STEP {
+            " (the least is 1024)"
+        } else {
+            ""
+        };
+        Some(format!(
+            "limits.bytes_per_second is {rate} bytes per second{floor}: a batch of 1 MiB takes {}, 1 GiB takes {}",
+            takes(1 << 20),
+            takes(1 << 30)
+        ))
+    }
+}
+
+/// What to do about a [doubt](Limits::doubt).
+pub const RATE_HINT: &str = "a number without a unit is bytes: write it with one, such as `10MiB`";
 
 pub(super) const KEYS: [&str; 23] = [
     "source",

@@ -37,7 +37,7 @@ pub struct HttpTls {
 }
 
 pub(super) const KEYS: [&str; 6] = ["listen", "insecure", "tls", "token", "read_token", "hosts"];
-const TLS_KEYS: [&str; 3] = ["certificate", "key", "key_password"];
+pub(super) const TLS_KEYS: [&str; 3] = ["certificate", "key", "key_password"];
 
 /// Shorter tokens could be guessed over the network.
 const TOKEN_LETTERS_MIN: usize = 16;

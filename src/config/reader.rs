@@ -12,6 +12,10 @@ pub(super) struct Reader<'e> {
     file: String,
     environment: &'e Environment,
     pub problems: Vec<Problem>,
+    /// What of clusters' sections can't be had: problems, unless nobody needs that cluster.
+    pub missing_secrets: Vec<Problem>,
+    /// The first of the problems that is a value which the environment doesn't have.
+    unexpanded: Option<usize>,
 }
 
 /// One table of the file with its path. A key given twice is there with its first value.
@@ -19,6 +23,9 @@ pub(super) struct Table<'n> {
     pub path: String,
     /// Where the table's own key stands: where a missing field is reported.
     pub place: Place,
+    /// Whether it was written as a table, or not at all. Of one that was written otherwise nothing is missing: that it
+    /// isn't a table has been said.
+    pub has_shape: bool,
     fields: Vec<(&'n str, &'n Place, &'n Node)>,
 }
 
@@ -52,6 +59,8 @@ impl<'e> Reader<'e> {
             file: file.to_owned(),
             environment,
             problems: Vec::new(),
+            missing_secrets: Vec::new(),
+            unexpanded: None,
         }
     }
 
@@ -78,6 +87,7 @@ impl<'e> Reader<'e> {
         path: &str,
     ) -> Table<'n> {
         let mut fields: Vec<(&str, &Place, &Node)> = Vec::new();
+        let mut has_shape = true;
         match node.map(|node| (&node.kind, node)) {
             None | Some((Kind::Null, _)) => {}
             Some((Kind::Table(entries), _)) => {
@@ -93,6 +103,7 @@ impl<'e> Reader<'e> {
                 }
             }
             Some((kind, node)) => {
+                has_shape = false;
                 let message = format!("expected a table of `key: value`, found {}", name(kind));
                 self.problem(&node.place, path, message);
             }
@@ -100,6 +111,7 @@ impl<'e> Reader<'e> {
         Table {
             path: path.to_owned(),
             place: place.clone(),
+            has_shape,
             fields,
         }
     }
@@ -150,9 +162,15 @@ impl<'e> Reader<'e> {
         let message = match &node.kind {
             Kind::Text(text) | Kind::Taken(text) => match self.expand(text) {
                 Ok(text) => return Some(text),
-                Err(message) => message,
+                Err(message) => {
+                    self.unexpanded.get_or_insert(self.problems.len());
+                    message
+                }
             },
-            Kind::Null => "no value given; remove the key to get its default".to_owned(),
+            Kind::Null => {
+                "no value given; remove the key to get its default, or quote what is meant"
+                    .to_owned()
+            }
             kind => format!("expected a single value, found {}", name(kind)),
         };
         self.problem(&node.place, path, message);
@@ -182,11 +200,31 @@ impl<'e> Reader<'e> {
         example: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        if table.get(key).is_none() {
+        if table.get(key).is_none() && table.has_shape {
             let message = format!("missing; for example `{key}: {example}`");
             self.problem(&table.place, &table.path_of(key), message);
         }
         self.value(table, key, parse)
+    }
+
+    /// Reads a section whose owner may be gone, and with it whoever told its values. Where one of them can't be had, what
+    /// is wrong with the section's values is no problem but what is missing of it: a key without its certificate is none
+    /// of its own. The second is the first value that can't be had, and why.
+    pub(super) fn of_one_who_may_be_gone<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> (T, Option<String>) {
+        let before = self.problems.len();
+        self.unexpanded = None;
+        let section = read(self);
+        let Some(first) = self.unexpanded.take() else {
+            return (section, None);
+        };
+        let lacks = self.problems.get(first);
+        let lacks = lacks.map(|it| format!("{}: {}", it.path, it.message));
+        let missing = self.problems.split_off(before);
+        self.missing_secrets.extend(missing);
+        (section, lacks)
     }
 
     /// `${NAME}` is the environment variable; `$${` is a `${` that stays as it is.

@@ -14,6 +14,11 @@ pub fn back_name(flow: &str) -> String {
     format!("{flow}{BACK}")
 }
 
+/// The name of the flow that a flow copies back for, or its own.
+pub fn forth_name(flow: &str) -> &str {
+    flow.strip_suffix(BACK).unwrap_or(flow)
+}
+
 impl FlowConfig {
     /// The name of the flow that copies back.
     pub fn back_name(&self) -> String {

@@ -49,6 +49,8 @@ const OIDC_KEYS: [&str; 6] = [
 pub(super) struct Read {
     pub(super) security: SecuritySection,
     pub(super) notes: Vec<Note>,
+    /// The secret that can't be had, and why.
+    pub(super) lacks: Option<String>,
 }
 
 pub(super) fn read(reader: &mut Reader, table: &Table, properties: &mut Properties) -> Read {
@@ -57,10 +59,15 @@ pub(super) fn read(reader: &mut Reader, table: &Table, properties: &mut Properti
         table,
         properties,
         notes: Vec::new(),
+        lacks: None,
     };
     let security = section.read();
-    let notes = section.notes;
-    Read { security, notes }
+    let Section { notes, lacks, .. } = section;
+    Read {
+        security,
+        notes,
+        lacks,
+    }
 }
 
 struct Section<'r, 'e, 't, 'n> {
@@ -68,6 +75,7 @@ struct Section<'r, 'e, 't, 'n> {
     table: &'t Table<'n>,
     properties: &'r mut Properties,
     notes: Vec<Note>,
+    lacks: Option<String>,
 }
 
 impl Section<'_, '_, '_, '_> {
@@ -109,7 +117,7 @@ impl Section<'_, '_, '_, '_> {
         let ca = self.pem("ssl.ca", Visibility::Open);
         let certificate = self.pem("ssl.certificate", Visibility::Open);
         let key = self.pem("ssl.key", Visibility::Secret);
-        let key_password = self.secret("ssl.key.password");
+        let key_password = self.or_lack(|section| section.secret("ssl.key.password"));
         if let Some(password) = &key_password {
             self.properties
                 .set_secret("ssl.key.password", password.clone());
@@ -212,7 +220,7 @@ impl Section<'_, '_, '_, '_> {
                 "set security.protocol to SASL_SSL, or sasl.mechanism to SCRAM-SHA-512",
             );
         }
-        let username = self.required("sasl.username", "twinlog");
+        let username = self.required_name("sasl.username", "twinlog");
         let password = self.required_secret("sasl.password");
         if let Some(username) = &username {
             self.properties.set("sasl.username", username.clone());
@@ -242,39 +250,44 @@ impl Section<'_, '_, '_, '_> {
             self.problem("sasl.oauthbearer.method", message);
         }
         let url_key = "sasl.oauthbearer.token.endpoint.url";
-        let token_url = self.required(url_key, "https://login.example.com/oauth2/token");
-        if let Some(url) = &token_url {
-            let host = url.strip_prefix("https://").or(url.strip_prefix("http://"));
-            if has_user(url) {
-                // The URL itself stays unsaid, here and wherever it would be part of an error.
-                self.problem(
-                    url_key,
-                    "has a user or a password in it; remove them, and use \
-                     `sasl.oauthbearer.client.id` and `sasl.oauthbearer.client.secret`",
-                );
-            } else if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
-                self.problem(
-                    url_key,
-                    format!("`{url}` is not a URL; write `https://host/path`"),
-                );
-            } else if url.starts_with("http://") {
-                self.note(
-                    "the client secret travels unencrypted to the token's URL",
-                    "use https in sasl.oauthbearer.token.endpoint.url",
-                );
-            }
+        let token_urls = self.required(url_key, "https://login.example.com/oauth2/token");
+        let token_urls = token_urls.map(|text| urls(&text));
+        for url in token_urls.iter().flatten() {
+            self.token_url(url_key, url);
         }
-        let client_id = self.required("sasl.oauthbearer.client.id", "twinlog");
+        let client_id = self.required_name("sasl.oauthbearer.client.id", "twinlog");
         let client_secret = self.required_secret("sasl.oauthbearer.client.secret");
         let scope = self.text("sasl.oauthbearer.scope");
         let ca = self.text("https.ca.location").map(PathBuf::from);
         Some(OidcSection {
-            token_url: token_url?,
+            token_urls: token_urls?,
             client_id: client_id?,
             client_secret: client_secret?,
             scope,
             ca,
         })
+    }
+
+    fn token_url(&mut self, key: &str, url: &str) {
+        let host = url.strip_prefix("https://").or(url.strip_prefix("http://"));
+        if has_user(url) {
+            // The URL itself stays unsaid, here and wherever it would be part of an error.
+            self.problem(
+                key,
+                "has a user or a password in it; remove them, and use \
+                 `sasl.oauthbearer.client.id` and `sasl.oauthbearer.client.secret`",
+            );
+        } else if host.is_none_or(|host| host.is_empty() || host.starts_with('/')) {
+            self.problem(
+                key,
+                format!("`{url}` is not a URL; write `https://host/path`"),
+            );
+        } else if url.starts_with("http://") {
+            self.note(
+                "the client secret travels unencrypted to the token's URL",
+                "use https in sasl.oauthbearer.token.endpoint.url",
+            );
+        }
     }
 
     /// `NAME.location` or `NAME.pem`.
@@ -283,7 +296,7 @@ impl Section<'_, '_, '_, '_> {
         let file = self.text(&location);
         let text = match visibility {
             Visibility::Open => self.text(&inline).map(Secret::from),
-            Visibility::Secret => self.secret(&inline),
+            Visibility::Secret => self.or_lack(|section| section.secret(&inline)),
         };
         match (file, text) {
             (Some(_), Some(_)) => {
@@ -296,7 +309,8 @@ impl Section<'_, '_, '_, '_> {
                 Some(Pem::File(file.into()))
             }
             (None, Some(text)) => {
-                if !text.expose().contains("-----BEGIN ") {
+                // One that can't be had is empty.
+                if !text.is_empty() && !text.expose().contains("-----BEGIN ") {
                     let message =
                         format!("is not PEM (`-----BEGIN ...`); for a file use `{location}`");
                     self.problem(&inline, message);
@@ -347,11 +361,36 @@ impl Section<'_, '_, '_, '_> {
         self.text(key)
     }
 
+    /// Who we are, which is often kept beside what proves it.
+    fn required_name(&mut self, key: &str, example: &str) -> Option<String> {
+        if !self.given(key) {
+            self.missing(key, example);
+            return None;
+        }
+        let name = self.or_lack(|section| section.text(key).map(Secret::from));
+        name.map(|name| name.expose().to_owned())
+    }
+
     fn required_secret(&mut self, key: &str) -> Option<Secret> {
         if !self.given(key) {
             self.missing(key, "${NAME_OF_A_VARIABLE}");
+            return None;
         }
-        self.secret(key)
+        self.or_lack(|section| section.secret(key))
+    }
+
+    /// A secret that is given. One that can't be had is empty: nobody needs it where nobody needs the cluster.
+    fn or_lack(&mut self, read: impl FnOnce(&mut Self) -> Option<Secret>) -> Option<Secret> {
+        let before = self.reader.problems.len();
+        read(self).or_else(|| {
+            let lacks = self.reader.problems.split_off(before);
+            let first = lacks.first()?;
+            let why = format!("{}: {}", first.path, first.message);
+            self.lacks.get_or_insert(why);
+            self.reader.missing_secrets.extend(lacks);
+            // Never sent: our own client ends where it would be (`wire::ClusterConfig::lacks`).
+            Some(Secret::from(String::new()))
+        })
     }
 
     fn missing(&mut self, key: &str, example: &str) {
@@ -427,6 +466,25 @@ impl Section<'_, '_, '_, '_> {
 enum Visibility {
     Open,
     Secret,
+}
+
+/// One URL, or several with commas between them. A URL may have commas itself: what comes behind one is another where it
+/// begins as one.
+fn urls(text: &str) -> Vec<String> {
+    let mut urls: Vec<String> = Vec::new();
+    for part in text.split(',') {
+        let begins = ["http://", "https://"]
+            .iter()
+            .any(|it| part.trim_start().starts_with(it));
+        match urls.last_mut() {
+            Some(last) if !begins => {
+                last.push(',');
+                last.push_str(part);
+            }
+            _ => urls.push(part.to_owned()),
+        }
+    }
+    urls.iter().map(|url| url.trim().to_owned()).collect()
 }
 
 /// Whether there is something before an `@` in front of the host.

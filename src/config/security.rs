@@ -112,8 +112,8 @@ pub enum PasswordMechanism {
 /// `sasl.oauthbearer.*`: where tokens come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OidcSection {
-    /// `sasl.oauthbearer.token.endpoint.url`: `https://` or `http://`.
-    pub token_url: String,
+    /// `sasl.oauthbearer.token.endpoint.url`: `https://` or `http://` each, asked in turn; at least one.
+    pub token_urls: Vec<String>,
     /// `sasl.oauthbearer.client.id`.
     pub client_id: String,
     /// `sasl.oauthbearer.client.secret`.

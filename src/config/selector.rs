@@ -145,6 +145,8 @@ fn reason(error: &regex::Error) -> String {
     let line = line.trim().trim_start_matches("error: ");
     if line.starts_with("look-around") {
         format!("{line}; write what is wanted in `include` and what is not in `exclude`")
+    } else if line.starts_with("repetition operator missing") {
+        format!("{line}; any name is `.*`, what begins with shop is `shop.*`")
     } else {
         line.to_owned()
     }

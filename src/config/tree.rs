@@ -6,7 +6,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, Location, NonFiniteFloatPolicy, Spanned};
 
 /// Where a key or value stands.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +65,8 @@ pub(super) fn read(text: &str) -> Result<Node, (Place, String)> {
         // Numbers that would lose their spelling stay as they were written.
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        // What is too large for a number may be a password.
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
     let as_written = |spanned| {
@@ -76,8 +78,65 @@ pub(super) fn read(text: &str) -> Result<Node, (Place, String)> {
         .map(as_written)
         .map_err(|error| {
             let place = error.location().map(Place::of).unwrap_or_default();
-            (place, one_line(&error.to_string()))
+            let lines: Vec<&str> = text.lines().collect();
+            explained(&place, &lines, one_line(&error.to_string()))
         })
+}
+
+/// So many lines before the one where the parser notices something it may be.
+const NEAR: usize = 4;
+
+/// What the parser stumbles over, in the words of who wrote it, and where that stands: it notices a tab, or a
+/// line that is indented too far, when it is past it.
+fn explained(place: &Place, lines: &[&str], message: String) -> (Place, String) {
+    let at = place.line.and_then(|line| usize::try_from(line).ok());
+    // It may stop at the end of the line before.
+    let seen = at.map_or(lines.len(), |at| at + 1).min(lines.len());
+    let seen = &lines[..seen];
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    let with_tab = seen
+        .iter()
+        .rposition(|line| line[..indent(line)].contains('\t'));
+    let is_near = |index: &usize| index + NEAR >= seen.len();
+    if let Some(index) = with_tab.filter(is_near) {
+        let column = lines[index].chars().position(|letter| letter == '\t');
+        let message = "not valid YAML: a tab; indent with spaces".to_owned();
+        return (place_at(index, column.unwrap_or(0)), message);
+    }
+    if message.contains("mapping values are not allowed") {
+        let is_key = |line: &&&str| line.contains(':') && !line.trim_start().starts_with('#');
+        let is_deeper = |index: &usize| {
+            let before = lines[..*index].iter().rfind(is_key);
+            let has_value = |line: &&&str| !line.trim_end().ends_with(':');
+            let before = before.filter(has_value);
+            let is_key = is_key(&&lines[*index]);
+            is_key && before.is_some_and(|before| indent(&lines[*index]) > indent(before))
+        };
+        let near = seen.len().saturating_sub(NEAR)..seen.len();
+        if let Some(index) = near.into_iter().find(is_deeper) {
+            let message = "not valid YAML: this line is indented deeper than the one before, which has a \
+                           value already; or a value with `: ` in it isn't quoted";
+            return (place_at(index, indent(&lines[index])), message.to_owned());
+        }
+    }
+    // Keys of one table that don't begin in one column.
+    if message.contains("did not find expected key") && at.is_some() {
+        let message =
+            "not valid YAML: this line is indented otherwise than the ones that it belongs to"
+                .to_owned();
+        return (place.clone(), message);
+    }
+    (place.clone(), message)
+}
+
+/// A place in the file, counted from 0.
+fn place_at(line: usize, column: usize) -> Place {
+    let from_1 = |number: usize| u32::try_from(number + 1).ok();
+    Place {
+        line: from_1(line),
+        column: from_1(column),
+        variable: None,
+    }
 }
 
 /// Gives what was taken for a number or a boolean its own spelling back.
@@ -236,6 +295,19 @@ mod tests {
             "3",
             "-1.50",
             "1E+2",
+            "0123",
+            "1e400",
+            ".inf",
+            "-.Inf",
+            ".nan",
+            "yes",
+            "No",
+            "off",
+            "12:30:45",
+            "2001-02-03",
+            "0b11",
+            "1.2.3",
+            "0xFFFFFFFFFFFFFFFFFFFF",
         ];
         for value in values {
             for text in [

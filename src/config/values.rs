@@ -18,7 +18,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         ("GIB", 1 << 30),
     ];
     let (number, unit) = number_and_unit(text);
-    let wrong = || format!("`{text}` is not a size; write bytes with a unit, such as `64MiB`");
+    let wrong = || {
+        format!(
+            "`{text}` is not a size; write a whole number and kB, MB, GB, KiB, MiB or GiB, such as `64MiB`"
+        )
+    };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let unit = unit.to_uppercase();
     let factor = UNITS.iter().find(|(name, _)| *name == unit);
@@ -31,8 +35,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 /// A duration with a unit: `500ms`, `1s`, `5m`, `2h`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = number_and_unit(text);
-    let wrong =
-        || format!("`{text}` is not a duration; write it with a unit, such as `500ms` or `1s`");
+    let wrong = || {
+        format!(
+            "`{text}` is not a duration; write a whole number and ms, s, m or h, such as `500ms`"
+        )
+    };
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let unit_ms = match unit {
         "ms" => 1,

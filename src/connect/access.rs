@@ -47,6 +47,7 @@ impl Access {
         config.request_timeout = section.request_timeout;
         config.connect_timeout = section.connect_timeout;
         config.dial = section.environment.dial.clone();
+        config.lacks.clone_from(&section.lacks);
         config.security = Security {
             tls: self.tls.clone().map(|tls| tls as _),
             sasl: self.sasl().map(Arc::new),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::certificates::Facts;
-use crate::config::ClusterSection;
+use crate::config::{ClusterSection, SaslSection};
 use crate::telemetry::finding::{Finding, counted};
 use crate::wire::Connection;
 
@@ -27,6 +27,45 @@ pub fn notes(section: &ClusterSection) -> Vec<Finding> {
     notes
         .map(|note| Finding::warning(&subject, &note.message).with_hint(&note.hint))
         .collect()
+}
+
+/// Where a flow's target gets its tokens from the region of its source: with that gone nobody can log in to the standby.
+pub fn shared_endpoints(source: &ClusterSection, target: &ClusterSection) -> Option<Finding> {
+    let theirs: Vec<&str> = source.bootstrap.iter().map(|it| host_of(it)).collect();
+    let givers = hosts_of_tokens(source);
+    let ours = hosts_of_tokens(target);
+    let is_shared = |host: &&str| givers.contains(host) || theirs.contains(host);
+    if ours.is_empty() || !ours.iter().all(is_shared) {
+        return None;
+    }
+    let (from, to) = (&source.name, &target.name);
+    let message = format!(
+        "its tokens come from {}, as those of cluster {from} or from a host of it: if that goes down with {from}, nobody \
+         can log in to {to}",
+        ours.join(", ")
+    );
+    let hint = "add the URL of a server elsewhere to sasl.oauthbearer.token.endpoint.url, behind a comma, if there is one";
+    Some(Finding::warning(format!("cluster {to}"), message).with_hint(hint))
+}
+
+/// The hosts that are asked for a cluster's tokens.
+fn hosts_of_tokens(section: &ClusterSection) -> Vec<&str> {
+    let Some(SaslSection::Oidc(oidc)) = &section.security.sasl else {
+        return Vec::new();
+    };
+    let mut hosts: Vec<&str> = oidc.token_urls.iter().map(|url| host_of(url)).collect();
+    hosts.dedup();
+    hosts
+}
+
+/// The host of a URL or of `host:port`.
+fn host_of(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|it| it.is_ascii_digit()) => host,
+        _ => authority,
+    }
 }
 
 /// How a cluster is reached, given a connection of ours to it, and whether librdkafka gets there
@@ -147,5 +186,34 @@ mod tests {
         let text = without_value(&error);
         assert!(text.contains("sasl.password"), "{text}");
         assert!(!text.contains("pa55"), "{text}");
+    }
+
+    fn section(name: &str, bootstrap: &str, urls: &str) -> ClusterSection {
+        let text = format!(
+            "clusters:\n  {name}:\n    bootstrap.servers: '{bootstrap}'\n    security.protocol: SASL_SSL\n    \
+             sasl.mechanism: OAUTHBEARER\n    sasl.oauthbearer.method: oidc\n    sasl.oauthbearer.client.id: c\n    \
+             sasl.oauthbearer.client.secret: s\n    sasl.oauthbearer.token.endpoint.url: '{urls}'\n  \
+             other: {{ bootstrap.servers: 'h:2' }}\nflows: {{ f: {{ source: {name}, target: other }} }}\n"
+        );
+        let config =
+            crate::config::parse(&text, "t.yaml").unwrap_or_else(|error| panic!("{error}"));
+        config.clusters[name].clone()
+    }
+
+    #[test]
+    fn tokens_that_come_from_the_primary_s_region_alone_are_a_warning() {
+        let primary = section("primary", "kafka-a:9092,kafka-b:9092", "https://id.a/t");
+        for (urls, is_told) in [
+            ("https://id.a/other", true),
+            ("https://id.a:8443/t", true),
+            ("https://kafka-b/t", true),
+            ("https://id.b/t", false),
+            ("https://id.a/t, https://id.b/t?scopes=x,y", false),
+            ("https://id.a/t,https://kafka-a:1/t", true),
+        ] {
+            let standby = section("standby", "kafka-c:9092", urls);
+            let found = shared_endpoints(&primary, &standby);
+            assert_eq!(found.is_some(), is_told, "{urls}");
+        }
     }
 }

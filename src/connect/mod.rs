@@ -21,7 +21,7 @@ use crate::config::ClusterSection;
 use crate::wire::Cluster;
 
 pub use access::Access;
-pub use check::{check, notes};
+pub use check::{check, notes, shared_endpoints};
 pub use librdkafka::Context;
 pub use text::base64;
 

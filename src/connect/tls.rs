@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use super::pem;
 use super::verifiers::Weak;
 use crate::config::{Pem, TlsCheck, TlsSection};
-use crate::wire::{Lack, TlsSettings};
+use crate::wire::{Lack, TlsSettings, VERSION_3_HINT, is_of_version_1};
 
 /// The settings as they were made of the files.
 #[derive(Debug)]
@@ -81,11 +81,21 @@ impl TlsFiles {
         let key = pem::key(&identity.key, identity.key_password.as_ref())?;
         builder
             .with_client_auth_cert(certificates, key)
-            .map_err(|error| Lack {
-                message: format!("ssl.certificate and ssl.key can't be used: {error}"),
-                hint: "the key must be the certificate's: RSA, ECDSA (P-256, P-384) or Ed25519"
-                    .to_owned(),
-            })
+            .map_err(unusable)
+    }
+}
+
+fn unusable(error: rustls::Error) -> Lack {
+    match &error {
+        rustls::Error::InvalidCertificate(why) if is_of_version_1(why) => Lack {
+            message: "ssl.certificate is of X.509 version 1".to_owned(),
+            hint: VERSION_3_HINT.to_owned(),
+        },
+        _ => Lack {
+            message: format!("ssl.certificate and ssl.key can't be used: {error}"),
+            hint: "the key must be the certificate's: RSA, ECDSA (P-256, P-384) or Ed25519"
+                .to_owned(),
+        },
     }
 }
 

@@ -23,13 +23,15 @@ use super::agreement::{self, Agreed};
 use super::buried;
 use super::context::Scene;
 use super::error::CutoverError;
+use super::group_facts::remembered;
 use super::pairs::{ends_or_why, present};
+use super::unlisted;
 use crate::config::{FlowConfig, OffsetsMode};
 use crate::groups;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::keys::{self, MapKeys};
 use crate::state::{
-    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, TopicRecord,
+    ContinuedLog, Fork, ForkRecord, GroupPositions, Ranges, StateRecord, StateStore, TopicRecord,
     TurnedPartition, maps,
 };
 use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
@@ -62,6 +64,10 @@ pub struct Adoption {
     /// The forks as the logs are now, by topic.
     #[serde(skip)]
     pub forks: BTreeMap<String, ForkRecord>,
+    /// Topics that the cluster that is copied from hides, and those that the one that is copied to does, by their names
+    /// there. Nothing of these is changed, and they have no fork above.
+    #[serde(skip)]
+    pub hidden: [BTreeMap<String, String>; 2],
 }
 
 impl Adoption {
@@ -118,6 +124,8 @@ struct Forked<'a> {
     known: Option<TopicRecord>,
     /// Copied offsets that the old primary has lost, by partition.
     lost: BTreeMap<i32, i64>,
+    /// Maps that reach further than the stored ones.
+    learned: BTreeMap<i32, OffsetMap>,
 }
 
 /// The same as [`adopt`] with nothing left open: what it could, it has written down.
@@ -130,6 +138,10 @@ pub async fn adopt_all(
     forks: &BTreeMap<String, ForkRecord>,
 ) -> Result<Adoption, CutoverError> {
     let adoption = adopt(begins, ended, forks, true).await?;
+    let clusters = [&begins.source, &begins.target];
+    for (cluster, hidden) in clusters.into_iter().zip(&adoption.hidden) {
+        unlisted::refuse(cluster, hidden)?;
+    }
     let Some((_, why)) = adoption.unseen.first_key_value() else {
         return Ok(adoption);
     };
@@ -150,8 +162,20 @@ pub async fn adopt(
     forks: &BTreeMap<String, ForkRecord>,
     apply: bool,
 ) -> Result<Adoption, CutoverError> {
-    let (source, target) =
-        tokio::try_join!(begins.source.metadata(None), begins.target.metadata(None))?;
+    tokio::try_join!(begins.source.metadata(None), begins.target.metadata(None))?;
+    // What a list leaves out isn't gone.
+    let (source, target) = tokio::try_join!(
+        begins
+            .source
+            .describe_unlisted(forks.values().map(|fork| &fork.target_topic)),
+        begins.target.describe_unlisted(forks.keys()),
+    )?;
+    let hidden = hidden(begins, forks);
+    let mut forks = forks.clone();
+    forks.retain(|topic, fork| {
+        !hidden[0].contains_key(&fork.target_topic) && !hidden[1].contains_key(topic)
+    });
+    let forks = &forks;
     let may_fill = wire::probe_marker_right(&begins.target).await?;
     let partitions: Vec<TopicPartition> = forks
         .keys()
@@ -169,6 +193,7 @@ pub async fn adopt(
             .iter()
             .map(|(at, lost)| (at.to_string(), *lost))
             .collect(),
+        hidden,
         ..Adoption::default()
     };
     let mut open = Vec::new();
@@ -176,7 +201,7 @@ pub async fn adopt(
         let known = begins
             .store
             .get(&keys::topic(&begins.flow.name, &fork.target_topic))?;
-        if !is_begun(known.as_ref(), fork) && source.has_topic(&fork.target_topic) {
+        if !is_begun(known.as_ref(), fork) && source.shows(&fork.target_topic) {
             open.push((topic.clone(), fork.clone(), bases(topic, fork, &ends)));
         }
     }
@@ -209,9 +234,11 @@ pub async fn adopt(
             ended: record,
             known,
             lost: agreed.lost_of(topic),
+            learned: agreed.learned_of(topic),
         };
         let id = |metadata: &wire::Metadata, name: &str| {
-            metadata.topics.get(name).map(|topic| topic.topic_id)
+            let topic = metadata.described(name).ok().flatten();
+            topic.map(|topic| topic.topic_id)
         };
         let ids = (id(&source, forked.source), id(&target, forked.target));
         let way = way(begins, ended, &forked, ids, (&starts, &ends), may_fill)?;
@@ -243,12 +270,51 @@ pub async fn adopt(
         }
     }
     if apply {
+        keep_learned(ended, forks, &agreed).await?;
         begins.store.write_all(records).await?;
         write(begins, continued).await?;
     }
     adoption.forks = agreed.forks;
     adoption.unseen = unseen;
     Ok(adoption)
+}
+
+/// By what was asked so far, those of these topics that `begins` may not see on its source, and on its target.
+fn hidden(begins: &Scene, forks: &BTreeMap<String, ForkRecord>) -> [BTreeMap<String, String>; 2] {
+    let on_source = forks.values().map(|fork| &fork.target_topic);
+    [
+        unlisted::hidden(&begins.source, on_source),
+        unlisted::hidden(&begins.target, forks.keys()),
+    ]
+}
+
+/// What was learned of the copy is written down before it is copied back behind it: then the logs don't tell any more.
+async fn keep_learned(
+    ended: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+    agreed: &Agreed,
+) -> Result<(), CutoverError> {
+    let mut records: BTreeMap<String, ForkRecord> = BTreeMap::new();
+    // All in one write, however many partitions there are: the state may be far away.
+    let mut changes: Vec<StateRecord> = Vec::new();
+    for (at, map) in &agreed.learned {
+        let keys = MapKeys::new(&ended.flow.name, &at.topic, at.partition);
+        changes.extend(maps::changes(&*ended.store, &keys, map)?);
+        let Some(recorded) = forks.get(&at.topic) else {
+            continue;
+        };
+        let record = records
+            .entry(keys::fork(&ended.flow.name, &at.topic))
+            .or_insert_with(|| recorded.clone());
+        let number = usize::try_from(at.partition).unwrap_or(usize::MAX);
+        if let Some(fork) = record.partitions.get_mut(number) {
+            fork.source_end = map.source_end().0;
+        }
+    }
+    for (key, record) in records {
+        changes.push(StateStore::record(key, &record)?);
+    }
+    Ok(ended.store.write_all(changes).await?)
 }
 
 /// The forks as the logs are now. What is copied back already was looked at when that began.
@@ -311,10 +377,11 @@ fn way(
         }
         (Some(source_id), Some(target_id)) => (source_id, target_id),
     };
-    if target_id != forked.ended.source_topic_id {
+    if wire::is_other_topic(forked.ended.source_topic_id, target_id) {
         // Ours since an earlier beginning: what is remembered of it must stay.
         let ours = forked.known.as_ref().filter(|known| {
-            known.target_topic_id == target_id && known.source_topic_id == source_id
+            wire::is_same_topic(known.target_topic_id, target_id)
+                && wire::is_same_topic(known.source_topic_id, source_id)
         });
         if let Some(known) = ours {
             let is_mapped = known.has_maps();
@@ -329,12 +396,12 @@ fn way(
         // An empty one is filled as any other.
         return Ok(Way::Anew);
     }
-    if source_id != forked.ended.target_topic_id {
+    if wire::is_other_topic(forked.ended.target_topic_id, source_id) {
         let again = "was made again since the failover";
         return Ok(Way::Refused(format!("topic {} {again}", forked.source)));
     }
     if let Some(known) = &forked.known
-        && known.target_topic_id == target_id
+        && !wire::is_other_topic(known.target_topic_id, target_id)
         && let Some(continued) = &known.continued
         && continued.plan == fork.plan
     {
@@ -359,9 +426,10 @@ fn way(
             continue;
         }
         let keys = MapKeys::new(&ended.flow.name, forked.target, number);
-        let map = match forked.ended.is_mapped(number) {
-            true => maps::load(&*ended.store, &keys)?,
-            false => Some(identity(at_fork)),
+        let map = match (forked.learned.get(&number), forked.ended.is_mapped(number)) {
+            (Some(learned), _) => Some(learned.clone()),
+            (None, true) => maps::load(&*ended.store, &keys)?,
+            (None, false) => Some(identity(at_fork)),
         };
         match map.map(|map| continued_map(&map, at_fork, *base)) {
             Some(Ok(map)) => continued_maps.insert(number, map),
@@ -384,10 +452,9 @@ fn way(
             target_topic: forked.target.to_owned(),
             target_topic_id: target_id,
             // A topic that was there before is never deleted.
-            created: forked
-                .known
-                .as_ref()
-                .is_some_and(|known| known.created && known.target_topic_id == target_id),
+            created: forked.known.as_ref().is_some_and(|known| {
+                known.created && wire::is_same_topic(known.target_topic_id, target_id)
+            }),
             mapped: reason.is_some(),
             reason: reason.unwrap_or_default(),
             turned,
@@ -509,11 +576,12 @@ async fn starts(
     metadata: &wire::Metadata,
     forks: &BTreeMap<String, ForkRecord>,
 ) -> HashMap<TopicPartition, i64> {
+    let patience = source.or_longer(PATIENCE);
     let asked: Vec<TopicPartition> = forks
         .values()
         .flat_map(|fork| present(metadata, &fork.target_topic, usize::MAX))
         .collect();
-    let answers = wire::list_offsets_within(source, &asked, OffsetSpec::Earliest, PATIENCE).await;
+    let answers = wire::list_offsets_within(source, &asked, OffsetSpec::Earliest, patience).await;
     let known = answers.into_iter();
     known
         .filter_map(|(at, answer)| Some((at, answer.ok()?)))
@@ -561,27 +629,29 @@ async fn write(begins: &Scene, continued: Vec<(String, Continuation)>) -> Result
     if continued.is_empty() {
         return Ok(());
     }
-    let (data_producer_id, _) = wire::init_producer_id(&begins.target).await?;
-    let (filler_producer_id, _) = wire::init_producer_id(&begins.target).await?;
+    let ((data_producer_id, _), (filler_producer_id, _)) = tokio::try_join!(
+        wire::init_producer_id(&begins.target),
+        wire::init_producer_id(&begins.target)
+    )?;
     let flow = &begins.flow.name;
     let mut records = Vec::with_capacity(continued.len());
-    let mut seen = Vec::with_capacity(continued.len());
+    let mut before: Vec<StateRecord> = Vec::with_capacity(continued.len());
     for (topic, mut continuation) in continued {
         for (&number, map) in &continuation.maps {
             let keys = MapKeys::new(flow, &topic, number);
-            maps::remove(&begins.store, &keys).await?;
-            maps::save(&begins.store, &keys, map).await?;
+            before.extend(maps::replacing(&begins.store, &keys, map)?);
         }
         if let Some(log) = &mut continuation.record.continued {
             log.data_producer_id = data_producer_id;
             log.filler_producer_id = filler_producer_id;
         }
         // Epochs that were seen of another time.
-        seen.push((keys::seen(flow, &topic), None));
-        records.push((keys::topic(flow, &topic), continuation.record));
+        before.push((keys::seen(flow, &topic), None));
+        let key = keys::topic(flow, &topic);
+        records.push(StateStore::record(key, &continuation.record)?);
     }
-    begins.store.write_all(seen).await?;
-    Ok(begins.store.put_all(&records).await?)
+    before.extend(records);
+    Ok(begins.store.write_all(before).await?)
 }
 
 /// Groups of the old primary are where they were at the failover. These positions are noted as
@@ -597,19 +667,12 @@ pub async fn seed_groups(
     if begins.flow.groups.include().is_empty() {
         return Ok(Vec::new());
     }
-    let (listed, hidden) = tokio::join!(
-        wire::list_groups(&begins.target),
-        groups::hidden(&begins.target, &begins.flow.groups),
-    );
-    let listed = listed?;
-    let mut unseen: Vec<String> = listed.why_incomplete().into_iter().collect();
-    unseen.extend(hidden.unwrap_or_else(|error| Some(error.to_string())));
-    let names: Vec<String> = listed
-        .groups
-        .into_iter()
-        .filter(|group| group.is_of_consumers() && begins.flow.groups.matches(&group.group_id))
-        .map(|group| group.group_id)
-        .collect();
+    let selected = &begins.flow.groups;
+    let listed = groups::listed_of_consumers(&begins.target, selected).await;
+    // Those that are known need no list.
+    let (names, mut unseen) = listed.unwrap_or_else(|error| (Vec::new(), vec![error.to_string()]));
+    let names: BTreeSet<String> = names.into_iter().chain(remembered(begins)).collect();
+    let names: Vec<String> = names.into_iter().collect();
     let mut records = Vec::new();
     for (group, positions) in wire::fetch_group_offsets(&begins.target, &names).await {
         let positions = match positions {
@@ -648,6 +711,7 @@ fn seeded(
         known.topics.remove(&fork.target_topic);
         known.ahead.remove(&fork.target_topic);
         known.foreign.remove(&fork.target_topic);
+        known.also.remove(&fork.target_topic);
     }
     known.v = 1;
     for (topic, partition, offset) in forked {
@@ -677,6 +741,8 @@ mod tests {
                 ("forked".to_owned(), vec![(1, 31)]),
             ]
             .into(),
+            also: [("forked".to_owned(), vec![(0, 19)])].into(),
+            generation: 0,
         };
         let fork = ForkRecord {
             v: 1,
@@ -690,13 +756,11 @@ mod tests {
         let positions = [at("before", 55), at("other", 5)];
         let record = seeded(known.clone(), &forks, positions.into_iter()).expect("it stands there");
         assert_eq!(record.pair("stays", 0), Some((10, 10)));
-        assert!(
-            record.is_strangers(("stays", 1), (31, -1)),
-            "its mark stays"
-        );
+        assert_eq!(record.strangers("stays", 1), Some(30), "its mark stays");
         assert_eq!(record.seen_until_ms, 7);
         assert_eq!(record.topics["forked"], [(0, 55, 55)]);
         assert!(!record.foreign.contains_key("forked") && record.ahead.is_empty());
+        assert!(record.also.is_empty());
         let nothing = [at("other", 5)];
         assert_eq!(seeded(known, &forks, nothing.into_iter()), None);
     }

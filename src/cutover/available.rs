@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::pairs::{CutTopic, on_target, pairs};
+use super::pairs::{CutTopic, on_target, pairs, topics_of};
 use super::preflight::{Check, Weight};
 use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition};
 
@@ -32,8 +32,8 @@ pub async fn unavailable(target: &Cluster, topics: &[CutTopic]) -> LeftOut {
     let mut open = on_target(&all);
     let mut silent = BTreeMap::new();
     loop {
-        let answers =
-            wire::list_offsets_within(target, &open, OffsetSpec::Latest, ANSWERS_WITHIN).await;
+        let patience = target.or_longer(ANSWERS_WITHIN);
+        let answers = wire::list_offsets_within(target, &open, OffsetSpec::Latest, patience).await;
         let failed = |at: &TopicPartition| match answers.get(at) {
             Some(Ok(_)) => None,
             Some(Err(error)) => Some(error.to_string()),
@@ -52,7 +52,8 @@ pub async fn unavailable(target: &Cluster, topics: &[CutTopic]) -> LeftOut {
         open = others.into_iter().map(|(at, _)| at).collect();
         tokio::time::sleep(AGAIN).await;
         // If nobody answers, the next round says so.
-        let _ = tokio::time::timeout(ANSWERS_WITHIN, target.metadata(None)).await;
+        let topics = topics_of(&open);
+        let _ = tokio::time::timeout(patience, target.metadata(Some(&topics))).await;
     }
     let mut left_out = LeftOut::new();
     for pair in all {
@@ -91,7 +92,7 @@ pub fn names(topics: &[CutTopic]) -> BTreeSet<String> {
 /// What the operator is told.
 pub fn check(left_out: &LeftOut) -> Check {
     Check::new("left_out", Weight::Warning, in_words(left_out)).with_hint(
-        "they stay copies: when their brokers are back, run the same command again for them",
+        "they stay copies: when their brokers are back, and Twinlog may see them, run the same command again for them",
     )
 }
 

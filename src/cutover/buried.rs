@@ -10,10 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::error::CutoverError;
+use super::pairs::ends;
 use crate::batch;
 use crate::state::ForkRecord;
 use crate::tasks::brought;
-use crate::wire::{self, Cluster, ResponseError, TopicPartition, WireError};
+use crate::wire::{self, Cluster, OffsetSpec, ResponseError, TopicPartition, WireError};
 
 const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 /// Partitions that are read together.
@@ -82,11 +83,17 @@ pub async fn first_record(
     let mut next = from;
     while next < until {
         let fetched = match wire::fetch_one(cluster, at, next, FETCH_BYTES).await {
-            // Retention has taken it, whatever it was.
+            // What retention has taken is gone, whatever it was; what lies behind that isn't.
             Err(WireError::Server {
                 code: ResponseError::OffsetOutOfRange,
                 ..
-            }) => return Ok(None),
+            }) => match start(cluster, at).await? {
+                start if start > next => {
+                    next = start;
+                    continue;
+                }
+                _ => return Err(ends_before(at, next)),
+            },
             other => other?,
         };
         let before = next;
@@ -103,8 +110,74 @@ pub async fn first_record(
             next = next.max(header.next_offset());
         }
         if next == before {
-            return Ok(None);
+            return Err(ends_before(at, next));
         }
     }
     Ok(None)
+}
+
+/// Where a log begins.
+async fn start(cluster: &Cluster, at: &TopicPartition) -> Result<i64, CutoverError> {
+    let asked = [at.clone()];
+    let starts = ends(cluster, &asked, OffsetSpec::Earliest).await?;
+    Ok(starts.get(at).copied().unwrap_or(0))
+}
+
+/// What can't be read isn't nothing.
+fn ends_before(at: &TopicPartition, offset: i64) -> CutoverError {
+    CutoverError::failed(format!(
+        "{at}: nothing can be read from offset {offset} on, and its log should go on there"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_kafka::batch::{Record, produced};
+    use fake_kafka::tcp::Server;
+    use fake_kafka::topics::NewTopic;
+
+    use super::*;
+    use crate::wire::ClusterConfig;
+
+    /// A log of records from 0 to 80 that begins at 51.
+    fn begins_later() -> fake_kafka::Cluster {
+        let fake = fake_kafka::Cluster::new(fake_kafka::Options::default());
+        fake.control(|state| {
+            let new = NewTopic {
+                partitions: 1,
+                replication: 1,
+                ..NewTopic::default()
+            };
+            let made = state.create_topic("t", &new);
+            made.expect("it can be made");
+            let rules = state.append_rules("t", 1);
+            let log = state.partition_mut("t", 0).expect("it is there");
+            let log = log.leader_log_mut().expect("it is led");
+            for _ in 0..80 {
+                let (header, encoded) = produced(&[Record::new(None, Some(b"v"))], 1_000);
+                let batch = header.seal(&encoded);
+                log.append(&batch, &rules, 0, 1_000, false)
+                    .expect("it is appended");
+            }
+            state.replicate("t", 0);
+            state.raise_log_start("t", 0, 51);
+        });
+        fake
+    }
+
+    #[tokio::test]
+    async fn what_lies_behind_a_log_s_start_is_looked_at() {
+        let fake = begins_later();
+        let server = Server::start(&fake);
+        let bootstrap = server.bootstrap().split(',').map(str::to_owned).collect();
+        let cluster = Cluster::new(ClusterConfig::new("standby", bootstrap));
+        cluster.metadata(None).await.expect("an answer");
+        let at = TopicPartition::new("t", 0);
+        let first = |from, until| first_record(&cluster, &at, from, until);
+        assert_eq!(first(0, 80).await.expect("it is read"), Some(51));
+        assert_eq!(first(0, 51).await.expect("it is read"), None, "it is gone");
+        assert_eq!(first(60, 80).await.expect("it is read"), Some(60));
+        // Readers don't see it yet.
+        first(80, 90).await.expect_err("nothing is known of that");
+    }
 }

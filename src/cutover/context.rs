@@ -14,6 +14,7 @@ use super::journal::Journal;
 use super::lease::Lease;
 use super::options::Options;
 use super::pairs::{CutTopic, Maps, Offsets, Pair, load_maps, pairs};
+use super::unlisted::{self, Side};
 use crate::config::{ClusterSection, FlowConfig};
 use crate::environment::Machine;
 use crate::flow::{self, FlowError};
@@ -21,7 +22,7 @@ use crate::state::{
     CutoverKind, FlowRecord, Primary, RoleRecord, StateStore, TopicRecord, TopicSet, keys,
 };
 use crate::telemetry::progress::{FlowProgress, now_ms};
-use crate::wire::{Cluster, Metadata};
+use crate::wire::{self, Cluster, Metadata};
 
 /// How long our own copying process may take to stop.
 const RUNNER_STOPS: Duration = Duration::from_secs(10);
@@ -45,6 +46,8 @@ pub struct Scene {
     pub store: Arc<StateStore>,
     /// The topics that are cut over.
     pub topics: Vec<CutTopic>,
+    /// Those that were asked for: also what is left out, and what has no copy.
+    pub asked: TopicSet,
 }
 
 impl Scene {
@@ -56,6 +59,8 @@ impl Scene {
         store: Arc<StateStore>,
         topics: Vec<CutTopic>,
     ) -> Self {
+        // Clients wait for whatever a cut-over reads.
+        store.hurry();
         Self {
             flow: flow.clone(),
             source_section: source_section.clone(),
@@ -64,6 +69,7 @@ impl Scene {
             target,
             store,
             topics,
+            asked: TopicSet::All,
         }
     }
 
@@ -116,6 +122,18 @@ impl Scene {
         Ok(self.store.put(&keys::role(&self.flow.name), role).await?)
     }
 
+    /// Writes the role with which the flow begins to copy again: from its source as that is now, whenever it was built.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub async fn begin_to_copy(&self, role: &RoleRecord) -> Result<(), CutoverError> {
+        let flow = &self.flow.name;
+        let role = StateStore::record(keys::role(flow), role)?;
+        // The role behind it: whoever sees that notes the build anew.
+        let records = vec![(keys::build(flow), None), role];
+        Ok(self.store.write_all(records).await?)
+    }
+
     /// The role with which the flow copies all of its topics, after `before`.
     pub fn copying_role(&self, plan: Uuid, before: Option<&RoleRecord>) -> RoleRecord {
         RoleRecord {
@@ -135,55 +153,82 @@ impl Scene {
 }
 
 /// The topics of a flow that a cut-over is about: copied, selected by the config and the command
-/// line, there on the target, and, where the source is known, there as well.
+/// line, and there on the target, as far as that says: those that it hides are among them.
 ///
 /// # Errors
-/// When the state can't be read, or a topic that was asked for isn't copied.
-pub fn topics(
+/// When the state can't be read, the target doesn't answer, or a topic that was asked for isn't copied.
+pub async fn topics(
     store: &StateStore,
     flow: &FlowConfig,
     asked: &TopicSet,
-    source: Option<&Metadata>,
-    target: &Metadata,
+    target: &Cluster,
+) -> Result<Vec<CutTopic>, CutoverError> {
+    let mut found = remembered(store, flow, asked)?;
+    unlisted::without_gone(target, &mut found, Side::Target).await?;
+    refuse_uncopied(flow, asked, |name| found.iter().any(|it| it.name == name))?;
+    Ok(found)
+}
+
+/// The topics that are asked for, as the state remembers them, whether the clusters still have them or not.
+///
+/// # Errors
+/// When the state can't be read.
+pub fn remembered(
+    store: &StateStore,
+    flow: &FlowConfig,
+    asked: &TopicSet,
 ) -> Result<Vec<CutTopic>, CutoverError> {
     let prefix = keys::topic(&flow.name, "");
     let mut found = Vec::new();
     for key in store.keys(&prefix) {
         let name = &key[prefix.len()..];
-        let Some(record) = store.get::<TopicRecord>(&key)? else {
+        if !asked.contains(name) || !flow.topics.matches(name) {
             continue;
-        };
-        let on_source = source.is_none_or(|source| {
-            let topic = source.topics.get(name);
-            topic.is_some_and(|topic| topic.topic_id == record.source_topic_id)
-        });
-        let on_target = target
-            .topics
-            .get(&record.target_topic)
-            .is_some_and(|topic| topic.topic_id == record.target_topic_id);
-        if on_source && on_target && asked.contains(name) && flow.topics.matches(name) {
+        }
+        if let Some(record) = store.get::<TopicRecord>(&key)? {
             found.push(CutTopic {
                 name: name.to_owned(),
                 record,
             });
         }
     }
-    if let TopicSet::List(asked) = asked {
-        let missing: Vec<&str> = asked
-            .iter()
-            .filter(|name| !found.iter().any(|topic| topic.name == **name))
-            .map(String::as_str)
-            .collect();
-        if !missing.is_empty() {
-            return Err(CutoverError::failed(format!(
-                "flow {} doesn't copy {}",
-                flow.name,
-                missing.join(", ")
-            ))
-            .with_hint("name topics as on the source"));
-        }
-    }
     Ok(found)
+}
+
+/// Whether both clusters have what is remembered.
+pub fn is_there(topic: &CutTopic, source: Option<&Metadata>, target: &Metadata) -> bool {
+    let record = &topic.record;
+    let has = |cluster: &Metadata, name: &str, id: Uuid| {
+        let topic = cluster.topics.get(name);
+        topic.is_some_and(|it| it.error.is_none() && !wire::is_other_topic(id, it.topic_id))
+    };
+    source.is_none_or(|source| has(source, &topic.name, record.source_topic_id))
+        && has(target, &record.target_topic, record.target_topic_id)
+}
+
+/// Refuses names that aren't of a copied topic.
+///
+/// # Errors
+/// Those that aren't.
+pub fn refuse_uncopied(
+    flow: &FlowConfig,
+    asked: &TopicSet,
+    is_copied: impl Fn(&str) -> bool,
+) -> Result<(), CutoverError> {
+    let TopicSet::List(asked) = asked else {
+        return Ok(());
+    };
+    let missing = asked.iter().map(String::as_str);
+    let missing: Vec<&str> = missing.filter(|name| !is_copied(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(CutoverError::failed(format!(
+        "flow {} doesn't copy {}",
+        flow.name,
+        missing.join(", ")
+    ))
+    .with_hint("name topics as on the source"))
 }
 
 /// A plan under way.
@@ -230,24 +275,51 @@ impl Cutover {
     /// # Errors
     /// When a cluster or the state can't be read.
     pub async fn look_again(&mut self) -> Result<(), CutoverError> {
-        let scene = &mut self.scene;
+        self.scene.topics = self.topics_now().await?;
+        Ok(())
+    }
+
+    /// The topics that are cut over by what both clusters and the state have now.
+    ///
+    /// # Errors
+    /// As [`Cutover::look_again`].
+    pub async fn topics_now(&self) -> Result<Vec<CutTopic>, CutoverError> {
+        let scene = &self.scene;
         let read = async { Ok(scene.store.refresh().await?) };
-        let (from, to, ()) = tokio::try_join!(
+        tokio::try_join!(
             async { Ok::<_, CutoverError>(scene.source.metadata(None).await?) },
             async { Ok::<_, CutoverError>(scene.target.metadata(None).await?) },
             read,
         )?;
         let record = &self.journal.record;
-        scene.topics = match record.kind {
-            CutoverKind::Failback => topics(&scene.store, &scene.flow, &TopicSet::All, None, &to)?,
-            CutoverKind::Planned | CutoverKind::Unplanned => {
-                let (store, flow) = (&scene.store, &scene.flow);
-                let mut topics = topics(store, flow, &record.topics, Some(&from), &to)?;
-                leave_out(&mut topics, record.role_before.as_ref());
-                topics
-            }
+        let (store, flow) = (&scene.store, &scene.flow);
+        let is_back = record.kind == CutoverKind::Failback;
+        let asked = match is_back {
+            true => &TopicSet::All,
+            false => &record.topics,
         };
-        Ok(())
+        let mut topics = remembered(store, flow, asked)?;
+        if !is_back {
+            leave_out(&mut topics, record.role_before.as_ref());
+        }
+        // What a list leaves out may be hidden from us, and then nobody would keep its writers away.
+        tokio::try_join!(
+            unlisted::refuse_hidden(&scene.source, &topics, Side::Source),
+            unlisted::refuse_hidden(&scene.target, &topics, Side::Target),
+        )?;
+        let (from, to) = (scene.source.cached(), scene.target.cached());
+        // A topic that the new primary has deleted since isn't passed over by a failback.
+        let from = (!is_back).then_some(&*from);
+        topics.retain(|it| is_there(it, from, &to));
+        if !is_back {
+            let (asked, before) = (&record.topics, record.role_before.as_ref());
+            let elsewhere = before.and_then(RoleRecord::not_copied);
+            refuse_uncopied(flow, asked, |name| {
+                topics.iter().any(|it| it.name == name)
+                    || elsewhere.is_some_and(|topics| topics.contains(name))
+            })?;
+        }
+        Ok(topics)
     }
 
     /// Goes on without the topics that the target can't serve any more: they stay copies.

@@ -56,13 +56,19 @@ impl std::error::Error for CutoverError {}
 
 impl From<StateError> for CutoverError {
     fn from(error: StateError) -> Self {
-        Self::failed(error.to_string())
+        Self {
+            hint: error.cure_if_not_reached().map(str::to_owned),
+            ..Self::failed(error.to_string())
+        }
     }
 }
 
 impl From<WireError> for CutoverError {
     fn from(error: WireError) -> Self {
-        Self::failed(error.to_string())
+        Self {
+            hint: error.cure_if_not_reached().map(str::to_owned),
+            ..Self::failed(error.to_string())
+        }
     }
 }
 

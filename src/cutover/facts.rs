@@ -3,28 +3,39 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use kafka_protocol::messages::FetchRequest;
-
 use super::context::{Scene, without_copy};
 use super::error::CutoverError;
 use super::options::{FenceMode, Options};
 use super::padding::Reach;
 use super::pairs::{Maps, Offsets, Pair, copied_end, ends, on_source, on_target};
 use super::preflight::{self, Check, Facts};
-use super::steps::bound_now;
+use super::steps::{add_uncopied, bound_now, gone};
 use super::{capacity, group_facts, padding, reread};
 use crate::flow::{self, claim, deny};
+use crate::groups;
 use crate::metadata::acls;
 use crate::state::{
     self, CutoverKind, EndsRecord, ObservedRecord, RoleRecord, keys, missing_replicas,
 };
-use crate::telemetry::failover::{self, StandbyHealth};
-use crate::telemetry::metadata::DriftAction;
+use crate::telemetry::failover::{self, GroupFacts, StandbyHealth};
+use crate::telemetry::metadata::Drift;
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, OffsetSpec};
 
-/// Comparing metadata is for information: nobody waits for it longer.
+/// What stands in the way counts for so long: a running flow notes it every ten seconds, while it does.
+const NOTED_FOR_MS: i64 = 30_000;
+
+/// Comparing metadata is for information: nobody waits for it longer than so long and a little for each topic, which
+/// a service that describes them slowly needs on each cluster.
 const METADATA_FOR: Duration = Duration::from_secs(3);
+const METADATA_PER_TOPIC: Duration = Duration::from_millis(40);
+/// Who was at the source's end so lately is there again in a moment.
+const BEHIND_FOR_MS: i64 = 60_000;
+
+fn metadata_patience(topics: usize) -> Duration {
+    let topics = u32::try_from(topics).unwrap_or(u32::MAX);
+    METADATA_FOR.saturating_add(METADATA_PER_TOPIC.saturating_mul(topics))
+}
 
 /// Looks at both clusters. `source_problem` says why the source can't be asked, if so.
 ///
@@ -52,14 +63,14 @@ pub async fn collect(
     common.clock_skew_seconds = clock_skew_seconds(scene)?;
     let (standby, room, abilities) = tokio::join!(
         standby(scene),
-        capacity::look(&scene.target, &pairs),
+        capacity::look(&scene.target, &pairs, options.kind),
         flow::standby_abilities(&scene.target),
     );
-    common.standby = standby;
+    (common.standby, common.unknown_min_in_sync) = standby;
     common.room = Some(room);
     common.standby_abilities = abilities.ok();
     if options.kind == CutoverKind::Unplanned {
-        unplanned(scene, options, &pairs, &mut facts).await?;
+        unplanned(scene, options, role, &pairs, &mut facts).await?;
     } else if source_problem.is_none() {
         planned(scene, options, role, &pairs, common).await?;
     }
@@ -88,6 +99,9 @@ async fn planned(
 ) -> Result<(), CutoverError> {
     let logs = Logs::look(scene, pairs).await?;
     facts.lag = Some(logs.lag(pairs));
+    if facts.is_copied {
+        in_the_way(scene, facts)?;
+    }
     facts.open_transactions = logs.open_transactions(pairs);
     // What groups do keeps nobody from a failover: what can't be asked is named.
     let (unfollowed, groups, abilities) = tokio::join!(
@@ -95,7 +109,9 @@ async fn planned(
         group_facts::look(scene, pairs, &logs),
         flow::source_abilities(&scene.source),
     );
-    facts.unfollowed_groups = unfollowed.unwrap_or_default();
+    facts.unfollowed_groups = unfollowed.reading;
+    facts.unfollowed_unseen = unfollowed.unseen;
+    facts.unfollowed_hidden = unfollowed.hidden;
     facts.groups = Some(groups);
     facts.source_abilities = abilities.ok();
     facts.without_copy = without_copy(scene, &options.topic_set(), role);
@@ -112,7 +128,7 @@ pub(super) async fn fence_check(
     if fence == FenceMode::Manual {
         return None;
     }
-    let error = deny::missing(source, topics).await.err()?;
+    let error = deny::missing(source, topics, &[]).await.err()?;
     Some(flow::unfenceable(&error).check())
 }
 
@@ -126,7 +142,9 @@ fn clock_skew_seconds(scene: &Scene) -> Result<Option<i64>, CutoverError> {
 /// What the running flow noted of partitions that it had to stop.
 fn stopped(scene: &Scene) -> Result<Vec<(String, String)>, CutoverError> {
     let mut stopped = Vec::new();
-    for topic in &scene.topics {
+    let gone = gone(scene);
+    let topics = scene.topics.iter();
+    for topic in topics.filter(|topic| !gone.contains(&topic.name)) {
         let key = keys::ends(&scene.flow.name, &topic.name);
         let record: Option<EndsRecord> = scene.store.get(&key)?;
         for (number, reason) in record.into_iter().flat_map(|record| record.stopped) {
@@ -134,6 +152,33 @@ fn stopped(scene: &Scene) -> Result<Vec<(String, String)>, CutoverError> {
         }
     }
     Ok(stopped)
+}
+
+/// What the running flow notes of partitions that this would wait for in vain: its readiness goes by the same.
+fn in_the_way(scene: &Scene, facts: &mut failover::Facts) -> Result<(), CutoverError> {
+    for topic in &scene.topics {
+        let key = keys::ends(&scene.flow.name, &topic.name);
+        let record: Option<EndsRecord> = scene.store.get(&key)?;
+        let name = |number: i32| format!("{}-{number}", topic.name);
+        // Written when somebody falls behind or has caught up. Since when isn't known of who never was at the end.
+        let is_long = |since_ms: i64| since_ms < 0 || now_ms() - since_ms > BEHIND_FOR_MS;
+        let behind = record.iter().flat_map(|it| &it.behind);
+        let behind = behind.filter(|(_, since_ms)| is_long(**since_ms));
+        facts.behind.extend(behind.map(|(number, _)| name(*number)));
+        // Whoever noted it may be gone: then this command copies.
+        let is_fresh = |it: &EndsRecord| (now_ms() - it.at_ms).abs() < NOTED_FOR_MS;
+        let Some(record) = record.filter(is_fresh) else {
+            continue;
+        };
+        let retrying = record.retrying.into_iter();
+        facts
+            .retrying
+            .extend(retrying.map(|(number, reason)| (name(number), reason)));
+        facts
+            .no_progress
+            .extend(record.no_progress.into_iter().map(name));
+    }
+    Ok(())
 }
 
 /// Where the copy may have missed deletes of the source, as the state topic knows it.
@@ -157,6 +202,8 @@ fn is_copied(scene: &Scene) -> Result<bool, CutoverError> {
 pub(super) struct Logs {
     stable: Offsets,
     source: Offsets,
+    /// Where logs on the target begin.
+    target_starts: Offsets,
     /// On the target.
     pub(super) target: Offsets,
     /// Of the mapped partitions.
@@ -167,9 +214,10 @@ impl Logs {
     async fn look(scene: &Scene, pairs: &[Pair]) -> Result<Self, CutoverError> {
         let sources = on_source(pairs);
         let targets = on_target(pairs);
-        let (source, target) = tokio::try_join!(
+        let (source, target, target_starts) = tokio::try_join!(
             ends(&scene.source, &sources, OffsetSpec::Latest),
             ends(&scene.target, &targets, OffsetSpec::Latest),
+            ends(&scene.target, &targets, OffsetSpec::Earliest),
         )?;
         // Asked for behind the ends: what is stable by then and lower is held by a transaction, not
         // by records that came in between.
@@ -178,6 +226,7 @@ impl Logs {
         Ok(Self {
             stable,
             source,
+            target_starts,
             target,
             maps,
         })
@@ -191,6 +240,11 @@ impl Logs {
     /// The end of the copy's log.
     pub(super) fn target_end(&self, pair: &Pair) -> i64 {
         self.target.get(&pair.target).copied().unwrap_or(0)
+    }
+
+    /// The first position that a reader of the copy can have.
+    pub(super) fn target_start(&self, pair: &Pair) -> i64 {
+        self.target_starts.get(&pair.target).copied().unwrap_or(0)
     }
 
     /// The offsets that aren't copied.
@@ -213,10 +267,40 @@ impl Logs {
     }
 }
 
+/// Groups of which the flow takes nothing along.
+#[derive(Default)]
+struct Unfollowed {
+    /// Those with positions in these topics.
+    reading: Vec<String>,
+    /// Why there may be more: what wasn't answered.
+    unseen: Vec<String>,
+    /// Whether brokers keep some out of their lists, for want of a right.
+    hidden: bool,
+}
+
 /// Groups with positions in these topics that the config leaves out. `console-consumer-...` are
 /// left out by default, for nobody misses them.
-async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Result<Vec<String>, wire::WireError> {
-    let listed = wire::list_groups(&scene.source).await?;
+async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Unfollowed {
+    let mut found = Unfollowed::default();
+    let (listed, hidden) = tokio::join!(
+        wire::list_groups(&scene.source),
+        groups::hidden_of_all(&scene.source),
+    );
+    // Who doesn't answer hides nothing, and nothing is known of it either.
+    found.hidden = hidden.unwrap_or_else(|error| {
+        found
+            .unseen
+            .push(format!("whether all may be seen: {error}"));
+        false
+    });
+    let listed = match listed {
+        Ok(listed) => listed,
+        Err(error) => {
+            found.unseen.push(error.to_string());
+            return found;
+        }
+    };
+    found.unseen.extend(listed.why_incomplete());
     let unfollowed: Vec<String> = listed
         .groups
         .into_iter()
@@ -229,61 +313,42 @@ async fn unfollowed_groups(scene: &Scene, pairs: &[Pair]) -> Result<Vec<String>,
         .collect();
     let sources: HashSet<_> = pairs.iter().map(|pair| &pair.source).collect();
     let positions = wire::fetch_group_offsets(&scene.source, &unfollowed).await;
-    let mut reading: Vec<String> = positions
-        .into_iter()
-        .filter(|(_, positions)| {
-            let positions = positions.as_ref().ok();
-            positions.is_some_and(|positions| positions.keys().any(|at| sources.contains(at)))
-        })
-        .map(|(group, _)| group)
-        .collect();
-    reading.sort();
-    Ok(reading)
+    for (group, positions) in positions {
+        match positions {
+            Ok(positions) if positions.keys().any(|at| sources.contains(at)) => {
+                found.reading.push(group);
+            }
+            Ok(_) => {}
+            Err(error) => found.unseen.push(format!("{group}: {error}")),
+        }
+    }
+    found.reading.sort();
+    found.unseen.sort();
+    found
 }
 
-/// Whether the standby can take writes.
-async fn standby(scene: &Scene) -> StandbyHealth {
+/// Whether the standby can take writes, and of which topics that isn't known, with one's reason.
+async fn standby(scene: &Scene) -> (StandbyHealth, Option<(usize, String)>) {
     let names: Vec<String> = scene
         .topics
         .iter()
         .map(|topic| topic.record.target_topic.clone())
         .collect();
-    let configs = wire::describe_topic_configs(&scene.target, &names).await;
-    let caps = caps_min_in_sync(&scene.target).await;
+    let min = flow::min_in_sync(&scene.target, &names).await;
     let target = scene.target.cached();
     let mut health = StandbyHealth {
         state_replicas: missing_replicas(&target).map(|missing| (missing.has, missing.wanted)),
         ..StandbyHealth::default()
     };
     for name in &names {
-        let min_in_sync = configs
-            .get(name)
-            .and_then(|values| values.as_ref().ok())
-            .and_then(|values| values.get("min.insync.replicas"))
-            .and_then(|value| value.value.as_deref()?.parse::<usize>().ok())
-            .unwrap_or(1);
         let partitions = target.topics.get(name).map(|topic| &topic.partitions);
         for partition in partitions.into_iter().flatten() {
             let (in_sync, replicas) = (partition.in_sync.len(), partition.replicas.len());
-            let min_in_sync = match caps {
-                true => min_in_sync.min(replicas),
-                false => min_in_sync,
-            };
-            health.add(partition.leader, in_sync, replicas, min_in_sync);
+            let wanted = min.of(name, replicas);
+            health.add(partition.leader, in_sync, replicas, wanted);
         }
     }
-    health
-}
-
-/// Whether the brokers ask for no more in-sync replicas than a partition has: from 3.7 on
-/// (`Partition.effectiveMinIsr`, KAFKA-15583), which is also when Fetch 16 came.
-async fn caps_min_in_sync(target: &wire::Cluster) -> bool {
-    let connection = target.any_connection().await;
-    connection.is_ok_and(|connection| {
-        connection
-            .version::<FetchRequest>(16)
-            .is_ok_and(|it| it >= 16)
-    })
+    (health, min.unknown)
 }
 
 async fn metadata(scene: &Scene, facts: &mut failover::Facts) {
@@ -293,20 +358,20 @@ async fn metadata(scene: &Scene, facts: &mut failover::Facts) {
         (&scene.source, &scene.target),
         &scene.store,
     );
-    let Ok(report) = tokio::time::timeout(METADATA_FOR, compared).await else {
-        let text = "configs, ACLs, quotas and users took too long to compare";
-        facts.obstacles.push(text.to_owned());
+    let patience = metadata_patience(scene.topics.len());
+    let Ok(report) = tokio::time::timeout(patience, compared).await else {
+        let text = format!(
+            "configs, ACLs, quotas and users took longer than {} s to compare",
+            patience.as_secs()
+        );
+        facts.obstacles.push(text);
         return;
     };
-    for drift in report.drift {
-        if drift.action == DriftAction::Operator {
-            let text = match drift.detail.as_str() {
-                "" => drift.subject,
-                detail => format!("{}: {detail}", drift.subject),
-            };
-            facts.for_the_operator.push(text);
-        }
-    }
+    let drift = || report.drift.iter();
+    let told = drift().filter_map(Drift::for_the_operator);
+    facts.for_the_operator.extend(told);
+    let late = drift().filter_map(Drift::not_followed);
+    facts.not_followed.extend(late);
     for obstacle in report.obstacles.into_iter().filter(|it| it.is_problem) {
         let kind = obstacle.kind.plural();
         facts.obstacles.push(format!(
@@ -319,14 +384,22 @@ async fn metadata(scene: &Scene, facts: &mut failover::Facts) {
 async fn unplanned(
     scene: &Scene,
     options: &Options,
+    role: Option<&RoleRecord>,
     pairs: &[Pair],
     facts: &mut Facts,
 ) -> Result<(), CutoverError> {
-    let found = bound_now(scene, pairs).await?;
+    let mut found = bound_now(scene, pairs).await?;
+    facts.uncopied = add_uncopied(scene, &scene.asked, role, &mut found.loss)?;
     facts.common.loss = Some(found.loss);
     match reread::look(scene, pairs).await {
         Ok(reread) => facts.common.groups = Some(reread::facts(&reread)),
-        Err(error) => tracing::debug!(%error, "the groups can't be looked at"),
+        Err(error) => {
+            let unwatched = vec![format!("of the standby: {error}")];
+            facts.common.groups = Some(GroupFacts {
+                unwatched,
+                ..GroupFacts::default()
+            });
+        }
     }
     facts.may_pad = wire::probe_marker_right(&scene.target).await?;
     let reaches: Vec<Reach> = pairs

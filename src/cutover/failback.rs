@@ -4,7 +4,7 @@
 //! has its own on the old primary: topics, maps, groups, journal, role. So either of them is known
 //! with the cluster that it is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -19,13 +19,14 @@ use super::options::Options;
 use super::pairs::{ends_or_why, present};
 use super::preflight::{self, Check, Weight};
 use super::steps::Step;
-use super::{Plan, SOURCE_FOR};
+use super::unlisted;
+use super::{Plan, SOURCE_FOR, Seen};
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
 use crate::flow::restrain;
 use crate::state::{
     CutoverKind, CutoverRecord, CutoverState, ForkRecord, Primary, ReignRecord, RoleRecord,
-    STATE_TOPIC, StateStore, TopicSet, keys,
+    StateStore, TopicSet, keys,
 };
 use crate::wire::{Cluster, Metadata, OffsetSpec, TopicPartition};
 
@@ -56,13 +57,13 @@ impl Ways {
     ) -> Result<Self, CutoverError> {
         let (source, target) = (cluster(source_section), cluster(target_section));
         let (from, to) = tokio::join!(answer(&source), answer(&target));
-        let to = to?;
-        let from = from.map_err(|error| {
+        to?;
+        from.map_err(|error| {
             error.with_hint(
                 "the old primary has to be back; until then the standby is the only copy there is",
             )
         })?;
-        if !to.has_topic(STATE_TOPIC) {
+        if !StateStore::exists(&target).await? {
             return Err(CutoverError::failed(format!(
                 "flow {} was never failed over: {} has no state of it",
                 flow.name,
@@ -80,9 +81,9 @@ impl Ways {
         let own_topics = reign.unwrap_or_default().own_topics;
         let reversed = flow.reversed(listed, &own_topics);
         let reversed = reversed.map_err(CutoverError::failed)?;
-        let back_store = Arc::new(StateStore::open(&source, &reversed.name).await?);
-        let back_topics = topics(&back_store, &reversed, &TopicSet::All, None, &from)?;
-        let ended_topics = topics(&store, flow, &TopicSet::All, None, &to)?;
+        let back_store = Arc::new(StateStore::open_to_look(&source, &reversed.name).await?);
+        let back_topics = topics(&back_store, &reversed, &TopicSet::All, &source).await?;
+        let ended_topics = topics(&store, flow, &TopicSet::All, &target).await?;
         let clusters = (source.clone(), target.clone());
         let sections = (source_section, target_section);
         let ended = Scene::new(flow, sections, clusters, store, ended_topics);
@@ -126,9 +127,9 @@ impl Ways {
     }
 }
 
-async fn answer(cluster: &Cluster) -> Result<Arc<Metadata>, CutoverError> {
-    match tokio::time::timeout(SOURCE_FOR, cluster.metadata(None)).await {
-        Ok(answer) => Ok(answer?),
+async fn answer(cluster: &Cluster) -> Result<(), CutoverError> {
+    match cluster.metadata_if_there(SOURCE_FOR).await {
+        Ok(answer) => Ok(answer.map(drop)?),
         Err(_) => Err(CutoverError::failed(format!(
             "{}: no answer within {} s",
             cluster.name(),
@@ -145,11 +146,12 @@ pub struct BackScope {
     /// Go back although nobody has decided about what is stranded on the old primary.
     pub accept_orphans: bool,
     /// Partitions of the old primary with stranded records that nobody has decided about.
-    pub undecided: Vec<TopicPartition>,
+    pub undecided: BTreeSet<TopicPartition>,
+    /// Those that couldn't be looked at: nothing says that they have any.
+    pub unseen: BTreeSet<TopicPartition>,
 }
 
-/// Looks at everything a failback needs. Changes nothing, but makes the state topic on an old
-/// primary that has none.
+/// Looks at everything a failback needs. Changes nothing.
 ///
 /// # Errors
 /// When a cluster can't be asked, or the flow isn't failed over.
@@ -161,6 +163,7 @@ pub async fn look_back(
     scope: BackScope,
 ) -> Result<Plan, CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
+    let seen = Seen::by_now(&ways.back, Some(&ways.ended))?;
     ways.refuse_given_up()?;
     let journal = ways.journal()?.filter(|it| !ways.is_over(it));
     let open = journal.clone().filter(|it| it.state == CutoverState::Open);
@@ -198,6 +201,8 @@ pub async fn look_back(
         Some(_) => Vec::new(),
         None => checks(&ways, &scope).await?,
     };
+    // Also where a plan is continued: it goes no further without them.
+    checks.extend(hidden_checks(&ways).await?);
     let is_fenced = open
         .as_ref()
         .is_some_and(|it| super::is_done(it, Step::Fence));
@@ -216,6 +221,7 @@ pub async fn look_back(
     };
     let role = ways.back.role()?;
     Ok(Plan {
+        seen,
         continues: open,
         steps,
         checks,
@@ -247,6 +253,29 @@ fn continued(
     }
 }
 
+/// Topics that lists of either cluster leave out as they are hidden from us: of a copied one nobody would keep the writers
+/// away, prove anything, or judge the orphans.
+async fn hidden_checks(ways: &Ways) -> Result<Vec<Check>, CutoverError> {
+    let (new, old) = (&ways.back.source, &ways.back.target);
+    let forks = ways.forks()?;
+    let of_back = ways.back.topics.iter();
+    let mut on_new: BTreeSet<&String> = of_back.clone().map(|it| &it.name).collect();
+    let mut on_old: BTreeSet<&String> = of_back.map(|it| &it.record.target_topic).collect();
+    on_new.extend(forks.values().map(|fork| &fork.target_topic));
+    on_old.extend(forks.keys());
+    let (_, _, others) = tokio::try_join!(
+        new.describe_unlisted(on_new.iter().copied()),
+        old.describe_unlisted(on_old.iter().copied()),
+        unlisted::others_check(new, &ways.back.flow.topics),
+    )?;
+    let checks = [
+        unlisted::check_back(new, &unlisted::hidden(new, on_new)),
+        unlisted::check_back(old, &unlisted::hidden(old, on_old)),
+        others,
+    ];
+    Ok(checks.into_iter().flatten().collect())
+}
+
 async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverError> {
     let (ended, back) = (&ways.ended, &ways.back);
     let forks = ways.forks()?;
@@ -268,16 +297,19 @@ async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverErr
     let adoption = adopt(back, ended, &forks, false).await?;
     judge_adoption(&adoption, &mut add);
     let (new, orphans) = amounts(ways, &adoption.forks).await?;
+    // Who couldn't look at a partition has seen nothing there: by itself that is no orphan.
+    let doubted = scope.unseen.iter().filter(|_| orphans > 0);
+    let undecided = undecided(ways, &adoption, scope.undecided.iter().chain(doubted))?;
     let text = format!("{new} offset(s) are new on {}", ended.target.name());
     add("to_copy", Weight::Ok, text, None);
-    if orphans > 0 {
+    // Who counted is another one than who looked whether all of it is decided: what either has seen is judged.
+    if orphans > 0 || !undecided.is_empty() {
         let text = format!(
             "{orphans} offset(s) on {} were never copied: they stay there, at their own offsets, \
              and who reads that far back meets them",
             ended.source.name()
         );
-        let named: Vec<String> = scope
-            .undecided
+        let named: Vec<String> = undecided
             .iter()
             .take(NAMED_MAX)
             .map(ToString::to_string)
@@ -286,7 +318,7 @@ async fn checks(ways: &Ways, scope: &BackScope) -> Result<Vec<Check>, CutoverErr
             true => format!("{text}; all of it is decided"),
             false => format!(
                 "{text}; nobody has decided about {} partition(s), such as {}",
-                scope.undecided.len(),
+                undecided.len(),
                 named.join(", ")
             ),
         };
@@ -368,7 +400,7 @@ fn judge_adoption(adoption: &Adoption, add: &mut impl FnMut(&str, Weight, String
     if let Some((first, _)) = adoption.lost.first_key_value() {
         let text = format!(
             "the old primary has lost {} offset(s) that were copied, in {} partition(s) such as {first}: they are \
-             copied back, and what stands in their place is stranded",
+             copied back, and the records that stand in their place now are orphans",
             adoption.lost.values().sum::<i64>(),
             adoption.lost.len()
         );
@@ -395,6 +427,27 @@ fn judge_adoption(adoption: &Adoption, add: &mut impl FnMut(&str, Weight, String
                     from its first record";
         add("refused", Weight::Blocker, text, Some(hint));
     }
+}
+
+/// Of the partitions about which nobody has decided, those that this failback begins with. What is copied back already was
+/// judged when that began, and what can't be looked at is named as that.
+fn undecided<'a>(
+    ways: &Ways,
+    adoption: &Adoption,
+    undecided: impl Iterator<Item = &'a TopicPartition>,
+) -> Result<Vec<&'a TopicPartition>, CutoverError> {
+    let mut open = Vec::new();
+    for at in undecided {
+        let Some(fork) = adoption.forks.get(&at.topic) else {
+            continue;
+        };
+        let key = keys::topic(&ways.back.flow.name, &fork.target_topic);
+        let known: Option<crate::state::TopicRecord> = ways.back.store.get(&key)?;
+        if !adopt::is_begun(known.as_ref(), fork) && !adoption.unseen.contains_key(at) {
+            open.push(at);
+        }
+    }
+    Ok(open)
 }
 
 /// Offsets that are new on the new primary, and those that only the old one has.

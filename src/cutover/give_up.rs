@@ -13,8 +13,9 @@
 //! the standby follows again: refused, the failback is through
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -27,10 +28,11 @@ use super::journal::fact;
 use super::loss::{Bound, Loss};
 use super::options::{AcceptedLoss, FenceMode, Options};
 use super::padding::{self, Reach};
-use super::pairs::Pair;
+use super::pairs::{CutTopic, Pair};
 use super::preflight::{Check, Stranded, Weight, padding_checks};
 use super::steps::{Found, Step, bound_now};
-use super::{GONE_SOURCE_FOR, Plan, SOURCE_FOR, is_done};
+use super::unlisted;
+use super::{Plan, SOURCE_FOR, Seen, is_done};
 use crate::config::{ClusterSection, FlowConfig, is_internal_topic};
 use crate::connect::cluster;
 use crate::flow::deny::{self, DenyError};
@@ -42,6 +44,9 @@ use crate::state::{
 use crate::telemetry::utc;
 use crate::wire::{self, AclBinding, ProducerState, TopicPartition};
 
+/// How long a standby that is given up may take to take a connection. One that lives and is taken for gone is a second
+/// primary, and nobody hurries: a packet that is lost comes again after a second, and then after two.
+const GONE_STANDBY_FOR: Duration = Duration::from_millis(3_500);
 /// In the journal: what is given up.
 const ABOUT: &str = "gives_up";
 /// In the journal: what reached the old primary, and what may be missing there.
@@ -226,7 +231,7 @@ fn is_through() -> CutoverError {
     )
 }
 
-/// Looks how the old primary can become the primary again. Changes nothing, but makes the state topic where it has none.
+/// Looks how the old primary can become the primary again. Changes nothing.
 ///
 /// # Errors
 /// When it can't be asked, when nothing says that it was failed over, or when the failback is through.
@@ -237,7 +242,7 @@ pub async fn look_give_up(
 ) -> Result<Plan, CutoverError> {
     let (old, standby) = (cluster(source_section), cluster(target_section));
     let (there, says) = tokio::join!(
-        tokio::time::timeout(SOURCE_FOR, old.metadata(None)),
+        old.metadata_if_there(SOURCE_FOR),
         Says::ask(&standby, &flow.name),
     );
     let there = there.map_err(|_| {
@@ -245,13 +250,14 @@ pub async fn look_give_up(
         CutoverError::failed(format!("{}: no answer within {seconds} s", old.name()))
     })??;
     let back_name = flow.back_name();
-    let store = Arc::new(StateStore::open(&old, &back_name).await?);
+    let store = Arc::new(StateStore::open_to_look(&old, &back_name).await?);
     let known = Known {
         told: store.get(&keys::role(&flow.name))?,
         back: store.get(&keys::role(&back_name))?,
         journal: store.get(&keys::cutover(&back_name))?,
         given_up: store.get(&keys::given_up(&flow.name))?,
     };
+    let seen = Seen::new(known.journal.as_ref(), known.back.as_ref());
     let open = known
         .journal
         .clone()
@@ -268,7 +274,10 @@ pub async fn look_give_up(
     // What the standby had of its own was never copied, and has no record here.
     let back = flow.reversed(listed, &BTreeSet::new());
     let back = back.map_err(CutoverError::failed)?;
-    let mut copied = topics(&store, &back, &TopicSet::All, None, &there)?;
+    let mut copied = topics(&store, &back, &TopicSet::All, &old).await?;
+    let hidden = hidden(&old, flow, &store, &about, &copied).await?;
+    // Those are told above all, and nothing can be done about them.
+    copied.retain(|it| !hidden.contains_key(&it.record.target_topic));
     let has_begun = store.bytes(&keys::flow(&back_name)).is_some();
     copied.retain(|it| match (&open, about.stage) {
         (Some(_), _) => about.copied.contains(&it.name),
@@ -326,7 +335,12 @@ pub async fn look_give_up(
     if is_unknown && known.is_back() {
         return Err(is_through());
     }
-    if is_unknown {
+    // Nothing has come since it was given up, as far as anybody can say: done twice it is done once.
+    let is_done_before = is_unknown && known.given_up.is_some() && says == Says::Nothing;
+    if is_done_before {
+        about.stage = Stage::GivenUp;
+        about.is_untold = false;
+    } else if is_unknown {
         return Err(CutoverError::failed(format!(
             "nothing on {0} says that it was failed over, and nobody is kept from it by Twinlog: {0} is the primary",
             scene.target.name()
@@ -337,13 +351,13 @@ pub async fn look_give_up(
     checks.extend(fence_checks(fence));
     // What is begun has to come to its end, and what was given up before is no primary.
     let may_live = open.is_none() && about.stage != Stage::GivenUp;
-    checks.insert(
-        0,
-        standby_check(standby.name(), says != Says::Nothing, may_live),
-    );
+    checks.insert(0, standby_check(standby.name(), &says, may_live));
     if !left_out.is_empty() {
         checks.push(available::check(&left_out));
     }
+    checks.extend(hidden_check(&scene.target, &hidden, about.stage));
+    // Of those that nobody has told the old primary of, its rights tell.
+    checks.extend(unlisted::others_check(&scene.target, &flow.topics).await?);
     let steps = match &open {
         Some(open) => open
             .steps
@@ -355,6 +369,7 @@ pub async fn look_give_up(
     let role = scene.role()?;
     let facts = facts(&about, known.journal.as_ref());
     Ok(Plan {
+        seen,
         continues: open,
         steps,
         checks,
@@ -416,6 +431,44 @@ fn steps(stage: Stage) -> Vec<Step> {
     }
 }
 
+/// Topics that the old primary hides from us, by their names there: those that were being copied back, that were failed
+/// over, and that writers are kept from, as far as it was told of these.
+async fn hidden(
+    old: &wire::Cluster,
+    flow: &FlowConfig,
+    store: &StateStore,
+    about: &About,
+    copied: &[CutTopic],
+) -> Result<BTreeMap<String, String>, CutoverError> {
+    let fence: Option<FenceRecord> = store.get(&keys::fence(&about.flow))?;
+    let fenced = fence.unwrap_or_default().acls.into_iter();
+    let mut names: BTreeSet<String> = fenced.map(|acl| acl.topic).collect();
+    if let TopicSet::List(topics) = &about.topics {
+        names.extend(topics.iter().cloned());
+    }
+    names.retain(|name| flow.topics.matches(name));
+    names.extend(copied.iter().map(|it| it.record.target_topic.clone()));
+    old.describe_unlisted(&names).await?;
+    Ok(unlisted::hidden(old, &names))
+}
+
+/// Nobody would pass the offsets that the standby may have used, or account for what is missing, in a topic that can't be
+/// seen, and its writers would be let in. Where all was handed back before, they are in already.
+fn hidden_check(
+    old: &wire::Cluster,
+    hidden: &BTreeMap<String, String>,
+    stage: Stage,
+) -> Option<Check> {
+    let mut check = unlisted::check(old, hidden)?;
+    if matches!(stage, Stage::HandedBack | Stage::GivenUp) {
+        check.weight = Weight::Warning;
+    }
+    check.with_hint(
+        "grant DESCRIBE on them to Twinlog there, or exclude them in the config: then they are left as they are",
+    )
+    .into()
+}
+
 /// The topics that were failed over and of which nothing was copied back.
 fn not_begun(
     flow: &FlowConfig,
@@ -438,6 +491,8 @@ fn not_begun(
 enum Says {
     /// It doesn't answer.
     Nothing,
+    /// Somebody answers at its addresses, and refuses us: whether it lives isn't known. Why.
+    Refuses(String),
     /// It answers, and nothing of its role.
     NoRole,
     /// Who it takes for the primary.
@@ -446,15 +501,19 @@ enum Says {
 
 impl Says {
     async fn ask(standby: &wire::Cluster, flow: &str) -> Self {
-        let there = tokio::time::timeout(GONE_SOURCE_FOR, standby.metadata(None)).await;
-        if !matches!(there, Ok(Ok(_))) {
-            return Self::Nothing;
+        let there = standby.is_there(GONE_STANDBY_FOR, SOURCE_FOR).await;
+        match there {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if error.refuses_us() => {
+                return Self::Refuses(error.of_one().to_string());
+            }
+            Ok(Err(_)) | Err(_) => return Self::Nothing,
         }
         let role = async {
             let store = StateStore::open_existing(standby).await.ok()??;
             store.get::<RoleRecord>(&keys::role(flow)).ok()?
         };
-        match tokio::time::timeout(GONE_SOURCE_FOR, role).await {
+        match tokio::time::timeout(SOURCE_FOR, role).await {
             Ok(Some(role)) => Self::Role(Box::new(role)),
             Ok(None) | Err(_) => Self::NoRole,
         }
@@ -470,10 +529,22 @@ impl Says {
 }
 
 /// `may_live`: it may be the primary, with clients.
-fn standby_check(name: &str, answers: bool, may_live: bool) -> Check {
-    if !answers {
-        let text = format!("{name} doesn't answer; nothing of it is needed");
-        return Check::new("standby", Weight::Ok, text);
+fn standby_check(name: &str, says: &Says, may_live: bool) -> Check {
+    match says {
+        Says::Nothing => {
+            let text = format!("{name} doesn't answer; nothing of it is needed");
+            return Check::new("standby", Weight::Ok, text);
+        }
+        Says::Refuses(why) if may_live => {
+            let text = format!(
+                "something answers at the addresses of {name}, and whether it is gone isn't known: {why}"
+            );
+            return Check::new("standby", Weight::Blocker, text).with_hint(
+                "give it its login (a secret that is missing, too) to see who answers; if the standby is gone and \
+                 something else takes its connections (a load balancer, a forwarded port), take that away",
+            );
+        }
+        Says::Refuses(_) | Says::NoRole | Says::Role(_) => {}
     }
     if !may_live {
         let text = format!("{name} answers: keep clients away from it");
@@ -496,7 +567,8 @@ async fn checks(
 ) -> Result<(Vec<Check>, Option<GiveUpAccount>), CutoverError> {
     let mut checks = Vec::new();
     if about.stage == Stage::GivenUp {
-        let text = "it was given up before; what keeps writers from the old primary again goes";
+        let text =
+            "it was given up before; ACLs that keep writers from the old primary again are removed";
         return Ok((vec![Check::new("failback", Weight::Ok, text)], None));
     }
     let pairs = scene.pairs();
@@ -647,8 +719,17 @@ pub(super) async fn account(
     let pairs = scene.pairs();
     put_right(scene, about, found)?;
     let targets: Vec<TopicPartition> = pairs.iter().map(|pair| pair.target.clone()).collect();
-    let states = wire::describe_producers(&scene.target, &targets).await;
     let ids = scene.flow_record().ok();
+    let continued = pairs.iter().filter_map(|pair| pair.continued.as_ref());
+    let wanted: HashSet<i64> = continued
+        .flat_map(|it| [it.data_producer_id, it.filler_producer_id])
+        .chain(
+            ids.iter()
+                .flat_map(|it| [it.data_producer_id, it.filler_producer_id]),
+        )
+        .collect();
+    let is_ours = move |_: &TopicPartition, it: &ProducerState| wanted.contains(&it.producer_id);
+    let states = wire::describe_producers(&scene.target, &targets, is_ours).await;
     let mut account = GiveUpAccount {
         standby: about.standby.clone(),
         is_proven: !found.partitions.is_empty()
@@ -809,7 +890,7 @@ impl GiveUpAccount {
         };
         if let Some(seconds) = loss.seconds {
             text.push_str(&format!(
-                "; as far as was observed {seconds} s ago, and at the rates seen until then"
+                "; as far as was observed {seconds} s ago, at the rates and with the bursts seen until then"
             ));
         }
         if loss.unknown_partitions > 0 {
@@ -874,12 +955,12 @@ pub(super) fn for_the_operator(about: &About) -> [String; 2] {
     let standby = &about.standby;
     [
         format!(
-            "keep clients away from {standby} if it comes back: what it takes is on no other cluster, and what it had and \
-             didn't reach the old primary is there alone"
+            "keep clients away from {standby} if it comes back: no other cluster gets the records that they write there; and \
+             records that weren't copied back are on {standby} alone"
         ),
         format!(
-            "before {standby} is a standby again its topics and its __twinlog_state have to go, or an empty cluster to be \
-             set up under its address: `twinlog run` copies it anew"
+            "to make {standby} a standby again, delete its topics and its __twinlog_state, or set up an empty cluster under its \
+             address: `twinlog run` copies it anew"
         ),
     ]
 }

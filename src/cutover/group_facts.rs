@@ -6,11 +6,15 @@ use super::context::Scene;
 use super::error::CutoverError;
 use super::facts::Logs;
 use super::pairs::{Pair, translate};
+use super::steps::share_groups;
 use crate::config::OnDiverged;
-use crate::groups;
-use crate::state::{GroupPositions, keys};
+use crate::flow::claim;
+use crate::groups::{self, Resting, Verdict};
+use crate::state::{GroupPositions, Memory, keys};
 use crate::telemetry::failover::GroupFacts;
-use crate::wire::{self, GroupOffset, ListedGroup, ListedGroups, TopicPartition, WireError};
+use crate::wire::{
+    self, GroupOffset, ListedGroup, ListedGroups, Operation, TopicPartition, WireError,
+};
 
 /// Looks at the groups that the flow follows, on both clusters.
 pub(super) async fn look(scene: &Scene, pairs: &[Pair], logs: &Logs) -> GroupFacts {
@@ -70,9 +74,16 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair], logs: &Logs) -> GroupFac
             }
         }
     }
+    look_at_shares(scene, &followed, &mut facts).await;
+    // Where the claims can't be read the last commits may be missing: that says less.
+    let memory = claim::memory(&scene.store, &scene.flow.name, None);
+    let memory = memory.unwrap_or_else(|error| {
+        facts.failed.push(error.to_string());
+        Memory::MayLackTheLast
+    });
     let by_source: HashMap<&TopicPartition, &Pair> =
         pairs.iter().map(|pair| (&pair.source, pair)).collect();
-    let mut with_members = 0;
+    let (mut with_members, mut moved) = (0, Vec::new());
     for group in followed.iter().filter(|group| group.is_of_consumers()) {
         let name = &group.group_id;
         let Some(Ok(positions)) = source.get(name) else {
@@ -86,6 +97,7 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair], logs: &Logs) -> GroupFac
             continue;
         }
         facts.total += 1;
+        moved.push(name.clone());
         with_members += usize::from(has_members(group));
         if active.contains(name) {
             facts.active_on_target.push(name.clone());
@@ -94,14 +106,63 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair], logs: &Logs) -> GroupFac
             Some(Err(_)) => continue,
             there => there.and_then(|there| there.as_ref().ok()),
         };
-        if let Err(error) = of_group(scene, name, &positions, there, logs, &mut facts) {
+        if let Err(error) = of_group((scene, memory), name, &positions, there, logs, &mut facts) {
             facts.failed.push(format!("{name}: {error}"));
         }
     }
+    let shares = followed.iter().filter(|it| it.group_type == "share");
+    moved.extend(shares.map(|group| group.group_id.clone()));
+    name_without_right(scene, &moved, &mut facts).await;
     facts.with_members = Some(with_members);
     facts.active_on_target.sort();
     facts.diverged.sort();
     facts
+}
+
+/// The groups that we may not commit for on the standby: behind the fence it would be too late to find that out.
+async fn name_without_right(scene: &Scene, moved: &[String], facts: &mut GroupFacts) {
+    let rights = wire::group_rights(&scene.target, moved).await;
+    let mut without: Vec<String> = rights
+        .into_iter()
+        // Those that may not be described there are named already, as is who can't be asked.
+        .filter(|(_, rights)| {
+            let may = |operation| rights.as_ref().is_ok_and(|rights| rights.allow(operation));
+            may(Operation::Describe) && !may(Operation::Read)
+        })
+        .map(|(name, _)| format!("{name} (no READ on it there)"))
+        .collect();
+    without.sort();
+    facts.failed.extend(without);
+}
+
+/// The share groups whose start offsets one of the clusters doesn't tell. Those that it has are looked at behind the
+/// fence.
+async fn look_at_shares(scene: &Scene, followed: &[ListedGroup], facts: &mut GroupFacts) {
+    let listed = followed.iter().filter(|it| it.group_type == "share");
+    let mut names: BTreeSet<String> = listed.map(|group| group.group_id.clone()).collect();
+    names.extend(share_groups::remembered(scene));
+    let names: Vec<String> = names.into_iter().collect();
+    if names.is_empty() {
+        return;
+    }
+    let (source, target) = tokio::join!(
+        wire::describe_share_group_offsets(&scene.source, &names),
+        wire::describe_share_group_offsets(&scene.target, &names)
+    );
+    for name in &names {
+        for (side, answers) in [("source", &source), ("standby", &target)] {
+            match answers.get(name) {
+                Some(Err(error)) if wire::is_unsupported(error) => {}
+                Some(Err(error)) if wire::is_refused_group(error) => {
+                    facts.refused.push(format!("{name} ({side})"));
+                }
+                Some(Err(_)) if facts.unknown.last() != Some(name) => {
+                    facts.unknown.push(name.clone());
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// The groups that a cluster lists; why some or all are missing goes to `unwatched`.
@@ -130,7 +191,7 @@ pub(super) fn remembered(scene: &Scene) -> impl Iterator<Item = String> {
 }
 
 fn of_group(
-    scene: &Scene,
+    (scene, memory): (&Scene, Memory),
     name: &str,
     positions: &[(&Pair, i64)],
     there: Option<&HashMap<TopicPartition, GroupOffset>>,
@@ -145,15 +206,32 @@ fn of_group(
     let (mut behind, mut is_diverged) = (0, false);
     for (pair, position) in positions {
         behind += (logs.stable_end(pair) - position).max(0);
+        let Some(there) = there.and_then(|there| there.get(&pair.target)) else {
+            facts.unplaced_positions += 1;
+            continue;
+        };
         let wanted = translate(pair, logs.target_end(pair), &logs.maps, *position);
-        match there.and_then(|there| there.get(&pair.target)) {
-            None => facts.unplaced_positions += 1,
-            Some(there) if Some(there.offset) == wanted => {}
-            Some(there) => {
+        let Some(wanted) = wanted else {
+            facts.outdated_positions += 1;
+            continue;
+        };
+        let resting = Resting {
+            source: &pair.source,
+            target: &pair.target,
+            wanted: wanted.max(logs.target_start(pair)),
+            overwrite: overwrites,
+            memory,
+            continued_at: pair.continued_at(),
+        };
+        match resting.verdict(&remembered, Some(there)) {
+            Verdict::Current => {}
+            Verdict::Commit { restores, .. } => {
                 facts.outdated_positions += 1;
-                let at = (pair.source.topic.as_str(), pair.source.partition);
-                let commit = (there.offset, there.leader_epoch);
-                is_diverged |= remembered.is_strangers(at, commit) && !overwrites;
+                is_diverged |= restores;
+            }
+            Verdict::Blocked(_) => {
+                facts.outdated_positions += 1;
+                is_diverged = true;
             }
         }
     }
@@ -166,7 +244,7 @@ fn of_group(
 }
 
 /// Brokers before 2.6 tell no state.
-fn has_members(group: &ListedGroup) -> bool {
+pub(super) fn has_members(group: &ListedGroup) -> bool {
     !matches!(group.state.as_str(), "" | "Empty" | "Dead")
 }
 

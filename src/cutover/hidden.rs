@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::error::CutoverError;
-use super::pairs::Offsets;
+use super::pairs::{Offsets, topics_of};
 use crate::tasks::brought;
 use crate::wire::{self, Cluster, FetchFrom, ResponseError, TopicPartition};
 
@@ -39,7 +39,7 @@ pub async fn hidden(
     }
     if !hidden.is_empty() {
         // A leader may have moved.
-        cluster.metadata(None).await?;
+        cluster.metadata(Some(&topics_of(&hidden))).await?;
     }
     hidden.sort();
     Ok(hidden)
@@ -129,11 +129,14 @@ async fn reaches(
             by_leader.entry(leader).or_default().push(from);
         }
     }
-    // Side by side: each of them may be a long way off.
+    // Side by side: each of them may be a long way off, and one that leads thousands is asked in many pieces.
     let mut asking = JoinSet::new();
-    for (leader, asked) in by_leader {
-        let cluster = cluster.clone();
-        asking.spawn(async move { reaches_at(&cluster, leader, &asked).await });
+    for (leader, asked) in &by_leader {
+        // It takes them up one behind the other, so each has its time behind those before.
+        for (patience, chunk) in (1..).map(|it| PATIENCE * it).zip(asked.chunks(AT_ONCE)) {
+            let (cluster, leader, chunk) = (cluster.clone(), *leader, chunk.to_vec());
+            asking.spawn(async move { reaches_at(&cluster, leader, &chunk, patience).await });
+        }
     }
     let mut reached = BTreeMap::new();
     while let Some(answered) = asking.join_next().await {
@@ -142,32 +145,31 @@ async fn reaches(
     Ok(reached)
 }
 
-/// The same of one leader's logs.
+/// The same of some logs of one leader.
 async fn reaches_at(
     cluster: &Cluster,
     leader: i32,
     asked: &[FetchFrom],
+    patience: Duration,
 ) -> Result<BTreeMap<TopicPartition, bool>, CutoverError> {
+    let question = wire::fetch_many(cluster, leader, asked, Duration::ZERO, BYTES);
+    let Ok(answers) = tokio::time::timeout(patience, question).await else {
+        return Err(CutoverError::failed(format!(
+            "broker {leader} of {} doesn't say where its logs end within {} s",
+            cluster.name(),
+            patience.as_secs()
+        )));
+    };
     let mut reached = BTreeMap::new();
-    for chunk in asked.chunks(AT_ONCE) {
-        let question = wire::fetch_many(cluster, leader, chunk, Duration::ZERO, BYTES);
-        let Ok(answers) = tokio::time::timeout(PATIENCE, question).await else {
-            return Err(CutoverError::failed(format!(
-                "broker {leader} of {} doesn't say where its logs end within {} s",
-                cluster.name(),
-                PATIENCE.as_secs()
-            )));
-        };
-        for (at, answer) in answers? {
-            match answer {
-                Ok(_) => {
-                    reached.insert(at, true);
-                }
-                Err(error) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
-                    reached.insert(at, false);
-                }
-                Err(_) => {}
+    for (at, answer) in answers? {
+        match answer {
+            Ok(_) => {
+                reached.insert(at, true);
             }
+            Err(error) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
+                reached.insert(at, false);
+            }
+            Err(_) => {}
         }
     }
     Ok(reached)

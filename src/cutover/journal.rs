@@ -11,7 +11,10 @@ use tokio::time::Instant;
 use super::error::CutoverError;
 use super::lease::Lease;
 use super::progress;
-use crate::state::{CutoverRecord, CutoverState, StateError, StateStore, StepState, keys};
+use super::steps::Step;
+use crate::state::{
+    CutoverRecord, CutoverState, StateError, StateRecord, StateStore, StepState, keys,
+};
 use crate::telemetry::progress::now_ms;
 
 /// Tests end the process here: `STEP:MOMENT`.
@@ -33,6 +36,8 @@ pub struct Journal {
     under_way: Option<JoinHandle<Result<(), StateError>>>,
     /// When the broker last took a write of ours: nobody had the lease before that.
     held_at: Instant,
+    /// The step that was noted as begun with what the one before it wrote.
+    begun_ahead: Option<usize>,
     /// As written last, or being written.
     pub record: CutoverRecord,
 }
@@ -54,6 +59,7 @@ impl Journal {
             lease,
             under_way: None,
             held_at: Instant::now(),
+            begun_ahead: None,
             record,
         };
         journal.write().await?;
@@ -74,10 +80,20 @@ impl Journal {
 
     /// The broker refuses it from whoever has lost the lease.
     async fn write(&mut self) -> Result<(), CutoverError> {
+        self.write_with(Vec::new()).await
+    }
+
+    /// Writes what was noted so far, and behind it these, as one.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub async fn write_with(&mut self, records: Vec<StateRecord>) -> Result<(), CutoverError> {
         self.lease.still_held()?;
         self.written().await?;
+        let mut all = vec![StateStore::record(self.key.clone(), &self.record)?];
+        all.extend(records);
         let sent_at = Instant::now();
-        match self.store.put(&self.key, &self.record).await {
+        match self.store.write_all(all).await {
             Ok(()) => {
                 self.held_at = sent_at;
                 Ok(())
@@ -126,6 +142,17 @@ impl Journal {
         Ok(())
     }
 
+    /// Notes that a step is begun which writes that itself, with the first thing that it changes.
+    ///
+    /// # Errors
+    /// As [`Journal::begin`].
+    pub async fn begin_unwritten(&mut self, index: usize) -> Result<(), CutoverError> {
+        self.lease.still_held()?;
+        progress::begin(&mut self.record.steps[index], StepState::Doing, now_ms());
+        self.exit_if_told(index, "begun").await;
+        Ok(())
+    }
+
     /// Notes what became of a step; the begin of the next one is written behind it. A crash in between is as one
     /// before: the step is done again, which changes nothing.
     ///
@@ -143,11 +170,30 @@ impl Journal {
         Ok(())
     }
 
+    /// The next write says, too, that the step behind this one is begun, where that needs no write of its own.
+    pub fn begin_ahead_of(&mut self, step: Step) {
+        let mut steps = self.record.steps.iter();
+        let next = steps.position(|it| it.step == step.name());
+        let next = next.map_or(usize::MAX, |index| index + 1);
+        let Some(record) = self.record.steps.get_mut(next) else {
+            return;
+        };
+        // One that is done stays done, where a step before it is looked at again.
+        let is_next = record.state == StepState::Pending;
+        if is_next && Step::named(&record.step).is_some_and(Step::is_begun_ahead) {
+            progress::begin(record, StepState::Doing, now_ms());
+            self.begun_ahead = Some(next);
+        }
+    }
+
     /// Notes that a step is begun: `Doing` or `Undoing`.
     ///
     /// # Errors
     /// When that can't be written, or the lease is lost.
     pub async fn begin(&mut self, index: usize, state: StepState) -> Result<(), CutoverError> {
+        if self.begun_ahead.take() == Some(index) && state == StepState::Doing {
+            return self.begin_unwritten(index).await;
+        }
         progress::begin(&mut self.record.steps[index], state, now_ms());
         self.write().await?;
         self.exit_if_told(index, "begun").await;
@@ -178,6 +224,17 @@ impl Journal {
     pub async fn set_state(&mut self, state: CutoverState) -> Result<(), CutoverError> {
         self.record.state = state;
         self.write().await
+    }
+
+    /// Whether there may be something of a step.
+    pub fn may_have_done(&self, step: Step) -> bool {
+        let mut steps = self.record.steps.iter();
+        steps.any(|it| it.step == step.name() && progress::may_have_done(it))
+    }
+
+    /// What a step found before holds no more. Written with the next note.
+    pub fn forget(&mut self, name: &str) {
+        self.record.facts.remove(name);
     }
 
     /// Remembers what a step found; written with the step.
@@ -214,7 +271,7 @@ impl Journal {
         let step = &self.record.steps[index].step;
         if std::env::var(EXIT_AT).is_ok_and(|at| at == format!("{step}:{moment}")) {
             // What that moment says must be there.
-            if self.written().await.is_ok() && moment == "ended" {
+            if self.written().await.is_ok() && moment != "worked" {
                 let _ = self.write().await;
             }
             std::process::exit(137);

@@ -1,6 +1,6 @@
 //! Whose process carries out a flow's plan.
 //!
-//! The newest record wins, as with the flow's claim: who reads another owner than himself has lost
+//! The log's order says who holds it, see [`LeaseRecord::holder`]: who reads another owner than himself has lost
 //! and must not do anything more. The owner writes a heartbeat every second; whether somebody else
 //! is alive is judged by the count, not by the clocks of two machines.
 //!
@@ -13,22 +13,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::error::CutoverError;
 use crate::environment::Machine;
 use crate::state::{LeaseRecord, Operator, StateError, StateStore, keys};
 use crate::telemetry::progress::now_ms;
-use crate::wire;
+use crate::wire::{self, ResponseError, WireError};
 
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Who hasn't moved for this long is gone.
 const FRESH: Duration = Duration::from_secs(5);
 /// The same where a process with its number runs on this machine: it may be the one, and the target slow.
 const FRESH_HERE: Duration = Duration::from_secs(15);
-/// Two who come at the same instant have both written after this.
-const SETTLE: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Who has lost one of two leases finds out by the holder's next heartbeat, or by [`FRESH_HERE`] without one, and gives the
+/// other one back.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(20);
+/// How long the first holder waits for a producer id.
+const LOADS_FOR: Duration = Duration::from_secs(15);
+
+/// A lease that is wanted.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Where it is written.
+    pub store: &'a Arc<StateStore>,
+    /// Whose it is.
+    pub flow: &'a str,
+    /// The plan to be carried out.
+    pub plan: Uuid,
+    /// The machine of this process.
+    pub machine: &'a dyn Machine,
+}
 
 /// The right to carry out a plan. Given back by [`Lease::release`].
 pub struct Lease {
@@ -67,21 +84,71 @@ impl Lease {
     ///
     /// # Errors
     /// When somebody else has it and is alive, or takes it at the same moment.
-    pub async fn take(
-        store: &Arc<StateStore>,
-        flow: &str,
-        plan: Uuid,
-        machine: &dyn Machine,
-    ) -> Result<Self, CutoverError> {
+    pub async fn take(wanted: Wanted<'_>) -> Result<Self, CutoverError> {
+        let lease = Self::take_unless_held(wanted).await?;
+        lease.map_err(|holder| taken(&holder))
+    }
+
+    /// Takes two, at the same time. Of two commands that come at the same instant each may be the first at one of them,
+    /// and both would be sent away: `first` decides, and who has it waits until the other command has given back `second`.
+    ///
+    /// # Errors
+    /// As [`Lease::take`]; neither is held then.
+    pub async fn take_two(
+        first: Wanted<'_>,
+        second: Wanted<'_>,
+    ) -> Result<(Self, Self), CutoverError> {
+        let both = tokio::join!(
+            Self::take_unless_held(first),
+            Self::take_unless_held(second)
+        );
+        let (first, second) = match both {
+            (Ok(Ok(first)), Ok(Err(_))) => (Ok(first), Self::take_once_given_back(second).await),
+            (first, second) => (or_taken(first), or_taken(second)),
+        };
+        match (first, second) {
+            (Ok(first), Ok(second)) => Ok((first, second)),
+            (Err(error), Ok(held)) | (Ok(held), Err(error)) => {
+                held.release().await;
+                Err(error)
+            }
+            (Err(error), Err(_)) => Err(error),
+        }
+    }
+
+    async fn take_once_given_back(wanted: Wanted<'_>) -> Result<Self, CutoverError> {
+        let deadline = Instant::now() + GIVEN_BACK_WITHIN;
+        loop {
+            match Self::take_unless_held(wanted).await? {
+                Ok(lease) => return Ok(lease),
+                Err(holder) if Instant::now() >= deadline => return Err(taken(&holder)),
+                Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// The lease, or who has it.
+    ///
+    /// # Errors
+    /// When it isn't known who has it, or it can't be written.
+    pub async fn take_unless_held(
+        wanted: Wanted<'_>,
+    ) -> Result<Result<Self, LeaseRecord>, CutoverError> {
+        let Wanted {
+            store,
+            flow,
+            plan,
+            machine,
+        } = wanted;
         let key = keys::cutover_lease(flow);
         store.refresh().await?;
-        if let Some(other) = store.get::<LeaseRecord>(&key)?
+        if let Some(other) = holder(store, &key)?
             && is_alive(store, &key, &other, machine).await?
         {
-            return Err(taken(&other));
+            return Ok(Err(other));
         }
-        let newest = store.get::<LeaseRecord>(&key)?;
-        let (producer_id, producer_epoch) = generation(store, newest.as_ref()).await?;
+        let before = holder(store, &key)?;
+        let (producer_id, producer_epoch) = generation(store, before.as_ref()).await?;
         store.write_as(producer_id, producer_epoch).await;
         let record = LeaseRecord {
             v: 1,
@@ -94,11 +161,16 @@ impl Lease {
             producer_epoch,
         };
         match store.put(&key, &record).await {
-            // Somebody else was faster: the look below says who.
+            // Two who take the next epoch of a producer have the same one, and the broker takes the second one's first
+            // record for the first one's, sent twice (`ProducerStateEntry.findDuplicateBatch`).
             Ok(()) | Err(StateError::Overtaken) => {}
             Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(SETTLE).await;
+        // Whoever was faster is in the log before what was just written. Who has lost writes no heartbeat.
+        store.refresh().await?;
+        if let Some(faster) = holder(store, &key)?.filter(|it| it.owner != record.owner) {
+            return Ok(Err(faster));
+        }
         let is_lost = Arc::new(AtomicBool::new(false));
         let heart = tokio::spawn(beat(
             store.clone(),
@@ -106,15 +178,20 @@ impl Lease {
             record.clone(),
             is_lost.clone(),
         ));
-        let lease = Self {
+        Ok(Ok(Self {
             store: store.clone(),
             key,
             record,
             is_lost,
             heart,
-        };
-        lease.check().await?;
-        Ok(lease)
+        }))
+    }
+
+    /// Looks who holds it, unless we do.
+    async fn other_holder(&self) -> Result<Option<LeaseRecord>, CutoverError> {
+        self.store.refresh().await?;
+        let holder = holder(&self.store, &self.key)?;
+        Ok(holder.filter(|it| it.owner != self.record.owner))
     }
 
     /// Looks whether it is still ours. To be asked before everything that changes anything.
@@ -122,10 +199,9 @@ impl Lease {
     /// # Errors
     /// When somebody else has it.
     pub async fn check(&self) -> Result<(), CutoverError> {
-        self.store.refresh().await?;
-        match self.store.get::<LeaseRecord>(&self.key)? {
-            Some(other) if other.owner != self.record.owner => Err(taken(&other)),
-            _ => self.still_held(),
+        match self.other_holder().await? {
+            Some(holder) => Err(taken(&holder)),
+            None => self.still_held(),
         }
     }
 
@@ -166,10 +242,11 @@ impl Drop for Lease {
 async fn beat(store: Arc<StateStore>, key: String, mut record: LeaseRecord, lost: Arc<AtomicBool>) {
     loop {
         tokio::time::sleep(BEAT_EVERY).await;
+        store.note_awake();
         if store.refresh().await.is_err() {
             continue;
         }
-        match store.get::<LeaseRecord>(&key) {
+        match holder(&store, &key) {
             Ok(Some(other)) if other.owner != record.owner => {
                 lost.store(true, Ordering::Relaxed);
                 return;
@@ -188,6 +265,11 @@ async fn beat(store: Arc<StateStore>, key: String, mut record: LeaseRecord, lost
     }
 }
 
+/// Whose the lease is, as far as the log was read.
+fn holder(store: &StateStore, key: &str) -> Result<Option<LeaseRecord>, StateError> {
+    Ok(LeaseRecord::holder(store.in_order(key)?))
+}
+
 /// Under which producer id and epoch the next holder writes.
 async fn generation(
     store: &StateStore,
@@ -198,8 +280,27 @@ async fn generation(
     match next {
         Some(next) => Ok(next),
         // The first one, or the last epoch is used up.
-        None => Ok((wire::init_producer_id(store.cluster()).await?.0, 0)),
+        None => Ok((producer_id(store).await?, 0)),
     }
+}
+
+/// A new producer id. Brokers get theirs in blocks, from a controller that may just have lost another broker: until it
+/// answers they say that they are loading (`ProducerIdManager`).
+async fn producer_id(store: &StateStore) -> Result<i64, WireError> {
+    let deadline = Instant::now() + LOADS_FOR;
+    loop {
+        match wire::init_producer_id(store.cluster()).await {
+            Ok((producer_id, _)) => return Ok(producer_id),
+            Err(error) if is_loading(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_loading(error: &WireError) -> bool {
+    error.server_code() == Some(ResponseError::CoordinatorLoadInProgress)
 }
 
 /// Its heartbeat tells; on this machine also that its process is gone. A process with its number may be
@@ -223,15 +324,22 @@ async fn is_alive(
     while began.elapsed() < patience {
         tokio::time::sleep(LOOK_EVERY).await;
         store.refresh().await?;
-        let now: Option<LeaseRecord> = store.get(key)?;
-        if now.is_some_and(|now| now != *other && !now.released) {
-            return Ok(true);
+        let now = holder(store, key)?;
+        if let Some(now) = now.filter(|now| now != other) {
+            return Ok(!now.released);
         }
     }
     Ok(false)
 }
 
-fn taken(other: &LeaseRecord) -> CutoverError {
+fn or_taken(
+    lease: Result<Result<Lease, LeaseRecord>, CutoverError>,
+) -> Result<Lease, CutoverError> {
+    lease?.map_err(|holder| taken(&holder))
+}
+
+/// That somebody else has it.
+pub fn taken(other: &LeaseRecord) -> CutoverError {
     CutoverError::failed(format!(
         "plan {} is being carried out by {}",
         other.plan,

@@ -1,7 +1,9 @@
 //! What was last seen of the source, as it lies on the target. How it is judged is the same for a
 //! running flow: [`crate::telemetry::failover`].
 
-pub use crate::telemetry::failover::{Bound, Loss, Seen, TopicLoss, bound};
+pub use crate::telemetry::failover::{Bound, Habit, Loss, Seen, TopicLoss, bound};
+
+use std::collections::BTreeMap;
 
 use crate::state::EndsRecord;
 
@@ -18,6 +20,15 @@ pub fn rate(record: Option<&EndsRecord>, partition: i32) -> Option<u64> {
     record.per_second.get(index).copied()
 }
 
+/// How one partition is written to, besides its rate.
+pub fn habit(record: Option<&EndsRecord>, partition: i32) -> Habit {
+    let of = |counts: &BTreeMap<i32, u64>| counts.get(&partition).copied().unwrap_or(0);
+    record.map_or(Habit::default(), |it| Habit {
+        at_once: of(&it.at_once),
+        per_hour: of(&it.per_hour),
+    })
+}
+
 /// What one partition may lack by the end and the rate of a process before the last one, by the age that they have.
 /// Nobody measured it since: it is less than a bound, and padding reaches as far at least.
 pub fn carried(record: Option<&EndsRecord>, at: (i32, i64), now_ms: i64) -> Option<Bound> {
@@ -29,6 +40,7 @@ pub fn carried(record: Option<&EndsRecord>, at: (i32, i64), now_ms: i64) -> Opti
         copied,
         observed: observed_end(Some(record), partition),
         per_second: rate.copied(),
+        habit: habit(Some(record), partition),
     };
     (seen_ms >= 0).then(|| bound(seen, now_ms.saturating_sub(seen_ms)))
 }

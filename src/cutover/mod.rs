@@ -25,16 +25,19 @@ mod group_facts;
 mod hidden;
 mod journal;
 pub(crate) mod lease;
-mod loss;
+pub(crate) mod loss;
+mod opened;
 mod options;
 mod padding;
 pub(crate) mod pairs;
 mod preflight;
 mod progress;
+mod registered;
 mod reign;
 mod report;
 mod reread;
 mod steps;
+mod unlisted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,11 +58,12 @@ pub use report::{GIVE_UP, Lost, Report, StepReport};
 pub use reread::RereadAccount;
 pub use steps::{GroupsResult, Step};
 
-use context::{Cutover, Scene, leave_out, topics};
+use context::{Cutover, Scene, is_there, leave_out, refuse_uncopied, remembered, topics};
 use failback::Ways;
 use journal::Journal;
-use lease::Lease;
-use pairs::{ends, on_target};
+use lease::{Lease, Wanted};
+use pairs::{CutTopic, ends, on_target, pairs};
+use unlisted::{Side, Unlisted};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
@@ -74,7 +78,8 @@ use crate::wire::OffsetSpec;
 
 /// How long a source that is needed may take to answer.
 const SOURCE_FOR: Duration = Duration::from_secs(8);
-/// The same where it is said to be gone.
+/// The same where it is said to be gone, to take a connection: who takes one is waited for as long as any other, for a login
+/// over a long line takes some round trips.
 const GONE_SOURCE_FOR: Duration = Duration::from_secs(1);
 
 /// What would be done, and whether it may be.
@@ -87,6 +92,8 @@ pub struct Plan {
     pub checks: Vec<Check>,
     scene: Scene,
     role: Option<RoleRecord>,
+    /// What this was decided by.
+    seen: Seen,
     options: Options,
     /// In a failback, the flow that was failed over.
     ended: Option<Scene>,
@@ -94,6 +101,50 @@ pub struct Plan {
     facts: std::collections::BTreeMap<String, serde_json::Value>,
     /// Where it gives the standby up: what has reached the old primary so far.
     pub account: Option<GiveUpAccount>,
+}
+
+/// Where a flow's cut-overs stood when they were looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    /// The newest plan, and where it stands as a whole.
+    plan: Option<(Uuid, CutoverState)>,
+    /// In a failback, the same of the flow that was failed over.
+    failover: Option<(Uuid, CutoverState)>,
+    role: Option<RoleRecord>,
+}
+
+impl Seen {
+    fn new(plan: Option<&CutoverRecord>, role: Option<&RoleRecord>) -> Self {
+        Self {
+            plan: plan.map(|it| (it.plan, it.state)),
+            failover: None,
+            role: role.cloned(),
+        }
+    }
+
+    /// As the state says it by now; `ended` is the flow that was failed over, in a failback.
+    fn by_now(scene: &Scene, ended: Option<&Scene>) -> Result<Self, CutoverError> {
+        let plan_of = |scene: &Scene| -> Result<_, CutoverError> {
+            let plan: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
+            Ok(plan.map(|it| (it.plan, it.state)))
+        };
+        Ok(Self {
+            plan: plan_of(scene)?,
+            failover: ended.map(plan_of).transpose()?.flatten(),
+            role: ended.unwrap_or(scene).role()?,
+        })
+    }
+
+    /// Who waited for the right to carry a plan out may have waited for another who did.
+    fn refuse_news(&self, scene: &Scene, ended: Option<&Scene>) -> Result<(), CutoverError> {
+        if *self == Self::by_now(scene, ended)? {
+            return Ok(());
+        }
+        Err(CutoverError::failed(
+            "somebody else has gone on with a cut-over of this flow meanwhile",
+        )
+        .with_hint("run this again: what there is to do is looked at anew"))
+    }
 }
 
 impl Plan {
@@ -114,27 +165,31 @@ pub async fn look(
     mut options: Options,
 ) -> Result<Plan, CutoverError> {
     let (source, target) = (cluster(source_section), cluster(target_section));
-    let patience = match options.kind {
-        CutoverKind::Planned | CutoverKind::Failback => SOURCE_FOR,
-        CutoverKind::Unplanned => GONE_SOURCE_FOR,
+    let is_gone = options.kind == CutoverKind::Unplanned;
+    let described = async {
+        match is_gone {
+            true => source.is_there(GONE_SOURCE_FOR, SOURCE_FOR).await,
+            false => {
+                let answered = source.metadata_if_there(SOURCE_FOR).await;
+                answered.map_err(|_| SOURCE_FOR)
+            }
+        }
     };
-    let (from, to) = tokio::join!(
-        tokio::time::timeout(patience, source.metadata(None)),
-        target.metadata(None)
-    );
-    let to = to?;
+    let (from, to) = tokio::join!(described, target.metadata(None));
+    to?;
+    let source_refuses = matches!(&from, Ok(Err(error)) if error.refuses_us());
     let source_problem = match &from {
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(error.to_string()),
-        Err(_) => Some(format!("no answer within {} s", patience.as_secs())),
+        Err(waited) => Some(format!("no answer within {} s", waited.as_secs())),
     };
-    if !to.has_topic(STATE_TOPIC) {
+    if !StateStore::exists(&target).await? {
         return Err(CutoverError::refused(
             "nothing is copied yet: `twinlog run` never ran against this standby, or its state topic \
              __twinlog_state was deleted",
         ));
     }
-    let store = Arc::new(StateStore::open(&target, &flow.name).await?);
+    let store = Arc::new(opened::open(&target, &flow.name).await?);
     // A cluster that was built anew under the old address isn't the source: it counts as away.
     let is_replaced = match expect_source(&store, &flow.name, &source) {
         Err(StateError::Wire(error)) => Some(error.to_string()),
@@ -142,6 +197,7 @@ pub async fn look(
     };
     let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
     let journal: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
+    let seen = Seen::new(journal.as_ref(), role.as_ref());
     let is_known = role.is_some()
         || journal.is_some()
         || options.kind == CutoverKind::Failback
@@ -174,28 +230,62 @@ pub async fn look(
         .and_then(Result::ok)
         .filter(|_| is_replaced.is_none());
     let source_problem = is_replaced.or(source_problem);
-    let mut topics = topics(
-        &store,
-        flow,
-        &options.topic_set(),
-        known_source
-            .as_deref()
-            .filter(|_| options.kind == CutoverKind::Planned),
-        &to,
-    )?;
+    let is_planned = options.kind == CutoverKind::Planned;
+    let known_source = known_source.filter(|_| is_planned);
+    let asked = options.topic_set();
+    let mut topics = remembered(&store, flow, &asked)?;
     leave_out(&mut topics, before.as_ref());
+    let hidden = async {
+        match &known_source {
+            Some(_) => unlisted::ask(&source, &topics, Side::Source).await,
+            None => Ok(()),
+        }
+    };
+    let others = async {
+        match &known_source {
+            Some(_) => unlisted::others_check(&source, &flow.topics).await,
+            None => Ok(None),
+        }
+    };
+    let ((), (), others) = tokio::try_join!(
+        hidden,
+        unlisted::ask(&target, &topics, Side::Target),
+        others
+    )?;
+    let on_source = match &known_source {
+        Some(_) => unlisted::look(&source, &topics, Side::Source),
+        None => Unlisted::default(),
+    };
+    let on_target = unlisted::look(&target, &topics, Side::Target);
+    let from = known_source.map(|_| source.cached());
+    let to = target.cached();
+    topics.retain(|it| is_there(it, from.as_deref(), &to));
+    refuse_uncopied(flow, &asked, |name| {
+        let is_hidden = |on: &Unlisted| on.hidden.contains_key(name);
+        let is_elsewhere = before.as_ref().and_then(RoleRecord::not_copied);
+        topics.iter().any(|it| it.name == name)
+            || is_hidden(&on_source)
+            || is_hidden(&on_target)
+            || is_elsewhere.is_some_and(|topics| topics.contains(name))
+    })?;
     let mut left_out = available::LeftOut::new();
     let is_new = continues.as_ref().is_none_or(|it| it.kind != options.kind);
     if options.kind == CutoverKind::Unplanned && is_new {
         left_out = available::unavailable(&target, &topics).await;
-        if left_out.is_empty() || !available::take_out(&mut topics, &left_out) {
+        if !left_out.is_empty() && !available::take_out(&mut topics, &left_out) {
             left_out.clear();
-        } else {
+        }
+        // What we may not describe stays a copy.
+        if !topics.is_empty() {
+            left_out.extend(on_target.hidden.clone());
+        }
+        if !left_out.is_empty() {
             options.topics = available::names(&topics);
         }
     }
     let sections = (source_section, target_section);
-    let scene = Scene::new(flow, sections, (source, target), store, topics);
+    let mut scene = Scene::new(flow, sections, (source, target), store, topics);
+    scene.asked = asked;
     let is_fenced = continues
         .as_ref()
         .is_some_and(|it| is_done(it, Step::Fence));
@@ -204,14 +294,17 @@ pub async fn look(
         true => facts::fence_check(&scene.source, &scene.names(), options.fence).await,
         false => None,
     };
-    let facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
+    let mut facts = facts::collect(&scene, &options, before.as_ref(), source_problem).await?;
+    facts.common.source_refuses = source_refuses;
+    facts.common.is_source_unasked = source_section.bootstrap.is_empty();
     let mut checks = preflight::judge(options.kind, options.accept_loss, &facts);
     if !left_out.is_empty() {
         checks.push(available::check(&left_out));
     }
     let is_copied_back = before.as_ref().is_some_and(|role| role.is_copied_back);
     if options.kind == CutoverKind::Unplanned && is_copied_back {
-        let text = "what was failed over before is being copied back: that ends with this";
+        let text =
+            "topics that were failed over before are being copied back: this failover ends that";
         checks.push(Check::new("copy_back", Weight::Warning, text).with_hint(
             "begin it again with `twinlog failback --start` when the old primary is back",
         ));
@@ -226,19 +319,40 @@ pub async fn look(
             checks.retain(|check| check.subject != "loss");
         }
     }
-    // Also where a plan is continued that failed at just this.
+    // Also where a plan is continued that failed at just this, or that began before.
     checks.extend(fence);
+    checks.extend(unlisted::check(&scene.source, &on_source.hidden));
+    if left_out.is_empty() {
+        checks.extend(unlisted::check(&scene.target, &on_target.hidden));
+    }
+    checks.extend(unlisted::gone_check(&on_source.gone));
+    checks.extend(others);
     Ok(Plan {
         steps: Step::of(options.kind).to_vec(),
         continues,
         checks,
         scene,
         role: before,
+        seen,
         options,
         ended: None,
         facts: std::collections::BTreeMap::new(),
         account: None,
     })
+}
+
+/// What kind of plan it is, in a word, and the step at which it stands.
+pub fn stands_at(record: &CutoverRecord) -> (&'static str, String) {
+    let kind = match give_up::about(record) {
+        Some(_) => GIVE_UP,
+        None => record.kind.word(),
+    };
+    let next = match record.state {
+        CutoverState::Aborting => progress::next_undo(&record.steps),
+        _ => progress::next(&record.steps),
+    };
+    let step = next.and_then(|index| record.steps.get(index));
+    (kind, step.map_or_else(String::new, |it| it.step.clone()))
 }
 
 /// Whether a step of a plan is through.
@@ -339,13 +453,15 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
     let warnings: Vec<String> = plan
         .checks
         .iter()
-        .filter(|check| check.weight == Weight::Warning)
+        // What may be missing is bounded anew, and then said as a number of its own.
+        .filter(|check| check.weight == Weight::Warning && check.subject != "loss")
         .map(|check| check.reason.clone())
         .collect();
     let Plan {
         continues,
         scene,
         role,
+        seen,
         options,
         steps,
         ended,
@@ -358,21 +474,16 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         None => Uuid::from_u128(rand::random::<u128>()),
     };
     let (lease, also) = leases(&scene, ended.as_ref(), id).await?;
-    // Who was faster may have finished or undone it meanwhile.
+    if let Err(refused) = seen.refuse_news(&scene, ended.as_ref()) {
+        give_back(lease, also).await;
+        return Err(refused);
+    }
     let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
     let record = match (same_plan, newest) {
-        (Some(open), Some(newest)) if newest.plan == open.plan => {
-            if newest.state != CutoverState::Open {
-                give_back(lease, also).await;
-                return Err(CutoverError::failed(
-                    "somebody else has just finished this plan",
-                ));
-            }
-            CutoverRecord {
-                operator: lease::operator(scene.machine()),
-                ..newest
-            }
-        }
+        (Some(open), Some(newest)) if newest.plan == open.plan => CutoverRecord {
+            operator: lease::operator(scene.machine()),
+            ..newest
+        },
         (same, _) => {
             let began_ms = now_ms();
             let steps: Vec<&str> = steps.iter().map(|it| it.name()).collect();
@@ -409,6 +520,10 @@ pub async fn apply(plan: Plan, tell: Tell) -> Result<(Report, Option<CutoverErro
         fenced: std::collections::BTreeSet::new(),
     };
     cutover.journal.note("warnings", &warnings);
+    if cutover.journal.fact::<TopicSet>(steps::ASKED).is_none() {
+        let asked = cutover.scene.asked.clone();
+        cutover.journal.note(steps::ASKED, &asked);
+    }
     let ended = go_on(&mut cutover).await;
     Ok(finish(cutover, ended).await)
 }
@@ -419,16 +534,21 @@ async fn leases(
     ended: Option<&Scene>,
     plan: Uuid,
 ) -> Result<(Lease, Option<Lease>), CutoverError> {
-    let lease = Lease::take(&scene.store, &scene.flow.name, plan, scene.machine()).await?;
+    // Until now it was only looked at.
+    scene.store.make().await?;
     let Some(ended) = ended else {
-        return Ok((lease, None));
+        return Ok((Lease::take(wanted(scene, plan)).await?, None));
     };
-    match Lease::take(&ended.store, &ended.flow.name, plan, ended.machine()).await {
-        Ok(also) => Ok((lease, Some(also))),
-        Err(error) => {
-            lease.release().await;
-            Err(error)
-        }
+    let (lease, also) = Lease::take_two(wanted(scene, plan), wanted(ended, plan)).await?;
+    Ok((lease, Some(also)))
+}
+
+fn wanted(scene: &Scene, plan: Uuid) -> Wanted<'_> {
+    Wanted {
+        store: &scene.store,
+        flow: &scene.flow.name,
+        plan,
+        machine: scene.machine(),
     }
 }
 
@@ -458,14 +578,21 @@ async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
     // The lease may have been waited for. Later each step that relies on it looks again.
     if it.journal.record.kind.loses_nothing() {
         it.look_again().await?;
+        look_at_what_time_changes(it)?;
     }
     while let Some(index) = progress::next(&it.journal.record.steps) {
         let step = step_at(it, index)?;
-        match step.changes_something() {
-            true => it.journal.begin(index, StepState::Doing).await?,
-            false => it.journal.begin_beside(index).await?,
+        if step == Step::Fence {
+            // Clients wait from here on. What a failback has only just begun to copy is known by now.
+            steps::connect(it).await;
         }
-        (it.tell)(&format!("{}: {}", step.name(), step.in_words()));
+        match (step.changes_something(), step.writes_its_begin()) {
+            (_, true) => it.journal.begin_unwritten(index).await?,
+            (true, false) => it.journal.begin(index, StepState::Doing).await?,
+            (false, false) => it.journal.begin_beside(index).await?,
+        }
+        let (from, to) = (it.scene.source.name(), it.scene.target.name());
+        (it.tell)(&format!("{}: {}", step.name(), step.in_words(from, to)));
         let mut applied = step.apply(it).await;
         let may_shrink = matches!(step, Step::Stop | Step::Bound | Step::Forks);
         if applied.as_ref().is_err_and(|error| !error.loses_data)
@@ -486,6 +613,24 @@ async fn go_on(it: &mut Cutover) -> Result<(), CutoverError> {
         }
     }
     it.journal.set_state(CutoverState::Done).await
+}
+
+/// A plan that is taken up again was left for any time: writers may have been let in at the source, its consumers have read
+/// on, topics were made there. Until the target is the primary all of that is done or looked at again. What is still copied
+/// is drained again; where the copy is stopped, the proof and the forks say what isn't on the target.
+fn look_at_what_time_changes(it: &mut Cutover) -> Result<(), CutoverError> {
+    let plan = it.journal.record.plan;
+    let role = it.scene.role()?;
+    if role.is_some_and(|role| role.plan == plan && role.primary == Primary::Target) {
+        return Ok(());
+    }
+    let mut again = vec![Step::Fence, Step::Prove, Step::Groups, Step::Forks];
+    if !it.journal.may_have_done(Step::Stop) {
+        again.push(Step::Drain);
+    }
+    let names: Vec<&str> = again.into_iter().map(Step::name).collect();
+    progress::again(&mut it.journal.record.steps, &names);
+    Ok(())
 }
 
 fn step_at(it: &Cutover, index: usize) -> Result<Step, CutoverError> {
@@ -522,24 +667,57 @@ async fn finish(
     (Report::new(&flow, &target, &record), ended.err())
 }
 
+/// A plan that can be undone.
+pub struct Undoing {
+    scene: Scene,
+    ended: Option<Scene>,
+    record: CutoverRecord,
+    seen: Seen,
+    options: Options,
+}
+
+impl Undoing {
+    /// The plan.
+    pub fn plan(&self) -> &CutoverRecord {
+        &self.record
+    }
+
+    /// The names of the steps that would be undone, in that order.
+    pub fn steps(&self) -> Vec<&str> {
+        let steps = self.record.steps.iter().rev();
+        let begun = steps.filter(|it| progress::may_have_done(it));
+        begun.map(|it| it.step.as_str()).collect()
+    }
+}
+
 /// Undoes the flow's open (or last) plan, backwards.
 ///
 /// # Errors
-/// When there is none, or when the target has records that aren't copies: they would be lost.
+/// As [`look_abort`].
 pub async fn abort(
     flow: &FlowConfig,
     source_section: &ClusterSection,
     target_section: &ClusterSection,
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let undoing = look_abort(flow, source_section, target_section).await?;
+    undo(undoing, tell).await
+}
+
+/// Looks what [`abort`] would undo. Changes nothing.
+///
+/// # Errors
+/// When there is no plan, or when the target has records that aren't copies: they would be lost.
+pub async fn look_abort(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+) -> Result<Undoing, CutoverError> {
     let (source, target) = (cluster(source_section), cluster(target_section));
-    let (_, to) = tokio::join!(
-        tokio::time::timeout(SOURCE_FOR, source.metadata(None)),
-        target.metadata(None)
-    );
-    let to = to?;
+    let (_, to) = tokio::join!(source.metadata_if_there(SOURCE_FOR), target.metadata(None));
+    to?;
     let nothing = || CutoverError::failed(format!("flow {} has no plan to undo", flow.name));
-    if !to.has_topic(STATE_TOPIC) {
+    if !StateStore::exists(&target).await? {
         return Err(nothing());
     }
     let store = Arc::new(StateStore::open(&target, &flow.name).await?);
@@ -547,7 +725,12 @@ pub async fn abort(
         .get(&keys::cutover(&flow.name))?
         .filter(|record: &CutoverRecord| record.state != CutoverState::Aborted)
         .ok_or_else(nothing)?;
-    let mut topics = topics(&store, flow, &record.topics, None, &to)?;
+    let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
+    if is_over(&record, role.as_ref()) {
+        return Err(nothing());
+    }
+    let seen = Seen::new(Some(&record), role.as_ref());
+    let mut topics = topics(&store, flow, &record.topics, &target).await?;
     leave_out(&mut topics, record.role_before.as_ref());
     let sections = (source_section, target_section);
     let scene = Scene::new(flow, sections, (source, target), store, topics);
@@ -564,7 +747,19 @@ pub async fn abort(
         wait: Duration::from_secs(60),
         quiet_for: None,
     };
-    undo(scene, None, record, options, tell).await
+    Ok(Undoing {
+        scene,
+        ended: None,
+        record,
+        seen,
+        options,
+    })
+}
+
+/// Whether a plan was carried out and something came behind it, such as the failback: then what it did isn't there any
+/// more.
+fn is_over(record: &CutoverRecord, role: Option<&RoleRecord>) -> bool {
+    record.state == CutoverState::Done && role.is_none_or(|role| role.plan != record.plan)
 }
 
 /// What became of the fence that a failback has left around the copies.
@@ -578,6 +773,30 @@ pub enum KeptFence {
     Protected,
 }
 
+/// Looks what [`lift_kept_fence`] would do. Changes nothing.
+///
+/// # Errors
+/// When a cut-over is under way, or the target's state can't be read.
+pub async fn look_kept_fence(
+    flow: &FlowConfig,
+    target_section: &ClusterSection,
+) -> Result<KeptFence, CutoverError> {
+    let target = cluster(target_section);
+    target.metadata(None).await?;
+    let Some(store) = StateStore::open_existing(&target).await? else {
+        return Ok(KeptFence::None);
+    };
+    let role: Option<RoleRecord> = store.get(&keys::role(&flow.name))?;
+    let plan: Option<CutoverRecord> = store.get(&keys::cutover(&flow.name))?;
+    refuse_beside_a_cut_over(role.as_ref(), plan.as_ref())?;
+    let is_kept = role.is_some_and(|role| role.is_kept_fenced);
+    Ok(match flow.protect {
+        true => KeptFence::Protected,
+        false if is_kept || protect::is_left(&store, &flow.name) => KeptFence::Lifted,
+        false => KeptFence::None,
+    })
+}
+
 /// Lets everybody write to the copies again whom a failback has kept from them since.
 ///
 /// # Errors
@@ -587,15 +806,20 @@ pub async fn lift_kept_fence(
     target_section: &ClusterSection,
 ) -> Result<KeptFence, CutoverError> {
     let target = cluster(target_section);
-    let known = target.metadata(None).await?;
-    if !known.has_topic(STATE_TOPIC) {
+    target.metadata(None).await?;
+    if !StateStore::exists(&target).await? {
         return Ok(KeptFence::None);
     }
     let store = Arc::new(StateStore::open(&target, &flow.name).await?);
     let machine = target_section.environment.machine.as_ref();
     // A cut-over writes the role, too, and makes and lifts these ACLs.
-    let lift = Uuid::from_u128(rand::random::<u128>());
-    let lease = Lease::take(&store, &flow.name, lift, machine).await?;
+    let wanted = Wanted {
+        store: &store,
+        flow: &flow.name,
+        plan: Uuid::from_u128(rand::random::<u128>()),
+        machine,
+    };
+    let lease = Lease::take(wanted).await?;
     let lifted = lift_as_holder(flow, &store).await;
     lease.release().await;
     lifted
@@ -650,14 +874,28 @@ fn refuse_beside_a_cut_over(
 /// Undoes a failback that isn't through: the standby stays the primary.
 ///
 /// # Errors
-/// When there is none, or when the old primary is the primary again.
+/// As [`look_abort_back`].
 pub async fn abort_back(
     flow: &FlowConfig,
     source_section: &ClusterSection,
     target_section: &ClusterSection,
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let undoing = look_abort_back(flow, source_section, target_section).await?;
+    undo(undoing, tell).await
+}
+
+/// Looks what [`abort_back`] would undo. Changes nothing.
+///
+/// # Errors
+/// When there is nothing to undo, or when the old primary is the primary again.
+pub async fn look_abort_back(
+    flow: &FlowConfig,
+    source_section: &ClusterSection,
+    target_section: &ClusterSection,
+) -> Result<Undoing, CutoverError> {
     let ways = Ways::open(flow, source_section, target_section).await?;
+    let seen = Seen::by_now(&ways.back, Some(&ways.ended))?;
     ways.refuse_given_up()?;
     let record = ways
         .journal()?
@@ -677,17 +915,7 @@ pub async fn abort_back(
         ))
         .with_hint("the way to the standby is `twinlog failover`"));
     }
-    // Before anything is undone: a plan that is half undone can't be finished any more.
-    let may_follow = |step: &crate::state::StepRecord| {
-        step.step == Step::Resume.name() && step.state != StepState::Pending
-    };
-    if record.steps.iter().any(may_follow) {
-        return Err(CutoverError::refused(format!(
-            "the failback is nearly through: {} may follow again already",
-            ways.ended.target.name()
-        ))
-        .with_hint("finish it with `twinlog failback`; the way back is `twinlog failover` then"));
-    }
+    refuse_followed(&record, Some(&ways.ended))?;
     refuse_own_records(&ways.back, &record).await?;
     let options = Options {
         kind: CutoverKind::Failback,
@@ -698,26 +926,54 @@ pub async fn abort_back(
         wait: Duration::from_secs(60),
         quiet_for: None,
     };
-    undo(ways.back, Some(ways.ended), record, options, tell).await
+    Ok(Undoing {
+        scene: ways.back,
+        ended: Some(ways.ended),
+        record,
+        seen,
+        options,
+    })
+}
+
+/// Before anything is undone: a plan that is half undone can't be finished any more.
+fn refuse_followed(record: &CutoverRecord, ended: Option<&Scene>) -> Result<(), CutoverError> {
+    let may_follow = |step: &crate::state::StepRecord| {
+        step.step == Step::Resume.name() && step.state != StepState::Pending
+    };
+    let Some(ended) = ended.filter(|_| record.steps.iter().any(may_follow)) else {
+        return Ok(());
+    };
+    Err(CutoverError::refused(format!(
+        "the failback is nearly through: {} may follow again already",
+        ended.target.name()
+    ))
+    .with_hint("finish it with `twinlog failback`; the way back is `twinlog failover` then"))
 }
 
 async fn undo(
-    scene: Scene,
-    ended: Option<Scene>,
-    record: CutoverRecord,
-    options: Options,
+    undoing: Undoing,
     tell: Tell,
 ) -> Result<(Report, Option<CutoverError>), CutoverError> {
+    let Undoing {
+        scene,
+        ended,
+        record,
+        seen,
+        options,
+    } = undoing;
     let (lease, also) = leases(&scene, ended.as_ref(), record.plan).await?;
     // Whoever had it may have gone on until now.
-    let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
-    let Some(record) = newest.filter(|it| it.plan == record.plan) else {
+    if let Err(refused) = seen.refuse_news(&scene, ended.as_ref()) {
         give_back(lease, also).await;
-        let plan = record.plan;
-        return Err(CutoverError::failed(format!(
-            "plan {plan} isn't the newest any more"
-        )));
-    };
+        return Err(refused);
+    }
+    // The steps may have come further.
+    let newest: Option<CutoverRecord> = scene.store.get(&keys::cutover(&scene.flow.name))?;
+    let record = newest.unwrap_or(record);
+    if let Err(refused) = refuse_followed(&record, ended.as_ref()) {
+        give_back(lease, also).await;
+        return Err(refused);
+    }
     if let Err(refused) = refuse_own_records(&scene, &record).await {
         give_back(lease, also).await;
         return Err(refused);
@@ -761,7 +1017,16 @@ async fn go_back(it: &mut Cutover) -> Result<(), CutoverError> {
 /// Copying on would bury what clients wrote to the target since the fork.
 async fn refuse_own_records(scene: &Scene, record: &CutoverRecord) -> Result<(), CutoverError> {
     let forks = restrain::forks(&scene.store, &scene.flow.name, &record.topics)?;
-    let pairs = scene.pairs();
+    let of_plan = |topic: &String| forks.get(topic).is_some_and(|it| it.plan == record.plan);
+    let topics: Vec<CutTopic> = scene
+        .topics
+        .iter()
+        .filter(|it| of_plan(&it.name))
+        .cloned()
+        .collect();
+    // Whether somebody has written to a copy that can't be seen isn't known. Without a fork nobody was let in there.
+    unlisted::refuse_hidden(&scene.target, &topics, Side::Target).await?;
+    let pairs = pairs(&topics);
     let now = ends(&scene.target, &on_target(&pairs), OffsetSpec::Latest).await?;
     let mut beyond = Vec::new();
     let mut padded = false;
@@ -769,7 +1034,6 @@ async fn refuse_own_records(scene: &Scene, record: &CutoverRecord) -> Result<(),
         let number = usize::try_from(pair.source.partition).unwrap_or(usize::MAX);
         let fork = forks
             .get(&pair.source.topic)
-            .filter(|fork| fork.plan == record.plan)
             .and_then(|fork| fork.partitions.get(number));
         if let (Some(fork), Some(end)) = (fork, now.get(&pair.target))
             && *end > fork.target_end
@@ -792,5 +1056,11 @@ async fn refuse_own_records(scene: &Scene, record: &CutoverRecord) -> Result<(),
         "{count} partition(s) on the target go beyond the copy, such as {}: {why}",
         beyond.join(", ")
     ))
-    .with_hint("finish the failover; the way back is `twinlog failback`"))
+    .with_hint(match (record.kind, record.state) {
+        (CutoverKind::Failback, _) => {
+            "finish the failback; the way to the standby is `twinlog failover`"
+        }
+        (_, CutoverState::Done) => "the failover is through; the way back is `twinlog failback`",
+        _ => "finish the failover; the way back is `twinlog failback`",
+    }))
 }

@@ -271,6 +271,7 @@ mod tests {
             copied: 1_000,
             observed: loss::observed_end(Some(&record), 0),
             per_second: loss::rate(Some(&record), 0),
+            habit: loss::habit(Some(&record), 0),
         };
         let fresh = loss::bound(seen, 500);
         assert_eq!((fresh.seen, fresh.unseen), (100, None), "nobody can say");

@@ -1,14 +1,16 @@
 //! The partitions that are cut over, and their ends on both clusters.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
 
 use super::error::CutoverError;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset, Translation};
 use crate::state::keys::MapKeys;
 use crate::state::{ContinuedLog, StateStore, TopicRecord, maps};
-use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition, WireError};
 
 /// A topic that is cut over.
 #[derive(Clone, Debug)]
@@ -37,12 +39,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Whether a target offset is no further than where the copy goes on in a log that was there
-    /// before: a position up to there is of the time when the target was the primary.
-    pub fn is_before_the_copy(&self, target: i64) -> bool {
+    /// Where the copy goes on in a log that was there before; 0 in any other.
+    pub fn continued_at(&self) -> i64 {
         let base = |it: &Arc<ContinuedLog>| it.base(self.source.partition);
-        let base = self.continued.as_ref().map_or(0, base);
-        base > 0 && target <= base
+        self.continued.as_ref().map_or(0, base)
     }
 }
 
@@ -72,24 +72,58 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// Offsets by partition.
 pub type Offsets = HashMap<TopicPartition, i64>;
 
-/// Asks for one offset of each partition.
+/// A partition that isn't served is asked for again so soon.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Asks for one offset of each partition. One that isn't served, as right behind its creation or while its
+/// leader moves, is asked for again: it would end a command that waits for its records anyway.
 ///
 /// # Errors
-/// When one of them doesn't answer: it is named.
+/// When one of them isn't served for eight seconds, or doesn't answer within as many: it is named.
 pub async fn ends(
     cluster: &Cluster,
     partitions: &[TopicPartition],
     spec: OffsetSpec,
 ) -> Result<Offsets, CutoverError> {
-    let answers = wire::list_offsets_within(cluster, partitions, spec, PATIENCE).await;
-    let mut offsets = Offsets::with_capacity(answers.len());
-    for (partition, answer) in answers {
-        let offset = answer.map_err(|error| {
-            CutoverError::failed(format!("{partition} on {}: {error}", cluster.name()))
-        })?;
-        offsets.insert(partition, offset);
+    let began = Instant::now();
+    let mut offsets = Offsets::with_capacity(partitions.len());
+    let mut asked = partitions.to_vec();
+    loop {
+        let answers = wire::list_offsets_within(cluster, &asked, spec, PATIENCE).await;
+        let may_wait = began.elapsed() < PATIENCE;
+        asked.clear();
+        for (partition, answer) in answers {
+            match answer {
+                Ok(offset) => {
+                    offsets.insert(partition, offset);
+                }
+                Err(error) if may_wait && is_unserved(&error) => asked.push(partition),
+                Err(error) => {
+                    return Err(CutoverError::failed(format!(
+                        "{partition} on {}: {error}",
+                        cluster.name()
+                    )));
+                }
+            }
+        }
+        if asked.is_empty() {
+            return Ok(offsets);
+        }
+        tokio::time::sleep(AGAIN).await;
+        // Where its leader isn't known it isn't asked for: only metadata tell. Without them, the next round says why.
+        let within = PATIENCE.saturating_sub(began.elapsed());
+        let topics = topics_of(&asked);
+        let _ = timeout(cluster.or_longer(within), cluster.metadata(Some(&topics))).await;
     }
-    Ok(offsets)
+}
+
+/// Whether a partition has no leader at this moment, or its leader doesn't know it yet.
+fn is_unserved(error: &WireError) -> bool {
+    use wire::ResponseError as E;
+    matches!(
+        error.server_code(),
+        Some(E::UnknownTopicOrPartition | E::LeaderNotAvailable | E::NotLeaderOrFollower)
+    )
 }
 
 /// The same, each partition with its own answer: who can't say stops nobody else.
@@ -120,27 +154,43 @@ pub async fn ends_if_served(
     partitions: &[TopicPartition],
     spec: OffsetSpec,
 ) -> Result<HashMap<TopicPartition, Option<i64>>, CutoverError> {
-    use wire::ResponseError as E;
     let answers = wire::list_offsets_within(cluster, partitions, spec, PATIENCE).await;
     let mut offsets = HashMap::with_capacity(answers.len());
     for (partition, answer) in answers {
         let offset = match answer {
             Ok(offset) => Some(offset),
-            Err(error) => match error.server_code() {
-                Some(
-                    E::UnknownTopicOrPartition | E::LeaderNotAvailable | E::NotLeaderOrFollower,
-                ) => None,
-                _ => {
-                    let cluster = cluster.name();
-                    return Err(CutoverError::failed(format!(
-                        "{partition} on {cluster}: {error}"
-                    )));
-                }
-            },
+            Err(error) if is_unserved(&error) => None,
+            Err(error) => {
+                let cluster = cluster.name();
+                return Err(CutoverError::failed(format!(
+                    "{partition} on {cluster}: {error}"
+                )));
+            }
         };
         offsets.insert(partition, offset);
     }
     Ok(offsets)
+}
+
+/// Who leads each of these, and since which epoch, as far as is known.
+pub fn leaders(cluster: &Cluster, partitions: &[TopicPartition]) -> Vec<Option<(i32, i32)>> {
+    let known = cluster.cached();
+    let of = |at: &TopicPartition| known.leader(&at.topic, at.partition);
+    partitions.iter().map(of).collect()
+}
+
+/// The first of the partitions that each broker leads.
+pub fn one_of_each_leader(
+    cluster: &Cluster,
+    mut partitions: Vec<TopicPartition>,
+) -> Vec<TopicPartition> {
+    let known = cluster.cached();
+    let mut leaders = std::collections::BTreeSet::new();
+    partitions.retain(|at| {
+        let leader = known.leader(&at.topic, at.partition);
+        leader.is_some_and(|(leader, _)| leaders.insert(leader))
+    });
+    partitions
 }
 
 /// The first `most` partitions of a topic, as far as the cluster has them: who asks for others is
@@ -152,6 +202,12 @@ pub fn present(metadata: &Metadata, topic: &str, most: usize) -> Vec<TopicPartit
         .take(count)
         .map(|number| TopicPartition::new(topic, number))
         .collect()
+}
+
+/// The topics of these partitions, each once.
+pub fn topics_of(partitions: &[TopicPartition]) -> Vec<String> {
+    let names: BTreeSet<&String> = partitions.iter().map(|at| &at.topic).collect();
+    names.into_iter().cloned().collect()
 }
 
 /// The source's names of these partitions.

@@ -26,30 +26,27 @@ pub struct Facts {
     pub strangers: Option<Check>,
     /// Held ACLs that wouldn't be released, by their words.
     pub unreleased: Vec<String>,
+    /// Topics of the source that aren't copied, or not with all their partitions, as far as was seen (unplanned).
+    pub uncopied: Vec<String>,
 }
 
 /// What somebody else wrote to copies and is kept there, by target topic: it is in no other cluster.
 pub fn strangers<'a>(records: impl Iterator<Item = &'a TopicRecord>) -> Option<Check> {
     let mut offsets = 0;
-    let mut named = Vec::new();
+    let mut partitions = Vec::new();
     for record in records {
         for (number, turned) in &record.turned {
             let of_it = turned.strangers();
             offsets += of_it;
             if of_it > 0 {
-                named.push(format!("{}-{number}: {of_it}", record.target_topic));
+                partitions.push(format!("{}-{number}: {of_it}", record.target_topic));
             }
         }
-    }
-    let more = named.len().saturating_sub(NAMED_MAX);
-    named.truncate(NAMED_MAX);
-    if more > 0 {
-        named.push(format!("and {more} more"));
     }
     let reason = format!(
         "copies have {offsets} offset(s) that somebody else wrote; they are on the standby alone and stay \
          there, and its readers meet them ({})",
-        named.join(", ")
+        named(partitions.into_iter())
     );
     let check = Check::new("strangers", Weight::Warning, reason)
         .with_hint("`protect: true` keeps others from writing to copies");
@@ -66,6 +63,7 @@ pub fn judge(kind: CutoverKind, accepted: AcceptedLoss, facts: &Facts) -> Vec<Ch
     let mut checks = failover::judge(intent, &facts.common);
     checks.extend(facts.strangers.clone());
     checks.extend(unreleased(&facts.unreleased));
+    checks.extend(uncopied(&facts.uncopied));
     if let Some(cost) = facts.padding {
         let stranded = Stranded::OnOldPrimary;
         checks.extend(padding_checks(cost, facts.may_pad, facts.mapped, stranded));
@@ -107,16 +105,35 @@ pub fn padding_checks(
     checks
 }
 
+/// The first of these, and how many more there are.
+pub fn named(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = all.len().saturating_sub(NAMED_MAX);
+    let mut named: Vec<String> = all.take(NAMED_MAX).collect();
+    if more > 0 {
+        named.push(format!("and {more} more"));
+    }
+    named.join(", ")
+}
+
+/// What the standby doesn't have at all. How much that is is part of the loss.
+fn uncopied(topics: &[String]) -> Option<Check> {
+    let reason = format!(
+        "{} topic(s) aren't copied, or not with all their partitions: {}",
+        topics.len(),
+        named(topics.iter().cloned())
+    );
+    let check = Check::new("without_copy", Weight::Warning, reason).with_hint(
+        "what the source had in them is lost; name the others with --topic to leave these to it",
+    );
+    (!topics.is_empty()).then_some(check)
+}
+
 /// Clients that need them are refused on the standby, or nobody is.
 fn unreleased(acls: &[String]) -> Option<Check> {
-    let mut named = acls.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>();
-    if acls.len() > named.len() {
-        named.push(format!("and {} more", acls.len() - named.len()));
-    }
     let reason = format!(
         "{} held ACL(s) aren't released, as the standby's first ACLs could shut Twinlog out: {}",
         acls.len(),
-        named.join(", ")
+        named(acls.iter().cloned())
     );
     let check = Check::new("acls", Weight::Warning, reason).with_hint(
         "say whom the standby's brokers take Twinlog for, in acls.principal, and let it run",

@@ -24,11 +24,23 @@ pub fn next(steps: &[StepRecord]) -> Option<usize> {
     steps.iter().position(|step| step.state != StepState::Done)
 }
 
+/// Whether there may be something of a step to undo.
+pub fn may_have_done(step: &StepRecord) -> bool {
+    !matches!(step.state, StepState::Pending | StepState::Undone)
+}
+
 /// The next step to undo: the last that may have done anything.
 pub fn next_undo(steps: &[StepRecord]) -> Option<usize> {
-    let untouched =
-        |step: &StepRecord| matches!(step.state, StepState::Pending | StepState::Undone);
-    steps.iter().rposition(|step| !untouched(step))
+    steps.iter().rposition(may_have_done)
+}
+
+/// Has these done again although they are done. There may be something of them to undo all the same.
+pub fn again(steps: &mut [StepRecord], names: &[&str]) {
+    for step in steps {
+        if step.state == StepState::Done && names.contains(&&*step.step) {
+            step.state = StepState::Doing;
+        }
+    }
 }
 
 /// Notes that a step is begun.
@@ -175,6 +187,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_is_done_again_is_undone_all_the_same() {
+        let mut world = World::new();
+        world.forward(at(4, Crash::BeforeJournal));
+        again(&mut world.steps, &["fence", "drain", "promote"]);
+        assert_eq!(next(&world.steps), Some(0));
+        assert_eq!(world.steps[5].state, StepState::Pending, "never begun");
+        world.back(|_, _| false);
+        assert!(world.effects.is_empty(), "{world:?}");
     }
 
     proptest! {

@@ -14,19 +14,25 @@ use twox_hash::XxHash3_64;
 use super::context::Scene;
 use super::error::CutoverError;
 use crate::config::is_internal_topic;
+use crate::flow::own_principal;
 use crate::metadata;
+use crate::metadata::acls::{self, OfFlow};
 use crate::state::{
-    FenceAcl, FenceRecord, ForkRecord, ReignQuotas, ReignRecord, TopicRecord, keys,
+    FenceAcl, FenceRecord, ForkRecord, ReignQuotas, ReignRecord, StateRecord, StateStore,
+    TopicRecord, keys,
 };
 use crate::wire::{
     self, AclBinding, ClientQuotas, Cluster, QuotaChange, QuotaEntity, ResponseError, TopicChanges,
+    WireError,
 };
 
 /// Topics in one request.
 const AT_ONCE: usize = 100;
 /// Numbers of `org.apache.kafka.common.resource.ResourceType` and `.PatternType`.
 const TOPIC: i8 = 2;
+const GROUP: i8 = 3;
 const CLUSTER: i8 = 4;
+const TRANSACTIONAL_ID: i8 = 5;
 const LITERAL: i8 = 3;
 /// `reign/<flow>/<source topic>`: the overrides that the target's topic had at the failover.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,11 +58,27 @@ pub struct Carried {
     pub problems: Vec<String>,
 }
 
-/// Remembers what the target has at this moment. What can't be read isn't carried over later.
+impl Carried {
+    /// Adds what went over beside.
+    pub fn take(&mut self, other: Self) {
+        self.configs.extend(other.configs);
+        self.acls.extend(other.acls);
+        self.acls_removed.extend(other.acls_removed);
+        self.quotas.extend(other.quotas);
+        // What couldn't be read before the copy back is asked for once more behind it.
+        for problem in other.problems {
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+        }
+    }
+}
+
+/// What the target has at this moment, to be remembered; and what can't be read and isn't carried over later, a line each.
 ///
 /// # Errors
-/// When it can't be stored.
-pub async fn remember(scene: &Scene) -> Result<(), CutoverError> {
+/// When the state can't be read, or the target doesn't answer.
+pub async fn to_remember(scene: &Scene) -> Result<(Vec<StateRecord>, Vec<String>), CutoverError> {
     let flow = &scene.flow.name;
     let by_target: BTreeMap<&str, &str> = scene
         .topics
@@ -70,29 +92,51 @@ pub async fn remember(scene: &Scene) -> Result<(), CutoverError> {
         own_topics(scene),
         quotas(&scene.target),
     );
+    let target = &scene.target;
+    let mut unseen: Vec<String> = overrides.problem(target.name()).into_iter().collect();
+    if scene.flow.metadata.acls.enabled {
+        unseen.extend(unread("ACLs", target, &acls));
+    }
+    if scene.flow.metadata.quotas {
+        unseen.extend(unread("quotas", target, &quotas));
+    }
     let mut records = Vec::new();
-    for (target_topic, overrides) in overrides {
+    for (target_topic, overrides) in overrides.by_topic {
         if let Some(topic) = by_target.get(target_topic.as_str()) {
             let record = ConfigsRecord { v: 1, overrides };
-            records.push((keys::reign_of_topic(flow, topic), record));
+            let key = keys::reign_of_topic(flow, topic);
+            records.push(StateStore::record(key, &record)?);
         }
     }
     let record = ReignRecord {
         v: 1,
-        acls: acls.map(|acls| acls.iter().map(hash).collect()),
+        acls: acls
+            .ok()
+            .flatten()
+            .map(|acls| acls.iter().map(hash).collect()),
         own_topics: own_topics?,
-        quotas: quotas.map(|quotas| quotas.iter().map(as_record).collect()),
+        quotas: quotas
+            .ok()
+            .flatten()
+            .map(|quotas| quotas.iter().map(as_record).collect()),
     };
-    scene.store.put_all(&records).await?;
-    Ok(scene.store.put(&keys::reign(flow), &record).await?)
+    records.push(StateStore::record(keys::reign(flow), &record)?);
+    Ok((records, unseen))
 }
 
-/// What is on the target and no copy of this flow's.
+/// What is on the target and no copy of this flow's; with that what is left of a topic that the source had deleted: it isn't
+/// failed over, and doesn't come back there.
 async fn own_topics(scene: &Scene) -> Result<BTreeSet<String>, CutoverError> {
     let there = scene.target.metadata(None).await?;
-    let prefix = keys::topic(&scene.flow.name, "");
+    let flow = &scene.flow.name;
+    let prefix = keys::topic(flow, "");
     let mut copies = BTreeSet::new();
     for key in scene.store.keys(&prefix) {
+        let name = &key[prefix.len()..];
+        let is_gone = scene.store.bytes(&keys::gone(flow, name)).is_some();
+        if is_gone && !scene.topics.iter().any(|it| it.name == name) {
+            continue;
+        }
         if let Some(record) = scene.store.get::<TopicRecord>(&key)? {
             copies.insert(record.target_topic);
         }
@@ -122,18 +166,26 @@ pub async fn carry_configs(
         .values()
         .map(|fork| fork.target_topic.clone())
         .collect();
-    let now = overrides(&back.source, &names).await;
     let old: Vec<String> = forks.keys().cloned().collect();
-    let before_there = overrides(&back.target, &old).await;
+    let (now, before_there) = tokio::join!(
+        overrides(&back.source, &names),
+        overrides(&back.target, &old)
+    );
+    carried.problems.extend(now.problem(back.source.name()));
     let mut changes = Vec::new();
-    for (topic, fork) in forks.iter().filter(|(topic, _)| there.has_topic(topic)) {
+    let mut unknown = Vec::new();
+    for (topic, fork) in forks.iter().filter(|(topic, _)| there.shows(topic)) {
         let key = keys::reign_of_topic(&ended.flow.name, topic);
+        let Some(now) = now.by_topic.get(&fork.target_topic) else {
+            continue;
+        };
         let known: Option<ConfigsRecord> = ended.store.get(&key)?;
-        let (Some(known), Some(now)) = (known, now.get(&fork.target_topic)) else {
+        let Some(known) = known else {
+            unknown.push(topic);
             continue;
         };
         let mut of_topic = differences(&known.overrides, now);
-        let has = before_there.get(topic);
+        let has = before_there.by_topic.get(topic);
         of_topic.retain(|key, value| has.is_none_or(|has| has.get(key) != value.as_ref()));
         if of_topic.is_empty() {
             continue;
@@ -143,16 +195,21 @@ pub async fn carry_configs(
             changes: of_topic,
         });
     }
-    for chunk in changes.chunks(AT_ONCE) {
-        let outcomes = wire::alter_topic_configs(&back.target, chunk).await?;
-        for (change, outcome) in chunk.iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => carried.configs.extend(in_words(change)),
-                Err(error) => {
-                    let problem =
-                        format!("topic {}: configs not carried over: {error}", change.topic);
-                    carried.problems.push(problem);
-                }
+    if let Some(first) = unknown.first() {
+        carried.problems.push(format!(
+            "which settings {} topic(s) had on {} at the failover wasn't written down, so none that was changed is \
+             carried over, such as of {first}",
+            unknown.len(),
+            back.source.name()
+        ));
+    }
+    let outcomes = wire::alter_many_topic_configs(&back.target, &changes).await?;
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => carried.configs.extend(in_words(change)),
+            Err(error) => {
+                let problem = format!("topic {}: configs not carried over: {error}", change.topic);
+                carried.problems.push(problem);
             }
         }
     }
@@ -172,11 +229,17 @@ pub async fn carry_acls(
     if !ended.flow.metadata.acls.enabled {
         return Ok(());
     }
+    let (now, there) = tokio::join!(acls(&back.source), acls(&back.target));
+    carried.problems.extend(unread("ACLs", &back.source, &now));
+    carried
+        .problems
+        .extend(unread("ACLs", &back.target, &there));
+    let (Ok(Some(now)), Ok(Some(there))) = (now, there) else {
+        return Ok(());
+    };
     let known: Option<ReignRecord> = ended.store.get(&keys::reign(&ended.flow.name))?;
-    let known = known.and_then(|known| known.acls);
-    let (Some(known), Some(now), Some(there)) =
-        (known, acls(&back.source).await, acls(&back.target).await)
-    else {
+    let Some(known) = known.and_then(|known| known.acls) else {
+        carried.problems.push(unremembered("ACLs", &back.source));
         return Ok(());
     };
     let fence: Option<FenceRecord> = back.store.get(&keys::fence(&back.flow.name))?;
@@ -187,44 +250,146 @@ pub async fn carry_acls(
         .collect();
     // What the flow itself has made on the standby is on the old primary already.
     let copied = metadata::acls::remembered(&ended.store, &ended.flow.name)?;
-    let there: BTreeSet<AclBinding> = there.into_iter().collect();
-    remove_acls(ended, back, (&known, &now), &there, carried).await?;
-    let mut new = Vec::new();
-    for acl in now {
-        let is_known = known.contains(&hash(&acl));
-        if is_known || fence.contains(&acl) || copied.contains(&acl) || acl.resource_type == CLUSTER
-        {
+    let followed = followed(ended, back);
+    let of_flow = OfFlow::new(&ended.flow, &followed, &there);
+    let there_now: BTreeSet<AclBinding> = there.iter().cloned().collect();
+    let removed = removed(ended, back, (&known, &now), &there_now, &of_flow)?;
+    remove_acls(back, &removed, carried).await?;
+    let is_new = |acl: &&AclBinding| {
+        let is_known = known.contains(&hash(acl)) || fence.contains(*acl) || copied.contains(*acl);
+        !is_known && acl.resource_type != CLUSTER
+    };
+    let mut new = BTreeSet::new();
+    for acl in now.iter().filter(is_new) {
+        match acl.resource_type {
+            TOPIC => new.extend(translated(back, acl)),
+            GROUP | TRANSACTIONAL_ID => new.extend(of_flow.parts(acl)),
+            _ => carried.problems.push(format!(
+                "not carried over, since each cluster has its own: {acl}"
+            )),
+        }
+    }
+    new.retain(|acl| !there_now.contains(acl));
+    let lasting = lasting(ended, &there_now, &removed)?;
+    make_acls(back, new, (&there_now, &lasting), carried).await
+}
+
+/// What the old primary has of its own and keeps: its fence goes.
+fn lasting(
+    ended: &Scene,
+    there: &BTreeSet<AclBinding>,
+    removed: &[AclBinding],
+) -> Result<Vec<AclBinding>, CutoverError> {
+    let fence: Option<FenceRecord> = ended.store.get(&keys::fence(&ended.flow.name))?;
+    let fence = fence.map_or_else(Vec::new, |fence| fence.acls);
+    let gone: BTreeSet<AclBinding> = fence.iter().map(FenceAcl::binding).collect();
+    let stays = |acl: &&AclBinding| !gone.contains(*acl) && !removed.contains(acl);
+    Ok(there.iter().filter(stays).cloned().collect())
+}
+
+/// Makes ACLs on the old primary. Where what has no ACL is everybody's, what keeps Twinlog in comes before the first one, and
+/// is seen. What has one needs none: who gets along with that stays in, and nobody would remember a right that is given
+/// for nothing.
+async fn make_acls(
+    back: &Scene,
+    new: BTreeSet<AclBinding>,
+    (there, lasting): (&BTreeSet<AclBinding>, &[AclBinding]),
+    carried: &mut Carried,
+) -> Result<(), CutoverError> {
+    let may_shut_out = !new.is_empty() && acls::may_be_open(&back.target).await;
+    let own = own_principal(&back.flow, &back.target_section);
+    let is_first = |acl: &&AclBinding| acls::is_first(acl, lasting);
+    let first: BTreeSet<AclBinding> = match may_shut_out {
+        true => new.iter().filter(is_first).cloned().collect(),
+        false => BTreeSet::new(),
+    };
+    let (keeping, unkept) = kept_in(&first, own.as_deref(), there);
+    let keeping: Vec<AclBinding> = keeping.into_iter().collect();
+    let mut missing = create_acls(back, &keeping, carried).await?;
+    missing.extend(wire::unseen_acls(&back.target, &keeping, acls::SEEN_WITHIN).await?);
+    let is_unkept = |acl: &AclBinding| {
+        let keeper = own.as_deref().and_then(|own| acls::keeper(acl, own));
+        keeper.is_some_and(|keeper| missing.contains(&keeper))
+    };
+    let mut safe = Vec::new();
+    for acl in new {
+        let nameless = unkept.contains(&acl).then_some(NAMELESS);
+        let Some(why) = nameless.or(is_unkept(&acl).then_some(UNKEPT)) else {
+            safe.push(acl);
             continue;
-        }
-        match translated(back, &acl) {
-            Some(acl) if there.contains(&acl) => {}
-            Some(acl) => new.push(acl),
-            None if acl.resource_type == TOPIC => {}
-            None => carried.problems.push(format!("not carried over: {acl:?}")),
-        }
+        };
+        let problem = format!("{acl}: the first ACL there could shut Twinlog out, and {why}");
+        carried.problems.push(problem);
     }
-    for chunk in new.chunks(AT_ONCE) {
-        let results = wire::create_acls(&back.target, chunk).await?;
-        for (acl, result) in chunk.iter().zip(results) {
-            match result {
-                Ok(()) => carried.acls.push(format!("{acl:?}")),
-                Err(error) => carried.problems.push(format!("{acl:?}: {error}")),
-            }
-        }
-    }
+    create_acls(back, &safe, carried).await?;
     Ok(())
 }
 
-/// Removes on the old primary what was removed on the standby: it had that when it became the primary, and has it no
+/// Why what keeps Twinlog in isn't there.
+const NAMELESS: &str = "it isn't known whom its brokers take Twinlog for (acls.principal)";
+const UNKEPT: &str = "what keeps it in was refused, or no broker shows it";
+
+/// What has to be there before these, and which of these can't have it.
+fn kept_in(
+    new: &BTreeSet<AclBinding>,
+    own: Option<&str>,
+    there: &BTreeSet<AclBinding>,
+) -> (BTreeSet<AclBinding>, BTreeSet<AclBinding>) {
+    let Some(own) = own else {
+        let unkept = new.iter().filter(|acl| acls::is_used(acl));
+        return (BTreeSet::new(), unkept.cloned().collect());
+    };
+    let keeping = new.iter().filter_map(|acl| acls::keeper(acl, own));
+    let keeping = keeping.filter(|acl| !there.contains(acl));
+    (keeping.collect(), BTreeSet::new())
+}
+
+/// Those that were refused.
+async fn create_acls(
+    back: &Scene,
+    all: &[AclBinding],
+    carried: &mut Carried,
+) -> Result<BTreeSet<AclBinding>, CutoverError> {
+    let mut refused = BTreeSet::new();
+    for chunk in all.chunks(AT_ONCE) {
+        let results = wire::create_acls(&back.target, chunk).await?;
+        for (acl, result) in chunk.iter().zip(results) {
+            match result {
+                Ok(()) => carried.acls.push(acl.to_string()),
+                Err(error) => {
+                    carried.problems.push(format!("{acl}: {error}"));
+                    refused.insert(acl.clone());
+                }
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// The groups whose positions were kept, either way.
+fn followed(ended: &Scene, back: &Scene) -> BTreeSet<String> {
+    let mut followed = BTreeSet::new();
+    for scene in [ended, back] {
+        let flow = &scene.flow.name;
+        for prefix in [keys::groups(flow), keys::shares(flow)] {
+            let keys = scene.store.keys(&prefix);
+            let names = keys.iter().filter_map(|key| key.strip_prefix(&*prefix));
+            followed.extend(names.map(str::to_owned));
+        }
+    }
+    followed
+}
+
+/// What was removed on the standby: it had that when it became the primary, and has it no
 /// more. What keeps writers from the old primary now goes with its fence, and what is held again on the standby was
-/// taken away there alone.
-async fn remove_acls(
+/// taken away there alone. Of groups and transactional ids only what is the flow's.
+fn removed(
     ended: &Scene,
     back: &Scene,
     (known, now): (&BTreeSet<String>, &[AclBinding]),
     there: &BTreeSet<AclBinding>,
-    carried: &mut Carried,
-) -> Result<(), CutoverError> {
+    of_flow: &OfFlow<'_>,
+) -> Result<Vec<AclBinding>, CutoverError> {
     let fence: Option<FenceRecord> = ended.store.get(&keys::fence(&ended.flow.name))?;
     let fence = fence.map_or_else(Vec::new, |fence| fence.acls);
     let fence: BTreeSet<AclBinding> = fence.iter().map(FenceAcl::binding).collect();
@@ -233,24 +398,32 @@ async fn remove_acls(
     let own = back.target_section.principal();
     let is_removed = |acl: &&AclBinding| {
         let on_standby = match acl.resource_type {
-            CLUSTER => return false,
             TOPIC => on_standby(ended, acl),
-            _ => Some((*acl).clone()),
+            GROUP | TRANSACTIONAL_ID => of_flow.is_whole(acl).then(|| (*acl).clone()),
+            _ => return false,
         };
         let is_gone = on_standby.is_some_and(|it| {
             known.contains(&hash(&it)) && !now.contains(&it) && !held.contains(&it)
         });
         is_gone && !fence.contains(*acl) && own.as_deref() != Some(acl.principal.as_str())
     };
-    let removed: Vec<AclBinding> = there.iter().filter(is_removed).cloned().collect();
+    Ok(there.iter().filter(is_removed).cloned().collect())
+}
+
+/// Removes these on the old primary.
+async fn remove_acls(
+    back: &Scene,
+    removed: &[AclBinding],
+    carried: &mut Carried,
+) -> Result<(), CutoverError> {
     for chunk in removed.chunks(AT_ONCE) {
         let results = wire::delete_acls(&back.target, chunk).await?;
         for (acl, result) in chunk.iter().zip(results) {
             match result {
-                Ok(()) => carried.acls_removed.push(format!("{acl:?}")),
+                Ok(()) => carried.acls_removed.push(acl.to_string()),
                 Err(error) => carried
                     .problems
-                    .push(format!("not removed: {acl:?}: {error}")),
+                    .push(format!("not removed: {acl}: {error}")),
             }
         }
     }
@@ -284,13 +457,19 @@ pub async fn carry_quotas(
     if !ended.flow.metadata.quotas {
         return Ok(());
     }
+    let (now, there) = tokio::join!(quotas(&back.source), quotas(&back.target));
+    carried
+        .problems
+        .extend(unread("quotas", &back.source, &now));
+    carried
+        .problems
+        .extend(unread("quotas", &back.target, &there));
+    let (Ok(Some(now)), Ok(Some(there))) = (now, there) else {
+        return Ok(());
+    };
     let known: Option<ReignRecord> = ended.store.get(&keys::reign(&ended.flow.name))?;
-    let known = known.and_then(|known| known.quotas);
-    let (Some(known), Some(now), Some(there)) = (
-        known,
-        quotas(&back.source).await,
-        quotas(&back.target).await,
-    ) else {
+    let Some(known) = known.and_then(|known| known.quotas) else {
+        carried.problems.push(unremembered("quotas", &back.source));
         return Ok(());
     };
     let known: ClientQuotas = known.iter().map(of_record).collect();
@@ -394,23 +573,18 @@ fn of_record(record: &ReignQuotas) -> (QuotaEntity, BTreeMap<String, f64>) {
     (entity, values.collect())
 }
 
-/// All quotas; `None` where they can't be read.
-async fn quotas(cluster: &Cluster) -> Option<ClientQuotas> {
+/// All quotas; `None` where there are none of the kind.
+async fn quotas(cluster: &Cluster) -> Result<Option<ClientQuotas>, WireError> {
     match wire::describe_client_quotas(cluster).await {
-        Ok(quotas) => Some(quotas),
-        Err(error) => {
-            tracing::debug!(%error, "quotas can't be read, so none is carried over");
-            None
-        }
+        Ok(quotas) => Ok(Some(quotas)),
+        Err(error) if wire::is_unsupported(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
 /// An ACL by the old primary's names; `None` for one of a topic that isn't copied back, or of a
 /// pattern that has no counterpart.
 fn translated(back: &Scene, acl: &AclBinding) -> Option<AclBinding> {
-    if acl.resource_type != TOPIC {
-        return Some(acl.clone());
-    }
     let is_one = acl.pattern_type == LITERAL && acl.name != "*";
     if is_one {
         let name = back.flow.rename.apply(&back.flow.source, &acl.name);
@@ -450,33 +624,68 @@ fn in_words(change: &TopicChanges) -> Vec<String> {
     each.collect()
 }
 
-/// The overrides of these topics; one that can't be read is left out.
-async fn overrides(
-    cluster: &Cluster,
-    topics: &[String],
-) -> BTreeMap<String, BTreeMap<String, String>> {
-    let configs = wire::describe_topic_configs(cluster, topics).await;
-    let readable = configs.into_iter().filter_map(|(topic, values)| {
-        let values = values.ok()?;
-        let overrides = values.into_iter().filter(|(_, value)| value.is_override());
-        let told = overrides.filter_map(|(key, value)| Some((key, value.value?)));
-        Some((topic, told.collect()))
-    });
-    readable.collect()
+/// The overrides of topics, and why some can't be read.
+#[derive(Default)]
+struct Overrides {
+    by_topic: BTreeMap<String, BTreeMap<String, String>>,
+    unread: BTreeMap<String, String>,
 }
 
-/// All ACLs; `None` where they can't be read or there is no authorizer.
-async fn acls(cluster: &Cluster) -> Option<Vec<AclBinding>> {
-    let answer = wire::describe_acls(cluster).await;
-    match answer.and_then(|answer| answer.acls(cluster)) {
-        Ok(acls) => Some(acls),
-        Err(error) => {
-            if error.server_code() != Some(ResponseError::SecurityDisabled) {
-                tracing::debug!(%error, "ACLs can't be read, so none is carried over");
+impl Overrides {
+    /// What isn't carried over for that, in a line.
+    fn problem(&self, cluster: &str) -> Option<String> {
+        let (topic, why) = self.unread.first_key_value()?;
+        Some(format!(
+            "settings of {} topic(s) on {cluster} can't be read, so what was changed of them isn't carried over, such as \
+             {topic}: {why}",
+            self.unread.len()
+        ))
+    }
+}
+
+/// The overrides of these topics.
+async fn overrides(cluster: &Cluster, topics: &[String]) -> Overrides {
+    let mut found = Overrides::default();
+    for (topic, values) in wire::describe_topic_configs(cluster, topics).await {
+        match values {
+            Ok(values) => {
+                let overrides = values.into_iter().filter(|(_, value)| value.is_override());
+                let told = overrides.filter_map(|(key, value)| Some((key, value.value?)));
+                found.by_topic.insert(topic, told.collect());
             }
-            None
+            Err(error) => {
+                found.unread.insert(topic, error.to_string());
+            }
         }
     }
+    found
+}
+
+/// All ACLs; `None` where there is no authorizer.
+async fn acls(cluster: &Cluster) -> Result<Option<Vec<AclBinding>>, WireError> {
+    let answer = wire::describe_acls(cluster).await;
+    match answer.and_then(|answer| answer.acls(cluster)) {
+        Ok(acls) => Ok(Some(acls)),
+        Err(error) if error.server_code() == Some(ResponseError::SecurityDisabled) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// That some of `what` aren't carried over, for one of the clusters can't be asked for them.
+fn unread<T>(what: &str, cluster: &Cluster, asked: &Result<T, WireError>) -> Option<String> {
+    let error = asked.as_ref().err()?;
+    let cluster = cluster.name();
+    Some(format!(
+        "{what} of {cluster} can't be read, so none that was changed is carried over: {error}"
+    ))
+}
+
+/// The same where nobody could ask at the failover.
+fn unremembered(what: &str, cluster: &Cluster) -> String {
+    format!(
+        "which {what} {} had at the failover wasn't written down, so none that was changed is carried over",
+        cluster.name()
+    )
 }
 
 /// One record holds thousands of them: a name each would be too much.

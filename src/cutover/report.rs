@@ -10,16 +10,20 @@ use super::loss::Loss;
 use super::padding::PaddingCost;
 use super::reign::Carried;
 use super::reread::RereadAccount;
-use super::steps::GroupsResult;
-use super::steps::promote::WRITTEN_BEHIND;
+use super::steps::promote::{LATE_UNSEEN, NOT_REMEMBERED, WRITTEN_BEHIND};
 use super::steps::release::Released;
+use super::steps::{GroupsResult, UNCOPIED, UNTOLD_TRANSACTIONS};
 use crate::state::{CutoverKind, CutoverRecord, CutoverState, StepState};
+use crate::telemetry::size::bytes;
 
 /// The version of the report's shape.
 pub const REPORT_VERSION: u32 = 1;
 
 /// The kind of a plan that gives the standby up.
 pub const GIVE_UP: &str = "give_up";
+
+/// More of one thing are counted, not named.
+const NAMED_MAX: usize = 5;
 
 /// The account of one plan, as far as it got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +61,11 @@ pub struct Report {
     /// What clients have to do.
     pub for_clients: Vec<String>,
 }
+
+/// In the record that a report is made of: brokers of the old primary that take records still, in words.
+pub(super) const LATE_BROKERS: &str = "late_brokers";
+/// In the journal's facts, for a report: those that didn't say it when they were asked again.
+pub(super) const UNASKED_BROKERS: &str = "unasked_brokers";
 
 /// Whether this was about beginning to copy back, and no more.
 pub(super) fn is_only_begun(record: &CutoverRecord) -> bool {
@@ -104,7 +113,8 @@ impl Report {
             .max()
             .unwrap_or(record.began_ms);
         let groups: Option<GroupsResult> = fact(record, "groups");
-        let knows_all = groups.as_ref().is_none_or(GroupsResult::knows_all);
+        let reread: Option<RereadAccount> = fact(record, "reread");
+        let groups_go_on = groups_go_on(record.kind, groups.as_ref(), reread.as_ref());
         Self {
             version: REPORT_VERSION,
             flow: flow.to_owned(),
@@ -129,12 +139,12 @@ impl Report {
                 .collect(),
             for_the_operator: for_the_operator(record, groups.as_ref()),
             groups,
-            reread: fact(record, "reread"),
+            reread,
             padding: fact(record, "padding"),
             given_up: fact(record, give_up::ACCOUNT),
             for_clients: match is_only_begun(record) {
                 true => Vec::new(),
-                false => for_clients(target, knows_all),
+                false => for_clients(target, groups_go_on),
             },
         }
     }
@@ -191,8 +201,10 @@ impl Report {
         for (topic, loss) in topics.filter(|_| self.given_up.is_none()) {
             let _ = writeln!(
                 text,
-                "  {topic}: up to {} record(s), {} bytes; {} of them were seen on the source",
-                loss.records, loss.bytes, loss.seen_records
+                "  {topic}: up to {} record(s), {}; {} of them were seen on the source",
+                loss.records,
+                bytes(loss.bytes as f64),
+                loss.seen_records
             );
         }
         if let Some(reread) = &self.reread {
@@ -221,6 +233,19 @@ impl Report {
     }
 }
 
+/// What is proven, and what that rests on where the old primary can't be asked any more.
+fn proven(unasked: &[String]) -> String {
+    let text = "0 records, proven: every log ends on both clusters at the same record";
+    if unasked.is_empty() {
+        return text.to_owned();
+    }
+    format!(
+        "{text}. Whether the old primary refuses writers by now isn't known ({}): this rests on what its brokers said before \
+         the promotion",
+        unasked.join(", ")
+    )
+}
+
 fn lost(record: &CutoverRecord) -> Lost {
     let is_proven = record.kind.loses_nothing()
         && record
@@ -237,6 +262,8 @@ fn lost(record: &CutoverRecord) -> Lost {
         };
     }
     let behind: Vec<(String, i32, i64, i64)> = fact(record, WRITTEN_BEHIND).unwrap_or_default();
+    let late: Vec<String> = fact(record, LATE_BROKERS).unwrap_or_default();
+    let late = late.join(", ");
     if let Some((topic, partition, from, _)) = behind.first() {
         let offsets = behind
             .iter()
@@ -244,8 +271,9 @@ fn lost(record: &CutoverRecord) -> Lost {
             .sum();
         let text = format!(
             "{offsets} offset(s) at least: somebody wrote behind the proof to {} partition(s) of the old primary, such as \
-             {topic}-{partition} from {from} on; `twinlog orphans` shows them",
-            behind.len()
+             {topic}-{partition} from {from} on; `twinlog orphans` shows them{}{late}",
+            behind.len(),
+            if late.is_empty() { "" } else { "; there " }
         );
         return Lost {
             is_proven: false,
@@ -254,14 +282,24 @@ fn lost(record: &CutoverRecord) -> Lost {
             ..Lost::default()
         };
     }
+    let unseen: Option<String> = fact(record, LATE_UNSEEN).filter(|_| is_proven);
     let text = match (is_proven, &loss) {
-        (true, _) => "0 records, proven: every log ends on both clusters at the same record".into(),
+        (true, _) if unseen.is_some() => format!(
+            "0 records of the topics that are here; whether others were made on the old primary after it was proven isn't \
+             known: {}",
+            unseen.as_deref().unwrap_or_default()
+        ),
+        (true, _) if !late.is_empty() => format!(
+            "0 records as far as the old primary's leaders know, but on the old primary {late}: no other cluster gets the records that it accepts; \
+             stop it, or its producers"
+        ),
+        (true, _) => proven(&fact::<Vec<String>>(record, UNASKED_BROKERS).unwrap_or_default()),
         (false, Some(loss)) => loss.in_words(),
         (false, None) if is_only_begun(record) => "nothing: clients stay where they are".into(),
         (false, None) => "not known yet".into(),
     };
     Lost {
-        is_proven,
+        is_proven: is_proven && late.is_empty() && unseen.is_none(),
         text,
         ..of(loss.unwrap_or_default())
     }
@@ -289,6 +327,19 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
             (
                 "groups that were still moving on the source",
                 &groups.moving,
+            ),
+            (
+                "groups with a transaction whose positions didn't count yet (it is open, or its marker is on the way): see \
+                 where they are on the old primary, they may read again what is done",
+                &groups.pending,
+            ),
+            (
+                "groups without a position, of which there was no time to ask whether a transaction has committed one",
+                &groups.maybe_pending,
+            ),
+            (
+                "groups with members on the source that had committed nothing, so auto.offset.reset decides on the standby",
+                &groups.uncommitted,
             ),
             (
                 "groups with members on the standby, not moved",
@@ -343,12 +394,30 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
         }
         lines.extend(carried.problems);
     }
+    lines.extend(fact::<Vec<String>>(record, NOT_REMEMBERED).unwrap_or_default());
     lines.extend(fact::<String>(record, "padding_problem"));
     lines.extend(fact::<String>(record, "behind_padding"));
     lines.extend(fact::<String>(record, "kept_fence"));
     if let Some(problem) = fact::<String>(record, "source_untold") {
         lines.push(format!(
             "the source doesn't know its role yet ({problem}); a running `twinlog run` tells it"
+        ));
+    }
+    if let Some(why) = fact::<String>(record, UNTOLD_TRANSACTIONS) {
+        lines.push(format!(
+            "the old primary didn't tell all of its open transactions ({why}): their markers may come behind the proof"
+        ));
+    }
+    if let Some(uncopied) = fact::<Vec<String>>(record, UNCOPIED).filter(|it| !it.is_empty()) {
+        let named: Vec<&str> = uncopied
+            .iter()
+            .take(NAMED_MAX)
+            .map(String::as_str)
+            .collect();
+        lines.push(format!(
+            "{} topic(s) weren't copied, or not with all their partitions: what the source had in them isn't here ({})",
+            uncopied.len(),
+            named.join(", ")
         ));
     }
     if fact::<bool>(record, "owner_was_silent") == Some(true) {
@@ -374,8 +443,8 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
                 .to_owned(),
         ),
         CutoverKind::Failback => lines.push(
-            "move every client that still writes to the standby: where no ACL keeps it away, what \
-             it writes there is on no other cluster, and stops the copy of its partition"
+            "move every client that still writes to the standby: where no ACL refuses it, its records are on no other \
+             cluster and stop the copy of their partition"
                 .to_owned(),
         ),
         CutoverKind::Unplanned => lines.push(
@@ -387,19 +456,80 @@ fn for_the_operator(record: &CutoverRecord, groups: Option<&GroupsResult>) -> Ve
     lines
 }
 
-fn for_clients(target: &str, knows_all_groups: bool) -> Vec<String> {
+/// Where consumers go on.
+fn groups_go_on(
+    kind: CutoverKind,
+    groups: Option<&GroupsResult>,
+    reread: Option<&RereadAccount>,
+) -> &'static str {
+    if kind == CutoverKind::Unplanned && reread.is_none() {
+        return "where consumers go on isn't known: look at their groups' committed offsets before they start";
+    }
+    if groups.is_some_and(|groups| !groups.has_all_placed()) {
+        return "consumers go on at their group's next record, but for the groups that are named above or couldn't be \
+                seen: look at their positions before they start";
+    }
+    if reread.is_some_and(|reread| !reread.has_all_placed()) {
+        return "consumers go on where their group was seen last, but for the groups that are named above: look at \
+                their positions before they start";
+    }
+    match reread.is_some_and(|reread| reread.groups_total > 0) {
+        true => "consumers go on where their group was seen last, and may read records again",
+        false => "consumers go on at their group's next record; nothing has to be reset",
+    }
+}
+
+fn for_clients(target: &str, groups_go_on: &str) -> Vec<String> {
     vec![
         format!("point bootstrap.servers at {target} and restart, or let them rebootstrap"),
-        match knows_all_groups {
-            true => "consumers go on at their group's next record; nothing has to be reset",
-            false => {
-                "consumers go on at their group's next record, but for the groups that couldn't be \
-                 asked for: look at their positions before they start"
-            }
-        }
-        .to_owned(),
+        groups_go_on.to_owned(),
         "transactional producers begin anew (initTransactions): their old transactions are settled"
             .to_owned(),
         "Kafka Streams: wipe local state; it is restored from the changelogs".to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_proven_says_what_it_rests_on() {
+        let told = proven(&[]);
+        assert!(!told.contains("rests on"), "{told}");
+        let unasked = proven(&["broker 2: no answer within 3 s".to_owned()]);
+        assert!(unasked.starts_with(&told), "{unasked}");
+        assert!(unasked.contains("broker 2: no answer"), "{unasked}");
+        assert!(unasked.contains("before the promotion"), "{unasked}");
+    }
+
+    /// What can't be carried over is told while there is time to look after it.
+    #[test]
+    fn what_the_failback_cannot_carry_over_is_told_at_the_failover() {
+        let why = "ACLs of standby can't be read".to_owned();
+        let facts = [(NOT_REMEMBERED.to_owned(), serde_json::json!([why]))];
+        let record = CutoverRecord {
+            v: 1,
+            plan: uuid::Uuid::nil(),
+            kind: CutoverKind::Planned,
+            state: CutoverState::Done,
+            topics: crate::state::TopicSet::All,
+            operator: crate::state::Operator {
+                host: String::new(),
+                pid: 1,
+                user: String::new(),
+                since_ms: 0,
+            },
+            began_ms: 0,
+            role_before: None,
+            fence: "acl".to_owned(),
+            padding: 0,
+            accept_loss: None,
+            steps: Vec::new(),
+            facts: facts.into(),
+        };
+        let report = Report::new("dr", "standby", &record);
+        let told = &report.for_the_operator;
+        assert!(told.contains(&why), "{told:?}");
+    }
 }

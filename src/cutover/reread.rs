@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use super::context::Scene;
 use super::error::CutoverError;
+use super::group_facts::remembered as followed;
 use super::pairs::{Maps, Pair, copied_end, ends, on_target};
+use super::steps::share_groups;
 use crate::offsets::{TargetOffset, Translation};
-use crate::state::{GroupPositions, keys};
+use crate::state::{GroupPositions, ShareOffsets, keys};
 use crate::telemetry::failover::{GroupFacts, GroupReread};
-use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition};
+use crate::wire::{self, OffsetSpec, TopicPartition};
 
 /// More groups are counted, not named.
 const NAMED_MAX: usize = 20;
@@ -32,6 +34,24 @@ pub struct RereadAccount {
 }
 
 impl RereadAccount {
+    /// Whether each position that is known of the source has its place on the standby.
+    pub fn has_all_placed(&self) -> bool {
+        let is_placed = |group: &GroupReread| group.unplaced_positions == 0;
+        self.unknown.is_empty() && self.groups.iter().all(is_placed)
+    }
+
+    /// A group with so many positions in the topics that are cut over.
+    fn note(&mut self, group: GroupReread, positions: usize) {
+        if positions == 0 {
+            return;
+        }
+        self.groups_total += 1;
+        self.records = self.records.saturating_add(group.records);
+        if group.records > 0 || group.unplaced_positions > 0 {
+            self.groups.push(group);
+        }
+    }
+
     /// A line in all, then one for each group.
     pub fn in_words(&self) -> Vec<String> {
         let mut lines = vec![match (self.records, self.groups_total) {
@@ -79,11 +99,11 @@ impl RereadAccount {
 
 /// Looks at what is remembered, and at where the groups are on the target.
 pub(super) async fn look(scene: &Scene, pairs: &[Pair]) -> Result<RereadAccount, CutoverError> {
-    let prefix = keys::groups(&scene.flow.name);
     let mut remembered: Vec<(String, GroupPositions)> = Vec::new();
-    for key in scene.store.keys(&prefix) {
-        if let Some(record) = scene.store.get(&key)? {
-            remembered.push((key[prefix.len()..].to_owned(), record));
+    // Those that the config doesn't follow any more are nobody's concern here, as in every other look at groups.
+    for name in followed(scene) {
+        if let Some(record) = scene.store.get(&keys::group(&scene.flow.name, &name))? {
+            remembered.push((name, record));
         }
     }
     let names: Vec<String> = remembered.iter().map(|(name, _)| name.clone()).collect();
@@ -122,22 +142,16 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair]) -> Result<RereadAccount,
                 None => group.unplaced_positions += 1,
                 Some(committed) => {
                     let ours = record.pair(&at.topic, at.partition);
-                    let back = back(pair, &maps, committed, ours);
+                    let back = back(pair, &maps, committed.offset, ours);
                     // What wasn't copied can't be read again.
                     let until = source.min(copied_end(pair, end, &maps));
                     group.records += back.map_or(0, |back| (until - back).max(0));
                 }
             }
         }
-        if positions == 0 {
-            continue;
-        }
-        account.groups_total += 1;
-        account.records = account.records.saturating_add(group.records);
-        if group.records > 0 || group.unplaced_positions > 0 {
-            account.groups.push(group);
-        }
+        account.note(group, positions);
     }
+    look_at_shares(scene, &by_source, &maps, &mut account).await?;
     let badness = |group: &GroupReread| (group.records, group.unplaced_positions);
     account
         .groups
@@ -145,22 +159,71 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair]) -> Result<RereadAccount,
     Ok(account)
 }
 
-/// The source position that a position on the target stands for.
-fn back(
-    pair: &Pair,
+/// The same for share groups: their start offsets.
+async fn look_at_shares(
+    scene: &Scene,
+    by_source: &HashMap<&TopicPartition, &Pair>,
     maps: &Maps,
-    committed: &GroupOffset,
-    ours: Option<(i64, i64)>,
-) -> Option<i64> {
+    account: &mut RereadAccount,
+) -> Result<(), CutoverError> {
+    let mut remembered: Vec<(String, ShareOffsets)> = Vec::new();
+    for name in share_groups::remembered(scene) {
+        if let Some(record) = scene.store.get(&keys::share(&scene.flow.name, &name))? {
+            remembered.push((name, record));
+        }
+    }
+    if remembered.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = remembered.iter().map(|(name, _)| name.clone()).collect();
+    let there = wire::describe_share_group_offsets(&scene.target, &names).await;
+    for (name, record) in remembered {
+        let there = match there.get(&name) {
+            Some(Err(error)) if wire::is_unsupported(error) => None,
+            Some(Err(_)) => {
+                account.unknown.push(name);
+                continue;
+            }
+            there => there.and_then(|there| there.as_ref().ok()),
+        };
+        let mut group = GroupReread {
+            group: name,
+            ..GroupReread::default()
+        };
+        let mut positions = 0;
+        for (topic, offsets) in &record.topics {
+            for known in offsets {
+                let at = TopicPartition::new(topic.as_str(), known.partition);
+                let Some(pair) = by_source.get(&at) else {
+                    continue;
+                };
+                positions += 1;
+                let Some(start) = there.and_then(|there| there.get(&pair.target)) else {
+                    group.unplaced_positions += 1;
+                    continue;
+                };
+                let ours = known.sending.or(known.target);
+                let ours = ours.map(|target| (known.source, target));
+                let back = back(pair, maps, *start, ours);
+                group.records += back.map_or(0, |back| (known.source - back).max(0));
+            }
+        }
+        account.note(group, positions);
+    }
+    Ok(())
+}
+
+/// The source position that a position on the target stands for.
+fn back(pair: &Pair, maps: &Maps, committed: i64, ours: Option<(i64, i64)>) -> Option<i64> {
     // Of our own commits it is remembered.
     if let Some((source, target)) = ours
-        && target == committed.offset
+        && target == committed
     {
         return Some(source);
     }
     match maps.get(&pair.source) {
-        None => Some(committed.offset),
-        Some(map) => match map.reverse(TargetOffset(committed.offset)) {
+        None => Some(committed),
+        Some(map) => match map.reverse(TargetOffset(committed)) {
             Translation::Exact(offset) => Some(offset.0),
             _ => None,
         },

@@ -91,7 +91,7 @@ async fn groups(cluster: &Cluster, root: &str) -> Result<usize, DrillError> {
     loop {
         let listed = wire::list_groups(cluster).await?;
         // What a silent broker coordinates may be ours.
-        let mut problem = listed.why_incomplete();
+        let mut problem = listed.why_unanswered();
         let ours: Vec<String> = listed
             .groups
             .into_iter()

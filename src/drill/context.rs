@@ -10,7 +10,7 @@ use super::names::{Kind, Names};
 use super::scope::{Choice, Limits};
 use crate::config::{ClusterSection, FlowConfig, Selector};
 use crate::cutover::Tell;
-use crate::cutover::context::topics;
+use crate::cutover::context::{is_there, remembered};
 use crate::cutover::pairs::{CutTopic, Maps, Pair, load_maps, pairs};
 use crate::environment::Machine;
 use crate::state::keys::MapKeys;
@@ -98,7 +98,8 @@ impl Scene {
         let (from, to) = tokio::join!(self.source.metadata(None), self.target.metadata(None));
         let (from, to) = (from?, to?);
         store.refresh().await?;
-        let mut topics = topics(store, flow, &TopicSet::All, Some(&from), &to)?;
+        let mut topics = remembered(store, flow, &TopicSet::All)?;
+        topics.retain(|it| is_there(it, Some(&from), &to));
         // A map is stored some seconds after its topic.
         let mut without_map = HashSet::new();
         for pair in pairs(&topics).iter().filter(|pair| pair.mapped) {

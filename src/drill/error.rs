@@ -65,13 +65,13 @@ impl From<CutoverError> for DrillError {
 
 impl From<StateError> for DrillError {
     fn from(error: StateError) -> Self {
-        Self::failed(error.to_string())
+        CutoverError::from(error).into()
     }
 }
 
 impl From<WireError> for DrillError {
     fn from(error: WireError) -> Self {
-        Self::failed(error.to_string())
+        CutoverError::from(error).into()
     }
 }
 

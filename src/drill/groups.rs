@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::context::{Copied, Scene};
 use super::error::DrillError;
 use super::peek;
-use super::production::{followed_groups, shorten};
+use super::production::{Followed, followed_groups, shorten};
 use super::report::GroupsRehearsed;
 use crate::cutover::pairs::{ends, on_target, translate};
-use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition};
+use crate::wire::{self, GroupOffset, OffsetSpec, TopicPartition, WireError};
 
 /// Positions whose next record is looked at.
 const CHECKED_MAX: usize = 500;
@@ -37,24 +37,20 @@ pub async fn bring(
     scene: &Scene,
     copied: &Copied,
 ) -> Result<(Vec<Brought>, GroupsRehearsed), DrillError> {
-    let names = followed_groups(scene).await?;
+    let Followed { names, unseen } = followed_groups(scene).await?;
     let targets = on_target(&copied.pairs);
     let (starts, there) = tokio::try_join!(
         ends(&scene.target, &targets, OffsetSpec::Earliest),
         ends(&scene.target, &targets, OffsetSpec::Latest),
     )?;
-    let mut result = GroupsRehearsed::default();
+    let mut result = GroupsRehearsed {
+        unseen,
+        ..GroupsRehearsed::default()
+    };
     let mut brought = Vec::new();
     let mut commits: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = HashMap::new();
-    for (name, positions) in wire::fetch_group_offsets(&scene.source, &names).await {
-        // One that can't be asked for is no reason to leave the others.
-        let positions = match positions {
-            Ok(positions) => positions,
-            Err(error) => {
-                result.not_rehearsed.insert(name, error.to_string());
-                continue;
-            }
-        };
+    let answers = wire::fetch_group_offsets(&scene.source, &names).await;
+    for (name, positions) in told(answers, &mut result) {
         let group = scene.names.copy_of(&name);
         for pair in &copied.pairs {
             let Some(position) = positions.get(&pair.source) else {
@@ -97,6 +93,23 @@ pub async fn bring(
     result.positions = brought.len();
     brought.sort_by(|a, b| (&a.group, &a.source).cmp(&(&b.group, &b.source)));
     Ok((brought, result))
+}
+
+/// The answers of the source. One that it doesn't tell is no reason to leave the others, and none to fail: a flow may
+/// follow groups that it may not ask for. What the standby refuses is.
+fn told<P>(
+    answers: impl IntoIterator<Item = (String, Result<P, WireError>)>,
+    result: &mut GroupsRehearsed,
+) -> Vec<(String, P)> {
+    let mut told = Vec::new();
+    for (name, answer) in answers {
+        match answer {
+            Ok(positions) => told.push((name, positions)),
+            Err(error) => result.unseen.push(format!("{name}: {error}")),
+        }
+    }
+    shorten(&mut result.unseen);
+    told
 }
 
 /// Compares each position's next record on both clusters. `copied_ends` is where the copy ended on
@@ -191,4 +204,28 @@ async fn peek_at(
     Ok(looking
         .await
         .map_err(|error| DrillError::failed(error.to_string()))??)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::wire::ErrorContext;
+
+    #[test]
+    fn what_the_source_does_not_tell_of_a_group_is_named_and_fails_nothing() {
+        let silence = WireError::Timeout {
+            context: Arc::new(ErrorContext::cluster("primary")),
+            after: Duration::from_secs(1),
+        };
+        let answers = [
+            ("billing".to_owned(), Ok(7)),
+            ("hidden".to_owned(), Err(silence)),
+        ];
+        let mut result = GroupsRehearsed::default();
+        assert_eq!(told(answers, &mut result), [("billing".to_owned(), 7)]);
+        assert!(result.not_rehearsed.is_empty());
+        assert!(result.unseen[0].starts_with("hidden: "), "{result:?}");
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use super::names::Kind;
 use super::report::{Compared, Figures, Rehearsal, Report, Verdict};
 use crate::cutover::Weight;
+use crate::shell::is_unseen;
+use crate::telemetry::size;
 
 /// Renders it. `sha256` is the digest of the JSON that was filed with it.
 pub fn render(report: &Report, sha256: &str) -> String {
@@ -41,7 +43,7 @@ fn line(text: &mut String, line: &str) {
 fn plain(words: &str) -> String {
     words
         .chars()
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .map(|letter| if is_unseen(letter) { ' ' } else { letter })
         .flat_map(|letter| {
             let escape = matches!(letter, '|' | '`' | '<' | '*' | '[').then_some('\\');
             escape.into_iter().chain([letter])
@@ -166,9 +168,13 @@ fn production(text: &mut String, report: &Report) {
     line(
         text,
         &format!(
-            "- not on the standby: {} record(s), {} bytes, the oldest {:.2} s old (the worst of {} \
+            "- not on the standby: {} record(s), {}, the oldest {:.2} s old (the worst of {} \
              looks at {} partition(s))",
-            rpo.records, rpo.bytes, rpo.seconds, rpo.looks, rpo.partitions
+            rpo.records,
+            size::bytes(rpo.bytes as f64),
+            rpo.seconds,
+            rpo.looks,
+            rpo.partitions
         ),
     );
     let groups = &production.groups;
@@ -186,6 +192,9 @@ fn production(text: &mut String, report: &Report) {
     );
     for (group, records) in &groups.worst {
         line(text, &format!("  - {}: {records}", plain(group)));
+    }
+    for why in &groups.unseen {
+        line(text, &format!("  - can't be seen: {}", plain(why)));
     }
     match &production.verify {
         Some(result) => line(
@@ -308,6 +317,9 @@ fn rehearsed(text: &mut String, it: &Rehearsal) {
                 groups.wrong.len()
             ),
         );
+        for why in &groups.unseen {
+            line(text, &format!("  - there may be others: {}", plain(why)));
+        }
         for (group, why) in &groups.not_rehearsed {
             line(
                 text,
@@ -363,12 +375,12 @@ fn scope(text: &mut String, report: &Report) {
     line(
         text,
         &format!(
-            "- {} of {} topic(s) were copied: {} partition(s), {} record(s), about {} bytes",
+            "- {} of {} topic(s) were copied: {} partition(s), {} record(s), about {}",
             scope.topics_copied.len(),
             scope.topics_selected,
             scope.partitions_copied,
             scope.records_copied,
-            scope.bytes_copied
+            size::bytes(scope.bytes_copied as f64)
         ),
     );
     line(

@@ -54,7 +54,7 @@ use scope::{Candidate, Choice, choose};
 
 use crate::config::{ClusterSection, FlowConfig};
 use crate::connect::cluster;
-use crate::cutover::lease::{self, Lease};
+use crate::cutover::lease::{self, Lease, Wanted};
 use crate::cutover::pairs::{ends, on_source};
 use crate::cutover::{self, AcceptedLoss, Check, CutoverError, FenceMode, Options, Tell};
 use crate::environment::Machine;
@@ -180,7 +180,7 @@ fn not_the_time(error: CutoverError) -> DrillError {
 }
 
 async fn answers(cluster: &Cluster) -> Result<(), DrillError> {
-    match tokio::time::timeout(ANSWER_WITHIN, cluster.metadata(None)).await {
+    match cluster.metadata_if_there(ANSWER_WITHIN).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(DrillError::failed(format!(
@@ -205,7 +205,7 @@ async fn candidates(scene: &Scene) -> Result<Vec<Candidate>, DrillError> {
     let shown_to = |topic: &str, target: &str| match &readers {
         Ok(readers) => readers.shown_to(target, &scene.names.copy_of(topic)),
         Err(error) => Some(format!(
-            "who may read it on the standby isn't known ({error}): grant DESCRIBE and DESCRIBE_CONFIGS on that cluster"
+            "Twinlog can't see who may read it on the standby ({error}): grant DESCRIBE and DESCRIBE_CONFIGS on that cluster"
         )),
     };
     let mut candidates: Vec<Candidate> = Vec::new();
@@ -301,13 +301,21 @@ async fn take_lease(
     flow: &str,
     machine: &dyn Machine,
 ) -> Result<Lease, DrillError> {
-    let id = Uuid::from_u128(rand::random::<u128>());
-    Lease::take(store, &format!("{flow}/drill"), id, machine)
-        .await
-        .map_err(|error| {
-            DrillError::refused("another rehearsal of this flow runs")
-                .with_hint(error.message.replacen("plan", "rehearsal", 1))
-        })
+    let wanted = Wanted {
+        store,
+        flow: &format!("{flow}/drill"),
+        plan: Uuid::from_u128(rand::random::<u128>()),
+        machine,
+    };
+    let lease = Lease::take_unless_held(wanted).await?;
+    lease.map_err(|holder| {
+        let who = lease::taken(&holder).message;
+        DrillError::refused("another rehearsal of this flow runs").with_hint(who.replacen(
+            "plan",
+            "rehearsal",
+            1,
+        ))
+    })
 }
 
 async fn rehearse(

@@ -18,7 +18,7 @@ use crate::state::CutoverKind;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A writer that isn't refused within this isn't bound by ACLs.
-const REFUSED_WITHIN: Duration = Duration::from_secs(4);
+const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Rehearses it.
 ///
@@ -102,11 +102,15 @@ async fn go(it: &mut Rehearsing<'_>) -> Result<(), DrillError> {
 /// How the rehearsal's writer can be kept away.
 async fn fence(scene: &Scene) -> Result<FenceMode, DrillError> {
     let topic = [scene.names.canary(Kind::Planned)];
-    match deny::missing(&scene.source, &topic).await {
+    match deny::missing(&scene.source, &topic, &[]).await {
         Ok(_) => Ok(FenceMode::Acl),
-        Err(DenyError::NoAuthorizer | DenyError::NotAllowed(_) | DenyError::OursToo { .. }) => {
-            Ok(FenceMode::Manual)
-        }
+        Err(
+            DenyError::NoAuthorizer
+            | DenyError::NotAllowed(_)
+            | DenyError::OursToo { .. }
+            | DenyError::DeniedByAnother { .. }
+            | DenyError::Unseen(_),
+        ) => Ok(FenceMode::Manual),
         Err(DenyError::Wire(error)) => Err(error.into()),
     }
 }

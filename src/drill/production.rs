@@ -1,6 +1,6 @@
 //! The flow itself, only looked at: would a failover work now, and what would be lost or read again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::report::{Compared, GroupsNow, Production, RpoNow};
 use crate::config::{FlowConfig, Selector};
 use crate::cutover::Check;
 use crate::cutover::pairs::{Offsets, copied_end, ends, on_source, on_target, translate};
+use crate::groups;
 use crate::state::{AclRecord, AclState, EndsRecord, StateStore, keys};
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc::to_the_second as utc;
@@ -37,7 +38,7 @@ const LISTED_MAX: usize = 20;
 pub async fn look(scene: &Scene, checks: Vec<Check>) -> Result<Production, DrillError> {
     let copied = scene.copied(&scene.flow, &scene.store).await?;
     let rpo = rpo(scene, &copied).await?;
-    let groups = groups(scene, &copied).await?;
+    let groups = groups_now(scene, &copied).await?;
     let (mut gaps, mut held_grants) = (0, 0);
     gaps += scene.store.keys(&format!("gap/{}/", scene.flow.name)).len() as u64;
     for key in scene.store.keys(&keys::acls(&scene.flow.name)) {
@@ -160,27 +161,47 @@ pub async fn oldest(
 }
 
 /// The groups of the source that the flow follows.
-///
-/// # Errors
-/// When they can't be listed.
-pub async fn followed_groups(scene: &Scene) -> Result<Vec<String>, DrillError> {
-    if scene.flow.groups.include().is_empty() {
-        return Ok(Vec::new());
-    }
-    let listed = wire::list_groups(&scene.source).await?;
-    let followed = listed.groups.into_iter().filter(|group| {
-        group.is_of_consumers()
-            && scene.flow.groups.matches(&group.group_id)
-            && !group.group_id.starts_with(crate::config::DRILL_PREFIX)
-    });
-    let mut names: Vec<String> = followed.map(|group| group.group_id).collect();
-    names.sort_unstable();
-    Ok(names)
+#[derive(Default)]
+pub struct Followed {
+    /// Their names, in order.
+    pub names: Vec<String>,
+    /// Why there may be more, a line each.
+    pub unseen: Vec<String>,
 }
 
-async fn groups(scene: &Scene, copied: &Copied) -> Result<GroupsNow, DrillError> {
-    let names = followed_groups(scene).await?;
-    let mut now = GroupsNow::default();
+/// The groups of the source that the flow follows: those that its coordinators list, and those that the flow has
+/// followed so far, for one whose coordinator is away is in no list.
+///
+/// # Errors
+/// When no broker lists any.
+pub async fn followed_groups(scene: &Scene) -> Result<Followed, DrillError> {
+    if scene.flow.groups.include().is_empty() {
+        return Ok(Followed::default());
+    }
+    let selected = &scene.flow.groups;
+    let (listed, unseen) = groups::listed_of_consumers(&scene.source, selected).await?;
+    let prefix = keys::groups(&scene.flow.name);
+    let remembered = scene.store.keys(&prefix).into_iter();
+    let remembered = remembered.map(|key| key[prefix.len()..].to_owned());
+    let names: BTreeSet<String> = listed
+        .into_iter()
+        .chain(remembered)
+        .filter(|name| {
+            scene.flow.groups.matches(name) && !name.starts_with(crate::config::DRILL_PREFIX)
+        })
+        .collect();
+    Ok(Followed {
+        names: names.into_iter().collect(),
+        unseen,
+    })
+}
+
+async fn groups_now(scene: &Scene, copied: &Copied) -> Result<GroupsNow, DrillError> {
+    let Followed { names, unseen } = followed_groups(scene).await?;
+    let mut now = GroupsNow {
+        unseen,
+        ..GroupsNow::default()
+    };
     if names.is_empty() || copied.pairs.is_empty() {
         return Ok(now);
     }
@@ -194,10 +215,16 @@ async fn groups(scene: &Scene, copied: &Copied) -> Result<GroupsNow, DrillError>
     let on_standby = wire::fetch_group_offsets(&scene.target, &names).await;
     let (mut behind, mut ahead) = (BTreeMap::<String, u64>::new(), Vec::new());
     for name in &names {
-        let (Some(Ok(positions)), Some(Ok(copies))) = (on_source.get(name), on_standby.get(name))
-        else {
-            now.missing.push(format!("{name} (can't be asked)"));
-            continue;
+        let (positions, copies) = match (on_source.get(name), on_standby.get(name)) {
+            (Some(Ok(positions)), Some(Ok(copies))) => (positions, copies),
+            (Some(Err(error)), _) | (_, Some(Err(error))) => {
+                now.unseen.push(format!("{name}: {error}"));
+                continue;
+            }
+            (None, _) | (_, None) => {
+                now.unseen.push(format!("{name}: it was not answered"));
+                continue;
+            }
         };
         let mut has_any = false;
         for pair in &copied.pairs {
@@ -254,6 +281,7 @@ async fn groups(scene: &Scene, copied: &Copied) -> Result<GroupsNow, DrillError>
     worst.truncate(LISTED_MAX);
     now.worst = worst;
     shorten(&mut now.missing);
+    shorten(&mut now.unseen);
     shorten(&mut now.ahead);
     Ok(now)
 }
@@ -303,6 +331,7 @@ pub async fn compare(
         },
         bytes_per_second: scene.request.bytes_per_second,
         partitions_at_once: verify::PARTITIONS_AT_ONCE,
+        again_within: Some(verify::AGAIN_WITHIN),
     };
     let progress = Arc::new(Progress::default());
     let report = verify::verify(&request, store, progress, &CancellationToken::new())
@@ -335,7 +364,12 @@ pub async fn compare(
     findings.extend(failures);
     let not_copied = report.topics_not_copied.iter();
     findings.extend(not_copied.map(|topic| format!("not copied: {topic}")));
-    let lists = [&report.groups.not_compared, &report.configs.not_compared];
+    let lists = [
+        &report.not_compared,
+        &report.groups.not_compared,
+        &report.configs.not_compared,
+        &report.replicas.not_compared,
+    ];
     findings.extend(lists.into_iter().flatten().cloned());
     shorten(&mut findings);
     tracing::debug!(flow = %flow.name, at = %utc(now_ms()), "compared");

@@ -197,6 +197,9 @@ pub struct GroupsNow {
     pub missing: Vec<String>,
     /// Positions that lie further on the standby: records would be skipped.
     pub ahead: Vec<String>,
+    /// Groups that couldn't be asked for, and why there may be others that nobody lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
 }
 
 /// A comparison's result.
@@ -298,6 +301,9 @@ pub struct GroupsRehearsed {
     pub beyond: usize,
     /// Positions with another next record.
     pub wrong: Vec<String>,
+    /// Why there may be groups that nobody listed, which weren't rehearsed either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
     /// Groups that weren't rehearsed, or not to the end, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub not_rehearsed: BTreeMap<String, String>,
@@ -415,6 +421,12 @@ impl Production {
                 groups.missing.join(", ")
             ));
         }
+        if !groups.unseen.is_empty() {
+            remarks.push(format!(
+                "groups that can't be seen, so nothing is said of them: {}",
+                groups.unseen.join(", ")
+            ));
+        }
         if let Some(compared) = &self.verify {
             compared.judge("the standby", failures, remarks);
         }
@@ -477,6 +489,11 @@ impl Rehearsal {
                 groups.wrong.join(", ")
             ));
         }
+        for why in self.groups.iter().flat_map(|it| &it.unseen) {
+            remarks.push(format!(
+                "{kind}: there may be groups that weren't rehearsed: {why}"
+            ));
+        }
         for (group, why) in self.groups.iter().flat_map(|it| &it.not_rehearsed) {
             failures.push(format!("{kind}: group {group} was not rehearsed: {why}"));
         }
@@ -492,7 +509,8 @@ impl Rehearsal {
         }
         if self.kind == Kind::Planned && self.fence == "acl" && self.fence_seconds.is_none() {
             remarks.push(
-                "planned: the fence's ACLs bound nobody: the rehearsal's writer is a super user"
+                "planned: the fence's ACLs kept no write away within 20 s: the rehearsal's writer is a \
+                 super user, or the source's brokers take over changes very late"
                     .to_owned(),
             );
         }
@@ -675,7 +693,16 @@ pub(super) mod tests {
 
     #[test]
     fn what_should_be_known_is_a_remark() {
-        let cases: [(&str, Fault); 6] = [
+        let cases: [(&str, Fault); 8] = [
+            ("nothing is said of them: billing", |it| {
+                it.production.groups.unseen.push("billing".to_owned());
+            }),
+            ("weren't rehearsed: no leader", |it| {
+                it.rehearsals[1].groups = Some(GroupsRehearsed {
+                    unseen: vec!["no leader".to_owned()],
+                    ..GroupsRehearsed::default()
+                });
+            }),
             ("read 7 record(s) again", |it| {
                 it.production.groups.read_again = 7;
             }),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::size::bytes as bytes_in_words;
+
 /// A topic that could be copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -61,8 +63,8 @@ pub fn choose(mut candidates: Vec<Candidate>, limits: Limits) -> Choice {
             Some(why)
         } else if bytes_then > limits.bytes_max {
             Some(format!(
-                "about {} bytes, beyond what is copied (--bytes)",
-                candidate.bytes
+                "about {}, beyond what is copied (--bytes)",
+                bytes_in_words(candidate.bytes as f64)
             ))
         } else if partitions_then > limits.partitions_max {
             Some(format!(
@@ -126,7 +128,8 @@ mod tests {
         ];
         let choice = choose(all, LIMITS);
         assert_eq!(names(&choice), (vec!["a", "c", "empty"], vec!["b", "huge"]));
-        assert!(choice.left_out[0].why.contains("--bytes"));
+        let why = &choice.left_out[0].why;
+        assert!(why.contains("50 B") && why.contains("--bytes"), "{why}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::error::FlowError;
 use super::run::run_flow;
-use crate::config::Config;
+use crate::config::{Config, RATE_HINT};
 use crate::tasks::Broken;
 use crate::telemetry::logging::with_causes;
 use crate::telemetry::progress::{FlowProgress, FlowState, Registry};
@@ -63,6 +63,9 @@ fn start_flows(
             flow = name,
             "copying from {} to {}", flow_config.source, flow_config.target
         );
+        if let Some(doubt) = flow_config.limits.doubt() {
+            warn!(flow = name, "{doubt}; {RATE_HINT}");
+        }
         let running = run_flow(
             flow_config,
             source,

@@ -31,6 +31,7 @@ pub(super) async fn keep_off(
     let Some(found) = other_than_create_time(configs) else {
         return Ok(());
     };
+    flow.doubts.note(source_topic);
     hold(flow, source_topic, found).await?;
     set(flow, target_topic, found).await?;
     tracing::warn!(

@@ -45,10 +45,13 @@ pub struct Share {
     broker: i32,
     lane: u16,
     held: AtomicU64,
-    /// Partitions that are written there.
+    /// Partitions that are written there, and those of them that are far behind.
     partitions: AtomicUsize,
+    behind: AtomicUsize,
     /// Since when an answer is waited for.
     waits_since: Mutex<Option<Instant>>,
+    /// Whether nothing has moved for so long that the broker may be gone.
+    is_silent: AtomicBool,
     is_left_out: AtomicBool,
 }
 
@@ -59,6 +62,11 @@ impl Share {
             .waits_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Notes whether the broker is silent: it answers nothing, and nothing moves that would bring an answer nearer.
+    pub fn note_silent(&self, is_silent: bool) {
+        self.is_silent.store(is_silent, Ordering::Relaxed);
     }
 
     fn waits(&self) -> Duration {
@@ -77,14 +85,22 @@ impl Share {
     pub fn partitions(&self) -> usize {
         self.partitions.load(Ordering::Relaxed)
     }
+
+    /// How many of these are far behind.
+    pub fn behind(&self) -> usize {
+        self.behind.load(Ordering::Relaxed)
+    }
 }
 
 /// A flow's byte budget.
 #[derive(Debug)]
 pub struct Budget {
-    limit: u64,
-    partition_limit: u64,
+    limit: AtomicU64,
+    partition_limit: AtomicU64,
     window: AtomicU64,
+    /// Open partitions, and those of them that are far behind ([`super::turns`]).
+    partitions: AtomicUsize,
+    behind: AtomicUsize,
     /// Slow answers of the target so far, or [`NEAR`].
     slow_answers: AtomicU32,
     reserved: AtomicU64,
@@ -100,9 +116,11 @@ impl Budget {
             .in_flight_limit_bytes
             .store(limit, Ordering::Relaxed);
         Self {
-            limit,
-            partition_limit,
+            limit: AtomicU64::new(limit),
+            partition_limit: AtomicU64::new(partition_limit),
             window: AtomicU64::new(WINDOW_FIRST.min(limit)),
+            partitions: AtomicUsize::new(0),
+            behind: AtomicUsize::new(0),
             slow_answers: AtomicU32::new(0),
             reserved: AtomicU64::new(0),
             progress,
@@ -125,7 +143,9 @@ impl Budget {
             lane,
             held: AtomicU64::new(0),
             partitions: AtomicUsize::new(0),
+            behind: AtomicUsize::new(0),
             waits_since: Mutex::default(),
+            is_silent: AtomicBool::new(false),
             is_left_out: AtomicBool::new(false),
         });
         shares.push(share.clone());
@@ -138,17 +158,51 @@ impl Budget {
 
     /// The bound for one partition, bytes.
     pub fn partition_limit(&self) -> u64 {
+        self.partition_limit.load(Ordering::Relaxed)
+    }
+
+    /// Other bounds from now on. What is in flight beyond them is waited for.
+    pub fn set_limits(&self, limit: u64, partition_limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
         self.partition_limit
+            .store(partition_limit, Ordering::Relaxed);
+        self.note_change();
+        let window = self.window().clamp(WINDOW_FIRST.min(limit), limit);
+        self.window.store(window, Ordering::Relaxed);
+        self.progress
+            .in_flight_limit_bytes
+            .store(limit, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// Counts all that may change which partitions are fetched, and how much of each: bytes in flight, lanes that are left
+    /// out, partitions that are closed or fall behind, limits; and what was copied. As long as it is the same, nobody needs
+    /// to look at each of thousands.
+    pub fn changes(&self) -> u64 {
+        self.progress.changes.count()
+    }
+
+    fn note_change(&self) {
+        self.progress.changes.note();
+    }
+
+    /// Whether some partitions are far behind while others aren't: these go first then.
+    pub fn is_mixed(&self) -> bool {
+        let behind = self.behind.load(Ordering::Relaxed);
+        behind > 0 && behind < self.partitions.load(Ordering::Relaxed)
     }
 
     /// How much of the flow's bound is used for now, bytes.
     pub fn window(&self) -> u64 {
-        self.window.load(Ordering::Relaxed)
+        let limit = self.limit.load(Ordering::Relaxed);
+        self.window.load(Ordering::Relaxed).min(limit)
     }
 
     /// Doubles the window, up to the flow's bound.
     pub fn widen(&self) {
-        let wider = self.window().saturating_mul(2).min(self.limit);
+        // A limit that is lowered meanwhile still counts: `window` asks for it.
+        let limit = self.limit.load(Ordering::Relaxed);
+        let wider = self.window().saturating_mul(2).min(limit);
         self.window.fetch_max(wider, Ordering::Relaxed);
         self.freed.notify_waiters();
     }
@@ -195,7 +249,10 @@ impl Budget {
             let of_share = left.saturating_sub(share.held()) / 2;
             let was_left_out = share.is_left_out.load(Ordering::Relaxed);
             let is_left_out = share.waits() >= SLOW && (was_left_out || of_share < least);
-            share.is_left_out.store(is_left_out, Ordering::Relaxed);
+            if is_left_out != was_left_out {
+                share.is_left_out.store(is_left_out, Ordering::Relaxed);
+                self.note_change();
+            }
             if !is_left_out {
                 wanted = wanted.min(of_share);
             }
@@ -271,22 +328,62 @@ pub struct Meter {
     budget: Arc<Budget>,
     share: Arc<Share>,
     held: AtomicU64,
+    is_behind: AtomicBool,
 }
 
 impl Meter {
     /// A meter that holds nothing, of a partition that this lane writes.
     pub fn new(budget: Arc<Budget>, share: Arc<Share>) -> Self {
         share.partitions.fetch_add(1, Ordering::Relaxed);
+        budget.partitions.fetch_add(1, Ordering::Relaxed);
         Self {
             budget,
             share,
             held: AtomicU64::new(0),
+            is_behind: AtomicBool::new(false),
         }
+    }
+
+    /// The flow's.
+    #[cfg(test)]
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// Whether the partition is far behind: others that aren't go first.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
+    }
+
+    /// See [`Self::is_behind`].
+    pub fn set_behind(&self, is_behind: bool) {
+        let before = self.is_behind.swap(is_behind, Ordering::Relaxed);
+        if before != is_behind {
+            self.budget.note_change();
+        }
+        for count in [&self.budget.behind, &self.share.behind] {
+            match (before, is_behind) {
+                (false, true) => count.fetch_add(1, Ordering::Relaxed),
+                (true, false) => count.fetch_sub(1, Ordering::Relaxed),
+                _ => 0,
+            };
+        }
+    }
+
+    /// Notes that something of the partition has changed: see [`Budget::changes`].
+    pub fn note_change(&self) {
+        self.budget.note_change();
     }
 
     /// Whether nothing is to be fetched now: the partition's lane doesn't answer and holds enough.
     pub fn is_left_out(&self) -> bool {
         self.share.is_left_out.load(Ordering::Relaxed)
+    }
+
+    /// Whether the broker that the partition is sent to has been silent for seconds. For how long, at least.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let is_silent = self.share.is_silent.load(Ordering::Relaxed);
+        is_silent.then(|| self.share.waits())
     }
 
     /// Whether what is fetched now will wait: then it must not keep a whole answer in memory.
@@ -297,7 +394,7 @@ impl Meter {
     /// Bytes that this partition may still fetch.
     pub fn free(&self) -> u64 {
         self.budget
-            .partition_limit
+            .partition_limit()
             .saturating_sub(self.held.load(Ordering::Relaxed))
     }
 
@@ -305,6 +402,7 @@ impl Meter {
     pub fn hold(self: &Arc<Self>, bytes: u64) -> Hold {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         self.share.held.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.note_change();
         self.budget
             .progress
             .in_flight_bytes
@@ -318,6 +416,8 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
+        self.set_behind(false);
+        self.budget.partitions.fetch_sub(1, Ordering::Relaxed);
         self.share.partitions.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -341,6 +441,7 @@ impl Drop for Hold {
             .progress
             .in_flight_bytes
             .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.meter.budget.note_change();
         self.meter.budget.freed.notify_waiters();
     }
 }
@@ -471,6 +572,46 @@ mod tests {
         (0..FAR_ANSWERS).for_each(|_| budget.note_target_answer(slow));
         assert_eq!(budget.window(), 40 << 20);
         assert!(budget.reserve(64 << 20, 40 << 20).is_some());
+    }
+
+    #[test]
+    fn limits_change_while_bytes_are_in_flight() {
+        let (budget, meters) = shared(16 << 20, 1);
+        let hold = meters[0].hold(8 << 20);
+        budget.set_limits(4 << 20, 2 << 20);
+        assert_eq!((budget.window(), meters[0].free()), (4 << 20, 0));
+        assert!(budget.reserve(1, 1).is_none(), "more is there than may be");
+        drop(hold);
+        assert_eq!(meters[0].free(), 2 << 20);
+        assert_eq!(budget.reserve(8 << 20, 1).expect("room").bytes, 4 << 20);
+        budget.set_limits(64 << 20, 16 << 20);
+        assert_eq!(budget.window(), WINDOW_FIRST);
+        budget.widen();
+        assert_eq!(budget.window(), 2 * WINDOW_FIRST);
+    }
+
+    #[test]
+    fn who_widens_while_a_limit_is_lowered_does_not_undo_it() {
+        let (budget, _) = shared(64 << 20, 1);
+        budget.set_limits(4 << 20, 2 << 20);
+        // It had looked at the limit before.
+        budget.window.fetch_max(32 << 20, Ordering::Relaxed);
+        assert_eq!(budget.window(), 4 << 20);
+        assert_eq!(budget.reserve(64 << 20, 1).expect("room").bytes, 4 << 20);
+    }
+
+    #[test]
+    fn those_behind_count_while_they_are_open() {
+        let (budget, mut meters) = shared(16 << 20, 1);
+        assert!(!budget.is_mixed());
+        meters[0].set_behind(true);
+        meters[0].set_behind(true);
+        assert!(budget.is_mixed());
+        meters[1].set_behind(true);
+        assert!(!budget.is_mixed(), "all of them are behind");
+        meters[1].set_behind(false);
+        meters.remove(0);
+        assert!(!budget.is_mixed(), "it is closed");
     }
 
     #[test]

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::error::{NO_TOPIC_ID_HINT, SAME_CLUSTER_HINT};
 use super::protect;
 use super::rights;
 use super::sink::PRODUCE_VERSION_MIN;
-use super::source::FETCH_VERSION_MIN;
+use super::source::{self, FETCH_VERSION_MIN};
 use super::state_topic;
+use super::supervisor;
 use super::topics;
-use crate::config::{Config, FlowConfig};
+use crate::config::{Config, FlowConfig, RATE_HINT};
 use crate::connect;
 use crate::metadata::{WHY_UNTIERED, is_untiered};
 use crate::telemetry::finding::{Finding, Level, counted};
@@ -28,6 +30,13 @@ const RECEIVE_BUFFER: &str = "socket.receive.buffer.bytes";
 const SILENT_BROKER: &str = "what it leads isn't copied meanwhile: see whether it hangs, and whether something between here and \
      its advertised address keeps packets back";
 
+/// The same of a whole cluster.
+const SILENT_CLUSTER: &str =
+    "it takes connections and doesn't answer: see whether its brokers hang, or are still starting";
+
+/// What a bootstrap address that leads nowhere means.
+const DEAD_ADDRESS: &str = "clients begin with the other addresses of bootstrap.servers: take this one out, or see why it leads nowhere";
+
 pub(super) fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
     Finding {
         level,
@@ -38,20 +47,18 @@ pub(super) fn finding(level: Level, subject: &str, message: String, hint: Option
 }
 
 /// What a cluster says, or why it says nothing and what can be done about it.
-async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, (String, Option<String>)> {
-    match tokio::time::timeout(ANSWER, cluster.metadata(None)).await {
+async fn metadata(cluster: &Cluster) -> Result<std::sync::Arc<Metadata>, (String, String)> {
+    match cluster.metadata_if_there(ANSWER).await {
         Ok(Ok(metadata)) => Ok(metadata),
         Ok(Err(error)) => {
             // With one address there is one reason; who it is about is said already.
-            let error = match error {
-                WireError::Unreachable {
-                    attempts: 1, last, ..
-                } => *last,
-                error => error,
-            };
-            Err((error.without_hint(), error.hint().map(str::to_owned)))
+            let error = error.of_one();
+            Err((error.without_hint(), error.cure().to_owned()))
         }
-        Err(_) => Err((format!("no answer within {} s", ANSWER.as_secs()), None)),
+        Err(_) => {
+            let message = format!("no answer within {} s", ANSWER.as_secs());
+            Err((message, SILENT_CLUSTER.to_owned()))
+        }
     }
 }
 
@@ -70,30 +77,42 @@ pub async fn check(config: &Config) -> Vec<Finding> {
                     Level::Ok,
                     &subject,
                     format!(
-                        "{}, {}, cluster id {}",
+                        "{}, {}, {}",
                         counted(metadata.brokers.len(), "broker"),
                         counted(metadata.topics.len(), "topic"),
-                        metadata.cluster_id.as_deref().unwrap_or("unknown")
+                        id_of(&metadata)
                     ),
                     None,
                 ));
                 check_connection(&access, &cluster, &subject, &mut findings).await;
+                findings.extend(check_bootstrap(&cluster, &subject).await);
                 check_brokers(&cluster, &metadata, &subject, &mut findings).await;
                 findings.extend(check_buffers(&cluster, &metadata, &subject).await);
                 seen.insert(name.clone(), (cluster, metadata));
             }
             Err((error, hint)) => {
-                let servers = section.bootstrap.join(", ");
-                let message = format!("can't be reached at {servers}: {error}");
-                let usual = "check bootstrap.servers and security.protocol, and that this machine may connect to it";
-                let hint = hint.as_deref().unwrap_or(usual);
-                findings.push(finding(Level::Error, &subject, message, Some(hint)));
+                // Whose error it is stands before the line already, and where is in it.
+                let own = format!("cluster {name}, ");
+                let error = error.strip_prefix(&own).unwrap_or(&error);
+                let message = match section.bootstrap.as_slice() {
+                    [_] => format!("can't be reached: {error}"),
+                    several => format!("can't be reached at {}: {error}", several.join(", ")),
+                };
+                findings.push(finding(Level::Error, &subject, message, Some(&hint)));
             }
         }
     }
     for flow in config.flows.values() {
+        findings.extend(slow(flow));
+        let (source, target) = (
+            &config.clusters[&flow.source],
+            &config.clusters[&flow.target],
+        );
+        findings.extend(connect::shared_endpoints(source, target));
         if let (Some(source), Some(target)) = (seen.get(&flow.source), seen.get(&flow.target)) {
             check_flow(flow, source, target, &mut findings);
+            let has_rack = source.0.config().client_rack.is_some();
+            findings.push(connections(flow, has_rack));
             let (from, to) = ((&source.0, &*source.1), (&target.0, &*target.1));
             findings.extend(rights::check(config, flow, from, to).await);
             findings.extend(untiered(flow, source, target).await);
@@ -107,6 +126,15 @@ pub async fn check(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+fn id_of(metadata: &Metadata) -> String {
+    match &metadata.cluster_id {
+        Some(id) => format!("cluster id {id}"),
+        None => {
+            "no cluster id: another cluster under its addresses wouldn't be told from it".to_owned()
+        }
+    }
 }
 
 /// Whether copies can be protected where that is asked for.
@@ -177,16 +205,30 @@ fn buffers(send: i64, receive: i64, round_trip: Duration) -> String {
         Err(_) | Ok(0) => "as much as the line does".to_owned(),
         Ok(bytes) => {
             let seconds = round_trip.as_secs_f64().max(1e-4);
-            format!("{:.1} MB/s", bytes as f64 / seconds / 1e6)
+            format!("up to {:.1} MB/s", bytes as f64 / seconds / 1e6)
         }
     };
     format!(
-        "{:.1} ms there and back: fetching, one connection carries {} ({SEND_BUFFER} {send}), producing {} \
+        "round trip {:.1} ms: one connection fetches {} ({SEND_BUFFER} {send}) and produces {} \
          ({RECEIVE_BUFFER} {receive}); limits.connections_per_broker says how many there may be",
         round_trip.as_secs_f64() * 1e3,
         carries(send),
         carries(receive),
     )
+}
+
+/// Each of the addresses that clients begin with: one that leads nowhere costs them time whenever they begin.
+async fn check_bootstrap(cluster: &Cluster, subject: &str) -> Vec<Finding> {
+    if cluster.config().bootstrap.len() < 2 {
+        // It has answered.
+        return Vec::new();
+    }
+    let problems = cluster.bootstrap_problems(ANSWER).await.into_iter();
+    let problems = problems.map(|error| {
+        let hint = error.hint().unwrap_or(DEAD_ADDRESS);
+        finding(Level::Warning, subject, error.without_hint(), Some(hint))
+    });
+    problems.collect()
 }
 
 /// Each broker at the address that it advertises: clients are sent there, and it may lead nowhere, or to
@@ -214,7 +256,7 @@ async fn check_brokers(
             Ok(Err(error)) if error.is_other_cluster() => {
                 (Level::Error, error.without_hint(), error.hint())
             }
-            Ok(Err(error)) => (Level::Warning, error.without_hint(), error.hint()),
+            Ok(Err(error)) => (Level::Warning, error.without_hint(), Some(error.cure())),
             Err(_) => {
                 let seconds = ANSWER.as_secs();
                 let message = format!("broker {id} ({address}) doesn't answer within {seconds} s");
@@ -270,7 +312,7 @@ fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Ve
             Level::Error,
             &subject,
             message,
-            Some("check the bootstrap addresses"),
+            Some(SAME_CLUSTER_HINT),
         ));
         return;
     }
@@ -280,6 +322,76 @@ fn check_flow(flow: &FlowConfig, source: &Seen, target: &Seen, findings: &mut Ve
         let message = format!("{} selected", counted(topics.len(), "topic"));
         findings.push(finding(Level::Ok, &subject, message, None));
     }
+    findings.extend(without_ids(flow, &source.1, &target.1));
+}
+
+/// Topics that can't be told from others of the same name: the source's aren't fetched then, and what becomes of copies
+/// that somebody makes anew isn't noticed at once.
+fn without_ids(flow: &FlowConfig, source: &Metadata, target: &Metadata) -> Vec<Finding> {
+    let has_none = |metadata: &Metadata, name: &String| {
+        let topic = metadata.topics.get(name);
+        topic.is_some_and(|it| it.error.is_none() && it.topic_id.is_nil())
+    };
+    let names = topics::selected_topics(flow, source).into_iter();
+    let names: Vec<String> = names.map(|(name, _)| name).collect();
+    let copies: Vec<String> = names
+        .iter()
+        .map(|name| flow.rename.apply(&flow.source, name))
+        .collect();
+    let sides = [
+        (
+            Level::Error,
+            &flow.source,
+            source,
+            names,
+            "nothing of them is copied",
+        ),
+        (
+            Level::Warning,
+            &flow.target,
+            target,
+            copies,
+            "one that is deleted and made again is found by its log's end only",
+        ),
+    ];
+    let subject = format!("flow {}", flow.name);
+    let found = sides
+        .into_iter()
+        .filter_map(|(level, cluster, metadata, names, so)| {
+            let count = names.iter().filter(|name| has_none(metadata, name)).count();
+            let message = format!("{cluster} tells no id of {}: {so}", counted(count, "topic"));
+            (count > 0).then(|| finding(level, &subject, message, Some(NO_TOPIC_ID_HINT)))
+        });
+    found.collect()
+}
+
+/// A rate at which hardly anything is copied.
+fn slow(flow: &FlowConfig) -> Option<Finding> {
+    let doubt = flow.limits.doubt()?;
+    let subject = format!("flow {}", flow.name);
+    Some(finding(Level::Warning, &subject, doubt, Some(RATE_HINT)))
+}
+
+/// How many connections there may be: brokers and their providers have limits, and who is turned away for one often hears
+/// something else.
+fn connections(flow: &FlowConfig, has_rack: bool) -> Finding {
+    let subject = format!("flow {}", flow.name);
+    let most = usize::from(flow.limits.connections_per_broker);
+    // Sessions that want the leader although a rack is told are others than those that read from the nearest replica.
+    let kinds = if has_rack { 2 } else { 1 };
+    let source = kinds * (most + source::SPECIAL.len()) + Role::asking_source();
+    let twice = if has_rack {
+        ", and as many from the leader beside client.rack"
+    } else {
+        ""
+    };
+    let target = most + supervisor::LANES_BESIDE.len() + Role::asking_target();
+    let message = format!(
+        "at most {source} connections to each broker of {}, and {target} to each of {}: {most} copy \
+         (limits.connections_per_broker{}), the others ask questions, or copy partitions that need one of their own",
+        flow.source, flow.target, twice
+    );
+    finding(Level::Ok, &subject, message, None)
 }
 
 #[cfg(test)]
@@ -287,20 +399,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_connections_are_counted() {
+        let text = "clusters:\n  a: { bootstrap.servers: 'h:1' }\n  b: { bootstrap.servers: 'h:2' }\n\
+                    flows:\n  dr: { source: a, target: b, limits: { connections_per_broker: 8 } }\n";
+        let config = crate::config::parse(text, "t.yaml").unwrap_or_else(|e| panic!("{e}"));
+        let said = connections(&config.flows["dr"], false).message;
+        // Six that ask, those out of room and remote storage; nine that ask and slow replicas.
+        assert!(said.contains("at most 16 connections"), "{said}");
+        assert!(said.contains("and 18 to each of b"), "{said}");
+        // All that copy, for the nearest replica and for the leader.
+        let said = connections(&config.flows["dr"], true).message;
+        assert!(said.contains("at most 26 connections"), "{said}");
+    }
+
+    #[test]
     fn buffers_and_distance_make_a_ceiling() {
         let far = buffers(102_400, 65_536, Duration::from_millis(200));
-        assert!(far.contains("200.0 ms there and back"), "{far}");
+        assert!(far.contains("round trip 200.0 ms"), "{far}");
         assert!(
-            far.contains("carries 0.5 MB/s (socket.send.buffer.bytes 102400)"),
+            far.contains("fetches up to 0.5 MB/s (socket.send.buffer.bytes 102400)"),
             "{far}"
         );
         assert!(
-            far.contains("producing 0.3 MB/s (socket.receive.buffer.bytes 65536)"),
+            far.contains("produces up to 0.3 MB/s (socket.receive.buffer.bytes 65536)"),
             "{far}"
         );
         let tuned = buffers(-1, -1, Duration::from_millis(200));
         assert!(
-            tuned.contains("carries as much as the line does"),
+            tuned.contains("fetches as much as the line does"),
             "{tuned}"
         );
     }

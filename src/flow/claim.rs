@@ -3,7 +3,8 @@
 //! generation and is read back, so also of two that begin in one instant one has it.
 //!
 //! Records need no such lock: the broker deduplicates them by sequence, so a second Twinlog with
-//! the same state only repeats what is already there. Fillers have no sequence. A filler is only
+//! the same state only repeats what is already there. Only a process that stood still looks at its claim before it sends
+//! any (`awake`): by then the broker may have forgotten the sequences. Fillers have no sequence. A filler is only
 //! written while this process knows (at most 2 s old) that it still holds the claim, and a
 //! new owner waits longer than that before its first filler, unless the old owner is known to be
 //! gone: it released the claim, or it ran on this machine and its process no longer exists.
@@ -14,7 +15,7 @@
 //! and behind the first filler of the new owner the partition takes none of the old one. What comes before
 //! that is seen by the look at the partition's newest filler that precedes it (`sink/recheck.rs`).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,12 +24,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::awake::Awake;
 use super::error::FlowError;
 use super::fillers;
+use super::haste::Haste;
 use super::succession::Answers;
 use crate::environment::Machine;
 use crate::state::{
-    Beat, Claim, FlowRecord, Loss, RoleRecord, StateError, StateStore, TopicSet, keys,
+    Beat, Claim, FlowRecord, Loss, Memory, RoleRecord, StateError, StateStore, TopicSet, keys,
 };
 use crate::telemetry::progress::now_ms;
 use crate::telemetry::utc;
@@ -72,6 +75,7 @@ pub struct Fence {
     unseen: Arc<Mutex<Option<String>>>,
     filled: Arc<AtomicU64>,
     outdone: Arc<Mutex<Option<Outdone>>>,
+    awake: Arc<Awake>,
 }
 
 /// A partition has fillers of a newer claim than ours.
@@ -93,6 +97,23 @@ impl Fence {
     /// Notes fillers that are sent.
     pub fn note_filled(&self, count: u64) {
         self.filled.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Whether records and groups' commits may be sent: not by a process that stood still and hasn't looked at its claim
+    /// since, nor by one that has seen another's.
+    pub fn is_awake(&self) -> bool {
+        let looked_at = self.look.borrow().at;
+        self.awake.is_since(looked_at)
+    }
+
+    /// Resolves when records may be sent.
+    pub async fn awake(&mut self) {
+        while !self.is_awake() {
+            if self.look.changed().await.is_err() {
+                // The flow is ending.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The producer epoch of a filler that is sent now, if one may be sent.
@@ -169,6 +190,10 @@ pub struct Held {
     /// The one before didn't end in order: it may be running, and not know yet that it has lost the flow,
     /// or what it sent may still be under way.
     may_have_rival: bool,
+    /// Whether all that was committed for groups before is remembered.
+    memory: Memory,
+    /// Whether that is so now, with what this process has committed.
+    is_remembered: Arc<AtomicBool>,
     /// [`StateStore::shrunk`] when it began.
     shrunk: u64,
     look: watch::Sender<Look>,
@@ -212,6 +237,8 @@ pub async fn claim(
             pid: machine.pid(),
             claimed_at_ms: now_ms(),
             released: false,
+            remembers_groups: false,
+            left_open: standing(&log).is_some_and(|it| it.left_open || may_run(it, machine)),
             role_plan: role.map(|role| role.plan),
             generation: next_generation(&log),
             pace_ms: 0,
@@ -231,6 +258,7 @@ pub async fn claim(
                 });
                 let filled = Arc::new(AtomicU64::new(0));
                 let unseen = Arc::new(Mutex::new(None));
+                let memory = memory_of(before, shrunk);
                 return Ok(Claimed::Held(Box::new(Held {
                     fence: Fence {
                         not_before,
@@ -238,6 +266,7 @@ pub async fn claim(
                         unseen: unseen.clone(),
                         filled: filled.clone(),
                         outdone: Arc::default(),
+                        awake: Arc::default(),
                     },
                     unseen,
                     filled,
@@ -249,6 +278,8 @@ pub async fn claim(
                     claim: Mutex::new(claim),
                     had_role: role.is_some(),
                     may_have_rival: before.is_some_and(|before| !before.released),
+                    memory,
+                    is_remembered: Arc::new(AtomicBool::new(memory == Memory::Whole)),
                     shrunk,
                     look: sender,
                 })));
@@ -265,7 +296,7 @@ fn wait_for(flow: &str, before: Option<&Claim>, machine: &dyn Machine) -> Durati
     };
     tracing::warn!(
         flow,
-        previous_host = %before.host,
+        previous_host = host_name(&before.host),
         previous_pid = before.pid,
         "another Twinlog may still run this flow; holes are filled after {} ms",
         TAKEOVER.as_millis()
@@ -303,6 +334,39 @@ pub fn standing(log: &[Claim]) -> Option<&Claim> {
 pub fn current(store: &StateStore, flow: &str) -> Result<Option<Claim>, StateError> {
     let log: Vec<Claim> = store.in_order(&keys::claim(flow))?;
     Ok(standing(&log).cloned())
+}
+
+/// Whether what is remembered of the flow's groups has all that was committed for them. Who has stopped for `plan` and
+/// claimed the flow again copies none of its topics any more: the claim before that one tells.
+///
+/// # Errors
+/// When a claim can't be read.
+pub fn memory(store: &StateStore, flow: &str, plan: Option<Uuid>) -> Result<Memory, StateError> {
+    let log: Vec<Claim> = store.in_order(&keys::claim(flow))?;
+    Ok(memory_in(&log, plan, store.shrunk()))
+}
+
+fn memory_in(log: &[Claim], plan: Option<Uuid>, shrunk: u64) -> Memory {
+    let Some(stands) = standing(log) else {
+        return memory_of(None, shrunk);
+    };
+    let has_obeyed = plan.is_some() && stands.role_plan == plan && !stands.released;
+    if !has_obeyed {
+        return memory_of(Some(stands), shrunk);
+    }
+    let at = log.iter().position(|claim| is_same(claim, stands));
+    let before = at.and_then(|at| standing(&log[..at]));
+    // Compaction may have taken it.
+    before.map_or(Memory::MayLackTheLast, |it| memory_of(Some(it), shrunk))
+}
+
+/// What the claim before says of it. A state topic that has lost its newest records (`shrunk`) has lost those, too.
+fn memory_of(before: Option<&Claim>, shrunk: u64) -> Memory {
+    let is_told = before.is_none_or(|before| before.released && before.remembers_groups);
+    match is_told && shrunk == 0 {
+        true => Memory::Whole,
+        false => Memory::MayLackTheLast,
+    }
 }
 
 /// The generation of a claim that is to stand.
@@ -375,6 +439,17 @@ impl Held {
         self.may_have_rival
     }
 
+    /// Whether all that was committed for groups before is remembered.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Where it is said whether all is remembered that was committed for groups until now: what the claim says when it
+    /// is given back.
+    pub fn is_remembered(&self) -> Arc<AtomicBool> {
+        self.is_remembered.clone()
+    }
+
     /// Looks at the claim, and at the flow's role, until one of them is another or it is cancelled.
     pub async fn keep(
         &self,
@@ -383,13 +458,23 @@ impl Held {
     ) -> Result<Kept, FlowError> {
         let mut answers = Answers::default();
         let mut pace = Pace::new(Instant::now());
+        let mut haste = Haste::default();
         loop {
+            let pause = haste.pause(store, &self.flow, LOOK_EVERY);
             tokio::select! {
                 () = cancel.cancelled() => return Ok(Kept::Cancelled),
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
+            // A standstill until here is behind us when this look begins.
+            self.fence.awake.note();
             let before = Instant::now();
-            let (refreshed, took) = while_it_ran(store.refresh()).await;
+            let looked = async {
+                match haste.is_under_way(store, &self.flow) {
+                    true => store.refresh_ahead().await,
+                    false => store.refresh().await,
+                }
+            };
+            let (refreshed, took) = while_it_ran(&self.fence.awake, looked).await;
             *self.unseen.lock().unwrap_or_else(PoisonError::into_inner) =
                 refreshed.as_ref().err().map(ToString::to_string);
             match refreshed {
@@ -425,7 +510,10 @@ impl Held {
             };
             let ours = self.ours();
             match standing(&log) {
-                Some(stands) if stands.owner != ours.owner => return Err(superseded(stands)),
+                Some(stands) if stands.owner != ours.owner => {
+                    self.fence.awake.end();
+                    return Err(superseded(stands));
+                }
                 stands => {
                     // A generation counts once it was read back.
                     let generation = stands.map_or(ours.generation, |stands| stands.generation);
@@ -567,11 +655,17 @@ impl Held {
         claim.clone()
     }
 
+    /// When it was taken, milliseconds since the epoch.
+    pub fn claimed_at_ms(&self) -> i64 {
+        self.ours().claimed_at_ms
+    }
+
     /// Gives the claim back, unless somebody else has it. Whoever takes it at the same moment has a
-    /// higher generation, which this doesn't touch.
-    pub async fn release(&self, store: &StateStore) {
+    /// higher generation, which this doesn't touch. `has_copied`: everything that the source had while it was held.
+    pub async fn release(&self, store: &StateStore, has_copied: bool) {
         let ours = self.ours();
-        if store.refresh().await.is_ok()
+        // Whoever cuts over waits for this.
+        if store.refresh_ahead().await.is_ok()
             && let Ok(Some(current)) = current(store, &self.flow)
             && current.owner != ours.owner
         {
@@ -579,6 +673,9 @@ impl Held {
         }
         let released = Claim {
             released: true,
+            remembers_groups: self.is_remembered.load(Ordering::Relaxed),
+            // What a silent one before may still send has been copied since, and the broker knows it.
+            left_open: ours.left_open && !has_copied,
             ..ours
         };
         if let Err(error) = store.put(&self.key, &released).await {
@@ -634,13 +731,14 @@ impl Pace {
 }
 
 /// What something took while this process ran.
-async fn while_it_ran<T>(work: impl Future<Output = T>) -> (T, Duration) {
+async fn while_it_ran<T>(awake: &Awake, work: impl Future<Output = T>) -> (T, Duration) {
     tokio::pin!(work);
     let mut took = Duration::ZERO;
     loop {
         let began = Instant::now();
         let done = tokio::time::timeout(TICK, &mut work).await;
         took += began.elapsed().min(TICK_MAX);
+        awake.note();
         if let Ok(done) = done {
             return (done, took);
         }
@@ -676,9 +774,14 @@ pub fn superseded(by: &Claim) -> FlowError {
     FlowError::Superseded(format!(
         "process {} on {} since {}",
         by.pid,
-        by.host,
+        host_name(&by.host),
         utc::to_the_second(by.claimed_at_ms)
     ))
+}
+
+/// The machine's name, without what tells it from another of that name.
+fn host_name(host: &str) -> &str {
+    host.split('/').next().unwrap_or(host)
 }
 
 /// Version 4 layout with random bits; only uniqueness matters.
@@ -698,6 +801,8 @@ mod tests {
             pid,
             claimed_at_ms: 0,
             released,
+            remembers_groups: false,
+            left_open: false,
             role_plan: None,
             generation: 0,
             pace_ms: 0,
@@ -780,11 +885,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_stood_still_is_not_slow() {
-        let (done, took) = while_it_ran(async { 7 }).await;
+        let awake = Awake::default();
+        let (done, took) = while_it_ran(&awake, async { 7 }).await;
         assert!(done == 7 && took < TICK, "{took:?}");
         // Nothing of this process runs meanwhile.
         let still = TICK_MAX + Duration::from_millis(300);
-        let (_, took) = while_it_ran(async { std::thread::sleep(still) }).await;
+        let (_, took) = while_it_ran(&awake, async { std::thread::sleep(still) }).await;
         assert!(took <= TICK_MAX, "{took:?}");
     }
 
@@ -815,6 +921,37 @@ mod tests {
         assert_eq!(standing(&at_once), Some(&stands));
         let given_back = [stands.clone(), of(2, 2, true)];
         assert_eq!(standing(&given_back), Some(&given_back[1]));
+    }
+
+    #[test]
+    fn only_who_gave_the_claim_back_behind_its_last_commits_has_left_all_of_them() {
+        let plan = Some(Uuid::from_u128(7));
+        let given_back = |owner, generation| Claim {
+            remembers_groups: true,
+            ..of(owner, generation, true)
+        };
+        let obeying = Claim {
+            role_plan: plan,
+            ..of(1, 2, false)
+        };
+        let lacks = Memory::MayLackTheLast;
+        for (log, expected) in [
+            (vec![], Memory::Whole),
+            (vec![given_back(1, 1)], Memory::Whole),
+            (vec![of(1, 1, false)], lacks),
+            (vec![of(1, 1, true)], lacks),
+            (vec![given_back(1, 1), of(2, 2, false)], lacks),
+            (vec![given_back(1, 1), obeying.clone()], Memory::Whole),
+            (vec![of(1, 1, false), obeying.clone()], lacks),
+            (vec![obeying], lacks),
+        ] {
+            assert_eq!(memory_in(&log, plan, 0), expected, "{log:?}");
+            assert_eq!(
+                memory_in(&log, plan, 1),
+                lacks,
+                "its newest records are lost"
+            );
+        }
     }
 
     #[test]

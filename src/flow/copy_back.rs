@@ -53,6 +53,11 @@ impl CopyBack {
         }
     }
 
+    /// The flow that was failed over, as the config has it.
+    pub fn flow(&self) -> &FlowConfig {
+        &self.flow
+    }
+
     /// Whom the old primary's brokers take us for, as far as is known.
     pub fn own_principal(&self) -> Option<String> {
         self.source.principal()

@@ -117,6 +117,30 @@ where
     Ok(Some(tried))
 }
 
+/// Adds what the topic needs because of what was left out, as far as the target takes it.
+///
+/// # Errors
+/// What goes wrong with asking.
+pub(super) async fn with_more<F, Fut>(
+    mut fitting: Fitting,
+    more: BTreeMap<String, String>,
+    probe: F,
+) -> Result<Fitting, WireError>
+where
+    F: Fn(Shape) -> Fut,
+    Fut: Future<Output = Result<(), WireError>>,
+{
+    for (key, value) in more {
+        let mut shape = fitting.shape.clone();
+        shape.configs.insert(key.clone(), value);
+        match refusal_of(probe(shape.clone()).await)? {
+            None => fitting.shape = shape,
+            Some(refusal) => fitting.left_out.push((key, words(&refusal))),
+        }
+    }
+    Ok(fitting)
+}
+
 fn refusal_of(answer: Result<(), WireError>) -> Result<Option<WireError>, WireError> {
     match answer {
         Ok(()) => Ok(None),
@@ -245,5 +269,27 @@ mod tests {
         let found = block_on(fit(vec![shape], &BTreeMap::new(), first, probe));
         let error = found.expect_err("it is refused");
         assert_eq!(words(&error), "no topics today");
+    }
+
+    #[test]
+    fn what_is_needed_more_is_taken_as_far_as_it_may_be() {
+        let target = Target {
+            refused: BTreeSet::from(["segment.ms"]),
+            replicas: BTreeSet::from([1]),
+            names_keys: true,
+        };
+        let fitting = Fitting {
+            shape: Shape {
+                replicas: 1,
+                configs: BTreeMap::new(),
+            },
+            left_out: Vec::new(),
+        };
+        let more = ["retention.ms", "segment.ms"].map(|key| (key.to_owned(), "-1".to_owned()));
+        let probe = |shape: Shape| ready(target.answer(&shape));
+        let found = block_on(with_more(fitting, more.into(), probe)).expect("it answers");
+        let taken: Vec<&String> = found.shape.configs.keys().collect();
+        assert_eq!(taken, ["retention.ms"]);
+        assert_eq!(found.left_out[0].0, "segment.ms");
     }
 }

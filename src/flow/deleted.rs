@@ -2,9 +2,10 @@
 //! their copies are deleted after a grace period.
 //!
 //! Nothing is deleted that this flow didn't make, or that is another topic by now; nor when the
-//! source is another cluster (one that came back empty deletes nothing), or has the topic again.
+//! source is another cluster, or was built anew (one that came back empty deletes nothing), or has the topic
+//! again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,25 +14,35 @@ use tokio::time::Instant;
 
 use super::error::Trouble;
 use super::shared::Flow;
-use super::topics::{DELETED_LOOKS, await_gone, forget, is_gone};
+use super::topics::{DELETED_LOOKS, as_most_say, await_gone, delete_copy, forget, is_gone};
 use crate::config::OnDelete;
-use crate::state::{FlowRecord, GoneRecord, StateError, StateStore, TopicRecord, keys};
+use crate::state::{GoneRecord, SourceIs, StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::metadata::{Drift, DriftAction, DriftFailure, DriftKind};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Metadata, WireError};
 
 /// How long a deletion that failed rests.
 const REST: Duration = Duration::from_secs(30);
+/// So old may the source's word be that a topic is gone when its copy is deleted: this process may have been frozen since.
+const WORD_MAX: Duration = Duration::from_secs(10);
+/// So often the source is asked for one that isn't older.
+const ASKED_MAX: u32 = 3;
 
 /// Deletions that failed, by source topic.
 #[derive(Debug, Default)]
 pub struct Undeleted {
     failures: Mutex<HashMap<String, (Instant, DriftFailure)>>,
+    /// Topics that are gone, and of which a look that began before may still write where they ended.
+    ended: Mutex<BTreeSet<String>>,
 }
 
 impl Undeleted {
     fn failures(&self) -> MutexGuard<'_, HashMap<String, (Instant, DriftFailure)>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn rests(&self, topic: &str) -> bool {
@@ -93,18 +104,52 @@ impl From<StateError> for NotDeleted {
     }
 }
 
-/// Remembers since when a copied topic is gone from the source. A restart doesn't begin anew.
+/// Remembers since when a copied topic is gone from the source. A restart doesn't begin anew. Where it ended says nothing
+/// any more of what a failover would lose.
 ///
 /// # Errors
 /// When the state topic can't be written.
 pub(super) async fn note(flow: &Flow, name: &str) -> Result<(), StateError> {
     let key = keys::gone(&flow.config.name, name);
     let is_copied = flow.store.bytes(&flow.topic_key(name)).is_some();
-    if !is_copied || flow.store.bytes(&key).is_some() {
-        return Ok(());
+    if is_copied && flow.store.bytes(&key).is_none() {
+        let since_ms = now_ms();
+        flow.store.put(&key, &GoneRecord { v: 1, since_ms }).await?;
     }
-    let since_ms = now_ms();
-    flow.store.put(&key, &GoneRecord { v: 1, since_ms }).await
+    flow.undeleted.ended().insert(name.to_owned());
+    forget_ends(flow, name).await
+}
+
+async fn forget_ends(flow: &Flow, name: &str) -> Result<(), StateError> {
+    let ends = keys::ends(&flow.config.name, name);
+    match flow.store.bytes(&ends) {
+        Some(_) => flow.store.remove(&ends).await,
+        None => Ok(()),
+    }
+}
+
+/// Forgets where gone topics ended, once nobody looks at them any more: a look that was under way when they were noted may
+/// have written it again. Mostly there is none. What can't be removed now is removed by the next.
+pub(super) async fn forget_what_came_late(flow: &Flow) {
+    let ended: Vec<String> = flow.undeleted.ended().iter().cloned().collect();
+    for name in ended {
+        if is_looked_at(flow, &name) {
+            continue;
+        }
+        match forget_ends(flow, &name).await {
+            Ok(()) => {
+                flow.undeleted.ended().remove(&name);
+            }
+            Err(error) => {
+                tracing::debug!(topic = name, %error, "where a gone topic ended can't be forgotten");
+            }
+        }
+    }
+}
+
+fn is_looked_at(flow: &Flow, name: &str) -> bool {
+    let mut partitions = flow.progress.partitions.iter();
+    partitions.any(|it| *it.key().0 == *name)
 }
 
 /// What will become of a gone topic's copy, for the log.
@@ -163,19 +208,22 @@ async fn delete(flow: &Flow, name: &str, gone_key: &str) -> Result<(), NotDelete
     }
     still_gone(flow, name).await?;
     let copy = &record.target_topic;
-    // First: what is on its way may take a while, and the deletion names the topic, not its id.
+    // What is on its way may take a while.
     flow.close_topic(name).await;
     let asked = [copy.clone()];
     let target = flow.target.metadata(Some(&asked)).await?;
     let cluster = format!("target ({})", flow.target.name());
     if !is_gone(&target, &cluster, copy)? {
-        let id = target.topics.get(copy).map(|topic| topic.topic_id);
-        if id != Some(record.target_topic_id) {
+        let there = as_most_say(&flow.target, "target", copy).await?;
+        if !wire::is_same_topic(record.target_topic_id, there.topic_id) {
             let message = format!("{copy} on the target isn't the topic that was made as the copy");
             return Err(NotDeleted::new("target_recreated", message));
         }
-        match wire::delete_topic(&flow.target, copy).await {
-            Err(error) if error.server_code() == Some(ResponseError::TopicAuthorizationFailed) => {
+        gone_just_now(flow, name).await?;
+        match delete_copy(flow, name, &record).await {
+            Err(Trouble::Wire(error))
+                if error.server_code() == Some(ResponseError::TopicAuthorizationFailed) =>
+            {
                 let hint = format!(
                     "ALLOW DELETE on topic {copy} (or on all topics) for Twinlog's principal on the target ({})",
                     flow.target.name()
@@ -198,6 +246,22 @@ async fn delete(flow: &Flow, name: &str, gone_key: &str) -> Result<(), NotDelete
     Ok(())
 }
 
+/// The source says once more that the topic is gone, so short ago that the copy may be deleted for it.
+async fn gone_just_now(flow: &Flow, name: &str) -> Result<(), NotDeleted> {
+    for _ in 0..ASKED_MAX {
+        let asked_at = Instant::now();
+        still_gone(flow, name).await?;
+        if asked_at.elapsed() < WORD_MAX {
+            return Ok(());
+        }
+    }
+    let message = format!(
+        "the source takes longer than {} s to say that the topic is gone: it may be back by then",
+        WORD_MAX.as_secs()
+    );
+    Err(NotDeleted::new("slow_source", message))
+}
+
 /// Asks for the topic by its name: the same cluster must say that it isn't there.
 async fn still_gone(flow: &Flow, name: &str) -> Result<(), NotDeleted> {
     let asked = [name.to_owned()];
@@ -207,18 +271,21 @@ async fn still_gone(flow: &Flow, name: &str) -> Result<(), NotDeleted> {
         let message = "the source has the topic again".to_owned();
         return Err(NotDeleted::new("back", message));
     }
-    let known: Option<FlowRecord> = flow.store.get(&keys::flow(&flow.config.name))?;
-    let known = known.and_then(|record| record.source_cluster_id);
-    if known.is_none() || known != source.cluster_id {
-        let shown = |id: Option<&str>| id.unwrap_or("unknown").to_owned();
-        let message = format!(
-            "the source is another cluster now (id {} instead of {}): nothing is deleted",
-            shown(source.cluster_id.as_deref()),
-            shown(known.as_deref())
-        );
-        return Err(NotDeleted::new("other_source", message));
-    }
-    Ok(())
+    let message = match SourceIs::ask(&flow.store, &flow.config.name, &flow.source).await?? {
+        SourceIs::Known => return Ok(()),
+        SourceIs::BuiltAnew { why } => format!("{why}: nothing is deleted"),
+        SourceIs::Other { known, found } => {
+            format!(
+                "the source is another cluster now (id {found} instead of {known}): nothing is deleted"
+            )
+        }
+        SourceIs::Untold { .. } => {
+            "the source tells no cluster id, or told none when the flow began, so it may be \
+             another cluster: nothing is deleted"
+                .to_owned()
+        }
+    };
+    Err(NotDeleted::new("other_source", message))
 }
 
 impl Flow {

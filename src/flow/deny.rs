@@ -3,10 +3,11 @@
 //! Only what wasn't there before is made, is noted in the state topic before it is made, and is
 //! removed exactly. Super users aren't bound by ACLs; log ends that go on moving show them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use kafka_protocol::ResponseError;
 
+use crate::metadata::acls::SEEN_WITHIN;
 use crate::state::FenceAcl;
 use crate::wire::{self, AclBinding, Cluster, WireError};
 
@@ -57,12 +58,38 @@ pub enum DenyError {
         /// Why nobody else can be kept away alone.
         reason: String,
     },
+    /// Everybody is denied to write, and nobody remembers that as ours. A broker that is late with its ACLs shows so
+    /// what was removed a moment ago.
+    #[error(
+        "the fence would keep Twinlog itself from copying to {cluster}: somebody else denies everybody to write to {topic}"
+    )]
+    DeniedByAnother {
+        /// The cluster.
+        cluster: String,
+        /// The topic.
+        topic: String,
+    },
+    /// What keeps the others' rights was made, but isn't there.
+    #[error("what keeps all other rights was made, but no broker shows it: {0}")]
+    Unseen(String),
     /// A call failed.
     #[error(transparent)]
     Wire(WireError),
 }
 
 impl DenyError {
+    /// Whether something was asked that may be carried out yet: nobody has answered.
+    pub fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Wire(error) => error.server_code().is_none(),
+            Self::NotAllowed(_)
+            | Self::NoAuthorizer
+            | Self::OursToo { .. }
+            | Self::DeniedByAnother { .. }
+            | Self::Unseen(_) => false,
+        }
+    }
+
     /// What to do about it, where there is anything.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -70,7 +97,10 @@ impl DenyError {
                 "use `--fence manual` and stop the producers yourself: the command waits until \
                  nothing is written any more",
             ),
-            Self::OursToo { .. } | Self::Wire(_) => None,
+            Self::OursToo { .. }
+            | Self::DeniedByAnother { .. }
+            | Self::Unseen(_)
+            | Self::Wire(_) => None,
         }
     }
 }
@@ -88,27 +118,76 @@ impl From<WireError> for DenyError {
 /// The ACLs that a fence around `topics` lacks.
 ///
 /// Where a topic without any ACL is open to everybody (`allow.everyone.if.no.acl.found`), its first
-/// ACL would take all other rights away, also ours to read. There these are given back.
+/// ACL would take all other rights away, also ours to read. There these are given back. `made` is the fence as it is
+/// remembered: a topic that has nothing else is open without it, also where only a part of it was made.
 ///
 /// # Errors
 /// When the source's ACLs can't be read.
-pub async fn missing(source: &Cluster, topics: &[String]) -> Result<Vec<FenceAcl>, DenyError> {
-    let (listed, is_open) = tokio::join!(wire::describe_acls(source), is_open_by_default(source));
-    let (listed, is_open) = (listed?.acls(source)?, is_open?);
+pub async fn missing(
+    source: &Cluster,
+    topics: &[String],
+    made: &[FenceAcl],
+) -> Result<Vec<FenceAcl>, DenyError> {
+    lacks(source, topics, made, ask(source).await?).await
+}
+
+/// What a cluster's brokers say of its ACLs.
+pub struct Asked {
+    listed: Vec<AclBinding>,
+    /// Whether what has none is everybody's.
+    is_open: Result<bool, WireError>,
+}
+
+/// Asks a cluster for its ACLs, and whether what has none is everybody's.
+///
+/// # Errors
+/// When its ACLs can't be read.
+pub async fn ask(cluster: &Cluster) -> Result<Asked, DenyError> {
+    let (listed, is_open) = tokio::join!(
+        wire::describe_acls(cluster),
+        wire::is_open_by_default(cluster)
+    );
+    let listed = listed?.acls(cluster)?;
+    Ok(Asked { listed, is_open })
+}
+
+/// As [`missing`], by what was asked just now.
+///
+/// # Errors
+/// When it isn't known whether what has no ACL is everybody's.
+pub async fn lacks(
+    source: &Cluster,
+    topics: &[String],
+    made: &[FenceAcl],
+    asked: Asked,
+) -> Result<Vec<FenceAcl>, DenyError> {
+    let Asked { listed, is_open } = asked;
+    let is_open = is_open_as_told(source, topics, (&listed, made), is_open).await?;
+    Ok(lacking(&listed, topics, is_open, made))
+}
+
+/// The pure part of [`missing`].
+fn lacking(
+    listed: &[AclBinding],
+    topics: &[String],
+    is_open: bool,
+    made: &[FenceAcl],
+) -> Vec<FenceAcl> {
     let present: HashSet<&AclBinding> = listed.iter().collect();
-    let mut missing = Vec::new();
+    let ours: HashSet<AclBinding> = made.iter().map(FenceAcl::binding).collect();
+    let others: Vec<&AclBinding> = listed.iter().filter(|it| !ours.contains(it)).collect();
+    let is_ours_alone = |topic: &str| !others.iter().any(|it| covers(it, topic));
+    let mut lacking = Vec::new();
     for topic in topics {
-        let deny = acl(topic, OP_WRITE, true);
-        if !present.contains(&deny.binding()) {
-            missing.push(deny);
-        }
-        if is_open && !listed.iter().any(|it| covers(it, topic)) {
-            missing.extend(OTHERS.map(|operation| acl(topic, operation, false)));
+        lacking.push(acl(topic, OP_WRITE, true));
+        if is_open && is_ours_alone(topic) {
+            lacking.extend(OTHERS.map(|operation| acl(topic, operation, false)));
         }
     }
+    lacking.retain(|acl| !present.contains(&acl.binding()));
     // What lets us go on reading comes first.
-    missing.sort_by_key(|acl| acl.deny);
-    Ok(missing)
+    lacking.sort_by_key(|acl| acl.deny);
+    lacking
 }
 
 fn acl(topic: &str, operation: i8, deny: bool) -> FenceAcl {
@@ -198,10 +277,17 @@ pub async fn but_us(
     own: Option<&str>,
     made: &[FenceAcl],
 ) -> Result<Change, DenyError> {
-    let is_one_by_one = made.iter().any(|acl| acl.principal.is_some());
+    let named: HashSet<&String> = topics.iter().collect();
+    // What is left of other topics, such as deleted ones, says nothing about these.
+    let about = || made.iter().filter(|acl| named.contains(&acl.topic));
+    let is_one_by_one = about().any(|acl| acl.principal.is_some());
     if !is_one_by_one {
+        let is_denied = about().any(|acl| acl.deny);
+        if !is_denied && own_alone_may_write(cluster, topics, own).await? {
+            return Ok(Change::default());
+        }
         // Nobody gets in while it is changed.
-        let make = missing(cluster, topics).await?;
+        let make = missing(cluster, topics, made).await?;
         if !make.is_empty() {
             return Ok(Change {
                 make,
@@ -212,17 +298,12 @@ pub async fn but_us(
             return Ok(Change::default());
         }
     }
-    let ours_too = |reason: String| DenyError::OursToo {
+    let own = own.ok_or_else(|| DenyError::OursToo {
         cluster: cluster.name().to_owned(),
-        reason,
-    };
-    let own = own.ok_or_else(|| {
-        ours_too(
-            "it isn't known whom its brokers take Twinlog for; make it a super user".to_owned(),
-        )
+        reason: "it isn't known whom its brokers take Twinlog for; make it a super user".to_owned(),
     })?;
     let listed = wire::describe_acls(cluster).await?.acls(cluster)?;
-    one_by_one(&listed, topics, own, made).map_err(ours_too)
+    one_by_one(&listed, topics, own, made).map_err(|why| why.at(cluster))
 }
 
 /// How the copies on a target become ones that nobody but Twinlog, as `own`, writes to. `made` is what was made
@@ -244,24 +325,49 @@ pub async fn protect(
     }
     let listed = wire::describe_acls(target).await?.acls(target)?;
     let facts = Facts {
-        is_open: is_open_by_default(target).await?,
+        is_open: is_open(target, topics, &listed, made).await?,
         may_write: may_write(target, topics).await?,
         own,
     };
-    protection(&listed, topics, facts, made).map_err(|reason| DenyError::OursToo {
-        cluster: target.name().to_owned(),
-        reason,
-    })
+    protection(&listed, topics, facts, made).map_err(|why| why.at(target))
 }
 
-/// Where Twinlog may not ask, most likely ACLs decide. A broker that doesn't answer says nothing.
-async fn is_open_by_default(cluster: &Cluster) -> Result<bool, WireError> {
-    match wire::is_open_by_default(cluster).await {
-        Err(error) if error.server_code() == Some(ResponseError::ClusterAuthorizationFailed) => {
-            Ok(false)
-        }
-        told => told,
+/// Whether what has no ACL is everybody's. Who may not ask is no super user, so it has rights on a topic without any ACL
+/// just where that is so. A broker that doesn't answer says nothing.
+async fn is_open(
+    cluster: &Cluster,
+    topics: &[String],
+    listed: &[AclBinding],
+    made: &[FenceAcl],
+) -> Result<bool, WireError> {
+    let told = wire::is_open_by_default(cluster).await;
+    is_open_as_told(cluster, topics, (listed, made), told).await
+}
+
+/// The same by what a broker has said of itself.
+async fn is_open_as_told(
+    cluster: &Cluster,
+    topics: &[String],
+    (listed, made): (&[AclBinding], &[FenceAcl]),
+    told: Result<bool, WireError>,
+) -> Result<bool, WireError> {
+    match told {
+        Err(error) if error.server_code() == Some(ResponseError::ClusterAuthorizationFailed) => {}
+        told => return told,
     }
+    let ours: HashSet<AclBinding> = made.iter().map(FenceAcl::binding).collect();
+    let is_bare = |topic: &&String| {
+        let mut others = listed.iter().filter(|it| !ours.contains(it));
+        !others.any(|it| covers(it, topic))
+    };
+    let bare: Vec<String> = topics.iter().filter(is_bare).cloned().collect();
+    if bare.is_empty() {
+        return Ok(false);
+    }
+    let rights = wire::topic_rights(cluster, &bare).await?;
+    Ok(rights
+        .values()
+        .any(|rights| rights.allow(wire::Operation::Read)))
 }
 
 /// What a target's brokers say of Twinlog.
@@ -280,7 +386,7 @@ fn protection(
     topics: &[String],
     facts: Facts<'_>,
     made: &[FenceAcl],
-) -> Result<Change, String> {
+) -> Result<Change, NotAlone> {
     let present: HashSet<&AclBinding> = listed.iter().collect();
     let ours: HashSet<AclBinding> = made.iter().map(FenceAcl::binding).collect();
     let others: Vec<AclBinding> = listed
@@ -299,10 +405,9 @@ fn protection(
         },
         (false, Some(own)) => one_by_one(listed, topics, own, made)?,
         (false, None) => {
-            return Err(
-                "it isn't known whom the target's brokers take Twinlog for; make it a super user"
-                    .to_owned(),
-            );
+            let why =
+                "it isn't known whom the target's brokers take Twinlog for; make it a super user";
+            return Err(NotAlone::Stays(why.to_owned()));
         }
     };
     let is_ours_alone = |topic: &&String| !others.iter().any(|it| covers(it, topic));
@@ -342,13 +447,46 @@ pub async fn may_write(cluster: &Cluster, topics: &[String]) -> Result<bool, Wir
     }))
 }
 
+/// Whether the ACLs as they are let Twinlog write and nobody else. Then nobody is denied one by one, and nothing is
+/// remembered that would say so: what was made for everybody would be made again, and removed again, for ever.
+async fn own_alone_may_write(
+    cluster: &Cluster,
+    topics: &[String],
+    own: Option<&str>,
+) -> Result<bool, WireError> {
+    let Some(own) = own else { return Ok(false) };
+    let listed = wire::describe_acls(cluster).await?.acls(cluster)?;
+    let lacks_nothing = one_by_one(&listed, topics, own, &[]).is_ok_and(|lacks| lacks.is_empty());
+    Ok(lacks_nothing && may_write(cluster, topics).await?)
+}
+
+/// Why nobody else can be kept away alone, as far as one broker's ACLs tell.
+#[derive(Debug, PartialEq, Eq)]
+enum NotAlone {
+    /// It stays so until somebody changes something.
+    Stays(String),
+    /// Everybody is denied to write to this topic, by nobody whom we know: or that was ours, and who was asked hasn't
+    /// heard that it is gone.
+    Denied(String),
+}
+
+impl NotAlone {
+    fn at(self, cluster: &Cluster) -> DenyError {
+        let cluster = cluster.name().to_owned();
+        match self {
+            Self::Stays(reason) => DenyError::OursToo { cluster, reason },
+            Self::Denied(topic) => DenyError::DeniedByAnother { cluster, topic },
+        }
+    }
+}
+
 /// The pure part of [`but_us`].
 fn one_by_one(
     listed: &[AclBinding],
     topics: &[String],
     own: &str,
     made: &[FenceAcl],
-) -> Result<Change, String> {
+) -> Result<Change, NotAlone> {
     let present: HashSet<&AclBinding> = listed.iter().collect();
     let ours: HashSet<AclBinding> = made.iter().map(FenceAcl::binding).collect();
     let mut change = Change::default();
@@ -365,10 +503,10 @@ fn one_by_one(
             }
         }
         if writers.contains(EVERYBODY) {
-            return Err(format!(
+            return Err(NotAlone::Stays(format!(
                 "an ACL lets everybody write to {topic}; make Twinlog's user a super user, or \
                  replace that ACL"
-            ));
+            )));
         }
         if !writers.remove(own) {
             change.make.push(of(own, false));
@@ -379,9 +517,7 @@ fn one_by_one(
         let everybody = acl(topic, OP_WRITE, true);
         if present.contains(&everybody.binding()) {
             if !made.contains(&everybody) {
-                return Err(format!(
-                    "somebody else denies everybody to write to {topic}"
-                ));
+                return Err(NotAlone::Denied(topic.clone()));
             }
             change.remove.push(everybody);
         }
@@ -392,33 +528,124 @@ fn one_by_one(
 
 /// Makes these ACLs; those that are there already are fine.
 ///
+/// What gives rights is made first, all of a topic at once: any part of it would be the topic's first ACL and take the rest
+/// away. Nothing is denied before a broker shows it.
+///
 /// # Errors
 /// When one of them wasn't made; others may have been.
 pub async fn create(source: &Cluster, acls: &[FenceAcl]) -> Result<(), DenyError> {
-    for chunk in acls.chunks(AT_ONCE) {
-        let bindings: Vec<AclBinding> = chunk.iter().map(FenceAcl::binding).collect();
-        for result in wire::create_acls(source, &bindings).await? {
-            result?;
-        }
+    let (denying, giving): (Vec<FenceAcl>, Vec<FenceAcl>) =
+        acls.iter().cloned().partition(|acl| acl.deny);
+    let changed_whole = changed(source, Act::Make, whole_topics(&giving)).await;
+    for (parts, _) in changed_whole.iter().filter(|it| !it.0.is_empty()) {
+        put_back(source, wire::delete_acls(source, &bindings(parts)).await);
+    }
+    for (_, outcome) in changed_whole {
+        outcome?;
+    }
+    let unseen = wire::unseen_acls(source, &bindings(&giving), SEEN_WITHIN).await?;
+    if let Some(first) = unseen.first() {
+        return Err(DenyError::Unseen(first.to_string()));
+    }
+    let pieces = denying.chunks(AT_ONCE).map(<[FenceAcl]>::to_vec);
+    for (_, outcome) in changed(source, Act::Make, pieces.collect()).await {
+        outcome?;
     }
     Ok(())
 }
 
 /// Removes exactly these ACLs; those that are gone already are fine.
 ///
+/// What forbids goes first, then what keeps other rights, all of a topic at once: what is left of it would take the rest away.
+///
 /// # Errors
 /// When one of them wasn't removed; others may have been.
 pub async fn delete(source: &Cluster, acls: &[FenceAcl]) -> Result<(), DenyError> {
-    // The one that forbids goes first, those that keep other rights last.
-    let mut acls = acls.to_vec();
-    acls.sort_by_key(|acl| !acl.deny);
-    for chunk in acls.chunks(AT_ONCE) {
-        let bindings: Vec<AclBinding> = chunk.iter().map(FenceAcl::binding).collect();
-        for result in wire::delete_acls(source, &bindings).await? {
-            result?;
-        }
+    let (denying, giving): (Vec<FenceAcl>, Vec<FenceAcl>) =
+        acls.iter().cloned().partition(|acl| acl.deny);
+    let pieces = denying.chunks(AT_ONCE).map(<[FenceAcl]>::to_vec);
+    for (_, outcome) in changed(source, Act::Remove, pieces.collect()).await {
+        outcome?;
+    }
+    let changed_whole = changed(source, Act::Remove, whole_topics(&giving)).await;
+    for (parts, _) in changed_whole.iter().filter(|it| !it.0.is_empty()) {
+        put_back(source, wire::create_acls(source, &bindings(parts)).await);
+    }
+    for (_, outcome) in changed_whole {
+        outcome?;
     }
     Ok(())
+}
+
+/// What is done about ACLs.
+#[derive(Clone, Copy)]
+enum Act {
+    Make,
+    Remove,
+}
+
+/// Sends these requests, some at a time, and tells of each what was done about topics of which something was refused, and
+/// what became of it as a whole. What must come before something else is a call of its own.
+async fn changed(
+    cluster: &Cluster,
+    act: Act,
+    requests: Vec<Vec<FenceAcl>>,
+) -> Vec<(Vec<FenceAcl>, Result<(), WireError>)> {
+    let sent = wire::in_pieces(requests, |request| {
+        let cluster = cluster.clone();
+        async move {
+            let bindings = bindings(&request);
+            let results = match act {
+                Act::Make => wire::create_acls(&cluster, &bindings).await?,
+                Act::Remove => wire::delete_acls(&cluster, &bindings).await?,
+            };
+            Ok((done_in_part(&request, &results), all_done(&results)))
+        }
+    });
+    let sent = sent.await.into_iter();
+    sent.map(|it| it.unwrap_or_else(|error| (Vec::new(), Err(error))))
+        .collect()
+}
+
+/// In requests that have all of a topic, or nothing.
+fn whole_topics(acls: &[FenceAcl]) -> Vec<Vec<FenceAcl>> {
+    let mut topics: BTreeMap<&str, Vec<FenceAcl>> = BTreeMap::new();
+    for acl in acls {
+        topics.entry(&acl.topic).or_default().push(acl.clone());
+    }
+    let mut requests: Vec<Vec<FenceAcl>> = Vec::new();
+    for of_topic in topics.into_values() {
+        match requests.last_mut() {
+            Some(last) if last.len() + of_topic.len() <= AT_ONCE => last.extend(of_topic),
+            _ => requests.push(of_topic),
+        }
+    }
+    requests
+}
+
+/// What was done about topics of which something was refused.
+fn done_in_part(chunk: &[FenceAcl], results: &[Result<(), WireError>]) -> Vec<FenceAcl> {
+    let each = || chunk.iter().zip(results);
+    let refused = each().filter(|(_, result)| result.is_err());
+    let refused: HashSet<&str> = refused.map(|(acl, _)| acl.topic.as_str()).collect();
+    let done = each().filter(|(acl, result)| result.is_ok() && refused.contains(&*acl.topic));
+    done.map(|(acl, _)| acl.clone()).collect()
+}
+
+/// Whatever becomes of it, the error that made it necessary is told.
+fn put_back(cluster: &Cluster, outcome: Result<Vec<Result<(), WireError>>, WireError>) {
+    if let Err(error) = outcome.and_then(|results| all_done(&results)) {
+        tracing::warn!(cluster = cluster.name(), %error, "a fence that was refused in part couldn't be taken back");
+    }
+}
+
+fn all_done(results: &[Result<(), WireError>]) -> Result<(), WireError> {
+    let refused = results.iter().find_map(|result| result.as_ref().err());
+    refused.map_or(Ok(()), |error| Err(error.clone()))
+}
+
+fn bindings(acls: &[FenceAcl]) -> Vec<AclBinding> {
+    acls.iter().map(FenceAcl::binding).collect()
 }
 
 #[cfg(test)]
@@ -441,6 +668,41 @@ mod tests {
         FenceAcl {
             principal: Some(principal.to_owned()),
             ..acl(topic, OP_WRITE, deny)
+        }
+    }
+
+    #[test]
+    fn a_fence_that_was_begun_is_finished_and_gives_all_rights_back() {
+        let topics = ["t".to_owned()];
+        let whole = lacking(&[], &topics, true, &[]);
+        assert_eq!(whole.len(), OTHERS.len() + 1);
+        assert!(whole.last().is_some_and(|last| last.deny));
+        // Dead behind the first of them: that one alone takes all other rights away.
+        let listed = [whole[0].binding()];
+        assert_eq!(lacking(&listed, &topics, true, &whole), whole[1..]);
+        // Somebody else's ACL says what is allowed there.
+        let listed = [binding("t", "User:x", OP_READ, true)];
+        let deny = acl("t", OP_WRITE, true);
+        assert_eq!(
+            lacking(&listed, &topics, true, &whole),
+            std::slice::from_ref(&deny)
+        );
+        assert_eq!(lacking(&[], &topics, false, &[]), [deny]);
+    }
+
+    #[test]
+    fn a_request_never_has_a_part_of_a_topic() {
+        let topics: Vec<String> = (0..100).map(|n| format!("t{n}")).collect();
+        let giving: Vec<FenceAcl> = OTHERS
+            .iter()
+            .flat_map(|operation| topics.iter().map(|topic| acl(topic, *operation, false)))
+            .collect();
+        let requests = whole_topics(&giving);
+        assert_eq!(requests.iter().map(Vec::len).sum::<usize>(), giving.len());
+        for request in requests {
+            assert!(request.len() <= AT_ONCE);
+            let topics: HashSet<&str> = request.iter().map(|acl| acl.topic.as_str()).collect();
+            assert_eq!(request.len(), topics.len() * OTHERS.len());
         }
     }
 
@@ -524,6 +786,7 @@ mod tests {
         let listed = [binding("t", EVERYBODY, OP_ALL, true)];
         assert!(one_by_one(&listed, &topics, "User:twinlog", &[]).is_err());
         let foreign = [acl("t", OP_WRITE, true).binding()];
-        assert!(one_by_one(&foreign, &topics, "User:twinlog", &[]).is_err());
+        let denied = one_by_one(&foreign, &topics, "User:twinlog", &[]);
+        assert_eq!(denied, Err(NotAlone::Denied("t".to_owned())));
     }
 }

@@ -84,6 +84,11 @@ impl SourceEpochs {
         }
     }
 
+    /// The copy's topic.
+    pub fn target_topic_id(&self) -> Uuid {
+        self.target_topic_id
+    }
+
     /// Whether it tells of this copy of this topic.
     pub fn is_of(&self, source_topic_id: Uuid, target_topic_id: Uuid) -> bool {
         self.source_topic_id == source_topic_id && self.target_topic_id == target_topic_id

@@ -9,6 +9,10 @@ use crate::tasks::Broken;
 use crate::telemetry::up_to_date::{MissedDeletes, in_words as missed_in_words};
 use crate::wire::WireError;
 
+/// What makes brokers tell topics' ids (KIP-516).
+pub(super) const NO_TOPIC_ID_HINT: &str = "brokers with ZooKeeper give topics ids once inter.broker.protocol.version is 2.8 or later: raise it on all of \
+     them; it is tried again by itself";
+
 /// The copy goes on, so nothing of it is tried again.
 const MISSED_DELETES_HINT: &str = "the copy goes on, and with `on_missed_deletes: mend` it is mended before; else it stays named until it is made anew: \
      `twinlog verify --full` lists what it has more than the source, delete the target topic so that it is copied again";
@@ -49,6 +53,28 @@ pub enum Trouble {
         key: &'static str,
         /// Whether the setting may be raised.
         is_cured: bool,
+    },
+    /// The target refused a batch by POLICY_VIOLATION: mostly it means "slower".
+    #[error("the {cluster} broker refused a batch of {bytes} bytes by POLICY_VIOLATION{}", message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    Slower {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// The batch's size, as it was sent.
+        bytes: usize,
+        /// The broker's own words, if any.
+        message: Option<String>,
+    },
+    /// The same for so long, and of a batch so small, that it won't be taken.
+    #[error("the {cluster} broker has refused a batch of only {bytes} bytes by POLICY_VIOLATION for {minutes} minutes{}", message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    RefusedByPolicy {
+        /// `target`, with the cluster's name.
+        cluster: String,
+        /// The batch's size, as it was sent.
+        bytes: usize,
+        /// The broker's own words, if any.
+        message: Option<String>,
+        /// For how long.
+        minutes: u64,
     },
     /// The source's log has records without a key from before its topic was compacted.
     #[error("the {cluster} broker refused records without a key, since the topic is compacted{}", message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
@@ -101,7 +127,7 @@ pub enum Trouble {
     /// before it was refused or lost, and the broker took it all the same. It checks sequences only
     /// while it remembers the producer (`ProducerAppendInfo.checkSequence`).
     #[error(
-        "a batch made for target offset {expected} stands at {found}: what belongs before it is missing"
+        "a batch made for target offset {expected} stands at {found}: records that belong before it are missing"
     )]
     Overtaken {
         /// The offset that was meant, or the log end that was meant.
@@ -192,6 +218,9 @@ pub enum Trouble {
     /// The source topic was deleted and created anew.
     #[error("the source topic was deleted and created again")]
     SourceRecreated,
+    /// The topic has another id, and so has what nobody makes anew: the whole source was.
+    #[error("{0}; the copy is kept")]
+    SourceBuiltAnew(String),
     /// The target refuses a topic like the source's, in every way that we know.
     #[error("the {cluster} brokers refuse to make the topic: {message}")]
     NotCreated {
@@ -219,13 +248,21 @@ pub enum Trouble {
     /// The target gave a batch its own time.
     #[error(
         "the target replaced the records' timestamps by its own time (message.timestamp.type is LogAppendTime): \
-         those of target offsets {from}..{to} are lost, and maybe some behind them"
+         those of target offsets {from}..{to} are lost, and maybe some next to them"
     )]
     TimesReplaced {
         /// The first target offset of the batch.
         from: i64,
         /// The offset behind its last one.
         to: i64,
+    },
+    /// The brokers don't tell the topic's id.
+    #[error(
+        "the {cluster} brokers tell no id of the topic, by which it is fetched and known again"
+    )]
+    NoTopicId {
+        /// `source`, with the cluster's name.
+        cluster: String,
     },
     /// The target topic has more partitions than the source's.
     #[error("the target topic has {target} partitions, the source topic {source_count}")]
@@ -338,7 +375,7 @@ impl Trouble {
         use kafka_protocol::ResponseError as E;
         match self {
             // The settings that allow it follow within seconds.
-            Self::TooLarge { .. } | Self::WithoutKey { .. } => Policy::Reopen,
+            Self::TooLarge { .. } | Self::WithoutKey { .. } | Self::Slower { .. } => Policy::Reopen,
             // A policy can be changed while we wait, and the topic made by hand.
             Self::NotCreated { .. } => Policy::Reopen,
             Self::Wire(_)
@@ -354,6 +391,7 @@ impl Trouble {
             | Self::LogEndDiffers { .. }
             | Self::Stranger { .. }
             | Self::AppendTime { .. }
+            | Self::NoTopicId { .. }
             | Self::FollowerLags { .. }
             | Self::StaleLeader { .. }
             | Self::Defect(_) => Policy::Reopen,
@@ -377,9 +415,11 @@ impl Trouble {
             | Self::Gap { .. }
             | Self::SourceTruncated { .. }
             | Self::SourceRecreated
+            | Self::SourceBuiltAnew(_)
             | Self::TargetRecreated
             | Self::TargetNotEmpty
             | Self::TimesReplaced { .. }
+            | Self::RefusedByPolicy { .. }
             | Self::StateLost(_)
             | Self::StateNewer(_)
             | Self::StateSettings(_)
@@ -422,6 +462,7 @@ impl Trouble {
                 _ => "broker_error",
             },
             Self::TooLarge { .. } => "too_large",
+            Self::Slower { .. } | Self::RefusedByPolicy { .. } => "policy_violation",
             Self::WithoutKey { .. } => "rejected",
             Self::NotCreated { .. } => "not_created",
             Self::LeaderMoved { .. } => "leader_moved",
@@ -440,6 +481,8 @@ impl Trouble {
             Self::StaleLeader { .. } => "stale_leader",
             Self::FollowerLags { .. } => "follower_lags",
             Self::SourceRecreated => "source_recreated",
+            Self::SourceBuiltAnew(_) => "source_replaced",
+            Self::NoTopicId { .. } => "no_topic_id",
             Self::TargetRecreated => "target_recreated",
             Self::TargetNotEmpty => "target_not_empty",
             Self::AppendTime { .. } | Self::TimesReplaced { .. } => "log_append_time",
@@ -509,7 +552,12 @@ impl Trouble {
                  configs.ignore, or while configs.enabled is false: give it cleanup.policy delete there, or exclude \
                  the topic, then restart Twinlog; else the target broker's log says why"
             }
-            Self::Broker {
+            Self::RefusedByPolicy { .. } => {
+                "either one of the service's policies refuses these records: its log says why, and the topic can be excluded; \
+                 or it throttles and takes nothing at all any more: give it more throughput units. Then restart Twinlog"
+            }
+            Self::Slower { .. }
+            | Self::Broker {
                 code: E::PolicyViolation,
                 ..
             } => {
@@ -530,7 +578,7 @@ impl Trouble {
                  `on_foreign_write: map` to keep what was written and go on mapped behind it, and restart Twinlog"
             }
             Self::Stranger { .. } => {
-                "what was written is kept: the partition goes on mapped behind it within moments (on_foreign_write: map)"
+                "the foreign records are kept: the partition goes on behind them within moments, with mapped offsets (on_foreign_write: map)"
             }
             Self::DeletesMissed(_) => MISSED_DELETES_HINT,
             Self::Overtaken { .. } => {
@@ -559,6 +607,10 @@ impl Trouble {
             Self::SourceRecreated => {
                 "set `on_recreate: recreate` to replace the copy, or rename the old copy first"
             }
+            Self::SourceBuiltAnew(_) => {
+                "the standby has what the old source had: fail over to it if that is needed (`twinlog failover --unplanned --accept-loss any`); \
+                 to copy the new source instead, delete the copy on the target"
+            }
             Self::TargetRecreated => {
                 "delete or rename the target topic, or exclude the topic from the flow"
             }
@@ -575,6 +627,7 @@ impl Trouble {
                 "find out what sets message.timestamp.type of the target topic or of its brokers; then delete the target topic so \
                  that it is copied again, or restart Twinlog to go on with these times lost"
             }
+            Self::NoTopicId { .. } => NO_TOPIC_ID_HINT,
             Self::StateNewer(_) => NEWER_HINT,
             Self::StateSettings(_) => SETTINGS_HINT,
             Self::TargetPartitions { .. } => {
@@ -602,6 +655,10 @@ impl Trouble {
     }
 }
 
+/// What can be done about two clusters with one id.
+pub const SAME_CLUSTER_HINT: &str = "check the bootstrap addresses; two clusters that were formatted with the same id (a copied CLUSTER_ID \
+     of docker compose, `kafka-storage.sh format -t`) look alike: format one of them with an id of its own";
+
 /// Why a whole flow ended.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FlowError {
@@ -609,7 +666,7 @@ pub enum FlowError {
     #[error("another Twinlog took over this flow: {0}")]
     Superseded(String),
     /// Source and target are the same cluster.
-    #[error("source and target are the same cluster ({0})")]
+    #[error("source and target are the same cluster ({0}); {SAME_CLUSTER_HINT}")]
     SameCluster(String),
     /// The state on the target can't be read.
     #[error("the state on the target can't be used: {0}")]

@@ -25,7 +25,7 @@ pub fn unfenceable(error: &DenyError) -> Unfenceable {
 /// Looks at it now and then, as the command does, until cancelled.
 pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
     loop {
-        let looked = cancel.run_until_cancelled(deny::missing(&flow.source, &[]));
+        let looked = cancel.run_until_cancelled(deny::missing(&flow.source, &[], &[]));
         let pause = match looked.await {
             None => return,
             Some(Ok(_)) => {

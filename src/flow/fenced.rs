@@ -4,6 +4,7 @@
 //! A command and a running Twinlog may change it at the same time, so what is noted is looked at
 //! again: an ACL that nobody remembers would never be removed.
 
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::deny::{self, Change, DenyError};
@@ -24,7 +25,7 @@ pub enum FenceError {
     State(#[from] StateError),
 }
 
-/// Keeps everybody from writing to these topics. How many ACLs were made.
+/// Keeps everybody from writing to these topics. The ACLs that were made.
 ///
 /// # Errors
 /// When ACLs can't be read, made or remembered.
@@ -35,10 +36,27 @@ pub async fn everybody(
     plan: Uuid,
     topics: &[String],
 ) -> Result<Vec<FenceAcl>, FenceError> {
-    let missing = deny::missing(cluster, topics).await?;
-    remember(store, &keys::fence(flow), plan, &missing, &[]).await?;
-    deny::create(cluster, &missing).await?;
-    Ok(missing)
+    let change = lacks_everybody(cluster, store, flow, topics).await?;
+    carry_out(cluster, store, (&keys::fence(flow), plan), &change).await?;
+    Ok(change.make)
+}
+
+/// What the fence of [`everybody`] lacks, by what is remembered of it as far as that was read: whoever makes it
+/// reads that again.
+///
+/// # Errors
+/// When ACLs or the state can't be read.
+pub async fn lacks_everybody(
+    cluster: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    topics: &[String],
+) -> Result<Change, FenceError> {
+    let made = known(store, &keys::fence(flow))?.unwrap_or_default().acls;
+    let asked = deny::ask(cluster).await?;
+    let make = deny::lacks(cluster, topics, &made, asked).await?;
+    let remove = Vec::new();
+    Ok(Change { make, remove })
 }
 
 /// Makes the fence around an old primary's topics one through which Twinlog, as `own`, can copy.
@@ -54,14 +72,34 @@ pub async fn but_us(
     topics: &[String],
     own: Option<&str>,
 ) -> Result<usize, FenceError> {
+    let change = lacks_but_us(cluster, store, flow, topics, own).await?;
+    carry_out(cluster, store, (&keys::fence(flow), plan), &change).await
+}
+
+/// What the fence of [`but_us`] lacks, and what of it is too much.
+///
+/// # Errors
+/// As [`but_us`].
+pub async fn lacks_but_us(
+    cluster: &Cluster,
+    store: &StateStore,
+    flow: &str,
+    topics: &[String],
+    own: Option<&str>,
+) -> Result<Change, FenceError> {
+    let made = remembered(store, flow).await?;
+    Ok(deny::but_us(cluster, topics, own, &made).await?)
+}
+
+/// The fence as it is remembered by now.
+async fn remembered(store: &StateStore, flow: &str) -> Result<Vec<FenceAcl>, StateError> {
     store.refresh().await?;
-    let key = keys::fence(flow);
-    let record: FenceRecord = store.get(&key)?.unwrap_or_default();
-    let change = deny::but_us(cluster, topics, own, &record.acls).await?;
-    if change.is_empty() {
-        return Ok(0);
-    }
-    carry_out(cluster, store, (&key, plan), &change).await
+    let record = known(store, &keys::fence(flow))?;
+    Ok(record.unwrap_or_default().acls)
+}
+
+fn known(store: &StateStore, key: &str) -> Result<Option<FenceRecord>, StateError> {
+    store.get(key)
 }
 
 /// These ACLs, which a plan has made, are remembered at `key` from now on.
@@ -82,28 +120,62 @@ pub async fn change(
     key: &str,
     change: &Change,
 ) -> Result<usize, FenceError> {
-    if change.is_empty() {
-        return Ok(0);
-    }
-    let changed = carry_out(cluster, store, (key, Uuid::nil()), change).await?;
-    let left: Option<FenceRecord> = store.get(key)?;
-    if left.is_some_and(|left| left.acls.is_empty()) {
-        store.remove(key).await?;
-    }
-    Ok(changed)
+    carry_out(cluster, store, (key, Uuid::nil()), change).await
 }
 
-async fn carry_out(
+/// Makes and removes these ACLs, which the plan remembers at `key`. How many there were.
+///
+/// # Errors
+/// As [`everybody`].
+pub async fn carry_out(
     cluster: &Cluster,
     store: &StateStore,
     (key, plan): (&str, Uuid),
     change: &Change,
 ) -> Result<usize, FenceError> {
+    if change.is_empty() {
+        return Ok(0);
+    }
     remember(store, key, plan, &change.make, &[]).await?;
-    deny::create(cluster, &change.make).await?;
-    deny::delete(cluster, &change.remove).await?;
-    remember(store, key, plan, &[], &change.remove).await?;
+    at_cluster(cluster, change).await?;
+    if !change.remove.is_empty() {
+        remember(store, key, plan, &[], &change.remove).await?;
+    }
     Ok(change.make.len() + change.remove.len())
+}
+
+/// The same by somebody who isn't cut off: whoever waits for it may be, and finds what became of it later.
+///
+/// # Errors
+/// When what is made can't be remembered before it is made.
+pub async fn begin(
+    cluster: &Cluster,
+    store: &StateStore,
+    (key, plan): (&str, Uuid),
+    change: Change,
+) -> Result<JoinHandle<Result<(), DenyError>>, StateError> {
+    remember(store, key, plan, &change.make, &[]).await?;
+    let cluster = cluster.clone();
+    Ok(tokio::spawn(
+        async move { at_cluster(&cluster, &change).await },
+    ))
+}
+
+async fn at_cluster(cluster: &Cluster, change: &Change) -> Result<(), DenyError> {
+    deny::create(cluster, &change.make).await?;
+    deny::delete(cluster, &change.remove).await
+}
+
+/// These ACLs, which a plan has removed, are remembered at `key` no longer.
+///
+/// # Errors
+/// When that can't be written.
+pub async fn forget(
+    store: &StateStore,
+    (key, plan): (&str, Uuid),
+    acls: &[FenceAcl],
+) -> Result<(), StateError> {
+    remember(store, key, plan, &[], acls).await
 }
 
 /// Removes the fence around the topics that `is_lifted` names. How many ACLs that were; `None` where
@@ -131,20 +203,17 @@ pub async fn lift_at(
     is_lifted: impl Fn(&str) -> bool,
 ) -> Result<Option<usize>, FenceError> {
     store.refresh().await?;
-    let Some(record) = store.get::<FenceRecord>(key)? else {
+    let Some(record) = known(store, key)? else {
         return Ok(None);
     };
     let (plan, mut lifted) = (record.plan, record.acls);
     lifted.retain(|acl| is_lifted(&acl.topic));
     deny::delete(cluster, &lifted).await?;
     remember(store, key, plan, &[], &lifted).await?;
-    let left: Option<FenceRecord> = store.get(key)?;
-    if left.is_some_and(|left| left.acls.is_empty()) {
-        store.remove(key).await?;
-    }
     Ok(Some(lifted.len()))
 }
 
+/// Notes what is made and what is gone, and looks at it again behind that. A record of nothing goes with the last ACL.
 async fn remember(
     store: &StateStore,
     key: &str,
@@ -154,22 +223,24 @@ async fn remember(
 ) -> Result<(), StateError> {
     for _ in 0..TRIES {
         store.refresh().await?;
-        let known: Option<FenceRecord> = store.get(key)?;
-        let is_noted = known.as_ref().is_some_and(|known| {
-            add.iter().all(|acl| known.acls.contains(acl))
-                && !remove.iter().any(|acl| known.acls.contains(acl))
-        });
-        if is_noted {
+        let known = known(store, key)?;
+        let is_empty = known.as_ref().is_some_and(|known| known.acls.is_empty());
+        let mut record = known.unwrap_or_default();
+        let is_noted = add.iter().all(|acl| record.acls.contains(acl))
+            && !remove.iter().any(|acl| record.acls.contains(acl));
+        if is_noted && !is_empty {
             return Ok(());
         }
-        let mut record = known.unwrap_or_default();
         record.v = 1;
         record.plan = plan;
         record.acls.extend(add.iter().cloned());
         record.acls.retain(|acl| !remove.contains(acl));
         record.acls.sort();
         record.acls.dedup();
-        store.put(key, &record).await?;
+        match record.acls.is_empty() {
+            true => store.remove(key).await?,
+            false => store.put(key, &record).await?,
+        }
     }
     Ok(())
 }

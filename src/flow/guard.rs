@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Trouble;
+use super::in_turn::InTurn;
 use super::missed;
 use super::partition::Partition;
 use super::shared::Flow;
+use super::topics::TopicContext;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
 use crate::state::{DrillRecord, SeenRecord, StateRecord, keys, maps};
 use crate::wire::{self, OffsetSpec, TopicPartition};
@@ -30,33 +32,27 @@ const RECORDS_AT_ONCE: usize = 500;
 const LOG_STARTS_EVERY: Duration = Duration::from_secs(30);
 /// See [`LOG_STARTS_EVERY`].
 const LOG_STARTS_FIRST: Duration = Duration::from_secs(1);
+/// Of so many partitions about, beside those that it isn't known of: half a minute's share of what rest may cost.
+const LOG_STARTS_AT_ONCE: usize = 500;
 
 /// How often it is stored how far the source was copied; a partition's new epoch, with the maps. What the
 /// source loses and overwrites within this time, while Twinlog is down, isn't found.
 const SEEN_EVERY: Duration = Duration::from_secs(30);
 
+/// So many partitions' log ends are asked for at a time, about: at rest, little may go over the line. Of many partitions
+/// others have their turn the next time.
+const COMPARED: usize = 500;
+
 /// Compares quiet partitions' log ends with our own count. Busy ones are checked by every answer.
 pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
+    let mut in_turn = InTurn::default();
     while cancel
         .run_until_cancelled(tokio::time::sleep(COMPARE_EVERY))
         .await
         .is_some()
     {
-        let quiet: Vec<(Arc<Partition>, i64)> = flow
-            .open
-            .iter()
-            .filter(|entry| is_quiet(entry.value()))
-            .map(|entry| {
-                (
-                    entry.value().clone(),
-                    entry
-                        .value()
-                        .progress
-                        .target_position
-                        .load(Ordering::Relaxed),
-                )
-            })
-            .collect();
+        in_turn.next(flow.open.len(), COMPARED);
+        let quiet = quiet_in_turn(&flow, in_turn);
         let names: Vec<TopicPartition> = quiet
             .iter()
             .map(|(partition, _)| partition.target.clone())
@@ -88,22 +84,52 @@ pub async fn watch_log_ends(flow: Arc<Flow>, cancel: CancellationToken) {
     }
 }
 
+/// The quiet partitions of the topics whose turn it is, and how far each is written: of thousands nobody looks at the others.
+fn quiet_in_turn(flow: &Flow, in_turn: InTurn) -> Vec<(Arc<Partition>, i64)> {
+    let topics = flow.topics.iter();
+    let topics: Vec<Arc<TopicContext>> = topics
+        .filter(|topic| in_turn.has(topic.key()))
+        .map(|topic| topic.value().clone())
+        .collect();
+    let mut quiet = Vec::new();
+    for topic in topics {
+        let count = i32::try_from(topic.record.origins.len()).unwrap_or(i32::MAX);
+        for number in 0..count {
+            let open = flow.open.get(&(topic.source_topic.clone(), number));
+            let Some(partition) = open.map(|open| open.value().clone()) else {
+                continue;
+            };
+            if is_quiet(&partition) {
+                let position = partition.progress.target_position.load(Ordering::Relaxed);
+                quiet.push((partition, position));
+            }
+        }
+    }
+    quiet
+}
+
 /// Learns where the target's logs begin, so that no group is sent before it, and forgets in the
 /// maps what both logs have forgotten.
 pub async fn watch_log_starts(flow: Arc<Flow>, cancel: CancellationToken) {
     let mut pause = LOG_STARTS_FIRST;
+    let mut in_turn = InTurn::default();
     while cancel
         .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()
     {
         pause = LOG_STARTS_EVERY;
-        let open = open_partitions(&flow);
-        let names: Vec<TopicPartition> = open.iter().map(|one| one.target.clone()).collect();
-        if names.is_empty() {
+        let mut open = open_partitions(&flow);
+        if open.is_empty() {
             pause = LOG_STARTS_FIRST;
             continue;
         }
+        in_turn.next(open.len(), LOG_STARTS_AT_ONCE);
+        open.retain(|one| {
+            let is_unknown = one.progress.target_log_start.load(Ordering::Relaxed) < 0;
+            is_unknown || in_turn.has(&one.target.topic)
+        });
+        let names: Vec<TopicPartition> = open.iter().map(|one| one.target.clone()).collect();
         let asked = wire::list_offsets_within(&flow.target, &names, OffsetSpec::Earliest, LOOK_FOR);
         let Some(mut starts) = cancel.run_until_cancelled(asked).await else {
             return;
@@ -132,12 +158,16 @@ type Bounds = (SourceOffset, TargetOffset, SourceOffset, TargetOffset);
 pub struct Stored {
     maps: HashMap<TopicPartition, Bounds>,
     seen: HashMap<String, SeenRecord>,
+    /// Whether something couldn't be stored.
+    has_failed: bool,
 }
 
 /// Stores changed offset maps, and less often what was seen of the source, until cancelled.
 pub async fn keep_progress(flow: Arc<Flow>, cancel: CancellationToken) {
     let mut stored = Stored::default();
     let mut seen_at = Instant::now();
+    // At the last look, and at the last that looked at all.
+    let (mut changes, mut all_changes) = (None, None);
     show_drill(&flow);
     while cancel
         .run_until_cancelled(tokio::time::sleep(STORE_EVERY))
@@ -145,13 +175,20 @@ pub async fn keep_progress(flow: Arc<Flow>, cancel: CancellationToken) {
         .is_some()
     {
         show_drill(&flow);
-        store_maps(&flow, &mut stored).await;
         missed::settle(&flow).await;
         let is_due = seen_at.elapsed() >= SEEN_EVERY;
+        // First: what changes behind this is stored the next time.
+        let before = changes.replace(flow.budget.changes());
+        let has_failed = std::mem::take(&mut stored.has_failed);
+        let is_same = changes == before && (!is_due || changes == all_changes);
+        if is_same && !has_failed {
+            continue;
+        }
+        store_maps(&flow, &mut stored).await;
         let which = if is_due { Seen::All } else { Seen::NewEpochs };
         store_seen(&flow, &mut stored, which).await;
         if is_due {
-            seen_at = Instant::now();
+            (seen_at, all_changes) = (Instant::now(), changes);
         }
     }
 }
@@ -202,11 +239,14 @@ async fn store_maps(flow: &Flow, stored: &mut Stored) {
                 unsaved.records.extend(changes);
                 unsaved.maps.push((source.clone(), bounds));
             }
-            Err(error) => tracing::warn!(
-                partition = %source,
-                %error,
-                "the offset map could not be stored"
-            ),
+            Err(error) => {
+                stored.has_failed = true;
+                tracing::warn!(
+                    partition = %source,
+                    %error,
+                    "the offset map could not be stored"
+                );
+            }
         }
         if unsaved.records.len() >= RECORDS_AT_ONCE {
             unsaved.save(flow, stored).await;
@@ -234,11 +274,14 @@ impl Unsaved {
         }
         match flow.store.write_all(records).await {
             Ok(()) => stored.maps.extend(maps),
-            Err(error) => tracing::warn!(
-                partitions = maps.len(),
-                %error,
-                "offset maps could not be stored"
-            ),
+            Err(error) => {
+                stored.has_failed = true;
+                tracing::warn!(
+                    partitions = maps.len(),
+                    %error,
+                    "offset maps could not be stored"
+                );
+            }
         }
     }
 }
@@ -274,7 +317,10 @@ async fn store_seen(flow: &Flow, stored: &mut Stored, which: Seen) {
             Ok(()) => {
                 stored.seen.insert(topic, seen);
             }
-            Err(error) => tracing::debug!(topic, %error, "progress could not be stored"),
+            Err(error) => {
+                stored.has_failed = true;
+                tracing::debug!(topic, %error, "progress could not be stored");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which cluster a flow's source is. Another one under its address has other records, whatever its topics
 //! are called: nothing is continued from it, and nothing is deleted for what it lacks.
 
-use crate::state::{FlowRecord, RoleRecord, StateError, StateStore, keys};
+use crate::state::{self, StateError, StateStore};
 use crate::wire::{Cluster, WireError};
 
 /// Holds the source to the cluster that the flow, or its last cut-over, began with: a broker of another one isn't asked
@@ -10,11 +10,7 @@ use crate::wire::{Cluster, WireError};
 /// # Errors
 /// When the state can't be read; [`WireError::OtherCluster`] when another one answered already.
 pub fn expect_source(store: &StateStore, flow: &str, source: &Cluster) -> Result<(), StateError> {
-    // A cut-over may have made another cluster the source: a failback to one that was built anew.
-    let role: Option<RoleRecord> = store.get(&keys::role(flow))?;
-    let record: Option<FlowRecord> = store.get(&keys::flow(flow))?;
-    let by_role = role.and_then(|role| role.source_cluster_id);
-    match by_role.or_else(|| record?.source_cluster_id) {
+    match state::source_id(store, flow)? {
         Some(id) => source.expect(&id).map_err(StateError::Wire),
         None => Ok(()),
     }

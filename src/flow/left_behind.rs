@@ -8,7 +8,8 @@
 //!
 //! It doesn't matter why the connection ended: a request that is in a broker's queue is executed whatever has become of
 //! it (`KafkaRequestHandler`). Where another broker leads by now nothing is waited for: the old one refuses markers
-//! (`ReplicaManager.getPartitionOrException`), and what it takes before it knows it cuts off again (KIP-101).
+//! (`ReplicaManager.getPartitionOrException`), and what it takes before it knows it cuts off again (KIP-101). But it may lead
+//! again before it has worked on all that it has, so for some minutes that isn't forgotten.
 
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ use crate::telemetry::progress::PartitionKey;
 const STANDS_FOR_LEAST: Duration = Duration::from_secs(1);
 const STANDS_FOR: Duration = Duration::from_secs(5);
 
+/// After so long nothing is left of it anywhere: connections end before, and what lay in a broker that froze is done when it
+/// wakes up.
+const KEPT_FOR: Duration = Duration::from_secs(300);
+
 /// By partition.
 #[derive(Debug, Default)]
 pub struct LeftBehind(DashMap<PartitionKey, Left>);
@@ -32,6 +37,7 @@ pub struct LeftBehind(DashMap<PartitionKey, Left>);
 struct Left {
     /// The broker that may still do it.
     broker: i32,
+    noted_at: Instant,
     /// Where the log ends when all of it is there.
     end: i64,
     /// How long it must stand still before nothing is expected any more.
@@ -48,6 +54,7 @@ impl LeftBehind {
         let before = self.0.get(&key).map_or(stands_for, |left| left.stands_for);
         let left = Left {
             broker,
+            noted_at: Instant::now(),
             end,
             stands_for: stands_for.max(before),
             seen: None,
@@ -71,10 +78,16 @@ impl LeftBehind {
         let end = left.end;
         let stands = since.elapsed() >= left.stands_for;
         let is_led_elsewhere = leader.is_some_and(|leader| leader != left.broker);
-        let is_over = now >= end || is_led_elsewhere || stands;
+        let is_old = left.noted_at.elapsed() >= KEPT_FOR;
+        if is_led_elsewhere {
+            left.seen = None;
+        }
         drop(left);
-        if is_over {
+        if now >= end || is_old || (stands && !is_led_elsewhere) {
             self.0.remove(key);
+            return Ok(());
+        }
+        if is_led_elsewhere {
             return Ok(());
         }
         Err(Trouble::TargetBehind {
@@ -133,7 +146,14 @@ mod tests {
             assert!(left.check(&key, Some(1), 5).is_err());
             assert!(left.check(&key, None, 5).is_err(), "nobody knows");
             assert!(left.check(&key, Some(2), 5).is_ok());
-            assert!(left.check(&key, Some(1), 5).is_ok(), "it is forgotten");
+            tokio::time::sleep(STANDS_FOR).await;
+            assert!(left.check(&key, Some(1), 5).is_err(), "it leads again");
+            assert!(left.check(&key, Some(2), 10).is_ok(), "all of it is there");
+            assert!(left.check(&key, Some(1), 10).is_ok());
+            left.note(key.clone(), 1, 20, STANDS_FOR);
+            assert!(left.check(&key, Some(2), 12).is_ok());
+            tokio::time::sleep(KEPT_FOR).await;
+            assert!(left.check(&key, Some(1), 12).is_ok(), "it is forgotten");
         });
     }
 }

@@ -15,6 +15,8 @@ use super::spread::Full;
 
 /// Answers that take so much longer than the way there and back tell of a queue.
 const QUEUE: Duration = Duration::from_secs(1);
+/// The same while others wait behind the bulk.
+const QUEUE_SHARED: Duration = Duration::from_millis(300);
 /// A way there and back can't be longer than this: what was measured stood in a queue.
 const ROUND_TRIP_MAX: Duration = Duration::from_secs(1);
 /// So much may be on the way before anything is known of the line: on one that turns out to be thin all of it
@@ -28,6 +30,14 @@ const WINDOW_MIN_THROTTLED: u64 = 16 * 1024;
 const FULL_BYTES: u64 = 128 * 1024;
 /// What is measured counts for so long, and as long again.
 const PERIOD: Duration = Duration::from_secs(5);
+/// The first rest behind a refusal, and the longest: each that follows another one is twice as long.
+const REST_FIRST: Duration = Duration::from_millis(100);
+const REST_MAX: Duration = Duration::from_secs(2);
+/// Behind so long without a refusal the line is as any other.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Refused requests aren't made smaller than this, and one that was refused was no larger than that.
+const SLOWER_BYTES_LEAST: u64 = 16 * 1024;
+const SLOWER_BYTES_MOST: u64 = 1024 * 1024;
 /// Requests that are on the way at once at least, so that the line is busy while one is worked on.
 const REQUESTS_MIN: u64 = 4;
 
@@ -39,6 +49,19 @@ pub(super) struct Line {
     measured: Option<Measured>,
     /// How much may be on the way; nothing bounds it where that is `None`.
     window: Option<u64>,
+    /// While the broker's service has told to go slower ([`super::slower`]).
+    slower: Option<Slower>,
+}
+
+/// What is sent to a service that refuses instead of throttling.
+#[derive(Clone, Copy, Debug)]
+struct Slower {
+    /// How large a request may be.
+    bytes: u64,
+    /// Nothing is sent before.
+    rests_until: Instant,
+    /// The next rest.
+    rest: Duration,
 }
 
 /// A request when it was sent.
@@ -91,6 +114,7 @@ impl Default for Line {
             answered_bytes: 0,
             measured: None,
             window: Some(WINDOW_FIRST),
+            slower: None,
         }
     }
 }
@@ -99,6 +123,10 @@ impl Line {
     /// Whether one more request may be sent.
     pub(super) fn has_room(&self) -> bool {
         let on_the_way = self.sent_bytes - self.answered_bytes;
+        if self.slower().is_some() && (on_the_way > 0 || self.rests()) {
+            // One at a time: what is sent behind one that is refused is sent again.
+            return false;
+        }
         on_the_way == 0 || self.window.is_none_or(|window| on_the_way < window)
     }
 
@@ -106,7 +134,53 @@ impl Line {
     pub(super) fn request_bytes(&self, most: usize) -> usize {
         let share = self.window.map(|window| window / REQUESTS_MIN);
         let share = share.and_then(|share| usize::try_from(share).ok());
-        share.map_or(most, |share| share.min(most))
+        let slower = self
+            .slower()
+            .and_then(|it| usize::try_from(it.bytes).ok())
+            .unwrap_or(usize::MAX);
+        share.map_or(most, |share| share.min(most)).min(slower)
+    }
+
+    /// How much slower it is to be for now. Only batches are answered with that they are taken: a line on which nothing but
+    /// steps goes would be slower for ever.
+    fn slower(&self) -> Option<Slower> {
+        let is_new = |it: &Slower| it.rests_until.elapsed() < FORGOTTEN_AFTER;
+        self.slower.filter(is_new)
+    }
+
+    /// Notes whether an answered request was refused by a service that wants it slower.
+    pub(super) fn heard(&mut self, mark: Mark, is_slower: bool) {
+        let now = Instant::now();
+        let before = self.slower();
+        self.slower = match (before, is_slower) {
+            (before, true) => {
+                let most = before.map_or(SLOWER_BYTES_MOST, |it| it.bytes);
+                let rest = before.map_or(REST_FIRST, |it| it.rest);
+                Some(Slower {
+                    bytes: (mark.bytes.min(most) / 2).max(SLOWER_BYTES_LEAST),
+                    rests_until: now + rest,
+                    rest: (rest * 2).min(REST_MAX),
+                })
+            }
+            // A quarter more each time.
+            (Some(before), false) if before.bytes < SLOWER_BYTES_MOST => Some(Slower {
+                bytes: before.bytes + before.bytes / 4,
+                rest: REST_FIRST,
+                ..before
+            }),
+            (_, false) => None,
+        };
+    }
+
+    /// Whether nothing is sent for now.
+    fn rests(&self) -> bool {
+        self.rests_until()
+            .is_some_and(|until| until > Instant::now())
+    }
+
+    /// Until when nothing is sent, which may be over; `None` where the line is as any other.
+    pub(super) fn rests_until(&self) -> Option<Instant> {
+        self.slower().map(|it| it.rests_until)
     }
 
     /// Notes a request.
@@ -131,12 +205,14 @@ impl Line {
     }
 
     /// Notes that it is answered, or never will be. A broker that wants silence until then because of a quota
-    /// is a line of that rate; it may have wanted it before it answered.
+    /// is a line of that rate; it may have wanted it before it answered. `is_shared`: it carries records that mustn't
+    /// wait beside a bulk of old ones.
     pub(super) fn answered(
         &mut self,
         mark: Mark,
         quiet_until: Option<Instant>,
         round_trip: Duration,
+        is_shared: bool,
     ) {
         self.answered_bytes += mark.bytes;
         if mark.bytes == 0 {
@@ -154,7 +230,9 @@ impl Line {
             true => WINDOW_MIN_THROTTLED,
             false => WINDOW_MIN,
         };
-        let next = window(self.window, sample, best, round_trip.min(ROUND_TRIP_MAX));
+        let queue = if is_shared { QUEUE_SHARED } else { QUEUE };
+        let round_trip = round_trip.min(ROUND_TRIP_MAX);
+        let next = window(self.window, (sample, best), round_trip, queue);
         self.window = next.map(|window| window.max(least));
     }
 
@@ -181,13 +259,18 @@ impl Line {
 }
 
 /// How much may be on the way behind that answer.
-fn window(before: Option<u64>, last: Sample, best: Sample, round_trip: Duration) -> Option<u64> {
-    if last.waited >= round_trip + QUEUE {
-        let ahead = QUEUE + round_trip.max(best.waited / 2);
+fn window(
+    before: Option<u64>,
+    (last, best): (Sample, Sample),
+    round_trip: Duration,
+    queue: Duration,
+) -> Option<u64> {
+    if last.waited >= round_trip + queue {
+        let ahead = queue + round_trip.max(best.waited / 2);
         let bytes = best.bytes_per_second * ahead.as_secs_f64();
         return Some(bytes as u64);
     }
-    if last.waited >= round_trip + QUEUE / 2 {
+    if last.waited >= round_trip + queue / 2 {
         return before;
     }
     // There is hardly a queue: twice as much, until it bounds nothing any more.
@@ -209,6 +292,7 @@ mod tests {
         bytes_per_second: f64,
         round_trip: Duration,
         work: Duration,
+        is_shared: bool,
     }
 
     #[derive(Debug)]
@@ -242,7 +326,7 @@ mod tests {
                     unreachable!("something is always on the way");
                 };
                 tokio::time::sleep_until(at).await;
-                line.answered(mark, None, self.round_trip);
+                line.answered(mark, None, self.round_trip, self.is_shared);
                 if at > half {
                     taken += mark.bytes;
                     longest_queue = longest_queue.max(free_at.saturating_duration_since(at));
@@ -260,6 +344,7 @@ mod tests {
             bytes_per_second,
             round_trip: Duration::from_millis(round_trip_ms),
             work: Duration::from_millis(work_ms),
+            is_shared: false,
         }
     }
 
@@ -273,6 +358,21 @@ mod tests {
                 let least = Duration::from_secs_f64(WINDOW_MIN as f64 / rate);
                 let bound = Duration::from_millis(2_500).max(least * 2);
                 assert!(seen.longest_queue <= bound, "{rate}: {seen:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_line_that_others_wait_for_is_full_and_its_queue_is_shorter() {
+        simulated(|| async {
+            for (rate, round_trip_ms) in [(5e6, 2), (20e6, 2), (20e6, 100), (20e6, 200)] {
+                let line = Simulated {
+                    is_shared: true,
+                    ..line(rate, round_trip_ms, 0)
+                };
+                let seen = line.run().await;
+                assert!(seen.bytes_per_second >= 0.95 * rate, "{rate}: {seen:?}");
+                assert!(seen.longest_queue <= Duration::from_millis(800), "{seen:?}");
             }
         });
     }
@@ -309,11 +409,62 @@ mod tests {
                 let mark = line.sent(bytes);
                 let quiet = Duration::from_secs_f64(bytes as f64 / 200e3);
                 let until = Instant::now() + quiet;
-                line.answered(mark, Some(until), Duration::from_millis(1));
+                line.answered(mark, Some(until), Duration::from_millis(1), false);
                 tokio::time::sleep_until(until).await;
             }
             let bytes = line.request_bytes(1 << 20);
             assert!((50_000..=200_000).contains(&bytes), "{bytes}");
+        });
+    }
+
+    #[test]
+    fn a_service_that_refuses_gets_half_and_a_quarter_more_each_time() {
+        simulated(|| async {
+            let mut line = Line::default();
+            let mut sizes = Vec::new();
+            for is_refused in [true, true, false, false] {
+                let mark = line.sent(line.request_bytes(1 << 20));
+                assert!(!line.has_room() || line.slower.is_none());
+                line.answered(mark, None, Duration::from_millis(2), false);
+                line.heard(mark, is_refused);
+                assert_eq!(line.rests(), is_refused);
+                if let Some(until) = line.rests_until() {
+                    tokio::time::sleep_until(until).await;
+                }
+                assert!(line.has_room());
+                sizes.push(line.request_bytes(1 << 20));
+            }
+            let first = sizes[0];
+            assert_eq!(sizes, [first, first / 2, first / 8 * 5, first / 32 * 25]);
+            for _ in 0..20 {
+                let mark = line.sent(line.request_bytes(1 << 20));
+                line.answered(mark, None, Duration::from_millis(2), false);
+                line.heard(mark, false);
+            }
+            assert!(line.slower.is_none());
+        });
+    }
+
+    /// Steps are answered by their markers, which nobody refuses so.
+    #[test]
+    fn a_refusal_is_forgotten_where_nothing_says_that_it_is_over() {
+        simulated(|| async {
+            let mut line = Line::default();
+            let mark = line.sent(1 << 20);
+            line.answered(mark, None, Duration::from_millis(2), false);
+            line.heard(mark, true);
+            let half = FORGOTTEN_AFTER / 2;
+            tokio::time::sleep(half).await;
+            let step = line.sent(1_000);
+            assert!(!line.has_room(), "one at a time");
+            tokio::time::sleep(half + REST_FIRST).await;
+            assert!(line.has_room());
+            assert_eq!(line.rests_until(), None);
+            line.answered(step, None, Duration::from_millis(2), false);
+            line.heard(mark, true);
+            assert!(line.rests(), "it is refused again");
+            let next = line.slower.expect("it is slower").rest;
+            assert_eq!(next, REST_FIRST * 2, "as for the first time");
         });
     }
 
@@ -323,12 +474,12 @@ mod tests {
             let mut line = Line::default();
             let mark = line.sent(1 << 20);
             tokio::time::sleep(Duration::from_secs(7)).await;
-            line.answered(mark, None, Duration::from_millis(2));
+            line.answered(mark, None, Duration::from_millis(2), false);
             assert!(line.request_bytes(1 << 20) < 1 << 20);
             for _ in 0..20 {
                 let mark = line.sent(line.request_bytes(1 << 20));
                 tokio::time::sleep(Duration::from_millis(3)).await;
-                line.answered(mark, None, Duration::from_millis(2));
+                line.answered(mark, None, Duration::from_millis(2), false);
             }
             assert_eq!(line.window, None);
             assert_eq!(line.request_bytes(1 << 20), 1 << 20);

@@ -67,7 +67,9 @@ pub(super) async fn fillers(
         _ => false,
     };
     let asked = [target.clone()];
-    let mut again = wire::describe_producers(&flow.target, &asked).await;
+    let ours = counted.producers;
+    let is_ours = move |_: &TopicPartition, it: &ProducerState| ours.is_ours(it.producer_id);
+    let mut again = wire::describe_producers(&flow.target, &asked, is_ours).await;
     let again = again.remove(target).transpose()?.unwrap_or_default();
     let same = newest_filler(&again, counted.producers) == newest
         && witness(&again, counted.producers, counted.log.end - counted.base)
@@ -165,7 +167,11 @@ async fn last_filler(
 
 /// Whether the leader's log ends at the high watermark. A fetch between the two is answered with
 /// nothing, one beyond the log's end is refused (`LocalLog.read`).
-async fn ends_at(flow: &Flow, target: &TopicPartition, end: i64) -> Result<bool, Trouble> {
+pub(super) async fn ends_at(
+    flow: &Flow,
+    target: &TopicPartition,
+    end: i64,
+) -> Result<bool, Trouble> {
     match wire::fetch_one(&flow.target, target, end + 1, 1).await {
         Ok(_) => Ok(false),
         Err(WireError::Server {

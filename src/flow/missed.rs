@@ -53,6 +53,11 @@ impl Before {
         self.at_ms
     }
 
+    /// The shortest `delete.retention.ms` that they knew to decide about what isn't copied yet.
+    pub fn delete_retention_ms(&self, topic: &str) -> Option<i64> {
+        self.ends.get(topic)?.delete_retention_ms
+    }
+
     /// When a copy that is at `position` now had all that the source had; `None` if nobody knows.
     pub fn up_to_date_ms(&self, topic: &str, partition: i32, position: i64) -> Option<i64> {
         let record = self.ends.get(topic)?;
@@ -140,7 +145,12 @@ pub(super) async fn begin(
             .max(record.begun_at_ms),
     };
     let progress = flow.progress.partition(&topic.source_topic, partition);
-    progress.begin_up_to_date(|it| it.begin(ids(record), (origin, position.source), known, missed));
+    let retention_before_ms = flow.before.delete_retention_ms(name);
+    progress.begin_up_to_date(|it| {
+        it.begin(ids(record), (origin, position.source), known, missed);
+        let now_as_it_is = topic.rules.delete_retention_ms;
+        it.note_retention(now_ms(), now_as_it_is, retention_before_ms);
+    });
     Ok(missed.map_or(Begun::With(Tombstones::default()), |missed| {
         mending(flow, one, missed)
     }))

@@ -1,6 +1,8 @@
 //! What the logs of source topics need beyond their topics' settings, learned from what the target
 //! refused.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use dashmap::DashMap;
 
 use super::error::Trouble;
@@ -18,7 +20,11 @@ const REFUSALS: u32 = 3;
 
 /// By source topic.
 #[derive(Debug, Default)]
-pub struct TopicNeeds(DashMap<String, Needs>);
+pub struct TopicNeeds {
+    all: DashMap<String, Needs>,
+    /// Counts changes of any.
+    changes: AtomicU64,
+}
 
 impl TopicNeeds {
     /// What an earlier run made wider stays so: what it held for the failover says which topics.
@@ -30,17 +36,37 @@ impl TopicNeeds {
             let topic = key.strip_prefix(&prefix)?.to_owned();
             (needs != Needs::default()).then_some((topic, needs))
         });
-        Self(all.collect())
+        Self {
+            all: all.collect(),
+            changes: AtomicU64::new(0),
+        }
+    }
+
+    /// As long as this is the same, every topic's log needs what it needed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The topics whose needs end with the copy's progress.
+    fn passing(&self) -> Vec<String> {
+        let all = self.all.iter();
+        let passing = all.filter(|it| it.value().without_key);
+        passing.map(|it| it.key().clone()).collect()
     }
 
     /// Of one topic.
     pub fn of(&self, source_topic: &str) -> Needs {
-        let needs = self.0.get(source_topic);
+        let needs = self.all.get(source_topic);
         needs.map(|needs| *needs).unwrap_or_default()
     }
 
-    fn change(&self, source_topic: &str, change: impl FnOnce(&mut Needs)) {
-        change(&mut self.0.entry(source_topic.to_owned()).or_default());
+    pub(super) fn change(&self, source_topic: &str, change: impl FnOnce(&mut Needs)) {
+        let mut needs = self.all.entry(source_topic.to_owned()).or_default();
+        let before = *needs;
+        change(&mut needs);
+        if *needs != before {
+            self.changes.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -56,6 +82,16 @@ impl Flow {
             needs.without_key = false;
         }
         needs
+    }
+
+    /// Ends those that the copy's progress has ended.
+    pub(super) fn end_passing_needs(&self) {
+        for name in self.needs.passing() {
+            let topic = self.topics.get(&*name).map(|topic| topic.clone());
+            topic.iter().for_each(|topic| {
+                self.needs_of(topic);
+            });
+        }
     }
 
     fn is_caught_up(&self, topic: &TopicContext) -> bool {

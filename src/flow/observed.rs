@@ -9,14 +9,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::missed::Before;
+use super::confirmed::{Asking, Confirmed};
+use super::deleted;
+use super::habit::{Habit, QUIET_AFTER_MS};
 use super::shared::Flow;
-use crate::state::{EndsRecord, ObservedRecord, keys};
+use crate::state::{EndsRecord, ObservedRecord, StateError, keys};
 use crate::telemetry::progress::{
-    FlowProgress, FlowState, PartitionProgress, PartitionState, is_set_back, now_ms,
+    FlowProgress, FlowState, PartitionKey, PartitionProgress, PartitionState, is_set_back, now_ms,
 };
+use crate::telemetry::readiness::InTheWay;
 use crate::telemetry::up_to_date::Standing;
-use crate::wire::{self, OffsetSpec, TopicPartition};
+use crate::wire::{self, Metadata, OffsetSpec, TopicPartition};
 
 /// How often ends are looked at; written only where they changed.
 const EVERY: Duration = Duration::from_secs(2);
@@ -32,10 +35,10 @@ const LOOK_FOR: Duration = Duration::from_secs(5);
 const RATE_KEPT: f64 = 0.7;
 /// A rate below this is none.
 const RATE_MIN: f64 = 0.5;
+/// How often it is said which partitions stand in the way of a failover.
+const SAID_AGAIN_MS: i64 = 10_000;
 /// A rate isn't measured over less.
 const MEASURED_SECONDS_MIN: f64 = 0.5;
-/// A log that was seen to grow counts as written to, slowly at least, until nothing came for so long.
-const QUIET_AFTER_MS: i64 = 30_000;
 
 /// What the looks before saw of a topic.
 #[derive(Default)]
@@ -44,6 +47,8 @@ struct Last {
     written: Option<EndsRecord>,
     /// Whether it surely is.
     is_stored: bool,
+    /// Whether any partition is on its way somewhere: what is said of such a one goes by time, too.
+    is_under_way: bool,
 }
 
 /// One look at a partition of the source.
@@ -56,6 +61,9 @@ struct Look {
     asked_ms: i64,
     /// When we had it: it can't have ended there later.
     had_ms: i64,
+    /// Until when this was its end by the word of the cluster, not by that of one broker alone, milliseconds since the
+    /// epoch; -1 while unknown. Never behind `asked_ms`.
+    sure_ms: i64,
 }
 
 /// How fast a partition of the source grows.
@@ -71,6 +79,7 @@ struct Growth {
     quiet_since_ms: i64,
     /// Whether it was seen to grow.
     has_grown: bool,
+    habit: Habit,
 }
 
 /// Writes the source's ends until cancelled, and asks for those that nobody fetches.
@@ -80,6 +89,8 @@ pub async fn keep_ends(flow: Arc<Flow>, cancel: CancellationToken) {
 
 async fn keep(flow: &Flow, cancel: &CancellationToken) {
     let mut topics: HashMap<Arc<str>, Last> = HashMap::new();
+    let mut asking = Asking::behind(heard_before(flow));
+    let mut still = Still::default();
     let mut written_at: Option<Instant> = None;
     let mut was_running = false;
     let mut pauses = FIRST.into_iter();
@@ -96,22 +107,43 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
         if !is_running && !is_last {
             continue;
         }
-        let Some(at_ms) = seen_ms(&flow.progress) else {
+        // Nobody else writes these: what an earlier look has written is all there is.
+        deleted::forget_what_came_late(flow).await;
+        if !is_last {
+            // Who is gone confirms nobody: the last look doesn't wait for that.
+            let asked = cancel.run_until_cancelled(asking.ask(&flow.source));
+            if asked.await.is_none() {
+                return;
+            }
+        }
+        if source_seen_ms(&flow.progress).is_none() {
             continue;
-        };
+        }
         pause = pauses.next().unwrap_or(EVERY);
-        let changed = look(flow, &mut topics, is_last);
         let is_due = written_at.is_none_or(|at| at.elapsed() >= SEEN_EVERY);
+        // First: what changes behind this is seen the next time.
+        let count = flow.progress.changes.count();
+        if still.holds(count) && !is_due && !is_last {
+            still.until_ms = now_ms();
+            continue;
+        }
+        let (changed, at_ms) = look(flow, &mut topics, asking.confirmed(), (is_last, &still));
+        still = Still::after(&topics, count, changed.is_empty());
+        // As long as nobody but a broker that may be cut off has said where some of them end, no time is stored that they
+        // were seen at. What is seen is worth more without one than nothing is; with the time of a process before, more
+        // may have come since than there was time for.
+        let at_ms = at_ms.filter(|at_ms| *at_ms >= 0);
+        let is_due = at_ms.is_some() && is_due;
         if changed.is_empty() && !is_last && !is_due {
             continue;
         }
-        let key = keys::observed(&flow.config.name);
         let written = match flow.store.put_all(&changed).await {
-            Ok(()) => flow.store.put(&key, &ObservedRecord { v: 1, at_ms }).await,
+            Ok(()) => store_time(flow, at_ms, asking.confirmed()).await,
             error => error,
         };
         match written {
-            Ok(()) => written_at = Some(Instant::now()),
+            Ok(()) if at_ms.is_some() => written_at = Some(Instant::now()),
+            Ok(()) => {}
             Err(error) => {
                 // What is stored isn't what was seen: it must not count as unchanged.
                 for last in topics.values_mut() {
@@ -123,20 +155,78 @@ async fn keep(flow: &Flow, cancel: &CancellationToken) {
     }
 }
 
-/// When all that is known of the source's ends was seen at least; `None` if it never was. Not the
-/// present: a source that hangs isn't seen. Stopped partitions don't count: nobody fails over with
-/// them.
-fn seen_ms(progress: &FlowProgress) -> Option<i64> {
+/// Where all stands still a look tells nothing new but when it was: then each of thousands is looked at only where that is
+/// to be written.
+#[derive(Default)]
+struct Still {
+    /// What had changed before the last look, if it found nothing that goes on by itself, such as a rate that falls.
+    count: Option<u64>,
+    /// Until when nothing has changed since; -1 where that isn't known.
+    until_ms: i64,
+}
+
+impl Still {
+    fn after(topics: &HashMap<Arc<str>, Last>, count: u64, is_same: bool) -> Self {
+        let is_still = is_same && topics.values().all(Last::is_still);
+        Self {
+            count: is_still.then_some(count),
+            until_ms: -1,
+        }
+    }
+
+    fn holds(&self, count: u64) -> bool {
+        self.count == Some(count)
+    }
+}
+
+impl Last {
+    /// Whether another look writes the same if nothing changes.
+    fn is_still(&self) -> bool {
+        self.is_stored && !self.is_under_way && self.partitions.iter().all(Growth::is_still)
+    }
+}
+
+/// The brokers that answered the process before, also where it ended within this one's time.
+fn heard_before(flow: &Flow) -> BTreeSet<i32> {
+    let key = keys::observed(&flow.config.name);
+    let record: Option<ObservedRecord> = flow.store.get(&key).ok().flatten();
+    record.unwrap_or_default().heard
+}
+
+async fn store_time(
+    flow: &Flow,
+    at_ms: Option<i64>,
+    confirmed: &Confirmed,
+) -> Result<(), StateError> {
+    let Some(at_ms) = at_ms else {
+        return Ok(());
+    };
+    let key = keys::observed(&flow.config.name);
+    let record = ObservedRecord {
+        v: 1,
+        at_ms,
+        heard: confirmed.heard().clone(),
+    };
+    flow.store.put(&key, &record).await
+}
+
+/// When the source was seen last; `None` if it never was.
+fn source_seen_ms(progress: &FlowProgress) -> Option<i64> {
     let at_ms = progress.source_seen_ms.load(Ordering::Relaxed);
-    let at_ms = (at_ms >= 0).then_some(at_ms)?;
-    let ends = progress.partitions.iter().filter_map(|entry| {
-        let of_one = entry.value();
-        let is_known = of_one.source_high_watermark.load(Ordering::Relaxed) >= 0;
-        let is_stopped = matches!(of_one.state(), (PartitionState::Stopped { .. }, _));
-        let seen_ms = of_one.end_seen_ms();
-        seen_ms.filter(|_| is_known && !is_stopped)
-    });
-    Some(ends.fold(at_ms, i64::min))
+    (at_ms >= 0).then_some(at_ms)
+}
+
+/// When all that is known of a topic's ends was seen at least, by the cluster's word. Not the present: a source that
+/// hangs isn't seen, and what a broker says that is cut off from it isn't its word. Stopped partitions don't count:
+/// nobody fails over with them.
+fn oldest_ms(partitions: &[Growth], look: &TopicLook) -> Option<i64> {
+    let all = (0..).zip(partitions).zip(&look.partitions);
+    all.filter(|((number, growth), now)| {
+        let is_seen = now.is_some_and(|now| now.asked_ms >= 0) && growth.seen.end >= 0;
+        is_seen && !look.stopped.contains_key(number)
+    })
+    .map(|((_, growth), _)| growth.seen.sure_ms)
+    .min()
 }
 
 /// Nobody fetches a partition that is stopped, or that has no room for what would come, and where little
@@ -198,17 +288,27 @@ struct TopicLook {
     /// By partition, as `partitions`: where its rate is shown.
     shown: Vec<Option<Arc<PartitionProgress>>>,
     stopped: BTreeMap<i32, String>,
+    retrying: BTreeMap<i32, String>,
+    no_progress: BTreeSet<i32>,
     behind: BTreeMap<i32, i64>,
+    delete_retention_ms: Option<i64>,
+    /// Some partitions haven't said that.
+    is_retention_unsure: bool,
+    is_under_way: bool,
     bytes: u64,
     records: u64,
 }
 
+/// The records that changed, and when all that is known was seen at least.
 fn look(
     flow: &Flow,
     topics: &mut HashMap<Arc<str>, Last>,
-    is_last: bool,
-) -> Vec<(String, EndsRecord)> {
-    let looks = look_at_all(&flow.progress, &flow.before);
+    confirmed: &Confirmed,
+    (is_last, still): (bool, &Still),
+) -> (Vec<(String, EndsRecord)>, Option<i64>) {
+    // The time first: what is seen is then of that time, or newer.
+    let mut oldest = source_seen_ms(&flow.progress);
+    let looks = look_at_all(flow, confirmed);
     topics.retain(|topic, _| looks.contains_key(topic));
     let mut changed = Vec::new();
     for (topic, look) in looks {
@@ -222,15 +322,27 @@ fn look(
             .zip(&look.partitions)
             .map(|(number, now)| {
                 let before = last.partitions.get(number).copied();
+                let before = before.map(|it| it.still_until(still.until_ms));
                 let before = before.or_else(|| known(last.written.as_ref(), number, *now));
                 grown(before, *now, is_last)
             })
             .collect();
         publish(&look.shown, &last.partitions);
+        oldest = match (oldest, oldest_ms(&last.partitions, &look)) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        last.is_under_way = look.is_under_way;
+        let is_retention_unsure = look.is_retention_unsure;
         let mut record = record(&last.partitions, look);
         // What was written by the process before stands until this one has seen better.
         if let Some(written) = &last.written {
-            keep_known(&mut record, written, flow.before.seen_ms());
+            if is_retention_unsure {
+                let known = [record.delete_retention_ms, written.delete_retention_ms];
+                record.delete_retention_ms = known.into_iter().flatten().min();
+            }
+            let unsure = unsure(&last.partitions);
+            keep_known(&mut record, written, (&unsure, flow.before.seen_ms()));
         }
         let is_new = last.written.as_ref().is_none_or(|it| differs(it, &record));
         if is_new || !last.is_stored {
@@ -239,12 +351,28 @@ fn look(
             changed.push((key, record));
         }
     }
-    changed
+    (changed, oldest)
 }
 
-fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, TopicLook> {
+/// Until when the leader that a partition is fetched from was its leader by the word of others; `None` if nobody has said
+/// so, or if another one leads by now.
+fn sure_ms(
+    flow: &Flow,
+    (known, confirmed): (&Metadata, &Confirmed),
+    at: &PartitionKey,
+) -> Option<i64> {
+    let (leader, epoch) = known.leader(&at.0, at.1)?;
+    let sure_ms = confirmed.at_ms(leader)?;
+    // Also where the same one leads again: what was asked for in an older epoch is of then.
+    let open = flow.open.get(at);
+    let is_elsewhere = open.is_some_and(|it| it.epochs.is_led_elsewhere(epoch));
+    Some(sure_ms).filter(|_| !is_elsewhere)
+}
+
+fn look_at_all(flow: &Flow, confirmed: &Confirmed) -> HashMap<Arc<str>, TopicLook> {
+    let (before, known) = (&flow.before, flow.source.cached());
     let mut looks: HashMap<Arc<str>, TopicLook> = HashMap::new();
-    for entry in &progress.partitions {
+    for entry in &flow.progress.partitions {
         let (topic, partition) = entry.key();
         let progress = entry.value();
         let Ok(index) = usize::try_from(*partition) else {
@@ -258,10 +386,13 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, To
         look.shown[index] = Some(progress.clone());
         // The time first: the end is then of that time, or newer.
         let seen_ms = progress.end_seen_ms();
+        let asked_ms = seen_ms.unwrap_or(-1);
+        let sure_ms = sure_ms(flow, (&known, confirmed), entry.key());
         look.partitions[index] = Some(Look {
-            asked_ms: seen_ms.unwrap_or(-1),
+            asked_ms,
             end: progress.source_high_watermark.load(Ordering::Relaxed),
             had_ms: now_ms(),
+            sure_ms: sure_ms.map_or(-1, |sure_ms| sure_ms.min(asked_ms)),
         });
         let is_stopped = match progress.state() {
             (PartitionState::Stopped { reason, .. }, _) => {
@@ -270,6 +401,16 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, To
             }
             _ => false,
         };
+        look.is_under_way |= !is_stopped && !progress.is_caught_up();
+        match progress.in_the_way(now_ms()) {
+            Some((InTheWay::Retrying, reason)) => {
+                look.retrying.insert(*partition, reason.to_owned());
+            }
+            Some((InTheWay::Stands, _)) => {
+                look.no_progress.insert(*partition);
+            }
+            None => {}
+        }
         let since_ms = match progress.observe_end(seen_ms.unwrap_or(-1)) {
             Standing::AtEnd if !is_stopped => None,
             Standing::AtEnd => Some(seen_ms),
@@ -278,6 +419,13 @@ fn look_at_all(progress: &FlowProgress, before: &Before) -> HashMap<Arc<str>, To
         };
         if let Some(since_ms) = since_ms {
             look.behind.insert(*partition, since_ms.unwrap_or(-1));
+        }
+        match progress.least_delete_retention_ms() {
+            Some(ms) => {
+                let least = look.delete_retention_ms.get_or_insert(ms);
+                *least = ms.min(*least);
+            }
+            None => look.is_retention_unsure = true,
         }
         look.bytes += progress.bytes.load(Ordering::Relaxed);
         look.records += progress.records.load(Ordering::Relaxed);
@@ -300,7 +448,21 @@ fn known(written: Option<&EndsRecord>, number: usize, now: Option<Look>) -> Opti
         per_second: (is_measured && !(has_grown && rate == 0.0)).then_some(rate),
         quiet_since_ms: if has_grown { -1 } else { since_ms },
         has_grown: false,
+        habit: Habit::known(at_once(written, number)),
     })
+}
+
+fn at_once(written: &EndsRecord, number: usize) -> u64 {
+    let number = i32::try_from(number).ok();
+    number
+        .and_then(|it| written.at_once.get(&it).copied())
+        .unwrap_or(0)
+}
+
+/// What is known of each partition, where it is anything.
+fn some(partitions: &[Growth], of: impl Fn(&Growth) -> u64) -> BTreeMap<i32, u64> {
+    let all = (0..).zip(partitions).map(|(number, it)| (number, of(it)));
+    all.filter(|(_, count)| *count > 0).collect()
 }
 
 /// A topic's record.
@@ -315,11 +477,16 @@ fn record(partitions: &[Growth], look: TopicLook) -> EndsRecord {
             .filter(|(_, it)| it.per_second.is_none() || it.seen.end < 0)
             .map(|(number, _)| number)
             .collect::<BTreeSet<i32>>(),
+        at_once: some(partitions, |it| it.habit.at_once().unsigned_abs()),
+        per_hour: some(partitions, |it| it.habit.per_hour(it.quiet_since_ms)),
         carried_ms: BTreeMap::new(),
         quiet_since_ms: partitions.iter().map(|it| it.quiet_since_ms).collect(),
         record_bytes: look.bytes.checked_div(look.records).unwrap_or(0),
         stopped: look.stopped,
+        retrying: look.retrying,
+        no_progress: look.no_progress,
         behind: look.behind,
+        delete_retention_ms: look.delete_retention_ms,
     }
 }
 
@@ -330,18 +497,37 @@ fn publish(shown: &[Option<Arc<PartitionProgress>>], partitions: &[Growth]) {
             let per_second = growth.per_second.map_or(-1, |it| it.ceil() as i64);
             let shown = &progress.source_per_second;
             shown.store(per_second, Ordering::Relaxed);
+            let (at_once, per_hour) = &progress.source_habit;
+            at_once.store(growth.habit.at_once(), Ordering::Relaxed);
+            let hourly = growth.habit.per_hour(growth.quiet_since_ms);
+            let hourly = i64::try_from(hourly).unwrap_or(i64::MAX);
+            per_hour.store(hourly, Ordering::Relaxed);
         }
     }
 }
 
+/// Partitions of which nobody but a broker that may be cut off has said where they end.
+fn unsure(partitions: &[Growth]) -> BTreeSet<i32> {
+    let all = (0..).zip(partitions);
+    all.filter(|(_, it)| it.seen.end >= 0 && it.seen.sure_ms < 0)
+        .map(|(number, _)| number)
+        .collect()
+}
+
 /// Ends that aren't known yet, after a start, don't cover those that were: they stay with their rates and the time
 /// when they were seen, which for those of the process before is `before_ms`. Nobody has measured these since: with
-/// the time of what is seen now they would bound nothing.
-fn keep_known(record: &mut EndsRecord, written: &EndsRecord, before_ms: Option<i64>) {
+/// the time of what is seen now they would bound nothing. An end that nobody is sure of covers no higher one.
+fn keep_known(
+    record: &mut EndsRecord,
+    written: &EndsRecord,
+    (unsure, before_ms): (&BTreeSet<i32>, Option<i64>),
+) {
     for (number, (end, known)) in (0..).zip(record.ends.iter_mut().zip(&written.ends)) {
-        if *end >= 0 || *known < 0 {
+        let is_newer = *end >= 0 && (*end >= *known || !unsure.contains(&number));
+        if is_newer || *known < 0 {
             continue;
         }
+        record.unmeasured.insert(number);
         *end = *known;
         let seen_ms = written.carried_ms.get(&number).copied();
         let seen_ms = seen_ms.or(before_ms).unwrap_or(-1);
@@ -350,6 +536,14 @@ fn keep_known(record: &mut EndsRecord, written: &EndsRecord, before_ms: Option<i
         let rates = record.per_second.get_mut(index);
         if let (Some(rate), Some(known)) = (rates, written.per_second.get(index)) {
             *rate = (*rate).max(*known);
+        }
+        for (of, known) in [
+            (&mut record.at_once, &written.at_once),
+            (&mut record.per_hour, &written.per_hour),
+        ] {
+            if let Some(known) = known.get(&number) {
+                of.insert(number, *known);
+            }
         }
     }
     if record.record_bytes == 0 {
@@ -363,7 +557,23 @@ impl Look {
         end: -1,
         asked_ms: -1,
         had_ms: -1,
+        sure_ms: -1,
     };
+
+    /// What grows is seen: a leader that is cut off from its cluster commits nothing. What stands still does so as far as
+    /// the cluster's word goes.
+    fn believed(self, before: &Growth) -> Self {
+        let grows = before.seen.end >= 0 && self.end > before.seen.end;
+        let sure_ms = match grows {
+            true => self.asked_ms,
+            false => self.sure_ms.max(before.seen.sure_ms).min(self.asked_ms),
+        };
+        Self {
+            asked_ms: sure_ms,
+            sure_ms,
+            ..self
+        }
+    }
 }
 
 impl Growth {
@@ -374,6 +584,7 @@ impl Growth {
         per_second: None,
         quiet_since_ms: -1,
         has_grown: false,
+        habit: Habit::NONE,
     };
 
     /// From this look on.
@@ -389,7 +600,29 @@ impl Growth {
             per_second: before.per_second,
             quiet_since_ms: since_ms,
             has_grown: before.has_grown,
+            habit: before.habit,
         }
+    }
+
+    /// Whether it is the same at the next look, but for the time, if nothing comes.
+    fn is_still(&self) -> bool {
+        self.seen.end < 0
+            || (self.from.is_some()
+                && self.seen.sure_ms >= 0
+                && self.per_second == Some(0.0)
+                && self.habit == Habit::NONE)
+    }
+
+    /// Nothing came until then, although nobody looked: what came since came later.
+    fn still_until(self, until_ms: i64) -> Self {
+        let from = self.from.map(|(end, had_ms)| (end, had_ms.max(until_ms)));
+        Self { from, ..self }
+    }
+
+    /// Nothing has come for so long that nobody counts as writing.
+    fn is_quiet(&self, now_ms: i64) -> bool {
+        let after_ms = self.habit.quiet_after_ms();
+        !self.has_grown || now_ms - self.quiet_since_ms >= after_ms
     }
 
     /// The rate as it is stored, where it is known.
@@ -406,6 +639,7 @@ fn grown(before: Option<Growth>, now: Option<Look>, is_last: bool) -> Growth {
     let Some(now) = now else {
         return before;
     };
+    let now = now.believed(&before);
     let Some((end, had_ms)) = before.from.filter(|_| now.end >= 0) else {
         return Growth::begin(&before, now);
     };
@@ -413,21 +647,11 @@ fn grown(before: Option<Growth>, now: Option<Look>, is_last: bool) -> Growth {
         // Nobody knows how long it took: measured anew from here.
         return Growth::begin(&before, now);
     }
-    let grows = now.end > before.seen.end;
-    let has_grown = before.has_grown || grows;
-    let quiet_since_ms = match grows {
-        true => now.had_ms,
-        false => before.quiet_since_ms,
-    };
+    let grown = seen_to_grow(before, now);
     // What came, came between an answer that we had and the next question, or in less.
     let seconds = (now.asked_ms - had_ms) as f64 / 1_000.0;
     if seconds < MEASURED_SECONDS_MIN && !is_last {
-        return Growth {
-            seen: now,
-            quiet_since_ms,
-            has_grown,
-            ..before
-        };
+        return grown;
     }
     let measured = (now.end - end).max(0) as f64 / seconds.max(MEASURED_SECONDS_MIN);
     let known = before.per_second.unwrap_or(0.0);
@@ -435,18 +659,53 @@ fn grown(before: Option<Growth>, now: Option<Look>, is_last: bool) -> Growth {
     let risen = measured + (measured - known).max(0.0);
     let kept = if is_last { known } else { known * RATE_KEPT };
     let rate = risen.max(kept);
-    let is_quiet = !has_grown || now.asked_ms - quiet_since_ms >= QUIET_AFTER_MS;
+    let is_resting = !grown.has_grown || now.asked_ms - grown.quiet_since_ms >= QUIET_AFTER_MS;
     Growth {
-        seen: now,
         from: Some((now.end, now.had_ms)),
         per_second: Some(match rate {
             _ if rate >= RATE_MIN => rate,
-            _ if is_quiet => 0.0,
+            _ if is_resting => 0.0,
             _ => RATE_MIN,
         }),
-        quiet_since_ms,
-        has_grown,
+        habit: match grown.is_quiet(now.asked_ms) {
+            true => Habit::NONE,
+            false => grown.habit,
+        },
+        ..grown
     }
+}
+
+/// What the newest look shows, but for the rate.
+fn seen_to_grow(before: Growth, now: Look) -> Growth {
+    let came = now.end - before.seen.end;
+    if came <= 0 {
+        let mut habit = before.habit;
+        if now.asked_ms > before.seen.asked_ms {
+            habit.came = 0;
+        }
+        return Growth {
+            seen: now,
+            habit,
+            ..before
+        };
+    }
+    let pause_ms = match before.has_grown {
+        true => now.had_ms - before.quiet_since_ms,
+        false => 0,
+    };
+    Growth {
+        seen: now,
+        quiet_since_ms: now.had_ms,
+        has_grown: true,
+        habit: before.habit.noted(came, pause_ms, now.had_ms),
+        ..before
+    }
+}
+
+/// What stands in the way of a failover counts as long as it is said: whoever said it may be gone.
+fn is_to_say_again(before: &EndsRecord, now: &EndsRecord) -> bool {
+    let is_in_the_way = !now.retrying.is_empty() || !now.no_progress.is_empty();
+    is_in_the_way && now.at_ms.saturating_sub(before.at_ms) >= SAID_AGAIN_MS
 }
 
 /// Whether anything but the times and the mean size is another.
@@ -454,8 +713,14 @@ fn differs(before: &EndsRecord, now: &EndsRecord) -> bool {
     before.ends != now.ends
         || before.per_second != now.per_second
         || before.unmeasured != now.unmeasured
+        || before.at_once != now.at_once
+        || before.per_hour != now.per_hour
         || before.carried_ms != now.carried_ms
         || before.stopped != now.stopped
+        || before.retrying != now.retrying
+        || before.no_progress != now.no_progress
+        || before.delete_retention_ms != now.delete_retention_ms
+        || is_to_say_again(before, now)
         || !before.behind.keys().eq(now.behind.keys())
 }
 
@@ -464,7 +729,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::telemetry::failover::{Seen, bound};
+    use crate::telemetry::failover::{self, Seen, bound};
     use crate::telemetry::progress::Teller;
 
     fn at(end: i64, ms: i64) -> Look {
@@ -472,6 +737,7 @@ mod tests {
             end,
             asked_ms: ms,
             had_ms: ms,
+            sure_ms: ms,
         }
     }
 
@@ -482,6 +748,7 @@ mod tests {
             per_second,
             quiet_since_ms: ms,
             has_grown: false,
+            habit: Habit::NONE,
         }
     }
 
@@ -506,6 +773,17 @@ mod tests {
         assert_eq!(unknown, seen(300, 2_000, None), "unknown before");
         let cut = next(seen(9, 0, Some(0.0)), 3, 2_000);
         assert_eq!(cut.per_second, Some(0.0));
+    }
+
+    #[test]
+    fn what_comes_behind_a_rest_came_since_it_was_over() {
+        let rests = seen(100, 0, Some(0.0));
+        assert!(rests.is_still());
+        // It wasn't looked at for eight seconds, in which nothing had changed.
+        let burst = next(rests.still_until(8_000), 1_100, 10_000);
+        assert_eq!(burst.per_second, Some(1_000.0), "in two seconds");
+        assert!(!burst.is_still());
+        assert!(!seen(100, 0, None).is_still(), "it isn't measured");
     }
 
     #[test]
@@ -555,6 +833,7 @@ mod tests {
             end: 1_000,
             asked_ms: 0,
             had_ms: 5_000,
+            sure_ms: 0,
         };
         let first = grown(None, Some(late), false);
         let soon = grown(Some(first), Some(at(1_100, 5_100)), false);
@@ -577,7 +856,8 @@ mod tests {
         let late_answer = flow.source_seen_ms.load(Ordering::Relaxed);
         assert_eq!(late_answer, 3_600_000, "an answer that was slow");
         flow.note_source_seen(60_000);
-        assert_eq!(seen_ms(&flow), Some(60_000), "the clock was set back");
+        let set_back = source_seen_ms(&flow);
+        assert_eq!(set_back, Some(60_000), "the clock was set back");
     }
 
     #[test]
@@ -615,6 +895,122 @@ mod tests {
         assert_eq!(first(3, 0), seen(0, 9_000, None));
     }
 
+    /// How it is told to who bounds a loss.
+    fn told(growth: &Growth) -> failover::Habit {
+        failover::Habit {
+            at_once: growth.habit.at_once().unsigned_abs(),
+            per_hour: growth.habit.per_hour(growth.quiet_since_ms),
+        }
+    }
+
+    #[test]
+    fn what_comes_at_once_is_known_until_it_is_over() {
+        let mut growth = seen(0, 0, Some(0.0));
+        // 1,000 records every minute.
+        for look in 1..=75 {
+            growth = next(growth, (look / 30) * 1_000, look * 2_000);
+        }
+        assert_eq!(told(&growth).at_once, 1_000);
+        let per_minute = told(&growth).per_hour / 60;
+        assert!((1_000..=2_000).contains(&per_minute), "{per_minute}");
+        let rate = growth.per_second.expect("it is measured");
+        assert!(rate < 10.0, "a rate has nearly forgotten them: {rate}");
+        for look in 76..=160 {
+            growth = next(growth, 2_000, look * 2_000);
+        }
+        assert_eq!(told(&growth), failover::Habit::default(), "it is over");
+    }
+
+    #[test]
+    fn a_leader_that_nobody_confirms_is_not_seen_to_rest() {
+        let before = seen(1_000, 4_000, Some(100.0));
+        let alone = |end, ms| Look {
+            sure_ms: 4_000,
+            ..at(end, ms)
+        };
+        let mut growth = before;
+        for look in 1..10 {
+            let now = alone(1_000, 4_000 + look * 2_000);
+            growth = grown(Some(growth), Some(now), false);
+        }
+        assert_eq!(
+            (growth.per_second, growth.seen.sure_ms),
+            (Some(100.0), 4_000)
+        );
+        // It commits something: others follow it.
+        let more = grown(Some(growth), Some(alone(1_200, 24_000)), false);
+        assert_eq!((more.seen.end, more.seen.sure_ms), (1_200, 24_000));
+    }
+
+    /// A look at a log that ends there at a time. The broker answers somewhere in between.
+    fn looked(end: impl Fn(i64) -> i64, asked_ms: i64, took_ms: i64) -> Look {
+        Look {
+            end: end(asked_ms + took_ms / 2),
+            asked_ms,
+            had_ms: asked_ms + took_ms,
+            sure_ms: asked_ms,
+        }
+    }
+
+    /// A partition to which somebody writes all the time, and a batch within a second now and then.
+    struct Batches {
+        per_second: i64,
+        batch: i64,
+        every_ms: i64,
+    }
+
+    impl Batches {
+        fn end(&self, ms: i64) -> i64 {
+            let (whole, within) = (ms / self.every_ms, (ms % self.every_ms).min(1_000));
+            self.per_second * ms / 1_000 + whole * self.batch + self.batch * within / 1_000
+        }
+
+        /// What the looks until then have left.
+        fn told(&self, until_ms: i64, delays_ms: &[(i64, i64)]) -> Growth {
+            let mut growth = None;
+            let mut ms = 0;
+            let mut delays = delays_ms.iter().cycle();
+            while ms < until_ms {
+                let (late_ms, took_ms) = delays.next().expect("there are delays");
+                let asked_ms = ms + late_ms;
+                let now = looked(|ms| self.end(ms), asked_ms, *took_ms);
+                growth = Some(grown(growth, Some(now), false));
+                ms += 2_000 + late_ms;
+            }
+            growth.expect("there are looks")
+        }
+    }
+
+    proptest! {
+        /// Who writes in batches has lost no more than the bound says, whenever the source died.
+        #[test]
+        fn the_next_batch_is_in_the_bound(
+            (per_second, every_ms) in prop_oneof![
+                (Just(0_i64), 4_000..200_000_i64),
+                (1..500_i64, 4_000..50_000_i64),
+            ],
+            batch in 1..50_000_i64,
+            more_ms in 0..200_000_i64,
+            delays_ms in prop::collection::vec((0..1_000_i64, 0..1_000_i64), 1..20),
+            lost_ms in 0..600_000_i64,
+        ) {
+            let batches = Batches { per_second, batch, every_ms };
+            let growth = batches.told(3 * every_ms + 60_000 + more_ms, &delays_ms);
+            let now_ms = growth.seen.had_ms + lost_ms;
+            let seen = Seen {
+                copied: growth.seen.end,
+                observed: Some(growth.seen.end),
+                per_second: growth.per_second.map(|_| growth.written()),
+                habit: told(&growth),
+            };
+            let bound = bound(seen, now_ms - growth.seen.asked_ms);
+            let missing = batches.end(now_ms) - growth.seen.end;
+            let most = i64::try_from(bound.records()).expect("small");
+            prop_assert!(bound.unseen.is_some());
+            prop_assert!(most + 2 >= missing, "{growth:?} {bound:?} {missing}");
+        }
+    }
+
     /// What one process sees of a partition that grows by `before` and, from `jump_ms` on, by `after` records a
     /// second, until all of the source's side is lost.
     struct Story {
@@ -637,12 +1033,7 @@ mod tests {
             let mut ms = 0;
             for (late_ms, took_ms) in &self.delays_ms {
                 let asked_ms = ms + late_ms;
-                // The broker answers somewhere in between.
-                let now = Look {
-                    end: self.end(asked_ms + took_ms / 2),
-                    asked_ms,
-                    had_ms: asked_ms + took_ms,
-                };
+                let now = looked(|ms| self.end(ms), asked_ms, *took_ms);
                 growth = Some(grown(growth, Some(now), false));
                 ms = (asked_ms + took_ms).max(ms + 2_000);
             }
@@ -672,6 +1063,7 @@ mod tests {
                 copied: growth.seen.end,
                 observed: Some(growth.seen.end),
                 per_second: growth.per_second.map(|_| growth.written()),
+                habit: told(&growth),
             };
             let bound = bound(seen, now_ms - growth.seen.asked_ms);
             let missing = story.end(now_ms) - growth.seen.end;
@@ -685,31 +1077,56 @@ mod tests {
 
     #[test]
     fn what_is_stored_is_as_old_as_the_oldest_end() {
+        let look = |number: usize, end, sure_ms| {
+            let now = Look {
+                sure_ms,
+                ..at(end, 9_000)
+            };
+            (number, grown(None, Some(now), false))
+        };
+        let all = [
+            look(0, 5, 9_000),
+            look(1, 5, 8_000),
+            look(2, -1, -1),
+            look(3, 5, 1_000),
+        ];
+        let growths: Vec<Growth> = all.into_iter().map(|(_, it)| it).collect();
+        let mut looks = TopicLook {
+            partitions: vec![Some(at(5, 9_000)); 4],
+            ..TopicLook::default()
+        };
+        assert_eq!(oldest_ms(&growths, &looks), Some(1_000));
+        looks.stopped.insert(3, "gap".to_owned());
+        assert_eq!(
+            oldest_ms(&growths, &looks),
+            Some(8_000),
+            "a stopped one doesn't count"
+        );
+        looks.partitions[1] = None;
+        assert_eq!(
+            oldest_ms(&growths, &looks),
+            Some(9_000),
+            "it isn't copied yet"
+        );
+    }
+
+    #[test]
+    fn every_answer_of_a_session_tells_all_its_ends() {
         let flow = FlowProgress::new("dr", "primary", "standby");
-        assert_eq!(seen_ms(&flow), None, "it never was");
-        flow.note_source_seen(9_000);
-        let topic: Arc<str> = "orders".into();
+        let partition = flow.partition(&"orders".into(), 0);
         let teller = Arc::new(Teller::default());
-        for number in 0..4 {
-            let partition = flow.partition(&topic, number);
-            partition.set_state(PartitionState::Copying);
-            partition.note_source_end(5, 1_000);
-            partition.listen(&teller);
-        }
-        assert_eq!(seen_ms(&flow), Some(1_000), "nothing was answered yet");
+        partition.note_source_end(5, 1_000);
+        partition.listen(&teller);
+        assert_eq!(
+            partition.end_seen_ms(),
+            Some(1_000),
+            "nothing was answered yet"
+        );
         teller.answered(9_000);
-        assert_eq!(seen_ms(&flow), Some(9_000), "every answer tells all ends");
-        flow.note_source_seen(12_000);
-        assert_eq!(seen_ms(&flow), Some(9_000), "another broker has answered");
-        flow.partition(&topic, 1).stop_listening(&teller);
+        assert_eq!(partition.end_seen_ms(), Some(9_000));
+        partition.stop_listening(&teller);
         teller.answered(11_000);
-        assert_eq!(seen_ms(&flow), Some(9_000), "it has no room");
-        flow.partition(&topic, 1)
-            .set_state(PartitionState::Stopped {
-                reason: "gap",
-                detail: String::new(),
-            });
-        assert_eq!(seen_ms(&flow), Some(11_000), "a stopped one doesn't count");
+        assert_eq!(partition.end_seen_ms(), Some(9_000), "it has no room");
     }
 
     #[test]
@@ -723,8 +1140,40 @@ mod tests {
             ends: vec![-1, 9, -1],
             ..EndsRecord::default()
         };
-        keep_known(&mut record, &written, None);
+        keep_known(&mut record, &written, (&BTreeSet::new(), None));
         assert_eq!((record.ends, record.record_bytes), (vec![7, 9, -1], 10));
+    }
+
+    #[test]
+    fn what_may_be_of_a_broker_that_is_cut_off_covers_nothing_that_was_higher() {
+        let written = EndsRecord {
+            ends: vec![500, 500, 500],
+            per_second: vec![70, 70, 70],
+            ..EndsRecord::default()
+        };
+        let unconfirmed = |end| Look {
+            sure_ms: -1,
+            ..at(end, 9_000)
+        };
+        let looks = [unconfirmed(450), unconfirmed(600), at(450, 9_000)];
+        let partitions: Vec<Growth> = (0..)
+            .zip(looks)
+            .map(|(number, now)| {
+                let before = known(Some(&written), number, Some(now));
+                grown(before, Some(now), false)
+            })
+            .collect();
+        let unsure = unsure(&partitions);
+        assert_eq!(unsure, [0, 1].into());
+        let mut record = record(&partitions, TopicLook::default());
+        keep_known(&mut record, &written, (&unsure, Some(4_000)));
+        assert_eq!(
+            record.ends,
+            [500, 600, 450],
+            "a log that was cut, if the cluster says so"
+        );
+        assert_eq!(record.unmeasured, [0].into());
+        assert_eq!(record.carried_ms, [(0, 4_000)].into());
     }
 
     /// What a process stores as long as it has seen nothing of a topic's partitions.
@@ -736,7 +1185,7 @@ mod tests {
             })
             .collect();
         let mut record = record(&partitions, TopicLook::default());
-        keep_known(&mut record, written, before_ms);
+        keep_known(&mut record, written, (&BTreeSet::new(), before_ms));
         record
     }
 

@@ -47,6 +47,17 @@ const END_EVERY_MS: i64 = 100;
 /// Tells the supervisor what closed a partition, or what damage was seen behind that.
 pub type TroubleSender = mpsc::UnboundedSender<(Arc<Partition>, Trouble)>;
 
+/// Target offsets of steps, as far as nobody has looked at the times of their batches.
+#[derive(Debug, Default)]
+struct Steps {
+    /// Where those begin of which the last look has read one batch.
+    looked_from: Option<i64>,
+    /// Where those since begin.
+    first: Option<i64>,
+    /// A batch of the newest one.
+    newest: Option<i64>,
+}
+
 /// An open partition.
 #[derive(Debug)]
 pub struct Partition {
@@ -56,6 +67,8 @@ pub struct Partition {
     pub source_topic_id: uuid::Uuid,
     /// Its name on the target.
     pub target: TopicPartition,
+    /// The broker that it is sent to, and the leader epoch in which that one leads.
+    pub target_leader: (i32, i32),
     /// Where it is seen from outside.
     pub progress: Arc<PartitionProgress>,
     /// Its bytes in flight.
@@ -85,6 +98,8 @@ pub struct Partition {
     fillers_end: AtomicI64,
     /// Since when steps were sent behind which the log end wasn't asked for, in milliseconds since `read_at`.
     end_unknown_since_ms: AtomicI64,
+    /// Steps whose times nobody has looked at.
+    steps: Mutex<Steps>,
     /// When the target's leader surely knew the data producer, in milliseconds since `read_at`.
     remembered_at_ms: AtomicI64,
     /// Which epochs of the source were fetched.
@@ -105,6 +120,8 @@ pub struct PartitionParts {
     pub source_topic_id: uuid::Uuid,
     /// Its name on the target.
     pub target: TopicPartition,
+    /// See [`Partition`].
+    pub target_leader: (i32, i32),
     /// Where it is seen from outside.
     pub progress: Arc<PartitionProgress>,
     /// Its bytes in flight.
@@ -145,6 +162,7 @@ impl Partition {
             source: parts.source,
             source_topic_id: parts.source_topic_id,
             target: parts.target,
+            target_leader: parts.target_leader,
             progress: parts.progress,
             meter: parts.meter,
             rules: parts.rules,
@@ -164,6 +182,7 @@ impl Partition {
             filler_answered: AtomicBool::new(false),
             fillers_end: AtomicI64::new(-1),
             end_unknown_since_ms: AtomicI64::new(i64::MAX),
+            steps: Mutex::default(),
             remembered_at_ms: AtomicI64::new(parts.appended_timestamp_ms.map_or(
                 i64::MIN,
                 |at_ms| {
@@ -379,6 +398,47 @@ impl Partition {
         is_due
     }
 
+    /// Notes where batches of a step are, of which nothing has told what time they have.
+    pub fn note_step(&self, batches: &[BatchWork]) {
+        let smallest = batches.iter().min_by_key(|batch| batch.size_bytes());
+        if let (Some(first), Some(smallest)) = (batches.first(), smallest) {
+            let mut steps = self.steps();
+            steps.first.get_or_insert(first.target_base);
+            steps.newest = Some(smallest.target_base);
+        }
+    }
+
+    /// See [`Self::note_step`].
+    pub fn has_unseen_step(&self) -> bool {
+        self.steps().newest.is_some()
+    }
+
+    /// Where the steps since the last look begin, and the target offset of the newest one's batch: it is looked at now.
+    pub fn take_unseen_step(&self) -> Option<(i64, i64)> {
+        let mut steps = self.steps();
+        let newest = steps.newest.take()?;
+        let first = steps.first.take().unwrap_or(newest);
+        steps.looked_from = Some(first);
+        Some((first, newest))
+    }
+
+    /// It couldn't be looked at. A newer one does as well.
+    pub fn put_back_unseen_step(&self, first: i64, step: i64) {
+        let mut steps = self.steps();
+        steps.first = Some(steps.first.map_or(first, |it| it.min(first)));
+        steps.newest.get_or_insert(step);
+    }
+
+    /// Where the steps begin of which at most one batch was looked at; `None` where all were answered for.
+    pub fn steps_from(&self) -> Option<i64> {
+        let steps = self.steps();
+        steps.looked_from.or(steps.first)
+    }
+
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts a piece of work that wasn't sent, or the rest of one, back to the front.
     pub fn push_front(&self, work: Work) {
         let mut queue = self.queue();
@@ -501,6 +561,7 @@ impl Partition {
         let mut queue = self.queue();
         self.closed.store(true, Ordering::Release);
         queue.clear();
+        self.meter.note_change();
     }
 
     /// Closes the partition and reports why, once; damage is reported at any time. The answers of
@@ -512,6 +573,7 @@ impl Partition {
             queue.clear();
             self.closed.swap(true, Ordering::AcqRel)
         };
+        self.meter.note_change();
         if !was_closed || trouble.is_damage() || matches!(trouble, Trouble::Stranger { .. }) {
             let _ = self.trouble.send((self.clone(), trouble));
         }
@@ -519,6 +581,7 @@ impl Partition {
 
     /// Counts the answer to something taken with `take_sendable` (or its connection's end).
     pub fn answered(&self) {
+        self.meter.note_change();
         if self.sent.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.drained.notify_waiters();
         }
@@ -532,8 +595,8 @@ impl Partition {
         }
     }
 
-    /// Another broker leads the partition in a newer epoch, and the one that it was sent to is silent.
-    /// What that one appends when it wakes up, it cuts off again (KIP-101): nothing of it counts.
+    /// Another broker leads the partition in a newer epoch. What the one that it was sent to refuses, or appends
+    /// when it wakes up and cuts off again (KIP-101), doesn't count: its answers aren't waited for.
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         self.drained.notify_waiters();
@@ -577,6 +640,7 @@ impl PartitionParts {
             source: name.clone(),
             source_topic_id: Uuid::nil(),
             target: name,
+            target_leader: (1, 0),
             progress: progress.partition(&Arc::from("t"), 0),
             meter: {
                 let budget = Arc::new(Budget::new(1_000, 1_000, progress));
@@ -764,6 +828,35 @@ mod tests {
         partition.push_front(last);
         partition.answered();
         assert!(partition.has_work());
+    }
+
+    #[tokio::test]
+    async fn steps_are_known_from_the_look_before_on() {
+        let partition = known(None);
+        let note = |at: i64| match batch(&partition, at, at) {
+            Work::Batch(batch) => partition.note_step(&[batch]),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            (partition.take_unseen_step(), partition.steps_from()),
+            (None, None)
+        );
+        note(0);
+        note(11);
+        assert_eq!(partition.take_unseen_step(), Some((0, 11)));
+        assert!(!partition.has_unseen_step());
+        note(22);
+        assert_eq!(
+            partition.steps_from(),
+            Some(0),
+            "one batch says nothing of others"
+        );
+        let looked = partition.take_unseen_step();
+        assert_eq!((looked, partition.steps_from()), (Some((22, 22)), Some(22)));
+        // What couldn't be read is unseen, with what came behind it.
+        partition.put_back_unseen_step(22, 22);
+        note(33);
+        assert_eq!(partition.take_unseen_step(), Some((22, 33)));
     }
 
     fn batches(work: Option<Work>) -> usize {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::shared::Flow;
@@ -134,6 +135,10 @@ impl Positions for Flow {
     fn take_noted(&self) -> HashSet<Arc<str>> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *noted)
+    }
+
+    fn told(&self) -> &Notify {
+        &self.told
     }
 
     fn continued_at(&self, topic: &str, partition: i32) -> i64 {

@@ -165,9 +165,11 @@ fn still_ours(flow: &Flow, one: &Candidate) -> Result<(), Trouble> {
     let metadata = flow.target.cached();
     let now = metadata.topics.get(&record.target_topic);
     match now.filter(|topic| topic.error.is_none()) {
-        Some(topic) if topic.topic_id != record.target_topic_id => Err(Trouble::LeaderMoved {
-            cluster: flow.target.name().to_owned(),
-        }),
+        Some(topic) if wire::is_other_topic(record.target_topic_id, topic.topic_id) => {
+            Err(Trouble::LeaderMoved {
+                cluster: flow.target.name().to_owned(),
+            })
+        }
         _ => Ok(()),
     }
 }

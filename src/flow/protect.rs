@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::deny::{self, DenyError};
+use super::deny::{self, Change, DenyError};
 use super::fenced::{self, FenceError};
 use super::shared::Flow;
 use crate::config::DRILL_PREFIX;
@@ -35,6 +35,9 @@ use crate::wire::Cluster;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often the ACLs are compared.
 const COMPARE_EVERY: Duration = Duration::from_secs(15);
+/// A change of ACLs is known to every broker within this.
+const HEARD_WITHIN: Duration = Duration::from_secs(15);
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Keeps the copies of a flow protected, or takes away what is left of that, until cancelled.
 pub(super) async fn keep(flow: Arc<Flow>, cancel: CancellationToken) {
@@ -119,6 +122,7 @@ impl Keeper {
         }
         let status = ProtectStatus {
             topics,
+            principal: flow.own_principal.clone(),
             problem,
             looked_at_ms: crate::telemetry::progress::now_ms(),
         };
@@ -235,9 +239,27 @@ pub async fn take_over(
     let made = record(store, flow)?.unwrap_or_default().acls;
     let topics: BTreeSet<&String> = made.iter().map(|acl| &acl.topic).collect();
     let topics: Vec<String> = topics.into_iter().cloned().collect();
-    let change = deny::protect(target, &topics, own, &made).await?;
+    let change = lacking(target, &topics, own, &made).await?;
     fenced::change(target, store, &key, &change).await?;
     Ok(())
+}
+
+/// What the protection lacks. A broker that is late shows what was removed just now, by whoever carried this out before.
+async fn lacking(
+    target: &Cluster,
+    topics: &[String],
+    own: Option<&str>,
+    made: &[FenceAcl],
+) -> Result<Change, DenyError> {
+    let deadline = Instant::now() + HEARD_WITHIN;
+    loop {
+        match deny::protect(target, topics, own, made).await {
+            Err(DenyError::DeniedByAnother { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            found => return found,
+        }
+    }
 }
 
 /// Takes the protection away from the copies that `is_lifted` names: clients may write.
@@ -271,6 +293,9 @@ fn in_words(error: &FenceError) -> String {
         FenceError::Deny(DenyError::OursToo { reason, .. }) => {
             format!("nobody else can be kept away alone: {reason}")
         }
+        FenceError::Deny(DenyError::DeniedByAnother { topic, .. }) => format!(
+            "nobody else can be kept away alone: somebody else denies everybody to write to {topic}"
+        ),
         other => other.to_string(),
     }
 }

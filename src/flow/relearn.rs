@@ -16,10 +16,12 @@ use super::partition::ON_THE_WAY_OFFSETS;
 use super::resume::Candidate;
 use super::shared::Flow;
 use crate::batch::Record;
-use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffset};
+use crate::offsets::{OffsetMap, Paired, Pairing, Print, SourceOffset, TargetOffset, Translation};
 
 /// Offsets from the end that are compared.
 const COMPARED: i64 = 500;
+/// Offsets from the end that are compared by a map.
+const BY_MAP: i64 = 100;
 /// Offsets from the end that are compared first where they ought to be the source's, and at most.
 const PLACES_FIRST: i64 = 32;
 const PLACES_LAST: i64 = 1 << 20;
@@ -156,6 +158,57 @@ pub(super) async fn parts_at(
             Places::Part { from: None } | Places::Agree | Places::Unknown => span = wider(span),
         }
     }
+}
+
+/// Whether the last records of a mapped copy are those of the source to which its map leads; `None` where nothing can be
+/// compared. `source` is what the source's log has up to the map's end. A record that a cleaner took says nothing.
+///
+/// # Errors
+/// When a log can't be read.
+pub(super) async fn compare_by_map(
+    flow: &Flow,
+    one: &Candidate,
+    (map, foreign): (&OffsetMap, &Foreign),
+    logs: &Logs,
+    source: Range<i64>,
+) -> Result<Option<bool>, Trouble> {
+    let first = logs.target.start.max(logs.target.end - BY_MAP);
+    let target = LogReader::of_target(flow, one).in_small_pieces();
+    let copies = held(&target, first..logs.target.end).await?;
+    let placed: Vec<(i64, i64)> = copies
+        .records
+        .keys()
+        .filter(|offset| !foreign.has(**offset))
+        .filter_map(|offset| Some((*offset, place(map, *offset)?)))
+        .filter(|(_, from)| source.contains(from))
+        .collect();
+    let (Some((_, first)), Some((_, last))) = (placed.first(), placed.last()) else {
+        return Ok(None);
+    };
+    // A hundred offsets of the target may span any number of the source's: those that aren't read say nothing.
+    let first = (*first).max(*last + 1 - ON_THE_WAY_OFFSETS);
+    let log = LogReader::of_source(flow, one);
+    let records = held(&log, first..*last + 1).await?;
+    let mut compared = None;
+    for (offset, from) in placed {
+        match records.records.get(&from) {
+            Some(record) if copies.records.get(&offset) == Some(record) => compared = Some(true),
+            Some(_) => return Ok(Some(false)),
+            None if records.has_none(from) => return Ok(Some(false)),
+            None => {}
+        }
+    }
+    Ok(compared)
+}
+
+/// The source offset of which the map says that it is at this target offset.
+fn place(map: &OffsetMap, offset: i64) -> Option<i64> {
+    let Translation::Exact(source) = map.reverse(TargetOffset(offset)) else {
+        return None;
+    };
+    // In a gap the next record is told.
+    let is_there = map.translate(source) == Translation::Exact(TargetOffset(offset));
+    is_there.then_some(source.0)
 }
 
 /// How much is looked at next: nothing is left out, and no more read than is asked for.

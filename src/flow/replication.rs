@@ -3,7 +3,7 @@
 use crate::config::FlowConfig;
 use crate::state::TopicRecord;
 use crate::telemetry::metadata::{Drift, DriftAction, DriftKind};
-use crate::wire::{Metadata, TopicMetadata};
+use crate::wire::{Metadata, TopicMetadata, is_other_topic};
 
 /// The replicas that managed clusters ask for, if they ask for a number.
 const USUAL: i16 = 3;
@@ -46,7 +46,7 @@ pub(super) fn lack(
 ) -> Option<Drift> {
     let copy = target.topics.get(&record.target_topic)?;
     // What was there before the copy has its owner's replicas.
-    if copy.topic_id != record.target_topic_id || record.continued.is_some() {
+    if is_other_topic(record.target_topic_id, copy.topic_id) || record.continued.is_some() {
         return None;
     }
     let asked = flow

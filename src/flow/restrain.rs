@@ -4,22 +4,25 @@
 //! its own state gets the role, its writers are kept away, and what it has beyond the fork is
 //! counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::deny::DenyError;
 use super::fenced::{self, FenceError};
+use super::never_copied::{filled, never_copied};
+use super::shown::{self, Shown};
+use crate::config::FlowConfig;
 use crate::cutover::agreement;
 use crate::state::{
-    FenceRecord, ForkRecord, GivenUpRecord, OrphansRecord, Primary, RoleRecord, StateError,
-    StateStore, TopicSet, keys,
+    FenceAcl, FenceRecord, ForkRecord, GivenUpRecord, OrphansRecord, Primary, RoleRecord,
+    StateError, StateStore, TopicSet, keys,
 };
 use crate::tasks::brought;
 use crate::telemetry::role::{Orphans, RoleStatus};
-use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+use crate::wire::{self, Cluster, OffsetSpec, Pace, Rate, TopicPartition, WireError};
 
 /// How long the old primary may take to answer one round of questions.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,12 +40,39 @@ pub const GIVEN_UP: &str = "given_up";
 /// Why it isn't fenced yet.
 const UNDECIDED: &str = "its state can't be read yet, so it isn't known whether it was made the primary again; its \
     writers are kept away within a minute if that stays so";
+/// How often all that it has is described to us, as the size of that says: in between it is only asked whether it is there.
+const PACE: Pace = Pace {
+    hasty: rate(100_000, 30),
+    told: rate(4_000, 300),
+    untold: rate(10_000, 90),
+};
+/// How long one broker may take to say whether it refuses writers.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// A request whose answer never came is carried out within this, or never: what it was to make is looked for so long.
+const LATE_FOR: Duration = Duration::from_secs(15);
+/// How long its end may look at what a pass has made: until nothing of it can come any more.
+const ENDS_WITHIN: Duration = Duration::from_secs(18);
+/// Between two such looks when nobody is going to look any more.
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// Who has shown the fence is believed for so long. A broker that falls behind still has what it once had, and one that
+/// starts isn't let in before it has caught up; but one that was set back, or a cluster whose controller was, has what
+/// it had before. That is rare, so it isn't asked in every round.
+const SHOWN_FOR: Duration = Duration::from_secs(30);
 /// More partitions with orphans are counted, not listed.
 const LISTED_MAX: usize = 100;
+
+const fn rate(bytes_per_second: usize, most_seconds: u64) -> Rate {
+    Rate {
+        bytes_per_second,
+        most: Duration::from_secs(most_seconds),
+    }
+}
 
 /// Looks after the old primary.
 pub struct Restrain {
     flow: String,
+    /// As the config has it, where that says which topics should be copied.
+    config: Option<FlowConfig>,
     source: Cluster,
     /// Whom its brokers take us for, if that is known.
     own_principal: Option<String>,
@@ -52,9 +82,77 @@ pub struct Restrain {
     reading: JoinSet<Result<Option<StateStore>, StateError>>,
     /// Since when it answers and doesn't say whether it is the primary again.
     undecided_since: Option<Instant>,
+    /// What was begun to be made, until it is known that it may stay.
+    making: Option<Making>,
+    /// When all that it has was described.
+    described: Option<wire::Looked>,
+    /// Who has shown the fence.
+    shown: Looked,
     /// The forks as they are recorded, and of the topics that could be looked at since it is back, as its logs were.
     parted: Option<(Forks, Forks)>,
     status: RoleStatus,
+}
+
+/// ACLs that a pass makes.
+struct Making {
+    acls: Vec<FenceAcl>,
+    since: Instant,
+    carried_out: CarriedOut,
+    /// What an older pass has asked for, and nobody has answered, may come until then.
+    older_until: Option<Instant>,
+}
+
+/// What became of ACLs that were asked for.
+enum CarriedOut {
+    /// Whoever asks for them isn't cut off with the pass.
+    UnderWay(JoinHandle<Result<(), DenyError>>),
+    /// No more of it is on its way.
+    Answered,
+    /// It may be.
+    Unanswered,
+}
+
+impl Making {
+    /// What became of it. Who is cut off while it waits finds it later.
+    async fn outcome(&mut self) -> Result<(), DenyError> {
+        let CarriedOut::UnderWay(task) = &mut self.carried_out else {
+            return Ok(());
+        };
+        let outcome = brought(task.await);
+        self.carried_out = match &outcome {
+            Err(error) if error.is_unanswered() => CarriedOut::Unanswered,
+            _ => CarriedOut::Answered,
+        };
+        outcome
+    }
+
+    /// Whether nothing of it can come any more.
+    async fn is_settled(&mut self) -> bool {
+        if matches!(&self.carried_out, CarriedOut::UnderWay(task) if task.is_finished()) {
+            // Who waited for it was cut off, and nobody else has to hear of it.
+            let _ = self.outcome().await;
+        }
+        let is_answered = matches!(self.carried_out, CarriedOut::Answered)
+            && self.older_until.is_none_or(|until| Instant::now() >= until);
+        is_answered || self.since.elapsed() >= LATE_FOR
+    }
+}
+
+/// Which brokers have shown the fence around these topics.
+struct Looked {
+    topics: BTreeSet<String>,
+    shown: Shown,
+    since: Instant,
+}
+
+impl Default for Looked {
+    fn default() -> Self {
+        Self {
+            topics: BTreeSet::new(),
+            shown: Shown::default(),
+            since: Instant::now(),
+        }
+    }
 }
 
 /// By topic.
@@ -65,18 +163,29 @@ impl Restrain {
     pub fn new(flow: &str, source: &Cluster, own_principal: Option<String>) -> Self {
         Self {
             flow: flow.to_owned(),
+            config: None,
             source: source.clone(),
             own_principal,
             told: None,
             reading: JoinSet::new(),
             undecided_since: None,
+            making: None,
+            described: None,
+            shown: Looked::default(),
             parted: None,
             status: RoleStatus::default(),
         }
     }
 
-    /// One round. `store` is the state on the new primary.
-    pub async fn pass(&mut self, store: &StateStore, role: &RoleRecord) -> RoleStatus {
+    /// What it has in topics that this config selects and that were never copied is counted, too.
+    #[must_use]
+    pub fn counting(mut self, config: &FlowConfig) -> Self {
+        self.config = Some(config.clone());
+        self
+    }
+
+    /// What the role itself says, while the old primary may take its time.
+    pub fn told(&mut self, role: &RoleRecord) -> RoleStatus {
         self.status.primary = role.primary.word().to_owned();
         self.status.since_ms = role.since_ms;
         self.status.epoch = role.epoch;
@@ -89,6 +198,12 @@ impl Restrain {
         if self.status.old_primary.is_empty() {
             self.status.old_primary = "away".to_owned();
         }
+        self.status.clone()
+    }
+
+    /// One round. `store` is the state on the new primary.
+    pub async fn pass(&mut self, store: &StateStore, role: &RoleRecord) -> RoleStatus {
+        self.told(role);
         if role.primary == Primary::Target {
             let round = tokio::time::timeout(PATIENCE, self.round(store, role)).await;
             match round {
@@ -108,6 +223,7 @@ impl Restrain {
             if self.status.old_primary == "away" {
                 // It may come back with less.
                 self.parted = None;
+                self.described = None;
                 self.undecided_since = None;
             }
         }
@@ -115,7 +231,20 @@ impl Restrain {
     }
 
     async fn round(&mut self, store: &StateStore, role: &RoleRecord) -> Result<(), StateError> {
-        if let Err(error) = self.source.metadata(None).await {
+        // First of all, and whatever the role is by now: a pass may have been cut off while it was made, by the very role
+        // that forbids it.
+        match self.take_back_what_came_late(store).await {
+            Ok(()) => {}
+            Err(FenceError::State(error)) => return Err(error),
+            Err(FenceError::Deny(error)) => {
+                tracing::warn!(
+                    flow = %self.flow,
+                    %error,
+                    "what keeps writers from the old primary although it is handed back can't be removed; it is tried again"
+                );
+            }
+        }
+        if let Err(error) = self.describe().await {
             self.status.old_primary = "away".to_owned();
             return Err(error.into());
         }
@@ -135,12 +264,26 @@ impl Restrain {
             Some(false) | None => {}
         }
         let forks = forks(store, &self.flow, &role.topics)?;
-        // First of all: no new orphans.
+        // Before anything else is written: no new orphans.
         if !role.is_handed_back {
             self.fence(store, role, forks.keys().cloned().collect())
                 .await?;
         }
         self.tell(store, role).await;
+        Ok(())
+    }
+
+    /// Asks whether it is there and, where that may have changed, what it has.
+    async fn describe(&mut self) -> Result<(), WireError> {
+        self.source.ask_news().await;
+        let (news, bytes) = (self.source.news(), self.source.metadata_bytes());
+        if !PACE.is_due(self.described, news, bytes) {
+            self.source.metadata(Some(&[])).await?;
+            return Ok(());
+        }
+        let looked = self.source.look_begins();
+        self.source.metadata(None).await?;
+        self.described = Some(looked);
         Ok(())
     }
 
@@ -235,7 +378,9 @@ impl Restrain {
             return Ok(false);
         };
         let is_ended = given_up(told, &self.flow)?.is_some_and(|record| record.ends(&known));
-        Ok(!is_ended || known.target_cluster_id != role.target_cluster_id)
+        // Where a cluster has no id the failover tells.
+        let is_ours = is_same_target(&known, role).unwrap_or(known.plan == role.plan);
+        Ok(!is_ended || !is_ours)
     }
 
     /// Counts what it has beyond the forks, as far as that can be said in time.
@@ -256,28 +401,22 @@ impl Restrain {
         role: &RoleRecord,
         topics: Vec<String>,
     ) -> Result<(), StateError> {
-        let own = self.own_principal.as_deref();
-        let present = self.source.cached();
+        // What a list of all topics leaves out may be hidden from us, or news to the broker that was asked: its writers are
+        // kept away all the same.
+        let present = match self.source.describe_unlisted(&topics).await {
+            Ok(present) => present,
+            // Those that are listed are fenced all the same; the next pass asks again.
+            Err(error) => {
+                tracing::debug!(flow = %self.flow, %error, "topics that a list leaves out can't be asked for");
+                self.source.cached()
+            }
+        };
         let topics: Vec<String> = topics
             .into_iter()
-            .filter(|topic| present.has_topic(topic))
+            .filter(|topic| !matches!(present.described(topic), Ok(None)))
             .collect();
-        let fenced = async {
-            // The failback hands the old primary back and lifts the fence: what was true when this
-            // pass began may not be.
-            store.refresh().await?;
-            let now: Option<RoleRecord> = store.get(&keys::role(&self.flow))?;
-            if now.as_ref() != Some(role) {
-                return Ok(0);
-            }
-            let (cluster, flow, plan) = (&self.source, &self.flow, role.plan);
-            if role.is_copied_back {
-                return fenced::but_us(cluster, store, flow, plan, &topics, own).await;
-            }
-            let made = fenced::everybody(cluster, store, flow, plan, &topics).await?;
-            Ok(made.len())
-        };
-        match fenced.await {
+        let fenced = self.fenced(store, role, &topics).await;
+        match fenced {
             Ok(made) => {
                 if made > 0 {
                     tracing::warn!(
@@ -288,6 +427,14 @@ impl Restrain {
                 }
                 self.status.old_primary = "fenced".to_owned();
                 self.status.fence_problem = None;
+                if made > 0 || role.is_copied_back {
+                    // Who showed another fence hasn't shown this one.
+                    self.shown.shown.ask_all_again();
+                    self.shown.since = Instant::now();
+                }
+                if !role.is_copied_back {
+                    self.look_who_is_late(topics).await;
+                }
             }
             Err(FenceError::Deny(error)) => {
                 if self.status.fence_problem.is_none() {
@@ -303,6 +450,131 @@ impl Restrain {
             Err(FenceError::State(error)) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Makes what the fence lacks. How many ACLs were made or removed.
+    async fn fenced(
+        &mut self,
+        store: &StateStore,
+        role: &RoleRecord,
+        topics: &[String],
+    ) -> Result<usize, FenceError> {
+        // The failback hands the old primary back and lifts the fence: what was true when this
+        // pass began may not be.
+        store.refresh().await?;
+        let now: Option<RoleRecord> = store.get(&keys::role(&self.flow))?;
+        if now.as_ref() != Some(role) {
+            return Ok(0);
+        }
+        let (cluster, flow, own) = (&self.source, &self.flow, self.own_principal.as_deref());
+        let change = match role.is_copied_back {
+            true => fenced::lacks_but_us(cluster, store, flow, topics, own).await?,
+            false => fenced::lacks_everybody(cluster, store, flow, topics).await?,
+        };
+        if change.is_empty() {
+            return Ok(0);
+        }
+        let at = (keys::fence(flow), role.plan);
+        let (changed, removed) = (
+            change.make.len() + change.remove.len(),
+            change.remove.clone(),
+        );
+        // What an older pass has asked for, and nobody has answered, is still on its way.
+        let mut acls = change.make.clone();
+        let mut older_until = None;
+        if let Some(older) = &mut self.making {
+            acls.extend(older.acls.iter().cloned());
+            older_until = (!older.is_settled().await).then(|| older.since + LATE_FOR);
+        }
+        let carried_out = fenced::begin(cluster, store, (&at.0, at.1), change).await?;
+        let making = self.making.insert(Making {
+            acls,
+            since: Instant::now(),
+            carried_out: CarriedOut::UnderWay(carried_out),
+            older_until,
+        });
+        let carried = making.outcome().await;
+        // What was refused may have been made in part.
+        let looked = self.take_back_what_came_late(store).await;
+        carried?;
+        looked?;
+        fenced::forget(store, (&at.0, at.1), &removed).await?;
+        Ok(changed)
+    }
+
+    /// A failback that was handing the old primary back meanwhile has lifted the fence, and forgotten what it knew of: what
+    /// was made behind that would keep the primary's own clients away. The role says so before anything is lifted, so
+    /// whoever reads it behind what he has made either sees that, or what he has made is lifted with the rest.
+    ///
+    /// What nobody has answered may be carried out behind that: it is looked for until it can't come any more.
+    async fn take_back_what_came_late(&mut self, store: &StateStore) -> Result<(), FenceError> {
+        let Some(making) = &mut self.making else {
+            return Ok(());
+        };
+        let is_last = making.is_settled().await;
+        let acls = making.acls.clone();
+        store.refresh().await?;
+        let now: Option<RoleRecord> = store.get(&keys::role(&self.flow))?;
+        // Remembered again, whatever becomes of it: what a plan that is undone meanwhile has made anew, and whoever is cut
+        // off here, leaves what somebody can remove.
+        fenced::note(store, &keys::fence(&self.flow), &acls).await?;
+        if now.is_some_and(|role| role.is_handed_back || role.primary == Primary::Source) {
+            fenced::lift(&self.source, store, &self.flow, |_| true).await?;
+        }
+        if is_last {
+            self.making = None;
+        }
+        Ok(())
+    }
+
+    /// Nobody looks after the old primary here any more: what a pass that was cut off has made doesn't stay.
+    pub async fn end(&mut self, store: &StateStore) {
+        let taken_back = async {
+            loop {
+                self.take_back_what_came_late(store).await?;
+                if self.making.is_none() {
+                    return Ok::<_, FenceError>(());
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let ended = tokio::time::timeout(ENDS_WITHIN, taken_back).await;
+        let problem = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", ENDS_WITHIN.as_secs()),
+        };
+        tracing::warn!(
+            flow = %self.flow,
+            problem,
+            "it isn't known whether writers are kept from the old primary by what was made last: look at its ACLs"
+        );
+    }
+
+    /// A broker whose metadata is late goes on taking records although the fence is made: it is named until it refuses.
+    async fn look_who_is_late(&mut self, topics: Vec<String>) {
+        let topics: BTreeSet<String> = topics.into_iter().collect();
+        let of = &mut self.shown;
+        if of.topics != topics {
+            // Where its brokers are is kept: one that is cut off is found there alone.
+            of.topics = topics;
+            of.shown.ask_all_again();
+            of.since = Instant::now();
+        }
+        if of.since.elapsed() >= SHOWN_FOR {
+            of.since = Instant::now();
+            of.shown.ask_all_again();
+        }
+        let late = of.shown.look(&self.source, &of.topics, SHOWN_WITHIN);
+        let late = late.await;
+        let told = shown::told(&late);
+        if told.is_empty() {
+            return;
+        }
+        let told = told.join(", ");
+        tracing::warn!(flow = %self.flow, "on the old primary {told}");
+        self.status.old_primary = "writable".to_owned();
+        self.status.fence_problem = Some(told);
     }
 
     /// Writes the role to the old primary's own state, where a copy of the old config finds it, and the fence.
@@ -385,6 +657,33 @@ impl Restrain {
                 }
             }
         }
+        // What was never copied has no fork, and is only there from its beginning on.
+        let is_known = |at: &TopicPartition| {
+            let fork = forks.get(&at.topic);
+            let number = usize::try_from(at.partition).unwrap_or(usize::MAX);
+            fork.is_some_and(|fork| number < fork.partitions.len())
+        };
+        let there = self.source.cached();
+        let late = self.config.as_ref().map_or_else(Vec::new, |config| {
+            never_copied(config, &there, &role.topics, is_known)
+        });
+        let Some(late) = filled(&self.source, &late, PATIENCE).await else {
+            self.status.orphan_offsets = None;
+            return Ok(());
+        };
+        for (at, from, to) in late {
+            total += to - from;
+            let of_topic = record.topics.entry(at.topic.clone()).or_default();
+            of_topic.push((at.partition, from, to));
+            if listed.len() < LISTED_MAX {
+                listed.push(Orphans {
+                    topic: at.topic,
+                    partition: at.partition,
+                    from,
+                    to,
+                });
+            }
+        }
         let key = keys::orphans(&self.flow);
         if store.get::<OrphansRecord>(&key)?.as_ref() != Some(&record) {
             store.put(&key, &record).await?;
@@ -440,12 +739,23 @@ pub async fn tell(store: &StateStore, flow: &str, role: &RoleRecord) -> Result<b
     }
     let known: Option<RoleRecord> = store.get(&key)?;
     let is_later = |known: &RoleRecord| {
-        known.epoch > role.epoch && known.target_cluster_id == role.target_cluster_id
+        // Where a cluster has no id the clocks have to agree.
+        let is_same = is_same_target(known, role).unwrap_or(known.since_ms > role.since_ms);
+        known.epoch > role.epoch && is_same
     };
     if known.is_none_or(|known| !is_later(&known) && known != *role) {
         store.put(&key, role).await?;
     }
     Ok(true)
+}
+
+/// Whether both are about one standby; unknown where one of them has no id.
+fn is_same_target(one: &RoleRecord, other: &RoleRecord) -> Option<bool> {
+    let ids = one
+        .target_cluster_id
+        .as_ref()
+        .zip(other.target_cluster_id.as_ref());
+    ids.map(|(one, other)| one == other)
 }
 
 fn given_up(store: &StateStore, flow: &str) -> Result<Option<GivenUpRecord>, StateError> {

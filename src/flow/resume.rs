@@ -3,19 +3,22 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::cut_back;
 use super::damage;
 use super::epochs::Known;
 use super::error::Trouble;
 use super::fill::DearHole;
 use super::fillers;
 use super::foreign;
+use super::leaders;
 use super::lost::{self, Counted};
 use super::missed::{self, Begun};
-use super::position::{self, Position, Witness, witness};
+use super::position::{self, Position, Producers, Witness, witness};
 use super::prefix;
 use super::relearn;
 use super::shared::Flow;
@@ -27,10 +30,15 @@ use crate::config::OnGap;
 use crate::offsets::OffsetMap;
 use crate::state::{GapRecord, SeenRecord, TopicRecord, keys, maps};
 use crate::telemetry::progress::{PartitionKey, now_ms};
-use crate::wire::{self, OffsetSpec, ProducerState, TopicPartition, WireError};
+use crate::wire::{
+    self, Cluster, OffsetSpec, ProducerState, ResponseError, TopicPartition, WireError,
+};
 
-/// Producers in one answer, by the last one.
-const PRODUCERS_AT_ONCE: usize = 20_000;
+/// While the answers are waited for: how often what is known of the leaders is looked at, when they are asked for, and
+/// how long that may take.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+const LOOK_FOR: Duration = Duration::from_secs(5);
 
 /// A partition that wants to be opened.
 #[derive(Clone)]
@@ -173,6 +181,14 @@ struct Ends {
 }
 
 impl Ends {
+    /// How far the two logs reach.
+    fn logs(&self) -> relearn::Logs {
+        relearn::Logs {
+            source_start: self.source_start,
+            target: self.target_start..self.target_end,
+        }
+    }
+
     /// Where the source's log and what was copied of it part, if they do before `next`.
     ///
     /// The broker answers with the largest epoch that is not above the one asked for
@@ -230,8 +246,11 @@ pub async fn resume(
     asked: impl FnOnce(),
     decided: impl Fn(Candidate, Result<Opened, Trouble>),
 ) {
-    let mut facts = ask(flow, &candidates).await;
+    let (facts, candidates) = ask_unless_moved(flow, candidates, &decided).await;
     asked();
+    let Some(mut facts) = facts else {
+        return;
+    };
     let mut tasks = JoinSet::new();
     let mut running: HashMap<tokio::task::Id, Candidate> = HashMap::new();
     for candidate in candidates {
@@ -253,6 +272,128 @@ pub async fn resume(
         if let Some(candidate) = running.remove(&id) {
             decided(candidate, result);
         }
+    }
+}
+
+/// Asks, and doesn't wait for a broker that a partition has left meanwhile: that one is `decided` at once, and opened
+/// again at its new leader. The facts, if somebody still waits for them, and who that is.
+async fn ask_unless_moved(
+    flow: &Flow,
+    candidates: Vec<Candidate>,
+    decided: &impl Fn(Candidate, Result<Opened, Trouble>),
+) -> (Option<Facts>, Vec<Candidate>) {
+    let asked_of = Leaders::of(flow, &candidates);
+    let asking = ask(flow, &candidates);
+    let looking = look_while_it_takes(flow, &candidates);
+    tokio::pin!(asking, looking);
+    let mut left = HashSet::new();
+    let facts = loop {
+        tokio::select! {
+            facts = &mut asking => break Some(facts),
+            () = &mut looking => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        for (nth, cluster) in asked_of.moved(flow, &candidates) {
+            if left.insert(nth) {
+                decided(
+                    candidates[nth].clone(),
+                    Err(Trouble::LeaderMoved { cluster }),
+                );
+            }
+        }
+        if left.len() == candidates.len() {
+            break None;
+        }
+    };
+    let rest = candidates.iter().enumerate();
+    let rest = rest.filter(|(nth, _)| !left.contains(nth));
+    let rest = rest.map(|(_, one)| one.clone()).collect();
+    (facts, rest)
+}
+
+/// Who led the partitions when they were asked about, on both sides.
+struct Leaders(Vec<[Option<(i32, i32)>; 2]>);
+
+impl Leaders {
+    fn of(flow: &Flow, candidates: &[Candidate]) -> Self {
+        let (source, target) = (flow.source.cached(), flow.target.cached());
+        let leaders = |one: &Candidate| {
+            let (from, to) = (
+                one.topic.source(one.partition),
+                one.topic.target(one.partition),
+            );
+            [
+                source.leader(&from.topic, from.partition),
+                target.leader(&to.topic, to.partition),
+            ]
+        };
+        Self(candidates.iter().map(leaders).collect())
+    }
+
+    /// Those that are led elsewhere by now, in a newer epoch, and on which cluster.
+    fn moved(&self, flow: &Flow, candidates: &[Candidate]) -> Vec<(usize, String)> {
+        let (source, target) = (flow.source.cached(), flow.target.cached());
+        let mut moved = Vec::new();
+        for (nth, (one, [from, to])) in candidates.iter().zip(&self.0).enumerate() {
+            let is_moved = |known, at, led: &Option<(i32, i32)>| {
+                led.is_some_and(|led| leaders::is_led_elsewhere(known, &at, led))
+            };
+            if is_moved(&source, one.topic.source(one.partition), from) {
+                moved.push((nth, format!("source ({})", flow.source.name())));
+            } else if is_moved(&target, one.topic.target(one.partition), to) {
+                moved.push((nth, format!("target ({})", flow.target.name())));
+            }
+        }
+        moved
+    }
+}
+
+/// A description of all topics that has more bytes isn't asked for again for a few of them.
+const WHOLE_BYTES_MAX: usize = 200_000;
+/// So many are a few.
+const FEW: usize = 100;
+
+/// Asks both clusters who leads these now. One that can't be opened is tried again every few seconds, for days.
+pub(super) async fn look(flow: &Flow, candidates: &[Candidate]) {
+    let (source, target) = names(candidates);
+    let of_few = |cluster: &Cluster, names: Vec<String>| {
+        let is_large = cluster.metadata_bytes() > WHOLE_BYTES_MAX;
+        (is_large && names.len() <= FEW).then_some(names)
+    };
+    let (source, target) = (of_few(&flow.source, source), of_few(&flow.target, target));
+    // A failure shows in the calls that follow.
+    let _ = tokio::join!(
+        flow.source.metadata(source.as_deref()),
+        flow.target.metadata(target.as_deref()),
+    );
+}
+
+/// The names of their topics on the source and on the target.
+fn names(candidates: &[Candidate]) -> (Vec<String>, Vec<String>) {
+    let names = |name: fn(&Candidate) -> &str| -> Vec<String> {
+        let names: HashSet<&str> = candidates.iter().map(name).collect();
+        names.into_iter().map(str::to_owned).collect()
+    };
+    (
+        names(|one| &*one.topic.source_topic),
+        names(|one| one.topic.record.target_topic.as_str()),
+    )
+}
+
+/// Asks again who leads these while the answers take long; it never ends.
+async fn look_while_it_takes(flow: &Flow, candidates: &[Candidate]) {
+    let (source, target) = names(candidates);
+    loop {
+        tokio::time::sleep(LOOK_AFTER).await;
+        let looks = async {
+            tokio::join!(
+                flow.source.metadata(Some(&source)),
+                flow.target.metadata(Some(&target))
+            )
+        };
+        // Whatever they say is known then.
+        let within = flow.source.or_longer(flow.target.or_longer(LOOK_FOR));
+        let _ = tokio::time::timeout(within, looks).await;
     }
 }
 
@@ -315,52 +456,21 @@ async fn ask(flow: &Flow, candidates: &[Candidate]) -> Facts {
 }
 
 /// What the target's leaders know of our producers. A log that is continued has those of the old
-/// primary's clients as well, a hundred thousand of them where producers are short-lived, and no filter
-/// can be asked for: there so few partitions are asked about at once that an answer stays small.
+/// primary's clients as well, millions of them where producers are short-lived.
 async fn producers(
     flow: &Flow,
     candidates: &[Candidate],
 ) -> HashMap<TopicPartition, Result<Vec<ProducerState>, WireError>> {
-    let (continued, ours): (Vec<&Candidate>, Vec<&Candidate>) = candidates
+    let ours: HashMap<TopicPartition, Producers> = candidates
         .iter()
-        .partition(|one| one.topic.record.continued.is_some());
-    let names = |of: &[&Candidate]| -> Vec<TopicPartition> {
-        of.iter()
-            .map(|one| one.topic.target(one.partition))
-            .collect()
+        .map(|one| (one.topic.target(one.partition), one.topic.rules.producers))
+        .collect();
+    let names: Vec<TopicPartition> = ours.keys().cloned().collect();
+    let is_ours = move |at: &TopicPartition, it: &ProducerState| {
+        ours.get(at)
+            .is_some_and(|ours| ours.is_ours(it.producer_id))
     };
-    let mut answers = match ours.as_slice() {
-        [] => HashMap::new(),
-        ours => wire::describe_producers(&flow.target, &names(ours)).await,
-    };
-    let (mut rest, mut most) = (continued.as_slice(), PRODUCERS_AT_ONCE);
-    while !rest.is_empty() {
-        let count = at_once(most, rest.len());
-        let (asked, later) = rest.split_at(count);
-        rest = later;
-        let mut found = wire::describe_producers(&flow.target, &names(asked)).await;
-        let numbers = found.values().flatten().map(Vec::len);
-        most = numbers.max().unwrap_or(0).max(1);
-        for one in asked {
-            let at = one.topic.target(one.partition);
-            let kept = found.remove(&at).map(|states| {
-                let ours = one.topic.rules.producers;
-                let is_ours = |it: &ProducerState| ours.is_ours(it.producer_id);
-                states.map(|states| states.into_iter().filter(is_ours).collect())
-            });
-            // A broker that lets a whole timeout pass isn't asked about the others: nobody leads them.
-            if let Some(Err(WireError::Timeout { .. })) = &kept {
-                rest = &[];
-            }
-            answers.extend(kept.map(|kept| (at, kept)));
-        }
-    }
-    answers
-}
-
-/// About how many of `left` partitions is asked at once, where the last ones had up to `most` producers.
-fn at_once(most: usize, left: usize) -> usize {
-    (PRODUCERS_AT_ONCE / most.max(1)).clamp(1, left.max(1))
+    wire::describe_producers(&flow.target, &names, is_ours).await
 }
 
 impl Facts {
@@ -369,10 +479,16 @@ impl Facts {
             one.topic.source(one.partition),
             one.topic.target(one.partition),
         );
-        // An error here only means that the broker can't tell; the other checks stand.
         let epoch_end = match self.epoch_ends.remove(&source) {
-            Some(Ok((epoch, end))) if epoch >= 0 => Some((epoch, end)),
-            _ => None,
+            Some(Ok((epoch, end))) => (epoch >= 0).then_some((epoch, end)),
+            Some(Err(error)) if never_tells(&error) => {
+                flow.note_untold_epochs(&source, &error);
+                None
+            }
+            // A log that was cut and has grown again can't be told from one that wasn't.
+            Some(Err(error)) => return Err(error.into()),
+            // Nothing is known to be asked about.
+            None => None,
         };
         let ends = Ends {
             epoch_end,
@@ -394,6 +510,18 @@ impl Facts {
         };
         Ok((ends, states))
     }
+}
+
+/// Whether a broker will answer this way however often it is asked where an epoch ends; the other checks stand.
+fn never_tells(error: &WireError) -> bool {
+    use ResponseError as E;
+    let is_refused = error.server_code().is_some_and(|code| {
+        matches!(
+            code,
+            E::UnsupportedVersion | E::TopicAuthorizationFailed | E::ClusterAuthorizationFailed
+        )
+    });
+    is_refused || matches!(error, WireError::UnsupportedVersion { .. })
 }
 
 /// Decides where a partition goes on, and writes down what must not be forgotten.
@@ -431,17 +559,19 @@ async fn decide(
     states: &[ProducerState],
 ) -> Result<Opened, Trouble> {
     let producers = one.topic.rules.producers;
-    // A mapped partition gets no filler: another number of them is a stranger's work.
-    let settled = flow.settled(&one.topic, one.partition);
-    let base = one.topic.base(one.partition) + settled.map_or(0, |it| it.strangers);
-    let settled = settled.map(|it| it.fillers);
-    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let key = one.key();
     let target = one.topic.target(one.partition);
     let known = flow.target.cached();
     let leader = known.leader(&target.topic, target.partition);
     let leader = leader.map(|(broker, _)| broker);
     flow.left_behind.check(&key, leader, ends.target_end)?;
+    // Before anything is counted: what the target lost isn't somebody else's work.
+    cut_back::to_log(flow, one, ends.logs(), states).await?;
+    // A mapped partition gets no filler: another number of them is a stranger's work.
+    let settled = flow.settled(&one.topic, one.partition);
+    let base = one.topic.base(one.partition) + settled.map_or(0, |it| it.strangers);
+    let settled = settled.map(|it| it.fillers);
+    let appended_timestamp_ms = position::appended_timestamp_ms(states, producers);
     let fillers = match count(flow, one, &ends, states, (base, settled)).await {
         // What was met while the partition was open may be hidden from the counts by now.
         Ok(_) if one.topic.rules.keeps_foreign && flow.strangers.contains(&key) => {
@@ -496,11 +626,7 @@ async fn decide(
         if !one.topic.rules.fill.may_map {
             return Err(Trouble::Misplaced { from });
         }
-        let logs = relearn::Logs {
-            source_start: ends.source_start,
-            target: ends.target_start..ends.target_end,
-        };
-        turn::turn_back(flow, one, (from, position.fillers), logs).await?;
+        turn::turn_back(flow, one, (from, position.fillers), ends.logs()).await?;
         let counted = (base, position.fillers, appended_timestamp_ms);
         let resume = resume_mapped(flow, one, &ends, counted).await?;
         return Ok(Opened::Ready(Box::new(resume)));
@@ -713,11 +839,7 @@ async fn resume_mapped(
             log_end: ends.target_end,
         });
     }
-    let logs = relearn::Logs {
-        source_start: ends.source_start,
-        target: ends.target_start..ends.target_end,
-    };
-    relearn::complete(flow, one, logs, &mut map).await?;
+    relearn::complete(flow, one, ends.logs(), &mut map).await?;
     let (source, target) = (map.source_end().0, map.target_end().0);
     let fetch_offset = check_source(flow, one, source, ends).await?;
     Ok(Resume {
@@ -762,11 +884,7 @@ async fn check_truncation(
             Err(trouble)
         }
         (Some((_, trouble)), None) => {
-            let logs = relearn::Logs {
-                source_start: ends.source_start,
-                target: ends.target_start..ends.target_end,
-            };
-            if !relearn::has_last_records(flow, one, next, logs).await? {
+            if !relearn::has_last_records(flow, one, next, ends.logs()).await? {
                 return Err(trouble);
             }
             flow.truncated.remove(&key);
@@ -827,19 +945,4 @@ async fn check_source(
         .partition(&one.topic.source_topic, one.partition);
     progress.gap_offsets.fetch_add(lost, Ordering::Relaxed);
     Ok(ends.source_start)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_with_many_producers_are_asked_about_one_by_one() {
-        // Nothing is known of the first one.
-        assert_eq!(at_once(PRODUCERS_AT_ONCE, 500), 1);
-        assert_eq!(at_once(100_000, 499), 1);
-        assert_eq!(at_once(2_000, 498), 10);
-        assert_eq!(at_once(2, 488), 488);
-        assert_eq!(at_once(0, 3), 3);
-    }
 }

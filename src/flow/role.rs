@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy_back::CopyBack;
 use super::error::FlowError;
+use super::haste::Haste;
+use super::open_plan::OpenPlan;
 use super::protect;
 use super::restrain::Restrain;
 use crate::config::{DRILL_PREFIX, FlowConfig, Selector};
@@ -62,10 +64,14 @@ pub async fn stand_by(
         return Ok(());
     }
     let shrunk = store.shrunk();
-    let mut restrain = Restrain::new(&config.name, source, back.own_principal());
+    let mut restrain =
+        Restrain::new(&config.name, source, back.own_principal()).counting(back.flow());
     let mut restrained_at: Option<Instant> = None;
+    let mut haste = Haste::default();
     let mut is_first = true;
+    let mut open = OpenPlan::default();
     loop {
+        open.note(&config.name, store, progress);
         let role = match store.get::<RoleRecord>(&keys::role(&config.name)) {
             Ok(Some(role)) if role.stops_all() => Some(role),
             Ok(_) => None,
@@ -77,6 +83,7 @@ pub async fn stand_by(
         };
         back.follow(store, role.as_ref()).await;
         let Some(role) = role else {
+            restrain.end(store).await;
             progress.set_role(None);
             if store.shrunk() != shrunk {
                 let detail = format!("{}, this flow's role among them", Loss::Shrunk);
@@ -93,12 +100,33 @@ pub async fn stand_by(
         if is_due || is_new {
             if is_new {
                 // Said at once: the old primary may take its time.
-                progress.set_state(stopped("the role is being looked up".to_owned()));
+                let told = restrain.told(&role);
+                progress.set_state(stopped(told.in_words()));
+                progress.set_role(Some(told));
             }
-            let pass = cancel.run_until_cancelled(restrain.pass(store, &role));
-            let Some(status) = pass.await else {
-                back.stop().await;
-                return Ok(());
+            let status = {
+                let is_over = until_changed(&config.name, store, &role, Reads::Here);
+                tokio::select! {
+                    status = restrain.pass(store, &role) => Some(Ok(status)),
+                    // An old primary that hangs holds nobody up who carries out a cut-over.
+                    over = is_over => Some(Err(over)),
+                    () = cancel.cancelled() => None,
+                }
+            };
+            let status = match status {
+                Some(Ok(status)) => status,
+                Some(Err(Ok(()))) => {
+                    restrained_at = None;
+                    continue;
+                }
+                Some(Err(Err(error))) => {
+                    tokio::join!(back.stop(), restrain.end(store));
+                    return Err(error);
+                }
+                None => {
+                    tokio::join!(back.stop(), restrain.end(store));
+                    return Ok(());
+                }
             };
             restrained_at = Some(Instant::now());
             lift_protection(&config.name, store, &role).await;
@@ -110,17 +138,51 @@ pub async fn stand_by(
             progress.set_role(Some(status));
             progress.set_state(stopped(words));
         }
+        let pause = haste.pause(store, &config.name, LOOK_EVERY);
         if cancel
-            .run_until_cancelled(tokio::time::sleep(LOOK_EVERY))
+            .run_until_cancelled(tokio::time::sleep(pause))
             .await
             .is_none()
         {
-            back.stop().await;
+            tokio::join!(back.stop(), restrain.end(store));
             return Ok(());
         }
         if let Err(error) = look(&config.name, store).await {
-            back.stop().await;
+            tokio::join!(back.stop(), restrain.end(store));
             return Err(error);
+        }
+    }
+}
+
+/// Who reads what is new in the state topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// Whoever waits.
+    Here,
+    /// Whoever copies the other topics.
+    Elsewhere,
+}
+
+/// Waits until the role is another one than this.
+///
+/// # Errors
+/// When the state topic is lost.
+async fn until_changed(
+    flow: &str,
+    store: &StateStore,
+    role: &RoleRecord,
+    reads: Reads,
+) -> Result<(), FlowError> {
+    let mut haste = Haste::default();
+    loop {
+        tokio::time::sleep(haste.pause(store, flow, LOOK_EVERY)).await;
+        if reads == Reads::Here {
+            look(flow, store).await?;
+        }
+        let now = store.get::<RoleRecord>(&keys::role(flow));
+        // What can't be read is no other role.
+        if now.is_ok_and(|now| now.as_ref() != Some(role)) {
+            return Ok(());
         }
     }
 }
@@ -154,7 +216,7 @@ async fn back_is_over(
 ) -> Result<(), FlowError> {
     progress.set_state(FlowState::Stopped {
         reason: "handed_back",
-        detail: "everything is copied back".to_owned(),
+        detail: "nothing is copied back while the roles change".to_owned(),
     });
     loop {
         let role = store.get::<RoleRecord>(&keys::role(flow));
@@ -198,27 +260,35 @@ pub async fn look_after(
     mut back: CopyBack,
     cancel: CancellationToken,
 ) {
-    let mut restrain = Restrain::new(&flow, &source, back.own_principal());
+    let mut restrain = Restrain::new(&flow, &source, back.own_principal()).counting(back.flow());
     loop {
         let role = store.get::<RoleRecord>(&keys::role(&flow)).ok().flatten();
         back.follow(&store, role.as_ref()).await;
         match store.get::<RoleRecord>(&keys::role(&flow)) {
             Ok(Some(role)) if role.not_copied().is_some() => {
-                let pass = cancel.run_until_cancelled(restrain.pass(&store, &role));
-                let Some(status) = pass.await else {
-                    back.stop().await;
+                let is_over = until_changed(&flow, &store, &role, Reads::Elsewhere);
+                let status = tokio::select! {
+                    status = restrain.pass(&store, &role) => Some(status),
+                    _ = is_over => continue,
+                    () = cancel.cancelled() => None,
+                };
+                let Some(status) = status else {
+                    tokio::join!(back.stop(), restrain.end(&store));
                     return;
                 };
                 progress.set_role(Some(status));
             }
-            _ => progress.set_role(None),
+            _ => {
+                restrain.end(&store).await;
+                progress.set_role(None);
+            }
         }
         if cancel
             .run_until_cancelled(tokio::time::sleep(RESTRAIN_EVERY))
             .await
             .is_none()
         {
-            back.stop().await;
+            tokio::join!(back.stop(), restrain.end(&store));
             return;
         }
     }

@@ -1,10 +1,11 @@
 //! The life of a flow: connect, claim, run, stop in order.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::{DashMap, DashSet};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,19 +20,25 @@ use super::fillers::{Fillers, era};
 use super::followers;
 use super::guard;
 use super::identity::{expect_source, source_reason, target_reason};
-use super::leaders;
+use super::leaders::{self, Left};
 use super::left_behind::LeftBehind;
-use super::metadata::{context, own_principal};
+use super::limits;
+use super::metadata::{Copies, context, own_principal};
 use super::missed::Before;
 use super::needs::TopicNeeds;
 use super::observed;
+use super::open_plan;
 use super::position::Producers;
 use super::protect;
+use super::remote;
 use super::role;
 use super::shared::Flow;
+use super::stamped::{self, Doubts};
+use super::standby;
 use super::succession;
 use super::supervisor::Supervisor;
 use super::throttle::Throttle;
+use super::traffic::Sides;
 use crate::config::{ClusterSection, FlowConfig, OffsetsMode, OnDiverged};
 use crate::connect::cluster;
 use crate::environment::Machine;
@@ -39,11 +46,11 @@ use crate::groups::mirrormaker::CompatWriter;
 use crate::groups::{self, Follow, View, Views};
 use crate::metadata;
 use crate::state::{
-    FillerRecord, FlowRecord, RoleRecord, StateError, StateStore, keys, mend_settings,
+    FillerRecord, FlowRecord, Memory, RoleRecord, StateError, StateStore, keys, mend_settings,
 };
 use crate::tasks::Tasks;
 use crate::telemetry::groups::GroupKind;
-use crate::telemetry::progress::{FlowProgress, FlowState};
+use crate::telemetry::progress::{FlowProgress, FlowState, PartitionProgress};
 use crate::verify::{self, Background};
 use crate::wire::{self, Cluster, Metadata, WireError};
 
@@ -55,7 +62,9 @@ const STOP: Duration = Duration::from_secs(9);
 const OBEYS: Duration = Duration::from_secs(60);
 /// The pause between tries to begin.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Two flows that begin for the very first time at once agree on their producer ids after this.
+/// A source that hasn't answered by then may not be needed: the role is looked at first.
+const NEEDED_AFTER: Duration = Duration::from_secs(1);
+/// Two processes that make a new era's producer id at once agree on it after this.
 const AGREE: Duration = Duration::from_millis(200);
 
 /// Runs a flow until it is cancelled or must end.
@@ -77,6 +86,7 @@ pub async fn run_flow(
     let sections = (source, target);
     let back = || CopyBack::new(&config, (&sections.0, &sections.1), &progress, &cancel);
     let (source, target) = (cluster(&sections.0), cluster(&sections.1));
+    progress.set_traffic(Arc::new(Sides(source.clone(), target.clone())));
     let machine = sections.1.environment.machine.as_ref();
     loop {
         let own_principal = own_principal.clone();
@@ -238,19 +248,23 @@ async fn begin(
     machine: &dyn Machine,
     progress: &Arc<FlowProgress>,
 ) -> Result<Begun, Failure> {
-    let (from, to) = tokio::join!(source.metadata(None), target.metadata(None));
+    // Whoever takes longer goes on where he is: what was connected to by then isn't begun anew.
+    let mut asked = std::pin::pin!(source.metadata(None));
+    let from = tokio::time::timeout(NEEDED_AFTER, asked.as_mut());
+    let (from, to) = tokio::join!(from, target.metadata(None));
     let to = to.map_err(target_wire)?;
     let from = match from {
-        Ok(from) => from,
-        Err(error) => {
-            // After an unplanned failover the source may be gone for long.
-            let store = StateStore::open_existing(target).await;
-            return match store.map_err(target_failure)? {
-                Some(store) if role_of(&store, config)?.is_some_and(|role| role.stops_all()) => {
-                    Ok(Begun::NotPrimary(store))
-                }
-                _ => Err((source_reason(&error), FlowError::Wire(error))),
+        Ok(Ok(from)) => from,
+        // After an unplanned failover the source may be gone, or hang, for long: nobody needs it then.
+        late => {
+            if let Some(store) = not_primary(target, config).await? {
+                return Ok(Begun::NotPrimary(store));
+            }
+            let answer = match late {
+                Ok(answer) => answer,
+                Err(_) => asked.await,
             };
+            answer.map_err(|error| (source_reason(&error), FlowError::Wire(error)))?
         }
     };
     refuse_same_cluster(&from, &to)?;
@@ -291,7 +305,7 @@ async fn begin(
         Claimed::Lost(newer) => return Err(("superseded", claim::superseded(&newer))),
     };
     if role_of(&store, &config)? != role {
-        held.release(&store).await;
+        held.release(&store, false).await;
         return Ok(Begun::RoleChanged);
     }
     let first = producers(&store, target, &config.name, from.cluster_id.clone()).await?;
@@ -322,19 +336,34 @@ async fn begin(
         strangers: DashSet::new(),
         moved: Mutex::default(),
         noted: Mutex::default(),
+        told: Notify::new(),
         turning: DashMap::new(),
         left_behind: Arc::new(LeftBehind::default()),
+        left: Left::default(),
+        copies: Copies::default(),
         missed: DashMap::new(),
         compared: DashMap::new(),
         records: tokio::sync::Mutex::default(),
         topics: DashMap::new(),
         sources: DashMap::new(),
         stale: Mutex::default(),
+        doubts: Doubts::default(),
         undeleted: Undeleted::default(),
+        said_untold_epochs: AtomicBool::new(false),
         not_copied: role.as_ref().and_then(RoleRecord::not_copied).cloned(),
         config,
     };
     Ok(Begun::Copying(Arc::new(flow), *held))
+}
+
+/// The state of a flow that copies nothing, by its role.
+async fn not_primary(target: &Cluster, config: &FlowConfig) -> Result<Option<StateStore>, Failure> {
+    let store = StateStore::open_existing(target).await;
+    let Some(store) = store.map_err(target_failure)? else {
+        return Ok(None);
+    };
+    let role = role_of(&store, config)?;
+    Ok(role.is_some_and(|role| role.stops_all()).then_some(store))
 }
 
 fn role_of(store: &StateStore, config: &FlowConfig) -> Result<Option<RoleRecord>, Failure> {
@@ -378,8 +407,8 @@ async fn producers(
         {
             store.put(&key, &record).await.map_err(target_failure)?;
         }
-        tokio::time::sleep(AGREE).await;
     }
+    // Whoever came at the same moment reads behind his own record, as we do: both find the same one first.
     store.reload().await.map_err(target_failure)?;
     let (first, last): (Option<FlowRecord>, Option<FlowRecord>) = (
         store.first(&key).map_err(target_failure)?,
@@ -429,9 +458,9 @@ async fn fillers(
 /// Follows the flow's groups. Their trouble is theirs: the copy goes on.
 async fn follow_groups(
     flow: Arc<Flow>,
-    may_have_rival: bool,
-    tasks: Tasks,
-    cancel: CancellationToken,
+    (may_have_rival, memory, is_remembered): (bool, Memory, Arc<AtomicBool>),
+    (may_write, generation): (groups::MayWrite, u64),
+    (tasks, cancel): (Tasks, CancellationToken),
 ) {
     let view = |kind| Arc::new(View::new(kind, flow.config.name.clone(), flow.clone()));
     let (view, shares) = (view(GroupKind::Consumer), view(GroupKind::Share));
@@ -456,10 +485,14 @@ async fn follow_groups(
         overwrite: flow.config.group_rules.on_diverged == OnDiverged::Follow,
         delete: flow.config.group_rules.delete,
         may_have_rival,
+        generation,
+        memory,
+        is_remembered,
         source: flow.source.clone(),
         target: flow.target.clone(),
         store: flow.store.clone(),
         positions: flow.clone(),
+        may_write,
     };
     let share_groups = follow_share_groups(follow.clone(), shares, cancel.clone());
     tasks.spawn("follower of share groups", share_groups);
@@ -499,8 +532,14 @@ async fn go(
     tasks.spawn("discovery of topics", discovering);
     let comparing = guard::watch_log_ends(flow.clone(), work.clone());
     tasks.spawn("watch over the target's log ends", comparing);
+    let reading_back = stamped::watch(flow.clone(), work.clone());
+    tasks.spawn("watch over the times of steps", reading_back);
     let asking = leaders::watch(flow.clone(), work.clone());
     tasks.spawn("watch over the leaders", asking);
+    let locating = remote::watch(flow.clone(), work.clone());
+    tasks.spawn("watch over remote storage", locating);
+    let leaving = leaders::leave(flow.clone(), work.clone());
+    tasks.spawn("watch over leaders that moved", leaving);
     let following = followers::watch(flow.clone(), work.clone());
     tasks.spawn("watch over the source's followers", following);
     let learning = guard::watch_log_starts(flow.clone(), work.clone());
@@ -511,8 +550,19 @@ async fn go(
     tasks.spawn("keeper of the protection", protecting);
     let fencing = fenceable::keep(flow.clone(), work.clone());
     tasks.spawn("look at the source's authorizer", fencing);
+    let minding = standby::keep(flow.clone(), work.clone());
+    tasks.spawn("look at what the standby asks of its replicas", minding);
+    let limiting = limits::follow(flow.clone(), work.clone());
+    tasks.spawn("keeper of the limits", limiting);
     let observing = observed::keep_ends(flow.clone(), work.clone());
     tasks.spawn("keeper of the observed ends", observing);
+    let open_plan = open_plan::keep(
+        flow.config.name.clone(),
+        flow.store.clone(),
+        flow.progress.clone(),
+        work.clone(),
+    );
+    tasks.spawn("watch over an open cut-over", open_plan);
     if flow.has_failed_over() {
         let looking_after = role::look_after(
             flow.config.name.clone(),
@@ -525,8 +575,12 @@ async fn go(
         tasks.spawn("watch over the old primary", looking_after);
     }
     if !flow.config.groups.include().is_empty() {
-        let may_have_rival = held.may_have_rival();
-        let following = follow_groups(flow.clone(), may_have_rival, tasks.clone(), work.clone());
+        let before = (held.may_have_rival(), held.memory(), held.is_remembered());
+        let fence = held.fence.clone();
+        let may_write: groups::MayWrite = Arc::new(move || fence.is_awake());
+        let writes = (may_write, held.generation());
+        let beside = (tasks.clone(), work.clone());
+        let following = follow_groups(flow.clone(), before, writes, beside);
         tasks.spawn("follower of groups", following);
     }
     let following = metadata::follow(context(&flow), flow.progress.clone(), work.clone());
@@ -581,8 +635,59 @@ async fn go(
             keeping.cancel();
             let _ = tokio::time::timeout_at(done_at, claim).await;
         }
+        let has_copied = has_copied_since(&flow.progress, held.claimed_at_ms());
         // Only now: a new owner that sees the claim released fills holes at once.
-        let _ = tokio::time::timeout_at(done_at, held.release(&flow.store)).await;
+        let _ = tokio::time::timeout_at(done_at, held.release(&flow.store, has_copied)).await;
     }
     result
+}
+
+/// Whether each partition was asked for its end since then, and has all up to it: what a process before this one may still
+/// send is in the copy then, and its broker knows it.
+fn has_copied_since(progress: &FlowProgress, since_ms: i64) -> bool {
+    let has_all = |it: &PartitionProgress| {
+        it.end_seen_ms().is_some_and(|at_ms| at_ms >= since_ms) && it.lag_offsets() == 0
+    };
+    let mut partitions = progress.partitions.iter();
+    !progress.partitions.is_empty() && partitions.all(|it| has_all(it.value()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    const SINCE_MS: i64 = 1_000;
+
+    /// Partitions by when the source told their ends, and how far they are copied of ten.
+    fn progress(partitions: &[(i64, i64)]) -> FlowProgress {
+        let progress = FlowProgress::new("dr", "primary", "standby");
+        for (number, (told_ms, position)) in (0..).zip(partitions) {
+            let partition = PartitionProgress::default();
+            if *told_ms >= 0 {
+                partition.note_source_ends(10, 10, *told_ms);
+            }
+            partition
+                .source_position
+                .store(*position, Ordering::Relaxed);
+            let at = (Arc::from("t"), number);
+            progress.partitions.insert(at, Arc::new(partition));
+        }
+        progress
+    }
+
+    #[test]
+    fn all_is_copied_where_each_end_was_told_since_and_is_reached() {
+        let has_copied =
+            |partitions: &[(i64, i64)]| has_copied_since(&progress(partitions), SINCE_MS);
+        assert!(has_copied(&[(1_000, 10), (2_000, 10)]));
+        assert!(!has_copied(&[]), "nothing was seen");
+        assert!(
+            !has_copied(&[(1_000, 10), (999, 10)]),
+            "one was told before"
+        );
+        assert!(!has_copied(&[(1_000, 10), (-1, 10)]), "one was never told");
+        assert!(!has_copied(&[(1_000, 10), (2_000, 9)]), "one isn't through");
+    }
 }

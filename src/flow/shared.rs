@@ -1,9 +1,11 @@
 //! What all parts of a running flow share.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::{DashMap, DashSet};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::budget::Budget;
@@ -12,11 +14,14 @@ use super::epochs::SourceEpochs;
 use super::error::Trouble;
 use super::fill::DearHole;
 use super::fillers::Fillers;
+use super::leaders::Left;
 use super::left_behind::LeftBehind;
+use super::metadata::Copies;
 use super::missed::{Before, Compared};
 use super::needs::TopicNeeds;
 use super::partition::Partition;
 use super::position::Producers;
+use super::stamped::Doubts;
 use super::throttle::Throttle;
 use super::topics::TopicContext;
 use super::turn::Settled;
@@ -25,7 +30,7 @@ use crate::state::keys::{self, MapKeys};
 use crate::state::{StateStore, TopicSet};
 use crate::telemetry::progress::{FlowProgress, PartitionKey};
 use crate::telemetry::up_to_date::MissedDeletes;
-use crate::wire::Cluster;
+use crate::wire::{Cluster, TopicPartition, WireError};
 
 /// A running flow's connections, limits and state.
 pub struct Flow {
@@ -69,10 +74,14 @@ pub struct Flow {
     pub moved: Mutex<Vec<PartitionKey>>,
     /// Source topics that are copied since the groups were told.
     pub noted: Mutex<HashSet<Arc<str>>>,
+    /// Tells the groups of either.
+    pub told: Notify,
     /// Partitions that are to turn, at which hole.
     pub turning: DashMap<PartitionKey, DearHole>,
     /// What a broker that was given up may still carry out.
     pub left_behind: Arc<LeftBehind>,
+    /// Partitions that were closed because another broker of the target leads them.
+    pub left: Left,
     /// What processes before this one knew of the source's ends.
     pub before: Before,
     /// Partitions that may have missed deletes, which isn't stored yet.
@@ -89,10 +98,16 @@ pub struct Flow {
     pub not_copied: Option<TopicSet>,
     /// Source topics whose copies' configs were changed: discovery prepares them again.
     pub stale: Mutex<HashSet<String>>,
+    /// Topics whose copies may have been set to replace times.
+    pub(super) doubts: Doubts,
     /// What the logs of source topics need beyond their settings.
     pub needs: TopicNeeds,
+    /// The copied topics as whoever follows configs and ACLs saw them last.
+    pub copies: Copies,
     /// Copies of gone topics that couldn't be deleted.
     pub undeleted: Undeleted,
+    /// Whether it was said that the source's brokers don't tell where epochs end.
+    pub said_untold_epochs: AtomicBool,
 }
 
 impl Flow {
@@ -101,21 +116,45 @@ impl Flow {
         !self.config.is_back() && self.not_copied.is_some()
     }
 
+    /// The source's brokers don't say where an epoch of this partition ends, and won't: it is said once.
+    pub fn note_untold_epochs(&self, partition: &TopicPartition, error: &WireError) {
+        if self.said_untold_epochs.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            flow = %self.config.name,
+            %partition,
+            %error,
+            "the source doesn't tell where its epochs end (OffsetForLeaderEpoch, which wants DESCRIBE on the topic): a log that \
+             was cut while Twinlog was away, and is as long again, isn't noticed"
+        );
+    }
+
     /// Notes a topic that is copied, or its new shape.
     pub fn note_topic(&self, context: &Arc<TopicContext>) {
         let name = &context.source_topic;
         let target = context.record.target_topic.clone();
         self.topics.insert(name.clone(), context.clone());
         self.sources.insert(target, name.clone());
+        self.copies.note_change();
         // Behind the others: who is told looks at them.
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.insert(name.clone());
+        self.told.notify_one();
+    }
+
+    /// Notes that committed positions have other places in a partition.
+    pub fn note_moved(&self, partition: PartitionKey) {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        moved.push(partition);
+        self.told.notify_one();
     }
 
     /// Forgets a topic that has no copy any more.
     pub fn drop_topic(&self, source_topic: &str, target_topic: &str) {
         self.topics.remove(source_topic);
         self.sources.remove(target_topic);
+        self.copies.note_change();
     }
 
     /// Configs of these topics' copies were changed: what was derived from them is derived anew.

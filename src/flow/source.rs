@@ -28,6 +28,7 @@ use super::partition::Partition;
 use super::position::Position;
 use super::spread::{Full, Spread, TIMES};
 use super::throttle::Throttle;
+use super::turns;
 use crate::telemetry::progress::{FlowProgress, Listening, Teller, now_ms};
 use crate::wire::{Cluster, Connection, Pending, Role, WireError};
 
@@ -43,13 +44,20 @@ const SHORT_POLL: Duration = Duration::from_millis(10);
 /// again for each fetch (`IncrementalFetchContext`): so a few that must be asked for often have one of
 /// their own, and the many others wait at the broker.
 pub(super) const CROWDED: u16 = 1;
+/// A session of partitions that are read from remote storage ([`super::remote`]).
+pub(super) const REMOTE: u16 = 2;
+/// How long a fetch of these waits: remote storage has its own limit (`remote.fetch.max.wait.ms`) or that of the fetch.
+const REMOTE_POLL: Duration = Duration::from_secs(5);
 /// So long after it was out of room last, a partition is an ordinary one again.
 const CROWDED_FOR: Duration = Duration::from_secs(10);
 /// Between two looks while there is no room.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// After so long without an answer it is looked who leads the partitions.
 const SILENT_AFTER: Duration = Duration::from_secs(3);
-/// What a partition is asked for at first.
+/// What a partition is asked for before anything of it has come: it isn't known how far behind it is, and there may be
+/// many.
+const PARTITION_BYTES_LOOK: u64 = 128 * 1024;
+/// What a partition is asked for then, at first.
 const PARTITION_BYTES_FIRST: u64 = 1024 * 1024;
 /// What one fetch may bring, between close brokers. An answer's memory is held until its last batch is
 /// acknowledged, so large answers cost memory; between close brokers they gain nothing.
@@ -58,6 +66,8 @@ const FETCH_BYTES_FIRST: u64 = 4 * 1024 * 1024;
 const FETCH_BYTES_START: u64 = 1024 * 1024;
 /// What one fetch may bring at most: 160 MB/s over a line with 100 ms there and back.
 const FETCH_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A session at rest looks at each of its partitions again after this, whatever nobody has told.
+const REST_MAX: Duration = Duration::from_secs(30);
 /// An answer that is full, took longer than this and found the target with nothing left to do
 /// makes the next one larger.
 const SLOW_ANSWER: Duration = Duration::from_millis(20);
@@ -93,6 +103,8 @@ pub enum Silence {
     Source(i32),
     /// A broker of the target.
     Target(i32),
+    /// A broker of the target that takes longer than most, which is no silence yet: nothing is left for it.
+    TargetPauses(i32),
 }
 
 /// A partition that is better fetched from another broker (KIP-392), or by another session.
@@ -112,16 +124,24 @@ pub enum Server {
     Leader,
     /// The replica that the leader named.
     Replica(i32),
-    /// The same broker in another session: [`CROWDED`], or any that isn't.
+    /// The same broker in another session: [`CROWDED`], [`REMOTE`], or any that isn't.
     Lane(u16),
 }
 
-/// A broker's sessions are counted without the crowded one.
+/// Sessions of partitions of a kind, which a broker may have beside the others.
+pub(super) const SPECIAL: [u16; 2] = [CROWDED, REMOTE];
+
+/// A broker's sessions are counted without those of partitions of a kind.
 pub(super) fn lane_number(nth: u16) -> u16 {
     match nth {
         0 => 0,
-        nth => nth + CROWDED,
+        nth => nth + REMOTE,
     }
+}
+
+/// Whether the session is one of partitions of a kind.
+pub(super) fn is_special(lane: u16) -> bool {
+    SPECIAL.contains(&lane)
 }
 
 /// One of a broker's sessions.
@@ -129,7 +149,7 @@ pub(super) fn lane_number(nth: u16) -> u16 {
 pub struct Seat {
     /// The broker it fetches from.
     pub broker: i32,
-    /// [`CROWDED`], or the number of one that isn't ([`lane_number`]).
+    /// [`CROWDED`], [`REMOTE`], or the number of one that is neither ([`lane_number`]).
     pub lane: u16,
     /// Whether the broker is told our rack, so that it may name closer replicas of what it leads.
     pub tells_rack: bool,
@@ -171,6 +191,8 @@ struct Slot {
     wanted_bytes: u64,
     /// When it was out of room last, or came here.
     crowded_at: Instant,
+    /// In which of the session's fetches it had its turn last, while it was behind.
+    turn: u64,
     /// What the broker's session holds for this partition: offset and size.
     in_session: Option<(i64, i32)>,
     /// While the session's answers tell its end.
@@ -198,12 +220,43 @@ struct SessionState {
     id: i32,
     epoch: i32,
     forgotten: Vec<(Uuid, i32)>,
+    /// Fetches so far.
+    turn: u64,
     /// How many sessions there were when this one parted from some of its partitions last.
     spread_over: u16,
     /// When the question was asked that was answered last, milliseconds since the epoch.
     seen_ms: i64,
     /// The same, for those who look at its partitions.
     teller: Arc<Teller>,
+    /// Whether the last request named no partition, and asked for all of them.
+    asks_the_same: bool,
+    rest: Option<Rest>,
+}
+
+/// A session is at rest when its last fetch asked for what the broker's session holds, and brought nothing. The next one
+/// is the same then, until something changes: with thousands of partitions, looking at each is all that rest costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rest {
+    /// See [`Budget::changes`].
+    changes: u64,
+    until: Instant,
+}
+
+impl SessionState {
+    /// Whether nothing has changed since.
+    fn is_at_rest(&self, changes: u64) -> bool {
+        let holds = |rest: Rest| rest.changes == changes && Instant::now() < rest.until;
+        self.rest.is_some_and(holds)
+    }
+
+    /// Notes an answer to what was asked when there were so many changes. Nobody needs to look before `until`.
+    fn note_rest(&mut self, changes: u64, is_empty: bool, until: Instant) {
+        let same = self.rest.filter(|rest| rest.changes == changes);
+        let until = same.map_or(until, |rest| rest.until);
+        // What it has to forget since the question was sent is in the next one.
+        let is_same = self.asks_the_same && self.forgotten.is_empty();
+        self.rest = (is_same && is_empty).then_some(Rest { changes, until });
+    }
 }
 
 /// How much to ask for: more, while the line is what everything waits for.
@@ -212,6 +265,8 @@ struct Pace {
     fetch_bytes: u64,
     /// Whether the last answer came late and found the target with nothing left to do.
     starved: bool,
+    /// What an answer may bring while some partitions are behind and others aren't, as far as that is known.
+    shared_bytes: Option<u64>,
 }
 
 impl Pace {
@@ -219,6 +274,24 @@ impl Pace {
         Self {
             fetch_bytes: FETCH_BYTES_START,
             starved: false,
+            shared_bytes: None,
+        }
+    }
+
+    /// What the next fetch may bring where others wait behind its answer.
+    fn shared(&self, bytes_per_second: Option<u64>) -> u64 {
+        // Under a limit of ours the next fetch waits for as long as this answer is worth.
+        let limit = bytes_per_second.map(|rate| turns::answer_bytes(rate as f64, Duration::ZERO));
+        let most = [self.shared_bytes, limit].into_iter().flatten().min();
+        let most = most.unwrap_or(u64::MAX).max(FETCH_BYTES_LEAST);
+        most.min(self.fetch_bytes)
+    }
+
+    /// Notes how long an answer of so many bytes took.
+    fn note_rate(&mut self, bytes: u64, took: Duration, round_trip: Duration) {
+        if bytes >= FETCH_BYTES_LEAST {
+            let rate = bytes as f64 / took.as_secs_f64().max(1e-6);
+            self.shared_bytes = Some(turns::answer_bytes(rate, round_trip));
         }
     }
 
@@ -280,8 +353,14 @@ impl Session {
             while let Ok(opening) = commands.try_recv() {
                 add(&mut slots, &mut state, opening);
             }
-            forget_closed(&mut slots, &mut state);
-            self.hand_back(&mut slots, &mut state);
+            // First: what changes behind this is seen the next time.
+            let changes = self.budget.changes();
+            let is_at_rest = state.is_at_rest(changes);
+            if !is_at_rest {
+                state.rest = None;
+                forget_closed(&mut slots, &mut state);
+                self.hand_back(&mut slots, &mut state);
+            }
             if slots.is_empty() {
                 tokio::select! {
                     () = self.cancel.cancelled() => return,
@@ -303,7 +382,9 @@ impl Session {
                 }
             };
             take_in(&mut slots, std::mem::take(&mut fetched));
-            self.part(&mut slots, &mut state);
+            if !is_at_rest {
+                self.part(&mut slots, &mut state);
+            }
             let Some(sent) = sent else {
                 tokio::select! {
                     () = self.cancel.cancelled() => return,
@@ -319,7 +400,11 @@ impl Session {
             let Some(answer) = self.answer(sent).await else {
                 return;
             };
-            let took = at.elapsed();
+            let took = match self.seat.lane {
+                // It is the storage that takes long, not the line.
+                REMOTE => at.elapsed().min(ANSWER_WITHIN / 2),
+                _ => at.elapsed(),
+            };
             match answer {
                 Ok(response) => {
                     let is_idle = self.budget.held() < self.budget.window() / 8;
@@ -333,18 +418,28 @@ impl Session {
                     if is_idle
                         && bytes >= FULL_BYTES
                         && slots.len() > 1
-                        && self.seat.lane != CROWDED
+                        && !is_special(self.seat.lane)
                     {
                         // All of them see that there are more.
                         let _ = self.spread.full(full);
                     }
+                    pace.note_rate(bytes, took, round_trip);
                     let asks_more = pace.note(bytes, took, is_idle);
                     if asks_more && pace.starved && pace.fetch_bytes >= self.budget.window() {
                         self.budget.widen();
                     }
+                    let is_empty = response.responses.is_empty();
                     let bytes = self.read(&mut slots, &mut state, response, &pace, &mut fetched);
                     if bytes.is_some() {
-                        self.note_told(&mut slots, &mut state, at_ms);
+                        if !is_at_rest || !is_empty {
+                            note_told(&mut slots, &state);
+                        }
+                        self.note_seen(&mut state, at_ms);
+                        let until = match is_at_rest {
+                            true => at,
+                            false => rests_until(&slots),
+                        };
+                        state.note_rest(changes, is_empty && !is_special(self.seat.lane), until);
                     }
                     let bytes = bytes.unwrap_or(0);
                     tokio::select! {
@@ -364,7 +459,11 @@ impl Session {
             connection,
             ..
         } = sent;
-        let mut silent_at = sent.at + SILENT_AFTER;
+        let waits = match self.seat.lane {
+            REMOTE => REMOTE_POLL,
+            _ => Duration::ZERO,
+        };
+        let mut silent_at = sent.at + waits + SILENT_AFTER;
         loop {
             tokio::select! {
                 () = self.cancel.cancelled() => return None,
@@ -388,24 +487,22 @@ impl Session {
     /// back when they have had room for some time. Only what the intake stands at goes over.
     fn part(&self, slots: &mut Slots, state: &mut SessionState) {
         let least = self.least();
-        let is_moving = |slot: &Slot| {
+        let goes_to = |slot: &Slot| {
             let has_room = slot.partition.meter.free() >= least;
+            let is_remote = slot.partition.progress.is_remote(slot.position.source);
             match self.seat.lane {
-                CROWDED => has_room && slot.crowded_at.elapsed() >= CROWDED_FOR,
-                _ => !has_room && slots.len() > 1,
+                // One that is out of room is asked for there in its own time, too.
+                REMOTE => (!is_remote).then_some(0),
+                _ if is_remote => Some(REMOTE),
+                CROWDED => (has_room && slot.crowded_at.elapsed() >= CROWDED_FOR).then_some(0),
+                _ => (!has_room && slots.len() > 1).then_some(CROWDED),
             }
         };
-        let moving: Vec<(Uuid, i32)> = slots
+        let moving: Vec<((Uuid, i32), u16)> = slots
             .iter()
-            .filter(|(_, slot)| is_moving(slot))
-            .map(|(key, _)| *key)
+            .filter_map(|(key, slot)| Some((*key, goes_to(slot)?)))
             .collect();
-        let lane = if self.seat.lane == CROWDED {
-            0
-        } else {
-            CROWDED
-        };
-        for key in moving {
+        for (key, lane) in moving {
             self.hand_over(slots, state, key, Server::Lane(lane));
         }
         self.spread_out(slots, state);
@@ -414,11 +511,11 @@ impl Session {
     /// Shares the partitions with the sessions that were added for this one.
     fn spread_out(&self, slots: &mut Slots, state: &mut SessionState) {
         let count = self.spread.count();
-        while self.seat.lane != CROWDED && state.spread_over < count {
+        while !is_special(self.seat.lane) && state.spread_over < count {
             let before = state.spread_over.max(1);
             let now = before.saturating_mul(TIMES).min(count);
             state.spread_over = now;
-            let own = self.seat.lane - u16::from(self.seat.lane > CROWDED);
+            let own = self.seat.lane.saturating_sub(REMOTE);
             let heirs: Vec<u16> = (own..now).step_by(usize::from(before)).collect();
             if own >= before {
                 continue;
@@ -447,13 +544,18 @@ impl Session {
         pace: &Pace,
     ) -> Result<Option<Sent>, WireError> {
         let sessions = self.sessions.load(Ordering::Relaxed).max(1) as u64;
+        let wanted = match self.budget.is_mixed() {
+            true => pace.shared(self.throttle.bytes_per_second().map(|it| it / sessions)),
+            false => pace.fetch_bytes,
+        };
         // Looked at first: what is reserved for nothing wakes others for nothing when it is given back.
-        let room = self.budget.room(pace.fetch_bytes, sessions);
+        let room = self.budget.room(wanted, sessions);
         let can_fetch = |slot: &Slot| {
             let meter = &slot.partition.meter;
             meter.free() >= self.least() && !meter.is_left_out()
         };
-        let Some(room) = room.filter(|_| slots.values().any(can_fetch)) else {
+        let is_at_rest = state.rest.is_some();
+        let Some(room) = room.filter(|_| is_at_rest || slots.values().any(can_fetch)) else {
             return Ok(None);
         };
         let Some(reservation) = self.budget.reserve_fetch(room) else {
@@ -464,7 +566,11 @@ impl Session {
             .connection(self.seat.broker, self.role())
             .await?;
         connection.version_at_least::<FetchRequest>(FETCH_VERSION_MIN, FETCH_VERSION_MAX)?;
-        let Some(request) = self.request(slots, state, &reservation) else {
+        let request = match is_at_rest {
+            true => Some(self.same_request(state, &reservation)),
+            false => self.request(slots, state, &reservation),
+        };
+        let Some(request) = request else {
             return Ok(None);
         };
         let pending = connection.start(&request, FETCH_VERSION_MAX)?;
@@ -485,6 +591,7 @@ impl Session {
     ) -> Option<FetchRequest> {
         let least = self.least();
         let full = state.epoch == 0;
+        let turns = share_turns(slots, state, least, reservation.bytes);
         let mut topics: BTreeMap<Uuid, FetchTopic> = BTreeMap::new();
         let (mut asked, mut out_of_room) = (0_usize, 0_usize);
         for ((topic_id, index), slot) in slots.iter_mut() {
@@ -503,10 +610,22 @@ impl Session {
                 continue;
             }
             asked += 1;
-            let bytes = i32::try_from(slot.wanted_bytes.min(free)).unwrap_or(i32::MAX);
-            // A changed size alone isn't worth naming the partition again.
+            let is_behind = slot.partition.meter.is_behind();
+            if is_behind && slot.turn != state.turn {
+                // Others have their turn.
+                if slot.in_session.take().is_some() {
+                    state.forgotten.push((*topic_id, *index));
+                    slot.listening = None;
+                }
+                continue;
+            }
+            let most = if is_behind { turns.bytes } else { u64::MAX };
+            let bytes = slot.wanted_bytes.min(free).min(most);
+            let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+            // A size that is a little larger isn't worth naming the partition again.
             let known = slot.in_session.is_some_and(|(offset, held_bytes)| {
-                offset == slot.fetch_offset && held_bytes <= bytes
+                let fits = held_bytes <= bytes && bytes / 4 < held_bytes;
+                offset == slot.fetch_offset && fits
             });
             if full || !known {
                 slot.in_session = Some((slot.fetch_offset, bytes));
@@ -526,10 +645,10 @@ impl Session {
         if asked == 0 {
             return None;
         }
-        let wait = if out_of_room == 0 || self.seat.lane != CROWDED {
-            LONG_POLL
-        } else {
-            SHORT_POLL
+        let wait = match self.seat.lane {
+            REMOTE => REMOTE_POLL,
+            CROWDED if out_of_room > 0 => SHORT_POLL,
+            _ => LONG_POLL,
         };
         let forgotten = if full {
             state.forgotten.clear();
@@ -537,18 +656,28 @@ impl Session {
         } else {
             forgotten_topics(state, slots)
         };
+        // Partitions that are behind have turns: the next request is another one.
+        let is_all = slots.values().all(|slot| slot.in_session.is_some());
+        state.asks_the_same = !full && is_all && topics.is_empty() && forgotten.is_empty();
+        let request = self.same_request(state, reservation);
         Some(
-            FetchRequest::default()
+            request
                 .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(500))
-                .with_min_bytes(1)
-                .with_max_bytes(i32::try_from(reservation.bytes).unwrap_or(i32::MAX))
-                .with_isolation_level(1)
-                .with_session_id(state.id)
-                .with_session_epoch(state.epoch)
                 .with_topics(topics.into_values().collect())
-                .with_forgotten_topics_data(forgotten)
-                .with_rack_id(StrBytes::from_string(self.rack())),
+                .with_forgotten_topics_data(forgotten),
         )
+    }
+
+    /// A request for what the broker's session holds.
+    fn same_request(&self, state: &SessionState, reservation: &Reservation) -> FetchRequest {
+        FetchRequest::default()
+            .with_max_wait_ms(i32::try_from(LONG_POLL.as_millis()).unwrap_or(500))
+            .with_min_bytes(1)
+            .with_max_bytes(i32::try_from(reservation.bytes).unwrap_or(i32::MAX))
+            .with_isolation_level(1)
+            .with_session_id(state.id)
+            .with_session_epoch(state.epoch)
+            .with_rack_id(StrBytes::from_string(self.rack()))
     }
 
     fn rack(&self) -> String {
@@ -561,10 +690,7 @@ impl Session {
     }
 
     /// Behind an answer that was read: when the question was asked is when these ends were seen.
-    fn note_told(&self, slots: &mut Slots, state: &mut SessionState, asked_ms: i64) {
-        for slot in slots.values_mut() {
-            slot.note_told(&state.teller);
-        }
+    fn note_seen(&self, state: &mut SessionState, asked_ms: i64) {
         state.seen_ms = asked_ms;
         state.teller.answered(asked_ms);
         self.progress.note_source_seen(asked_ms);
@@ -680,7 +806,17 @@ impl Session {
         note_ends(&slot.partition, &data);
         let records = data.records.unwrap_or_default();
         let records = out_of(answer_bytes, records, slot.partition.meter.lags());
-        let Some(scan) = scan(&records, slot.fetch_offset) else {
+        if !records.is_empty() {
+            slot.wanted_bytes = slot.wanted_bytes.max(PARTITION_BYTES_FIRST);
+        }
+        let scan = scan(&records, slot.fetch_offset);
+        note_behind(
+            slot,
+            records.len() as u64,
+            scan.as_ref(),
+            data.last_stable_offset,
+        );
+        let Some(scan) = scan else {
             return 0;
         };
         let from = slot.fetch_offset;
@@ -740,6 +876,60 @@ impl Session {
     }
 }
 
+/// Until when nothing changes with time alone: who is served by a follower goes back to its leader then.
+fn rests_until(slots: &Slots) -> Instant {
+    let over = slots.values().filter_map(|slot| slot.until).min();
+    let most = Instant::now() + REST_MAX;
+    over.map_or(most, |over| over.min(most))
+}
+
+/// Behind an answer that was read: whose ends it tells.
+fn note_told(slots: &mut Slots, state: &SessionState) {
+    for slot in slots.values_mut() {
+        slot.note_told(&state.teller);
+    }
+}
+
+/// Gives partitions that are behind their turns in the next fetch, those first that have waited longest.
+fn share_turns(
+    slots: &mut Slots,
+    state: &mut SessionState,
+    least: u64,
+    fetch_bytes: u64,
+) -> turns::Turns {
+    state.turn += 1;
+    let (mut current, mut behind) = (0, Vec::new());
+    for (key, slot) in slots.iter() {
+        let meter = &slot.partition.meter;
+        if meter.is_behind() {
+            let has_room = meter.free() >= least && !meter.is_left_out();
+            behind.extend(has_room.then_some((slot.turn, *key)));
+        } else {
+            current += 1;
+        }
+    }
+    let turns = turns::turns(fetch_bytes, behind.len(), current);
+    behind.sort_unstable();
+    for (_, key) in behind.into_iter().take(turns.partitions) {
+        if let Some(slot) = slots.get_mut(&key) {
+            slot.turn = state.turn;
+        }
+    }
+    turns
+}
+
+/// Notes how far the partition is, behind an answer.
+fn note_behind(slot: &Slot, bytes: u64, scan: Option<&Scan>, stable_end: i64) {
+    let meter = &slot.partition.meter;
+    let next = scan.map_or(slot.fetch_offset, |scan| scan.next_offset);
+    let seen = turns::Seen {
+        bytes,
+        offsets: next - slot.fetch_offset,
+        left: stable_end - next,
+    };
+    meter.set_behind(turns::is_behind(meter.is_behind(), seen));
+}
+
 /// The bytes of records in an answer.
 fn bytes_of(response: &FetchResponse) -> u64 {
     let topics = response.responses.iter();
@@ -753,6 +943,7 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
         opening.partition.source_topic_id,
         opening.partition.source.partition,
     );
+    state.rest = None;
     // A partition that was closed and opened again keeps no trace in the broker's session.
     if slots
         .remove(&key)
@@ -768,8 +959,9 @@ fn add(slots: &mut Slots, state: &mut SessionState, opening: Opening) {
             leader_epoch: opening.leader_epoch,
             last_epoch: opening.last_epoch,
             until: opening.until,
-            wanted_bytes: PARTITION_BYTES_FIRST,
+            wanted_bytes: PARTITION_BYTES_LOOK,
             crowded_at: Instant::now(),
+            turn: 0,
             in_session: None,
             listening: None,
             partition: opening.partition,
@@ -813,6 +1005,7 @@ fn reset_session(slots: &mut Slots, state: &mut SessionState) {
         seen_ms: state.seen_ms,
         teller: state.teller.clone(),
         spread_over: state.spread_over,
+        turn: state.turn,
         ..SessionState::default()
     };
     slots.values_mut().for_each(|slot| slot.in_session = None);
@@ -839,6 +1032,7 @@ fn note_ends(partition: &Partition, data: &PartitionData) {
     progress
         .source_log_start
         .store(data.log_start_offset, Ordering::Relaxed);
+    progress.note_change();
     if progress.lag_offsets() == 0 {
         progress.caught_up_at_ms.store(now_ms(), Ordering::Relaxed);
     }

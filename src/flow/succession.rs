@@ -213,6 +213,8 @@ mod tests {
             pid: 9,
             claimed_at_ms: 0,
             released,
+            remembers_groups: false,
+            left_open: false,
             role_plan: None,
             generation: 1,
             pace_ms: 0,

@@ -18,7 +18,8 @@ use super::damage;
 use super::discovery::Discovered;
 use super::epochs::SourceEpochs;
 use super::error::{Policy, Trouble};
-use super::intake;
+use super::intake::{self, IntakeRules};
+use super::leaders;
 use super::missed;
 use super::partition::{Partition, PartitionParts};
 use super::position::Position;
@@ -26,11 +27,14 @@ use super::prefix;
 use super::resume::{self, Candidate, Opened, Resume};
 use super::shared::Flow;
 use super::sink::Lane;
-use super::source::{CROWDED, Handover, Opening, Seat, Server, Session, Silence, lane_number};
+use super::slower::Refusals;
+use super::source::{Handover, Opening, Seat, Server, Session, Silence, is_special, lane_number};
 use super::spread::{At, Spread};
 use super::topics::TopicContext;
+use crate::state::TopicRecord;
 use crate::tasks::Tasks;
 use crate::telemetry::progress::{PartitionKey, PartitionProgress, PartitionState, now_ms};
+use crate::wire::Cluster;
 
 /// Lanes (connections) per target broker, at first: the broker works on one request of each at a time.
 const LANES_FIRST: u16 = 2;
@@ -38,14 +42,16 @@ const LANES_FIRST: u16 = 2;
 const SESSIONS_FIRST: u16 = 1;
 /// The lane of those whose replicas are slow: what they wait for keeps nobody else waiting.
 const SLOW_LANE: u16 = u16::MAX;
-/// How long it may take to find out who leads the partitions of a silent broker.
+/// Lanes that a target broker may have beside the others.
+pub(super) const LANES_BESIDE: [u16; 1] = [SLOW_LANE];
+/// How long it may take at least to find out who leads the partitions of a silent broker.
 const LOOK_FOR: Duration = Duration::from_secs(5);
 /// Batches of questions at a time about the partitions of one source and one target broker. A broker
 /// that hangs holds up only the partitions that it leads.
 const RESUMING_MAX: usize = 4;
 /// Prefixes that are burned at a time at one target broker.
 const BURNING_MAX: usize = 4;
-/// How long the leaders are looked for before partitions are asked about.
+/// How long the leaders are looked for at least before partitions are asked about.
 const REFRESH_FOR: Duration = Duration::from_secs(3);
 /// The first pause before a partition is opened again. What a broken connection left in a
 /// broker's queue is appended well within it, before the log end is read.
@@ -54,6 +60,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LAST: Duration = Duration::from_secs(5);
 /// How often a partition is looked at again whose source seemed to have lost records.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Brokers hear of new topics from the controller, one of them late: for so long that is no trouble.
+const HEARD_WITHIN_MS: i64 = 60_000;
 /// A follower serves a partition no longer than this before its leader is asked again, as in the Java client
 /// (`metadata.max.age.ms`).
 const FOLLOWED_MAX: Duration = Duration::from_secs(300);
@@ -64,9 +72,6 @@ const LEADER_ONLY_MAX: Duration = Duration::from_secs(960);
 /// A partition that was open this long starts again with the first pause.
 const GOOD_RUN: Duration = Duration::from_secs(10);
 
-/// How long openings wait for the newest state.
-const STATE_WITHIN: Duration = Duration::from_secs(1);
-
 /// A partition as the supervisor sees it.
 struct Entry {
     topic: Arc<TopicContext>,
@@ -75,9 +80,34 @@ struct Entry {
     leader_only: LeaderOnly,
     /// Its replicas kept others of its lane waiting: it gets the slow one.
     is_slow: bool,
+    /// What the target's service refused of it.
+    refusals: Refusals,
+    /// Whether it was far behind when it was closed last.
+    was_behind: bool,
 }
 
 impl Entry {
+    /// A batch was refused by a service's policy, or for its throttling. What that is by now, if it won't be taken.
+    fn note_refused(&mut self, partition: &Partition, trouble: &Trouble) -> Option<Trouble> {
+        let Trouble::Slower {
+            cluster,
+            bytes,
+            message,
+        } = trouble
+        else {
+            return None;
+        };
+        let at = partition.progress.target_position.load(Ordering::Relaxed);
+        let refused_for = self.refusals.refused(*bytes, at, Instant::now());
+        self.attempt = self.refusals.times().saturating_sub(1);
+        refused_for.map(|refused_for| Trouble::RefusedByPolicy {
+            cluster: cluster.clone(),
+            bytes: *bytes,
+            message: message.clone(),
+            minutes: refused_for.as_secs() / 60,
+        })
+    }
+
     fn open_again(&mut self, partition: i32) -> Candidate {
         self.status = Status::Opening;
         Candidate {
@@ -137,7 +167,8 @@ enum Event {
     /// A prefix is burned, or can't be; or keys are compared.
     Burned(Candidate, Result<(), Trouble>),
     /// It was looked who leads the partitions of a silent broker.
-    Looked(Silence),
+    /// Whether somebody has answered.
+    Looked(Silence, bool),
 }
 
 /// The brokers that lead a partition on the source and on the target, -1 where nobody does.
@@ -344,6 +375,8 @@ impl Supervisor {
                     attempt: 0,
                     leader_only: LeaderOnly::default(),
                     is_slow: false,
+                    refusals: Refusals::default(),
+                    was_behind: false,
                 },
             );
             if closing.is_some() {
@@ -375,6 +408,8 @@ impl Supervisor {
             attempt: 0,
             leader_only: LeaderOnly::default(),
             is_slow: false,
+            refusals: Refusals::default(),
+            was_behind: false,
         };
         self.entries.insert(key.clone(), entry);
         true
@@ -438,8 +473,10 @@ impl Supervisor {
             entry.leader_only.begin();
         }
         entry.is_slow = is_of_slow_replicas(trouble);
+        entry.was_behind = partition.meter.is_behind();
         self.flow.open.remove(&key);
         let learned = self.flow.learn_needs(&entry.topic, entry.attempt, trouble);
+        let learned = learned.or_else(|| entry.note_refused(partition, trouble));
         let trouble = learned.as_ref().unwrap_or(trouble);
         if let Trouble::TurnsMapped(hole) = trouble {
             self.flow.turning.insert(key.clone(), *hole);
@@ -499,6 +536,22 @@ impl Supervisor {
         closed: Option<Arc<Partition>>,
         trouble: &Trouble,
     ) {
+        let is_new = self
+            .entries
+            .get(&key)
+            .is_some_and(|entry| is_unheard_of(&entry.topic.record, trouble, now_ms()));
+        if is_new {
+            // No trouble: it is opened when all brokers have heard of it.
+            let progress = self.flow.progress.partition(&key.0, key.1);
+            progress.set_state(PartitionState::Opening);
+            tracing::debug!(
+                topic = &*key.0,
+                partition = key.1,
+                "a broker hasn't heard of the new topic: {trouble}"
+            );
+            self.pause(key, closed);
+            return;
+        }
         self.flow.progress.count_error(trouble.reason());
         if trouble.is_about_settings() {
             // The change of settings that allows it may be right here.
@@ -538,12 +591,22 @@ impl Supervisor {
                 let opened = async move { fence.opened().await };
                 self.after(closed, opened, Event::Reopen(key));
             }
-            _ => {
-                let until = Instant::now() + pause(entry.attempt);
-                entry.attempt = entry.attempt.saturating_add(1);
-                self.reopen(key, closed, until);
-            }
+            _ => self.pause(key, closed),
         }
+    }
+
+    /// Opens a partition again, a little later each time.
+    fn pause(&mut self, key: PartitionKey, closed: Option<Arc<Partition>>) {
+        if let Some(closed) = &closed {
+            self.note_closing(&key, closed);
+        }
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
+        entry.status = Status::Pausing;
+        let until = Instant::now() + pause(entry.attempt);
+        entry.attempt = entry.attempt.saturating_add(1);
+        self.reopen(key, closed, until);
     }
 
     fn reopen(&self, key: PartitionKey, closed: Option<Arc<Partition>>, until: Instant) {
@@ -601,7 +664,7 @@ impl Supervisor {
                 reopen.extend(self.waiting.remove(&leaders).unwrap_or_default());
             }
             Event::Resumed(candidate, result) => self.take_resumed(&candidate, result),
-            Event::Looked(silence) => self.leave(silence),
+            Event::Looked(silence, has_answered) => self.leave(silence, has_answered),
             Event::Burned(candidate, result) => reopen.extend(self.take_burned(candidate, result)),
         }
     }
@@ -622,16 +685,13 @@ impl Supervisor {
             .spawn_errand("look before an opening", async move {
                 // Leaders may have moved, and topics that were just created aren't in the cache yet. A
                 // failure shows in the calls that follow. What an older process has turned is known before
-                // its records are looked at; nobody waits for a state topic that has no leader.
-                let state = tokio::time::timeout(STATE_WITHIN, flow.store.refresh());
-                let looks = async {
-                    tokio::join!(
-                        flow.source.metadata(None),
-                        flow.target.metadata(None),
-                        state
-                    )
-                };
-                let looks = tokio::time::timeout(REFRESH_FOR, looks);
+                // its records are looked at; nobody waits for a state topic that has no leader, or long for
+                // one whose leader has gone without a word.
+                let within = flow.target.answers_within() / 2;
+                let state = tokio::time::timeout(within, flow.store.refresh());
+                let looks = async { tokio::join!(resume::look(&flow, &candidates), state) };
+                let refresh_for = flow.source.or_longer(flow.target.or_longer(REFRESH_FOR));
+                let looks = tokio::time::timeout(refresh_for, looks);
                 if cancel.run_until_cancelled(looks).await.is_some() {
                     let _ = events.send(Event::Refreshed(candidates));
                 }
@@ -680,23 +740,26 @@ impl Supervisor {
         if !self.looking.insert(silence) {
             return;
         }
-        let cluster = match silence {
-            Silence::Source(_) => self.flow.source.clone(),
-            Silence::Target(_) => self.flow.target.clone(),
-        };
+        let flow = self.flow.clone();
         let (events, cancel) = (self.events.clone(), self.cancel.clone());
         self.tasks.spawn_errand("look for leaders", async move {
-            let look = tokio::time::timeout(LOOK_FOR, cluster.metadata(None));
-            if cancel.run_until_cancelled(look).await.is_some() {
-                let _ = events.send(Event::Looked(silence));
+            let look = look_for_leaders(&flow, silence);
+            if let Some(has_answered) = cancel.run_until_cancelled(look).await {
+                let _ = events.send(Event::Looked(silence, has_answered));
             }
         });
     }
 
     /// Closes the partitions that a silent broker doesn't lead any more: they are opened at their new
     /// leaders, without waiting for its answers.
-    fn leave(&mut self, silence: Silence) {
+    fn leave(&mut self, silence: Silence, has_answered: bool) {
         self.looking.remove(&silence);
+        // A look that nobody answered has seen nothing: another one may lead what the silent one has taken.
+        if let Silence::Target(broker) = silence
+            && has_answered
+        {
+            self.flow.left.note_looked(broker);
+        }
         let (source, target) = (self.flow.source.cached(), self.flow.target.cached());
         for entry in self.entries.values() {
             let Status::Open {
@@ -705,30 +768,33 @@ impl Supervisor {
             else {
                 continue;
             };
-            let (silent, used, leader) = match silence {
+            let (silent, used, is_led_elsewhere) = match silence {
                 Silence::Source(silent) => {
                     let at = &partition.source;
                     let used = partition.progress.source_broker.load(Ordering::Relaxed);
-                    (silent, used, source.leader(&at.topic, at.partition))
+                    let leader = source.leader(&at.topic, at.partition);
+                    let is_led_elsewhere = leader.is_some_and(|(leader, _)| leader != silent);
+                    (silent, used, is_led_elsewhere)
                 }
                 Silence::Target(silent) => {
-                    let at = &partition.target;
-                    let leader = target.leader(&at.topic, at.partition);
-                    (silent, i64::from(*broker), leader)
+                    let (at, led) = (&partition.target, partition.target_leader);
+                    let is_led_elsewhere = leaders::is_led_elsewhere(&target, at, led);
+                    (silent, i64::from(*broker), is_led_elsewhere)
                 }
+                // What is known by now is `leaders::leave`'s.
+                Silence::TargetPauses(_) => return,
             };
-            let is_led_elsewhere = leader.is_some_and(|(leader, _)| leader != silent);
             if used != i64::from(silent) || !is_led_elsewhere {
                 continue;
             }
             let cluster = match silence {
                 Silence::Source(_) => format!("source ({})", self.flow.source.name()),
-                Silence::Target(_) => format!("target ({})", self.flow.target.name()),
+                _ => format!("target ({})", self.flow.target.name()),
             };
             partition.fail(Trouble::LeaderMoved { cluster });
             // Behind the closing: while it is open, what is on its way must count.
             if matches!(silence, Silence::Target(_)) {
-                partition.abandon();
+                self.flow.left.note(partition.clone());
             }
         }
     }
@@ -839,8 +905,8 @@ impl Supervisor {
                 return;
             }
             Ok(Opened::Ready(resume)) => {
-                let is_slow = entry.is_slow;
-                self.open(candidate, *resume, is_slow)
+                let kind = (entry.is_slow, entry.was_behind);
+                self.open(candidate, *resume, kind)
             }
             Err(trouble) => Err(trouble),
         };
@@ -867,7 +933,7 @@ impl Supervisor {
         &mut self,
         candidate: &Candidate,
         resume: Resume,
-        is_slow: bool,
+        (is_slow, was_behind): (bool, bool),
     ) -> Result<(Arc<Partition>, i32, u16), Trouble> {
         let (source, target) = (
             candidate.topic.source(candidate.partition),
@@ -881,7 +947,7 @@ impl Supervisor {
             .ok_or_else(|| Trouble::LeaderMoved {
                 cluster: format!("source ({})", self.flow.source.name()),
             })?;
-        let (target_broker, _) = self
+        let (target_broker, target_epoch) = self
             .flow
             .target
             .cached()
@@ -897,16 +963,17 @@ impl Supervisor {
         let epochs = self.epochs(candidate, resume.position.source, leader_epoch);
         let lane = match is_slow {
             true => SLOW_LANE,
-            false => self.free_lane(target_broker),
+            false => self.free_lane(target_broker, was_behind),
         };
         let share = self.flow.budget.share(target_broker, lane);
         let partition = Arc::new(Partition::new(PartitionParts {
             source,
             source_topic_id: candidate.topic.record.source_topic_id,
             target,
+            target_leader: (target_broker, target_epoch),
             progress,
             meter: Arc::new(Meter::new(self.flow.budget.clone(), share)),
-            rules: candidate.topic.rules.clone(),
+            rules: self.rules(candidate),
             appended_timestamp_ms: resume.appended_timestamp_ms,
             map: resume.map,
             tombstones: resume.tombstones,
@@ -919,6 +986,8 @@ impl Supervisor {
             ready: self.lane(target_broker, lane),
             trouble: self.troubles.clone(),
         }));
+        // Until it is seen how far it is.
+        partition.meter.set_behind(was_behind);
         let mut position = resume.position;
         // A batch that begins inside a gap still holds records that the source has deleted.
         partition.push(intake::pass_gap(&mut position, resume.fetch_offset));
@@ -941,6 +1010,19 @@ impl Supervisor {
             },
         );
         Ok((partition, target_broker, lane))
+    }
+
+    /// What may pass as it is: less where a service refused batches of some size.
+    fn rules(&self, candidate: &Candidate) -> IntakeRules {
+        let mut rules = candidate.topic.rules.clone();
+        let key = (candidate.topic.source_topic.clone(), candidate.partition);
+        let refusals = self.entries.get(&key).map(|entry| entry.refusals);
+        if let Some(most) = refusals.and_then(|it| it.batch_bytes(Instant::now())) {
+            rules.max_batch_bytes = rules.max_batch_bytes.min(most);
+            rules.coalesce_to_bytes = rules.coalesce_to_bytes.min(most / 2);
+            rules.max_merged_bytes = rules.max_merged_bytes.min(most);
+        }
+        rules
     }
 
     /// What is known of the source's epochs goes over to the next opening of the same copy.
@@ -990,7 +1072,7 @@ impl Supervisor {
                 }
             }
             // It is an ordinary one again.
-            Server::Lane(0) if from.lane == CROWDED => Seat {
+            Server::Lane(0) if is_special(from.lane) => Seat {
                 lane: self.session_lane(from.broker),
                 ..from
             },
@@ -1027,11 +1109,18 @@ impl Supervisor {
         lane_number(self.spread(At::Source(broker)).next())
     }
 
-    /// The lane of a target broker with the fewest partitions; one partition never has two.
-    fn free_lane(&mut self, broker: i32) -> u16 {
+    /// The lane of a target broker with the fewest partitions, or the fewest that are far behind: lanes share a line, and
+    /// these share their lane. One partition never has two.
+    fn free_lane(&mut self, broker: i32, was_behind: bool) -> u16 {
         let count = self.spread(At::Target(broker)).count();
         let budget = &self.flow.budget;
-        let free = (0..count).min_by_key(|lane| budget.share(broker, *lane).partitions());
+        let free = (0..count).min_by_key(|lane| {
+            let share = budget.share(broker, *lane);
+            match was_behind {
+                true => (share.behind(), share.partitions()),
+                false => (share.partitions(), 0),
+            }
+        });
         free.unwrap_or(0)
     }
 
@@ -1078,6 +1167,7 @@ impl Supervisor {
         self.note_closing(&key, &partition);
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.status = Status::Pausing;
+            entry.was_behind = partition.meter.is_behind();
         }
         self.reopen(key, Some(partition), Instant::now());
     }
@@ -1091,7 +1181,7 @@ impl Supervisor {
             return session.clone();
         }
         let (sender, receiver) = mpsc::unbounded_channel();
-        if seat.lane != CROWDED {
+        if !is_special(seat.lane) {
             self.session_count.fetch_add(1, Ordering::Relaxed);
         }
         let session = Session {
@@ -1136,6 +1226,46 @@ impl Supervisor {
         self.lanes.insert((broker, lane), sender.clone());
         sender
     }
+}
+
+/// Whether anybody has answered. What is known then shows more.
+async fn look_for_leaders(flow: &Flow, silence: Silence) -> bool {
+    let cluster = match silence {
+        Silence::Source(_) => &flow.source,
+        Silence::Target(_) => &flow.target,
+        Silence::TargetPauses(broker) => return learn_beside(&flow.target, broker).await,
+    };
+    // Whoever says anything may take longer for a description of thousands of topics.
+    let asked = cluster.metadata_if_there(cluster.or_longer(LOOK_FOR)).await;
+    asked.is_ok_and(|answer| answer.is_ok())
+}
+
+async fn learn_beside(cluster: &Cluster, broker: i32) -> bool {
+    let within = cluster.or_longer(LOOK_FOR);
+    let found = tokio::time::timeout(within, leaders::look_beside(cluster, broker)).await;
+    let Ok(Some(other)) = found else {
+        return false;
+    };
+    // A description of all topics may take longer than a look.
+    let learnt = cluster.learn_from(other).await;
+    if let Err(error) = &learnt {
+        tracing::debug!(%error, "another broker can't be asked who leads");
+    }
+    learnt.is_ok()
+}
+
+/// Whether the topic was made so lately that a broker of the target may not have heard of it, and says so.
+fn is_unheard_of(record: &TopicRecord, trouble: &Trouble, now_ms: i64) -> bool {
+    use crate::wire::ResponseError as E;
+    let made_ms = record.begun_at_ms.filter(|_| record.created);
+    let is_new = made_ms.is_some_and(|at_ms| (0..HEARD_WITHIN_MS).contains(&(now_ms - at_ms)));
+    let code = match trouble {
+        Trouble::Broker { code, cluster, .. } if cluster.starts_with("target") => Some(*code),
+        Trouble::Wire(error) => error.server_code(),
+        _ => None,
+    };
+    let is_unknown = matches!(code, Some(E::UnknownTopicOrPartition | E::UnknownTopicId));
+    is_new && is_unknown
 }
 
 /// A broker answers a request when the last of its partitions is replicated, or too late
@@ -1195,5 +1325,6 @@ fn note_opened(progress: &PartitionProgress, resume: &Resume) {
         Ordering::Relaxed,
         Ordering::Relaxed,
     );
+    progress.note_change();
     progress.set_state(PartitionState::Copying);
 }

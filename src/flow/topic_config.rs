@@ -13,7 +13,9 @@ use super::error::Trouble;
 use super::replication;
 use super::shared::Flow;
 use super::topics::Found;
-use crate::metadata::configs_at_creation;
+use crate::metadata::{
+    CLEANUP, binding_min_in_sync, configs_at_creation, configs_without_compaction,
+};
 use crate::wire::{self, ConfigValues as Values, WireError};
 
 /// Looks at a topic that was just made, and the pause between two of them: 2 s in all.
@@ -47,7 +49,9 @@ pub(super) async fn create(
     configs: &TopicConfigs,
 ) -> Result<Uuid, Trouble> {
     let count = i32::try_from(found.source.partitions.len()).unwrap_or(i32::MAX);
-    let (shapes, decisive) = shapes(flow, found, configs);
+    let default_min = binding_min_in_sync(&flow.target).await;
+    let (shapes, decisive) = shapes(flow, found, configs, default_min.as_deref());
+    let empty = Values::new();
     let make = async |shape: &Shape| {
         let (replicas, configs) = (shape.replicas, &shape.configs);
         wire::create_topic(&flow.target, target_topic, count, replicas, configs).await
@@ -69,7 +73,13 @@ pub(super) async fn create(
     };
     let wanted = shapes[0].replicas;
     let fitting = creation::fit(shapes, &decisive, refused, probe).await;
-    let fitting = fitting.map_err(not_created)?;
+    let mut fitting = fitting.map_err(not_created)?;
+    if fitting.left_out.iter().any(|(key, _)| key == CLEANUP) {
+        let source = configs.source.get(found.name).unwrap_or(&empty);
+        let more = configs_without_compaction(source, &flow.config.metadata.configs);
+        let with_more = creation::with_more(fitting, more, probe).await;
+        fitting = with_more.map_err(not_created)?;
+    }
     for (key, words) in &fitting.left_out {
         tracing::warn!(
             topic = target_topic,
@@ -95,6 +105,7 @@ fn shapes(
     flow: &Flow,
     found: &Found<'_>,
     configs: &TopicConfigs,
+    default_min: Option<&str>,
 ) -> (Vec<Shape>, BTreeMap<String, String>) {
     let empty = Values::new();
     let source = configs.source.get(found.name).unwrap_or(&empty);
@@ -102,7 +113,7 @@ fn shapes(
     let on_source = replication::of(found.source);
     let made = |replicas: i16| {
         let least = usize::try_from(replicas).unwrap_or(on_source);
-        configs_at_creation(source, known, least, rules)
+        configs_at_creation(source, known, (least, default_min), rules)
     };
     let brokers = flow.target.cached().brokers.len();
     let counts = replication::at_creation(flow.config.replication_factor, on_source, brokers);
@@ -127,6 +138,8 @@ pub(super) async fn of_target(flow: &Flow, target_topic: &str) -> Result<Values,
                 if error.server_code() == Some(ResponseError::UnknownTopicOrPartition)
                     && looks < NEW_LOOKS =>
             {
+                // Another broker may know it already: then that one is asked from now on.
+                let _ = flow.target.metadata(Some(&asked)).await;
                 tokio::time::sleep(NEW_PAUSE).await;
             }
             configs => return Ok(configs?.unwrap_or_default()),

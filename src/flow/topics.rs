@@ -19,8 +19,9 @@ use crate::config::{
     FlowConfig, OffsetsMode, OnForeignWrite, OnRecreate, Start, is_internal_to_flow,
 };
 use crate::groups::mirrormaker::CompatTopics;
+use crate::metadata::fingerprint_of_rules;
 use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
-use crate::state::{MapRecord, TopicRecord, TurnedPartition, keys, maps};
+use crate::state::{MapRecord, RoleRecord, SourceIs, TopicRecord, TurnedPartition, keys, maps};
 use crate::telemetry::progress::{TopicNote, now_ms};
 use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicMetadata, TopicPartition, WireError};
 
@@ -47,8 +48,12 @@ pub struct TopicContext {
     pub record: TopicRecord,
     /// What may pass as it is.
     pub rules: IntakeRules,
+    /// The settings that the rules were made from, see [`fingerprint_of_rules`].
+    pub rules_rest_on: u64,
     /// Why the partitions whose origin isn't known wait.
     pub waiting: Waiting,
+    /// Whether old records of it may be in the source's remote storage.
+    pub is_tiered: bool,
 }
 
 impl TopicContext {
@@ -151,7 +156,26 @@ pub async fn ensure(
     let key = flow.topic_key(found.name);
     let target_topic = flow.config.rename.apply(&flow.config.source, found.name);
     let mut record: Option<TopicRecord> = flow.store.get(&key)?;
+    let (on_source, on_target);
+    let mut found = found;
+    has_id(&flow.source, "source", found.source)?;
+    if let Some(known) = &record
+        && known.source_topic_id != found.source.topic_id
+    {
+        on_source = as_most_say(&flow.source, "source", found.name).await?;
+        has_id(&flow.source, "source", &on_source)?;
+        found = Found {
+            source: &on_source,
+            ..found
+        };
+    }
     let mut target = found.target.filter(|topic| topic.error.is_none());
+    if let (Some(known), Some(there)) = (&record, target)
+        && wire::is_other_topic(known.target_topic_id, there.topic_id)
+    {
+        on_target = as_most_say(&flow.target, "target", &known.target_topic).await?;
+        target = Some(&on_target);
+    }
 
     if let Some(known) = &record {
         if target.is_none() {
@@ -173,7 +197,7 @@ pub async fn ensure(
         (Some(record), Some(target)) => grow(flow, &key, record, &found, target).await?,
         (_, target) => begin(flow, &key, &found, target_topic, target, configs).await?,
     };
-    let mut rules = rules(flow, found.name, &record.target_topic, configs).await?;
+    let (mut rules, rules_rest_on) = rules(flow, found.name, &record.target_topic, configs).await?;
     if let Some(continued) = &record.continued {
         rules.producers = flow
             .fillers
@@ -196,7 +220,32 @@ pub async fn ensure(
         source_topic: Arc::from(found.name),
         record,
         rules,
+        rules_rest_on,
         waiting,
+        is_tiered: configs.source.get(found.name).is_some_and(is_tiered),
+    })
+}
+
+/// A source's topic is fetched by its id, and known again by it.
+fn has_id(cluster: &Cluster, role: &str, topic: &TopicMetadata) -> Result<(), Trouble> {
+    match topic.topic_id.is_nil() {
+        true => Err(Trouble::NoTopicId {
+            cluster: format!("{role} ({})", cluster.name()),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// A topic that seems to be another one than before, as most of the brokers describe it: one alone may be behind.
+pub(super) async fn as_most_say(
+    cluster: &Cluster,
+    role: &str,
+    topic: &str,
+) -> Result<TopicMetadata, Trouble> {
+    let described = cluster.by_most(topic).await?;
+    // It is looked at again, and said to be gone where it is.
+    described.ok_or_else(|| Trouble::LeaderMoved {
+        cluster: format!("{role} ({})", cluster.name()),
     })
 }
 
@@ -235,10 +284,18 @@ async fn replace_recreated(
     target: Option<&TopicMetadata>,
 ) -> Result<(), Trouble> {
     // Nothing is ever deleted on the target that we did not create.
-    let ours =
-        target.is_none_or(|target| known.created && target.topic_id == known.target_topic_id);
+    let ours = target.is_none_or(|target| {
+        known.created && wire::is_same_topic(known.target_topic_id, target.topic_id)
+    });
     if flow.config.on_recreate == OnRecreate::Stop || !ours {
         return Err(Trouble::SourceRecreated);
+    }
+    // Where the operator has deleted the copy there is nothing left to keep.
+    if target.is_some()
+        && let SourceIs::BuiltAnew { why } =
+            SourceIs::ask(&flow.store, &flow.config.name, &flow.source).await??
+    {
+        return Err(Trouble::SourceBuiltAnew(why));
     }
     tracing::warn!(
         topic = name,
@@ -247,11 +304,40 @@ async fn replace_recreated(
     // A produce names its topic, not its id: none may be on its way when the name gets a new log.
     flow.close_topic(name).await;
     if target.is_some() {
-        wire::delete_topic(&flow.target, &known.target_topic).await?;
+        let copy = as_most_say(&flow.target, "target", &known.target_topic).await?;
+        if !wire::is_same_topic(known.target_topic_id, copy.topic_id) {
+            return Err(Trouble::TargetRecreated);
+        }
+        delete_copy(flow, name, known).await?;
         // Deletion is asynchronous in the brokers; a create right behind it would be refused.
         await_gone(flow, &known.target_topic, DELETED_LOOKS).await?;
     }
     forget(flow, name, known).await
+}
+
+/// Deletes a copy by its id: its name may be another topic's by now. One that is gone is no error.
+///
+/// The process may have stood still since it was told to, while somebody failed the topic over: then it is nobody's copy any
+/// more, under the same id. So the role is read right before.
+///
+/// # Errors
+/// Why it can't be deleted, and [`Trouble::TargetRecreated`] where it is no copy any more.
+pub(super) async fn delete_copy(
+    flow: &Flow,
+    topic: &str,
+    known: &TopicRecord,
+) -> Result<(), Trouble> {
+    flow.store.refresh().await?;
+    let role: Option<RoleRecord> = flow.store.get(&keys::role(&flow.config.name))?;
+    let not_copied = role.as_ref().and_then(RoleRecord::not_copied);
+    if not_copied.is_some_and(|topics| topics.contains(topic)) {
+        return Err(Trouble::TargetRecreated);
+    }
+    let (name, id) = (&known.target_topic, known.target_topic_id);
+    match wire::delete_topic_with_id(&flow.target, name, id).await {
+        Err(error) if error.server_code() == Some(ResponseError::UnknownTopicId) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 pub(super) async fn forget(flow: &Flow, name: &str, known: &TopicRecord) -> Result<(), Trouble> {
@@ -281,7 +367,7 @@ async fn grow(
     found: &Found<'_>,
     target: &TopicMetadata,
 ) -> Result<(TopicRecord, Waiting), Trouble> {
-    if record.target_topic_id != target.topic_id {
+    if wire::is_other_topic(record.target_topic_id, target.topic_id) {
         return Err(Trouble::TargetRecreated);
     }
     let wanted = found.source.partitions.len();
@@ -522,6 +608,10 @@ pub(super) fn is_compacted(configs: &wire::ConfigValues) -> bool {
     topic_config::value(configs, "cleanup.policy").is_some_and(|policy| policy.contains("compact"))
 }
 
+fn is_tiered(configs: &wire::ConfigValues) -> bool {
+    topic_config::value(configs, "remote.storage.enable").is_some_and(|it| it == "true")
+}
+
 /// A partition that is mapped from its first record on.
 pub(super) fn begun_mapped(origin: i64, reason: String) -> TurnedPartition {
     TurnedPartition {
@@ -545,7 +635,7 @@ async fn rules(
     name: &str,
     target_topic: &str,
     configs: &TopicConfigs,
-) -> Result<IntakeRules, Trouble> {
+) -> Result<(IntakeRules, u64), Trouble> {
     let target = match configs.target.get(target_topic) {
         Some(target) => target.clone(),
         None => topic_config::of_target(flow, target_topic).await?,
@@ -566,7 +656,7 @@ async fn rules(
         .into_iter()
         .filter_map(|it| topic_config::value(it, "delete.retention.ms")?.parse().ok())
         .min();
-    Ok(IntakeRules {
+    let rules = IntakeRules {
         delete_retention_ms: delete_retention_ms.unwrap_or(DELETE_RETENTION_MS),
         producers: flow.producers,
         max_batch_bytes,
@@ -585,5 +675,6 @@ async fn rules(
             may_map: flow.config.offsets == OffsetsMode::Auto,
         },
         keeps_foreign: flow.config.on_foreign_write == OnForeignWrite::Map,
-    })
+    };
+    Ok((rules, fingerprint_of_rules(source, &target)))
 }

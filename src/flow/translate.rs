@@ -44,6 +44,17 @@ pub enum TranslateError {
     Wire(#[from] WireError),
 }
 
+impl TranslateError {
+    /// What to look at, where the target isn't reached.
+    pub fn cure_if_not_reached(&self) -> Option<&str> {
+        match self {
+            Self::State(error) => error.cure_if_not_reached(),
+            Self::Wire(error) => error.cure_if_not_reached(),
+            _ => None,
+        }
+    }
+}
+
 /// What is known about one partition's offsets.
 #[derive(Clone, Debug)]
 pub struct PositionMap {

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
+use super::cut_back::within;
 use super::error::Trouble;
 use super::foreign::{Foreign, Found, merged};
 use super::position::Position;
@@ -123,6 +124,32 @@ pub(super) async fn keep_foreign(
     store(flow, one, turned, end).await
 }
 
+/// The target's log was cut at `end`, and so many fillers are left in it. What others wrote behind it is gone.
+pub(super) async fn cut_back(
+    flow: &Flow,
+    one: &Candidate,
+    end: i64,
+    fillers: i64,
+) -> Result<(), Trouble> {
+    let topic = &one.topic.source_topic;
+    let key = flow.topic_key(topic);
+    let _alone = flow.records.lock().await;
+    let record = flow.store.get::<TopicRecord>(&key)?;
+    let same = |it: &TopicRecord| it.target_topic_id == one.topic.record.target_topic_id;
+    let Some(mut record) = record.filter(same) else {
+        return Err(Trouble::TargetRecreated);
+    };
+    if let Some(turned) = record.turned.get_mut(&one.partition) {
+        turned.from = turned.from.min(end);
+        turned.fillers = fillers;
+        turned.foreign = within(&turned.foreign, end);
+        flow.store.put(&key, &record).await?;
+    }
+    flow.note_turned(topic, &record);
+    flow.note_stale(&[topic.to_string()]);
+    Ok(())
+}
+
 /// `end` is where the target's log ends: the map of a partition that turns reaches to there.
 async fn store(
     flow: &Flow,
@@ -165,11 +192,7 @@ async fn store(
     }
     flow.note_turned(topic, &record);
     // A group that had read all goes on behind the stranger.
-    let key = (topic.clone(), one.partition);
-    flow.moved
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(key);
+    flow.note_moved((topic.clone(), one.partition));
     // Its context follows: what `status` says of the topic.
     flow.note_stale(&[topic.to_string()]);
     Ok(())

@@ -7,17 +7,44 @@
 
 use std::collections::HashMap;
 
-use super::record::{self, GroupRecord};
+use super::record::{self, GroupRecord, RecordError};
 use crate::batch::{self, BatchError, Marker, RawBatch};
 
 /// Offsets are small; a batch that unpacks to more than this isn't a coordinator's.
 const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// So many positions of open transactions are kept aside, of one partition of the log.
+const PENDING_MAX: usize = 100_000;
+
+/// Why a batch can't be taken. Nothing of it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssembleError {
+    /// It is damaged.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A position in it can't be read. Passed over, its group would seem to stand still.
+    #[error("a group's position at offset {at} can't be read: {error}")]
+    Position {
+        /// The record's offset.
+        at: i64,
+        /// What is wrong.
+        error: RecordError,
+    },
+    /// More than can be kept.
+    #[error("open transactions have committed more than {max} positions", max = PENDING_MAX)]
+    Pending,
+}
+
+/// Whose position it is, and on what: group, topic, partition.
+type Place = (String, String, i32);
+
+/// What one open transaction has committed so far, with the records' own offsets: the last one of each position.
+type Pending = HashMap<Place, (i64, GroupRecord)>;
 
 /// One partition of `__consumer_offsets`, read from some offset on.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    /// What open transactions have committed so far, by producer, with the records' own offsets.
-    pending: HashMap<i64, Vec<(i64, GroupRecord)>>,
+    /// By producer.
+    pending: HashMap<i64, Pending>,
 }
 
 impl Assembler {
@@ -25,39 +52,66 @@ impl Assembler {
     /// out: a fetch returns whole batches.
     ///
     /// # Errors
-    /// When the batch is damaged. Records whose type isn't known are passed over.
+    /// When the batch is damaged, or a position in it can't be read or kept. Records whose type isn't known are passed
+    /// over.
     pub fn take(
         &mut self,
         batch: &RawBatch,
         from: i64,
         found: &mut Vec<GroupRecord>,
-    ) -> Result<(), BatchError> {
+    ) -> Result<(), AssembleError> {
         let header = &batch.header;
         if header.count == 0 {
             return Ok(());
         }
         if header.is_control() {
+            let marker = batch::marker(batch)?;
             let pending = self.pending.remove(&header.producer_id).unwrap_or_default();
-            if batch::marker(batch)? == Marker::Commit {
+            if marker == Marker::Commit {
+                let mut pending: Vec<(i64, GroupRecord)> = pending.into_values().collect();
+                pending.sort_by_key(|(at, _)| *at);
                 for (at, record) in pending {
                     self.apply(at, record, found);
                 }
             }
             return Ok(());
         }
-        let records = batch::open(batch, BATCH_BYTES_MAX)?;
-        let records = records
-            .iter()
-            .filter(|record| record.offset >= from)
-            .filter_map(|record| {
-                let parsed = parse(record.key.as_deref(), record.value.as_deref());
-                Some((record.offset, parsed?))
-            });
+        let mut records = Vec::new();
+        for record in batch::open(batch, BATCH_BYTES_MAX)? {
+            if record.offset < from {
+                continue;
+            }
+            let parsed = parse(record.key.as_deref(), record.value.as_deref());
+            let parsed = parsed.map_err(|error| AssembleError::Position {
+                at: record.offset,
+                error,
+            })?;
+            records.extend(parsed.map(|parsed| (record.offset, parsed)));
+        }
         if header.is_transactional() {
-            let pending = self.pending.entry(header.producer_id).or_default();
-            pending.extend(records);
-        } else {
-            records.for_each(|(at, record)| self.apply(at, record, found));
+            return self.keep_aside(header.producer_id, records);
+        }
+        for (at, record) in records {
+            self.apply(at, record, found);
+        }
+        Ok(())
+    }
+
+    /// Keeps what a transaction commits until it is known how it ends.
+    fn keep_aside(
+        &mut self,
+        producer_id: i64,
+        records: Vec<(i64, GroupRecord)>,
+    ) -> Result<(), AssembleError> {
+        let kept: usize = self.pending.values().map(HashMap::len).sum();
+        if kept.saturating_add(records.len()) > PENDING_MAX {
+            return Err(AssembleError::Pending);
+        }
+        let pending = self.pending.entry(producer_id).or_default();
+        for (at, record) in records {
+            if let Some(place) = place_of(&record) {
+                pending.insert(place, (at, record));
+            }
         }
         Ok(())
     }
@@ -66,21 +120,46 @@ impl Assembler {
     /// any more, however they end: the newest *record* counts, not the newest marker, and a tombstone takes what is
     /// pending with it (`OffsetMetadataManager.replay` and `replayEndTransactionMarker`).
     fn apply(&mut self, at: i64, record: GroupRecord, found: &mut Vec<GroupRecord>) {
-        for pending in self.pending.values_mut() {
-            pending.retain(|(before, other)| *before > at || !record.is_about_position_of(other));
+        if !self.pending.is_empty()
+            && let Some(place) = place_of(&record)
+        {
+            self.pending.retain(|_, pending| {
+                if pending.get(&place).is_some_and(|(before, _)| *before <= at) {
+                    pending.remove(&place);
+                }
+                !pending.is_empty()
+            });
         }
         found.push(record);
     }
 }
 
-fn parse(key: Option<&[u8]>, value: Option<&[u8]>) -> Option<GroupRecord> {
-    match record::parse(key?, value) {
-        Ok(GroupRecord::Other) => None,
-        Ok(record) => Some(record),
+/// Nothing where the record is about no position.
+fn place_of(record: &GroupRecord) -> Option<Place> {
+    match record {
+        GroupRecord::Offset {
+            group,
+            topic,
+            partition,
+            ..
+        } => Some((group.clone(), topic.clone(), *partition)),
+        GroupRecord::Group { .. } | GroupRecord::Other => None,
+    }
+}
+
+/// Nothing where the record is about no group, or can't be read and is about no position.
+fn parse(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Option<GroupRecord>, RecordError> {
+    let Some(key) = key else {
+        return Ok(None);
+    };
+    match record::parse(key, value) {
+        Ok(GroupRecord::Other) => Ok(None),
+        Ok(record) => Ok(Some(record)),
+        Err(error) if record::is_of_position(key) => Err(error),
         Err(error) => {
-            // A newer coordinator's record: the offsets that we know are read all the same.
+            // A newer coordinator's record about members: positions are read all the same.
             tracing::debug!(%error, "a record of __consumer_offsets can't be read");
-            None
+            Ok(None)
         }
     }
 }
@@ -149,6 +228,60 @@ mod tests {
             GroupRecord::Offset { commit, .. } => commit.map(|commit| commit.offset),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A newer coordinator may write what isn't known here.
+    #[test]
+    fn a_position_that_can_not_be_read_is_not_passed_over() {
+        let mut newer = BytesMut::from(&value(7)[..]);
+        newer[..2].copy_from_slice(&9_i16.to_be_bytes());
+        let (mut assembler, mut found) = (Assembler::default(), Vec::new());
+        for attributes in [0, 0x10] {
+            let batch = batch(4, 1, attributes, &key(), Some(&newer));
+            let error = assembler.take(&batch, 0, &mut found).expect_err("unknown");
+            let error = error.to_string();
+            assert!(
+                error.contains("version 9") && error.contains("offset 4"),
+                "{error}"
+            );
+        }
+        assert!(found.is_empty() && assembler.pending.is_empty());
+        // What is about no position may be anything, and so may what is before the beginning.
+        let mut members = BytesMut::new();
+        members.put_i16(3);
+        members.put_i16(100);
+        let other = batch(5, -1, 0, &members, Some(b"x"));
+        assert_eq!(assembler.take(&other, 0, &mut found), Ok(()));
+        let before = batch(4, -1, 0, &key(), Some(&newer));
+        assert_eq!(assembler.take(&before, 5, &mut found), Ok(()));
+        assert!(found.is_empty());
+    }
+
+    /// A transaction may commit the same position again and again.
+    #[test]
+    fn what_is_pending_is_no_more_than_there_are_positions_and_has_a_bound() {
+        let (mut assembler, mut found) = (Assembler::default(), Vec::new());
+        for at in 0..1_000 {
+            let batch = batch(at, 1, 0x10, &key(), Some(&value(at)));
+            assembler.take(&batch, 0, &mut found).expect("a good one");
+        }
+        assert_eq!(assembler.pending[&1].len(), 1);
+        let many = (0..100_000).map(|partition| {
+            let record = GroupRecord::Offset {
+                group: "g".to_owned(),
+                topic: "other".to_owned(),
+                partition,
+                commit: None,
+            };
+            (2_000, record)
+        });
+        let refused = assembler.keep_aside(2, many.collect());
+        assert_eq!(refused, Err(AssembleError::Pending));
+        assert_eq!(assembler.pending.len(), 1);
+        let end = batch(3_000, 1, 0x30, &[0, 0, 0, 1], Some(&[0; 6]));
+        assembler.take(&end, 0, &mut found).expect("a marker");
+        assert_eq!(found.len(), 1);
+        assert!(assembler.pending.is_empty());
     }
 
     enum Step {

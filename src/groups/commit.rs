@@ -9,8 +9,8 @@ use kafka_protocol::ResponseError;
 use super::context::Follow;
 use super::decide::Blocked;
 use super::table::Key;
-use crate::state::{GroupPositions, StateError};
-use crate::wire::{self, GroupOffset, Taken, TopicPartition, WireError};
+use crate::state::{GroupPositions, SourceIs, StateError};
+use crate::wire::{self, GroupOffset, Operation, Taken, TopicPartition, WireError};
 
 /// How long followed groups wait for the state topic: they go on while a replica of it keeps its records
 /// waiting.
@@ -95,6 +95,9 @@ pub struct Attempt {
 /// The very first commits of these groups: without its record a group isn't committed for. Always answers
 /// for every group that it was given.
 pub async fn send_first(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
+    if !context.may_write_soon().await {
+        return commits.into_iter().map(not_ours).collect();
+    }
     match store(&context, &commits).await {
         Ok(()) => commit(&context, commits).await,
         Err(error) => commits
@@ -107,11 +110,18 @@ pub async fn send_first(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<
 /// Further commits of groups that are known. They go on without a new record: only a crash within
 /// seconds would leave them unknown. Always answers for every group that it was given.
 pub async fn send(context: Arc<Follow>, commits: Vec<GroupCommit>) -> Vec<Attempt> {
+    if !context.may_write_soon().await {
+        return commits.into_iter().map(not_ours).collect();
+    }
     let _ = tokio::time::timeout(STORE_WITHIN, store(&context, &commits)).await;
     commit(&context, commits).await
 }
 
 async fn commit(context: &Follow, commits: Vec<GroupCommit>) -> Vec<Attempt> {
+    // This process may have stood still since it was asked before.
+    if !context.may_write_soon().await {
+        return commits.into_iter().map(not_ours).collect();
+    }
     let asked: HashMap<String, BTreeMap<TopicPartition, GroupOffset>> = commits
         .iter()
         .map(|commit| (commit.group.to_string(), offsets(&commit.sent)))
@@ -148,10 +158,17 @@ async fn store(context: &Follow, commits: &[GroupCommit]) -> Result<(), StateErr
 }
 
 fn not_stored(commit: GroupCommit, error: &StateError) -> Attempt {
+    not_sent(commit, &error.to_string())
+}
+
+fn not_ours(commit: GroupCommit) -> Attempt {
+    let why = "this process stood still, and hasn't seen since that it still has the flow";
+    not_sent(commit, why)
+}
+
+fn not_sent(commit: GroupCommit, why: &str) -> Attempt {
     let failure = Failure {
-        blocked: Blocked::Failed {
-            reason: error.to_string().into(),
-        },
+        blocked: Blocked::Failed { reason: why.into() },
         was_sent: false,
     };
     Attempt {
@@ -194,6 +211,7 @@ fn failure(error: &WireError) -> Failure {
             | ResponseError::StaleMemberEpoch
             | ResponseError::FencedMemberEpoch,
         ) => Blocked::ActiveOnTarget,
+        _ if wire::asks_for_patience(error) => Blocked::Throttled,
         _ => Blocked::Failed {
             reason: error.to_string().into(),
         },
@@ -206,6 +224,9 @@ pub fn log_failure(group: &str, partition: &TopicPartition, blocked: &Blocked) {
     match blocked {
         Blocked::Failed { reason } => {
             tracing::warn!(group, %partition, %reason, "a group's position can't be committed on the target; it is tried again");
+        }
+        Blocked::Throttled => {
+            tracing::debug!(group, %partition, "the target has no quota for a group's commit; its newest position is committed a little later");
         }
         _ => {
             tracing::info!(group, %partition, reason = blocked.word(), "a group's position waits");
@@ -224,10 +245,62 @@ pub struct Deletion {
     pub refused: Vec<Arc<str>>,
 }
 
-/// Deletes groups on the target. One with members stays.
-pub async fn delete(context: Arc<Follow>, groups: Vec<Arc<str>>) -> Deletion {
-    let names: Vec<String> = groups.iter().map(|group| group.to_string()).collect();
+/// Why a coordinator on the target may leave out positions that a group has there, without a word: those on topics that may
+/// not be described (`KafkaApis.fetchAllOffsetsForGroup`). Rights are on names and on beginnings of names, so one on a name
+/// that nobody has tells the same as one on all topics.
+async fn hides_positions(target: &wire::Cluster) -> Result<Option<String>, WireError> {
+    let any = [super::ANY.to_owned()];
+    let rights = wire::topic_rights(target, &any).await?;
+    let rights = rights.get(super::ANY);
+    let may_see_all = rights.is_some_and(|rights| rights.allow(Operation::Describe));
+    let why = "positions on topics there that may not be described can't be seen, and would be deleted with the \
+               groups: grant DESCRIBE on all topics there, or READ on __consumer_offsets";
+    Ok((!may_see_all).then(|| why.to_owned()))
+}
+
+/// Deletes groups on the target. One with members stays; and where the target `is_polled` and may hide some of what groups
+/// have there, all of them do.
+pub async fn delete(context: Arc<Follow>, groups: Vec<Arc<str>>, is_polled: bool) -> Deletion {
     let mut deletion = Deletion::default();
+    if is_polled {
+        match hides_positions(&context.target).await {
+            Ok(None) => {}
+            Ok(Some(why)) => {
+                tracing::warn!(flow = %context.flow, groups = groups.len(), "no group is deleted on the target: {why}");
+                deletion.refused = groups;
+                return deletion;
+            }
+            Err(error) => {
+                tracing::debug!(flow = %context.flow, %error, "it can't be told what the target hides: no group is deleted yet");
+                deletion.again = groups;
+                return deletion;
+            }
+        }
+    }
+    match SourceIs::ask(&context.store, &context.flow, &context.source).await {
+        Ok(Ok(SourceIs::Known)) => {}
+        Ok(Ok(SourceIs::Untold { .. } | SourceIs::Other { .. } | SourceIs::BuiltAnew { .. })) => {
+            tracing::warn!(flow = %context.flow, groups = groups.len(), "the source isn't known to be the cluster that the flow began with: no group is deleted for what it lacks");
+            deletion.refused = groups;
+            return deletion;
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(flow = %context.flow, %error, "nobody answers for the source: no group is deleted yet");
+            deletion.again = groups;
+            return deletion;
+        }
+        Err(error) => {
+            tracing::warn!(flow = %context.flow, %error, "no group is deleted");
+            deletion.refused = groups;
+            return deletion;
+        }
+    }
+    // What the source said before this process stood still is old, and another one may have the flow.
+    if !context.may_write_soon().await {
+        deletion.again = groups;
+        return deletion;
+    }
+    let names: Vec<String> = groups.iter().map(|group| group.to_string()).collect();
     for (name, result) in wire::delete_groups(&context.target, &names).await {
         let key = crate::state::keys::group(&context.flow, &name);
         let is_unanswered = result.as_ref().is_err_and(WireError::is_retriable);

@@ -40,6 +40,8 @@ pub enum Blocked {
     },
     /// The target doesn't have groups of this kind.
     NotSupported,
+    /// The target has no quota for commits of the group at the moment: its newest position is committed a little later.
+    Throttled,
     /// The target refused, or couldn't be asked.
     Failed {
         /// Why, in the broker's words.
@@ -57,6 +59,7 @@ impl Blocked {
             Self::ActiveOnTarget => "active_on_target",
             Self::Diverged { .. } => "diverged",
             Self::NotSupported => "not_supported",
+            Self::Throttled => "throttled",
             Self::Failed { .. } => "failed",
         }
     }
@@ -94,6 +97,21 @@ pub struct Situation<'a> {
     pub foreign: Option<i64>,
     /// Whether positions of others on the target are overwritten (`groups.on_diverged: follow`).
     pub overwrite: bool,
+}
+
+/// Whether a position on the target is one of ours. One that we know to have committed is; one that only may be ours is
+/// where nobody else was seen to commit (`foreign`).
+pub fn is_ours(is_known: bool, foreign: Option<i64>, may_be: bool) -> bool {
+    is_known || (foreign.is_none() && may_be)
+}
+
+/// Whether a position on the target may be of the time when the target was the primary: one up to where the copy goes on
+/// in a log that was there before (`continued_at`, 0 in any other). Whoever comes back late with one is no reason to leave
+/// the group behind. As soon as a commit of ours (`applied`) stands behind that place, that time is over for the group: it had
+/// no members there, and who commits now means it.
+pub fn is_from_before(continued_at: i64, applied: Option<i64>, offset: i64) -> bool {
+    let is_over = applied.is_some_and(|applied| applied > continued_at);
+    continued_at > 0 && offset <= continued_at && !is_over
 }
 
 /// Decides. The rules, first match wins:

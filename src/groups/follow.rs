@@ -5,6 +5,7 @@
 //! gets there. A group has one commit on its way at a time, so its positions arrive in order.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -15,24 +16,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::commit::{self, Attempt, Deletion, Failure, GroupCommit, STORE_WITHIN, Sent};
 use super::context::Follow;
-use super::decide::{Blocked, Commit, Situation, Verdict, decide};
+use super::decide::{Blocked, Commit, Situation, Verdict, decide, is_from_before, is_ours};
 use super::ledger::{self, Remembered, STALE_AFTER};
-use super::observe::observe;
+use super::observe::{self, observe};
 use super::positions::Place;
 use super::report::{Health, View};
-use super::seen::Seen;
+use super::seen::{Seen, Way};
 use super::sight::watch_sight;
 use super::table::{Group, Key, Table};
-use super::unseen::Unseen;
+use super::unseen::{Unread, Unseen};
 use super::waiting::{RowName, Waiting, is_not_yet_copied};
 use crate::offsets::SourceOffset;
-use crate::state::{StateError, StateRecord, keys};
+use crate::state::{Memory, StateError, StateRecord, keys};
 use crate::tasks::{Tasks, brought};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, Taken};
 
 /// How often it is looked whether waiting positions can be applied: the longest that one waits
-/// after its record landed.
+/// after its record landed. Where none waits nobody looks.
 const TICK: Duration = Duration::from_millis(50);
 /// A position that had to wait was committed: its group's newest one is looked at after this.
 const BEHIND_A_WAITED_ONE: Duration = Duration::from_millis(100);
@@ -65,13 +66,20 @@ struct Follower {
     remembered: HashMap<Arc<str>, Remembered>,
     source_ready: bool,
     target_ready: bool,
+    /// Groups of which the source has told nothing but their past. Where an old position was committed it would pass for the
+    /// newest one.
+    source_unread: Unread,
+    /// The target had no log of groups when it was looked.
+    target_has_no_log: bool,
     /// Groups of which the target's coordinator doesn't say what it has. They aren't committed for: a
     /// client may have, and who commits to a coordinator that is away holds up the others.
     target_unseen: Unseen,
     dirty: HashMap<Arc<str>, HashSet<Key>>,
-    /// What changed of groups that are unseen on the target.
+    /// What changed of groups that are unseen on the target, or unread on the source.
     held: HashMap<Arc<str>, HashSet<Key>>,
     waiting: Waiting,
+    /// The copy has something to tell.
+    is_told: bool,
     sends: JoinSet<(Lane, Vec<Attempt>)>,
     /// How many are on their way to each coordinator.
     sending: HashMap<Lane, usize>,
@@ -83,6 +91,8 @@ struct Follower {
     /// Groups that neither cluster may have a position of any more: to be forgotten, or ephemeral ones would pile up.
     maybe_gone: HashSet<Arc<str>>,
     began_at_ms: i64,
+    /// What was committed before and wasn't remembered was found on the target, if there was any.
+    knows_what_was_before: bool,
 }
 
 /// Follows until cancelled. What is found is seen through `view` from outside.
@@ -96,23 +106,38 @@ pub async fn follow(
     cancel: CancellationToken,
 ) -> Result<(), StateError> {
     let context = Arc::new(context);
+    context.is_remembered.store(false, Ordering::Relaxed);
     let remembered = ledger::read(&context.store, &context.flow, &mut view.table())?;
     let (from_source, mut source) = mpsc::channel(OBSERVED_MAX);
     let (from_target, mut target) = mpsc::channel(OBSERVED_MAX);
-    for (cluster, found, task) in [
+    let (seen_before, committed) = (view.clone(), view.clone());
+    // A source that is built anew has no log of groups.
+    let on_source = observe::Remembered {
+        positions: Arc::new(move || seen_before.table().source_positions()),
+        committed: Arc::new(|| None),
+    };
+    // Where a client has committed there it is asked for before anything is decided.
+    let on_target = observe::Remembered {
+        positions: Arc::new(Vec::new),
+        committed: Arc::new(move || committed.table().committed_on_target()),
+    };
+    for (cluster, found, remembered, task) in [
         (
             &context.source,
             from_source,
+            on_source,
             "observer of the source's groups",
         ),
         (
             &context.target,
             from_target,
+            on_target,
             "observer of the target's groups",
         ),
     ] {
         let (cluster, groups) = (cluster.clone(), context.groups.clone());
-        tasks.spawn(task, observe(cluster, groups, found, cancel.clone()));
+        let observing = observe(cluster, groups, remembered, found, cancel.clone());
+        tasks.spawn(task, observing);
     }
     tasks.spawn(
         "watch of the rights on groups",
@@ -123,16 +148,20 @@ pub async fn follow(
             cancel.clone(),
         ),
     );
+    let knows_what_was_before = context.memory == Memory::Whole;
     let mut follower = Follower {
         context,
         view,
         remembered: remembered.into_iter().collect(),
         source_ready: false,
         target_ready: false,
+        source_unread: Unread::default(),
+        target_has_no_log: false,
         target_unseen: Unseen::All,
         dirty: HashMap::new(),
         held: HashMap::new(),
         waiting: Waiting::default(),
+        is_told: true,
         sends: JoinSet::new(),
         sending: HashMap::new(),
         unstored: HashSet::new(),
@@ -140,12 +169,13 @@ pub async fn follow(
         deletions: JoinSet::new(),
         maybe_gone: HashSet::new(),
         began_at_ms: now_ms(),
+        knows_what_was_before,
     };
     follower.recall();
-    let mut tick = tokio::time::interval(TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut stored_at = Instant::now();
+    let positions = follower.context.positions.clone();
+    let (mut woken_at, mut stored_at) = (Instant::now(), Instant::now());
     loop {
+        let wakes_at = follower.wakes_at(woken_at, stored_at + STORE_EVERY);
         tokio::select! {
             () = cancel.cancelled() => break,
             // A broken observer ends the flow, not this.
@@ -153,7 +183,12 @@ pub async fn follow(
             Some(seen) = target.recv() => follower.take_target(seen),
             Some(done) = follower.sends.join_next() => follower.take_sent(done),
             Some(done) = follower.deletions.join_next() => follower.take_deleted(brought(done)),
-            _ = tick.tick() => follower.wake(),
+            // Many at once are one look.
+            () = positions.told().notified() => follower.is_told = true,
+            () = tokio::time::sleep_until(wakes_at) => {
+                woken_at = Instant::now();
+                follower.wake();
+            }
         }
         follower.evaluate();
         if stored_at.elapsed() >= STORE_EVERY {
@@ -169,8 +204,12 @@ pub async fn follow(
             follower.take_deleted(brought(done));
         }
     };
-    let _ = tokio::time::timeout(DRAIN, drained).await;
-    let _ = tokio::time::timeout(DRAIN, follower.remember()).await;
+    let is_answered = tokio::time::timeout(DRAIN, drained).await.is_ok();
+    let storing = tokio::time::timeout(DRAIN, follower.remember());
+    let is_stored = storing.await.is_ok() && follower.unstored.is_empty();
+    let is_whole = is_answered && is_stored && follower.knows_what_was_before;
+    let is_remembered = &follower.context.is_remembered;
+    is_remembered.store(is_whole, Ordering::Relaxed);
     Ok(())
 }
 
@@ -184,11 +223,15 @@ impl Follower {
         let mut table = self.view.table();
         for (name, remembered) in &self.remembered {
             let group = table.groups.entry(name.clone()).or_default();
-            group.is_stored = true;
+            group.is_stored = remembered.is_touched();
             for (key, (source, target)) in &remembered.positions {
                 let row = group.rows.entry(key.clone()).or_default();
                 row.applied = Some(*target);
                 row.applied_source = *source;
+            }
+            for (key, offsets) in &remembered.also {
+                let row = group.rows.entry(key.clone()).or_default();
+                row.unconfirmed = offsets.iter().copied().collect();
             }
             for (key, offset) in &remembered.foreign {
                 let row = group.rows.entry(key.clone()).or_default();
@@ -206,6 +249,7 @@ impl Follower {
         match seen {
             Seen::Begins(way) => {
                 self.source_ready = false;
+                self.source_unread.begin();
                 self.table().source_begins();
                 self.view.set_source(Health::Reading(way));
             }
@@ -225,11 +269,6 @@ impl Follower {
                     }
                     self.touch(row);
                 }
-                // Who asks a source that was built anew, or restored without its groups, misses all of them at once:
-                // that is no word of the source's, whatever groups it has later.
-                if self.view.is_source_polled() && !self.table().has_source() {
-                    self.emptied.clear();
-                }
             }
             Seen::Lost(records) => {
                 for record in records {
@@ -239,8 +278,12 @@ impl Follower {
                     self.touch(row);
                 }
             }
+            Seen::NoLog => self.take_source(Seen::CaughtUp(Unseen::Nothing)),
             Seen::CaughtUp(unseen) => {
                 self.source_ready = true;
+                if self.source_unread.take(&unseen) {
+                    self.sort_what_changed();
+                }
                 let gone = self.table().source_caught_up(&unseen);
                 gone.into_iter().for_each(|row| self.touch(row));
                 let without = self.table().without_source();
@@ -255,10 +298,13 @@ impl Follower {
     fn take_target(&mut self, seen: Seen) {
         match seen {
             Seen::Begins(way) => {
-                self.target_ready = false;
-                self.target_unseen = Unseen::All;
+                self.target_has_no_log = false;
+                self.read_target_anew(way);
                 self.table().target_begins();
-                self.view.set_target(Health::Reading(way));
+            }
+            Seen::NoLog => {
+                self.take_target(Seen::CaughtUp(Unseen::Nothing));
+                self.target_has_no_log = true;
             }
             Seen::Records(records) | Seen::Lost(records) => {
                 for record in records {
@@ -275,6 +321,13 @@ impl Follower {
             }
             Seen::Failing(reason) => self.view.set_target(Health::Failing(reason)),
         }
+    }
+
+    /// Nothing is decided before the target's log is read to its end.
+    fn read_target_anew(&mut self, way: Way) {
+        self.target_ready = false;
+        self.target_unseen = Unseen::All;
+        self.view.set_target(Health::Reading(way));
     }
 
     fn take_target_record(&mut self, record: super::record::GroupRecord) {
@@ -294,9 +347,10 @@ impl Follower {
         };
         let key = (topic, partition);
         if let Some(commit) = &commit {
-            table.note_target_clock(commit.committed_at_ms, now_ms());
+            let coordinator = self.coordinator(&group);
+            table.note_target_clock(coordinator, commit.committed_at_ms, now_ms());
         }
-        let is_rival_s = |commit: &Commit| self.may_be_rival_s(commit, &table);
+        let is_rival_s = |commit: &Commit| self.may_be_rival_s(&group, commit, &table);
         let is_rival_s = commit.as_ref().is_some_and(is_rival_s);
         let row = table
             .groups
@@ -305,7 +359,7 @@ impl Follower {
         let Some(row) = row else { return };
         let is_late = |commit: &Commit| {
             let from = self.context.positions.continued_at(&key.0, key.1);
-            commit.offset <= from && from > 0 && !row.is_ours(commit.offset)
+            is_from_before(from, row.applied, commit.offset) && !row.is_ours(commit.offset)
         };
         match &commit {
             Some(commit) if is_late(commit) => {}
@@ -320,7 +374,8 @@ impl Follower {
 
     fn touch(&mut self, (group, key): RowName) {
         // Before anything is known of the target nothing is decided anyway.
-        let is_held = self.target_ready && self.target_unseen.covers(&group);
+        let is_unseen = self.target_ready && self.target_unseen.covers(&group);
+        let is_held = is_unseen || self.source_unread.covers(&group);
         let changed = match is_held {
             true => &mut self.held,
             false => &mut self.dirty,
@@ -349,6 +404,14 @@ impl Follower {
                 target.is_some_and(|target| !table.is_as_we_left_it(name, key, &target))
             });
         }
+        self.sort_what_changed();
+        seen.into_iter().for_each(|row| self.touch(row));
+        self.log_unseen(&self.context.target, &unseen);
+        self.view.target_is_ready(unseen);
+    }
+
+    /// What may be decided about is other groups now.
+    fn sort_what_changed(&mut self) {
         let changed = [
             std::mem::take(&mut self.held),
             std::mem::take(&mut self.dirty),
@@ -357,9 +420,51 @@ impl Follower {
             keys.into_iter()
                 .for_each(|key| self.touch((group.clone(), key)));
         }
-        seen.into_iter().for_each(|row| self.touch(row));
-        self.log_unseen(&self.context.target, &unseen);
-        self.view.target_is_ready(unseen);
+    }
+
+    /// Looks at what stands on the target: what may be ours from before this process is taken for ours, and remembered,
+    /// so that whoever comes next need not guess. Done once every position could be looked at.
+    fn find_what_was_before(&mut self) {
+        let is_seen = self.target_ready && self.target_unseen == Unseen::Nothing;
+        if self.knows_what_was_before || !is_seen {
+            return;
+        }
+        // By the state: also of topics that aren't opened yet, or not copied any more.
+        let Ok(copies) = ledger::target_topics(&self.context.store, &self.context.flow) else {
+            return;
+        };
+        let view = self.view.clone();
+        let mut table = view.table();
+        for (name, key) in table.committed_by_us() {
+            let Some(topic) = copies.get(&*key.0) else {
+                // Its copy is gone, and what groups had there went with it.
+                continue;
+            };
+            let told = table.on_target(&name, topic, key.1).cloned();
+            let rows = table.groups.get_mut(&name).map(|group| &mut group.rows);
+            let Some(row) = rows.and_then(|rows| rows.get_mut(&key)) else {
+                continue;
+            };
+            if row.adopt(told.as_ref(), |commit| self.may_be_ours(&name, commit)) {
+                self.unstored.insert(name);
+            }
+        }
+        // Also where nothing of ours is remembered: the first commit for a partition may be what is missing.
+        let sources: HashMap<String, Arc<str>> = copies
+            .into_iter()
+            .map(|(source, target)| (target, Arc::from(source)))
+            .collect();
+        for (name, key, told) in table.not_committed_by_us(|topic| sources.get(topic).cloned()) {
+            if !self.may_be_ours(&name, &told) {
+                continue;
+            }
+            let rows = table.groups.get_mut(&name).map(|group| &mut group.rows);
+            let Some(rows) = rows else { continue };
+            if rows.entry(key).or_default().adopt(Some(&told), |_| true) {
+                self.unstored.insert(name);
+            }
+        }
+        self.knows_what_was_before = true;
     }
 
     fn log_unseen(&self, cluster: &wire::Cluster, unseen: &Unseen) {
@@ -368,8 +473,21 @@ impl Follower {
         }
     }
 
+    /// When it has to be looked next, if nothing is heard before. At rest that is when something may have to be stored.
+    fn wakes_at(&self, woken_at: Instant, stores_at: Instant) -> Instant {
+        let soon = woken_at + TICK;
+        // Groups that rest, or whose coordinator has enough to do.
+        let has_left = self.source_ready && self.target_ready && !self.dirty.is_empty();
+        let due = match self.is_told || has_left || self.waiting.is_for_copy() {
+            true => Some(soon),
+            false => self.waiting.due_at().map(|at| at.max(soon)),
+        };
+        due.map_or(stores_at, |due| due.min(stores_at))
+    }
+
     /// Brings back what has waited long enough, what the copy has reached, and what has another place now.
     fn wake(&mut self) {
+        self.is_told = false;
         for partition in self.context.positions.take_moved() {
             let rows = self.table().rows_of(&partition);
             rows.into_iter().for_each(|row| self.touch(row));
@@ -407,10 +525,11 @@ impl Follower {
             return ready;
         }
         let metadata = self.context.target.cached();
+        let now = Instant::now();
         let table = self.view.table();
         for name in self.dirty.keys() {
             let group = table.groups.get(name);
-            if group.is_some_and(|group| group.is_sending) {
+            if group.is_some_and(|group| group.is_sending || group.rests(now)) {
                 continue;
             }
             let lane = Lane {
@@ -458,7 +577,7 @@ impl Follower {
             sent.extend(self.decide_row(&name, key));
         }
         let mut table = self.view.table();
-        let seen_until_ms = table.target_now_ms(now_ms());
+        let seen_until_ms = table.target_now_ms(&name, self.coordinator(&name), now_ms());
         let group = table.groups.get_mut(&name)?;
         if sent.is_empty() {
             return None;
@@ -468,7 +587,7 @@ impl Follower {
         let is_known = group.known_until.is_some_and(|until| now < until);
         let record = (!is_known).then(|| {
             group.known_until = Some(now + STALE_AFTER);
-            let record = ledger::record(group, seen_until_ms);
+            let record = ledger::record(group, seen_until_ms, self.context.generation);
             (keys::group(&self.context.flow, &name), record)
         });
         Some(GroupCommit {
@@ -520,28 +639,33 @@ impl Follower {
             _ => None,
         };
         let continued_at = self.context.positions.continued_at(&key.0, key.1);
+        let foreign = row.foreign.as_ref().map(|commit| commit.offset);
         let is_ours = |commit: &Commit| {
-            row.is_ours(commit.offset)
-                || (row.foreign.is_none()
-                    && (self.may_be_ours(name, commit)
-                        || self.may_be_rival_s(commit, &table)
-                        || (continued_at > 0 && commit.offset <= continued_at)))
+            let may_be_ours = self.may_be_ours(name, commit)
+                || self.may_be_rival_s(name, commit, &table)
+                || is_from_before(continued_at, row.applied, commit.offset);
+            is_ours(row.is_ours(commit.offset), foreign, may_be_ours)
         };
+        let is_left_by_us = on_target.is_some_and(is_ours);
         let verdict = decide(&Situation {
             source: &source,
             place: &place,
             target: on_target,
-            is_ours: on_target.is_some_and(is_ours),
-            foreign: row.foreign.as_ref().map(|commit| commit.offset),
+            is_ours: is_left_by_us,
+            foreign,
             overwrite: self.context.overwrite,
         });
         let on_target_offset = on_target.map(|commit| commit.offset);
+        let stands = on_target.cloned();
         if let (Verdict::Current, Place::Known { target, .. }, Some(offset)) =
             (&verdict, &place, on_target_offset)
         {
             self.context.note_checkpoint(name, target, &source, offset);
         }
         let row = table.groups.get_mut(name)?.rows.get_mut(&key)?;
+        if row.adopt(stands.as_ref(), |commit| self.may_be_ours(name, commit)) {
+            self.unstored.insert(name.clone());
+        }
         if reached.is_some() || !is_not_yet_copied(&place) {
             row.waiting = None;
         }
@@ -569,6 +693,9 @@ impl Follower {
                 offset,
                 restores,
             } => {
+                if let Some(stands) = stands.as_ref().filter(|_| is_left_by_us) {
+                    row.note_moved_from(stands);
+                }
                 row.note_sent(offset);
                 if on_target_offset.is_none() {
                     // Expired or deleted there while nobody looked: nothing is left to be kept.
@@ -589,10 +716,14 @@ impl Follower {
                 })
             }
             Verdict::Blocked(blocked) => {
+                if matches!(blocked, Blocked::Diverged { .. }) && row.foreign.is_none() {
+                    // As one that was seen when it came: else its time alone would make it ours behind the next crash.
+                    row.foreign = stands;
+                }
                 row.set_blocked(Some(blocked.clone()), now);
-                // How far ahead the group is says what it would read again. A group without a record
-                // was never touched, and must not look as if it was.
-                if table.groups.get(name).is_some_and(|group| group.is_stored) {
+                // How far ahead the group is says what it would read again, also of one that was never committed for.
+                let is_followed = blocked != Blocked::NotCopied;
+                if is_followed || table.groups.get(name).is_some_and(|group| group.is_stored) {
                     self.unstored.insert(name.clone());
                 }
                 drop(table);
@@ -602,14 +733,23 @@ impl Follower {
         }
     }
 
+    /// The broker that coordinates a group on the target, as far as that is known.
+    fn coordinator(&self, group: &str) -> Option<i32> {
+        wire::coordinator_by(&self.context.target.cached(), group)
+    }
+
     /// Whether the source has this topic, as it was seen last.
     fn is_on_source(&self, topic: &str, id: uuid::Uuid) -> bool {
         let metadata = self.context.source.cached();
-        matches!(metadata.described(topic), Ok(Some(described)) if described.topic_id == id)
+        matches!(metadata.described(topic), Ok(Some(described)) if !wire::is_other_topic(id, described.topic_id))
     }
 
     /// A commit that came too late before a crash to be remembered.
     fn may_be_ours(&self, name: &str, commit: &Commit) -> bool {
+        // What was ours when all could be looked at is known to be ours by now.
+        if self.context.memory == Memory::Whole || self.knows_what_was_before {
+            return false;
+        }
         self.remembered.get(name).is_some_and(|remembered| {
             remembered.may_be_ours(commit.leader_epoch, commit.committed_at_ms)
         })
@@ -619,14 +759,18 @@ impl Follower {
     /// dead: what he sent may lie in a line or in a broker that hangs. He commits as we do, without an
     /// epoch, and what he saw of the source is what we see: it is moved on from there, or back to there.
     /// Behind this time only clients commit.
-    fn may_be_rival_s(&self, commit: &Commit, table: &Table) -> bool {
+    fn may_be_rival_s(&self, name: &str, commit: &Commit, table: &Table) -> bool {
+        if !self.context.may_have_rival || commit.leader_epoch >= 0 {
+            return false;
+        }
+        let coordinator = self.coordinator(name);
         // Who asks for the groups isn't told when they committed.
         let committed_at_ms = match commit.committed_at_ms {
-            ..0 => table.target_now_ms(now_ms()),
+            ..0 => table.target_now_ms(name, coordinator, now_ms()),
             told_ms => told_ms,
         };
-        let until_ms = table.target_now_ms_at(self.began_at_ms) + LATE_MS;
-        self.context.may_have_rival && commit.leader_epoch < 0 && committed_at_ms <= until_ms
+        let until_ms = table.target_now_ms_at(coordinator, self.began_at_ms) + LATE_MS;
+        committed_at_ms <= until_ms
     }
 
     /// `source` is the position that waits, where it waits for the copy.
@@ -640,6 +784,8 @@ impl Follower {
             // it takes a topic.
             Blocked::Diverged { .. } | Blocked::NotCopied => return,
             Blocked::CopyNotOpen => 500,
+            // With whatever comes until the group's rest is over.
+            Blocked::Throttled => return self.touch((name.clone(), key)),
             Blocked::ActiveOnTarget => 1_000,
             Blocked::Failed { .. } | Blocked::NotSupported => 5_000,
         };
@@ -677,6 +823,12 @@ impl Follower {
     }
 
     fn take_done(&mut self, attempts: Vec<Attempt>) {
+        let mut results = attempts.iter().flat_map(|attempt| &attempt.results);
+        if self.target_has_no_log && results.any(|(_, result)| result.is_ok()) {
+            // There is one now, and clients may commit there before it is found.
+            self.target_has_no_log = false;
+            self.read_target_anew(Way::Tail);
+        }
         let now = now_ms();
         for attempt in attempts {
             let mut again = Vec::new();
@@ -690,6 +842,10 @@ impl Follower {
                 if !group.is_stored {
                     group.known_until = None;
                 }
+                let is_throttled = attempt.results.iter().any(
+                    |(_, result)| matches!(result, Err(it) if it.blocked == Blocked::Throttled),
+                );
+                group.note_quota(is_throttled, Instant::now());
                 for (sent, result) in attempt.results {
                     let Some(row) = group.rows.get_mut(&sent.key) else {
                         continue;
@@ -735,17 +891,33 @@ impl Follower {
 
     /// Stores what changed. What can't be stored now is stored the next time.
     async fn remember(&mut self) {
+        if !(self.context.may_write)() {
+            return;
+        }
         self.delete_emptied();
+        self.find_what_was_before();
         self.forget_gone().await;
         let names: Vec<Arc<str>> = self.unstored.drain().collect();
+        let mut touched = Vec::new();
+        let metadata = self.context.target.cached();
         let records: Vec<(String, crate::state::GroupPositions)> = {
             let table = self.view.table();
-            let seen_until_ms = table.target_now_ms(now_ms());
             names
                 .iter()
                 .filter_map(|name| {
-                    let record = ledger::record(table.groups.get(name)?, seen_until_ms);
-                    Some((keys::group(&self.context.flow, name), record))
+                    let coordinator = wire::coordinator_by(&metadata, name);
+                    let seen_until_ms = table.target_now_ms(name, coordinator, now_ms());
+                    let generation = self.context.generation;
+                    let record = ledger::record(table.groups.get(name)?, seen_until_ms, generation);
+                    let key = keys::group(&self.context.flow, name);
+                    if record.may_lack_the_last() {
+                        touched.push(name.clone());
+                    } else if self.context.store.get(&key).ok().flatten().as_ref() == Some(&record)
+                    {
+                        // Whoever waits is looked at twice a second.
+                        return None;
+                    }
+                    Some((key, record))
                 })
                 .collect()
         };
@@ -753,7 +925,7 @@ impl Follower {
         // Groups go on while a replica of the state topic keeps its records waiting.
         let stored = tokio::time::timeout(STORE_WITHIN, self.context.store.put_all(&records)).await;
         let problem = match stored {
-            Ok(Ok(())) => return self.note_stored(&names, known_until),
+            Ok(Ok(())) => return self.note_stored(&touched, known_until),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", STORE_WITHIN.as_secs()),
         };
@@ -800,7 +972,10 @@ impl Follower {
             }
         }
         for name in gone {
-            self.view.table().forget(&name);
+            let mut table = self.view.table();
+            self.waiting.no_longer(&name, table.waits_for_copy(&name));
+            table.forget(&name);
+            drop(table);
             self.unstored.remove(&name);
             self.remembered.remove(&name);
             self.dirty.remove(&name);
@@ -819,8 +994,11 @@ impl Follower {
     }
 
     /// Nothing is sent for a group while it is being deleted: it would be deleted, too.
+    ///
+    /// What a log that isn't read to its end has told so far is no word: a tombstone of one position may lie long before
+    /// the newest commit of another one.
     fn delete_emptied(&mut self) {
-        if !self.deletions.is_empty() {
+        if !self.deletions.is_empty() || !self.source_ready || !self.target_ready {
             return;
         }
         let mut names: Vec<Arc<str>> = self.emptied.drain().collect();
@@ -829,10 +1007,10 @@ impl Follower {
             // those of other flows, or of clients there.
             let mut table = self.view.table();
             let source_topic = |topic: &str| self.context.positions.source_topic(topic);
-            let unseen = &self.target_unseen;
+            let view = &self.view;
             let (hidden, seen): (Vec<_>, Vec<_>) =
-                names.into_iter().partition(|name| unseen.covers(name));
-            // They wait: what else the group has there can't be seen.
+                names.into_iter().partition(|name| view.is_unseen(name));
+            // They wait: what else the group has on that cluster can't be seen.
             self.emptied.extend(hidden);
             names = seen;
             names.retain(|name| {
@@ -852,8 +1030,9 @@ impl Follower {
             }
         }
         if !names.is_empty() {
+            let is_polled = self.view.is_target_polled();
             self.deletions
-                .spawn(commit::delete(self.context.clone(), names));
+                .spawn(commit::delete(self.context.clone(), names, is_polled));
         }
     }
 
@@ -868,19 +1047,11 @@ impl Follower {
         self.emptied.extend(deletion.again);
         for name in deletion.gone {
             self.unstored.remove(&name);
-            let Some(group) = table.groups.get_mut(&name) else {
-                continue;
-            };
-            if group.is_emptied() {
-                table.groups.remove(&name);
-                continue;
-            }
-            // It has come back on the source meanwhile: as a new one.
-            group.is_sending = false;
-            group.is_stored = false;
-            group.known_until = None;
-            let keys: Vec<Key> = group.rows.keys().cloned().collect();
-            keys.into_iter()
+            // What it had on the target may still be shown; then its tombstones there bring it back here.
+            self.maybe_gone.insert(name.clone());
+            self.waiting.no_longer(&name, table.waits_for_copy(&name));
+            let back = table.deleted(&name);
+            back.into_iter()
                 .for_each(|key| self.touch((name.clone(), key)));
         }
     }

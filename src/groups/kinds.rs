@@ -30,6 +30,7 @@ impl GroupReporter for Views {
             .sort_by(|left, right| left.group.cmp(&right.group));
         report.source = of_both(report.source, shares.source);
         report.target = of_both(report.target, shares.target);
+        report.sight.refused.extend(shares.sight.refused);
         report
     }
 
@@ -43,11 +44,14 @@ impl GroupReporter for Views {
     }
 }
 
-/// How consumer groups are watched, unless only share groups are in trouble.
+/// How consumer groups are watched, unless only share groups are in trouble. Some of either kind may not be seen.
 fn of_both(consumers: Watching, shares: Watching) -> Watching {
     if shares.state == "failing" && consumers.state != "failing" {
         shares
     } else {
-        consumers
+        Watching {
+            detail: consumers.detail.or(shares.detail),
+            ..consumers
+        }
     }
 }

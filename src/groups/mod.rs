@@ -15,6 +15,7 @@
 //! are never overwritten, and shows the moment when a position there expires or is deleted.
 
 mod assemble;
+mod at_rest;
 mod commit;
 mod context;
 mod decide;
@@ -36,7 +37,9 @@ mod tail;
 mod unseen;
 mod waiting;
 
-pub use context::Follow;
+pub use at_rest::Resting;
+pub use context::{Follow, MayWrite};
+pub use decide::{Blocked, Verdict, is_from_before};
 pub use follow::follow;
 pub use kinds::Views;
 pub use observe::way;
@@ -46,4 +49,5 @@ pub use remembered::{RememberedGroup, RememberedPosition, remembered};
 pub use report::View;
 pub use seen::Way;
 pub use share::follow_share_groups;
-pub use sight::{hidden, unknown_types, watch_sight};
+pub(crate) use sight::{ANY, one_of};
+pub use sight::{hidden, hidden_of_all, listed_of_consumers, unknown_types, watch_sight};

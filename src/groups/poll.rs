@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::record::{GroupRecord, StoredOffset};
 use super::seen::{Seen, Way};
 use super::sight;
 use super::unseen::Unseen;
 use crate::config::Selector;
-use crate::wire::{self, Cluster, GroupOffset, Operation, TopicPartition, WireError};
+use crate::wire::{
+    self, Cluster, GroupOffset, Metadata, OFFSETS_TOPIC, Operation, TopicPartition, WireError,
+};
 
 /// While groups commit.
 const BUSY: Duration = Duration::from_millis(250);
@@ -24,9 +27,15 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// How often it is looked whether groups are hidden, while none is missed.
 const SIGHT_EVERY: Duration = Duration::from_secs(60);
 
+/// Why nothing is said of a group whose remembered positions don't show.
+const ONLY_REMEMBERED: &str =
+    "positions that it had before don't show, and it isn't sure yet that they are gone";
+/// No offset that anybody commits: the position was there when it was seen last, and hasn't been seen by this process.
+const NOT_SEEN: i64 = i64::MIN;
+
 type Offsets = HashMap<TopicPartition, GroupOffset>;
 /// One position of one group.
-type At = (String, TopicPartition);
+pub type At = (String, TopicPartition);
 
 /// Asks until something fails: then why. `None` when nobody listens any more. What is `known` is told again at the
 /// beginning: what is only hidden now isn't gone because nobody could ask meanwhile.
@@ -108,7 +117,11 @@ impl Poll<'_> {
     /// One look at everything: what changed since the last one, and what couldn't be looked at.
     async fn look(&mut self) -> Result<Looked, WireError> {
         let listed = wire::list_groups(self.cluster).await?;
-        let mut why_incomplete = listed.why_incomplete();
+        // From before anything is asked: who coordinates by then what was seen is known behind the next answer.
+        let eras = Eras::of(&self.cluster.cached());
+        // Every group that was ever known is asked for itself, so that its own coordinator answers for it: whether there is one
+        // for groups that nobody knows matters to nobody here.
+        let mut why_incomplete = listed.why_unanswered();
         let selected = listed
             .groups
             .into_iter()
@@ -150,7 +163,11 @@ impl Poll<'_> {
             for (group, why) in hidden {
                 note_failed(&mut failed, group, || why);
             }
-            let (meant, not_meant) = self.known.by_word(given_up);
+            let now = match given_up.is_empty() {
+                true => Eras::default(),
+                false => self.eras_by_now().await,
+            };
+            let (meant, not_meant) = self.known.by_word(given_up, &now);
             records.extend(self.known.give_up(meant));
             lost.extend(self.known.give_up(not_meant));
             records.extend(
@@ -158,11 +175,31 @@ impl Poll<'_> {
                     .forget_gone(|group| !listed.contains(group) && answered.contains(group)),
             );
         }
+        self.known.eras = eras;
+        for group in self.known.unsure() {
+            note_failed(&mut failed, group, || ONLY_REMEMBERED.to_owned());
+        }
         Ok(Looked {
             records,
             lost,
             unseen: unseen(asked, failed, why_incomplete),
         })
+    }
+
+    /// Who coordinates now, as another broker says it, too: one that is cut off from the others names its old leaders for ever.
+    async fn eras_by_now(&self) -> Eras {
+        let topic = [OFFSETS_TOPIC.to_owned()];
+        let asked = async {
+            self.cluster.ask_another().await?;
+            self.cluster.metadata(Some(&topic)).await
+        };
+        match asked.await {
+            Ok(metadata) => Eras::of(&metadata),
+            Err(error) => {
+                tracing::debug!(cluster = self.cluster.name(), %error, "it can't be told whether coordinators have changed");
+                Eras::default()
+            }
+        }
     }
 
     /// Whether it is told what is hidden. Groups that are seen are followed meanwhile.
@@ -226,8 +263,11 @@ impl Poll<'_> {
 /// What is known of the groups. Who asks isn't told that something was deleted: it is missing in an answer, as what
 /// can't be seen. So it counts when it has been missing for a while, in each answer.
 ///
-/// A source that loses its groups' log answers in the same way, and its live consumers commit again within seconds. So
-/// it is judged as things go missing, by those that stay: where more go than stay, nobody has meant it.
+/// A source that loses its groups' log answers in the same way, and its live consumers commit again within seconds. But
+/// its coordinators answer out of their memory, which they read from that log when they became the leaders of its partitions. So
+/// what goes missing while one coordinator goes on in the same epoch was removed, or has expired: that is the source's
+/// word, as its tombstones are. Where that isn't known (the log's topic is hidden, or a coordinator has changed) it is
+/// judged as things go missing, by those that stay: where more go than stay, nobody has meant it.
 #[derive(Default)]
 pub struct Known {
     groups: HashMap<String, Offsets>,
@@ -236,6 +276,39 @@ pub struct Known {
     went: HashMap<At, Instant>,
     /// Groups that weren't looked at since it was begun anew.
     unlooked: HashSet<String>,
+    /// Who coordinated when the last look began.
+    eras: Eras,
+}
+
+/// Of which topic a partition is, and its leader's epoch.
+type Era = (Uuid, i32);
+
+/// The coordinators of all groups, as far as they are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Eras {
+    partitions: HashMap<i32, Era>,
+    count: i32,
+}
+
+impl Eras {
+    fn of(metadata: &Metadata) -> Self {
+        let Ok(Some(topic)) = metadata.described(OFFSETS_TOPIC) else {
+            return Self::default();
+        };
+        let led = topic.partitions.iter();
+        let led = led.filter(|it| it.leader >= 0 && it.leader_epoch >= 0);
+        Self {
+            partitions: led
+                .map(|it| (it.index, (topic.topic_id, it.leader_epoch)))
+                .collect(),
+            count: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
+        }
+    }
+
+    fn of_group(&self, group: &str) -> Option<Era> {
+        let partition = wire::coordinator_partition(group, self.count);
+        self.partitions.get(&partition).copied()
+    }
 }
 
 /// A position that isn't there now.
@@ -243,21 +316,55 @@ struct Missing {
     since: Instant,
     /// It went with most others, or while nobody looked.
     is_lost: bool,
+    /// Its coordinator when it was seen last.
+    era: Option<Era>,
 }
 
 impl Known {
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// These positions were there when somebody saw them last: before this process, or in the coordinators' log while
+    /// that could be read. What doesn't show now may only be hidden.
+    pub fn remember(&mut self, positions: impl IntoIterator<Item = At>) {
+        for (group, at) in positions {
+            let commit = GroupOffset {
+                offset: NOT_SEEN,
+                leader_epoch: -1,
+                metadata: String::new(),
+            };
+            self.groups.entry(group).or_default().insert(at, commit);
+        }
+    }
+
+    /// Groups with a position that was never seen by this process and doesn't show. Nothing is known of them before that is
+    /// given up.
+    fn unsure(&self) -> BTreeSet<String> {
+        let is_only_remembered = |(group, at): &&At| {
+            let commit = self.groups.get(group).and_then(|offsets| offsets.get(at));
+            commit.is_some_and(|commit| commit.offset == NOT_SEEN)
+        };
+        let unsure = self.missing.keys().filter(is_only_remembered);
+        unsure.map(|(group, _)| group.clone()).collect()
+    }
+
     /// Nobody looked for a while. Returns all that was known before.
     fn begin(&mut self) -> Vec<GroupRecord> {
         self.unlooked = self.groups.keys().cloned().collect();
+        self.eras = Eras::default();
         let groups = self.groups.iter();
         let all = groups.flat_map(|(group, offsets)| offsets.iter().map(move |it| (group, it)));
-        all.map(|(group, (at, commit))| record(group, at, Some(commit)))
+        let seen = all.filter(|(_, (_, commit))| commit.offset != NOT_SEEN);
+        seen.map(|(group, (at, commit))| record(group, at, Some(commit)))
             .collect()
     }
 
     /// Takes a group's positions as they are now. Returns what is new; what is missing stays for the moment.
     fn take(&mut self, group: &str, offsets: Offsets, now: Instant) -> Vec<GroupRecord> {
         let before = self.groups.entry(group.to_owned()).or_default();
+        let era = self.eras.of_group(group);
         let is_lost = self.unlooked.remove(group);
         for at in before.keys() {
             let is_there = offsets.contains_key(at);
@@ -273,6 +380,7 @@ impl Known {
                     Missing {
                         since: now,
                         is_lost,
+                        era,
                     }
                 });
             }
@@ -309,8 +417,11 @@ impl Known {
     }
 
     /// Those that the source gave up, and those that were lost: no group is deleted for any of its positions then.
-    fn by_word(&self, due: Vec<At>) -> (Vec<At>, Vec<At>) {
-        let lost = self.missing.iter().filter(|(_, missing)| missing.is_lost);
+    fn by_word(&self, due: Vec<At>, now: &Eras) -> (Vec<At>, Vec<At>) {
+        let lost = self.missing.iter().filter(|((group, _), missing)| {
+            let is_word = missing.era.is_some() && missing.era == now.of_group(group);
+            missing.is_lost && !is_word
+        });
         let lost: HashSet<&String> = lost.map(|((group, _), _)| group).collect();
         due.into_iter()
             .partition(|(group, _)| !lost.contains(group))
@@ -511,7 +622,8 @@ mod tests {
                 missing,
                 [("idle".to_owned(), true), ("slow".to_owned(), true)]
             );
-            let (meant, lost) = known.by_word(known.due(due, &HashSet::from(["idle".to_owned()])));
+            let answered = HashSet::from(["idle".to_owned()]);
+            let (meant, lost) = known.by_word(known.due(due, &answered), &Eras::default());
             assert_eq!((meant.len(), lost.len()), (0, 1));
             known.take("idle", offsets(&[(0, 5)]), due);
             let one: [(&str, &[(i32, i64)]); 3] =
@@ -539,6 +651,67 @@ mod tests {
         let later = began + SETTLED;
         let missing = look(&mut known, later, &two);
         assert_eq!(missing, [("a".to_owned(), true), ("c".to_owned(), false)]);
+    }
+
+    fn eras(epoch: i32) -> Eras {
+        Eras {
+            partitions: HashMap::from([(0, (Uuid::nil(), epoch))]),
+            count: 1,
+        }
+    }
+
+    /// Most groups are deleted at once: one coordinator has seen that, or it is unknown.
+    #[test]
+    fn what_one_coordinator_has_removed_was_meant_however_much_it_is() {
+        let all: [(&str, &[(i32, i64)]); 3] =
+            [("a", &[(0, 5)]), ("b", &[(0, 5)]), ("c", &[(0, 5)])];
+        let none: [(&str, &[(i32, i64)]); 3] = [("a", &[]), ("b", &[]), ("c", &[])];
+        let meant = |seen: Eras, now: &Eras, is_unlooked: bool| {
+            let (mut known, began) = (Known::default(), Instant::now());
+            look(&mut known, began, &all);
+            known.eras = seen;
+            if is_unlooked {
+                known.begin();
+            }
+            look(&mut known, began, &none);
+            let answered = HashSet::from(["a", "b", "c"].map(str::to_owned));
+            let due = known.due(began + SETTLED, &answered);
+            known.by_word(due, now).0.len()
+        };
+        assert_eq!(meant(eras(7), &eras(7), false), 3);
+        assert_eq!(meant(eras(7), &eras(8), false), 0, "it read its log anew");
+        assert_eq!(meant(Eras::default(), &Eras::default(), false), 0);
+        assert_eq!(meant(eras(7), &eras(7), true), 0, "nobody looked meanwhile");
+    }
+
+    /// Hidden when the process starts, it isn't gone: not before its coordinator has said so for long enough.
+    #[test]
+    fn what_is_only_remembered_is_unknown_until_it_shows_or_is_given_up() {
+        let (mut known, began) = (Known::default(), Instant::now());
+        let at = |partition| ("g".to_owned(), TopicPartition::new("t", partition));
+        known.remember([at(0), at(1)]);
+        assert!(known.begin().is_empty(), "where it was isn't where it is");
+        assert_eq!(
+            look(&mut known, began, &[("g", &[(0, 5)])]),
+            [("g".to_owned(), true)]
+        );
+        assert_eq!(known.unsure(), BTreeSet::from(["g".to_owned()]));
+        let answered = HashSet::from(["g".to_owned()]);
+        assert!(known.due(began, &answered).is_empty());
+        let due = known.due(began + SETTLED, &answered);
+        let (meant, lost) = known.by_word(due, &Eras::default());
+        assert_eq!((meant.len(), lost.len()), (0, 1), "nobody saw it go");
+        assert_eq!(told(&known.give_up(lost)), [(1, None)]);
+        assert!(known.unsure().is_empty());
+
+        let mut known = Known::default();
+        known.remember([at(0)]);
+        known.begin();
+        assert_eq!(
+            told(&known.take("g", offsets(&[(0, 5)]), began)),
+            [(0, Some(5))]
+        );
+        assert!(known.unsure().is_empty());
     }
 
     #[test]

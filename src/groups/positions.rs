@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::offsets::{SourceOffset, TargetOffset, Translation};
 use crate::wire::TopicPartition;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Where a source position is on the target.
@@ -38,6 +39,9 @@ pub trait Positions: Send + Sync {
 
     /// Source topics that the flow copies from now on; each is told once.
     fn take_noted(&self) -> HashSet<Arc<str>>;
+
+    /// Told whenever there is something to take: [`take_moved`](Self::take_moved), [`take_noted`](Self::take_noted).
+    fn told(&self) -> &Notify;
 
     /// Where the copy goes on in a log that was there before; 0 in any other. A position up to there
     /// is of the time when the target took the group's commits as the primary: whoever comes back

@@ -41,27 +41,6 @@ impl GroupRecord {
         }
     }
 
-    /// Whether both are about the same position of the same group.
-    pub fn is_about_position_of(&self, other: &Self) -> bool {
-        match (self, other) {
-            (
-                Self::Offset {
-                    group,
-                    topic,
-                    partition,
-                    ..
-                },
-                Self::Offset {
-                    group: of,
-                    topic: on,
-                    partition: number,
-                    ..
-                },
-            ) => (group, topic, partition) == (of, on, number),
-            _ => false,
-        }
-    }
-
     /// Whether it takes something back.
     pub fn is_tombstone(&self) -> bool {
         match self {
@@ -123,6 +102,11 @@ pub fn parse(key: &[u8], value: Option<&[u8]>) -> Result<GroupRecord, RecordErro
         },
         _ => GroupRecord::Other,
     })
+}
+
+/// Whether a record with this key is about a position, of whatever version its value is.
+pub fn is_of_position(key: &[u8]) -> bool {
+    matches!(Reader(key).i16("the key's type"), Ok(0 | 1))
 }
 
 fn parse_offset(value: &[u8]) -> Result<StoredOffset, RecordError> {
@@ -239,6 +223,8 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Dice, Input, Target};
+    use crate::groups::mirrormaker::{Checkpoint, Heartbeat};
     use proptest::prelude::*;
 
     fn text(out: &mut Vec<u8>, text: &str) {
@@ -336,6 +322,33 @@ mod tests {
             }
         }
         assert_eq!(parse(&9_i16.to_be_bytes(), None), Ok(GroupRecord::Other));
+    }
+
+    /// Key and value apart, as the first byte says.
+    #[test]
+    fn fuzz_group_records() {
+        const RECORDS: Target = Target {
+            name: "group-records",
+            rounds: 4_000,
+            bytes_base: 64 << 10,
+            bytes_per_byte: 16,
+        };
+        let make = |dice: &mut Dice| {
+            let (key, value) = (key(), value(dice.below(5) as i16));
+            let length = u8::try_from(key.len()).expect("short");
+            let good = [&[length][..], &key, &value].concat();
+            Input::new("", dice.damage(&good))
+        };
+        RECORDS.hunt(make, |input| {
+            let Some((length, rest)) = input.bytes.split_first() else {
+                return;
+            };
+            let (key, value) = rest.split_at(usize::from(*length).min(rest.len()));
+            let _ = parse(key, Some(value));
+            let _ = parse(key, None);
+            let _ = Checkpoint::decode(key, value);
+            let _ = Heartbeat::decode(key, value);
+        });
     }
 
     proptest! {

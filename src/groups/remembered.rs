@@ -8,7 +8,7 @@ use super::table::Table;
 use super::{ledger, share};
 use crate::state::{StateError, StateStore};
 use crate::telemetry::groups::GroupKind;
-use crate::wire::{self, Cluster, TopicPartition};
+use crate::wire::{self, Cluster, TopicPartition, WireError};
 
 /// One group, as the target remembers it.
 #[derive(Clone, Debug, Serialize)]
@@ -21,6 +21,9 @@ pub struct RememberedGroup {
     pub kind: GroupKind,
     /// Its positions; a share group's are its start offsets.
     pub positions: Vec<RememberedPosition>,
+    /// Why the target doesn't say where it is now, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
 }
 
 /// One position.
@@ -67,9 +70,7 @@ async fn consumer_groups(
     let names: Vec<String> = groups.iter().map(|(name, _)| name.to_string()).collect();
     let on_target = wire::fetch_group_offsets(target, &names).await;
     let all = groups.into_iter().map(|(name, remembered)| {
-        let offsets = on_target
-            .get(&*name)
-            .and_then(|offsets| offsets.as_ref().ok());
+        let (offsets, unknown) = told(on_target.get(&*name));
         let positions = remembered.positions.iter();
         let positions = positions.map(|((topic, partition), (source, target))| {
             let at = target_partition(topics, topic, *partition);
@@ -86,6 +87,7 @@ async fn consumer_groups(
             group: name.to_string(),
             kind: GroupKind::Consumer,
             positions: positions.collect(),
+            unknown,
         }
     });
     Ok(all.collect())
@@ -101,9 +103,7 @@ async fn share_groups(
     let names: Vec<String> = groups.iter().map(|(name, _)| name.clone()).collect();
     let on_target = wire::describe_share_group_offsets(target, &names).await;
     let all = groups.into_iter().map(|(group, remembered)| {
-        let offsets = on_target
-            .get(&group)
-            .and_then(|offsets| offsets.as_ref().ok());
+        let (offsets, unknown) = told(on_target.get(&group));
         let mut positions = Vec::new();
         for (topic, partitions) in remembered.topics {
             for set in partitions {
@@ -125,9 +125,19 @@ async fn share_groups(
             group,
             kind: GroupKind::Share,
             positions,
+            unknown,
         }
     });
     Ok(all.collect())
+}
+
+/// What was told of a group, or why nothing was.
+fn told<T>(answer: Option<&Result<T, WireError>>) -> (Option<&T>, Option<String>) {
+    match answer {
+        Some(Ok(offsets)) => (Some(offsets), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+        None => (None, Some("it was not answered".to_owned())),
+    }
 }
 
 fn target_partition(topics: &Topics, topic: &str, partition: i32) -> TopicPartition {

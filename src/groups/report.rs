@@ -29,6 +29,8 @@ pub enum Health {
 /// One cluster.
 struct Watched {
     health: Health,
+    /// How it was asked last: also while that fails.
+    way: Way,
     /// The groups that can't be seen there.
     unseen: Unseen,
 }
@@ -37,6 +39,7 @@ impl Watched {
     fn new() -> Mutex<Self> {
         Mutex::new(Self {
             health: Health::Reading(Way::Tail),
+            way: Way::Tail,
             unseen: Unseen::All,
         })
     }
@@ -120,6 +123,12 @@ impl View {
         lock(&self.source).health == Health::Following(Way::Poll)
     }
 
+    /// Whether the target is asked for its groups: positions on topics that may not be described there aren't seen then. What
+    /// is known of it was learned so also while it doesn't answer.
+    pub(super) fn is_target_polled(&self) -> bool {
+        lock(&self.target).way == Way::Poll
+    }
+
     /// The groups that the source has a position of in a topic that is copied.
     pub(super) fn copied_groups(&self) -> BTreeSet<String> {
         let table = self.table();
@@ -163,6 +172,10 @@ impl View {
             if let Some(blocked) = &row.blocked {
                 *status.waiting.entry(blocked.word().to_owned()).or_insert(0) += 1;
                 worst = worst.max(Some((attention(blocked), blocked.word())));
+                if let Blocked::Failed { .. } = blocked {
+                    let since = status.failed_since_ms.unwrap_or(row.since_ms);
+                    status.failed_since_ms = Some(since.min(row.since_ms));
+                }
             }
             // What is followed is where we wrote it; looking it up costs more, for every position.
             let on_target = match &row.blocked {
@@ -301,6 +314,11 @@ fn last_step(kind: GroupKind, row: &Row, on_target: Option<i64>) -> String {
         (Some(Blocked::ActiveOnTarget), _) => "the group has members on the target, so it isn't \
              moved; the position is applied when they are gone"
             .to_owned(),
+        (Some(Blocked::Throttled), _) => {
+            "the target takes commits of the group only so often: its newest position is \
+             committed as soon as it has a quota for it"
+                .to_owned()
+        }
         (Some(Blocked::Failed { reason }), _) => format!("the target refused: {reason}"),
         (Some(_), Some(offset)) => format!("until then the target keeps {offset}"),
         (Some(_), None) => "until then the target has no position of the group".to_owned(),
@@ -313,7 +331,7 @@ fn attention(blocked: &Blocked) -> u8 {
         Blocked::Failed { .. } => 6,
         Blocked::Diverged { .. } => 5,
         Blocked::ActiveOnTarget => 4,
-        Blocked::CopyNotOpen => 3,
+        Blocked::CopyNotOpen | Blocked::Throttled => 3,
         Blocked::NotYetCopied { .. } => 2,
         Blocked::NotCopied => 1,
         Blocked::NotSupported => 0,
@@ -374,7 +392,11 @@ fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
 }
 
 fn set(watched: &Mutex<Watched>, now: Health) {
-    lock(watched).health = now;
+    let mut watched = lock(watched);
+    if let Health::Reading(way) | Health::Following(way) = &now {
+        watched.way = *way;
+    }
+    watched.health = now;
 }
 
 fn follow_on(watched: &Mutex<Watched>, unseen: Unseen) {

@@ -25,6 +25,8 @@ pub enum Seen {
     /// All that was there at the beginning has been told, but for these groups. Told again whenever
     /// these are others: what is among them no longer has been told meanwhile.
     CaughtUp(Unseen),
+    /// No group has ever committed there: the coordinators' log isn't there. Nothing is unseen.
+    NoLog,
     /// The cluster can't be asked now; it is tried again.
     Failing(String),
 }

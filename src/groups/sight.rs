@@ -17,8 +17,8 @@ use crate::wire::{
     self, Cluster, ListedGroups, OFFSETS_TOPIC, Operation, ResponseError, WireError,
 };
 
-/// A name that nobody has: who may describe it may describe every group.
-const ANY: &str = "twinlog-looks-whether-groups-are-hidden";
+/// A name that nobody has: who may describe it may describe every group, or topic.
+pub(crate) const ANY: &str = "twinlog-looks-whether-groups-are-hidden";
 /// What is tried behind the literal beginning of a pattern, to find a name that it takes.
 const ENDINGS: [&str; 4] = [ANY, "", "x", "0"];
 
@@ -30,20 +30,7 @@ const ENDINGS: [&str; 4] = [ANY, "", "x", "0"];
 /// # Errors
 /// When nobody answers.
 pub async fn hidden(cluster: &Cluster, groups: &Selector) -> Result<Option<String>, WireError> {
-    let on_cluster = match wire::cluster_rights(cluster).await {
-        // A service that tells nobody his rights on it: those on groups tell.
-        Err(error) if wire::is_unsupported(&error) => None,
-        rights => rights?,
-    };
-    if on_cluster.is_some_and(|rights| rights.allow(Operation::Describe)) {
-        return Ok(None);
-    }
-    // Asked for a group, a broker makes the coordinators' topic where it isn't there. Nothing is hidden then.
-    let metadata = cluster.metadata(Some(&[OFFSETS_TOPIC.to_owned()])).await?;
-    if metadata.error_of(OFFSETS_TOPIC) == Some(ResponseError::UnknownTopicOrPartition) {
-        return Ok(None);
-    }
-    if may_describe(cluster, vec![ANY.to_owned()]).await? {
+    if !hidden_of_all(cluster).await? {
         return Ok(None);
     }
     let names: Option<Vec<String>> = groups.include().iter().map(|it| one_of(it)).collect();
@@ -53,6 +40,47 @@ pub async fn hidden(cluster: &Cluster, groups: &Selector) -> Result<Option<Strin
     };
     let why = "without DESCRIBE on the cluster, or on all groups that are selected, brokers leave some out of their lists";
     Ok((!may_describe).then(|| why.to_owned()))
+}
+
+/// The selected groups that a cluster's coordinators list, and why there may be more, a line each.
+///
+/// # Errors
+/// When no broker lists any.
+pub async fn listed_of_consumers(
+    cluster: &Cluster,
+    groups: &Selector,
+) -> Result<(Vec<String>, Vec<String>), WireError> {
+    let (listed, hidden) = tokio::join!(wire::list_groups(cluster), hidden(cluster, groups));
+    let listed = listed?;
+    let mut unseen: Vec<String> = listed.why_incomplete().into_iter().collect();
+    unseen.extend(hidden.unwrap_or_else(|error| Some(error.to_string())));
+    let selected = listed
+        .groups
+        .into_iter()
+        .filter(|group| group.is_of_consumers() && groups.matches(&group.group_id));
+    let names = selected.map(|group| group.group_id).collect();
+    Ok((names, unseen))
+}
+
+/// Whether lists of the cluster's groups may lack some, selected or not.
+///
+/// # Errors
+/// When nobody answers.
+pub async fn hidden_of_all(cluster: &Cluster) -> Result<bool, WireError> {
+    let on_cluster = match wire::cluster_rights(cluster).await {
+        // A service that tells nobody his rights on it: those on groups tell.
+        Err(error) if wire::is_unsupported(&error) => None,
+        rights => rights?,
+    };
+    if on_cluster.is_some_and(|rights| rights.allow(Operation::Describe)) {
+        return Ok(false);
+    }
+    // Asked for a group, a broker makes the coordinators' topic where it isn't there. Nothing is hidden then.
+    let metadata = cluster.metadata(Some(&[OFFSETS_TOPIC.to_owned()])).await?;
+    if metadata.error_of(OFFSETS_TOPIC) == Some(ResponseError::UnknownTopicOrPartition) {
+        return Ok(false);
+    }
+    Ok(!may_describe(cluster, vec![ANY.to_owned()]).await?)
 }
 
 async fn may_describe(cluster: &Cluster, names: Vec<String>) -> Result<bool, WireError> {
@@ -65,7 +93,7 @@ async fn may_describe(cluster: &Cluster, names: Vec<String>) -> Result<bool, Wir
 }
 
 /// A name that a pattern takes, with as much of its literal beginning as can be read.
-fn one_of(pattern: &str) -> Option<String> {
+pub(crate) fn one_of(pattern: &str) -> Option<String> {
     let selector = Selector::new(&[pattern], &[]).ok()?;
     let head = literal_head(pattern);
     let names = ENDINGS.iter().map(|ending| format!("{head}{ending}"));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -10,6 +11,7 @@ use super::commit::Sent;
 use super::decide::{Blocked, Commit};
 use super::record::{GroupRecord, StoredOffset};
 use super::unseen::Unseen;
+use crate::wire::TopicPartition;
 
 /// A partition, by its topic's name on one of the clusters.
 pub type Key = (Arc<str>, i32);
@@ -136,6 +138,12 @@ impl Row {
         self.unconfirmed.push_back(offset);
     }
 
+    /// What is ours on the target, and what is sent now goes on from. It is ours until the target's log shows what
+    /// came behind it: the answer to what is sent may be here before that, and the group may have moved on.
+    pub fn note_moved_from(&mut self, stands: &Commit) {
+        self.shown = Some(Shown::of(stands));
+    }
+
     /// A position that was sent wasn't taken. It may be written all the same, also where a coordinator says that
     /// it isn't one any more: so it answers for what it has appended when the partition gets another leader
     /// (`CoordinatorOperationExceptionHelper`). Only who refuses it for the group's members has written nothing.
@@ -188,7 +196,7 @@ impl Row {
     ///
     /// One that stands there where somebody else's did is their newer word, unless it may be ours
     /// (`may_be_ours`) from before this process.
-    fn settle(&mut self, told: Option<&Commit>, may_be_ours: impl Fn(&Commit) -> bool) {
+    pub(super) fn settle(&mut self, told: Option<&Commit>, may_be_ours: impl Fn(&Commit) -> bool) {
         let is_news = |told: &&Commit| {
             // Ours may have covered theirs, and couldn't be taken back yet.
             let is_shown = self.shown == Some(Shown::of(told));
@@ -205,6 +213,29 @@ impl Row {
             self.unconfirmed.drain(..=at);
             self.shown = told.map(Shown::of);
         }
+    }
+
+    /// A position on the target that may be ours from before this process is taken for ours, and remembered as such:
+    /// whoever comes later couldn't tell any more.
+    /// True when that is news.
+    pub fn adopt(&mut self, told: Option<&Commit>, may_be_ours: impl Fn(&Commit) -> bool) -> bool {
+        let told = told.filter(|told| self.foreign.is_none() && !self.is_ours(told.offset));
+        let told = told.filter(|told| may_be_ours(told));
+        if let Some(told) = told {
+            self.shown = Some(Shown::of(told));
+        }
+        told.is_some()
+    }
+
+    /// What is ours on the target, if it stands there, besides what was committed last: what was sent and wasn't shown,
+    /// and what was shown and is no longer known by its answer. Oldest first.
+    pub fn also_ours(&self) -> impl Iterator<Item = i64> {
+        let shown = self.shown.map(|shown| shown.offset);
+        let sent = self.unconfirmed.iter().copied();
+        let ours = shown.into_iter().chain(sent);
+        // What was put back is theirs.
+        let theirs = self.foreign.as_ref().map(|commit| commit.offset);
+        ours.filter(move |offset| self.applied != Some(*offset) && theirs != Some(*offset))
     }
 
     /// Sets why the position isn't followed; `None` when it is. True when that is news.
@@ -228,15 +259,43 @@ pub struct Group {
     pub followed_at_ms: i64,
     /// From the source's commit to ours, the last time, milliseconds.
     pub delay_ms: Option<i64>,
-    /// Whether the state topic knows that this group is followed.
+    /// Whether the state topic knows that this group is committed for.
     pub is_stored: bool,
     /// A commit of ours until then would be known as ours after a crash; see [`ledger`](super::ledger).
     pub known_until: Option<Instant>,
     /// A commit of this group is on its way.
     pub is_sending: bool,
+    /// The target had no quota for its last commit: until when, and how long it rests.
+    rest: Option<(Instant, Duration)>,
 }
 
+/// How long a group rests for which the target has no quota. The connection is quiet for as long as the broker says anyway.
+const REST_FIRST: Duration = Duration::from_millis(250);
+/// See [`REST_FIRST`].
+const REST_LAST: Duration = Duration::from_secs(4);
+
 impl Group {
+    /// Notes whether the target had no quota for a commit: the next one rests longer each time. What the group commits
+    /// meanwhile is one commit afterwards.
+    pub fn note_quota(&mut self, is_throttled: bool, now: Instant) {
+        self.rest = is_throttled.then(|| {
+            let last = self.rest.map(|(_, last)| last * 2);
+            let rest = last.unwrap_or(REST_FIRST).min(REST_LAST);
+            (now + rest, rest)
+        });
+    }
+
+    /// Whether it rests.
+    pub fn rests(&self, now: Instant) -> bool {
+        self.rest.is_some_and(|(until, _)| now < until)
+    }
+
+    /// Whether anything was committed for it on the target, or is about to be.
+    pub fn is_touched(&self) -> bool {
+        let is_ours = |row: &Row| row.applied.is_some() || row.also_ours().next().is_some();
+        self.is_stored || self.is_sending || self.rows.values().any(is_ours)
+    }
+
     /// Whether the source has given up every position and the target has ours only.
     pub fn is_emptied(&self) -> bool {
         let mut rows = self.rows.values();
@@ -252,11 +311,9 @@ pub struct Table {
     pub groups: HashMap<Arc<str>, Group>,
     /// Positions on the target, by the target topic's name.
     on_target: HashMap<Arc<str>, HashMap<Key, Commit>>,
-    /// The newest commit time in the target's log, by its broker's clock.
-    target_newest_ms: i64,
-    /// So far are the clocks of the target's coordinators ahead of ours, as the last commit told that was
-    /// seen as it happened.
-    target_ahead_ms: i64,
+    /// So far are the clocks of the target's coordinators ahead of ours, as the last commit told that was seen as it
+    /// happened: of each broker, since one whose clock is wrong says nothing of the others.
+    target_ahead_ms: HashMap<Option<i32>, i64>,
     names: HashSet<Arc<str>>,
     source_generation: u32,
 }
@@ -279,22 +336,38 @@ impl Table {
             .get(&(Arc::from(topic), partition))
     }
 
-    /// The time on the target, milliseconds since the epoch by the clocks of its coordinators. Not before
-    /// the newest commit there, whatever our own clock says.
-    pub fn target_now_ms(&self, now_ms: i64) -> i64 {
-        let there_ms = now_ms.saturating_add(self.target_ahead_ms);
-        there_ms.max(self.target_newest_ms)
+    /// The time for a group on the target, milliseconds since the epoch by the clock of its coordinator. Not before
+    /// the group's newest commit there, whatever our own clock says.
+    pub fn target_now_ms(&self, group: &str, coordinator: Option<i32>, now_ms: i64) -> i64 {
+        let commits = self.on_target.get(group).into_iter().flatten();
+        let newest_ms = commits.map(|(_, commit)| commit.committed_at_ms).max();
+        let there_ms = self.target_now_ms_at(coordinator, now_ms);
+        there_ms.max(newest_ms.unwrap_or(there_ms))
     }
 
-    /// What the clocks of the target's coordinators showed at a moment of ours.
-    pub fn target_now_ms_at(&self, at_ms: i64) -> i64 {
-        at_ms.saturating_add(self.target_ahead_ms)
+    /// What the clock of one of the target's coordinators showed at a moment of ours.
+    pub fn target_now_ms_at(&self, coordinator: Option<i32>, at_ms: i64) -> i64 {
+        let ahead_ms = self.target_ahead_ms.get(&coordinator).copied();
+        at_ms.saturating_add(ahead_ms.unwrap_or_else(|| self.mostly_ahead_ms()))
+    }
+
+    /// How far ahead the brokers are: the one in the middle, 0 where none has told.
+    fn mostly_ahead_ms(&self) -> i64 {
+        let mut all: Vec<i64> = self.target_ahead_ms.values().copied().collect();
+        all.sort_unstable();
+        all.get(all.len() / 2).copied().unwrap_or(0)
     }
 
     /// A commit was made on the target just now.
-    pub fn note_target_clock(&mut self, committed_at_ms: i64, now_ms: i64) {
+    pub fn note_target_clock(
+        &mut self,
+        coordinator: Option<i32>,
+        committed_at_ms: i64,
+        now_ms: i64,
+    ) {
         if committed_at_ms >= 0 {
-            self.target_ahead_ms = committed_at_ms.saturating_sub(now_ms);
+            let ahead_ms = committed_at_ms.saturating_sub(now_ms);
+            self.target_ahead_ms.insert(coordinator, ahead_ms);
         }
     }
 
@@ -334,14 +407,14 @@ impl Table {
         else {
             return None;
         };
+        if commit.is_none() && !self.has_row(&group, &topic, partition) {
+            return None;
+        }
         let (group, topic) = (self.name(&group), self.name(&topic));
         let topic_id = commit.as_ref().map_or(Uuid::nil(), |it| it.topic_id);
         let commit = commit.map(|stored| self.commit(stored));
         let generation = self.source_generation;
         let key = (topic, partition);
-        if commit.is_none() && !self.has_row(&group, &key) {
-            return None;
-        }
         let rows = &mut self.groups.entry(group.clone()).or_default().rows;
         let row = rows.entry(key.clone()).or_default();
         row.generation = generation;
@@ -352,10 +425,12 @@ impl Table {
         Some((group, key))
     }
 
-    fn has_row(&self, group: &str, key: &Key) -> bool {
-        self.groups
-            .get(group)
-            .is_some_and(|group| group.rows.contains_key(key))
+    fn has_row(&self, group: &str, topic: &str, partition: i32) -> bool {
+        let key = self.names.get(topic).map(|it| (it.clone(), partition));
+        let group = self.groups.get(group);
+        group
+            .zip(key)
+            .is_some_and(|(group, key)| group.rows.contains_key(&key))
     }
 
     /// Whether all that a group has on the target is what we committed; `source_topic` names the
@@ -376,7 +451,11 @@ impl Table {
 
     /// The target is read from its beginning again.
     pub fn target_begins(&mut self) {
-        self.on_target.clear();
+        for (name, _) in self.on_target.drain() {
+            if !self.groups.contains_key(&name) {
+                self.names.remove(&name);
+            }
+        }
     }
 
     /// All that the target has of these groups was told, up to some moment while it was read. Returns
@@ -402,6 +481,44 @@ impl Table {
         seen
     }
 
+    /// A group that has a position on the target, or had one when it was seen last.
+    pub fn committed_on_target(&self) -> Option<Arc<str>> {
+        let is_there = |row: &Row| row.applied.is_some() || row.foreign.is_some();
+        let mut groups = self.groups.iter();
+        let found = groups.find(|(_, group)| group.rows.values().any(is_there));
+        found.map(|(name, _)| name.clone())
+    }
+
+    /// The positions that were committed by us, this process or one before.
+    pub fn committed_by_us(&self) -> Vec<(Arc<str>, Key)> {
+        let groups = self.groups.iter();
+        let rows = groups.flat_map(|(name, group)| group.rows.iter().map(move |it| (name, it)));
+        let ours = rows.filter(|(_, (_, row))| row.applied.is_some());
+        ours.map(|(name, (key, _))| (name.clone(), key.clone()))
+            .collect()
+    }
+
+    /// The positions on the target of groups that are committed for, where nothing of ours is remembered.
+    pub fn not_committed_by_us(
+        &self,
+        source_topic: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Vec<(Arc<str>, Key, Commit)> {
+        let mut found = Vec::new();
+        for (name, group) in self.groups.iter().filter(|(_, group)| group.is_stored) {
+            for ((topic, partition), commit) in self.on_target.get(name).into_iter().flatten() {
+                let Some(topic) = source_topic(topic) else {
+                    continue;
+                };
+                let key = (topic, *partition);
+                let row = group.rows.get(&key);
+                if row.is_none_or(|row| row.applied.is_none()) {
+                    found.push((name.clone(), key, commit.clone()));
+                }
+            }
+        }
+        found
+    }
+
     /// All groups' rows of a source partition.
     pub fn rows_of(&self, partition: &Key) -> Vec<(Arc<str>, Key)> {
         let has_row = |group: &&Arc<str>| self.groups[*group].rows.contains_key(partition);
@@ -418,10 +535,16 @@ impl Table {
         row.is_some_and(|row| row.applied == on_target.map(|commit| commit.offset))
     }
 
-    /// Whether the source has any position.
-    pub fn has_source(&self) -> bool {
-        let mut rows = self.groups.values().flat_map(|group| group.rows.values());
-        rows.any(|row| row.source.is_some())
+    /// The positions that the source has, as far as it was seen by this process or the one before.
+    pub fn source_positions(&self) -> Vec<(String, TopicPartition)> {
+        let groups = self.groups.iter();
+        let rows = groups.flat_map(|(name, group)| group.rows.iter().map(move |it| (name, it)));
+        let had = rows.filter(|(_, (_, row))| row.source.is_some() || row.applied.is_some());
+        had.map(|(name, ((topic, partition), _))| {
+            let at = TopicPartition::new(topic.as_ref(), *partition);
+            (name.to_string(), at)
+        })
+        .collect()
     }
 
     /// The groups that the source has no position of.
@@ -436,8 +559,34 @@ impl Table {
         let on_target = self.on_target.get(name);
         self.groups
             .get(name)
-            .is_some_and(|group| !group.is_sending && group.rows.values().all(Row::is_given_up))
+            .is_none_or(|group| !group.is_sending && group.rows.values().all(Row::is_given_up))
             && on_target.is_none_or(HashMap::is_empty)
+    }
+
+    /// The positions of a group that wait for the copy.
+    pub fn waits_for_copy(&self, name: &str) -> Vec<(Key, i64)> {
+        let rows = self.groups.get(name).map(|group| group.rows.iter());
+        let waiting = rows.into_iter().flatten().filter_map(|(key, row)| {
+            let waiting = row.waiting.as_ref()?;
+            Some((key.clone(), waiting.offset))
+        });
+        waiting.collect()
+    }
+
+    /// A group was deleted on the target, as on the source. Returns the rows of one that has come back on the source
+    /// meanwhile: as a new one.
+    pub fn deleted(&mut self, name: &str) -> Vec<Key> {
+        let Some(group) = self.groups.get_mut(name) else {
+            return Vec::new();
+        };
+        if group.is_emptied() {
+            self.groups.remove(name);
+            return Vec::new();
+        }
+        group.is_sending = false;
+        group.is_stored = false;
+        group.known_until = None;
+        group.rows.keys().cloned().collect()
     }
 
     /// Forgets all of a group.
@@ -471,6 +620,11 @@ impl Table {
         else {
             return None;
         };
+        // Of groups that nobody knows tombstones are read by the thousand: they leave nothing.
+        if commit.is_none() && !self.on_target.contains_key(&*group) {
+            let name = self.names.get(&*group)?.clone();
+            return Some((name, (self.name(&topic), partition), None));
+        }
         let (group, key) = (self.name(&group), (self.name(&topic), partition));
         let positions = self.on_target.entry(group.clone()).or_default();
         match commit {
@@ -482,7 +636,6 @@ impl Table {
                 Some((group, key, None))
             }
             Some(stored) => {
-                self.target_newest_ms = self.target_newest_ms.max(stored.committed_at_ms);
                 let commit = self.commit(stored);
                 if let Some(positions) = self.on_target.get_mut(&group) {
                     positions.insert(key.clone(), commit.clone());
@@ -638,6 +791,23 @@ mod tests {
         assert!(!row.is_ours(8));
     }
 
+    /// What the process before left is known by its record only.
+    #[test]
+    fn what_is_moved_from_stays_ours_until_the_log_shows_more() {
+        let mut row = Row {
+            applied: Some(7),
+            ..Row::default()
+        };
+        row.note_moved_from(&at(7));
+        row.note_sent(23);
+        row.applied = Some(23);
+        assert!(row.is_ours(7), "the log may still end there");
+        row.note_on_target(&at(23));
+        assert!(row.is_ours(23) && !row.is_ours(7));
+        row.note_on_target(&at(7));
+        assert_eq!(row.foreign, Some(at(7)), "somebody else's by now");
+    }
+
     /// The log of groups gets another leader while a commit waits for its replicas.
     #[test]
     fn a_commit_that_was_written_and_then_refused_stays_ours() {
@@ -743,10 +913,67 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_quota_rests_longer_each_time_and_not_for_ever() {
+        let (mut group, now) = (Group::default(), Instant::now());
+        let later = |ms: u64| now + Duration::from_millis(ms);
+        assert!(!group.rests(now));
+        group.note_quota(true, now);
+        assert!(group.rests(later(249)) && !group.rests(later(250)));
+        group.note_quota(true, now);
+        assert!(group.rests(later(499)) && !group.rests(later(500)));
+        (0..10).for_each(|_| group.note_quota(true, now));
+        assert!(group.rests(later(3_999)) && !group.rests(later(4_000)));
+        group.note_quota(false, now);
+        assert!(!group.rests(now));
+        group.note_quota(true, now);
+        assert!(!group.rests(later(250)), "from the beginning");
+    }
+
+    #[test]
     fn a_tombstone_of_an_unknown_position_leaves_no_trace() {
         let mut table = Table::default();
         assert!(table.take_source(committed(None)).is_none());
-        assert!(table.groups.is_empty());
+        assert!(table.take_target(committed(None)).is_none());
+        assert!(table.groups.is_empty() && table.names.is_empty() && table.on_target.is_empty());
+    }
+
+    fn of_group(group: &str, offset: Option<i64>) -> GroupRecord {
+        let mut record = committed(offset);
+        if let GroupRecord::Offset { group: name, .. } = &mut record {
+            group.clone_into(name);
+        }
+        record
+    }
+
+    /// Groups come and go, followed or not, deleted by us on the target or not.
+    #[test]
+    fn of_a_hundred_thousand_groups_that_are_gone_nothing_is_kept() {
+        let mut table = Table::default();
+        for number in 0..100_000 {
+            let name = format!("console-consumer-{number}");
+            let is_followed = number % 3 != 0;
+            let is_deleted = number % 3 == 1;
+            if is_followed {
+                table.take_source(of_group(&name, Some(5)));
+                let rows = table.groups.get_mut(&*name).map(|group| &mut group.rows);
+                rows.into_iter()
+                    .flat_map(BTreeMap::values_mut)
+                    .for_each(|row| row.applied = Some(5));
+            }
+            table.take_target(of_group(&name, Some(5)));
+            table.take_source(of_group(&name, None));
+            if is_deleted {
+                assert!(table.deleted(&name).is_empty());
+                assert!(!table.is_gone(&name), "the target shows it still");
+            }
+            let told = table.take_target(of_group(&name, None));
+            assert!(told.is_some(), "it is looked whether the group is gone");
+            assert!(table.is_gone(&name));
+            table.forget(&name);
+        }
+        let kept = (table.groups.len(), table.on_target.len());
+        assert_eq!(kept, (0, 0));
+        assert!(table.names.len() <= 2, "{}", table.names.len());
     }
 
     #[test]
@@ -776,10 +1003,25 @@ mod tests {
             table.on_target("g", "t", 0).map(|commit| commit.offset),
             Some(5)
         );
-        assert_eq!(table.target_now_ms(3), 7, "not before the newest commit");
-        table.note_target_clock(1_007, 7);
-        assert_eq!(table.target_now_ms(20), 1_020);
         table.take_target(committed(None));
         assert_eq!(table.on_target("g", "t", 0), None);
+    }
+
+    /// A broker whose clock is wrong makes no other broker's groups younger or older.
+    #[test]
+    fn a_group_s_time_is_its_coordinator_s() {
+        let mut table = Table::default();
+        table.take_target(committed(Some(4)));
+        let (near, far) = (Some(1), Some(2));
+        let now = |table: &Table, group, of| table.target_now_ms(group, of, 3);
+        assert_eq!(now(&table, "g", near), 7, "not before its newest commit");
+        assert_eq!(now(&table, "other", near), 3);
+        table.note_target_clock(near, 1_007, 7);
+        table.note_target_clock(Some(3), 1_008, 7);
+        assert_eq!(now(&table, "g", near), 1_003);
+        table.note_target_clock(far, 3_600_007, 7);
+        assert_eq!(now(&table, "g", near), 1_003);
+        assert_eq!(now(&table, "other", far), 3_600_003);
+        assert_eq!(now(&table, "other", Some(4)), 1_004, "as most are");
     }
 }

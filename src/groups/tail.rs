@@ -6,6 +6,9 @@
 //! Each partition is read by itself. One without a leader, or whose broker is silent, hides its own
 //! groups only: the reader is told which ([`Unseen`]), and when they are seen again. By then a client
 //! may have committed, so such a partition counts again when it is read to the end that it has then.
+//!
+//! A log whose beginning takes long to read is read some partitions at a time, and the groups of those that are read don't
+//! wait for the others: one that its cleaner has left alone for months may have gigabytes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -15,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::assemble::Assembler;
+use super::assemble::{AssembleError, Assembler};
 use super::record::GroupRecord;
 use super::seen::Seen;
 use super::unseen::Unseen;
@@ -35,6 +38,12 @@ const AGAIN_UNREADABLE: Duration = Duration::from_secs(30);
 const SILENT_AFTER: Duration = Duration::from_secs(3);
 /// How often it is looked what can't be seen, where nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So long the whole beginning is waited for; then what was read so far is told,
+const HEAD_START: Duration = Duration::from_secs(3);
+/// and again whenever that took so many times as long as what came since.
+const TOLD_AGAIN: u32 = 4;
+/// So many partitions of one broker are read at a time while their beginning is.
+const READ_AT_ONCE: usize = 4;
 /// How long a broker may take to say where its partitions begin and end.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -74,6 +83,8 @@ struct Part {
     heard_at: Instant,
     /// It isn't asked for before.
     not_before: Instant,
+    /// It was said that what it brings can't be understood.
+    is_unreadable: bool,
 }
 
 impl Part {
@@ -83,6 +94,7 @@ impl Part {
             caught_up_at: None,
             heard_at: now,
             not_before: now,
+            is_unreadable: false,
         }
     }
 
@@ -132,8 +144,12 @@ pub struct Tail<'a> {
     cluster: &'a Cluster,
     found: &'a mpsc::Sender<Seen>,
     parts: HashMap<i32, Part>,
-    /// What was told last; `None` while the beginning is read.
+    /// What was told last; `None` while nothing of the beginning is.
     told: Option<Unseen>,
+    began_at: Instant,
+    told_at: Instant,
+    /// All that somebody answers for was read to its end once.
+    has_settled: bool,
     fetching: HashSet<i32>,
     bounding: HashSet<i32>,
     is_refreshing: bool,
@@ -173,6 +189,9 @@ impl<'a> Tail<'a> {
             found,
             parts,
             told: None,
+            began_at: now,
+            told_at: now,
+            has_settled: false,
             fetching: HashSet::new(),
             bounding: HashSet::new(),
             is_refreshing: false,
@@ -268,8 +287,23 @@ impl<'a> Tail<'a> {
         answered.map(|(number, _)| *number).collect()
     }
 
-    /// Tells what can't be seen when that has changed. While the log's beginning is read, whoever
-    /// answers is waited for.
+    /// Whether it is time to say that these aren't read. While the log's beginning is read, whoever answers is waited for;
+    /// where that takes long, what can be seen is told now and then.
+    fn is_due(&self, unread: &BTreeSet<i32>) -> bool {
+        if self.has_settled {
+            return true;
+        }
+        let pause = HEAD_START.max(self.began_at.elapsed() / TOLD_AGAIN);
+        let is_late = self.told_at.elapsed() >= pause;
+        match &self.told {
+            None => is_late && unread.len() < self.parts.len(),
+            // What can't be seen any more is told at once.
+            Some(Unseen::Partitions { unread: before, .. }) => is_late || !unread.is_subset(before),
+            Some(_) => true,
+        }
+    }
+
+    /// Tells what can't be seen when that has changed.
     async fn tell_unseen(&mut self) -> Result<(), TailError> {
         let answered = self.answered();
         let mut unread = BTreeSet::new();
@@ -285,12 +319,15 @@ impl<'a> Tail<'a> {
                 is_settled &= !is_answered;
             }
         }
+        self.has_settled |= is_settled;
         let count = i32::try_from(self.parts.len()).unwrap_or(i32::MAX);
+        let is_due = self.is_due(&unread);
         let unseen = Unseen::partitions(count, unread);
-        if (self.told.is_none() && !is_settled) || self.told.as_ref() == Some(&unseen) {
+        if !is_due || self.told.as_ref() == Some(&unseen) {
             return Ok(());
         }
         self.told = Some(unseen.clone());
+        self.told_at = Instant::now();
         self.send(Seen::CaughtUp(unseen)).await
     }
 
@@ -328,7 +365,10 @@ impl<'a> Tail<'a> {
         let metadata = self.cluster.cached();
         let now = Instant::now();
         let mut questions = Questions::default();
-        for (number, part) in &self.parts {
+        let mut reading: HashMap<i32, usize> = HashMap::new();
+        let mut parts: Vec<(&i32, &mut Part)> = self.parts.iter_mut().collect();
+        parts.sort_unstable_by_key(|(number, _)| **number);
+        for (number, part) in parts {
             let Some((broker, epoch)) = metadata.leader(OFFSETS_TOPIC, *number) else {
                 continue;
             };
@@ -337,6 +377,16 @@ impl<'a> Tail<'a> {
             }
             if part.caught_up_at.is_none() {
                 questions.bounds.entry(broker).or_default().push(*number);
+            }
+            if part.position.is_some() && part.is_behind() && !self.has_settled {
+                let reading = reading.entry(broker).or_default();
+                if *reading >= READ_AT_ONCE {
+                    // Its turn comes: that nothing is heard of it says nothing.
+                    part.heard_at = now;
+                    continue;
+                }
+                // One that is silent takes no other one's place.
+                *reading += usize::from(now.duration_since(part.heard_at) <= SILENT_AFTER);
             }
             if let Some(position) = &part.position {
                 let asked = questions.fetch.entry(broker).or_default();
@@ -399,10 +449,12 @@ impl<'a> Tail<'a> {
                 continue;
             };
             match answer.map(|fetched| take_in(position, fetched, &mut records)) {
-                Ok(Ok(())) => part.heard_at = now,
+                Ok(Ok(())) => (part.heard_at, part.is_unreadable) = (now, false),
                 Ok(Err(error)) => {
-                    let error = unreadable(self.cluster, &at, &error);
-                    tracing::warn!(%error, "the groups of this partition can't be followed; it is tried again");
+                    if !std::mem::replace(&mut part.is_unreadable, true) {
+                        let error = unreadable(self.cluster, &at, &error);
+                        tracing::warn!(%error, "the groups of this partition can't be followed; it is tried again");
+                    }
                     part.not_before = now + AGAIN_UNREADABLE;
                 }
                 Err(error) if error.server_code() == Some(ResponseError::OffsetOutOfRange) => {
@@ -482,7 +534,7 @@ fn take_in(
     position: &mut Position,
     fetched: FetchOne,
     records: &mut Vec<GroupRecord>,
-) -> Result<(), batch::BatchError> {
+) -> Result<(), AssembleError> {
     let from = position.next;
     for batch in batch::split(fetched.records) {
         let batch = batch?;
@@ -493,11 +545,7 @@ fn take_in(
     Ok(())
 }
 
-fn unreadable(
-    cluster: &Cluster,
-    partition: &TopicPartition,
-    error: &batch::BatchError,
-) -> WireError {
+fn unreadable(cluster: &Cluster, partition: &TopicPartition, error: &AssembleError) -> WireError {
     let context = wire::ErrorContext {
         api: Some("Fetch"),
         subject: Some(partition.to_string()),
@@ -506,5 +554,99 @@ fn unreadable(
     WireError::Decode {
         context: std::sync::Arc::new(context),
         detail: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_kafka::state::Options;
+    use fake_kafka::tcp::Server;
+
+    use super::*;
+    use crate::wire::ClusterConfig;
+
+    /// Its log has twelve partitions.
+    fn with_a_log_of_groups() -> (Server, Cluster) {
+        let fake = fake_kafka::Cluster::new(Options::default());
+        let server = Server::start(&fake);
+        fake.control(|state| {
+            state.groups.settings.topic_partitions = 12;
+            state.create_offsets_topic();
+        });
+        let cluster = Cluster::new(ClusterConfig::new("source", vec![server.bootstrap()]));
+        (server, cluster)
+    }
+
+    /// Partition 7 has gigabytes.
+    #[tokio::test]
+    async fn groups_do_not_wait_for_a_partition_that_is_not_theirs() {
+        let (_server, cluster) = with_a_log_of_groups();
+        let (found, mut told) = mpsc::channel(8);
+        let tail = Tail::open(&cluster, &found).await;
+        let mut tail = tail.expect("it may be read").expect("it is there");
+        let count = tail.parts.len();
+        assert!(count > 10, "{count}");
+        let read_to = |part: &mut Part, next: i64| {
+            part.caught_up_at = Some(1_000_000);
+            part.position = Some(Position {
+                next,
+                assembler: Assembler::default(),
+            });
+        };
+        tail.parts
+            .values_mut()
+            .for_each(|part| read_to(part, 1_000_000));
+        for number in [7, 8] {
+            read_to(tail.parts.get_mut(&number).expect("it has so many"), 5);
+        }
+        tail.tell_unseen().await.expect("somebody listens");
+        assert!(told.try_recv().is_err(), "all may be read in a moment");
+
+        let some_time = HEAD_START + Duration::from_millis(10);
+        let earlier = |at: Instant| at.checked_sub(some_time).expect("it is later");
+        (tail.began_at, tail.told_at) = (earlier(tail.began_at), earlier(tail.told_at));
+        tail.tell_unseen().await.expect("somebody listens");
+        let unread = |seen: Seen| match seen {
+            Seen::CaughtUp(Unseen::Partitions { unread, .. }) => unread,
+            other => panic!("{other:?}"),
+        };
+        let first = unread(told.try_recv().expect("what is read is told"));
+        assert_eq!(first, BTreeSet::from([7, 8]));
+
+        // Not each of them at once: but what is lost.
+        read_to(tail.parts.get_mut(&8).expect("it has so many"), 1_000_000);
+        tail.tell_unseen().await.expect("somebody listens");
+        assert!(told.try_recv().is_err());
+        tail.parts.get_mut(&9).expect("so many").caught_up_at = None;
+        tail.tell_unseen().await.expect("somebody listens");
+        let lost = unread(told.try_recv().expect("it is told at once"));
+        assert_eq!(lost, BTreeSet::from([7, 9]));
+    }
+
+    /// Read side by side all would be read at the end of it.
+    #[tokio::test]
+    async fn a_long_log_is_read_some_partitions_at_a_time() {
+        let (_server, cluster) = with_a_log_of_groups();
+        let (found, _told) = mpsc::channel(8);
+        let tail = Tail::open(&cluster, &found).await;
+        let mut tail = tail.expect("it may be read").expect("it is there");
+        for part in tail.parts.values_mut() {
+            part.caught_up_at = Some(1_000_000);
+            part.position = Some(Position {
+                next: 0,
+                assembler: Assembler::default(),
+            });
+        }
+        let asked = |tail: &mut Tail<'_>| -> BTreeSet<i32> {
+            let all = tail.questions().fetch.into_values();
+            all.flat_map(|asked| asked.from.into_iter().map(|(at, _, _)| at.partition))
+                .collect()
+        };
+        assert_eq!(asked(&mut tail), (0..4).collect());
+        let part = tail.parts.get_mut(&1).expect("it has so many");
+        part.position.as_mut().expect("it is set").next = 1_000_000;
+        assert_eq!(asked(&mut tail), (0..5).collect(), "and what is new in 1");
+        tail.has_settled = true;
+        assert_eq!(asked(&mut tail).len(), tail.parts.len());
     }
 }

@@ -64,7 +64,7 @@ impl Unseen {
             Self::Partitions { count, unread } => {
                 let numbers: Vec<String> = unread.iter().map(i32::to_string).collect();
                 Some(format!(
-                    "{} of {count} partitions of {OFFSETS_TOPIC} can't be read ({}): their groups are unknown",
+                    "{} of {count} partitions of {OFFSETS_TOPIC} aren't read to their ends ({}): their groups are unknown",
                     unread.len(),
                     numbers.join(", ")
                 ))
@@ -75,6 +75,46 @@ impl Unseen {
             )),
             Self::AllBut { why, .. } => Some(format!("not every group can be seen: {why}")),
         }
+    }
+}
+
+/// The groups whose partitions of `__consumer_offsets` weren't read to their ends since the reading began. What was told of
+/// them so far may be long past; of others that can't be seen now it is the newest that is known.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// How many partitions the log has.
+    count: i32,
+    /// `None` until something is said of them.
+    partitions: Option<BTreeSet<i32>>,
+}
+
+impl Unread {
+    /// The log is read from its beginning again.
+    pub fn begin(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Takes what can't be seen now. True if other groups are among them than before.
+    pub fn take(&mut self, unseen: &Unseen) -> bool {
+        let mut now = match unseen {
+            Unseen::Partitions { count, unread } => {
+                self.count = *count;
+                unread.clone()
+            }
+            _ => BTreeSet::new(),
+        };
+        if let Some(before) = &self.partitions {
+            now.retain(|number| before.contains(number));
+        }
+        let is_news = self.partitions.as_ref() != Some(&now);
+        self.partitions = Some(now);
+        is_news
+    }
+
+    /// Whether a group is among them.
+    pub fn covers(&self, group: &str) -> bool {
+        let unread = self.partitions.as_ref().filter(|it| !it.is_empty());
+        unread.is_some_and(|it| it.contains(&wire::coordinator_partition(group, self.count)))
     }
 }
 
@@ -91,6 +131,26 @@ mod tests {
         assert_eq!(unread(&[]), Unseen::Nothing);
         let words = unread(&[3, 31]).in_words().expect("something");
         assert!(words.contains("2 of 50 partitions of __consumer_offsets"));
+    }
+
+    #[test]
+    fn what_was_read_once_is_not_long_past_where_it_can_not_be_seen_again() {
+        // "orders" is in 31.
+        let unseen = |numbers: &[i32]| Unseen::partitions(50, numbers.iter().copied().collect());
+        let mut unread = Unread::default();
+        assert!(!unread.covers("orders"), "nothing is said yet");
+        assert!(unread.take(&unseen(&[3, 31])));
+        assert!(unread.covers("orders"));
+        assert!(!unread.take(&unseen(&[3, 31])));
+        assert!(unread.take(&unseen(&[3])));
+        assert!(!unread.covers("orders"));
+        assert!(!unread.take(&unseen(&[3, 31])), "its broker is away");
+        assert!(!unread.covers("orders"));
+        unread.begin();
+        unread.take(&unseen(&[31]));
+        assert!(unread.covers("orders"));
+        unread.take(&Unseen::Nothing);
+        assert!(!unread.covers("orders"));
     }
 
     #[test]

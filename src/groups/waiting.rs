@@ -34,6 +34,29 @@ impl Waiting {
         waiting.insert((offset, group));
     }
 
+    /// Until nothing any more: the group is gone.
+    pub fn no_longer(&mut self, group: &Arc<str>, rows: Vec<(Key, i64)>) {
+        for (key, offset) in rows {
+            let Some(waiting) = self.past_copy.get_mut(&key) else {
+                continue;
+            };
+            waiting.remove(&(offset, group.clone()));
+            if waiting.is_empty() {
+                self.past_copy.remove(&key);
+            }
+        }
+    }
+
+    /// Whether any waits for the copy.
+    pub fn is_for_copy(&self) -> bool {
+        !self.past_copy.is_empty()
+    }
+
+    /// When the first of those that wait for some time has waited long enough.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.due.first_key_value().map(|(at, _)| *at)
+    }
+
     /// For some time.
     pub fn for_a_while(&mut self, row: RowName, pause: Duration) {
         if self.scheduled.insert(row.clone()) {
@@ -85,6 +108,19 @@ pub fn is_not_yet_copied(place: &Place) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_group_that_is_gone_nothing_waits() {
+        let mut waiting = Waiting::default();
+        let key: Key = (Arc::from("t"), 0);
+        for number in 0..1_000 {
+            let group: Arc<str> = format!("g{number}").into();
+            waiting.for_copy((group.clone(), key.clone()), number, None);
+            waiting.no_longer(&group, vec![(key.clone(), number)]);
+        }
+        assert!(waiting.past_copy.is_empty());
+    }
+
     use crate::offsets::TargetOffset;
     use crate::wire::TopicPartition;
 
@@ -97,6 +133,10 @@ mod tests {
         }
 
         fn take_noted(&self) -> HashSet<Arc<str>> {
+            unreachable!("not asked for here")
+        }
+
+        fn told(&self) -> &tokio::sync::Notify {
             unreachable!("not asked for here")
         }
 

@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::config::HttpTls;
+use crate::wire::{VERSION_3_HINT, is_of_version_1};
 
 /// A chain of certificates and a key are far smaller.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -137,6 +138,10 @@ pub(super) fn certified_key(
             certificate: tls.certificate.clone(),
             key: tls.key.clone(),
         }),
+        Err(rustls::Error::InvalidCertificate(why)) if is_of_version_1(&why) => {
+            let problem = format!("its first certificate is of X.509 version 1: {VERSION_3_HINT}");
+            Err(bad_certificate(problem))
+        }
         Err(error) => Err(bad_certificate(format!(
             "its first certificate can't be used: {error}"
         ))),

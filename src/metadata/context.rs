@@ -32,14 +32,18 @@ pub struct MirroredTopic {
 
 /// The copy, as metadata sees it. Answers come from memory; nothing here waits.
 pub trait Topics: Send + Sync {
-    /// The topics whose counterparts exist.
-    fn mirrored(&self) -> Vec<MirroredTopic>;
+    /// The topics whose counterparts exist. The same list tells that nothing has changed.
+    fn mirrored(&self) -> Arc<[MirroredTopic]>;
 
     /// What differs about topics as a whole: copies of topics that are gone from the source.
     fn drift(&self) -> Vec<Drift>;
 
     /// Configs of these source topics' copies were changed: what was derived from them is stale.
     fn configs_changed(&self, source_topics: &[String]);
+
+    /// Tells the settings that a copy's rules are to be made from, as they are now on both sides, by
+    /// [`fingerprint_of_rules`](super::fingerprint_of_rules). True if its rules were made from others, which makes them stale.
+    fn rest_on_others(&self, source_topic: &str, fingerprint: u64) -> bool;
 }
 
 /// What every aspect needs.

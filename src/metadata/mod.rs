@@ -23,10 +23,14 @@ mod pass;
 pub mod quotas;
 mod users;
 
+pub use configs::fingerprint_of_rules;
 pub use configs::is_enforced as is_enforced_config;
 pub use configs::is_resolved as is_resolved_config;
-pub use configs::{Expected, configs_at_creation, expected as expected_config};
-pub use configs::{Needs, WHY_UNTIERED, is_untiered, may_be_widened};
+pub use configs::{CLEANUP, Needs, WHY_UNTIERED, is_untiered, may_be_widened};
+pub use configs::{
+    Expected, binding_min_in_sync, configs_at_creation, configs_without_compaction,
+    expected as expected_config,
+};
 pub use context::{Context, MirroredTopic, Topics};
 pub use follow::{follow, look_once};
 pub use held::{Held, held};

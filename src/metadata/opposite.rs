@@ -11,7 +11,7 @@ use super::pass::obstacle;
 use super::quotas::Memory;
 use crate::state::{STATE_TOPIC, StateError, StateStore};
 use crate::telemetry::metadata::{DriftKind, Obstacle};
-use crate::wire::{AclBinding, ErrorContext, WireError};
+use crate::wire::AclBinding;
 
 /// The state topic on the source, if there is such a flow.
 #[derive(Debug, Default)]
@@ -52,6 +52,7 @@ impl Opposite {
                 message: other.to_string(),
                 hint: None,
                 is_problem: true,
+                since_ms: 0,
             },
         })
     }
@@ -73,18 +74,7 @@ impl Opposite {
     }
 }
 
+/// `None` where nobody copies to the source: then nothing there is a copy.
 async fn open(context: &Context) -> Result<Option<StateStore>, StateError> {
-    let topic = [STATE_TOPIC.to_owned()];
-    let metadata = context.source.metadata(Some(&topic)).await?;
-    match metadata.described(STATE_TOPIC) {
-        Ok(None) => Ok(None),
-        Ok(Some(_)) => StateStore::open_existing(&context.source).await,
-        Err(code) => {
-            let context = ErrorContext {
-                api: Some("Metadata"),
-                ..ErrorContext::cluster(context.source.name())
-            };
-            Err(WireError::server(context, code, None).into())
-        }
-    }
+    StateStore::open_existing(&context.source).await
 }

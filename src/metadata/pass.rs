@@ -122,6 +122,7 @@ pub(super) fn obstacle(
         message: error.to_string(),
         hint,
         is_problem: reason != "no_authorizer",
+        since_ms: 0,
     }
 }
 

@@ -89,3 +89,51 @@ fn check_start(oldest: &Segment, start: Pair) -> Result<(), &'static str> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offsets::{SourceOffset, TargetOffset};
+
+    fn pair(source: i64, target: i64) -> Pair {
+        (SourceOffset(source), TargetOffset(target))
+    }
+
+    #[test]
+    fn no_offset_is_negative_on_either_side() {
+        for start in [pair(-1, 0), pair(0, -1), pair(-1, -1)] {
+            assert!(Builder::new(start, 4).finish(start).is_err(), "{start:?}");
+        }
+        let start = pair(0, 0);
+        assert!(Builder::new(start, 4).finish(start).is_ok());
+    }
+
+    /// Ten offsets from 10 on, at 20 and on.
+    fn from(start: Pair) -> Result<(), &'static str> {
+        let run = Run {
+            source_start: SourceOffset(10),
+            target_start: TargetOffset(20),
+            len: 10,
+        };
+        check_start(&Segment::close(pair(10, 20), &[run]), start)
+    }
+
+    #[test]
+    fn a_map_begins_where_both_sides_do() {
+        for start in [pair(10, 20), pair(5, 7), pair(14, 24)] {
+            assert_eq!(from(start), Ok(()), "{start:?}");
+        }
+        // Within the run, each side elsewhere; or at its end on one of them.
+        for start in [
+            pair(14, 25),
+            pair(15, 24),
+            pair(20, 25),
+            pair(15, 30),
+            pair(20, 20),
+        ] {
+            assert!(from(start).is_err(), "{start:?}");
+        }
+        // Behind all of it.
+        assert!(from(pair(20, 30)).is_err());
+    }
+}

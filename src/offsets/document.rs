@@ -53,6 +53,11 @@ impl MapHead {
         })
     }
 
+    /// The map's [`target_end`](OffsetMap::target_end).
+    pub fn target_end(&self) -> TargetOffset {
+        self.0.target_end
+    }
+
     pub(super) fn of(map: &OffsetMap) -> Self {
         let numbers = map.segment_numbers();
         let (source_end, target_end) = map.closed_end();

@@ -388,6 +388,28 @@ impl OffsetMap {
         debug_assert_eq!(self.check(), Ok(()));
     }
 
+    /// The map as it was when the target's log ended at `end`; `None` where it begins behind that. What the target
+    /// has there no more has no place on the source either: the copy goes on behind the last record that is left.
+    ///
+    /// Its segments get numbers that were never used, so what is stored stays whole until the new head is.
+    pub fn cut_back(&self, end: TargetOffset) -> Option<Self> {
+        if end < self.target_start {
+            return None;
+        }
+        let mut cut = Self {
+            first_segment: self.segment_numbers().end,
+            ..Self::starting_at(self.source_start, self.target_start)
+                .with_segment_runs(self.segment_runs)
+        };
+        for run in self.runs().take_while(|run| run.target_start < end) {
+            let left = (end.0 - run.target_start.0).unsigned_abs().min(run.len);
+            cut.push_copied(run.source_start, run.target_start, left)
+                .ok()?;
+        }
+        cut.push_gap(end.min(self.target_end));
+        Some(cut)
+    }
+
     /// Whether every offset that the map knows is itself on the other side, the ends included.
     pub fn is_identity(&self) -> bool {
         self.constant_shift() == Some(0)

@@ -7,6 +7,8 @@ mod answer;
 mod builder;
 mod codec;
 mod document;
+#[cfg(test)]
+mod fuzz;
 mod map;
 mod pairing;
 mod run;

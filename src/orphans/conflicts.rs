@@ -2,6 +2,7 @@
 //! put an older value behind a newer one.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ pub struct Conflicts {
     pub records: u64,
     /// Some of the keys.
     pub sample_keys: Vec<Text>,
+    /// Partitions that couldn't be read, or not to their end, and why: there may be more.
+    pub not_compared: Vec<String>,
 }
 
 /// Reads what was written on the new primary since the fork, without what was replayed there.
@@ -59,14 +62,14 @@ pub(super) async fn find(
         }
     };
     let mut ranges = Vec::new();
+    let mut unread: Vec<(String, String)> = Vec::new();
     for (at, from) in logs {
-        let range = from.max(of(&starts, &at)?)..of(&stable, &at)?;
-        ranges.push((at, range));
+        match (of(&starts, &at), of(&stable, &at)) {
+            (Ok(start), Ok(end)) => ranges.push((at, to_read(from, start, end))),
+            (Err(error), _) | (_, Err(error)) => unread.push((at.topic, error.to_string())),
+        }
     }
-    let total = ranges
-        .iter()
-        .map(|(_, it)| (it.end - it.start).max(0))
-        .sum();
+    let total = ranges.iter().map(|(_, it)| it.end - it.start).sum();
     progress.enter(Phase::Comparing, total);
     for topic in &mut listing.topics {
         let Some((_, keys)) = topics.iter().find(|(name, _)| *name == topic.target_topic) else {
@@ -76,33 +79,56 @@ pub(super) async fn find(
             all_keys_compared: keys.are_all,
             ..Conflicts::default()
         };
+        let of_it = unread.iter().filter(|(of, _)| *of == topic.target_topic);
+        found.not_compared.extend(of_it.map(|(_, why)| why.clone()));
         let mut both: HashSet<u64> = HashSet::new();
         let of_topic = ranges
             .iter()
             .filter(|(at, _)| at.topic == topic.target_topic);
         for (at, range) in of_topic {
             let mut fetched = Fetched::new(&scene.target, at.clone(), range.clone());
-            let mut before = fetched.position();
-            while let Some(batches) = fetched.next().await? {
-                for batch in &batches {
-                    let records = fetched::records(batch, range)?;
-                    progress.passed(records.len() as u64, 0);
-                    for record in &records {
-                        let Some(key) = &record.key else { continue };
-                        let hashed = hash.of(key);
-                        if keys.hashes.contains(&hashed) && !is_replayed(record) {
-                            found.records += 1;
-                            both.insert(hashed);
-                            sample(&mut found.sample_keys, key);
-                        }
-                    }
+            let mut take = |record: &Record| {
+                let Some(key) = &record.key else { return };
+                let hashed = hash.of(key);
+                if keys.hashes.contains(&hashed) && !is_replayed(record) {
+                    found.records += 1;
+                    both.insert(hashed);
+                    sample(&mut found.sample_keys, key);
                 }
-                progress.passed(0, fetched.position() - before);
-                before = fetched.position();
+            };
+            // One that can't be read hides no other's keys.
+            if let Err(error) = read(&mut fetched, range, progress, &mut take).await {
+                found.not_compared.push(error.to_string());
             }
         }
         found.keys = both.len() as u64;
         topic.conflicts = Some(found);
+    }
+    Ok(())
+}
+
+/// What of a log is to be read: nothing where its end isn't beyond what was padded.
+fn to_read(from: i64, start: i64, end: i64) -> Range<i64> {
+    let from = from.max(start);
+    from..end.max(from)
+}
+
+/// Hands every record of the range to `take`.
+async fn read(
+    fetched: &mut Fetched<'_>,
+    range: &Range<i64>,
+    progress: &Progress,
+    take: &mut (dyn FnMut(&Record) + Send),
+) -> Result<(), OrphansError> {
+    let mut before = fetched.position();
+    while let Some(batches) = fetched.next().await? {
+        for batch in &batches {
+            let records = fetched::records(batch, range)?;
+            progress.passed(records.len() as u64, 0);
+            records.iter().for_each(&mut *take);
+        }
+        progress.passed(0, fetched.position() - before);
+        before = fetched.position();
     }
     Ok(())
 }
@@ -112,4 +138,17 @@ fn is_replayed(record: &Record) -> bool {
         let is_origin = |(key, _): &(bytes::Bytes, _)| key == ORIGIN_HEADER.as_bytes();
         headers.iter().any(is_origin)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_padded_or_gone_is_not_read() {
+        assert_eq!(to_read(10, 3, 20), 10..20);
+        assert_eq!(to_read(3, 10, 20), 10..20);
+        assert!(to_read(20, 0, 15).is_empty());
+        assert!(to_read(0, 20, 15).is_empty());
+    }
 }

@@ -50,12 +50,18 @@ impl std::error::Error for OrphansError {}
 
 impl From<StateError> for OrphansError {
     fn from(error: StateError) -> Self {
-        Self::new(error.to_string())
+        Self {
+            hint: error.cure_if_not_reached().map(str::to_owned),
+            ..Self::new(error.to_string())
+        }
     }
 }
 
 impl From<WireError> for OrphansError {
     fn from(error: WireError) -> Self {
-        Self::new(error.to_string())
+        Self {
+            hint: error.cure_if_not_reached().map(str::to_owned),
+            ..Self::new(error.to_string())
+        }
     }
 }

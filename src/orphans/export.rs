@@ -50,6 +50,7 @@ pub async fn export(
         records: 0,
         batches: 0,
         partitions: Vec::new(),
+        left_out: scene.left_out.clone(),
     };
     for stranded in scene.stranded.iter().filter(|it| it.from < it.readable_to) {
         let entry = partition(scene, stranded, folder, progress).await?;

@@ -85,12 +85,17 @@ impl<'a> Fetched<'a> {
 
     /// The next offset to be read.
     pub(super) fn position(&self) -> i64 {
-        self.next.min(self.to)
+        within(self.next, self.to)
     }
 
     fn damaged(&self, error: &batch::BatchError) -> OrphansError {
         OrphansError::doing(format!("{} on {}", self.at, self.cluster.name()), error)
     }
+}
+
+/// The last batch may end behind the range.
+fn within(next: i64, to: i64) -> i64 {
+    next.min(to)
 }
 
 /// The records of a batch that readers are shown, as far as they lie in the range.
@@ -102,4 +107,15 @@ pub(super) fn records(batch: &Batch, range: &Range<i64>) -> Result<Vec<Record>, 
         .map_err(|error| OrphansError::new(error.to_string()))?;
     records.retain(|record| range.contains(&record.offset));
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_to_its_end_and_no_further() {
+        assert_eq!(within(5, 10), 5);
+        assert_eq!(within(12, 10), 10);
+    }
 }

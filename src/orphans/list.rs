@@ -16,7 +16,7 @@ use super::conflicts::{self, Conflicts};
 use super::json_line::Text;
 use super::keys::{Distinct, KeyHash};
 use super::position;
-use super::scene::{Scene, Stranded};
+use super::scene::{LeftOut, Scene, Stranded};
 use super::{OrphansError, Phase, Progress};
 use crate::config::ClusterSection;
 use crate::state::OrphanDecision;
@@ -45,6 +45,19 @@ pub struct Listing {
     pub totals: Totals,
     /// What should be known besides.
     pub notes: Vec<String>,
+    /// Partitions that can't be looked at now: what they have isn't among this.
+    pub left_out: Vec<LeftOut>,
+}
+
+impl Listing {
+    /// Why there may be more conflicts than were found, a line each.
+    pub fn not_compared(&self) -> impl Iterator<Item = &str> {
+        let conflicts = self
+            .topics
+            .iter()
+            .filter_map(|topic| topic.conflicts.as_ref());
+        conflicts.flat_map(|found| found.not_compared.iter().map(String::as_str))
+    }
 }
 
 /// Sums.
@@ -167,6 +180,7 @@ pub async fn list(
         source: scene.flow.source.clone(),
         target: scene.flow.target.clone(),
         notes: scene.notes.clone(),
+        left_out: scene.left_out.clone(),
         ..Listing::default()
     };
     let mut compared = Vec::new();

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::scene::LeftOut;
+
 /// `manifest.json`, written last: an export without it isn't whole.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -19,6 +21,9 @@ pub struct Manifest {
     pub batches: u64,
     /// By partition.
     pub partitions: Vec<PartitionEntry>,
+    /// Partitions that couldn't be looked at: what they have isn't in this export.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 /// One partition of an export.

@@ -37,5 +37,5 @@ pub use list::{Listing, PartitionListing, Replayed, TopicListing, Totals, list};
 pub use manifest::{BatchEntry, FileEntry, Manifest, PartitionEntry};
 pub use progress::{Phase, Progress};
 pub use replay::{ReplayOptions, ReplayResult, replay};
-pub use scene::{Scene, Stranded};
+pub use scene::{LeftOut, Scene, Stranded};
 pub use undecided::{Undecided, undecided, undecided_partitions};

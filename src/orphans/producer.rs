@@ -18,6 +18,7 @@ use super::json_line::ORIGIN_HEADER;
 use crate::batch::Record;
 use crate::config::ClusterSection;
 use crate::connect::{self, Context};
+use crate::metadata::acls::REPLAY_ID_PREFIX;
 use crate::state::STATE_TOPIC;
 
 /// How long the brokers may take for anything.
@@ -53,7 +54,7 @@ pub(super) struct Producer {
 impl Producer {
     /// Connects, fences others, and waits until nothing of theirs is open.
     pub(super) fn open(section: &ClusterSection, flow: &str) -> Result<Self, OrphansError> {
-        let transactional_id = format!("twinlog-orphans-{flow}");
+        let transactional_id = format!("{REPLAY_ID_PREFIX}{flow}");
         let (mut config, context) = connect::librdkafka(section);
         config
             .set("transactional.id", &transactional_id)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::OrphansError;
@@ -65,6 +66,17 @@ impl Stranded {
     }
 }
 
+/// A partition of the old primary that can't be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The topic's name on the source.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Why.
+    pub reason: String,
+}
+
 /// What the commands work with.
 pub struct Scene {
     /// The flow.
@@ -87,6 +99,8 @@ pub struct Scene {
     pub decisions: BTreeMap<String, OrphanDecisions>,
     /// What should be known besides.
     pub notes: Vec<String>,
+    /// Partitions that can't be looked at now, and why: what they have isn't among this.
+    pub left_out: Vec<LeftOut>,
 }
 
 impl Scene {
@@ -116,6 +130,7 @@ impl Scene {
             stranded: Vec::new(),
             decisions: BTreeMap::new(),
             notes: Vec::new(),
+            left_out: Vec::new(),
         };
         scene.look(topics).await?;
         Ok(scene)
@@ -144,7 +159,7 @@ impl Scene {
             decisions,
             notes,
             without_fork,
-            unseen: _,
+            unseen,
         } = survey::survey(&self.store, &self.source, &self.flow.name, &topics).await?;
         let seen: BTreeSet<&String> = decisions.keys().collect();
         if let Some(unknown) = asked.iter().find(|topic| {
@@ -172,6 +187,14 @@ impl Scene {
                 uncopied.len()
             ));
         }
+        let left_out = unseen.into_iter();
+        self.left_out = left_out
+            .map(|(at, reason)| LeftOut {
+                topic: at.topic,
+                partition: at.partition,
+                reason,
+            })
+            .collect();
         self.stranded = stranded;
         self.decisions = decisions;
         Ok(())

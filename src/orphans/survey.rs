@@ -10,7 +10,8 @@ use crate::config::back_name;
 use crate::cutover::agreement;
 use crate::flow::restrain;
 use crate::state::{
-    ContinuedLog, ForkRecord, OrphanDecisions, STATE_TOPIC, StateStore, TopicRecord, TopicSet, keys,
+    ContinuedLog, ForkRecord, OrphanDecisions, STATE_TOPIC, StateError, StateStore, TopicRecord,
+    TopicSet, keys,
 };
 use crate::wire::{self, Cluster, OffsetSpec, ResponseError, TopicPartition};
 
@@ -49,7 +50,8 @@ pub(super) async fn survey(
              was seen to have",
         )
     };
-    let metadata = match tokio::time::timeout(FIRST_ANSWER_WITHIN, source.metadata(None)).await {
+    // It has to say something in this time. A description of thousands of topics may take longer.
+    let metadata = match source.metadata_if_there(FIRST_ANSWER_WITHIN).await {
         Ok(Ok(metadata)) => metadata,
         Ok(Err(error)) => return Err(away(error.to_string())),
         Err(_) => {
@@ -58,6 +60,20 @@ pub(super) async fn survey(
         }
     };
     let all = restrain::forks(store, flow, &TopicSet::All)?;
+    // A list of all topics leaves out those that we may not describe: they aren't gone.
+    let unlisted = all.keys().filter(|it| topics.contains(it));
+    let unlisted: Vec<String> = unlisted
+        .filter(|it| !metadata.has_topic(it))
+        .cloned()
+        .collect();
+    let metadata = match unlisted.is_empty() {
+        true => metadata,
+        false => {
+            let asked = source.metadata(Some(&unlisted)).await;
+            asked.map_err(|error| away(error.to_string()))?
+        }
+    };
+    let mut hidden = BTreeMap::new();
     let mut notes = Vec::new();
     let mut forks: BTreeMap<String, ForkRecord> = BTreeMap::new();
     for (topic, fork) in &all {
@@ -65,11 +81,19 @@ pub(super) async fn survey(
             continue;
         }
         let known: Option<TopicRecord> = store.get(&keys::topic(flow, topic))?;
-        match (metadata.topics.get(topic), known) {
-            (None, _) => notes.push(format!(
+        match (metadata.described(topic), known) {
+            (Err(code), _) => {
+                for (number, _) in (0..).zip(&fork.partitions) {
+                    let at = TopicPartition::new(&**topic, number);
+                    hidden.insert(at, format!("{topic} on {}: {code}", source.name()));
+                }
+            }
+            (Ok(None), _) => notes.push(format!(
                 "{topic}: the old primary has no such topic any more"
             )),
-            (Some(now), Some(known)) if now.topic_id != known.source_topic_id => {
+            (Ok(Some(now)), Some(known))
+                if wire::is_other_topic(known.source_topic_id, now.topic_id) =>
+            {
                 notes.push(format!(
                     "{topic}: it was made again on the old primary; the fork says nothing about \
                      its records"
@@ -91,6 +115,7 @@ pub(super) async fn survey(
     let (forks, not_compared) =
         where_they_part(store, (source, back.as_ref()), flow, forks).await?;
     unseen.extend(not_compared);
+    unseen.extend(hidden);
     // Less than all of a partition would be taken for all of it.
     for (at, why) in &unseen {
         if let Some(logs) = logs.get_mut(&at.topic) {
@@ -133,22 +158,16 @@ async fn back_store(source: &Cluster) -> Result<Option<StateStore>, OrphansError
         ))
     };
     let wait = "wait until its leader answers: what was copied back would be taken for stranded";
-    let metadata = source.metadata(Some(&[STATE_TOPIC.to_owned()])).await;
-    let metadata = metadata.map_err(|error| unread(&error).with_hint(wait))?;
-    match metadata.described(STATE_TOPIC) {
-        Ok(None) => return Ok(None),
-        Err(error @ ResponseError::TopicAuthorizationFailed) => {
-            let grant = format!("grant READ on topic {STATE_TOPIC} there to Twinlog's principal");
-            return Err(unread(&error).with_hint(grant));
-        }
-        Err(error) => return Err(unread(&error).with_hint(wait)),
-        Ok(Some(_)) => {}
-    }
     let store = StateStore::open_existing(source).await;
-    match store.map_err(|error| unread(&error).with_hint(wait))? {
-        None => Err(unread(&"it went away meanwhile").with_hint(wait)),
-        store => Ok(store),
-    }
+    store.map_err(|error| match &error {
+        StateError::Wire(wire)
+            if wire.server_code() == Some(ResponseError::TopicAuthorizationFailed) =>
+        {
+            let grant = format!("grant READ on topic {STATE_TOPIC} there to Twinlog's principal");
+            unread(wire).with_hint(grant)
+        }
+        error => unread(error).with_hint(wait),
+    })
 }
 
 /// The log that is copied back from this fork, if it is.

@@ -156,8 +156,8 @@ async fn look(
     Ok((found, survey.unseen))
 }
 
-/// The partitions of [`undecided`], and those that can't be looked at, for a flow whose clusters nobody has asked yet. A cluster that
-/// doesn't answer is no concern of this: whoever goes on finds out.
+/// The partitions of [`undecided`], and apart from them those that can't be looked at, for a flow whose clusters nobody has
+/// asked yet. A cluster that doesn't answer is no concern of this: whoever goes on finds out.
 ///
 /// # Errors
 /// When the old primary or the state can't be read.
@@ -165,22 +165,20 @@ pub async fn undecided_partitions(
     flow: &str,
     source: &ClusterSection,
     target: &ClusterSection,
-) -> Result<Vec<TopicPartition>, OrphansError> {
+) -> Result<(BTreeSet<TopicPartition>, BTreeSet<TopicPartition>), OrphansError> {
+    let nothing = Ok(Default::default());
     let (source, target) = (cluster(source), cluster(target));
     let answers = tokio::join!(source.metadata(None), target.metadata(None));
     let (Ok(_), Ok(_)) = answers else {
-        return Ok(Vec::new());
+        return nothing;
     };
     let Some(store) = StateStore::open_existing(&target).await? else {
-        return Ok(Vec::new());
+        return nothing;
     };
     let (found, unseen) = look(&store, &source, flow).await?;
     let found = found.into_iter();
-    let mut partitions: BTreeSet<TopicPartition> = found
-        .map(|it| TopicPartition::new(it.topic, it.partition))
-        .collect();
-    partitions.extend(unseen.into_keys());
-    Ok(partitions.into_iter().collect())
+    let undecided = found.map(|it| TopicPartition::new(it.topic, it.partition));
+    Ok((undecided.collect(), unseen.into_keys().collect()))
 }
 
 /// Reads up to the first record.
@@ -217,7 +215,6 @@ mod tests {
             target_end: *end,
             padded_end: *end + 100,
             observed_end: -1,
-            last_batch: None,
         };
         ForkRecord {
             v: 1,

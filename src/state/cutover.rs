@@ -265,6 +265,34 @@ pub struct LeaseRecord {
     pub producer_epoch: i16,
 }
 
+impl LeaseRecord {
+    /// Whose a lease is, by its records in the log's order.
+    ///
+    /// A holder's successor writes with the same producer id in a higher epoch, so that the broker refuses the holder from
+    /// then on. Nothing refuses him where two come before there is any id: each gets one of his own, and over a long line
+    /// the second one's record may arrive when the first has looked for it long ago. So a record with another id takes
+    /// nothing from somebody who hasn't given it back, whenever it comes.
+    ///
+    /// The cleaner may drop the first record and leave the second: who has a heartbeat has looked behind his record and
+    /// found nobody before it.
+    pub fn holder(in_order: impl IntoIterator<Item = Self>) -> Option<Self> {
+        in_order.into_iter().fold(None, |held, next| match held {
+            Some(held) if !next.follows(&held) => Some(held),
+            _ => Some(next),
+        })
+    }
+
+    fn follows(&self, held: &Self) -> bool {
+        let is_older_twinlog = held.producer_id < 0;
+        let is_used_up = held.producer_epoch == i16::MAX;
+        held.released
+            || is_older_twinlog
+            || is_used_up
+            || self.producer_id == held.producer_id
+            || self.beat > 0 && held.beat == 0
+    }
+}
+
 /// `fork/<flow>/<source topic>`: where the two logs of each partition part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkRecord {
@@ -302,8 +330,6 @@ pub struct Fork {
     pub padded_end: i64,
     /// The source's log end as it was seen last; -1 if it never was.
     pub observed_end: i64,
-    /// The base offset on the target and the CRC of the last copied batch; absent in an empty log.
-    pub last_batch: Option<(i64, u32)>,
 }
 
 /// `fence/<flow>`: the ACLs that keep writers from the copied topics on the source. Only those that
@@ -352,12 +378,16 @@ impl FenceAcl {
 }
 
 /// `ends/<flow>`: when the running flow last saw the source. At least every ten seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedRecord {
     /// Format version, 1.
     pub v: u32,
     /// Milliseconds since the epoch, by the clock of the machine that ran the flow.
     pub at_ms: i64,
+    /// The source's brokers that have answered: who begins behind a cut knows by them who is on its other side. Empty in
+    /// what an older Twinlog wrote.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub heard: BTreeSet<i32>,
 }
 
 /// `ends/<flow>/<source topic>`: the source's log ends as the running flow saw them, every two
@@ -375,6 +405,13 @@ pub struct EndsRecord {
     /// Partitions whose rate isn't known: they weren't seen for long enough.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unmeasured: BTreeSet<i32>,
+    /// By partition: the most records that came in two looks, of late. Absent for one that is quiet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub at_once: BTreeMap<i32, u64>,
+    /// By partition: records in an hour, where somebody writes now and then: the rate at the last look may be that of a
+    /// pause. Absent for others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub per_hour: BTreeMap<i32, u64>,
     /// Partitions whose source leader hasn't answered the process that wrote this: their ends and rates are those of
     /// a process before, which saw them last at this time, milliseconds since the epoch; -1 while unknown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -388,11 +425,21 @@ pub struct EndsRecord {
     /// Partitions that are stopped, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stopped: BTreeMap<i32, String>,
+    /// Partitions that hadn't been copied for long, and are tried again, with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub retrying: BTreeMap<i32, String>,
+    /// Partitions that were behind and hadn't moved for long.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub no_progress: BTreeSet<i32>,
     /// Partitions of which the copy didn't have all up to these ends when this was written, or of which that wasn't
     /// known: since when, milliseconds since the epoch, or -1 if nobody knows. Of the others it had all, and has had
     /// since, until the ends were last seen.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub behind: BTreeMap<i32, i64>,
+    /// The shortest `delete.retention.ms` that may have decided about tombstones beyond the copy, milliseconds. Absent in
+    /// what an older Twinlog wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_retention_ms: Option<i64>,
 }
 
 /// `given-up/<flow>`, on the old primary: it is the primary again, though the standby that was it never said so. What a
@@ -452,4 +499,62 @@ pub struct OrphansRecord {
     /// By source topic: the first offset that was not copied and the log's end, of each partition
     /// that has any.
     pub topics: BTreeMap<String, Vec<(i32, i64, i64)>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(owner: u128, producer: (i64, i16), beat: u64) -> LeaseRecord {
+        LeaseRecord {
+            v: 1,
+            owner: Uuid::from_u128(owner),
+            plan: Uuid::nil(),
+            operator: Operator {
+                host: String::new(),
+                pid: 1,
+                user: String::new(),
+                since_ms: 0,
+            },
+            beat,
+            released: false,
+            producer_id: producer.0,
+            producer_epoch: producer.1,
+        }
+    }
+
+    fn given_back(lease: LeaseRecord) -> LeaseRecord {
+        LeaseRecord {
+            released: true,
+            ..lease
+        }
+    }
+
+    #[test]
+    fn the_log_says_whose_the_lease_is() {
+        let (a, b) = ((7, 0), (8, 0));
+        let (first, second) = (lease(1, a, 0), lease(2, b, 0));
+        let next = lease(3, (7, 1), 0);
+        let last_epoch = lease(1, (7, i16::MAX), 0);
+        let older = lease(1, (-1, 0), 9);
+        let living = lease(1, a, 5);
+        let cases = [
+            ("nobody's", vec![], None),
+            ("the first of two", vec![&first, &second], Some(1)),
+            ("however late", vec![&first, &living, &second], Some(1)),
+            ("it goes on", vec![&first, &second, &living], Some(1)),
+            ("of the next generation", vec![&first, &next], Some(3)),
+            ("beside a second", vec![&first, &second, &next], Some(3)),
+            ("all epochs used up", vec![&last_epoch, &second], Some(2)),
+            ("an older Twinlog's", vec![&older, &second], Some(2)),
+            ("cleaned before", vec![&second, &living], Some(1)),
+        ];
+        for (what, records, owner) in cases {
+            let holder = LeaseRecord::holder(records.into_iter().cloned());
+            assert_eq!(holder.map(|it| it.owner.as_u128()), owner, "{what}");
+        }
+        let free = [first.clone(), given_back(first), second];
+        let holder = LeaseRecord::holder(free).map(|it| it.owner.as_u128());
+        assert_eq!(holder, Some(2), "given back");
+    }
 }

@@ -89,9 +89,9 @@ pub(super) fn is_segment(key: &str) -> bool {
     key.starts_with(SEGMENTS)
 }
 
-/// Whether a key is a flow's claim.
-pub(super) fn is_claim(key: &str) -> bool {
-    key.starts_with("claim/")
+/// Whether the log's order of a key's values counts, and not the newest alone: a flow's claim and a plan's lease.
+pub(super) fn is_ordered(key: &str) -> bool {
+    key.starts_with("claim/") || key.starts_with("cutover-lease/")
 }
 
 /// Whether this is a [`FlowRecord`](super::FlowRecord)'s key.
@@ -132,6 +132,11 @@ pub fn all_ends(flow: &str) -> String {
 /// A [`GroupPositions`](super::GroupPositions).
 pub fn group(flow: &str, group: &str) -> String {
     format!("{}{group}", groups(flow))
+}
+
+/// Whether this is a [`GroupPositions`](super::GroupPositions)'s key.
+pub(super) fn is_group(key: &str) -> bool {
+    key.starts_with("group/")
 }
 
 /// What the keys of a flow's groups begin with.
@@ -227,6 +232,11 @@ pub fn orphans_replays(flow: &str) -> String {
 /// A [`HeldConfigs`](super::HeldConfigs).
 pub fn held_configs(flow: &str, topic: &str) -> String {
     format!("config/{flow}/{topic}")
+}
+
+/// A [`BuildRecord`](super::BuildRecord).
+pub fn build(flow: &str) -> String {
+    format!("build/{flow}")
 }
 
 /// A [`GoneRecord`](super::GoneRecord).

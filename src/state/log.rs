@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use crate::wire::is_other_topic;
+
 /// How the state topic's log lost what was read from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -58,8 +60,7 @@ pub(super) struct Seen {
 
 /// Whether the log that was read is still there, as far as it was read.
 pub(super) fn loss(reached: &Reached, seen: &Seen) -> Option<Loss> {
-    let is_other = |known: Uuid, now: Uuid| !known.is_nil() && !now.is_nil() && known != now;
-    if is_other(reached.topic_id, seen.topic_id) {
+    if is_other_topic(reached.topic_id, seen.topic_id) {
         return Some(Loss::Replaced);
     }
     let forked = seen.epoch_end.is_some_and(|end| end < reached.next_offset);

@@ -107,13 +107,33 @@ pub async fn save(store: &StateStore, keys: &MapKeys, map: &OffsetMap) -> Result
     store.write_all(changes(store, keys, map)?).await
 }
 
+/// What puts a map in the place of another one, of which nothing is kept, in the order in which it is to be written. The
+/// old head goes first: it never names what isn't there.
+///
+/// # Errors
+/// When the head can't be encoded.
+pub fn replacing(
+    store: &StateStore,
+    keys: &MapKeys,
+    map: &OffsetMap,
+) -> Result<Vec<StateRecord>, StateError> {
+    let mut records = all_of(store, keys);
+    let nothing: BTreeMap<String, Arc<[u8]>> = BTreeMap::new();
+    records.extend(changes(&nothing, keys, map)?);
+    Ok(records)
+}
+
+/// Tombstones for all of a map, the head first.
+fn all_of(store: &StateStore, keys: &MapKeys) -> Vec<StateRecord> {
+    let head = keys.head().to_owned();
+    let all = std::iter::once(head).chain(store.keys(keys.segments()));
+    all.map(|key| (key, None)).collect()
+}
+
 /// Removes a map. The head goes first: it never names what isn't there.
 ///
 /// # Errors
 /// When not all of it was removed.
 pub async fn remove(store: &StateStore, keys: &MapKeys) -> Result<(), StateError> {
-    let mut gone = vec![keys.head().to_owned()];
-    gone.extend(store.keys(keys.segments()));
-    let gone = gone.into_iter().map(|key| (key, None)).collect();
-    store.write_all(gone).await
+    store.write_all(all_of(store, keys)).await
 }

@@ -8,6 +8,9 @@
 
 mod cutover;
 mod drill;
+#[cfg(test)]
+mod fuzz;
+mod identity;
 pub mod keys;
 mod log;
 pub mod maps;
@@ -26,14 +29,15 @@ pub use cutover::{
     ReignRecord, RoleRecord, StepRecord, StepState, TopicSet,
 };
 pub use drill::{DrillRecord, OpenDrill};
+pub use identity::{SourceIs, note_build, source_id};
 pub use log::Loss;
 pub use missed::{missed_by, missed_deletes};
 pub use orphans::{OrphanChoice, OrphanDecision, OrphanDecisions, ReplayRecord};
 pub use records::{
-    AclRecord, AclState, Beat, Claim, ContinuedLog, DamageRecord, FillerRecord, FlowRecord,
-    GapRecord, GoneRecord, GroupPositions, HeldConfigs, MadeQuota, MapRecord, MissedDeletesRecord,
-    QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets, TopicRecord, Turn,
-    TurnedPartition, VerifyRecord,
+    AclRecord, AclState, Beat, BuildRecord, Claim, ContinuedLog, DamageRecord, FillerRecord,
+    FlowRecord, GapRecord, GoneRecord, GroupPositions, HeldConfigs, MadeQuota, MapRecord, Memory,
+    MissedDeletesRecord, QuotaRecord, Ranges, ReleaseRecord, SeenRecord, ShareOffset, ShareOffsets,
+    TopicRecord, Turn, TurnedPartition, VerifyRecord,
 };
 pub use replicas::{MissingReplicas, missing_replicas};
 pub use settings::{Misfit, look_at_settings, mend_settings};

@@ -262,7 +262,8 @@ pub struct GroupPositions {
     /// Format version, 1.
     pub v: u32,
     /// When this was stored, milliseconds since the epoch by the clocks of the target's coordinators, as
-    /// far as their newest commit tells it. A commit that comes within 15 s of it may be ours.
+    /// far as their newest commit tells it. A commit that comes within 15 s of it may be ours. 0 where nobody has
+    /// followed the group since its positions were noted, [`GroupPositions::NEVER`] where nothing was ever committed for it.
     pub seen_until_ms: i64,
     /// By source topic: partition, position on the source, position on the target.
     pub topics: BTreeMap<String, Vec<(i32, i64, i64)>>,
@@ -274,9 +275,39 @@ pub struct GroupPositions {
     /// left to them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub foreign: BTreeMap<String, Vec<(i32, i64)>>,
+    /// By source topic: partition and positions on the target that are ours as well, if one of them stands there: what
+    /// was sent and not answered, and what stood there before that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<String, Vec<(i32, i64)>>,
+    /// The generation of the claim with which `run` stored it; 0 where a cut-over did. What an owner had on its way when it was
+    /// cut off may arrive behind a new one's, and doesn't count then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
 }
 
+/// Whether what is remembered of groups has all that was committed for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Whoever committed has ended in order, and stored it behind the last commit.
+    Whole,
+    /// The last commits may be missing: who made them died, or is at it.
+    MayLackTheLast,
+}
+
+/// So many positions of ours are remembered of one partition besides the last one.
+const ALSO_MAX: usize = 4;
+
 impl GroupPositions {
+    /// Of a group that was seen on the source, and for which nothing was ever committed on the target: then nothing there
+    /// is ours, whatever its time.
+    pub const NEVER: i64 = i64::MIN;
+
+    /// Whether the last commits of ours may be missing here. Whoever commits for a group stores its record before, with the
+    /// time; and who notes positions without a time commits nothing behind that.
+    pub fn may_lack_the_last(&self) -> bool {
+        self.seen_until_ms > 0
+    }
+
     /// The position on the source and on the target that were committed last.
     pub fn pair(&self, topic: &str, partition: i32) -> Option<(i64, i64)> {
         let positions = self.topics.get(topic)?.iter();
@@ -290,27 +321,73 @@ impl GroupPositions {
     }
 
     /// What somebody else committed on the target, as far as that was seen.
-    fn strangers(&self, topic: &str, partition: i32) -> Option<i64> {
+    pub fn strangers(&self, topic: &str, partition: i32) -> Option<i64> {
         let positions = self.foreign.get(topic)?.iter();
         let mut found = positions.filter(|(number, _)| *number == partition);
         found.next().map(|(_, target)| *target)
     }
 
-    /// Whether a position on the target is somebody else's word, which is left to them: one that was seen to be, or
-    /// that says so itself. Clients commit with the epoch that they read with; the tools of operators, and older
-    /// clients, with none, as we do.
-    pub fn is_strangers(
-        &self,
-        (topic, partition): (&str, i32),
-        (offset, leader_epoch): (i64, i32),
-    ) -> bool {
-        let is_ours = self.on_target(topic, partition) == Some(offset);
-        let was_seen = self.strangers(topic, partition).is_some();
-        !is_ours && (was_seen || leader_epoch >= 0)
+    /// Notes that what somebody else committed on the target stands there again: nothing of ours does.
+    pub fn give_back(&mut self, (topic, partition): (&str, i32)) {
+        if let Some(positions) = self.topics.get_mut(topic) {
+            positions.retain(|(number, _, _)| *number != partition);
+        }
+        self.topics.retain(|_, positions| !positions.is_empty());
     }
 
-    /// Notes that a position was committed on the target over whatever stood there.
+    /// Whether a position on the target is known to be ours: the one that was committed last, or one that stands there
+    /// if that wasn't taken.
+    pub fn is_ours(&self, (topic, partition): (&str, i32), offset: i64) -> bool {
+        self.on_target(topic, partition) == Some(offset)
+            || self.is_also_ours((topic, partition), offset)
+    }
+
+    /// Whether a position on the target is ours because it was sent and not answered, or stood there before that.
+    pub fn is_also_ours(&self, (topic, partition): (&str, i32), offset: i64) -> bool {
+        let positions = self.also.get(topic);
+        positions.is_some_and(|positions| positions.contains(&(partition, offset)))
+    }
+
+    /// Remembers that a position on the target is ours as well, if it stands there.
+    pub fn note_also(&mut self, (topic, partition): (&str, i32), target: i64) {
+        let positions = self.also.entry(topic.to_owned()).or_default();
+        positions.retain(|known| *known != (partition, target));
+        let of_partition = positions.iter().filter(|(number, _)| *number == partition);
+        if of_partition.count() >= ALSO_MAX
+            && let Some(oldest) = positions
+                .iter()
+                .position(|(number, _)| *number == partition)
+        {
+            positions.remove(oldest);
+        }
+        positions.push((partition, target));
+    }
+
+    /// Remembers these positions of a partition of which nothing is remembered so far, the newest last.
+    pub fn note_all_also(
+        &mut self,
+        (topic, partition): (&str, i32),
+        targets: impl Iterator<Item = i64>,
+    ) {
+        let mut newest: Vec<i64> = Vec::new();
+        for target in targets {
+            newest.retain(|known| *known != target);
+            newest.push(target);
+        }
+        let gone = newest.len().saturating_sub(ALSO_MAX);
+        let kept = newest.into_iter().skip(gone);
+        let mut kept = kept.map(|target| (partition, target)).peekable();
+        if kept.peek().is_some() {
+            self.also.entry(topic.to_owned()).or_default().extend(kept);
+        }
+    }
+
+    /// Notes that a position is about to be committed on the target over whatever stands there. What we had committed
+    /// before stays ours: it is what stands there if this isn't taken.
     pub fn note(&mut self, (topic, partition): (&str, i32), source: i64, target: i64) {
+        if let Some(before) = self.on_target(topic, partition).filter(|it| *it != target) {
+            self.note_also((topic, partition), before);
+        }
         let positions = self.topics.entry(topic.to_owned()).or_default();
         positions.retain(|(number, _, _)| *number != partition);
         positions.push((partition, source, target));
@@ -378,6 +455,13 @@ pub struct Claim {
     pub claimed_at_ms: i64,
     /// True when the owner ended in order.
     pub released: bool,
+    /// Given back behind the record of all that was committed for groups, by its owner and those before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub remembers_groups: bool,
+    /// Whoever had it was silent when a cut-over took it from him: he may still wake up and send what he has in hand. Carried on
+    /// by those who come behind, until one of them gives it back who has seen the source.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_open: bool,
     /// The plan of the role that the owner knew when it claimed the flow: what that role stops, it
     /// doesn't copy.
     #[serde(default)]
@@ -425,6 +509,16 @@ pub struct HeldConfigs {
     pub v: u32,
     /// By key: the value to set, or `None` to remove the override.
     pub values: BTreeMap<String, Option<String>>,
+}
+
+/// `build/<flow>`: which build of the source cluster is copied: a cluster that is built anew may have the id of the one
+/// before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRecord {
+    /// Format version, 1.
+    pub v: u32,
+    /// The id of its `__consumer_offsets`.
+    pub offsets_topic_id: uuid::Uuid,
 }
 
 /// `gone/<flow>/<source topic>`: a copied topic that is no longer on the source.

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::keys;
@@ -16,7 +18,10 @@ use super::settings::{Misfit, at_creation, wanted_replicas};
 use super::version::{VERSION, refuse_newer};
 use super::writer::Writer;
 use crate::batch;
-use crate::wire::{self, Cluster, ErrorContext, OffsetSpec, Role, TopicPartition, WireError};
+use crate::tasks::brought;
+use crate::wire::{
+    self, Cluster, ErrorContext, Metadata, OffsetSpec, Role, TopicPartition, WireError,
+};
 
 /// The name of the state topic on the target.
 pub const STATE_TOPIC: &str = "__twinlog_state";
@@ -29,9 +34,8 @@ const FETCH_BYTES: i32 = 4 * 1024 * 1024;
 /// yet, and a new leader's high watermark may lag.
 const LOOKS: u32 = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// A look tells whose claim stands, and is worth nothing when it comes late: which topic it is may be
-/// told by the next one.
-const DESCRIBED_WITHIN: Duration = Duration::from_secs(1);
+/// So long a broker may take at least to say whether it knows the topic.
+const ABSENT_WITHIN: Duration = Duration::from_secs(2);
 
 /// What can be done about a lost state topic.
 pub const LOST_HINT: &str = "Find out who deleted or shortened it and restore it, or delete the flow's mirror topics \
@@ -42,7 +46,7 @@ pub const SETTINGS_HINT: &str = "Set it with kafka-configs.sh --alter --entity-t
 /// What can be done about a value that is newer than this Twinlog.
 pub const NEWER_HINT: &str =
     "run that version here, or a later one: an earlier one would lose what it doesn't know";
-/// So many values of a claim's key are kept.
+/// So many values of a claim's or a lease's key are kept.
 const CLAIMS_KEPT: usize = 64;
 
 /// Why the state can't be used.
@@ -101,6 +105,14 @@ impl StateError {
         let hint = format!("; {NEWER_HINT}");
         text.strip_suffix(&hint).map_or(text.clone(), str::to_owned)
     }
+
+    /// See [`WireError::cure_if_not_reached`].
+    pub fn cure_if_not_reached(&self) -> Option<&str> {
+        match self {
+            Self::Wire(error) => error.cure_if_not_reached(),
+            _ => None,
+        }
+    }
 }
 
 /// A key and its value; `None` removes it.
@@ -117,8 +129,14 @@ pub struct StateStore {
     partition: TopicPartition,
     /// Of the offset maps' segments, only those with such keys are kept.
     segments: Option<String>,
+    /// Whether the topic isn't there: so far it was only looked at.
+    is_unmade: AtomicBool,
     /// One reader at a time: two would take in the same records in another order.
-    reading: tokio::sync::Mutex<()>,
+    reading: tokio::sync::Mutex<Shared>,
+    /// How many looks at the log have begun.
+    looks: AtomicU64,
+    /// Whether every look is waited for, see [`StateStore::hurry`].
+    hurries: AtomicBool,
     writer: Writer,
     inner: Mutex<Inner>,
 }
@@ -130,7 +148,7 @@ struct Inner {
     /// The first value of each flow's own key since the last compaction: who was first, when two
     /// raced.
     first: HashMap<String, Arc<[u8]>>,
-    /// The values of each claim's key in the log's order, with their offsets: whose claim stands
+    /// The values of each claim's and each lease's key in the log's order, with their offsets: whose it is
     /// isn't told by the newest alone.
     claims: HashMap<String, VecDeque<ClaimValue>>,
     /// How often the log was read anew because it had shrunk.
@@ -139,6 +157,13 @@ struct Inner {
     lost: Option<Loss>,
     /// What was written while the log is being read anew.
     meanwhile: Option<Vec<ReadRecord>>,
+}
+
+/// What readers leave each other.
+#[derive(Debug, Default)]
+struct Shared {
+    /// The number of the last look that read all that was there when it began.
+    whole: u64,
 }
 
 /// An offset and the value there.
@@ -192,6 +217,35 @@ impl StateStore {
         Ok(store)
     }
 
+    /// As [`StateStore::open`], but nothing is made by looking: where there is no topic the store is empty, until
+    /// [`StateStore::make`].
+    ///
+    /// # Errors
+    /// As [`StateStore::open`].
+    pub async fn open_to_look(cluster: &Cluster, flow: &str) -> Result<Self, StateError> {
+        let segments = Some(keys::segments_of_flow(flow));
+        if let Some(store) = Self::read_existing(cluster, segments.clone()).await? {
+            return Ok(store);
+        }
+        let store = Self::at(cluster, segments);
+        store.is_unmade.store(true, Ordering::Relaxed);
+        Ok(store)
+    }
+
+    /// Makes the topic where it was only looked at and isn't there.
+    ///
+    /// # Errors
+    /// As [`StateStore::open`].
+    pub async fn make(&self) -> Result<(), StateError> {
+        if !self.is_unmade.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        create(&self.cluster, self.cluster.cached().brokers.len()).await?;
+        self.refresh().await?;
+        self.is_unmade.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Opens the state topic for reading only, without offset maps: `None` when there is none.
     ///
     /// # Errors
@@ -215,17 +269,47 @@ impl StateStore {
         cluster: &Cluster,
         segments: Option<String>,
     ) -> Result<Option<Self>, StateError> {
-        let metadata = cluster.metadata(Some(&[STATE_TOPIC.to_owned()])).await?;
-        if metadata
-            .topics
-            .get(STATE_TOPIC)
-            .is_none_or(|topic| topic.error.is_some())
-        {
+        if !Self::exists(cluster).await? {
             return Ok(None);
         }
         let store = Self::at(cluster, segments);
         store.refresh().await?;
         Ok(Some(store))
+    }
+
+    /// Whether the cluster has a state topic. One that may not be seen or has no leader is there, as far as anybody can
+    /// tell, and one that a single broker doesn't know may only be unknown to that one: it may be behind. That there is
+    /// none is known from more than half of the brokers.
+    ///
+    /// # Errors
+    /// When that isn't known.
+    pub async fn exists(cluster: &Cluster) -> Result<bool, StateError> {
+        let topics = [STATE_TOPIC.to_owned()];
+        let metadata = cluster.metadata(Some(&topics)).await?;
+        if is_described(cluster, &metadata)? {
+            return Ok(true);
+        }
+        let mut asked = JoinSet::new();
+        for broker in metadata.brokers.keys().copied() {
+            let (cluster, topics) = (cluster.clone(), topics.clone());
+            asked.spawn(async move { is_described_at(&cluster, broker, &topics).await });
+        }
+        let brokers = metadata.brokers.len();
+        let (mut absent, mut silent) = (0, None);
+        while let Some(answer) = asked.join_next().await {
+            match brought(answer) {
+                Ok(Ok(false)) => absent += 1,
+                Ok(told) => return told,
+                // Which cluster it is counts more than who is away.
+                Err(error) if error.is_other_cluster() => silent = Some(error),
+                Err(error) => silent = silent.or(Some(error)),
+            }
+        }
+        if is_none(absent, brokers) {
+            return Ok(false);
+        }
+        // Half of them may be the ones that are behind, and nobody is nobody's word.
+        Err(silent.unwrap_or_else(|| nobody_tells(cluster)).into())
     }
 
     /// The cluster that it is on.
@@ -242,7 +326,10 @@ impl StateStore {
                 topic: STATE_TOPIC.to_owned(),
                 partition: 0,
             },
+            is_unmade: AtomicBool::new(false),
             reading: tokio::sync::Mutex::default(),
+            looks: AtomicU64::new(0),
+            hurries: AtomicBool::new(false),
             writer: Writer::default(),
             inner: Mutex::default(),
         }
@@ -255,13 +342,65 @@ impl StateStore {
     /// When the topic can't be read; [`StateError::Lost`], from then on always, when it was deleted
     /// or replaced.
     pub async fn refresh(&self) -> Result<(), StateError> {
-        let _reading = self.reading.lock().await;
+        self.read_new(false).await
+    }
+
+    /// As [`StateStore::refresh`], for who expects something new and is waited for: that comes with the look, not behind it.
+    ///
+    /// # Errors
+    /// As [`StateStore::refresh`].
+    pub async fn refresh_ahead(&self) -> Result<(), StateError> {
+        self.read_new(true).await
+    }
+
+    /// From now on clients wait for every look: what is new comes with it, not behind it. That is one round trip to a
+    /// cluster that may be far away, for a question more.
+    pub fn hurry(&self) {
+        self.hurries.store(true, Ordering::Relaxed);
+    }
+
+    async fn read_new(&self, is_expected: bool) -> Result<(), StateError> {
+        let before = self.looks.load(Ordering::SeqCst);
+        let mut shared = self.reading.lock().await;
+        if shared.whole > before {
+            // A look that began behind this call has read what there is to read.
+            return Ok(());
+        }
+        // Who asks in the same moment shares this one.
+        tokio::task::yield_now().await;
+        let number = self.looks.fetch_add(1, Ordering::SeqCst) + 1;
+        self.read_once(is_expected || self.hurries.load(Ordering::Relaxed))
+            .await?;
+        shared.whole = number;
+        Ok(())
+    }
+
+    async fn read_once(&self, is_expected: bool) -> Result<(), StateError> {
         // Of a reading anew that nobody waited for to its end.
         self.inner().meanwhile = None;
         if let Some(loss) = self.inner().lost {
             return Err(StateError::Lost(loss));
         }
-        match self.look_until_sure().await? {
+        let from = self.inner().reached.next_offset;
+        let ahead = async {
+            // What was there before the log was cut counts no more, and the look says so.
+            match is_expected && from > 0 {
+                true => wire::fetch_one(&self.cluster, &self.partition, from, FETCH_BYTES)
+                    .await
+                    .ok(),
+                false => None,
+            }
+        };
+        let (look, ahead) = tokio::join!(self.look_until_sure(), ahead);
+        let look = look?;
+        if let (Look::Goes { .. }, Some(fetched)) = (&look, ahead)
+            && !fetched.records.is_empty()
+        {
+            let taken = read_records(fetched.records, from)?;
+            let mut inner = self.inner();
+            self.apply(&mut inner, taken);
+        }
+        match look {
             Look::Goes { end } => match self.read_on(end).await {
                 // It lost its beginning up to behind what was read, or its end just now.
                 Err(StateError::Wire(error)) if is_out_of_range(&error) => self.shrink().await,
@@ -366,7 +505,10 @@ impl StateStore {
                 None => self.cluster.metadata(Some(&topics)).await,
             }
         };
-        let metadata = match tokio::time::timeout(DESCRIBED_WITHIN, asking).await {
+        // A look tells whose claim stands, and is worth nothing when it comes late: which topic it is may be told by the
+        // next one.
+        let within = self.cluster.answers_within();
+        let metadata = match tokio::time::timeout(within, asking).await {
             Ok(Ok(metadata)) => metadata,
             Ok(Err(error)) if error.is_other_cluster() => return Err(error.into()),
             Ok(Err(_)) | Err(_) => return Ok(None),
@@ -532,8 +674,8 @@ impl StateStore {
         parse(key, bytes.as_deref())
     }
 
-    /// The values of a [`Claim`](super::Claim)'s key that are still in the log, in its order and as
-    /// far as it was read: what was only just written isn't among them.
+    /// The values of a [`Claim`](super::Claim)'s or a [`LeaseRecord`](super::LeaseRecord)'s key that are still in
+    /// the log, in its order and as far as it was read: what was only just written isn't among them.
     ///
     /// # Errors
     /// When a value can't be read as `T`.
@@ -545,6 +687,13 @@ impl StateStore {
             .into_iter()
             .flatten()
             .collect())
+    }
+
+    /// Where the newest of [`StateStore::in_order`] is in the log: as long as it is the same, so are they.
+    pub fn newest_in_order(&self, key: &str) -> Option<i64> {
+        let inner = self.inner();
+        let (offset, _) = inner.claims.get(key)?.back()?;
+        Some(*offset)
     }
 
     /// The keys that begin with `prefix`, in order.
@@ -567,6 +716,11 @@ impl StateStore {
         writer.become_generation(producer_id, producer_epoch).await;
     }
 
+    /// Notes that this process runs, where nothing can be written now: behind a long pause it writes nothing any more.
+    pub fn note_awake(&self) {
+        self.writer.note_awake();
+    }
+
     /// Writes a value and returns when all in-sync replicas have it.
     ///
     /// # Errors
@@ -574,6 +728,15 @@ impl StateStore {
     pub async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), StateError> {
         let value = encode(key, value)?;
         self.append_all(vec![(key.to_owned(), Some(value))]).await
+    }
+
+    /// A value as it is written, for [`StateStore::write_all`].
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    pub fn record<T: Serialize>(key: String, value: &T) -> Result<StateRecord, StateError> {
+        let value = encode(&key, value)?;
+        Ok((key, Some(value)))
     }
 
     /// Writes many values, as many in one batch as fit; returns when all in-sync replicas have
@@ -710,14 +873,19 @@ impl Inner {
                 }
             }
         }
-        if let Some(value) = value.as_ref().filter(|_| keys::is_claim(&key)) {
+        if let Some(value) = value.as_ref().filter(|_| keys::is_ordered(&key)) {
             self.note_claim(&key, offset, value);
         }
         // A segment that we wrote shares its bytes with its map: those stay.
         let is_known = |known: &Entry| {
             known.offset > offset || (known.offset == offset && known.value.is_some())
         };
-        if self.last.get(&key).is_some_and(is_known) {
+        let last = self.last.get(&key);
+        if last.is_some_and(is_known) {
+            return;
+        }
+        let was = last.and_then(|known| known.value.as_deref());
+        if keys::is_group(&key) && is_of_an_owner_before(was, value.as_deref()) {
             return;
         }
         if value.is_some() {
@@ -740,6 +908,22 @@ impl Inner {
             self.last.insert(key, Entry { offset, value });
         }
     }
+}
+
+/// Whether an owner of a lower generation has written this: it was cut off from the target with this on its way, and another one
+/// has stored the same group since. What names no generation counts.
+fn is_of_an_owner_before(known: Option<&[u8]>, now: Option<&[u8]>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Of {
+        #[serde(default)]
+        generation: u64,
+    }
+    let generation = |value: &[u8]| serde_json::from_slice(value).map_or(0, |it: Of| it.generation);
+    let (Some(known), Some(now)) = (known, now) else {
+        return false;
+    };
+    let now = generation(now);
+    now > 0 && now < generation(known)
 }
 
 /// Reads the records from `from` on.
@@ -809,6 +993,57 @@ pub fn parse<T: DeserializeOwned>(
         })
 }
 
+/// The answer about the topic named no broker that could be asked.
+fn nobody_tells(cluster: &Cluster) -> WireError {
+    WireError::NoBroker {
+        context: Arc::new(ErrorContext::cluster(cluster.name())),
+        detail: format!("it names no brokers, so whether it has {STATE_TOPIC} isn't known"),
+    }
+}
+
+/// Whether there is no such topic, where so many of the brokers don't know it: one that doesn't may be behind.
+fn is_none(absent: usize, brokers: usize) -> bool {
+    absent * 2 > brokers
+}
+
+/// Whether the topic is in an answer about it.
+fn is_described(cluster: &Cluster, metadata: &Metadata) -> Result<bool, StateError> {
+    let described = metadata.described(STATE_TOPIC);
+    let described = described.map_err(|code| {
+        let context = ErrorContext {
+            api: Some("Metadata"),
+            subject: Some(STATE_TOPIC.to_owned()),
+            ..ErrorContext::cluster(cluster.name())
+        };
+        WireError::server(context, code, None)
+    })?;
+    Ok(described.is_some())
+}
+
+/// The same, as one broker says it; or why that one says nothing.
+async fn is_described_at(
+    cluster: &Cluster,
+    broker: i32,
+    topics: &[String],
+) -> Result<Result<bool, StateError>, WireError> {
+    let asking = cluster.metadata_at(broker, topics);
+    let within = cluster.or_longer(ABSENT_WITHIN);
+    let answer = tokio::time::timeout(within, asking).await;
+    let metadata = answer.unwrap_or_else(|_| {
+        let context = ErrorContext {
+            broker: Some(broker),
+            api: Some("Metadata"),
+            subject: Some(STATE_TOPIC.to_owned()),
+            ..ErrorContext::cluster(cluster.name())
+        };
+        Err(WireError::Timeout {
+            context: Arc::new(context),
+            after: within,
+        })
+    })?;
+    Ok(is_described(cluster, &metadata))
+}
+
 async fn create(cluster: &Cluster, brokers: usize) -> Result<(), WireError> {
     let replicas = wanted_replicas(brokers);
     let [all, least] = at_creation(replicas);
@@ -830,5 +1065,45 @@ async fn create(cluster: &Cluster, brokers: usize) -> Result<(), WireError> {
             ..
         }) => Ok(()),
         other => other.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was cut off with this on its way, and another one has ended in order since.
+    #[test]
+    fn what_an_owner_before_had_on_its_way_does_not_count() {
+        let of = |generation: &str| format!("{{\"v\":1{generation}}}").into_bytes();
+        let (none, first, second) = (of(""), of(",\"generation\":1"), of(",\"generation\":2"));
+        assert!(is_of_an_owner_before(Some(&second), Some(&first)));
+        for (known, now) in [
+            (&first, &second),
+            (&second, &second),
+            (&second, &none),
+            (&none, &first),
+        ] {
+            assert!(!is_of_an_owner_before(Some(known), Some(now)));
+        }
+        assert!(!is_of_an_owner_before(None, Some(&first)));
+        assert!(
+            !is_of_an_owner_before(Some(&second), None),
+            "it is forgotten"
+        );
+    }
+
+    #[test]
+    fn that_there_is_none_is_more_than_half_of_the_brokers_word() {
+        for (absent, brokers, expected) in [
+            (0, 0, false),
+            (1, 1, true),
+            (1, 2, false),
+            (2, 3, true),
+            (2, 4, false),
+            (3, 4, true),
+        ] {
+            assert_eq!(is_none(absent, brokers), expected, "{absent} of {brokers}");
+        }
     }
 }

@@ -6,6 +6,9 @@
 //! a newer generation the partition takes nothing of an older one
 //! (`ProducerAppendInfo.checkProducerEpoch`). The first batch of a generation has sequence 0, and
 //! there is only one such batch: of two who take the same generation the broker keeps the first.
+//!
+//! The broker forgets a producer some time after its newest batch (`producer.id.expiration.ms`, a day, on some services an
+//! hour), and then takes any epoch again. So whoever finds by the clock of the machine that he has stood still sends nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,8 @@ use crate::wire::{self, Cluster, TopicPartition};
 /// How long one batch is sent again: the broker tells which it has already.
 const AGAIN_FOR: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
+/// Who has the lease writes every second. Behind such a pause the broker may soon know nobody of those who came since.
+const STOOD_STILL_MS: i64 = 600_000;
 
 /// Who writes, and what comes next. One batch at a time: the order of sequences is theirs.
 #[derive(Debug, Default)]
@@ -35,6 +40,8 @@ struct Fenced {
     stamp: Stamp,
     /// Whether it isn't known if the last batch has arrived.
     is_unsure: bool,
+    /// When this process was seen to run last, milliseconds since the epoch: the other clock stands still with the machine.
+    awake_ms: i64,
 }
 
 /// A batch that was taken.
@@ -54,7 +61,20 @@ impl Writer {
                 base_sequence: 0,
             },
             is_unsure: false,
+            awake_ms: now_ms(),
         });
+    }
+
+    /// Notes that the process runs, though nothing can be written now: a state without a leader is no pause of ours. Behind
+    /// a pause nothing is noted.
+    pub(super) fn note_awake(&self) {
+        // Whoever writes meanwhile notes it.
+        if let Ok(mut writer) = self.fenced.try_lock()
+            && let Some(fenced) = writer.as_mut()
+            && !has_stood_still_since(fenced.awake_ms)
+        {
+            fenced.awake_ms = now_ms();
+        }
     }
 
     pub(super) async fn write(
@@ -95,20 +115,30 @@ async fn write_fenced(
     };
     let is_first = fenced.stamp.base_sequence == 0;
     fenced.is_unsure = true;
-    let offset = send(&cluster, &partition, &batch, is_first).await?;
+    // Not when the answer is read: that may be a night later.
+    let sent_ms = now_ms();
+    let offset = send(&cluster, &partition, &batch, (is_first, fenced.awake_ms)).await?;
     fenced.is_unsure = false;
+    fenced.awake_ms = sent_ms;
     fenced.stamp.base_sequence += count;
     Ok(Written { offset, is_first })
+}
+
+fn has_stood_still_since(awake_ms: i64) -> bool {
+    now_ms().saturating_sub(awake_ms) > STOOD_STILL_MS
 }
 
 async fn send(
     cluster: &Cluster,
     partition: &TopicPartition,
     batch: &Bytes,
-    is_first: bool,
+    (is_first, before_ms): (bool, i64),
 ) -> Result<i64, StateError> {
     let deadline = Instant::now() + AGAIN_FOR;
     loop {
+        if has_stood_still_since(before_ms) {
+            return Err(StateError::Overtaken);
+        }
         match wire::produce_one(cluster, partition, batch.clone(), -1).await {
             Ok(offset) => return Ok(offset),
             Err(error) => match error.server_code() {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::metadata::{Drift, DriftKind, Obstacle};
 
+/// The action where looking failed.
+const NOT_COMPARED: &str = "not_compared";
+
 /// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,12 +132,17 @@ impl PlannedChange {
         }
     }
 
+    /// Whether it says that something couldn't be compared.
+    pub fn is_obstacle(&self) -> bool {
+        self.action == NOT_COMPARED
+    }
+
     /// What couldn't be compared.
     pub fn obstacle(flow: &str, obstacle: Obstacle) -> Self {
         Self {
             flow: flow.to_owned(),
             kind: Some(obstacle.kind),
-            action: "not_compared".to_owned(),
+            action: NOT_COMPARED.to_owned(),
             subject: format!("{} of the {}", obstacle.kind.plural(), obstacle.cluster),
             detail: obstacle.message,
             source: None,

@@ -59,6 +59,9 @@ pub struct GroupTotals {
     pub target: Watching,
     /// How many groups are in each state, see [`GroupStatus::state`].
     pub groups: BTreeMap<String, u64>,
+    /// Since when every group that could be followed has failed, milliseconds since the epoch; absent where one doesn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_since_ms: Option<i64>,
     /// How many positions wait, by reason.
     pub waiting: BTreeMap<String, u64>,
     /// Records that would be read again if the failover happened now, at most.
@@ -82,6 +85,7 @@ impl GroupTotals {
             commits: report.commits,
             delay_buckets: buckets.to_vec(),
             delay_sum_ms,
+            failed_since_ms: all_failed_since(&report.groups),
             ..Self::default()
         };
         for group in &report.groups {
@@ -93,6 +97,19 @@ impl GroupTotals {
         }
         totals
     }
+}
+
+/// Since when all groups have failed that there is something to follow of.
+fn all_failed_since(groups: &[GroupStatus]) -> Option<i64> {
+    let is_followed = |group: &&GroupStatus| {
+        let state = group.state.as_str();
+        !["gone_on_source", "not_copied", "not_supported", "unknown"].contains(&state)
+    };
+    let mut since = None;
+    for group in groups.iter().filter(is_followed) {
+        since = since.max(Some(group.failed_since_ms?));
+    }
+    since
 }
 
 /// How one cluster's groups are watched.
@@ -127,11 +144,14 @@ pub struct GroupStatus {
     #[serde(default)]
     pub kind: GroupKind,
     /// `followed`, or the reason of the position that needs most attention: `diverged`, `failed`,
-    /// `active_on_target`, `copy_not_open`, `not_yet_copied`, `not_copied`, `not_supported` (a share
+    /// `active_on_target`, `copy_not_open`, `throttled`, `not_yet_copied`, `not_copied`, `not_supported` (a share
     /// group, and the target has none); `gone_on_source` when the source has no position of it any
     /// more; `unknown` when its coordinator on one of the clusters can't be asked, so that what is shown
     /// is what was known last.
     pub state: String,
+    /// Since when one of its positions has failed, milliseconds since the epoch; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_since_ms: Option<i64>,
     /// How many positions it has on the source.
     pub partitions: u64,
     /// How many of them wait, by reason.

@@ -139,6 +139,65 @@ impl Drift {
     pub fn needs_attention(&self) -> bool {
         self.action.is_applied() || self.action == DriftAction::Operator || self.failure.is_some()
     }
+
+    /// In a few words, where only an operator can mend it.
+    pub fn for_the_operator(&self) -> Option<String> {
+        (self.action == DriftAction::Operator).then(|| self.what())
+    }
+
+    /// In a few words, where `run` should have changed it on the target and hasn't.
+    pub fn not_followed(&self) -> Option<String> {
+        let is_late = match self.kind {
+            DriftKind::TopicConfig | DriftKind::Acl | DriftKind::Quota => self.action.is_applied(),
+            // A topic without a copy is told otherwise, and what is gone waits for its time.
+            DriftKind::Topic | DriftKind::User => false,
+        };
+        let why = match &self.failure {
+            _ if self.action == DriftAction::Operator => return None,
+            Some(failure) => format!("the target refuses it: {}", failure.reason),
+            None if is_late => "`run` hasn't changed it".to_owned(),
+            None => return None,
+        };
+        let means = match self.kind {
+            DriftKind::TopicConfig => {
+                format!(", so {}", consequence(&self.detail, self.source.as_deref()))
+            }
+            DriftKind::Topic | DriftKind::Acl | DriftKind::Quota | DriftKind::User => String::new(),
+        };
+        Some(format!("{} ({why}{means})", self.what()))
+    }
+
+    fn what(&self) -> String {
+        match self.detail.as_str() {
+            "" => self.subject.clone(),
+            detail => format!("{}: {detail}", self.subject),
+        }
+    }
+}
+
+/// What it means that a copy doesn't get the value of this key that it shall have.
+pub fn consequence(key: &str, wanted: Option<&str>) -> &'static str {
+    match key {
+        "cleanup.policy" if wanted.is_some_and(|it| it.trim() == "compact") => {
+            "the copy isn't compacted: it keeps every record (retention.ms and retention.bytes are -1 there), and grows"
+        }
+        "cleanup.policy"
+        | "delete.retention.ms"
+        | "min.compaction.lag.ms"
+        | "max.compaction.lag.ms" => {
+            "the target cleans the copy's log by its own rule: it may lose or keep other records than the source"
+        }
+        "retention.ms" | "retention.bytes" => {
+            "the target keeps the copy's records for another time than the source"
+        }
+        "max.message.bytes" => {
+            "batches that are larger than the target takes wait, and with them their partitions"
+        }
+        "min.insync.replicas" => {
+            "behind a failover writes are acknowledged by another number of replicas than on the source"
+        }
+        _ => "the copy stays as it is there",
+    }
 }
 
 /// Why a change couldn't be applied.
@@ -181,6 +240,10 @@ pub struct Obstacle {
     /// Whether the flow counts as impaired by it. `false` where there is nothing to follow, such as
     /// a cluster without an authorizer.
     pub is_problem: bool,
+    /// Since when something of the kind has been a problem on this cluster, milliseconds since the epoch; 0 where it
+    /// isn't one, or nobody looked before.
+    #[serde(default)]
+    pub since_ms: i64,
 }
 
 /// What a comparison of one flow's clusters found.

@@ -109,6 +109,11 @@ fn record_flow(flow: &FlowStatus, now_ms: i64) {
     for (kind, errors) in &flow.errors {
         count(&n::FLOW_ERRORS, &[name, kind], *errors);
     }
+    for carried in &flow.traffic {
+        let (direction, purpose) = (carried.direction.as_str(), carried.purpose.as_str());
+        let labels = [name, carried.cluster.as_str(), direction, purpose];
+        count(&n::FLOW_CLUSTER_BYTES, &labels, carried.bytes);
+    }
     let in_flight = flow.in_flight_bytes as f64;
     set(&n::FLOW_IN_FLIGHT_BYTES, &[name], in_flight);
     let limit = flow.in_flight_limit_bytes as f64;

@@ -5,10 +5,13 @@
 //! [`readiness`] judges that report, [`failover`] says what a failover would meet, [`metrics`] renders it for Prometheus. One report
 //! feeds all of them, so they cannot disagree.
 
+pub mod changes;
+pub mod cut_over;
 pub mod drill;
 pub mod failover;
 pub mod finding;
 pub mod groups;
+pub mod limits;
 pub mod logging;
 pub mod metadata;
 pub mod metrics;
@@ -20,7 +23,9 @@ pub mod rates;
 pub mod readiness;
 pub mod role;
 pub mod sampler;
+pub mod size;
 pub mod status;
+pub mod traffic;
 pub mod up_to_date;
 pub mod utc;
 pub mod verify;

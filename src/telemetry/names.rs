@@ -81,6 +81,8 @@ metrics! {
         "Partitions whose copy may have missed deletes of the source: keys may live on there that the source has no more.";
     FLOW_ERRORS = Counter "twinlog_flow_errors_total" ["flow", "kind"]
         "Errors by kind, retried ones included.";
+    FLOW_CLUSTER_BYTES = Counter "twinlog_flow_cluster_bytes_total" ["flow", "cluster", "direction", "purpose"]
+        "Bytes on the flow's own connections to a cluster (sent, received), by what they are for (fetch, produce, groups, state, other).";
     FLOW_IN_FLIGHT_BYTES = Gauge "twinlog_flow_in_flight_bytes" ["flow"]
         "Bytes fetched and not yet acknowledged by the target.";
     FLOW_IN_FLIGHT_LIMIT_BYTES = Gauge "twinlog_flow_in_flight_limit_bytes" ["flow"]
@@ -125,7 +127,7 @@ metrics! {
     VERIFY_AGE = Gauge "twinlog_verify_age_seconds" ["flow"]
         "Time since the last comparison of records began; absent before the first one has ended.";
     VERIFY_DIFFERENCES = Gauge "twinlog_verify_differences" ["flow", "kind"]
-        "What the last comparison of records found, by kind (changed, swapped, missing, added, added_at_end, partitions, group, config, acl).";
+        "What the last comparison of records found, by kind (changed, swapped, missing, added, added_at_end, partitions, group, config, acl, quota, user, held, replicas, made_anew).";
     VERIFY_BYTES = Counter "twinlog_verify_bytes_total" ["flow"]
         "Bytes of keys, values and headers read to compare in the background, both sides together.";
 

@@ -9,15 +9,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dashmap::DashMap;
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
+use super::cut_over::OpenCutOver;
 use super::drill::DrillResult;
-use super::failover::{StandbyHealth, Unfenceable};
+use super::failover::{MinInSync, StandbyHealth, Unfenceable};
 use super::groups::GroupReporter;
+use super::limits::LiveLimits;
 use super::metadata::MetadataReport;
 use super::protect::ProtectStatus;
 use super::rates::{Counters, RateMeter, Rates};
+use super::readiness::{InTheWay, in_the_way};
 use super::role::RoleStatus;
+use super::traffic::{TrafficReporter, TrafficStatus};
 use super::up_to_date::{MissedDeletes, Standing, UpToDate};
 use super::verify::VerifySummary;
 
@@ -49,10 +55,7 @@ impl Registry {
     /// a second; calling it more often does no harm.
     pub fn observe(&self, now_ms: i64) {
         for flow in &*self.flows {
-            let running = flow.state() == FlowState::Running;
-            for partition in &flow.partitions {
-                partition.observe(running, now_ms);
-            }
+            flow.observe(now_ms);
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct FlowProgress {
     state: Mutex<FlowState>,
     /// When this entry was made, milliseconds since the epoch.
     created_at_ms: i64,
+    /// Counts all that changes of its partitions.
+    pub changes: Arc<Changes>,
     /// Partitions by source topic and number.
     pub partitions: DashMap<PartitionKey, Arc<PartitionProgress>>,
     /// Per-topic notes by source topic: the target name, the offset mode and why.
@@ -81,14 +86,21 @@ pub struct FlowProgress {
     pub in_flight_bytes: AtomicU64,
     /// The configured bound of `in_flight_bytes`.
     pub in_flight_limit_bytes: AtomicU64,
+    /// Bytes that are copied per second at most; 0: as many as can be.
+    pub bytes_per_second_limit: AtomicU64,
+    /// Limits that replace those of the config: given here, and put into force by the flow.
+    pub limits: watch::Sender<Option<LiveLimits>>,
     /// Whether topic discovery has succeeded at least once.
     pub discovered: AtomicBool,
+    /// Topics that were found and aren't copied yet.
+    pub topics_to_prepare: AtomicU64,
     /// Why nothing is selected, where the source has topics.
     nothing_selected: Mutex<Option<String>>,
     /// When the source last told where its logs end, milliseconds since the epoch; -1 if it never did.
     pub source_seen_ms: AtomicI64,
     /// The standby's partitions, as its metadata has them.
     standby: Mutex<Option<StandbyHealth>>,
+    min_in_sync: Mutex<MinInSync>,
     /// Why writers can't be kept from the source by ACLs, if so.
     unfenceable: Mutex<Option<Unfenceable>>,
     /// Errors by policy kind, for the metric: kind -> count.
@@ -102,8 +114,14 @@ pub struct FlowProgress {
     groups: Mutex<Option<Arc<dyn GroupReporter>>>,
     /// What the last comparison of the clusters' metadata found.
     metadata: Mutex<Option<Arc<MetadataReport>>>,
+    /// What the last `verify` found.
     verify: Mutex<Option<Arc<VerifySummary>>>,
+    /// Who counts its bytes.
+    traffic: Mutex<Option<Arc<dyn TrafficReporter>>>,
+    /// How the last rehearsal of a failover ended.
     drill: Mutex<Option<DrillResult>>,
+    /// A cut-over that isn't finished.
+    cut_over: Mutex<Option<OpenCutOver>>,
     /// Which side is the primary, where it isn't the source.
     role: Mutex<Option<RoleStatus>>,
     /// Whether others are kept from the copies, where that is asked for.
@@ -186,12 +204,18 @@ pub struct PartitionProgress {
     open_transaction: Mutex<Option<OpenTransaction>>,
     /// When the copy had all that the source had.
     up_to_date: Mutex<UpToDate>,
+    /// Counts all that changes of the flow's partitions.
+    changes: Arc<Changes>,
+    /// Whether it was caught up when all were looked at last: then it was for as long as nothing changed.
+    was_caught_up: AtomicBool,
     /// Whether the source's leader has told the end since the partition was opened last.
     is_end_told: AtomicBool,
     /// When this entry was made, milliseconds since the epoch.
     created_at_ms: i64,
     /// The source's log start offset.
     pub source_log_start: AtomicI64,
+    /// Where the source leader's own data begin; what is below is in its remote storage. -1 while unknown.
+    pub source_local_start: AtomicI64,
     /// The source's last stable offset: where read-committed data ends.
     pub source_stable_end: AtomicI64,
     /// The source's high watermark.
@@ -206,6 +230,8 @@ pub struct PartitionProgress {
     /// By how many records a second the source grew when it was seen last, a short pause included; -1 until
     /// it was measured.
     pub source_per_second: AtomicI64,
+    /// The most records that came in two looks, of late, and those of an hour where somebody writes now and then.
+    pub source_habit: (AtomicI64, AtomicI64),
     /// The broker that it is fetched from: the leader, or a closer replica (KIP-392).
     pub source_broker: AtomicI64,
     /// The next source offset to be acknowledged on the target.
@@ -254,6 +280,53 @@ struct StateCell {
     /// When the partition last left `Copying`; `None` while copying. A retry whose detail
     /// changes at every attempt, or that passes through `Opening`, doesn't restart it.
     unhealthy_since_ms: Option<i64>,
+    /// While it is opened again and again.
+    restless: Option<Restless>,
+}
+
+/// A partition that is copied for seconds only, between one trouble and the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restless {
+    /// Since when, milliseconds since the epoch.
+    pub since_ms: i64,
+    /// How often it was copied in between.
+    times: u32,
+    /// The last trouble: a short, stable word for metrics.
+    pub reason: &'static str,
+    /// One line for a person.
+    pub detail: String,
+}
+
+/// Who is copied for so long has overcome its trouble.
+const SETTLED_MS: i64 = 10_000;
+/// Once or twice is a leader that moves, or a broker that starts again.
+const RESTLESS_TIMES: u32 = 3;
+
+impl StateCell {
+    /// What is known of its troubles at this time.
+    fn restless(&self, now_ms: i64) -> Option<&Restless> {
+        let is_settled =
+            self.state == PartitionState::Copying && now_ms - self.since_ms >= SETTLED_MS;
+        self.restless.as_ref().filter(|_| !is_settled)
+    }
+
+    /// Notes what the next state tells of that.
+    fn note_trouble(&mut self, next: &PartitionState, now_ms: i64) {
+        let before = self.restless(now_ms).cloned();
+        self.restless = match next {
+            PartitionState::Retrying { reason, detail } => Some(Restless {
+                since_ms: before.as_ref().map_or(now_ms, |before| before.since_ms),
+                times: before.map_or(0, |before| before.times)
+                    + u32::from(self.state == PartitionState::Copying),
+                reason,
+                detail: detail.clone(),
+            }),
+            PartitionState::Stopped { .. } => None,
+            PartitionState::Opening | PartitionState::Burning { .. } | PartitionState::Copying => {
+                before
+            }
+        };
+    }
 }
 
 /// Milliseconds since the Unix epoch, by this machine's clock.
@@ -269,7 +342,7 @@ pub fn now_ms() -> i64 {
 /// answered later, by a deadline at most: an older time doesn't count. One that is older by far comes
 /// from a clock that was set back. If it didn't count, nothing would seem to happen until that clock is
 /// where it was: what is seen of the source would look old, and its growth like rest.
-fn note_time(newest_ms: &AtomicI64, at_ms: i64) {
+pub(super) fn note_time(newest_ms: &AtomicI64, at_ms: i64) {
     let newer = |newest: i64| (at_ms > newest || is_set_back(newest, at_ms)).then_some(at_ms);
     // Nothing to do where it is older. What was seen then is noted before.
     let _ = newest_ms.fetch_update(Ordering::Release, Ordering::Relaxed, newer);
@@ -289,14 +362,19 @@ impl FlowProgress {
             target: target.to_owned(),
             state: Mutex::new(FlowState::Starting),
             created_at_ms: now_ms(),
+            changes: Arc::default(),
             partitions: DashMap::new(),
             topics: DashMap::new(),
             in_flight_bytes: AtomicU64::new(0),
             in_flight_limit_bytes: AtomicU64::new(0),
+            bytes_per_second_limit: AtomicU64::new(0),
+            limits: watch::Sender::new(None),
             discovered: AtomicBool::new(false),
+            topics_to_prepare: AtomicU64::new(0),
             nothing_selected: Mutex::new(None),
             source_seen_ms: AtomicI64::new(-1),
             standby: Mutex::new(None),
+            min_in_sync: Mutex::default(),
             unfenceable: Mutex::new(None),
             errors: DashMap::new(),
             retired: Mutex::new(Counters::default()),
@@ -304,8 +382,10 @@ impl FlowProgress {
             groups: Mutex::new(None),
             metadata: Mutex::new(None),
             verify: Mutex::new(None),
+            traffic: Mutex::new(None),
             drill: Mutex::new(None),
             role: Mutex::new(None),
+            cut_over: Mutex::new(None),
             protect: Mutex::new(None),
             beside: Weak::new(),
         }
@@ -313,10 +393,12 @@ impl FlowProgress {
 
     /// Another flow's progress beside this one: shown where this one is, until it is removed.
     pub fn companion(&self, name: &str, source: &str, target: &str) -> Arc<Self> {
-        match self.beside.upgrade() {
+        let companion = match self.beside.upgrade() {
             Some(flows) => Registry { flows }.flow(name, source, target),
             None => Arc::new(Self::new(name, source, target)),
-        }
+        };
+        companion.limits.send_replace(*self.limits.borrow());
+        companion
     }
 
     /// Ends what [`companion`](Self::companion) began.
@@ -324,6 +406,17 @@ impl FlowProgress {
         if let Some(flows) = self.beside.upgrade() {
             flows.remove(name);
         }
+    }
+
+    /// Bytes sent and received so far; none where nobody counts them.
+    pub fn traffic(&self) -> Vec<TrafficStatus> {
+        let reporter = lock(&self.traffic).clone();
+        reporter.map_or_else(Vec::new, |reporter| reporter.traffic())
+    }
+
+    /// Sets who counts the flow's bytes.
+    pub fn set_traffic(&self, reporter: Arc<dyn TrafficReporter>) {
+        *lock(&self.traffic) = Some(reporter);
     }
 
     /// Who knows about the flow's groups; `None` while (or where) groups aren't followed.
@@ -376,6 +469,16 @@ impl FlowProgress {
         *lock(&self.role) = role;
     }
 
+    /// The cut-over that isn't finished, if there is one.
+    pub fn cut_over(&self) -> Option<OpenCutOver> {
+        lock(&self.cut_over).clone()
+    }
+
+    /// Publishes the cut-over that isn't finished.
+    pub fn set_cut_over(&self, open: Option<OpenCutOver>) {
+        *lock(&self.cut_over) = open;
+    }
+
     /// Whether others are kept from the copies; `None` where that isn't asked for.
     pub fn protect(&self) -> Option<ProtectStatus> {
         lock(&self.protect).clone()
@@ -389,6 +492,16 @@ impl FlowProgress {
     /// The standby's partitions, as its metadata had them last.
     pub fn standby(&self) -> Option<StandbyHealth> {
         *lock(&self.standby)
+    }
+
+    /// Notes how many replicas of the copies have to be in sync.
+    pub fn set_min_in_sync(&self, min: MinInSync) {
+        *lock(&self.min_in_sync) = min;
+    }
+
+    /// How many replicas of the copies have to be in sync, as far as it was asked.
+    pub fn min_in_sync(&self) -> MinInSync {
+        lock(&self.min_in_sync).clone()
     }
 
     /// Publishes how the standby's partitions are.
@@ -433,9 +546,27 @@ impl FlowProgress {
 
     /// Sets the flow's state; true when it changed.
     pub fn set_state(&self, state: FlowState) -> bool {
+        self.set_state_if(state, || true)
+    }
+
+    /// The same by a task of the flow, which may run on for a moment when the flow has ended: nothing once it is cancelled.
+    /// Whoever ends a flow cancels its tasks first and says how it ended behind that, so that word stays.
+    pub fn set_state_by_task(&self, state: FlowState, cancel: &CancellationToken) -> bool {
+        // Looked at under the lock: what comes behind the end waits for it, or sees it.
+        self.set_state_if(state, || !cancel.is_cancelled())
+    }
+
+    fn set_state_if(&self, state: FlowState, may_be_set: impl FnOnce() -> bool) -> bool {
         let mut current = lock(&self.state);
+        if !may_be_set() {
+            return false;
+        }
         let changed = *current != state;
         *current = state;
+        drop(current);
+        if changed {
+            self.changes.note();
+        }
         changed
     }
 
@@ -443,8 +574,28 @@ impl FlowProgress {
     pub fn partition(&self, topic: &Arc<str>, partition: i32) -> Arc<PartitionProgress> {
         self.partitions
             .entry((topic.clone(), partition))
-            .or_insert_with(|| Arc::new(PartitionProgress::default()))
+            .or_insert_with(|| {
+                self.changes.note();
+                Arc::new(PartitionProgress {
+                    changes: self.changes.clone(),
+                    ..PartitionProgress::default()
+                })
+            })
             .clone()
+    }
+
+    /// Looks at each partition, where anything has changed since the last look.
+    fn observe(&self, now_ms: i64) {
+        if self.changes.is_still(now_ms) {
+            return;
+        }
+        let count = self.changes.count();
+        let running = self.state() == FlowState::Running;
+        let mut is_still = running;
+        for partition in &self.partitions {
+            is_still &= partition.observe(running, now_ms);
+        }
+        self.changes.looked(count, is_still, now_ms);
     }
 
     /// Forgets a partition that is no longer copied, such as one of a deleted topic, and
@@ -452,6 +603,7 @@ impl FlowProgress {
     /// directly would make the flow's counters fall, which Prometheus reads as a restart.
     pub fn retire_partition(&self, key: &PartitionKey) {
         if let Some((_, partition)) = self.partitions.remove(key) {
+            self.changes.note();
             lock(&self.retired).add(&partition.counters());
         }
     }
@@ -526,19 +678,24 @@ impl Default for PartitionProgress {
                 state: PartitionState::Opening,
                 since_ms: now,
                 unhealthy_since_ms: Some(now),
+                restless: None,
             }),
             meter: Mutex::new(RateMeter::default()),
             open_transaction: Mutex::new(None),
             up_to_date: Mutex::default(),
+            changes: Arc::default(),
+            was_caught_up: AtomicBool::new(false),
             is_end_told: AtomicBool::new(false),
             created_at_ms: now,
             source_log_start: unknown(),
+            source_local_start: unknown(),
             source_stable_end: unknown(),
             source_high_watermark: unknown(),
             source_end_seen_ms: unknown(),
             told_by: Mutex::default(),
             follower_stable_end: unknown(),
             source_per_second: unknown(),
+            source_habit: (AtomicI64::new(0), AtomicI64::new(0)),
             source_broker: unknown(),
             source_position: unknown(),
             target_position: unknown(),
@@ -567,10 +724,14 @@ impl PartitionProgress {
 
     /// Sets the state; true when it changed.
     pub fn set_state(&self, state: PartitionState) -> bool {
+        self.set_state_at(state, now_ms())
+    }
+
+    fn set_state_at(&self, state: PartitionState, now: i64) -> bool {
         let mut cell = lock(&self.state);
         let changed = cell.state != state;
         if changed {
-            let now = now_ms();
+            cell.note_trouble(&state, now);
             cell.unhealthy_since_ms = match state {
                 PartitionState::Copying => None,
                 _ => cell.unhealthy_since_ms.or(Some(now)),
@@ -587,6 +748,10 @@ impl PartitionProgress {
             }
             cell.state = state;
         }
+        drop(cell);
+        if changed {
+            self.note_change();
+        }
         changed
     }
 
@@ -594,6 +759,52 @@ impl PartitionProgress {
     /// it is copying.
     pub fn unhealthy_since_ms(&self) -> Option<i64> {
         lock(&self.state).unhealthy_since_ms
+    }
+
+    /// For how long it hasn't been copied; 0 while it is.
+    pub fn unhealthy_seconds(&self, now_ms: i64) -> f64 {
+        self.unhealthy_since_ms()
+            .map_or(0.0, |since_ms| seconds(since_ms, now_ms))
+    }
+
+    /// The trouble for which it is opened again and again, if it is.
+    pub fn restless(&self, now_ms: i64) -> Option<Restless> {
+        let cell = lock(&self.state);
+        let restless = cell.restless(now_ms);
+        restless.filter(|it| it.times >= RESTLESS_TIMES).cloned()
+    }
+
+    /// For how long it has been behind, as far as known, and hasn't moved.
+    pub fn no_progress_seconds(&self, now_ms: i64) -> f64 {
+        if self.lag_offsets() == 0 {
+            return 0.0;
+        }
+        let at = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|it| *it >= 0);
+        // A partition that was caught up until a moment ago isn't stuck, however long its position hasn't moved.
+        let last_good_ms = at(&self.progressed_at_ms)
+            .into_iter()
+            .chain(self.was_caught_up_ms())
+            .fold(self.created_at_ms, i64::max);
+        seconds(last_good_ms, now_ms)
+    }
+
+    /// Whether it stands in the way of a planned failover, and why it isn't copied.
+    pub fn in_the_way(&self, now_ms: i64) -> Option<(InTheWay, &'static str)> {
+        let (state, _) = self.state();
+        let restless = self.restless(now_ms);
+        let reason = match (&state, &restless) {
+            (PartitionState::Stopped { .. }, _) => return None,
+            (PartitionState::Retrying { reason, .. }, _) => *reason,
+            (_, Some(restless)) => restless.reason,
+            (_, None) => "",
+        };
+        let retrying = match state {
+            PartitionState::Retrying { .. } => self.unhealthy_seconds(now_ms),
+            _ => 0.0,
+        };
+        let restless = restless.map_or(0.0, |it| seconds(it.since_ms, now_ms));
+        let for_seconds = retrying.max(restless);
+        in_the_way(for_seconds, self.no_progress_seconds(now_ms)).map(|it| (it, reason))
     }
 
     /// When this entry was made, milliseconds since the epoch.
@@ -606,21 +817,46 @@ impl PartitionProgress {
         self.lag_offsets() == 0 && lock(&self.state).state == PartitionState::Copying
     }
 
+    /// Notes, behind it, that its state or one of its ends is another.
+    pub fn note_change(&self) {
+        self.changes.note();
+    }
+
+    /// When it was caught up last, milliseconds since the epoch; `None` if it never was.
+    pub fn was_caught_up_ms(&self) -> Option<i64> {
+        let own_ms = self.caught_up_at_ms.load(Ordering::Relaxed);
+        let still_ms = match self.was_caught_up.load(Ordering::Acquire) {
+            true => self.changes.still_ms(),
+            false => -1,
+        };
+        Some(own_ms.max(still_ms)).filter(|at_ms| *at_ms >= 0)
+    }
+
     /// Takes one sample for the rates. While the partition is caught up, that is also
     /// written down: an idle partition isn't touched by the data path for hours, and must
     /// not look hours behind when its next record arrives.
-    pub fn observe(&self, flow_is_running: bool, now_ms: i64) {
-        if flow_is_running && self.is_caught_up() {
+    ///
+    /// Whether the next sample tells the same if nothing changes.
+    fn observe(&self, flow_is_running: bool, now_ms: i64) -> bool {
+        if let Some(until_ms) = self.was_caught_up_ms() {
+            self.caught_up_at_ms.fetch_max(until_ms, Ordering::Relaxed);
+        }
+        let is_caught_up = flow_is_running && self.is_caught_up();
+        if is_caught_up {
             note_time(&self.caught_up_at_ms, now_ms);
         }
+        self.was_caught_up.store(is_caught_up, Ordering::Release);
         self.observe_transaction(now_ms);
-        lock(&self.meter).sample(
+        let mut meter = lock(&self.meter);
+        meter.rest_until(self.changes.still_ms());
+        meter.sample(
             now_ms,
             self.records.load(Ordering::Relaxed),
             self.bytes.load(Ordering::Relaxed),
             self.source_position.load(Ordering::Relaxed),
             self.source_stable_end.load(Ordering::Relaxed),
         );
+        meter.is_at_rest()
     }
 
     /// Whether the source tells the partition's end with every answer to a fetch.
@@ -647,10 +883,8 @@ impl PartitionProgress {
 
     /// Where a follower's data ends: the source's doesn't end before.
     pub fn note_follower_ends(&self, high_watermark: i64, stable_end: i64) {
-        self.source_high_watermark
-            .fetch_max(high_watermark, Ordering::Relaxed);
-        self.source_stable_end
-            .fetch_max(stable_end, Ordering::Relaxed);
+        self.raise(&self.source_high_watermark, high_watermark);
+        self.raise(&self.source_stable_end, stable_end);
         // Not where it was given back to its leader meanwhile.
         let shown = &self.follower_stable_end;
         let _ = shown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |before| {
@@ -696,21 +930,28 @@ impl PartitionProgress {
 
     /// The source was asked where the partition ends, at this time, milliseconds since the epoch.
     pub fn note_source_end(&self, end: i64, at_ms: i64) {
-        self.source_high_watermark.fetch_max(end, Ordering::Relaxed);
+        self.raise(&self.source_high_watermark, end);
         self.note_end_told();
         note_time(&self.source_end_seen_ms, at_ms);
     }
 
     /// The same, with where its committed data ends.
     pub fn note_source_ends(&self, end: i64, stable_end: i64, at_ms: i64) {
-        self.source_stable_end
-            .fetch_max(stable_end, Ordering::Relaxed);
+        self.raise(&self.source_stable_end, stable_end);
         self.note_source_end(end, at_ms);
+    }
+
+    fn raise(&self, end: &AtomicI64, to: i64) {
+        if end.fetch_max(to, Ordering::Relaxed) < to {
+            self.note_change();
+        }
     }
 
     /// The leader has told the source's end, which is noted already.
     pub fn note_end_told(&self) {
-        self.is_end_told.store(true, Ordering::Release);
+        if !self.is_end_told.swap(true, Ordering::AcqRel) {
+            self.note_change();
+        }
     }
 
     /// The partition is opened: what is known of its source's end is of before.
@@ -741,6 +982,11 @@ impl PartitionProgress {
     ) -> Option<MissedDeletes> {
         let end = self.source_high_watermark.load(Ordering::Relaxed);
         lock(&self.up_to_date).judge((from, hole), end, now_ms(), delete_retention_ms)
+    }
+
+    /// For how long tombstones that aren't copied yet stay at least; `None` where nobody has said.
+    pub fn least_delete_retention_ms(&self) -> Option<i64> {
+        lock(&self.up_to_date).least_retention()
     }
 
     /// What is known to have been missed has changed.
@@ -800,6 +1046,26 @@ impl PartitionProgress {
         self.lag_offsets().max(0).saturating_mul(mean_bytes)
     }
 
+    /// Notes where the source leader's own data begin.
+    pub fn note_local_start(&self, offset: i64) {
+        self.source_local_start.store(offset, Ordering::Relaxed);
+    }
+
+    /// Whether what is at this source offset is in remote storage, as far as is known.
+    pub fn is_remote(&self, offset: i64) -> bool {
+        offset < self.source_local_start.load(Ordering::Relaxed)
+    }
+
+    /// Source offsets that are to be read from remote storage, as far as is known.
+    pub fn remote_offsets(&self) -> i64 {
+        let local_start = self.source_local_start.load(Ordering::Relaxed);
+        let position = self.source_position.load(Ordering::Relaxed);
+        match position {
+            unknown if unknown < 0 => 0,
+            position => (local_start - position).max(0),
+        }
+    }
+
     /// Source offsets between the position and the stable end; -1 while unknown.
     pub fn lag_offsets(&self) -> i64 {
         let end = self.source_stable_end.load(Ordering::Relaxed);
@@ -813,6 +1079,143 @@ impl PartitionProgress {
 }
 
 /// A poisoned lock only means that a reader panicked; the value is still whole.
+/// Milliseconds between, as seconds.
+fn seconds(since_ms: i64, now_ms: i64) -> f64 {
+    (now_ms - since_ms).max(0) as f64 / 1_000.0
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::readiness::UNHEALTHY_SECONDS_MAX;
+    use super::*;
+
+    fn trouble() -> PartitionState {
+        PartitionState::Retrying {
+            reason: "leader_moved",
+            detail: "it leads no longer".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_task_that_outlives_its_flow_does_not_call_it_running() {
+        let flow = Registry::default().flow("f", "a", "b");
+        let tasks = CancellationToken::new();
+        assert!(flow.set_state_by_task(FlowState::Running, &tasks));
+        tasks.cancel();
+        let ended = FlowState::Stopped {
+            reason: "defect",
+            detail: "a task panicked".to_owned(),
+        };
+        flow.set_state(ended.clone());
+        assert!(!flow.set_state_by_task(FlowState::Running, &tasks));
+        assert_eq!(flow.state(), ended);
+    }
+
+    /// Copied for so long, and then away for a second; so often, from a time on.
+    fn opened_again(
+        partition: &PartitionProgress,
+        copied_ms: i64,
+        times: i64,
+        mut at_ms: i64,
+    ) -> i64 {
+        for _ in 0..times {
+            partition.set_state_at(PartitionState::Copying, at_ms);
+            partition.set_state_at(trouble(), at_ms + copied_ms);
+            partition.set_state_at(PartitionState::Opening, at_ms + copied_ms + 900);
+            at_ms += copied_ms + 1_000;
+        }
+        partition.set_state_at(PartitionState::Copying, at_ms);
+        at_ms
+    }
+
+    #[test]
+    fn who_is_opened_again_and_again_is_in_the_way_although_he_is_copied_in_between() {
+        let (partition, start_ms) = (PartitionProgress::default(), now_ms());
+        let at_ms = opened_again(&partition, 4_000, 8, start_ms);
+        let found = partition.in_the_way(at_ms + 3_000);
+        assert_eq!(found, Some((InTheWay::Retrying, "leader_moved")));
+        let restless = partition.restless(at_ms).expect("it is");
+        assert_eq!(restless.since_ms, start_ms + 4_000, "the first trouble");
+        assert_eq!(partition.in_the_way(at_ms + SETTLED_MS), None, "it is over");
+        assert_eq!(partition.restless(at_ms + SETTLED_MS), None);
+    }
+
+    #[test]
+    fn who_was_away_twice_or_is_copied_for_long_is_not_restless() {
+        let (start_ms, limit_ms) = (now_ms(), (UNHEALTHY_SECONDS_MAX * 1_000.0) as i64);
+        let twice = PartitionProgress::default();
+        twice.set_state_at(PartitionState::Copying, start_ms);
+        twice.set_state_at(trouble(), start_ms + 1_000);
+        let at_ms = opened_again(&twice, 4_000, 1, start_ms + limit_ms);
+        assert_eq!(
+            twice.in_the_way(at_ms + 1_000),
+            None,
+            "a broker that starts again"
+        );
+        let seldom = PartitionProgress::default();
+        seldom.source_stable_end.store(7, Ordering::Relaxed);
+        seldom.source_position.store(7, Ordering::Relaxed);
+        let at_ms = opened_again(&seldom, SETTLED_MS, 20, start_ms);
+        assert_eq!(seldom.in_the_way(at_ms + 1_000), None);
+        let stopped = PartitionProgress::default();
+        let at_ms = opened_again(&stopped, 4_000, 8, start_ms);
+        let state = PartitionState::Stopped {
+            reason: "foreign_write",
+            detail: String::new(),
+        };
+        stopped.set_state_at(state, at_ms + 1_000);
+        assert_eq!(
+            stopped.restless(at_ms + 1_000),
+            None,
+            "that is another word"
+        );
+    }
+
+    /// A flow of one partition, which has been at rest until a second.
+    fn at_rest(from_ms: i64) -> (Registry, Arc<FlowProgress>, Arc<PartitionProgress>) {
+        let registry = Registry::default();
+        let flow = registry.flow("dr", "primary", "standby");
+        let partition = flow.partition(&Arc::from("t"), 0);
+        for offset in [
+            &partition.source_stable_end,
+            &partition.source_high_watermark,
+            &partition.source_position,
+        ] {
+            offset.store(100, Ordering::Relaxed);
+        }
+        partition.set_state(PartitionState::Copying);
+        flow.set_state(FlowState::Running);
+        for second in 0..3 {
+            registry.observe(from_ms + second * 1_000);
+        }
+        (registry, flow, partition)
+    }
+
+    #[test]
+    fn at_rest_nobody_looks_at_each_and_the_time_counts_all_the_same() {
+        let start_ms = now_ms();
+        let (registry, flow, partition) = at_rest(start_ms);
+        let looked_ms = || partition.caught_up_at_ms.load(Ordering::Relaxed);
+        let before_ms = looked_ms();
+        registry.observe(start_ms + 20_000);
+        assert_eq!(looked_ms(), before_ms, "it isn't touched");
+        assert_eq!(partition.was_caught_up_ms(), Some(start_ms + 20_000));
+        let new = flow.partition(&Arc::from("t"), 1);
+        assert_eq!(new.was_caught_up_ms(), None);
+        flow.retire_partition(&(Arc::from("t"), 1));
+        registry.observe(start_ms + 21_000);
+        registry.observe(start_ms + 22_000);
+        // It wasn't a second of nine that they came in.
+        partition.raise(&partition.source_stable_end, 1_100);
+        registry.observe(start_ms + 23_000);
+        assert_eq!(partition.was_caught_up_ms(), Some(start_ms + 22_000));
+        let growth = partition.rates().growth_per_second;
+        assert!(growth > 150.0, "{growth} a second");
+        registry.observe(start_ms + 24_000);
+        assert_eq!(partition.was_caught_up_ms(), Some(start_ms + 22_000));
+    }
 }

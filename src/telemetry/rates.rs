@@ -104,7 +104,7 @@ impl RateMeter {
         if distance_ms < SAMPLE_DISTANCE_MS_MIN {
             return;
         }
-        if self.measured && self.rates == Rates::default() && last.is_same_but_for_time(&sample) {
+        if self.is_at_rest() && last.is_same_but_for_time(&sample) {
             // At rest, as thousands of partitions are: nothing to smooth.
             self.last = Some(sample);
             return;
@@ -146,6 +146,19 @@ impl RateMeter {
         };
         self.measured = true;
         self.last = Some(sample);
+    }
+
+    /// Whether the next sample tells the same if nothing comes.
+    pub fn is_at_rest(&self) -> bool {
+        self.measured && self.rates == Rates::default()
+    }
+
+    /// Nothing came until then: it wasn't sampled for that.
+    pub fn rest_until(&mut self, at_ms: i64) {
+        let is_at_rest = self.is_at_rest();
+        if let Some(last) = self.last.as_mut().filter(|_| is_at_rest) {
+            last.at_ms = last.at_ms.max(at_ms);
+        }
     }
 
     /// The rates after the last sample.

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::cut_over::OpenCutOver;
 use super::drill::DrillResult;
-use super::failover::{self, Readiness, StandbyHealth, Unfenceable};
+use super::failover::{self, Habit, Readiness, StandbyHealth, Unfenceable};
 use super::groups::GroupTotals;
 use super::metadata::MetadataSummary;
 use super::progress::{FlowProgress, FlowState, PartitionProgress, PartitionState, Registry};
@@ -19,6 +20,7 @@ use super::protect::ProtectStatus;
 use super::rates::Counters;
 use super::readiness;
 use super::role::RoleStatus;
+use super::traffic::TrafficStatus;
 use super::up_to_date::MissedDeletes;
 use super::verify::VerifySummary;
 
@@ -62,6 +64,9 @@ pub struct FlowStatus {
     /// Why no topic is selected, where the source has topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nothing_selected: Option<String>,
+    /// Topics that were found and aren't copied yet: their copies are made, or looked at.
+    #[serde(default)]
+    pub topics_to_prepare: u64,
     /// When the source last told where its logs end, milliseconds since the epoch; absent if it never
     /// did.
     #[serde(default)]
@@ -76,12 +81,21 @@ pub struct FlowStatus {
     pub in_flight_bytes: u64,
     /// The configured bound of `in_flight_bytes`.
     pub in_flight_limit_bytes: u64,
+    /// Bytes that are copied per second at most; absent where nothing limits them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<u64>,
+    /// Bytes of its connections to both clusters since the process started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficStatus>,
     /// Errors by kind since the process started.
     pub errors: BTreeMap<String, u64>,
     /// The sums over all partitions, removed ones included in the counters.
     pub totals: Totals,
     /// The first copy's progress; absent once every partition has been caught up.
     pub first_copy: Option<FirstCopy>,
+    /// What is left of a backlog, and for how long; absent while no partition is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up: Option<CatchUp>,
     /// The consumer groups in sum; absent where none are followed.
     #[serde(default)]
     pub groups: Option<GroupTotals>,
@@ -97,6 +111,9 @@ pub struct FlowStatus {
     /// Which side is the primary; absent while it is the source, of all topics.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<RoleStatus>,
+    /// The cut-over that isn't finished; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_over: Option<OpenCutOver>,
     /// Whether others are kept from writing to the copies; absent unless `protect` asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protect: Option<ProtectStatus>,
@@ -158,6 +175,17 @@ pub struct Totals {
     pub counters: Counters,
 }
 
+/// A partition that is opened again and again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Restless {
+    /// For how long.
+    pub seconds: f64,
+    /// A short, stable word for the last trouble.
+    pub reason: String,
+    /// One line for a person.
+    pub detail: String,
+}
+
 /// One partition. Offsets are absent while unknown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PartitionStatus {
@@ -173,6 +201,9 @@ pub struct PartitionStatus {
     pub since_ms: i64,
     /// How long the partition hasn't been copying; 0 while it is.
     pub unhealthy_seconds: f64,
+    /// While it is copied for moments only, between one trouble and the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restless: Option<Restless>,
     /// How long it has been behind without its position moving; 0 while nothing is left
     /// to copy. This is what tells "no progress" from "no traffic".
     pub no_progress_seconds: f64,
@@ -192,6 +223,9 @@ pub struct PartitionStatus {
     /// Whether that isn't measured yet: then it is no bound.
     #[serde(default)]
     pub source_rate_unknown: bool,
+    /// How it is written to besides that rate: for the bound of a loss.
+    #[serde(skip)]
+    pub source_habit: Habit,
     /// How long one and the same transaction has been open on the source; 0 while none is.
     #[serde(default)]
     pub transaction_open_seconds: f64,
@@ -206,6 +240,9 @@ pub struct PartitionStatus {
     pub last_timestamp_ms: Option<i64>,
     /// Source offsets between the position and the stable end.
     pub lag_records: Option<i64>,
+    /// How many of these are in the source's remote storage, which is read at its own pace.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub remote_records: i64,
     /// The same in bytes, estimated from the mean record size.
     pub lag_bytes: i64,
     /// 0 when caught up with the stable end; otherwise the time since it last was, or
@@ -237,6 +274,23 @@ pub struct FirstCopy {
     pub estimated_seconds: Option<f64>,
     /// Partitions whose position isn't known yet and that aren't in the numbers.
     pub unknown_partitions: u64,
+}
+
+/// Partitions that are behind, and how long until they aren't.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CatchUp {
+    /// Partitions that have been behind for some seconds.
+    pub partitions: u64,
+    /// Their lag in offsets, summed.
+    pub lag_records: i64,
+    /// How many of these are in the source's remote storage.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub remote_records: i64,
+    /// The same in bytes, estimated.
+    pub lag_bytes: i64,
+    /// The time left at the present rate, with the source's growth taken off; absent while nothing is gained on the
+    /// source.
+    pub estimated_seconds: Option<f64>,
 }
 
 impl StatusReport {
@@ -288,12 +342,14 @@ impl FlowStatus {
             topic.offsets_reason = Some(note.reason.clone()).filter(|reason| !reason.is_empty());
         }
         let mut first_copy = FirstCopySum::default();
+        let mut catch_up = CatchUpSum::default();
         let mut totals = Totals::default();
         for entry in &flow.partitions {
             let (topic_name, number) = entry.key();
             let of_flow = (running, source_seen_ms);
             let partition = PartitionStatus::build(*number, entry.value(), of_flow, now_ms);
             first_copy.add(entry.value(), &partition);
+            catch_up.add(entry.value(), &partition);
             totals.add(&partition);
             let topic = topics
                 .entry(topic_name.to_string())
@@ -326,9 +382,13 @@ impl FlowStatus {
             source_seen_ms,
             standby: flow.standby(),
             nothing_selected: flow.nothing_selected(),
+            topics_to_prepare: flow.topics_to_prepare.load(Ordering::Relaxed),
             unfenceable: flow.unfenceable(),
             in_flight_bytes: flow.in_flight_bytes.load(Ordering::Relaxed),
             in_flight_limit_bytes: flow.in_flight_limit_bytes.load(Ordering::Relaxed),
+            limit_bytes_per_second: Some(flow.bytes_per_second_limit.load(Ordering::Relaxed))
+                .filter(|rate| *rate > 0),
+            traffic: flow.traffic(),
             errors: flow
                 .errors
                 .iter()
@@ -336,6 +396,7 @@ impl FlowStatus {
                 .collect(),
             totals,
             first_copy: first_copy.finish(),
+            catch_up: catch_up.finish(),
             groups: reporter
                 .zip(groups.as_ref())
                 .map(|(reporter, groups)| GroupTotals::new(groups, reporter.delays())),
@@ -343,6 +404,7 @@ impl FlowStatus {
             verify: flow.verify().map(|summary| (*summary).clone()),
             drill: flow.drill(),
             role: flow.role(),
+            cut_over: flow.cut_over(),
             protect: flow.protect(),
             failover: None,
             topics,
@@ -379,24 +441,14 @@ impl PartitionStatus {
         let seconds_since = |then_ms: i64| (now_ms - then_ms).max(0) as f64 / 1_000.0;
 
         let created_at_ms = progress.created_at_ms();
-        let caught_up_at_ms = known(&progress.caught_up_at_ms);
+        let caught_up_at_ms = progress.was_caught_up_ms();
         let lag_seconds = if running && copying && lag_records == Some(0) {
             0.0
         } else {
             // One millisecond at least: "never 0 when blocked".
             seconds_since(caught_up_at_ms.unwrap_or(created_at_ms)).max(0.001)
         };
-        let no_progress_seconds = if lag_records == Some(0) {
-            0.0
-        } else {
-            // A partition that was caught up until a moment ago isn't stuck, however long
-            // its position hasn't moved.
-            let last_good_ms = known(&progress.progressed_at_ms)
-                .into_iter()
-                .chain(caught_up_at_ms)
-                .fold(created_at_ms, i64::max);
-            seconds_since(last_good_ms)
-        };
+        let no_progress_seconds = progress.no_progress_seconds(now_ms);
         let rates = progress.rates();
         Self {
             partition: number,
@@ -404,7 +456,12 @@ impl PartitionStatus {
             reason,
             detail,
             since_ms,
-            unhealthy_seconds: progress.unhealthy_since_ms().map_or(0.0, seconds_since),
+            unhealthy_seconds: progress.unhealthy_seconds(now_ms),
+            restless: progress.restless(now_ms).map(|it| Restless {
+                seconds: seconds_since(it.since_ms),
+                reason: it.reason.to_owned(),
+                detail: it.detail,
+            }),
             no_progress_seconds,
             source_log_start: known(&progress.source_log_start),
             source_stable_end: known(&progress.source_stable_end),
@@ -416,12 +473,17 @@ impl PartitionStatus {
                 .map_or(0, i64::unsigned_abs)
                 .max(rates.growth_per_second.ceil() as u64),
             source_rate_unknown: known(&progress.source_per_second).is_none(),
+            source_habit: Habit {
+                at_once: known(&progress.source_habit.0).map_or(0, i64::unsigned_abs),
+                per_hour: known(&progress.source_habit.1).map_or(0, i64::unsigned_abs),
+            },
             transaction_open_seconds: progress.transaction_since_ms().map_or(0.0, seconds_since),
             source_broker: known(&progress.source_broker),
             source_position: known(&progress.source_position),
             target_position: known(&progress.target_position),
             last_timestamp_ms: known(&progress.last_timestamp_ms),
             lag_records,
+            remote_records: progress.remote_offsets(),
             lag_bytes: progress.lag_bytes(),
             lag_seconds,
             records_per_second: rates.records_per_second,
@@ -431,9 +493,27 @@ impl PartitionStatus {
         }
     }
 
-    /// Whether somebody should look at it: it isn't copying, it is behind and stands, or it may have missed deletes.
+    /// Whether somebody should look at it: it isn't copying, or for moments only, it is behind and stands, or it may have
+    /// missed deletes.
     pub fn is_troubled(&self) -> bool {
-        self.state != "copying" || readiness::is_stuck(self) || self.missed_deletes.is_some()
+        self.state != "copying"
+            || self.restless_seconds() > readiness::UNHEALTHY_SECONDS_MAX
+            || readiness::is_stuck(self)
+            || self.missed_deletes.is_some()
+    }
+
+    /// For how long it has been tried again, whether or not it is copied in between; 0 where it isn't.
+    pub fn retrying_seconds(&self) -> f64 {
+        let now = match self.state.as_str() {
+            "retrying" => self.unhealthy_seconds,
+            _ => 0.0,
+        };
+        now.max(self.restless_seconds())
+    }
+
+    /// For how long it has been copied for moments only; 0 where it isn't so.
+    pub fn restless_seconds(&self) -> f64 {
+        self.restless.as_ref().map_or(0.0, |it| it.seconds)
     }
 }
 
@@ -486,7 +566,7 @@ impl FirstCopySum {
         };
         let done = (position - first).max(0);
         self.done += done;
-        if known(&progress.caught_up_at_ms).is_some() || partition.lag_records == Some(0) {
+        if progress.was_caught_up_ms().is_some() || partition.lag_records == Some(0) {
             self.total += done;
             return;
         }
@@ -514,6 +594,51 @@ impl FirstCopySum {
             unknown_partitions: self.unknown,
         })
     }
+}
+
+/// Adds up [`CatchUp`] over a flow's partitions.
+#[derive(Default)]
+struct CatchUpSum {
+    partitions: u64,
+    records: i64,
+    remote: i64,
+    bytes: i64,
+    gain_per_second: f64,
+}
+
+/// Who has been behind for less isn't catching up: he was just asked.
+const BEHIND_SECONDS: f64 = 10.0;
+
+impl CatchUpSum {
+    fn add(&mut self, progress: &PartitionProgress, partition: &PartitionStatus) {
+        let lag = partition.lag_records.unwrap_or(0);
+        // A stopped one gets no further by itself.
+        if partition.state == "stopped" || lag == 0 || partition.lag_seconds < BEHIND_SECONDS {
+            return;
+        }
+        let rates = progress.rates();
+        self.partitions += 1;
+        self.records += lag;
+        self.remote += partition.remote_records;
+        self.bytes += partition.lag_bytes;
+        self.gain_per_second += rates.offsets_per_second - rates.growth_per_second;
+    }
+
+    fn finish(self) -> Option<CatchUp> {
+        (self.partitions > 0).then(|| CatchUp {
+            partitions: self.partitions,
+            lag_records: self.records,
+            remote_records: self.remote,
+            lag_bytes: self.bytes,
+            estimated_seconds: (self.gain_per_second > 0.0)
+                .then(|| self.records as f64 / self.gain_per_second),
+        })
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
 }
 
 fn known(value: &AtomicI64) -> Option<i64> {

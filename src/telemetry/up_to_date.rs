@@ -17,6 +17,8 @@ use super::progress::is_set_back;
 /// Ends that were seen and not reached yet. Of more of them every other one is forgotten: what is left tells of
 /// earlier times, never of later ones.
 const AHEAD_MAX: usize = 32;
+/// Changes of `delete.retention.ms` that are told apart.
+const RETENTIONS_MAX: usize = 8;
 /// An end may be told later than it was so, and a cleaner's pass begins before it shows.
 const MARGIN_MS: i64 = 60_000;
 
@@ -78,6 +80,57 @@ pub fn in_words(missed: &MissedDeletes) -> String {
     )
 }
 
+/// How long a tombstone stays, and from when on that was so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Retention {
+    from_ms: i64,
+    ms: i64,
+}
+
+/// The values of `delete.retention.ms` since the copy was last at the source's end, in order.
+///
+/// A cleaner writes down at its first pass when a tombstone may go (KIP-534), so each of them may have decided about
+/// what isn't copied yet, whatever holds by now.
+#[derive(Debug, Default)]
+struct Retentions(Vec<Retention>);
+
+impl Retentions {
+    /// This holds now; `before` held when a process before looked.
+    fn note(&mut self, now_ms: i64, ms: i64, before: Option<i64>) {
+        if self.0.is_empty() {
+            let ms = before.unwrap_or(ms);
+            self.0.push(Retention {
+                from_ms: i64::MIN,
+                ms,
+            });
+        }
+        if self.0.last().is_some_and(|last| last.ms == ms) {
+            return;
+        }
+        self.0.push(Retention {
+            from_ms: now_ms,
+            ms,
+        });
+        if self.0.len() > RETENTIONS_MAX {
+            // As if the shorter one had held for both.
+            let first = self.0.remove(0);
+            self.0[0] = Retention {
+                from_ms: first.from_ms,
+                ms: first.ms.min(self.0[0].ms),
+            };
+        }
+    }
+
+    /// The shortest that held at this time, or since.
+    fn least_since(&self, since_ms: Option<i64>) -> Option<i64> {
+        let since_ms = since_ms.unwrap_or(i64::MIN);
+        let ends = self.0.iter().skip(1).map(|it| it.from_ms);
+        let ends = ends.chain([i64::MAX]);
+        let held = self.0.iter().zip(ends).filter(|(_, end)| *end > since_ms);
+        held.map(|(it, _)| it.ms).min()
+    }
+}
+
 /// The source ended here at this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SeenEnd {
@@ -112,6 +165,7 @@ pub struct UpToDate {
     missed: Option<MissedDeletes>,
     /// Before this nothing is noticed again.
     noticed_to: i64,
+    retentions: Retentions,
 }
 
 impl UpToDate {
@@ -134,6 +188,16 @@ impl UpToDate {
         self.origin = origin;
         self.note_missed(missed);
         self.reach(position);
+    }
+
+    /// Tombstones stay for so long by now; `before` is what held when a process before looked.
+    pub fn note_retention(&mut self, now_ms: i64, ms: i64, before: Option<i64>) {
+        self.retentions.note(now_ms, ms, before);
+    }
+
+    /// For how long tombstones that aren't copied yet stay at least; `None` where nobody has said.
+    pub fn least_retention(&self) -> Option<i64> {
+        self.retentions.least_since(self.since_ms)
     }
 
     /// What is known to have been missed now; nothing if it is mended.
@@ -215,6 +279,9 @@ impl UpToDate {
         }
         let reached = self.ahead.iter().rev().find(|it| it.end <= hole);
         let since_ms = reached.map(|it| it.at_ms).or(self.since_ms);
+        let least = self.retentions.least_since(since_ms);
+        let delete_retention_ms =
+            least.map_or(delete_retention_ms, |it| it.min(delete_retention_ms));
         may_be_over(since_ms, now_ms, delete_retention_ms).then_some(MissedDeletes {
             from: hole,
             until: end.max(hole + 1),
@@ -271,6 +338,39 @@ mod tests {
             keys: None,
         };
         assert_eq!(missed, Some(expected));
+    }
+
+    #[test]
+    fn a_longer_life_of_tombstones_brings_none_back() {
+        let mut it = opened(10, Some(1_000));
+        it.note_retention(2_000, DAY_MS, Some(5_000));
+        assert_eq!(
+            it.least_retention(),
+            Some(5_000),
+            "that of the process before"
+        );
+        assert!(is_missed(&it, 10, 10_000));
+        // Once the copy was at the end the former one decides about nothing that is to come.
+        it.note_end(20, 12_000, 20);
+        assert_eq!(it.least_retention(), Some(DAY_MS));
+        assert!(!is_missed(&it, 20, 20_000));
+        // Nor does what came and went while it was there.
+        it.note_retention(30_000, 10, None);
+        it.note_retention(40_000, DAY_MS, None);
+        assert!(is_missed(&it, 20, 50_000));
+        it.note_end(30, 60_000, 30);
+        assert!(!is_missed(&it, 30, 70_000));
+    }
+
+    #[test]
+    fn of_many_changes_the_shortest_is_kept() {
+        let mut it = opened(10, Some(1_000));
+        it.note_retention(2_000, 7, None);
+        for at in 0..100 {
+            it.note_retention(3_000 + at, DAY_MS + at % 2, None);
+        }
+        assert_eq!(it.retentions.0.len(), RETENTIONS_MAX);
+        assert_eq!(it.least_retention(), Some(7));
     }
 
     #[test]

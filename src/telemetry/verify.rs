@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// What kinds of differences there are, by their words.
-pub const DIFFERENCE_KINDS: [&str; 9] = [
+pub const DIFFERENCE_KINDS: [&str; 14] = [
     "changed",
     "swapped",
     "missing",
@@ -15,6 +15,11 @@ pub const DIFFERENCE_KINDS: [&str; 9] = [
     "group",
     "config",
     "acl",
+    "quota",
+    "user",
+    "held",
+    "replicas",
+    "made_anew",
 ];
 
 /// How one comparison ended.

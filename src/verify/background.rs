@@ -133,6 +133,7 @@ impl Background {
             },
             bytes_per_second: Some(self.flow.verify.bytes_per_second),
             partitions_at_once: 1,
+            again_within: None,
         }
     }
 

@@ -198,7 +198,15 @@ impl<'a, C: Content> Board<'a, C> {
                 let weight: usize = half.chunks.values().map(Content::weight).sum();
                 inner.weights[side] -= weight;
             }
-            inner.failed.push((unit, reason));
+            // What waits of the same partition would stall as long, one range after the other.
+            let place = &self.units[unit].place;
+            let is_same = |other: &usize| Arc::ptr_eq(&self.units[*other].place, place);
+            let (same, others) = inner.waiting.drain(..).partition::<VecDeque<_>, _>(is_same);
+            inner.waiting = others;
+            let failed = std::iter::once(unit).chain(same);
+            inner
+                .failed
+                .extend(failed.map(|unit| (unit, reason.clone())));
             self.begin(inner);
         }
     }
@@ -258,4 +266,45 @@ impl<C> Open<C> {
 /// Up to which chunk everything has been read once this source offset was.
 pub(super) fn complete_to(source_offset: i64) -> i64 {
     chunk_of(source_offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::link::Link;
+    use super::super::records::Digests;
+    use super::*;
+
+    fn place(partition: i32) -> Arc<Place> {
+        Arc::new(Place {
+            topic: "t".to_owned(),
+            target_topic: "t".to_owned(),
+            partition,
+            origin: 0,
+            link: Link::Identical,
+            is_continued: false,
+            strangers: Arc::default(),
+            copied_to: None,
+            missed_deletes: None,
+        })
+    }
+
+    #[test]
+    fn a_range_that_stalls_takes_what_waits_of_its_partition_along() {
+        let places = [place(0), place(1)];
+        let units: Vec<Unit> = (0..10)
+            .map(|number| Unit {
+                place: places[number % 2].clone(),
+                from: number as i64 * 1_000,
+                to: number as i64 * 1_000 + 1_000,
+            })
+            .collect();
+        let cancelled = AtomicBool::new(false);
+        let ignore: Compare<'_, Digests> = Box::new(|_, _, _, _| {});
+        let board = Board::new(&units, OPEN_MAX, &cancelled, ignore);
+        assert_eq!(board.open(Side::Source), Some(vec![0, 1]));
+        board.fail(0, "it gives no record".to_owned());
+        assert_eq!(board.open(Side::Source), Some(vec![1]));
+        let failed: Vec<usize> = board.into_failed().iter().map(|it| it.0).collect();
+        assert_eq!(failed, [0, 2, 4, 6, 8]);
+    }
 }

@@ -1,18 +1,19 @@
 //! librdkafka clients for a cluster of the config.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::Metadata;
 
 use super::VerifyError;
 use crate::config::ClusterSection;
 use crate::connect::{self, Context};
 
-/// How long a question may take.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long an answer about all topics is waited for, in thirds of what any answer may take, one time after the
+/// other: whoever is asked may hang, and the next time it may be somebody else.
+const METADATA_THIRDS: [u32; 3] = [1, 2, 6];
 
 pub(super) type Consumer = Arc<BaseConsumer<Context>>;
 
@@ -35,6 +36,22 @@ pub(super) fn consumer(
     connect::reader(section, group, &properties)
         .map(Arc::new)
         .map_err(|error| failed(section, "creating a consumer", &error))
+}
+
+/// What brokers say of all topics.
+pub(super) fn metadata(
+    section: &ClusterSection,
+    consumer: &Consumer,
+    doing: &'static str,
+) -> Result<Metadata, VerifyError> {
+    let mut answer = Err(KafkaError::Canceled);
+    for thirds in METADATA_THIRDS {
+        answer = consumer.fetch_metadata(None, section.request_timeout * thirds / 3);
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer.map_err(|error| failed(section, doing, &error))
 }
 
 /// A question that failed.

@@ -103,6 +103,11 @@ pub struct RecordDigest {
 }
 
 impl RecordDigest {
+    /// Whether it has a key: an empty one is one.
+    pub fn has_key(&self) -> bool {
+        self.key_bytes >= 0
+    }
+
     /// Whether it deletes its key in a compacted topic.
     pub fn is_tombstone(&self) -> bool {
         self.value_bytes < 0

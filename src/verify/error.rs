@@ -16,6 +16,16 @@ pub enum VerifyError {
     /// The state can't be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A cluster doesn't answer, so nothing can be compared.
+    #[error("the {side} {cluster} doesn't answer: {reason}")]
+    Silent {
+        /// `source` or `target`.
+        side: &'static str,
+        /// Its name in the config.
+        cluster: String,
+        /// What happened.
+        reason: String,
+    },
     /// A cluster can't be asked.
     #[error("cluster {cluster}: {doing} failed: {reason}")]
     Cluster {

@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::VerifyError;
-use super::client::{self, ANSWER_WITHIN, failed};
+use super::client::{self, failed};
 use super::report::{Difference, DifferenceKind, GroupsReport};
 use super::scope::Place;
 use crate::config::{ClusterSection, Selector};
@@ -43,7 +45,10 @@ pub(super) enum Judgement {
     /// Behind, for this reason.
     Behind(&'static str),
     Wrong(String),
-    /// The source has no position: nothing to compare.
+    /// The source has no position there. What the target has stays: its own readers' place, or one that
+    /// was followed until the source's went.
+    OnlyOnTarget,
+    /// Nothing to compare.
     Nothing,
 }
 
@@ -63,7 +68,10 @@ pub(super) fn judge(
     followed: Option<Followed>,
 ) -> Judgement {
     let Some(source) = position.source else {
-        return Judgement::Nothing;
+        return match position.target {
+            Some(_) => Judgement::OnlyOnTarget,
+            None => Judgement::Nothing,
+        };
     };
     // Past the end of the copy the end is as far as it may be.
     let wanted_source = source.clamp(copied.from.min(copied.to), copied.to);
@@ -109,6 +117,36 @@ type Committed = HashMap<(String, i32), i64>;
 
 /// Groups that are asked about at the same time.
 const ASKED_AT_ONCE: usize = 8;
+/// Who has said nothing is given so long the next time, or more.
+const PATIENCE_MIN: Duration = Duration::from_secs(3);
+
+/// How long the next coordinator of a cluster is waited for: all groups of one that hangs are asked for one after
+/// the other.
+#[derive(Default)]
+struct Patience {
+    /// Those that said nothing, since the last one that answered.
+    silent: u32,
+}
+
+impl Patience {
+    fn within(&self, timeout: Duration) -> Duration {
+        let shorter = timeout / (1 << self.silent.min(4));
+        shorter.max(PATIENCE_MIN).min(timeout)
+    }
+
+    /// Takes in an answer. A refusal, which comes at once, says nothing of one that hangs.
+    fn note<T>(&mut self, answer: &KafkaResult<T>) {
+        self.silent = match answer {
+            Ok(_) => 0,
+            Err(error)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut) =>
+            {
+                self.silent.saturating_add(1)
+            }
+            Err(_) => self.silent,
+        };
+    }
+}
 
 /// What asking for groups needs.
 pub(super) struct Ask<'a> {
@@ -121,17 +159,28 @@ pub(super) struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    /// The selected groups: those that the source has and those that were followed.
-    pub(super) fn names(&self) -> Result<BTreeSet<String>, VerifyError> {
-        let section = self.sections.0;
+    /// The selected groups: those that one of the clusters has and those that were followed; and why there may be
+    /// more.
+    pub(super) fn names(&self) -> (BTreeSet<String>, Vec<String>) {
+        let (mut all, mut unlisted) = (Vec::new(), Vec::new());
+        for (side, section) in [("source", self.sections.0), ("target", self.sections.1)] {
+            match Self::listed(section) {
+                Ok(listed) => all.extend(listed),
+                Err(error) => unlisted.push(format!("on the {side} there may be others: {error}")),
+            }
+        }
+        all.extend(self.known.keys().cloned());
+        let selected = all.into_iter().filter(|group| self.selected.matches(group));
+        (selected.collect(), unlisted)
+    }
+
+    fn listed(section: &ClusterSection) -> Result<Vec<String>, VerifyError> {
         let consumer = client::consumer(section, "twinlog-verify", &[])?;
         let listed = consumer
-            .fetch_group_list(None, ANSWER_WITHIN)
+            .fetch_group_list(None, section.request_timeout)
             .map_err(|error| failed(section, "listing groups", &error))?;
         let found = listed.groups().iter();
-        let names = found.map(|group| group.name().to_owned());
-        let all = names.chain(self.known.keys().cloned());
-        Ok(all.filter(|group| self.selected.matches(group)).collect())
+        Ok(found.map(|group| group.name().to_owned()).collect())
     }
 
     /// The positions of these groups on the places. What can't be asked is a line of its own.
@@ -166,13 +215,17 @@ impl Ask<'_> {
         groups: &[&String],
     ) -> Result<(Vec<Position>, Vec<String>), VerifyError> {
         let (mut positions, mut not_compared) = (Vec::new(), Vec::new());
+        let (mut of_source, mut of_target) = (Patience::default(), Patience::default());
         for group in groups {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(VerifyError::Cancelled);
             }
             // The target first: what is followed meanwhile is then never ahead of the source.
-            let target = self.committed(self.sections.1, group, |place| &place.target_topic);
-            let source = self.committed(self.sections.0, group, |place| &place.topic);
+            let target = self.committed(self.sections.1, group, &mut of_target, |place| {
+                &place.target_topic
+            });
+            let source =
+                self.committed(self.sections.0, group, &mut of_source, |place| &place.topic);
             match (source, target) {
                 (Ok(source), Ok(target)) => {
                     positions.extend(self.pair(group, &source, &target));
@@ -184,28 +237,27 @@ impl Ask<'_> {
         Ok((positions, not_compared))
     }
 
-    /// The positions that the source has, with the target's.
+    /// The positions that one of them has.
     fn pair(&self, group: &str, source: &Committed, target: &Committed) -> Vec<Position> {
         let at = |committed: &Committed, topic: &str, partition: i32| {
             committed.get(&(topic.to_owned(), partition)).copied()
         };
-        let pairs = self.places.iter().filter_map(|place| {
-            let source = at(source, &place.topic, place.partition)?;
-            Some(Position {
-                group: group.to_owned(),
-                topic: place.topic.clone(),
-                partition: place.partition,
-                source: Some(source),
-                target: at(target, &place.target_topic, place.partition),
-            })
+        let pairs = self.places.iter().map(|place| Position {
+            group: group.to_owned(),
+            topic: place.topic.clone(),
+            partition: place.partition,
+            source: at(source, &place.topic, place.partition),
+            target: at(target, &place.target_topic, place.partition),
         });
-        pairs.collect()
+        let is_one = |it: &Position| it.source.is_some() || it.target.is_some();
+        pairs.filter(is_one).collect()
     }
 
     fn committed(
         &self,
         section: &ClusterSection,
         group: &str,
+        patience: &mut Patience,
         name: impl Fn(&Place) -> &str,
     ) -> Result<Committed, String> {
         let mut asked = TopicPartitionList::with_capacity(self.places.len());
@@ -213,9 +265,9 @@ impl Ask<'_> {
             asked.add_partition(name(place), place.partition);
         }
         let consumer = client::consumer(section, group, &[]).map_err(|error| error.to_string())?;
-        let answer = consumer
-            .committed_offsets(asked, ANSWER_WITHIN)
-            .map_err(|error| error.to_string())?;
+        let answer = consumer.committed_offsets(asked, patience.within(section.request_timeout));
+        patience.note(&answer);
+        let answer = answer.map_err(|error| error.to_string())?;
         let mut committed = HashMap::new();
         for element in answer.elements() {
             element.error().map_err(|error| error.to_string())?;
@@ -247,7 +299,8 @@ pub(super) fn report(
     judgements: &[Judgement],
     not_compared: Vec<String>,
 ) -> (GroupsReport, Vec<Difference>) {
-    let groups: BTreeSet<&str> = positions.iter().map(|one| one.group.as_str()).collect();
+    let on_source = positions.iter().filter(|one| one.source.is_some());
+    let groups: BTreeSet<&str> = on_source.map(|one| one.group.as_str()).collect();
     let mut report = GroupsReport {
         groups: groups.len() as u64,
         not_compared,
@@ -255,11 +308,15 @@ pub(super) fn report(
     };
     let mut found = Vec::new();
     for (position, judgement) in positions.iter().zip(judgements) {
-        if *judgement != Judgement::Nothing {
+        if !matches!(judgement, Judgement::Nothing | Judgement::OnlyOnTarget) {
             report.positions += 1;
         }
         match judgement {
             Judgement::Nothing => {}
+            Judgement::OnlyOnTarget => {
+                let count = report.only_on_target.entry(position.group.clone());
+                *count.or_default() += 1;
+            }
             Judgement::Same => report.same += 1,
             Judgement::Behind(reason) => {
                 *report.behind.entry((*reason).to_owned()).or_default() += 1;
@@ -281,6 +338,8 @@ pub(super) fn report(
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::KafkaError;
+
     use super::*;
     use crate::offsets::{OffsetMap, SourceOffset, TargetOffset};
     use crate::verify::link::Link;
@@ -321,6 +380,24 @@ mod tests {
     }
 
     #[test]
+    fn patience_shrinks_by_silence_alone() {
+        let timeout = Duration::from_secs(24);
+        let failed = |code| Err::<(), _>(KafkaError::OffsetFetch(code));
+        let mut patience = Patience::default();
+        patience.note(&failed(RDKafkaErrorCode::GroupAuthorizationFailed));
+        assert_eq!(patience.within(timeout), timeout);
+        patience.note(&failed(RDKafkaErrorCode::OperationTimedOut));
+        patience.note(&failed(RDKafkaErrorCode::GroupAuthorizationFailed));
+        assert_eq!(patience.within(timeout), timeout / 2);
+        for _ in 0..100 {
+            patience.note(&failed(RDKafkaErrorCode::OperationTimedOut));
+        }
+        assert_eq!(patience.within(timeout), PATIENCE_MIN);
+        patience.note(&Ok(()));
+        assert_eq!(patience.within(timeout), timeout);
+    }
+
+    #[test]
     fn a_group_that_was_moved_is_found() {
         assert_eq!(identical(50, Some(50), Some((50, 50))), Judgement::Same);
         let is_wrong = |judgement| matches!(judgement, Judgement::Wrong(_));
@@ -335,6 +412,26 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_target_has_is_named_and_no_difference() {
+        let place = place(Link::Identical);
+        let copied = Copied {
+            place: &place,
+            from: 0,
+            to: 100,
+        };
+        let own = Position {
+            source: None,
+            ..position(0, Some(7))
+        };
+        let judged = judge(&own, &copied, None);
+        assert_eq!(judged, Judgement::OnlyOnTarget);
+        let (report, found) = report(&[own], &[judged], Vec::new());
+        assert!(found.is_empty());
+        assert_eq!((report.groups, report.positions), (0, 0));
+        assert_eq!(report.only_on_target, [("g".to_owned(), 1)].into());
+    }
+
+    #[test]
     fn being_behind_has_its_reasons() {
         let behind = |judgement, reason| assert_eq!(judgement, Judgement::Behind(reason));
         behind(identical(55, Some(50), Some((50, 50))), "not_followed_yet");
@@ -344,6 +441,12 @@ mod tests {
         );
         behind(identical(150, Some(90), Some((150, 90))), "not_copied_yet");
         behind(identical(150, None, None), "not_copied_yet");
+        // At the copy's end, there is nothing that isn't copied.
+        assert_eq!(identical(100, Some(100), None), Judgement::Same);
+        let missing = identical(100, None, None);
+        assert!(matches!(missing, Judgement::Wrong(_)), "{missing:?}");
+        let behind_it = identical(100, Some(90), Some((100, 90)));
+        assert!(matches!(behind_it, Judgement::Wrong(_)), "{behind_it:?}");
         // Before what both logs have, the first that they have is meant.
         assert_eq!(identical(3, Some(10), None), Judgement::Same);
         assert_eq!(identical(3, Some(3), None), Judgement::Same);

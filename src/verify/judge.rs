@@ -133,10 +133,16 @@ pub fn swaps(findings: &[Finding]) -> Vec<Option<usize>> {
 }
 
 /// Whether a cleaner may have taken a record that only one side of a compacted topic has: a
-/// tombstone, which goes after `delete.retention.ms`, or one whose key was written again later.
-/// `last_seen` is where its key was seen last, on either side.
-pub fn is_cleaned(entry: &Entry, last_seen: Option<i64>) -> bool {
-    entry.digest.is_tombstone() || last_seen.is_some_and(|last| last > entry.source_offset)
+/// tombstone, which goes after `delete.retention.ms`, one whose key was written again later, or one without
+/// a key, from before it was compacted: it takes every one of those (`Cleaner.shouldRetainRecord`).
+/// `last_seen` is where its key was seen last, on either side; `lives_on` whether the side without the
+/// record shows an older value of its key. A cleaner takes that before the tombstone.
+pub fn is_cleaned(entry: &Entry, last_seen: Option<i64>, lives_on: bool) -> bool {
+    if !entry.digest.has_key() {
+        return true;
+    }
+    let is_written_again = last_seen.is_some_and(|last| last > entry.source_offset);
+    is_written_again || (entry.digest.is_tombstone() && !lives_on)
 }
 
 #[cfg(test)]
@@ -260,11 +266,23 @@ mod tests {
     #[test]
     fn a_cleaner_takes_only_what_was_written_again() {
         let record = entry(5);
-        assert!(!is_cleaned(&record, None));
-        assert!(!is_cleaned(&record, Some(5)));
-        assert!(is_cleaned(&record, Some(6)));
+        assert!(!is_cleaned(&record, None, false));
+        assert!(!is_cleaned(&record, Some(5), false));
+        assert!(is_cleaned(&record, Some(6), false));
         let mut tombstone = record;
         tombstone.digest.value_bytes = -1;
-        assert!(is_cleaned(&tombstone, None));
+        assert!(is_cleaned(&tombstone, None, false));
+        // The delete hasn't come: the key is alive there.
+        assert!(!is_cleaned(&tombstone, Some(5), true));
+        assert!(is_cleaned(&tombstone, Some(6), true));
+    }
+
+    #[test]
+    fn a_cleaner_takes_what_has_no_key_whatever_came_later() {
+        let mut record = entry(5);
+        (record.digest.key, record.digest.key_bytes) = (0, -1);
+        assert!(is_cleaned(&record, None, false));
+        record.digest.key_bytes = 0;
+        assert!(!is_cleaned(&record, None, false), "an empty key is a key");
     }
 }

@@ -19,7 +19,6 @@ pub mod digest;
 pub mod judge;
 pub mod link;
 
-mod acls;
 mod background;
 mod board;
 mod client;
@@ -27,31 +26,39 @@ mod configs;
 mod error;
 mod groups;
 mod headers;
+mod identity;
 mod limiter;
 mod listed;
 mod logs;
+mod metadata;
 mod partitions;
 mod progress;
+mod reach;
 mod reader;
 mod records;
 mod remember;
+mod replicas;
 mod report;
 mod run;
 mod sample;
 mod scope;
 mod second_look;
+mod sizes;
 mod span;
+mod standby;
 mod sweep;
 
-pub use acls::{acls_failed, acls_of, acls_skipped};
 pub use background::{Background, run as run_background};
 pub use board::OPEN_MAX as PARTITIONS_AT_ONCE;
 pub use error::VerifyError;
+pub use metadata::MetadataFound;
 pub use progress::{Phase, Progress};
-pub use remember::remember;
+pub use reach::reach;
+pub use remember::{last, remember};
 pub use report::{
     Compared, Coverage, Difference, DifferenceKind, GroupsReport, Mode, PartitionReport,
     REPORT_VERSION, RecordShape, Report, SampleReport, Totals, Verdict,
 };
-pub use run::{Request, verify};
+pub use run::{AGAIN_WITHIN, Request, again_after, verify};
 pub use sample::Sampling;
+pub use standby::why_no_standby;

@@ -22,8 +22,10 @@ use super::records::{Content, Read};
 use super::scope::Strangers;
 use crate::connect::Context;
 
-/// A partition that gives nothing for so long is given up.
-const STALL: Duration = Duration::from_secs(60);
+/// A partition that gives nothing for so many times as long as an answer may take is given up. A log that was cut
+/// within a batch, as an election of a replica that is behind may leave it, has no record up to its end, and its
+/// leader never says so: whoever reads it waits for the next record.
+pub(super) const STALL_ANSWERS: u32 = 2;
 /// How long a reader rests when there is nothing to read, or it is ahead of the other side.
 const REST: Duration = Duration::from_millis(2);
 /// Records taken from one partition before the next one's turn.
@@ -46,6 +48,8 @@ pub(super) const FETCH: [(&str, &str); 6] = [
 pub(super) struct Reader<'a> {
     pub side: Side,
     pub consumer: Consumer,
+    /// After how long a partition that gives nothing is given up.
+    pub stall: Duration,
     pub hasher: Hasher,
     pub limiter: &'a Limiter,
     pub progress: &'a Progress,
@@ -332,10 +336,13 @@ impl Reader<'_> {
                 .read_offsets
                 .fetch_add(offsets, Ordering::Relaxed);
         }
-        if matches!(step, Step::Goes) && range.moved_at.elapsed() > STALL {
-            let why = range.error.take().unwrap_or_else(|| "no answer".to_owned());
-            let seconds = STALL.as_secs();
-            return Step::Failed(format!("nothing could be read for {seconds} s: {why}"));
+        if matches!(step, Step::Goes) && range.moved_at.elapsed() > self.stall {
+            let silent = || "no answer, or no record up to the log's end".to_owned();
+            let why = range.error.take().unwrap_or_else(silent);
+            let (seconds, next) = (self.stall.as_secs(), range.last + 1);
+            return Step::Failed(format!(
+                "nothing could be read from offset {next} on for {seconds} s: {why}"
+            ));
         }
         step
     }

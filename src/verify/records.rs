@@ -76,22 +76,54 @@ impl Content for Entries {
     }
 }
 
-/// Where the wanted keys were seen last, by source offset.
+/// The last record of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Last {
+    pub source_offset: i64,
+    pub is_tombstone: bool,
+}
+
+/// Where the wanted keys were seen last.
 pub(super) struct LastSeen {
     pub wanted: Arc<HashSet<u64>>,
-    pub last: HashMap<u64, i64>,
+    /// The source offset behind the last one that is compared.
+    pub compared_end: i64,
+    /// Before that end.
+    pub last: HashMap<u64, Last>,
+    /// Behind it: few, since a copy is close behind its source.
+    pub later: HashMap<u64, Last>,
+}
+
+impl LastSeen {
+    pub(super) fn new(wanted: Arc<HashSet<u64>>, compared_end: i64) -> Self {
+        let (last, later) = Default::default();
+        Self {
+            wanted,
+            compared_end,
+            last,
+            later,
+        }
+    }
 }
 
 impl Content for LastSeen {
     const WEIGHT_MAX: usize = 24 << 20;
 
     fn add(&mut self, _hasher: Hasher, read: &Read) {
-        if self.wanted.contains(&read.digest.key) {
-            self.last.insert(read.digest.key, read.source_offset);
+        if read.digest.has_key() && self.wanted.contains(&read.digest.key) {
+            let last = Last {
+                source_offset: read.source_offset,
+                is_tombstone: read.digest.is_tombstone(),
+            };
+            let seen = match read.source_offset < self.compared_end {
+                true => &mut self.last,
+                false => &mut self.later,
+            };
+            seen.insert(read.digest.key, last);
         }
     }
 
     fn weight(&self) -> usize {
-        64 + self.last.capacity() * 24
+        64 + (self.last.capacity() + self.later.capacity()) * 32
     }
 }

@@ -26,7 +26,10 @@ pub(super) async fn remember_as(
 }
 
 /// What is remembered of a flow.
-pub(super) fn last(store: &StateStore, flow: &str) -> Result<VerifyRecord, StateError> {
+///
+/// # Errors
+/// When it can't be read.
+pub fn last(store: &StateStore, flow: &str) -> Result<VerifyRecord, StateError> {
     Ok(store.get(&keys::verify(flow))?.unwrap_or_default())
 }
 

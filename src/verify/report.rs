@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::VerifyError;
 use super::listed::Listed;
+use super::metadata::MetadataFound;
 use crate::telemetry::up_to_date::MissedDeletes;
 
 /// The version of [`Report`]'s shape.
@@ -59,6 +61,10 @@ pub struct Report {
     pub differences: Vec<Difference>,
     /// Topics that the flow should copy and hasn't begun to.
     pub topics_not_copied: Vec<String>,
+    /// Topics that the target alone has, by their names there, and that the flow would select: its own, or
+    /// somebody's. They stay, and are no difference.
+    #[serde(default)]
+    pub topics_only_on_target: Vec<String>,
     /// The partitions.
     pub partitions: Vec<PartitionReport>,
     /// The groups.
@@ -67,6 +73,21 @@ pub struct Report {
     pub configs: Compared,
     /// The ACLs.
     pub acls: Compared,
+    /// The quotas.
+    #[serde(default)]
+    pub quotas: Compared,
+    /// The users that can log in (SCRAM): names and mechanisms.
+    #[serde(default)]
+    pub users: Compared,
+    /// What waits for the failover.
+    #[serde(default)]
+    pub held: Compared,
+    /// How many replicas the copies have.
+    #[serde(default)]
+    pub replicas: Compared,
+    /// What else couldn't be compared, a line each.
+    #[serde(default)]
+    pub not_compared: Vec<String>,
     /// What was taken from what the copier remembers, a line each.
     #[serde(default)]
     pub believed: Vec<String>,
@@ -167,11 +188,21 @@ pub enum DifferenceKind {
     Config,
     /// An ACL.
     Acl,
+    /// A quota.
+    Quota,
+    /// A user that can't log in on the target.
+    User,
+    /// What waits for the failover isn't what should.
+    Held,
+    /// A copy has too few replicas.
+    Replicas,
+    /// A topic was deleted and made again since it was copied.
+    MadeAnew,
 }
 
 impl DifferenceKind {
     /// All.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 14] = [
         Self::Changed,
         Self::Swapped,
         Self::Missing,
@@ -181,6 +212,11 @@ impl DifferenceKind {
         Self::Group,
         Self::Config,
         Self::Acl,
+        Self::Quota,
+        Self::User,
+        Self::Held,
+        Self::Replicas,
+        Self::MadeAnew,
     ];
 
     /// The word for JSON and labels.
@@ -195,6 +231,11 @@ impl DifferenceKind {
             Self::Group => "group",
             Self::Config => "config",
             Self::Acl => "acl",
+            Self::Quota => "quota",
+            Self::User => "user",
+            Self::Held => "held",
+            Self::Replicas => "replicas",
+            Self::MadeAnew => "made_anew",
         }
     }
 }
@@ -354,6 +395,10 @@ pub struct GroupsReport {
     pub same: u64,
     /// Positions that are behind for a reason, by reason.
     pub behind: BTreeMap<String, u64>,
+    /// Positions in copied topics that only the target has, by group: its own readers', or what stayed
+    /// when the source's went.
+    #[serde(default)]
+    pub only_on_target: BTreeMap<String, u64>,
     /// What could not be compared, a line each.
     pub not_compared: Vec<String>,
 }
@@ -368,6 +413,44 @@ pub struct Compared {
     pub skipped: Option<String>,
     /// Why not, if it wasn't compared, a line each.
     pub not_compared: Vec<String>,
+    /// What only the target has and somebody should know of, a line each: no difference, since it stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only_on_target: Vec<String>,
+}
+
+impl Compared {
+    /// Not compared, and that is in order.
+    pub fn skipped(why: &str) -> Self {
+        Self {
+            skipped: Some(why.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Those that were found both times.
+pub(super) fn found_again(first: &[Difference], mut second: Vec<Difference>) -> Vec<Difference> {
+    second.retain(|difference| first.contains(difference));
+    second
+}
+
+/// What a second look says of what two looks found: what `run` was about to change at the first is no difference, and
+/// what only the second could see isn't let go with it.
+pub(super) fn lasting(
+    (before, first): &(Compared, Vec<Difference>),
+    (mut now, mut second): (Compared, Vec<Difference>),
+) -> (Compared, Vec<Difference>) {
+    let all = second.len();
+    second = found_again(first, second);
+    if second.len() < all {
+        let unsaid = before
+            .not_compared
+            .iter()
+            .filter(|line| !now.not_compared.contains(line));
+        let unsaid: Vec<String> = unsaid.cloned().collect();
+        now.not_compared.extend(unsaid);
+    }
+    (now, second)
 }
 
 impl Report {
@@ -410,10 +493,21 @@ impl Report {
         self.differences.extend(differences);
     }
 
-    /// Adds what was found of the ACLs.
-    pub fn set_acls(&mut self, compared: Compared, differences: Vec<Difference>) {
-        self.acls = compared;
-        self.add(differences);
+    /// Notes that something couldn't be looked at.
+    pub(super) fn leave_out(&mut self, what: &str, why: &VerifyError) {
+        self.not_compared.push(format!("{what}: {why}"));
+    }
+
+    /// Adds what was found of ACLs, quotas, users and what is held.
+    pub fn set_metadata(&mut self, found: MetadataFound) {
+        let (acls, quotas, users, held) = (found.acls, found.quotas, found.users, found.held);
+        self.acls = acls.0;
+        self.quotas = quotas.0;
+        self.users = users.0;
+        self.held = held.0;
+        for differences in [acls.1, quotas.1, users.1, held.1] {
+            self.add(differences);
+        }
         self.judge();
     }
 
@@ -433,7 +527,12 @@ impl Report {
             &self.groups.not_compared,
             &self.configs.not_compared,
             &self.acls.not_compared,
+            &self.quotas.not_compared,
+            &self.users.not_compared,
+            &self.held.not_compared,
+            &self.replicas.not_compared,
             &self.topics_not_copied,
+            &self.not_compared,
         ];
         let is_incomplete = |one: &PartitionReport| {
             one.failure.is_some() || one.lost_offsets > 0 || one.late.is_some()
@@ -446,5 +545,30 @@ impl Report {
         } else {
             Verdict::Same
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_second_look_could_see_stays_not_compared() {
+        let of = |lines: &[&str], found: &[&str]| {
+            let compared = Compared {
+                not_compared: lines.iter().map(|line| (*line).to_owned()).collect(),
+                ..Compared::default()
+            };
+            let new = |detail: &&str| Difference::new(DifferenceKind::Config, (*detail).to_owned());
+            (compared, found.iter().map(new).collect::<Vec<_>>())
+        };
+        let first = of(&["b: no answer"], &["a differs"]);
+        // What was there to be mended is mended; b answers, and differs.
+        let (compared, found) = lasting(&first, of(&[], &["b differs"]));
+        assert_eq!((compared.not_compared.len(), found.len()), (1, 0));
+        let (compared, found) = lasting(&first, of(&[], &[]));
+        assert_eq!((compared.not_compared.len(), found.len()), (0, 0));
+        let (compared, found) = lasting(&first, of(&[], &["a differs"]));
+        assert_eq!((compared.not_compared.len(), found.len()), (0, 1));
     }
 }

@@ -8,20 +8,29 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::VerifyError;
-use super::configs::{self, Configs};
+use super::board::Side;
+use super::configs::{self, Compaction, Configs, Forgets};
 use super::groups::{self, Copied, Judgement, Position};
+use super::identity;
 use super::partitions::{self, Depth, Inputs, Outcome, PAUSE};
 use super::progress::{Phase, Progress};
+use super::reach::reach;
+use super::replicas;
 use super::report::{
     Compared, Coverage, Difference, DifferenceKind, GroupsReport, Mode, PartitionReport,
-    REPORT_VERSION, Report, SampleReport, Totals, Verdict,
+    REPORT_VERSION, Report, SampleReport, Totals, Verdict, found_again, lasting,
 };
 use super::sample::Sampling;
 use super::scope::{self, Place};
+use super::sizes::Sizes;
 use super::span::Span;
+use super::standby::why_no_standby;
 use crate::config::{ClusterSection, FlowConfig, Selector, Start, is_internal_topic};
+use crate::connect;
+use crate::groups as groups_of;
 use crate::state::{GroupPositions, StateStore, TopicRecord, keys};
 use crate::telemetry::progress::now_ms;
+use crate::wire::{MostSay, TopicPartition};
 
 /// While a flow runs its maps are stored this often: what the map doesn't know yet isn't judged
 /// before.
@@ -29,17 +38,27 @@ const MAPS_STORED_WITHIN: Duration = Duration::from_secs(12);
 
 /// What else a standby has, and nothing here compares.
 const NOT_LOOKED_AT: [&str; 6] = [
-    "quotas and users (`twinlog plan` does)",
-    "held grants, configs and quotas (`twinlog held` lists them)",
-    "positions of groups that only the target has",
+    "users' passwords (no broker tells)",
     "share groups",
-    "how many replicas partitions have",
+    "what groups wrote beside their positions (their metadata)",
+    "leader epochs, and whether a timestamp was the producer's or the broker's (a copy has its own)",
     "transactions that were open when it began",
+    "quotas, users, and ACLs that open no copy, that only the target has (they stay)",
 ];
 
 /// Before a group is looked at again: Twinlog commits within a second and remembers what it
 /// committed every 5 s.
 const GROUPS_PAUSE: Duration = Duration::from_secs(6);
+
+/// Longer nobody who waits for an answer waits for what `run` may be about to mend.
+pub const AGAIN_WITHIN: Duration = Duration::from_secs(30);
+
+/// When something that differs is looked at again, where `run` looks at it every so often: it has looked by then,
+/// unless it does so more rarely than `within` allows for.
+pub fn again_after(interval: Duration, within: Option<Duration>) -> Duration {
+    let looked = interval.saturating_mul(2).max(PAUSE);
+    looked.min(within.unwrap_or(Duration::MAX))
+}
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -60,6 +79,14 @@ pub struct Request {
     pub bytes_per_second: Option<u64>,
     /// Partitions that are read at the same time, 1 to 8.
     pub partitions_at_once: usize,
+    /// No longer is waited for what `run` may be about to mend; `None` where nobody waits for the report.
+    pub again_within: Option<Duration>,
+}
+
+impl Request {
+    fn again_after(&self, interval: Duration) -> Duration {
+        again_after(interval, self.again_within)
+    }
 }
 
 /// Compares a flow's target with its source. `store` is the state on the target, opened for the
@@ -98,6 +125,11 @@ impl Drop for SetOnDrop {
     }
 }
 
+/// What most of a cluster's brokers say of topics.
+async fn ask_most(section: &ClusterSection, topics: &[String]) -> identity::Told {
+    identity::ask(&connect::cluster(section), topics, section.request_timeout).await
+}
+
 /// What a look at groups found.
 struct Looked {
     found: Vec<(Position, Judgement)>,
@@ -105,10 +137,17 @@ struct Looked {
 }
 
 impl Looked {
-    fn iter(&self) -> impl Iterator<Item = &(Position, Judgement)> {
-        self.found.iter()
+    /// Nothing could be asked.
+    fn failed(why: String) -> Self {
+        Self {
+            found: Vec::new(),
+            not_compared: vec![why],
+        }
     }
 }
+
+/// Partitions of the source of which nothing is copied, and whether the copier knows of them.
+type Uncopied = BTreeMap<(String, i32), bool>;
 
 struct Run<'a> {
     request: &'a Request,
@@ -120,23 +159,57 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn compare(&self) -> Result<Report, VerifyError> {
+        reach(&self.request.source, &self.request.target).await?;
         let places = self.places()?;
-        if places.is_empty() {
+        if places.is_empty() && !self.knows_a_topic() {
             return Err(VerifyError::NothingSelected(self.request.flow.name.clone()));
         }
         let (source, target) = self.configs(&places).await?;
-        let outcomes = self.records(&places, &source, &target).await?;
-        let outcomes = self.judge_beyond(outcomes).await?;
+        let mut outcomes = self.records(&places, &source, &target).await?;
+        self.doubt_what_is_gone(&mut outcomes).await;
+        // That took hours, perhaps. From here on nothing ends the run: what can't be asked is in the report.
+        let outcomes = self.judge_beyond(outcomes).await;
         self.progress.enter(Phase::Groups);
-        let (configs, mut more) = self.compare_configs(&outcomes, &source, &target).await?;
-        let (groups, moved) = self.compare_groups(&outcomes).await?;
+        let (configs, mut more) = self.compare_configs(&outcomes, &source, &target).await;
+        let (groups, moved) = self.compare_groups(&outcomes).await;
         more.extend(moved);
+        let names = Self::topic_names(&outcomes);
         let mut report = self.report(outcomes, configs, more);
         report.groups = groups;
-        self.partitions_not_copied(&mut report).await?;
-        report.topics_not_copied = self.topics_not_copied().await?;
+        self.compare_replicas(&names, &mut report).await;
+        if let Err(error) = self.partitions_not_copied(&mut report).await {
+            report.leave_out("partitions that aren't copied", &error);
+        }
+        match self.topics_made_anew().await {
+            Ok((found, untold)) => {
+                report.add(found);
+                report.not_compared.extend(untold);
+            }
+            Err(error) => report.leave_out("whether topics were made anew", &error),
+        }
+        match self.topics_not_copied().await {
+            Ok(topics) => report.topics_not_copied = topics,
+            Err(error) => report.leave_out("topics that aren't copied", &error),
+        }
+        match self.topics_only_on_target().await {
+            Ok(topics) => report.topics_only_on_target = topics,
+            Err(error) => report.leave_out("topics that only the target has", &error),
+        }
         report.finish(now_ms());
         Ok(report)
+    }
+
+    /// Whether a selected topic is known to be copied: there may be nothing of it yet, or its maps are gone.
+    fn knows_a_topic(&self) -> bool {
+        let flow = &self.request.flow;
+        let prefix = keys::topic(&flow.name, "");
+        let asked = self.request.topics.as_ref();
+        let is_selected = |topic: &str| {
+            flow.topics.matches(topic) && asked.is_none_or(|asked| asked.matches(topic))
+        };
+        let keys = self.store.keys(&prefix);
+        let mut topics = keys.iter().filter_map(|key| key.strip_prefix(&*prefix));
+        topics.any(is_selected)
     }
 
     fn places(&self) -> Result<Vec<Arc<Place>>, VerifyError> {
@@ -173,38 +246,42 @@ impl Run<'_> {
                 .and_then(|entries| entries.as_ref().ok())
                 .cloned()
         };
-        // By the source's word alone: a cleaner that runs only on the target takes records from the copy.
-        let is_compacted =
-            |topic: &str| entries(source, topic).is_some_and(|it| configs::is_compacted(&it));
         let topics: BTreeMap<&str, &str> = places
             .iter()
             .map(|place| (place.topic.as_str(), place.target_topic.as_str()))
             .collect();
-        let compacted: BTreeSet<String> = topics
+        // By the source's word alone: a cleaner that runs only on the target takes records from the copy.
+        let compactions: BTreeMap<String, Compaction> = topics
             .keys()
-            .filter(|topic| is_compacted(topic))
-            .map(|topic| (*topic).to_owned())
+            .map(|topic| ((*topic).to_owned(), Compaction::of(source.get(*topic))))
             .collect();
-        let forgets: BTreeMap<String, Option<i64>> = topics
+        let forgets: BTreeMap<String, Forgets> = topics
             .iter()
             .filter_map(|(topic, target_topic)| {
-                let after = configs::forgets_after_ms(&entries(target, target_topic)?)?;
-                // What the source doesn't tell its own log to forget, the target mustn't either.
-                let there = configs::forgets_after_ms(&entries(source, topic)?)?;
-                let after = match (after, there) {
-                    (Some(here), Some(there)) => Some(here.max(there)),
-                    (None, Some(there)) => Some(there),
-                    (here, None) => here,
-                };
-                Some(((*topic).to_owned(), after))
+                let here = Forgets::of(&entries(target, target_topic)?)?;
+                let there = Forgets::of(&entries(source, topic)?)?;
+                Some(((*topic).to_owned(), here.at_most_as(there)))
             })
             .collect();
+        let is_sized = |place: &&Arc<Place>| {
+            let forgets = forgets.get(&place.topic);
+            forgets.is_some_and(|forgets| forgets.above_bytes.is_some())
+        };
+        let sized = places.iter().filter(is_sized);
+        let sized: Vec<TopicPartition> = sized
+            .map(|place| TopicPartition::new(place.topic.as_str(), place.partition))
+            .collect();
+        let sizes = Sizes::ask(&self.request.source, &sized).await;
         let places = places.to_vec();
         self.in_thread(move |inputs| {
             partitions::compare(&Inputs {
                 places: &places,
-                is_compacted: &|topic| compacted.contains(topic),
-                forgets_after_ms: &|topic| forgets.get(topic).copied(),
+                compaction: &|topic| {
+                    let known = compactions.get(topic).cloned();
+                    known.unwrap_or_else(|| Compaction::of(None))
+                },
+                forgets: &|topic| forgets.get(topic).copied(),
+                source_bytes: &|topic, partition| sizes.of(topic, partition),
                 ..inputs
             })
         })
@@ -222,8 +299,9 @@ impl Run<'_> {
             work(Inputs {
                 sections: (&request.source, &request.target),
                 places: &[],
-                is_compacted: &|_| false,
-                forgets_after_ms: &|_| None,
+                compaction: &|_| Compaction::of(None),
+                forgets: &|_| None,
+                source_bytes: &|_, _| Err("nobody was asked".to_owned()),
                 depth: match request.mode {
                     Mode::Quick => Depth::Ends,
                     Mode::Sample => Depth::Sample(request.sampling),
@@ -241,100 +319,127 @@ impl Run<'_> {
     }
 
     /// Target logs that go on where the source's end: looked at again, with the newest maps.
-    async fn judge_beyond(&self, mut outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, VerifyError> {
+    async fn judge_beyond(&self, mut outcomes: Vec<Outcome>) -> Vec<Outcome> {
         let mut suspects: Vec<usize> = (0..outcomes.len())
             .filter(|index| outcomes[*index].beyond.is_some())
             .collect();
         let deadline = tokio::time::Instant::now() + MAPS_STORED_WITHIN;
         while !suspects.is_empty() {
             tokio::time::sleep(PAUSE).await;
-            self.store.refresh().await?;
-            let newest = self.places()?;
-            let fresh: Vec<Arc<Place>> = suspects
-                .iter()
-                .filter_map(|index| {
-                    let place = &outcomes[*index].place;
-                    let is_same = |new: &&Arc<Place>| {
-                        new.topic == place.topic && new.partition == place.partition
-                    };
-                    newest.iter().find(is_same).cloned()
-                })
-                .collect();
-            let asked = fresh.clone();
-            let beyond = self
-                .in_thread(move |inputs| partitions::spans(&inputs, &asked))
-                .await?;
-            let mut still = BTreeMap::new();
-            for (place, beyond) in fresh.iter().zip(beyond) {
-                if let Some(beyond) = beyond.and_then(|span| span.beyond) {
-                    still.insert((place.topic.clone(), place.partition), beyond);
+            if let Err(error) = self.look_beyond(&mut outcomes, &mut suspects).await {
+                for index in &suspects {
+                    outcomes[*index].unanswered = Some(error.to_string());
                 }
             }
-            // What was there at first and is explained by now is none; what came later isn't asked.
-            suspects.retain(|index| {
-                let outcome = &mut outcomes[*index];
-                let key = (outcome.place.topic.clone(), outcome.place.partition);
-                let first = outcome.beyond.clone().unwrap_or_default();
-                let now = still.get(&key).filter(|now| now.start < first.end);
-                outcome.beyond = now.map(|now| now.start..first.end);
-                now.is_some()
+            // A map may say more in a while, and who didn't answer may answer.
+            let is_open = suspects.iter().any(|index| {
+                let one = &outcomes[*index];
+                one.report.offsets == "mapped" || one.unanswered.is_some()
             });
-            let is_mapped = suspects
-                .iter()
-                .any(|index| outcomes[*index].report.offsets == "mapped");
-            if !is_mapped || tokio::time::Instant::now() >= deadline {
+            if !is_open || tokio::time::Instant::now() >= deadline {
                 break;
             }
         }
-        for outcome in &mut outcomes {
-            if let Some(beyond) = outcome.beyond.take() {
-                let detail = format!(
-                    "the target has {} offset(s) from {} on that are no copies",
-                    beyond.end - beyond.start,
-                    beyond.start
-                );
-                let place = &outcome.place;
-                let mut found = Difference::new(DifferenceKind::AddedAtEnd, detail)
-                    .at(&place.topic, place.partition);
-                found.target_offset = Some(beyond.start);
-                outcome.listed.push(found);
-            }
-        }
-        Ok(outcomes)
+        outcomes.iter_mut().for_each(Outcome::conclude_beyond);
+        outcomes
+    }
+
+    /// One more look: those that are explained by now are no suspects any more.
+    async fn look_beyond(
+        &self,
+        outcomes: &mut [Outcome],
+        suspects: &mut Vec<usize>,
+    ) -> Result<(), VerifyError> {
+        self.store.refresh().await?;
+        let newest = self.places()?;
+        let fresh: Vec<Arc<Place>> = suspects
+            .iter()
+            .filter_map(|index| {
+                let place = &outcomes[*index].place;
+                let is_same = |new: &&Arc<Place>| {
+                    new.topic == place.topic && new.partition == place.partition
+                };
+                newest.iter().find(is_same).cloned()
+            })
+            .collect();
+        let asked = fresh.clone();
+        let spans = self
+            .in_thread(move |inputs| partitions::spans(&inputs, &asked))
+            .await?;
+        let key = |place: &Place| (place.topic.clone(), place.partition);
+        let mut found: BTreeMap<(String, i32), Result<Span, String>> =
+            fresh.iter().map(|place| key(place)).zip(spans).collect();
+        suspects.retain(|index| {
+            let outcome = &mut outcomes[*index];
+            let gone = || Err("nothing is known of it any more".to_owned());
+            let span = found.remove(&key(&outcome.place)).unwrap_or_else(gone);
+            outcome.look_beyond_again(span);
+            outcome.beyond.is_some()
+        });
+        Ok(())
     }
 
     /// The groups' positions; those that aren't where they should be are looked at again after a
     /// pause, since groups move.
-    async fn compare_groups(
-        &self,
-        outcomes: &[Outcome],
-    ) -> Result<(GroupsReport, Vec<Difference>), VerifyError> {
+    async fn compare_groups(&self, outcomes: &[Outcome]) -> (GroupsReport, Vec<Difference>) {
         if self.request.flow.groups.include().is_empty() {
-            return Ok((GroupsReport::default(), Vec::new()));
+            return (GroupsReport::default(), Vec::new());
         }
-        let first = self.look_at_groups(outcomes, None).await?;
-        let suspects: BTreeSet<String> = first
+        let first = self.look_at_groups(outcomes, None).await;
+        let Looked {
+            mut found,
+            mut not_compared,
+        } = first.unwrap_or_else(|error| Looked::failed(error.to_string()));
+        let suspects: BTreeSet<String> = found
             .iter()
             .filter(|(_, judgement)| matches!(judgement, Judgement::Wrong(_)))
             .map(|(position, _)| position.group.clone())
             .collect();
-        let Looked {
-            found,
-            mut not_compared,
-        } = first;
-        let mut found = found;
         if !suspects.is_empty() {
             tokio::time::sleep(GROUPS_PAUSE).await;
-            self.store.refresh().await?;
-            let again = self
-                .look_at_groups(outcomes, Some(suspects.clone()))
-                .await?;
+            let again = self.look_again_at_groups(outcomes, &suspects).await;
+            let again = again.unwrap_or_else(|error| {
+                let count = suspects.len();
+                Looked::failed(format!(
+                    "{count} group(s) weren't where they should be, and can't be looked at again: {error}"
+                ))
+            });
             found.retain(|(position, _)| !suspects.contains(&position.group));
             found.extend(again.found);
             not_compared.extend(again.not_compared);
         }
+        not_compared.extend(self.groups_unseen().await);
         let (positions, judgements): (Vec<Position>, Vec<Judgement>) = found.into_iter().unzip();
-        Ok(groups::report(&positions, &judgements, not_compared))
+        groups::report(&positions, &judgements, not_compared)
+    }
+
+    async fn look_again_at_groups(
+        &self,
+        outcomes: &[Outcome],
+        suspects: &BTreeSet<String>,
+    ) -> Result<Looked, VerifyError> {
+        self.store.refresh().await?;
+        self.look_at_groups(outcomes, Some(suspects.clone())).await
+    }
+
+    /// Why groups may be missing in a cluster's list, a line for each cluster: what may not be described
+    /// is left out of it without a word.
+    async fn groups_unseen(&self) -> Vec<String> {
+        let look = async |side: &str, section: &ClusterSection| {
+            let cluster = connect::cluster(section);
+            let looking = groups_of::hidden(&cluster, &self.request.flow.groups);
+            let why = match tokio::time::timeout(section.request_timeout, looking).await {
+                Ok(Ok(hidden)) => hidden?,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "whether all of them may be seen isn't answered".to_owned(),
+            };
+            Some(format!("on the {side}: {why}"))
+        };
+        let (source, target) = tokio::join!(
+            look("source", &self.request.source),
+            look("target", &self.request.target)
+        );
+        source.into_iter().chain(target).collect()
     }
 
     async fn look_at_groups(
@@ -347,7 +452,7 @@ impl Run<'_> {
         let compared = outcomes.iter().filter(|one| one.is_measured());
         let places: Vec<Arc<Place>> = compared.map(|one| one.place.clone()).collect();
         let (asked, followed) = (places.clone(), known.clone());
-        let (positions, ends, not_compared) = self
+        let (positions, ends, mut not_compared) = self
             .in_thread(move |inputs| {
                 let ask = groups::Ask {
                     sections: inputs.sections,
@@ -356,11 +461,12 @@ impl Run<'_> {
                     places: &asked,
                     cancelled: inputs.cancelled,
                 };
-                let names = match only {
-                    Some(only) => only,
-                    None => ask.names()?,
+                let (names, unlisted) = match only {
+                    Some(only) => (only, Vec::new()),
+                    None => ask.names(),
                 };
-                let (positions, not_compared) = ask.positions(&names)?;
+                let (positions, mut not_compared) = ask.positions(&names)?;
+                not_compared.extend(unlisted);
                 // After the positions: what is copied by then is the most that they may reach.
                 let ends = partitions::spans(&inputs, &asked)?;
                 Ok((positions, ends, not_compared))
@@ -371,9 +477,15 @@ impl Run<'_> {
             .zip(&ends)
             .filter_map(|(place, span)| {
                 let key = (place.topic.as_str(), place.partition);
-                Some((key, (&**place, span.as_ref()?)))
+                Some((key, (&**place, span.as_ref().ok()?)))
             })
             .collect();
+        for (place, span) in places.iter().zip(&ends) {
+            if let Err(reason) = span {
+                let at = format!("{}-{}", place.topic, place.partition);
+                not_compared.push(format!("positions in {at}: {reason}"));
+            }
+        }
         let judged = positions.into_iter().map(|position| {
             let span = spans.get(&(position.topic.as_str(), position.partition));
             let judgement = span.map_or(Judgement::Nothing, |(place, span)| {
@@ -404,6 +516,63 @@ impl Run<'_> {
         Ok(known)
     }
 
+    /// Topics that aren't those that were copied, now and after a pause: a flow that runs copies them anew. With those of
+    /// which that isn't known, a line for each reason. Of the target's, the records tell where they are compared.
+    async fn topics_made_anew(&self) -> Result<(Vec<Difference>, Vec<String>), VerifyError> {
+        let known = self.topic_records()?;
+        let first = self.look_for_others(&known).await;
+        if first.others.is_empty() {
+            return Ok((Vec::new(), first.untold()));
+        }
+        let flow = &self.request.flow;
+        tokio::time::sleep(self.request.again_after(flow.discovery_interval)).await;
+        self.store.refresh().await?;
+        let mut known = self.topic_records()?;
+        known.retain(|topic, _| {
+            let mut others = first.others.iter();
+            others.any(|it| it.topic.as_ref() == Some(topic))
+        });
+        let mut again = self.look_for_others(&known).await;
+        let others = found_again(&first.others, std::mem::take(&mut again.others));
+        again.take_untold(first, |topic| known.contains_key(topic));
+        Ok((others, again.untold()))
+    }
+
+    async fn look_for_others(&self, known: &BTreeMap<String, TopicRecord>) -> identity::Found {
+        let source: Vec<String> = known.keys().cloned().collect();
+        let target = match self.request.mode {
+            Mode::Quick => known.values().map(|it| it.target_topic.clone()).collect(),
+            Mode::Sample | Mode::Full => Vec::new(),
+        };
+        let (source, target) = tokio::join!(
+            ask_most(&self.request.source, &source),
+            ask_most(&self.request.target, &target)
+        );
+        identity::made_anew(known, (&source, &target))
+    }
+
+    /// What one broker says isn't there: the others are asked before it is believed, since one that is cut off from them
+    /// knows topics as they were.
+    async fn doubt_what_is_gone(&self, outcomes: &mut [Outcome]) {
+        for side in [Side::Source, Side::Target] {
+            let section = match side {
+                Side::Source => &self.request.source,
+                Side::Target => &self.request.target,
+            };
+            let gone = outcomes.iter().filter(|one| one.gone_on == Some(side));
+            let topics: BTreeSet<String> = gone.map(|one| one.place.on(side).to_owned()).collect();
+            let topics: Vec<String> = topics.into_iter().collect();
+            let told = ask_most(section, &topics).await;
+            for one in outcomes.iter_mut().filter(|it| it.gone_on == Some(side)) {
+                match told.get(one.place.on(side)) {
+                    Some(MostSay::Gone) => {}
+                    Some(MostSay::Untold(why)) => one.doubt(side, why),
+                    Some(MostSay::There(_)) | None => one.doubt(side, "others have it"),
+                }
+            }
+        }
+    }
+
     /// Topics that the flow selects, that the source has and that nothing is known of, now and
     /// after a pause.
     async fn topics_not_copied(&self) -> Result<Vec<String>, VerifyError> {
@@ -427,7 +596,11 @@ impl Run<'_> {
                 break;
             }
             if look == 0 {
-                tokio::time::sleep(PAUSE.max(self.request.flow.discovery_interval * 2)).await;
+                tokio::time::sleep(
+                    self.request
+                        .again_after(self.request.flow.discovery_interval),
+                )
+                .await;
                 self.store.refresh().await?;
             }
         }
@@ -435,16 +608,51 @@ impl Run<'_> {
         Ok(waiting)
     }
 
+    /// Topics of the target that are no copies of this flow's, and whose names the flow would give to a
+    /// topic that the source doesn't have.
+    async fn topics_only_on_target(&self) -> Result<Vec<String>, VerifyError> {
+        let topics = self.in_thread(|inputs| {
+            let source = partitions::source_topics(&inputs)?;
+            Ok((source, partitions::target_topics(&inputs)?))
+        });
+        let (source, target) = topics.await?;
+        let flow = &self.request.flow;
+        let mut copies = BTreeSet::new();
+        for key in self.store.keys(&keys::topic(&flow.name, "")) {
+            let record = self.store.get::<TopicRecord>(&key)?;
+            copies.extend(record.map(|record| record.target_topic));
+        }
+        let is_own = |name: &String| {
+            let unapplied = flow.rename.unapply(&flow.source, name);
+            let is_selected = unapplied.is_some_and(|topic| {
+                let asked = self.request.topics.as_ref();
+                flow.topics.matches(&topic)
+                    && asked.is_none_or(|asked| asked.matches(&topic))
+                    && !source.contains_key(&*topic)
+            });
+            is_selected && !is_internal_topic(name) && !copies.contains(name)
+        };
+        let mut own: Vec<String> = target.into_keys().filter(is_own).collect();
+        own.sort_unstable();
+        Ok(own)
+    }
+
     /// Partitions of copied topics that the source has and of which nothing is copied, now and after
     /// a pause: those that the copier knows of are behind, the others are lacking.
     async fn partitions_not_copied(&self, report: &mut Report) -> Result<(), VerifyError> {
-        let mut found = self.uncopied().await?;
+        let (mut found, unknown) = self.uncopied().await?;
         if found.is_empty() {
+            report.not_compared.extend(unknown);
             return Ok(());
         }
-        tokio::time::sleep(PAUSE.max(self.request.flow.discovery_interval * 2)).await;
+        tokio::time::sleep(
+            self.request
+                .again_after(self.request.flow.discovery_interval),
+        )
+        .await;
         self.store.refresh().await?;
-        let again = self.uncopied().await?;
+        let (again, unknown) = self.uncopied().await?;
+        report.not_compared.extend(unknown);
         found.retain(|place, _| again.contains_key(place));
         let asked: Vec<(String, i32)> = found.keys().cloned().collect();
         let offsets = {
@@ -475,42 +683,104 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Partitions of the source without a place, and whether the copier knows of them.
-    async fn uncopied(&self) -> Result<BTreeMap<(String, i32), bool>, VerifyError> {
+    /// Partitions of the source without a place, and whether the copier knows of them; and the topics whose partitions
+    /// nobody tells, a line for each.
+    async fn uncopied(&self) -> Result<(Uncopied, Vec<String>), VerifyError> {
+        let records = self.topic_records()?;
+        let topics: Vec<String> = records.keys().cloned().collect();
         let counts = self
-            .in_thread(|inputs| partitions::source_topics(&inputs))
+            .in_thread(move |inputs| partitions::source_counts(&inputs, &topics))
             .await?;
         let places = self.places()?;
         let copied: BTreeSet<(&str, i32)> = places
             .iter()
             .map(|place| (place.topic.as_str(), place.partition))
             .collect();
-        let mut uncopied = BTreeMap::new();
-        let flow = &self.request.flow;
-        let prefix = keys::topic(&flow.name, "");
-        for key in self.store.keys(&prefix) {
-            let topic = &key[prefix.len()..];
-            let is_selected = self
-                .request
-                .topics
-                .as_ref()
-                .is_none_or(|it| it.matches(topic));
-            let record = match flow.topics.matches(topic) && is_selected {
-                true => self.store.get::<TopicRecord>(&key)?,
-                false => None,
+        let (mut uncopied, mut unknown) = (Uncopied::new(), Vec::new());
+        for (topic, record) in records {
+            let count = match counts.get(&topic) {
+                Some(Ok(count)) => *count,
+                Some(Err(why)) => {
+                    unknown.push(format!("whether {topic} has more partitions: {why}"));
+                    continue;
+                }
+                // Not listed, and nobody has it by its name: it is gone.
+                None => 0,
             };
-            let Some(record) = record else {
-                continue;
-            };
-            let count = counts.get(topic).copied().unwrap_or(0);
             for (index, partition) in (0..count).zip(0_i32..) {
-                if !copied.contains(&(topic, partition)) {
+                if !copied.contains(&(&*topic, partition)) {
                     let is_known = index < record.origins.len();
-                    uncopied.insert((topic.to_owned(), partition), is_known);
+                    uncopied.insert((topic.clone(), partition), is_known);
                 }
             }
         }
-        Ok(uncopied)
+        Ok((uncopied, unknown))
+    }
+
+    /// What is known of the selected topics.
+    fn topic_records(&self) -> Result<BTreeMap<String, TopicRecord>, VerifyError> {
+        let flow = &self.request.flow;
+        let asked = self.request.topics.as_ref();
+        let prefix = keys::topic(&flow.name, "");
+        let mut records = BTreeMap::new();
+        for key in self.store.keys(&prefix) {
+            let topic = &key[prefix.len()..];
+            if !flow.topics.matches(topic) || asked.is_some_and(|asked| !asked.matches(topic)) {
+                continue;
+            }
+            if let Some(record) = self.store.get::<TopicRecord>(&key)? {
+                records.insert(topic.to_owned(), record);
+            }
+        }
+        Ok(records)
+    }
+
+    /// The topics that both sides have, by their names there; without those that were there before the
+    /// copy, which have their owner's replicas.
+    fn topic_names(outcomes: &[Outcome]) -> BTreeSet<(String, String)> {
+        let made = outcomes
+            .iter()
+            .filter(|one| one.is_measured() && !one.place.is_continued);
+        made.map(|one| (one.place.topic.clone(), one.place.target_topic.clone()))
+            .collect()
+    }
+
+    /// How many replicas the copies have, now and, where they are too few, after a pause.
+    async fn compare_replicas(&self, names: &BTreeSet<(String, String)>, report: &mut Report) {
+        let mut looked = self.replicas(names).await;
+        if let Ok(first) = &looked
+            && !first.1.is_empty()
+        {
+            tokio::time::sleep(PAUSE).await;
+            looked = self
+                .replicas(names)
+                .await
+                .map(|again| lasting(first, again));
+        }
+        match looked {
+            Ok((compared, found)) => {
+                report.replicas = compared;
+                report.add(found);
+            }
+            Err(error) => report.replicas.not_compared.push(error.to_string()),
+        }
+    }
+
+    async fn replicas(
+        &self,
+        names: &BTreeSet<(String, String)>,
+    ) -> Result<(Compared, Vec<Difference>), VerifyError> {
+        let asked = self.request.flow.replication_factor;
+        let layouts = self.in_thread(|inputs| {
+            let (source, target) = inputs.sections;
+            Ok((replicas::layout(source)?, replicas::layout(target)?))
+        });
+        let (source, target) = layouts.await?;
+        let names: Vec<(&str, &str)> = names
+            .iter()
+            .map(|(topic, target_topic)| (&**topic, &**target_topic))
+            .collect();
+        Ok(replicas::differences(asked, &names, (&source, &target)))
     }
 
     /// What this comparison rests on without having looked.
@@ -533,22 +803,33 @@ impl Run<'_> {
         outcomes: &[Outcome],
         source: &Configs,
         target: &Configs,
-    ) -> Result<(Compared, Vec<Difference>), VerifyError> {
+    ) -> (Compared, Vec<Difference>) {
         let present = outcomes.iter().filter(|one| one.is_measured());
         let places: Vec<Arc<Place>> = present.map(|one| one.place.clone()).collect();
         let places = &places[..];
-        let (compared, found) = self.config_differences(places, source, target);
-        if found.is_empty() {
-            return Ok((compared, found));
+        let first = self.config_differences(places, source, target);
+        if first.1.is_empty() {
+            return first;
         }
         // The flow may be about to set them.
-        tokio::time::sleep(PAUSE.max(self.request.flow.metadata.interval)).await;
-        let (source, target) = self.configs(places).await?;
-        let (compared, again) = self.config_differences(places, &source, &target);
-        let lasting = again
-            .into_iter()
-            .filter(|difference| found.contains(difference));
-        Ok((compared, lasting.collect()))
+        tokio::time::sleep(
+            self.request
+                .again_after(self.request.flow.metadata.interval),
+        )
+        .await;
+        match self.configs(places).await {
+            Ok((source, target)) => {
+                lasting(&first, self.config_differences(places, &source, &target))
+            }
+            Err(error) => {
+                let (mut compared, found) = first;
+                let count = found.len();
+                compared.not_compared.push(format!(
+                    "{count} setting(s) differ, and can't be looked at again: {error}"
+                ));
+                (compared, Vec::new())
+            }
+        }
     }
 
     fn config_differences(
@@ -561,8 +842,14 @@ impl Run<'_> {
         let mut compared = Compared::default();
         let mut found = Vec::new();
         if !rules.enabled {
-            compared.skipped = Some("configs don't follow in this flow".to_owned());
-            return (compared, found);
+            return (
+                Compared::skipped("configs don't follow in this flow"),
+                found,
+            );
+        }
+        // It was read when the topics were: what can't be read now isn't known to be otherwise.
+        if let Ok(Some(why)) = why_no_standby(self.store, &self.request.flow) {
+            return (Compared::skipped(&why), found);
         }
         let topics: BTreeMap<&str, &str> = places
             .iter()
@@ -600,15 +887,26 @@ impl Run<'_> {
             totals: Totals::default(),
             differences: Vec::new(),
             topics_not_copied: Vec::new(),
+            topics_only_on_target: Vec::new(),
             partitions: Vec::new(),
             groups: GroupsReport::default(),
             configs,
             acls: Compared::default(),
+            quotas: Compared::default(),
+            users: Compared::default(),
+            held: Compared::default(),
+            replicas: Compared::default(),
+            not_compared: Vec::new(),
             believed: Vec::new(),
             not_looked_at: Vec::new(),
         };
         report.believed = Self::believed(&outcomes);
         report.not_looked_at = NOT_LOOKED_AT.map(str::to_owned).to_vec();
+        if let Ok(Some(why)) = why_no_standby(self.store, &self.request.flow) {
+            report.not_looked_at.push(format!(
+                "configs, ACLs, quotas, users and what is held ({why}; what was written and read there since differs)"
+            ));
+        }
         let begins_with_the_source = self.request.flow.start == Start::Earliest;
         for mut outcome in outcomes {
             let is_whole = outcome.report.offsets == "identical" && !outcome.place.is_continued;
@@ -621,5 +919,27 @@ impl Run<'_> {
         }
         report.add(more);
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_the_time_waits_until_run_has_looked() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        for (interval, within, expected) in [
+            (
+                Duration::from_secs(3),
+                Some(AGAIN_WITHIN),
+                Duration::from_secs(6),
+            ),
+            (minutes(10), Some(AGAIN_WITHIN), AGAIN_WITHIN),
+            (minutes(10), None, minutes(20)),
+            (Duration::ZERO, None, PAUSE),
+        ] {
+            assert_eq!(again_after(interval, within), expected);
+        }
     }
 }

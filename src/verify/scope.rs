@@ -7,6 +7,7 @@ use crate::state::keys::{self, MapKeys};
 use crate::state::{SeenRecord, StateError, StateStore, TopicRecord, maps, missed_by};
 use crate::telemetry::up_to_date::MissedDeletes;
 
+use super::board::Side;
 use super::digest::Hasher;
 use super::link::Link;
 
@@ -44,6 +45,14 @@ pub struct Strangers {
 }
 
 impl Place {
+    /// The topic's name on a side.
+    pub(super) fn on(&self, side: Side) -> &str {
+        match side {
+            Side::Source => &self.topic,
+            Side::Target => &self.target_topic,
+        }
+    }
+
     /// A number that tells partitions apart, the same in every run.
     pub(super) fn salt(&self) -> u64 {
         Hasher::new(0).bytes(Some(

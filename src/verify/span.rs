@@ -46,7 +46,7 @@ impl Span {
                 (map.source_start().0, end, end, beyond)
             }
         };
-        let target_start = place.link.source_of(target_start);
+        let target_start = begins_at(place, first.max(source_start), target_start);
         let from = first.max(source_start).max(target_start);
         let one_side_from = first.max(source_start.min(target_start));
         let to = should_end.min(source_end).max(from);
@@ -60,6 +60,16 @@ impl Span {
             lag: (source_end - copied_end.max(source_start).max(first)).max(0),
             beyond,
         }
+    }
+}
+
+/// Where the target's log begins, in source offsets. Where it has the place of all that the source has from `wanted`
+/// on, holes before the first record are none that it lacks.
+fn begins_at(place: &Place, wanted: i64, target_start: i64) -> i64 {
+    let begins = place.link.source_of(target_start);
+    match target_start <= place.link.target_floor(wanted) {
+        true => begins.min(wanted),
+        false => begins,
     }
 }
 
@@ -180,5 +190,23 @@ mod tests {
         assert_eq!(of(&mapped, logs((0, 40))), span(15..50, 5, 20));
         assert_eq!(of(&mapped, logs((8, 40))), span(18..50, 3, 20));
         assert_eq!(of(&mapped, logs((0, 45))).beyond, Some(40..45));
+    }
+
+    #[test]
+    fn a_hole_at_the_beginning_is_nothing_that_a_mapped_copy_lacks() {
+        let mut map = OffsetMap::starting_at(SourceOffset(0), TargetOffset(0));
+        map.push_hole(SourceOffset(0), 2).unwrap();
+        map.advance(10).unwrap();
+        let mapped = place(0, Link::Mapped(Arc::new(map)));
+        let span = |target_start| {
+            let logs = Logs {
+                source: (0, 12),
+                target: (target_start, 10),
+            };
+            Span::of(&mapped, logs)
+        };
+        assert_eq!((span(0).lost, span(0).range), (0..0, 0..12));
+        assert_eq!(span(0).not_comparable, 0);
+        assert_eq!((span(3).lost, span(3).range), (0..5, 5..12));
     }
 }

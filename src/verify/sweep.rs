@@ -1,6 +1,9 @@
 //! Two readers, one a side, over the same ranges.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
 
 use super::VerifyError;
 use super::board::{Board, Compare, Side, Unit};
@@ -9,7 +12,7 @@ use super::digest::Hasher;
 use super::headers;
 use super::limiter::Limiter;
 use super::progress::Progress;
-use super::reader::{FETCH, Reader};
+use super::reader::{FETCH, Reader, STALL_ANSWERS};
 use super::records::Content;
 use crate::config::ClusterSection;
 
@@ -18,6 +21,8 @@ pub(super) struct Readers<'a> {
     source: Consumer,
     target: Consumer,
     pub hasher: Hasher,
+    /// After how long a partition that gives nothing is given up, on each side.
+    stalls: (Duration, Duration),
     limiter: Limiter,
     progress: &'a Progress,
     cancelled: &'a AtomicBool,
@@ -44,11 +49,21 @@ impl<'a> Readers<'a> {
         cancelled: &'a AtomicBool,
     ) -> Result<Self, VerifyError> {
         headers::keep_quiet();
-        let create = |section| client::consumer(section, "twinlog-verify", &FETCH);
+        let create = |section: &ClusterSection| {
+            let consumer = client::consumer(section, "twinlog-verify", &FETCH)?;
+            // Who leads what, of all topics at once. For each that it doesn't know when it begins with it librdkafka waits a
+            // tenth of a second before it asks. Who doesn't answer now is asked again then.
+            let _ = consumer.fetch_metadata(None, section.request_timeout);
+            Ok::<_, VerifyError>(consumer)
+        };
         Ok(Self {
             source: create(sections.0)?,
             target: create(sections.1)?,
             hasher,
+            stalls: (
+                sections.0.request_timeout * STALL_ANSWERS,
+                sections.1.request_timeout * STALL_ANSWERS,
+            ),
             limiter: Limiter::new(bytes_per_second),
             progress,
             cancelled,
@@ -67,16 +82,17 @@ impl<'a> Readers<'a> {
         'a: 'c,
     {
         let board = Board::new(units, manner.open_max, self.cancelled, compare);
-        let reader = |side, consumer: &Consumer| Reader {
+        let reader = |side, consumer: &Consumer, stall| Reader {
             side,
             consumer: consumer.clone(),
+            stall,
             hasher: self.hasher,
             limiter: &self.limiter,
             progress: self.progress,
             counts: manner.counts,
         };
-        let source = reader(Side::Source, &self.source);
-        let target = reader(Side::Target, &self.target);
+        let source = reader(Side::Source, &self.source, self.stalls.0);
+        let target = reader(Side::Target, &self.target, self.stalls.1);
         let ended = std::thread::scope(|scope| {
             let source = scope.spawn(|| source.run(&board, make));
             let target = scope.spawn(|| target.run(&board, make));

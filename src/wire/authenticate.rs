@@ -14,6 +14,7 @@ use super::error::WireError;
 use super::sasl::{Exchange, Step};
 use super::security::{Lack, Sasl};
 use super::versions::{VersionTable, first_bounded};
+use crate::shell;
 
 /// Version 0 is followed by bare tokens instead of `SaslAuthenticate`; brokers before 1.0 only.
 const HANDSHAKE_VERSION: i16 = 1;
@@ -30,19 +31,21 @@ pub(super) async fn prepare(shared: &Shared, sasl: &Sasl) -> Result<Exchange, Wi
     exchange.map_err(|lack| refused::<SaslAuthenticateRequest>(shared, sasl, lack))
 }
 
-/// Authenticates, and returns how long it holds; `None` is as long as the connection.
+/// Authenticates, and returns how long it holds; `None` is as long as the connection. What takes no looking up may take
+/// as long as `patience`.
 pub(super) async fn authenticate(
     shared: &Arc<Shared>,
     versions: &VersionTable,
     sasl: &Sasl,
     mut exchange: Exchange,
+    patience: Duration,
 ) -> Result<Option<Duration>, WireError> {
     let refused = |lack: Lack| refused::<SaslAuthenticateRequest>(shared, sasl, lack);
     let nothing_to_do = |message: String| {
         let hint = String::new();
         refused(Lack { message, hint })
     };
-    shake_hands(shared, versions, sasl).await?;
+    shake_hands(shared, versions, sasl, patience).await?;
     let version = pick::<SaslAuthenticateRequest>(shared, versions, AUTHENTICATE_VERSION_MAX)?;
     let mut step = exchange.step(None).map_err(nothing_to_do)?;
     let mut lifetime = None;
@@ -72,6 +75,7 @@ async fn shake_hands(
     shared: &Arc<Shared>,
     versions: &VersionTable,
     sasl: &Sasl,
+    patience: Duration,
 ) -> Result<(), WireError> {
     // It has no compact version. Its only 32-bit number is the length of its only array.
     let version = versions
@@ -80,7 +84,8 @@ async fn shake_hands(
         .ok_or_else(|| too_old::<SaslHandshakeRequest>(shared, versions, HANDSHAKE_VERSION))?;
     let mechanism = StrBytes::from_static_str(sasl.mechanism());
     let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
-    let answer = shared.start_authentication(version, &request)?.await?;
+    let asked = shared.start_authentication(version, &request)?;
+    let answer = asked.with_timeout(patience).await?;
     let Some(code) = ResponseError::try_from_code(answer.error_code) else {
         return Ok(());
     };
@@ -130,10 +135,7 @@ fn not_taken(code: ResponseError, said: Option<String>, sasl: &Sasl) -> Lack {
 /// What a broker says is shown on terminals and in logs: not more of it than a line, and nothing
 /// that they would obey. It isn't known yet who it is.
 fn one_line(said: &str) -> String {
-    let letters = said.trim().chars().take(WORDS_MAX);
-    letters
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect()
+    shell::one_line(said, WORDS_MAX)
 }
 
 fn refused<R: Request>(shared: &Shared, sasl: &Sasl, lack: Lack) -> WireError {
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_broker_s_words_are_one_short_line() {
-        assert_eq!(one_line(" no\x1b[2J\nway "), "no [2J way");
+        assert_eq!(one_line(" no\x1b[2J\nway\u{202e}x "), "no [2J way x");
         assert_eq!(one_line(&"x".repeat(1_000)).len(), WORDS_MAX);
     }
 }

@@ -29,6 +29,8 @@ pub struct ClusterConfig {
     pub dial: Arc<dyn Dial>,
     /// TLS and authentication.
     pub security: Security,
+    /// Why nothing can be asked there: a secret is missing. Nothing is sent, and a connection that is taken is a refusal.
+    pub lacks: Option<String>,
 }
 
 impl ClusterConfig {
@@ -45,6 +47,7 @@ impl ClusterConfig {
             backoff_max: Duration::from_secs(1),
             dial: Arc::new(Tcp::default()),
             security: Security::default(),
+            lacks: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -23,12 +24,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::codec;
 use super::error::{ErrorContext, WireError};
+use super::handshake::{FIRST_VERSION, versions_request};
 use super::io_tasks::{FRAME_BYTES_MAX, STRANGERS_FRAME_BYTES_MAX, read_answers, write_requests};
 use super::moves::{Counters, Moves};
 use super::throttle::LONGEST;
 use super::tls::TlsFacts;
 use super::transport::{ReadHalf, WriteHalf};
 use super::versions::{VersionTable, api_name, first_bounded, is_bounded};
+
+/// So long the oldest question, which was given up, brings no answer nearer: then another connection is quicker.
+const CLOGGED_AFTER: Duration = Duration::from_secs(2);
 
 /// A handle on a connection; the connection closes when the last one is gone.
 #[derive(Clone)]
@@ -64,6 +69,7 @@ pub(super) struct Shared {
     pub(super) closed: CancellationToken,
     client_id: StrBytes,
     request_timeout: Duration,
+    opened_at: Instant,
     /// The broker has proven who it is, as far as the cluster's settings ask for it, and so have we.
     is_introduced: AtomicBool,
     state: Mutex<State>,
@@ -228,6 +234,35 @@ impl Shared {
         self.enqueue::<R, R::Response>(Lane::Authentication, version, vec![body], decode)
     }
 
+    /// How long a request may take.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Since when nothing was said; `None` while somebody waits for an answer, or nothing may be said.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let state = self.lock();
+        let is_busy = !state.waiters.is_empty() || state.held.is_some();
+        let is_muted = state
+            .quiet_until
+            .is_some_and(|until| until > Instant::now());
+        let last = state.counters.moved_at().unwrap_or(self.opened_at);
+        (!is_busy && !is_muted).then(|| last.max(self.opened_at))
+    }
+
+    /// Asks whether the broker is still there.
+    pub(super) fn start_heartbeat(
+        self: &Arc<Self>,
+        version: i16,
+        request: &ApiVersionsRequest,
+    ) -> Result<Pending<RawAnswer>, WireError> {
+        // Old versions have no field for who asks.
+        let nothing = ApiVersionsRequest::default();
+        let request = if version < 3 { &nothing } else { request };
+        let body = vec![self.encode(version, request)?];
+        self.enqueue::<ApiVersionsRequest, RawAnswer>(Lane::Ordinary, version, body, raw_answer)
+    }
+
     pub(super) fn context_of<R: Request>(&self) -> Arc<ErrorContext> {
         let mut context = self.context.clone();
         context.api = Some(api_name::<R>());
@@ -365,6 +400,7 @@ impl Connection {
             closed: CancellationToken::new(),
             client_id: StrBytes::from_string(client_id.to_owned()),
             request_timeout,
+            opened_at: Instant::now(),
             is_introduced: AtomicBool::new(false),
             state: Mutex::new(State {
                 poison: None,
@@ -419,10 +455,41 @@ impl Connection {
         self.inner.shared.closed.is_cancelled()
     }
 
+    /// Whether a question would wait behind one that nobody waits for any more, and that isn't answered.
+    ///
+    /// A broker takes up the next request of a connection when it has answered the one before. One that can't reach its
+    /// controller keeps a change that it passes on for minutes, and would answer at once what it knows by itself.
+    pub(super) fn is_clogged(&self) -> bool {
+        let state = self.inner.shared.lock();
+        let deserted = state.waiters.front().filter(|it| it.answer.is_closed());
+        deserted.is_some_and(|it| state.waits_since(it) + CLOGGED_AFTER <= Instant::now())
+    }
+
     /// The cluster's finalized features by level, such as `metadata.version`, as this broker had them
     /// when it was connected to; empty from brokers that don't tell.
     pub fn features(&self) -> &std::collections::BTreeMap<String, i16> {
         self.inner.versions.features()
+    }
+
+    /// How far the broker's image of the cluster has come, as it tells with its versions (see [`news`](super::news)); -1
+    /// where it tells nothing of the kind.
+    pub(super) async fn metadata_come_to(&self) -> Result<i64, WireError> {
+        let known = self
+            .inner
+            .versions
+            .pick_plain::<ApiVersionsRequest>(FIRST_VERSION);
+        if known != Some(FIRST_VERSION) {
+            return Ok(-1);
+        }
+        let shared = &self.inner.shared;
+        let asked = shared.start_heartbeat(FIRST_VERSION, &versions_request())?;
+        let RawAnswer { body, version } = asked.await?;
+        let answer: Result<ApiVersionsResponse, String> = codec::decode_body(body, version);
+        let answer = answer.map_err(|detail| WireError::Decode {
+            context: shared.context_of::<ApiVersionsRequest>(),
+            detail,
+        })?;
+        Ok(answer.finalized_features_epoch)
     }
 
     /// The highest version of the call that we, the broker and the caller (`max`) allow.
@@ -533,6 +600,12 @@ impl Connection {
         let state = self.inner.shared.lock();
         let oldest = state.waiters.front()?;
         Some(state.waits_since(oldest))
+    }
+
+    /// When anything moved on it last, in either direction.
+    #[cfg(test)]
+    pub(super) fn moved_at(&self) -> Option<Instant> {
+        self.inner.shared.lock().counters.moved_at()
     }
 
     /// Until when the broker wants silence, because of a quota.

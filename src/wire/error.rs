@@ -10,6 +10,11 @@ use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 
+use crate::shell;
+
+/// So many letters of what a broker says are repeated: a policy's refusal is some sentences.
+const WORDS_MAX: usize = 2_000;
+
 /// Where an error happened; unknown parts are empty.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorContext {
@@ -40,9 +45,9 @@ impl fmt::Display for ErrorContext {
         write!(f, "cluster {}", self.cluster)?;
         match (self.broker, &self.address) {
             (Some(broker), Some(address)) if broker >= 0 => {
-                write!(f, ", broker {broker} at {address}")?;
+                write!(f, ", broker {broker} at {}", seen(address))?;
             }
-            (_, Some(address)) => write!(f, ", {address}")?,
+            (_, Some(address)) => write!(f, ", {}", seen(address))?,
             (Some(broker), None) => write!(f, ", broker {broker}")?,
             (None, None) => {}
         }
@@ -50,10 +55,15 @@ impl fmt::Display for ErrorContext {
             write!(f, ", {api}")?;
         }
         if let Some(subject) = &self.subject {
-            write!(f, ", {subject}")?;
+            write!(f, ", {}", seen(subject))?;
         }
         Ok(())
     }
+}
+
+/// A name that came over the network.
+fn seen(name: &str) -> String {
+    shell::one_line(name, WORDS_MAX)
 }
 
 /// Kinds of trouble with TLS.
@@ -101,6 +111,16 @@ pub enum WireError {
     Timeout {
         /// Where.
         context: Arc<ErrorContext>,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Somebody took the connection and then said nothing, or nothing beyond what any stranger is told.
+    #[error("{context}: {what}: nothing came within {after:.0?}; {}", SILENT_HINT)]
+    Silent {
+        /// Where.
+        context: Arc<ErrorContext>,
+        /// How far it came.
+        what: &'static str,
         /// How long we waited.
         after: Duration,
     },
@@ -199,7 +219,7 @@ pub enum WireError {
         found: String,
     },
     /// Every broker that we know of was tried.
-    #[error("{context}: unreachable after {attempts} attempt{}, last: {last}", if *attempts == 1 { "" } else { "s" })]
+    #[error("{}", all_tried(context, *attempts, last))]
     Unreachable {
         /// Where.
         context: Arc<ErrorContext>,
@@ -210,6 +230,15 @@ pub enum WireError {
     },
 }
 
+/// The connection was taken, and that was all.
+pub(super) const ACCEPTED: &str = "accepted, but silent";
+/// It told what it speaks, and that was all.
+pub(super) const HALF_ALIVE: &str = "accepted, told its versions, and silent since";
+
+/// What helps where a connection is taken and nobody answers.
+const SILENT_HINT: &str = "this may be a broker that hangs, a load balancer or forwarded port with no broker behind it, or \
+    another kind of server; other addresses are tried meanwhile";
+
 /// What helps when another cluster answers.
 const OTHER_CLUSTER_HINT: &str = "look at the addresses that the brokers advertise (`advertised.listeners`) and at \
     `bootstrap.servers`. If the cluster was built anew on purpose, nothing of the old one can be continued: fail over \
@@ -219,6 +248,38 @@ const OTHER_CLUSTER_HINT: &str = "look at the addresses that the brokers adverti
 const LIMIT_HINT: &str = "it is tried again, and what is connected goes on: look at the limits of the brokers or of their \
     provider (`max.connections`, `max.connections.per.ip`, the quota `connection_creation_rate`), or lower \
     `limits.connections_per_broker`";
+
+/// With one address there is one reason, which says where it is from.
+fn all_tried(context: &ErrorContext, attempts: usize, last: &WireError) -> String {
+    match attempts {
+        1 => last.to_string(),
+        _ => format!("{context}: unreachable after {attempts} attempts, last: {last}"),
+    }
+}
+
+/// What to look at where the system can't connect.
+fn cure_of(error: &io::Error) -> &'static str {
+    use io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            "the machine answers, and nothing listens on that port: see whether the broker runs, and whether this is the port of \
+             its listener for clients"
+        }
+        ErrorKind::NotFound => {
+            "look for a typo in the name; `getent hosts NAME` on this machine shows what it means here. If it is right, add it to \
+             the name server or to /etc/hosts"
+        }
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            "the machine isn't reached: it is down, the address is wrong, or a firewall or a missing route is in between"
+        }
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "the broker hung up: a TLS port needs security.protocol SSL or SASL_SSL, and the broker's log says more"
+        }
+        _ => {
+            "check bootstrap.servers and security.protocol, and that this machine may connect to it"
+        }
+    }
+}
 
 fn hint_text(hint: &str) -> String {
     if hint.is_empty() {
@@ -234,7 +295,9 @@ impl WireError {
         Self::Server {
             code,
             // What an authorizer's refusal says is the broker's own notes on the request.
-            message: message.filter(|message| !message.starts_with("Request Request(")),
+            message: message
+                .filter(|message| !message.starts_with("Request Request("))
+                .map(|message| shell::one_line(&message, WORDS_MAX)),
             context: Arc::new(context),
         }
     }
@@ -254,6 +317,7 @@ impl WireError {
             Self::Io { .. } => "io",
             Self::Disconnected { .. } => "disconnected",
             Self::Timeout { .. } => "timeout",
+            Self::Silent { .. } => "silent",
             Self::Framing { .. } => "framing",
             Self::Decode { .. } => "decode",
             Self::UnsupportedVersion { .. } => "unsupported_version",
@@ -273,6 +337,7 @@ impl WireError {
             Self::Io { context, .. }
             | Self::Disconnected { context }
             | Self::Timeout { context, .. }
+            | Self::Silent { context, .. }
             | Self::Framing { context, .. }
             | Self::Decode { context, .. }
             | Self::UnsupportedVersion { context, .. }
@@ -303,6 +368,7 @@ impl WireError {
             Self::Io { .. }
             | Self::Disconnected { .. }
             | Self::Timeout { .. }
+            | Self::Silent { .. }
             | Self::NoBroker { .. }
             | Self::Unreachable { .. }
             // An address may lead to the right one again.
@@ -335,6 +401,7 @@ impl WireError {
             Self::Io { .. }
                 | Self::Disconnected { .. }
                 | Self::Timeout { .. }
+                | Self::Silent { .. }
                 | Self::Framing { .. }
                 | Self::Authentication { .. }
                 | Self::Limited { .. }
@@ -348,6 +415,27 @@ impl WireError {
         matches!(self, Self::Authentication { .. } | Self::Tls { .. })
     }
 
+    /// Whether somebody is there, and refuses us or takes no more connections: no word of a cluster that is gone. Whoever
+    /// accepts a connection for which a secret is missing counts.
+    pub fn refuses_us(&self) -> bool {
+        match self {
+            Self::Unreachable { last, .. } => last.refuses_us(),
+            Self::Limited { .. } => true,
+            error => error.is_refusal(),
+        }
+    }
+
+    /// With one address there is one reason: that one, for where it is said already who isn't reached.
+    #[must_use]
+    pub fn of_one(self) -> Self {
+        match self {
+            Self::Unreachable {
+                attempts: 1, last, ..
+            } => *last,
+            error => error,
+        }
+    }
+
     /// What an operator can do about it, if anything is known.
     pub fn hint(&self) -> Option<&str> {
         match self {
@@ -357,7 +445,76 @@ impl WireError {
             Self::Unreachable { last, .. } => last.hint(),
             Self::OtherCluster { .. } => Some(OTHER_CLUSTER_HINT),
             Self::Limited { .. } => Some(LIMIT_HINT),
+            Self::Silent { .. } => Some(SILENT_HINT),
             _ => None,
+        }
+    }
+
+    /// What to look at where a cluster isn't reached: a wrong name, a dead broker and a wrong port have other cures.
+    pub fn cure(&self) -> &str {
+        if let Some(hint) = self.hint() {
+            return hint;
+        }
+        match self {
+            Self::Unreachable { last, .. } => last.cure(),
+            Self::Io { error, .. } => cure_of(error),
+            Self::Timeout { .. } => {
+                "nothing comes back: the machine is down, or a firewall between here and there drops the packets"
+            }
+            Self::Framing { .. } | Self::Decode { .. } => {
+                "something else than a Kafka broker answers: look at the port in bootstrap.servers, and whether a proxy stands in \
+                 between; a TLS port needs security.protocol SSL or SASL_SSL"
+            }
+            Self::UnsupportedVersion { .. } => {
+                "this is the port of a KRaft controller, which serves no clients, or a broker that is too old: Kafka 3.1 or \
+                 later is needed"
+            }
+            Self::Disconnected { .. } => {
+                "the broker hung up: a TLS port needs security.protocol SSL or SASL_SSL, and the broker's log says more"
+            }
+            _ => {
+                "check bootstrap.servers and security.protocol, and that this machine may connect to it"
+            }
+        }
+    }
+
+    /// What to look at, where a cluster isn't reached. What other errors say has all that is known in it.
+    pub fn cure_if_not_reached(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable { last, .. } => last.hint().is_none().then(|| last.cure()),
+            // A connection that breaks was there: what it needs is right.
+            Self::Io { error, .. } => {
+                use std::io::ErrorKind as Kind;
+                let never_there = matches!(
+                    error.kind(),
+                    Kind::ConnectionRefused
+                        | Kind::NotFound
+                        | Kind::HostUnreachable
+                        | Kind::NetworkUnreachable
+                );
+                never_there.then(|| cure_of(error))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether somebody took a connection and said nothing.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::Silent { .. })
+    }
+
+    /// A time-out on a new connection is silence, whatever was asked.
+    pub(super) fn or_silent(self, what: &'static str) -> Self {
+        match self {
+            Self::Timeout { mut context, after } => {
+                Arc::make_mut(&mut context).api = None;
+                Self::Silent {
+                    context,
+                    what,
+                    after,
+                }
+            }
+            error => error,
         }
     }
 
@@ -383,6 +540,7 @@ impl WireError {
             Self::Io { context, .. }
             | Self::Disconnected { context }
             | Self::Timeout { context, .. }
+            | Self::Silent { context, .. }
             | Self::Framing { context, .. }
             | Self::Decode { context, .. }
             | Self::UnsupportedVersion { context, .. }

@@ -25,6 +25,9 @@ pub(super) const FRAME_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub(super) const STRANGERS_FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 const LENGTH_BYTES: usize = 4;
+/// Memory that is taken for an answer's word. What a longer one needs more comes with its bytes: four bytes that
+/// say 256 MiB, on each of some dozen connections, are no reason to take gigabytes.
+const AT_ONCE_MAX: usize = 32 * 1024 * 1024;
 /// How long the one who authenticates may take to look at an answer.
 const VERDICT: Duration = Duration::from_secs(1);
 /// Pieces handed to the system in one write; the common limit of `writev` is 1,024.
@@ -142,6 +145,9 @@ impl FrameReader {
         let (mut frame, bytes) = self.buffer(length + LENGTH_BYTES);
         while frame.len() < length {
             let wanted = length + LENGTH_BYTES - frame.len();
+            if frame.len() == frame.capacity() {
+                frame.reserve(wanted.min(frame.len()));
+            }
             came(fill(reader, &mut frame, wanted).await?);
         }
         self.length.extend_from_slice(&frame[length..]);
@@ -166,7 +172,7 @@ impl FrameReader {
         {
             return (used.rest, used.bytes);
         }
-        (BytesMut::with_capacity(wanted), wanted)
+        (BytesMut::with_capacity(wanted.min(AT_ONCE_MAX)), wanted)
     }
 }
 
@@ -185,6 +191,10 @@ async fn fill<B: BufMut>(
 fn frame_length(length: i32, bytes_max: usize) -> Result<usize, ReadError> {
     match usize::try_from(length) {
         Ok(length) if (LENGTH_BYTES..=bytes_max).contains(&length) => Ok(length),
+        // "HTTP" as a length.
+        _ if length.to_be_bytes() == *b"HTTP" => Err(ReadError::Framing(
+            "an HTTP server answers there, no Kafka broker".to_owned(),
+        )),
         _ => Err(ReadError::Framing(format!(
             "an answer of {length} bytes (4 to {bytes_max} are possible): is this a Kafka listener, and without TLS?"
         ))),
@@ -341,6 +351,71 @@ fn consume(segments: &mut VecDeque<Bytes>, mut count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Dice, Input, Target, memory_of};
+
+    /// What a stranger may send before it is known who it is.
+    const FRAMES: Target = Target {
+        name: "frames",
+        rounds: 2_000,
+        bytes_base: STRANGERS_FRAME_BYTES_MAX + (64 << 10),
+        bytes_per_byte: 16,
+    };
+
+    #[test]
+    fn fuzz_frames() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        let make = |dice: &mut Dice| {
+            let mut bytes = Vec::new();
+            for _ in 0..=dice.below(4) {
+                let length = dice.below(3_000);
+                bytes.extend(u32::try_from(length).expect("short").to_be_bytes());
+                bytes.extend(dice.bytes(length));
+            }
+            Input::new("", dice.damage(&bytes))
+        };
+        FRAMES.hunt(make, |input| {
+            let mut reader: ReadHalf = Box::new(io::Cursor::new(input.bytes.clone()));
+            let mut frames = FrameReader::default();
+            runtime.block_on(async {
+                let most = || STRANGERS_FRAME_BYTES_MAX;
+                while let Ok(frame) = frames.next(&mut reader, &most, &|_| ()).await {
+                    drop(frame);
+                }
+            });
+        });
+    }
+
+    /// Four bytes say how long an answer is. Its memory is taken when it comes, not for their word.
+    #[tokio::test]
+    async fn a_frame_that_only_says_how_long_it_is_takes_little() {
+        let length = u32::try_from(FRAME_BYTES_MAX).expect("it fits");
+        let bytes = [&length.to_be_bytes()[..], &[7; 100]].concat();
+        let mut reader: ReadHalf = Box::new(io::Cursor::new(bytes));
+        let mut frames = FrameReader::default();
+        let (most, came) = (|| FRAME_BYTES_MAX, |_: usize| ());
+        let reading = frames.next(&mut reader, &most, &came);
+        let mut reading = std::pin::pin!(reading);
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        // A cursor never keeps anybody waiting.
+        let (read, bytes) = memory_of(|| reading.as_mut().poll(&mut context).is_ready());
+        assert!(read && bytes <= 2 * AT_ONCE_MAX, "{bytes} bytes");
+    }
+
+    /// Longer than what is taken at once.
+    #[tokio::test]
+    async fn a_long_frame_arrives_whole() {
+        let length = AT_ONCE_MAX * 2 + 12_345;
+        let frame: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let header = u32::try_from(length).expect("it fits").to_be_bytes();
+        let bytes = [&header[..], &frame].concat();
+        let mut reader: ReadHalf = Box::new(io::Cursor::new(bytes));
+        let mut frames = FrameReader::default();
+        let Ok(read) = frames.next(&mut reader, &|| FRAME_BYTES_MAX, &|_| ()).await else {
+            panic!("a frame")
+        };
+        assert!(read == frame, "it is another one");
+    }
 
     /// Frames of very different sizes, some kept while later ones are read: memory that is used
     /// again must never be memory that someone still looks at.

@@ -12,7 +12,8 @@ use uuid::Uuid;
 pub struct Metadata {
     /// Id of the cluster; `None` until a broker was asked.
     pub cluster_id: Option<String>,
-    /// Broker to send cluster-wide changes to; -1 when unknown.
+    /// Broker to send cluster-wide changes to; -1 when unknown. KRaft brokers name any that lives, each time another one:
+    /// the known one stands as long as it lives and nobody has found it wanting.
     pub controller_id: i32,
     /// Brokers that are up, by id.
     pub brokers: HashMap<i32, BrokerAddress>,
@@ -49,10 +50,21 @@ impl BrokerAddress {
     }
 }
 
+/// Whether two topics of the same name are surely two. A nil id is one that wasn't told: brokers tell none before 2.8, and
+/// with ZooKeeper before `inter.broker.protocol.version` is 2.8 (`Uuid.ZERO_UUID`).
+pub fn is_other_topic(known: Uuid, now: Uuid) -> bool {
+    !known.is_nil() && !now.is_nil() && known != now
+}
+
+/// Whether two topics of the same name are surely one. See [`is_other_topic`].
+pub fn is_same_topic(known: Uuid, now: Uuid) -> bool {
+    !known.is_nil() && known == now
+}
+
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicMetadata {
-    /// Changes when a topic is deleted and created again; nil on brokers before 2.8.
+    /// Changes when a topic is deleted and created again; nil where it isn't told ([`is_other_topic`]).
     pub topic_id: Uuid,
     /// A topic of Kafka itself.
     pub internal: bool,
@@ -83,7 +95,7 @@ pub struct PartitionMetadata {
 
 impl Metadata {
     /// Nothing known.
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             cluster_id: None,
             controller_id: -1,
@@ -140,6 +152,11 @@ impl Metadata {
         }
     }
 
+    /// Whether the topic is there and described, listed or asked for by name.
+    pub fn shows(&self, name: &str) -> bool {
+        matches!(self.described(name), Ok(Some(_)))
+    }
+
     /// A partition, as far as is known.
     pub fn partition(&self, topic: &str, partition: i32) -> Option<&PartitionMetadata> {
         let partitions = &self.topics.get(topic)?.partitions;
@@ -147,6 +164,25 @@ impl Metadata {
             .binary_search_by_key(&partition, |p| p.index)
             .ok()?;
         partitions.get(found)
+    }
+
+    /// What a broker's answer says isn't there: of topics that were asked for by name, or where all were, of those that
+    /// are known.
+    pub(super) fn unheard_of(&self, response: &MetadataResponse, is_whole: bool) -> Vec<String> {
+        let described = response.topics.iter();
+        let name = |topic: &MetadataResponseTopic| topic.name.as_ref().map(|name| name.to_string());
+        if is_whole {
+            let described: BTreeSet<String> = described.filter_map(name).collect();
+            let known = self
+                .topics
+                .iter()
+                .filter(|(_, topic)| topic.error.is_none());
+            let unheard = known.filter(|(name, _)| !described.contains(*name));
+            return unheard.map(|(name, _)| name.clone()).collect();
+        }
+        let unknown = ResponseError::UnknownTopicOrPartition.code();
+        let unheard = described.filter(|topic| topic.error_code == unknown);
+        unheard.filter_map(name).collect()
     }
 
     /// This with a broker's answer on top; `None` when the answer says nothing new, as nearly every one
@@ -179,8 +215,15 @@ impl Metadata {
             brokers.insert(broker.node_id.0, address);
         }
         let about_brokers = Self {
-            cluster_id: response.cluster_id.map(|id| id.to_string()),
-            controller_id: response.controller_id.0,
+            // Some services tell an empty one: that is none, and no two are the same by it.
+            cluster_id: response
+                .cluster_id
+                .map(|id| id.to_string())
+                .filter(|id| !id.is_empty()),
+            controller_id: match brokers.contains_key(&self.controller_id) {
+                true => self.controller_id,
+                false => response.controller_id.0,
+            },
             brokers,
             topics: BTreeMap::new(),
             absent: BTreeMap::new(),
@@ -246,7 +289,7 @@ fn is_absence(error: ResponseError) -> bool {
 }
 
 fn topic(described: MetadataResponseTopic, known: Option<&TopicMetadata>) -> TopicMetadata {
-    let known = known.filter(|k| k.topic_id == described.topic_id);
+    let known = known.filter(|k| !is_other_topic(k.topic_id, described.topic_id));
     let mut partitions: Vec<_> = described
         .partitions
         .into_iter()
@@ -336,6 +379,29 @@ mod tests {
     }
 
     #[test]
+    fn another_controller_is_no_news_as_long_as_the_known_one_lives() {
+        let by = |controller, brokers: &[i32]| {
+            let mut answer = answer(&[("a", 3)]).with_controller_id(BrokerId(controller));
+            let one = answer.brokers.remove(0);
+            let brokers = brokers.iter();
+            answer.brokers = brokers
+                .map(|id| one.clone().with_node_id(BrokerId(*id)))
+                .collect();
+            answer
+        };
+        let mut known = Metadata::empty()
+            .merged(by(1, &[1, 2]), true)
+            .expect("news");
+        assert_eq!(known.merged(by(2, &[1, 2]), true), None);
+        let gone = known.merged(by(2, &[2]), true).expect("a broker is gone");
+        assert_eq!(gone.controller_id, 2);
+        // It refused what only the controller does.
+        known.controller_id = -1;
+        let told = known.merged(by(2, &[1, 2]), false).expect("news");
+        assert_eq!(told.controller_id, 2);
+    }
+
+    #[test]
     fn a_question_about_a_topic_that_does_not_exist_is_news_once() {
         let all = answer(&[("a", 3), ("b", 4)]);
         let mut missing = answer(&[("m", -1)]);
@@ -377,6 +443,8 @@ mod tests {
         assert_eq!(shared(at(None, "here"), at(None, "here")), place);
         assert_eq!(shared(at(Some("id"), "here"), at(None, "here")), place);
         assert_eq!(shared(at(None, "here"), at(None, "there")), None);
+        assert_eq!(shared(at(Some(""), "here"), at(Some(""), "there")), None);
+        assert_eq!(shared(at(Some(""), "here"), at(Some("id"), "here")), place);
     }
 
     #[test]

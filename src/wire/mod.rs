@@ -10,6 +10,7 @@
 
 mod authenticate;
 mod backoff;
+mod by_most;
 mod calls;
 mod cluster;
 mod codec;
@@ -17,9 +18,12 @@ mod config;
 mod connection;
 mod error;
 mod handshake;
+mod heartbeat;
 mod io_tasks;
 mod metadata;
 mod moves;
+mod names;
+mod news;
 mod reauthenticate;
 mod refusals;
 mod same_answer;
@@ -29,16 +33,22 @@ mod security;
 pub(crate) mod tests;
 mod throttle;
 mod tls;
+mod traffic;
 mod transport;
 mod versions;
 
+pub use by_most::MostSay;
 pub use calls::*;
 pub use cluster::{Cluster, Role};
 pub use config::ClusterConfig;
 pub use connection::{Connection, Pending, RawAnswer};
 pub use error::{ErrorContext, TlsProblem, WireError};
 pub use kafka_protocol::ResponseError;
-pub use metadata::{BrokerAddress, Metadata, PartitionMetadata, TopicMetadata};
+pub use metadata::{
+    BrokerAddress, Metadata, PartitionMetadata, TopicMetadata, is_other_topic, is_same_topic,
+};
+pub use news::{Looked, News, Pace, Rate, uneven};
 pub use security::{Lack, Sasl, ScramHash, Security, TlsSettings, Token, TokenFuture, TokenSource};
-pub use tls::TlsFacts;
+pub use tls::{TlsFacts, VERSION_3_HINT, is_of_version_1};
+pub use traffic::{Carried, Traffic};
 pub use transport::{Dial, Dialing, ReadHalf, Tcp, WriteHalf};

@@ -67,6 +67,11 @@ impl Counters {
         self.wrote_at = Some(Instant::now());
     }
 
+    /// When anything moved last.
+    pub(super) fn moved_at(&self) -> Option<Instant> {
+        self.read_at.max(self.wrote_at)
+    }
+
     /// As a request sees them that left whole at that time, or hasn't yet.
     pub(super) fn seen(&self, left_at: Option<Instant>, quiet_until: Option<Instant>) -> Moves {
         let own = match left_at {

@@ -30,7 +30,10 @@ pub(super) async fn keep_authenticated(
             let prepared = prepare(&shared, &sasl).await;
             shared.hold_back();
             let proven = match prepared {
-                Ok(exchange) => authenticate(&shared, &versions, &sasl, exchange).await,
+                Ok(exchange) => {
+                    let patience = shared.request_timeout();
+                    authenticate(&shared, &versions, &sasl, exchange, patience).await
+                }
                 Err(error) => Err(error),
             };
             match proven {

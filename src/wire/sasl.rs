@@ -194,6 +194,8 @@ fn check_iterations(message: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Dice, Input, Target};
+    use crate::wire::security::{Token, TokenFuture, TokenSource};
 
     async fn begun() -> Exchange {
         let sasl = Sasl::Scram {
@@ -205,6 +207,87 @@ mod tests {
         let first = exchange.step(None).expect("it speaks first");
         assert!(matches!(first, Step::Send(_)));
         exchange
+    }
+
+    /// Whatever a broker sends in an authentication: an error or the next step, in time.
+    #[test]
+    fn fuzz_sasl_messages() {
+        const SASL: Target = Target {
+            name: "sasl",
+            rounds: 300,
+            bytes_base: 1 << 20,
+            bytes_per_byte: 64,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        let make = |dice: &mut Dice| {
+            let (mechanism, good): (&str, &[u8]) = match dice.below(5) {
+                0 | 1 => ("scram", b"r=NONCEmore,s=c2FsdHNhbHQ=,i=4096"),
+                2 => ("scram", b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ="),
+                3 => ("plain", b""),
+                _ => ("bearer", b"{\"status\":\"invalid_token\"}"),
+            };
+            Input::new(mechanism, dice.damage(good))
+        };
+        SASL.hunt(make, |input| runtime.block_on(answered(input)));
+    }
+
+    /// Its first message is the input, with our nonce where it has one, and its second is the input as well.
+    async fn answered(input: &Input) {
+        let (username, password) = ("user".to_owned(), SecretString::from("pencil"));
+        let sasl = match input.of.as_str() {
+            "scram" => Sasl::Scram {
+                hash: ScramHash::Sha256,
+                username,
+                password,
+            },
+            "plain" => Sasl::Plain { username, password },
+            _ => Sasl::OauthBearer {
+                tokens: Arc::new(NoTokens),
+            },
+        };
+        let mut exchange = Exchange::begin(&sasl).await.expect("it can begin");
+        let Ok(Step::Send(first)) = exchange.step(None) else {
+            panic!("it speaks first")
+        };
+        let first = String::from_utf8_lossy(&first).into_owned();
+        let nonce = first.split("r=").nth(1).unwrap_or_default();
+        let said = replaced(&input.bytes, b"NONCE", nonce.as_bytes());
+        if asks_for_much(&said) {
+            return;
+        }
+        if let Ok(Step::Send(_)) = exchange.step(Some(&said)) {
+            let _ = exchange.step(Some(&input.bytes));
+        }
+    }
+
+    /// More rounds than a test has time for, and fewer than are refused.
+    fn asks_for_much(said: &[u8]) -> bool {
+        let said = String::from_utf8_lossy(said);
+        let count = said.split("i=").nth(1).unwrap_or_default();
+        let digits = count.chars().take_while(char::is_ascii_digit).count();
+        (5..=7).contains(&digits)
+    }
+
+    fn replaced(bytes: &[u8], what: &[u8], by: &[u8]) -> Vec<u8> {
+        match bytes.windows(what.len()).position(|window| window == what) {
+            Some(at) => [&bytes[..at], by, &bytes[at + what.len()..]].concat(),
+            None => bytes.to_vec(),
+        }
+    }
+
+    #[derive(Debug)]
+    struct NoTokens;
+
+    impl TokenSource for NoTokens {
+        fn token(&self) -> TokenFuture<'_> {
+            let token = Token {
+                value: SecretString::from("a.b.c"),
+                principal: "user".to_owned(),
+                expires: std::time::SystemTime::now(),
+            };
+            Box::pin(async move { Ok(token) })
+        }
     }
 
     /// Whatever a broker sends instead of its first message is an error, never a panic.

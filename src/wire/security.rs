@@ -18,6 +18,16 @@ pub struct Security {
     pub sasl: Option<Arc<Sasl>>,
 }
 
+impl Security {
+    /// How we prove who we are, in a word.
+    pub(super) fn mechanism(&self) -> &'static str {
+        match &self.sasl {
+            Some(sasl) => sasl.mechanism(),
+            None => "a certificate",
+        }
+    }
+}
+
 /// Why something that a connection needs can't be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lack {

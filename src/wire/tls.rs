@@ -8,7 +8,7 @@ use rustls::{AlertDescription, CertificateError, ProtocolVersion};
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use super::error::{ErrorContext, TlsProblem, WireError};
+use super::error::{ACCEPTED, ErrorContext, TlsProblem, WireError};
 use super::security::TlsSettings;
 use super::transport::{ReadHalf, WriteHalf};
 
@@ -56,11 +56,10 @@ pub(super) async fn secure(
             Ok(((Box::new(reader), Box::new(writer)), facts))
         }
         Ok(Err(error)) => Err(of_handshake(&error, context)),
-        Err(_) => Err(WireError::Tls {
+        Err(_) => Err(WireError::Silent {
             context: Arc::new(context.clone()),
-            problem: TlsProblem::Other,
-            message: format!("the handshake took longer than {timeout:?}"),
-            hint: PLAINTEXT_HINT.to_owned(),
+            what: ACCEPTED,
+            after: timeout,
         }),
     }
 }
@@ -177,6 +176,17 @@ fn explain(error: &rustls::Error) -> (TlsProblem, String, String) {
     (problem, message, hint.to_owned())
 }
 
+/// What makes a certificate one that rustls takes.
+pub const VERSION_3_HINT: &str = "have it made anew with a subjectAltName, for which X.509 version 3 is needed: `openssl x509 -req` leaves \
+     that out without -extfile or -copy_extensions";
+
+/// Whether a certificate is older than X.509 version 3, which Java and OpenSSL take and rustls doesn't: it only has
+/// that error's name.
+pub fn is_of_version_1(error: &CertificateError) -> bool {
+    let is_other = matches!(error, CertificateError::Other(_));
+    is_other && error.to_string().contains("UnsupportedCertVersion")
+}
+
 fn explain_certificate(error: &CertificateError) -> (TlsProblem, String, String) {
     let days = |seconds: u64| seconds / 86_400;
     let (problem, message, hint) = match error {
@@ -221,10 +231,20 @@ fn explain_certificate(error: &CertificateError) -> (TlsProblem, String, String)
             format!(
                 "the broker's certificate isn't for {}, but for {}",
                 expected.to_str(),
-                presented.join(", ")
+                presented
+                    .iter()
+                    .map(|it| plain(it))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
             "use a name that is in it, or set ssl.endpoint.identification.algorithm to none"
                 .to_owned(),
+        ),
+        other if is_of_version_1(other) => (
+            TlsProblem::Other,
+            "the broker's certificate, or one that it is signed by, is of X.509 version 1"
+                .to_owned(),
+            VERSION_3_HINT.to_owned(),
         ),
         other => (
             TlsProblem::Other,
@@ -233,4 +253,11 @@ fn explain_certificate(error: &CertificateError) -> (TlsProblem, String, String)
         ),
     };
     (problem, message, hint)
+}
+/// A name of a certificate without rustls' own words around it: `DnsName("kafka.example.com")`.
+fn plain(name: &str) -> &str {
+    let quoted = name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    quoted.map_or(name, |inner| inner.trim_matches('"'))
 }

@@ -449,7 +449,7 @@ public final class Apps {
             properties.put("enable.auto.commit", "false");
             properties.put("isolation.level", "read_committed");
             properties.put("auto.offset.reset", "earliest");
-            properties.put("session.timeout.ms", "6000");
+            properties.put("session.timeout.ms", "15000");
             properties.put("heartbeat.interval.ms", "1000");
             properties.put("request.timeout.ms", "3000");
             properties.put("default.api.timeout.ms", "3000");
@@ -490,7 +490,8 @@ public final class Apps {
                     }
                 }
                 if (!moved.isEmpty()) {
-                    consumer.commitSync(moved, Duration.ofSeconds(2));
+                    // What isn't committed when it leaves is read again.
+                    consumer.commitSync(moved, Duration.ofSeconds(10));
                     long now = System.currentTimeMillis();
                     moved.forEach((at, position) -> {
                         committed.put(at, position.offset());

@@ -184,8 +184,10 @@ async fn proving_it_again_under_load_loses_nothing() {
         });
     }
     let asked: i64 = soon(askers.join_all()).await.into_iter().sum();
-    assert!(asked > 1_000, "{asked}");
+    assert!(asked > 100, "{asked}");
     assert_eq!(*broker.offences.lock().expect("fine"), [""; 0]);
+    // A machine that stands still makes one late, and not all three.
+    assert!(broker.in_time.load(Ordering::SeqCst) > 0, "all are late");
     assert_eq!(
         broker.connections.load(Ordering::SeqCst),
         1,

@@ -6,8 +6,9 @@ use pkcs8::der::pem::LineEnding;
 use pkcs8::pkcs5::pbes2;
 use pkcs8::{PrivateKeyInfoRef, SecretDocument};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::TlsAcceptor;
 
@@ -92,6 +93,36 @@ impl Signed {
         let pem = document.to_pem("ENCRYPTED PRIVATE KEY", LineEnding::LF);
         pem.expect("encodes").to_string()
     }
+}
+
+/// The same certificate as if it were of X.509 version 1; its signature is looked at later than that.
+pub(super) fn of_version_1(signed: &Signed) -> CertificateDer<'static> {
+    // `version [0] EXPLICIT INTEGER`: v3 is 2, v1 is 0.
+    const VERSION_3: [u8; 5] = [0xa0, 3, 2, 1, 2];
+    let mut der = signed.certificate.der().to_vec();
+    let at = der.windows(5).position(|it| it == VERSION_3);
+    der[at.expect("a version") + 4] = 0;
+    CertificateDer::from(der)
+}
+
+/// As a file has it.
+pub(super) fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    let text = crate::connect::text::base64(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+/// A broker's side of TLS that shows a certificate of version 1, as Java's does.
+pub(super) fn acceptor_of_version_1(signed: &Signed) -> TlsAcceptor {
+    let provider = rustls::crypto::ring::default_provider();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signed.key.serialize_der()));
+    let key = provider.key_provider.load_private_key(key);
+    let certified = CertifiedKey::new(vec![of_version_1(signed)], key.expect("a good key"));
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("good versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// A broker's side of TLS; with `clients`, it wants a certificate that they signed.

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use rustls::version::{TLS12, TLS13};
 
 use super::broker::{self, Broker};
-use super::certificates::{Authority, Signed, acceptor};
+use super::certificates::{
+    Authority, Signed, acceptor, acceptor_of_version_1, of_version_1, pem_of,
+};
 use super::{section, soon, write};
 use crate::connect;
 use crate::wire::tests::fake::{Fake, Peer};
@@ -91,7 +93,7 @@ async fn each_bad_certificate_has_its_own_error() {
         (
             ours.sign("x", &["elsewhere.example"]),
             TlsProblem::WrongName,
-            "isn't for 127.0.0.1, but for",
+            "isn't for 127.0.0.1, but for elsewhere.example",
         ),
     ] {
         let (broker, fake) = serve(&signed, None).await;
@@ -110,6 +112,34 @@ async fn each_bad_certificate_has_its_own_error() {
             expected == TlsProblem::WrongName,
             "{expected:?}"
         );
+    }
+}
+
+/// Java's brokers and clients, and OpenSSL, take certificates of X.509 version 1.
+#[tokio::test]
+async fn a_certificate_of_version_1_is_named_with_its_cure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let authority = Authority::new();
+    let signed = authority.sign("broker", &HOSTS);
+    let ca = write(folder.path(), "ca.pem", &authority.pem());
+    let line = format!("ssl.ca.location: {ca}");
+    let fake = broker::start(Arc::default(), Some(acceptor_of_version_1(&signed))).await;
+    let (found, text) = problem(connect(&fake, &[&line]).await);
+    assert_eq!(found, TlsProblem::Other, "{text}");
+    for words in ["the broker's", "version 1", "subjectAltName", "-extfile"] {
+        assert!(text.contains(words), "{text}");
+    }
+    // Ours.
+    let (_, fake) = serve(&signed, Some(&authority)).await;
+    let us = authority.sign("twinlog", &[]);
+    let certificate = write(folder.path(), "us.pem", &pem_of(&of_version_1(&us)));
+    let certificate = format!("ssl.certificate.location: {certificate}");
+    let key = write(folder.path(), "us.key", &us.key.serialize_pem());
+    let key = format!("ssl.key.location: {key}");
+    let (found, text) = problem(connect(&fake, &[&line, &certificate, &key]).await);
+    assert_eq!(found, TlsProblem::Local, "{text}");
+    for words in ["ssl.certificate is", "version 1", "-extfile"] {
+        assert!(text.contains(words), "{text}");
     }
 }
 

@@ -23,6 +23,11 @@ use crate::connect;
 use crate::connect::oidc::Tokens;
 use crate::wire::{Role, TokenSource};
 
+/// Of a life of 600 s: another token is asked for beside it.
+const TIME_FOR_ANOTHER: Duration = Duration::from_secs(485);
+/// And it is given only where there is no other one.
+const NEARLY_OVER: Duration = Duration::from_secs(545);
+
 /// Answers with a status and a text; counts, and notes what it was asked.
 struct Endpoint {
     answer: (u16, String),
@@ -101,7 +106,8 @@ async fn oauth_broker_for(lifetime_ms: i64) -> (Arc<Broker>, crate::wire::tests:
 /// Only the broker's own part of proving it again holds requests back.
 #[tokio::test]
 async fn requests_go_on_while_a_new_token_is_asked_for() {
-    let (endpoint, url, _tasks) = serve(200, r#"{"access_token":"good.1","expires_in":1}"#).await;
+    let (endpoint, url, _tasks) =
+        serve(200, r#"{"access_token":"good.1","expires_in":0.01}"#).await;
     let (broker, fake) = oauth_broker_for(1_000).await;
     let cluster = connect::cluster(&bearer(&fake.address, &url));
     let connection = soon(cluster.connection(-1, Role::Admin))
@@ -174,6 +180,75 @@ async fn a_token_is_renewed_before_it_ends() {
         }
     })
     .await;
+}
+
+fn tokens_of(url: &str) -> Tokens {
+    match bearer("h:1", url).security.sasl {
+        Some(SaslSection::Oidc(oidc)) => Tokens::new(oidc),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The identity provider hangs, as one in a region that is going down: who has a token that is good waits for nothing.
+#[tokio::test]
+async fn a_token_that_is_good_is_given_while_a_new_one_is_asked_for() {
+    let (endpoint, url, _tasks) = serve(200, r#"{"access_token":"good","expires_in":600}"#).await;
+    let tokens = tokens_of(&url);
+    soon(tokens.token()).await.expect("a token");
+    let nobody = endpoint.gate.write().await;
+    tokens.age(TIME_FOR_ANOTHER);
+    // Until a minute before its end.
+    for _ in 0..10 {
+        let at_once = tokio::time::timeout(Duration::ZERO, tokens.token()).await;
+        let token = at_once.expect("at once").expect("the old one");
+        assert!(token.expires > std::time::SystemTime::now());
+    }
+    soon(async {
+        while endpoint.asked.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // When it is over somebody has to wait; and one new one is there for all.
+    tokens.age(NEARLY_OVER - TIME_FOR_ANOTHER);
+    drop(nobody);
+    soon(tokens.token()).await.expect("the new one");
+    assert_eq!(endpoint.asked.load(Ordering::SeqCst), 2);
+}
+
+/// One that is nearly over would be over when the broker gets it, where there is another.
+#[tokio::test]
+async fn a_token_that_is_nearly_over_is_given_where_the_server_gives_no_other() {
+    let (endpoint, url, mut tasks) =
+        serve(200, r#"{"access_token":"good","expires_in":600}"#).await;
+    let tokens = tokens_of(&url);
+    let first = soon(tokens.token()).await.expect("a token");
+    tokens.age(NEARLY_OVER);
+    let second = soon(tokens.token()).await.expect("another");
+    assert!(second.expires > first.expires);
+    assert_eq!(endpoint.asked.load(Ordering::SeqCst), 2);
+    tasks.shutdown().await;
+    tokens.age(NEARLY_OVER);
+    let last = soon(tokens.token()).await.expect("better than none");
+    assert_eq!(last.expires, second.expires - NEARLY_OVER);
+}
+
+#[tokio::test]
+async fn of_several_servers_the_next_is_asked_and_the_one_that_gave_a_token_again() {
+    let (refuses, first, _first) = serve(503, "no").await;
+    let (gives, second, _second) = serve(200, r#"{"access_token":"good","expires_in":0.01}"#).await;
+    let tokens = tokens_of(&format!("'http://127.0.0.1:1/token, {first}, {second}'"));
+    for turn in 1..=3 {
+        soon(tokens.token()).await.expect("a token");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let asked = |endpoint: &Endpoint| endpoint.asked.load(Ordering::SeqCst);
+        assert_eq!((asked(&refuses), asked(&gives)), (1, turn));
+    }
+    let none = tokens_of(&format!("'http://127.0.0.1:1/token, {first}'"));
+    let lack = soon(none.token()).await.expect_err("none");
+    for words in ["127.0.0.1:1/token can't be reached", "503"] {
+        assert!(lack.message.contains(words), "{}", lack.message);
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@
 //! Where they part before the recorded fork, the fork is where they part.
 
 mod compare;
+mod learned;
 mod log;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +30,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use self::compare::{Compared, Rules, compare};
+use self::learned::Learned;
 use self::log::Log;
 use super::error::CutoverError;
 use super::hidden::hidden;
@@ -54,9 +56,28 @@ pub(crate) struct Agreed {
     pub lost: BTreeMap<TopicPartition, i64>,
     /// Partitions, as on the old primary, that can't be looked at now, and why. Their forks are as recorded.
     pub unseen: BTreeMap<TopicPartition, String>,
+    /// Maps that were stored before the last of the copy was, up to the forks. By the old primary's partitions.
+    pub learned: BTreeMap<TopicPartition, OffsetMap>,
 }
 
 impl Agreed {
+    /// Where a partition parts.
+    fn set(&mut self, at: &TopicPartition, parts: Fork) {
+        let forks = self.forks.get_mut(&at.topic);
+        let number = usize::try_from(at.partition).unwrap_or(usize::MAX);
+        if let Some(fork) = forks.and_then(|it| it.partitions.get_mut(number)) {
+            *fork = parts;
+        }
+    }
+
+    /// The maps of a topic that were completed, by partition.
+    pub fn learned_of(&self, topic: &str) -> BTreeMap<i32, OffsetMap> {
+        let learned = self.learned.iter().filter(|(at, _)| at.topic == topic);
+        learned
+            .map(|(at, map)| (at.partition, map.clone()))
+            .collect()
+    }
+
     /// What the old primary has lost of a topic, by partition.
     pub fn lost_of(&self, topic: &str) -> BTreeMap<i32, i64> {
         let lost = self.lost.iter().filter(|(at, _)| at.topic == topic);
@@ -86,15 +107,27 @@ struct Job {
 /// has made again, stay as they are. A partition that can't be asked or read stops nobody else.
 ///
 /// # Errors
-/// When the state can't be read.
+/// When the state can't be read, or a cluster that was asked for topics by their names doesn't answer.
 pub(crate) async fn look(
     (old, new): (&Cluster, &Cluster),
     store: &StateStore,
     flow: &str,
     forks: &BTreeMap<String, ForkRecord>,
 ) -> Result<Agreed, CutoverError> {
+    // What a list of all topics leaves out isn't gone.
+    tokio::try_join!(
+        old.describe_unlisted(forks.keys()),
+        new.describe_unlisted(forks.values().map(|fork| &fork.target_topic)),
+    )?;
+    let mut agreed = Agreed {
+        forks: forks.clone(),
+        unseen: hidden_from_us((old, new), forks),
+        ..Agreed::default()
+    };
     let jobs = jobs((old, new), store, flow, forks)?;
+    let jobs = learn((old, new), jobs, &mut agreed).await?;
     let (jobs, unseen) = measure(old, new, jobs).await;
+    agreed.unseen.extend(unseen);
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut looks = JoinSet::new();
     for job in jobs {
@@ -105,11 +138,6 @@ pub(crate) async fn look(
             (job, agreed)
         });
     }
-    let mut agreed = Agreed {
-        forks: forks.clone(),
-        lost: BTreeMap::new(),
-        unseen,
-    };
     while let Some(looked) = looks.join_next().await {
         let (job, end) = looked.map_err(|error| CutoverError::failed(error.to_string()))?;
         let end = match end {
@@ -120,16 +148,54 @@ pub(crate) async fn look(
             }
         };
         if end < job.fork.source_end {
-            let forks = agreed.forks.get_mut(&job.at.topic);
-            let number = usize::try_from(job.at.partition).unwrap_or(usize::MAX);
-            if let Some(fork) = forks.and_then(|it| it.partitions.get_mut(number)) {
-                *fork = moved(&job, end);
-            }
+            agreed.set(&job.at, moved(&job, end));
             let lost = job.fork.source_end - end;
-            agreed.lost.insert(job.at, lost);
+            *agreed.lost.entry(job.at).or_default() += lost;
         }
     }
     Ok(agreed)
+}
+
+/// Completes the maps that don't reach their forks, and moves the forks on the old primary to where the copy ends there. The
+/// partitions that can be looked at.
+async fn learn(
+    (old, new): (&Cluster, &Cluster),
+    jobs: Vec<Job>,
+    agreed: &mut Agreed,
+) -> Result<Vec<Job>, CutoverError> {
+    let (short, mut jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(learned::is_short);
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut looks = JoinSet::new();
+    for job in short {
+        let (old, new, room) = (old.clone(), new.clone(), room.clone());
+        looks.spawn(async move {
+            let _permit = room.acquire().await;
+            let learned = match &job.map {
+                Some(map) => learned::complete(&old, &new, &job, map).await.map(Some),
+                None => Ok(None),
+            };
+            (job, learned)
+        });
+    }
+    while let Some(looked) = looks.join_next().await {
+        let (mut job, learned) = looked.map_err(|error| CutoverError::failed(error.to_string()))?;
+        match learned {
+            Ok(Some(learned)) => {
+                job.learn(&learned);
+                agreed.set(&job.at, job.fork.clone());
+                if learned.lost > 0 {
+                    agreed.lost.insert(job.at.clone(), learned.lost);
+                }
+                agreed.learned.insert(job.at.clone(), learned.map);
+                jobs.push(job);
+            }
+            Ok(None) => jobs.push(job),
+            Err(error) => {
+                agreed.unseen.insert(job.at, error.message);
+            }
+        }
+    }
+    Ok(jobs)
 }
 
 /// The fork where the logs part: what the copy has behind it is copied back as what is new there.
@@ -139,7 +205,6 @@ fn moved(job: &Job, end: i64) -> Fork {
         source_end: end,
         target_end: there,
         padded_end: there,
-        last_batch: None,
         ..job.fork.clone()
     }
 }
@@ -156,6 +221,29 @@ fn there(map: Option<&OffsetMap>, offset: i64) -> i64 {
     }
 }
 
+/// The partitions of topics that one of the clusters doesn't describe to us, and why.
+fn hidden_from_us(
+    (old, new): (&Cluster, &Cluster),
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Unseen {
+    let (on_old, on_new) = (old.cached(), new.cached());
+    let mut unseen = Unseen::new();
+    for (topic, fork) in forks {
+        let sides = [(&on_old, topic, old), (&on_new, &fork.target_topic, new)];
+        let mut why = sides.into_iter().filter_map(|(known, name, cluster)| {
+            let code = known.described(name).err()?;
+            Some(format!("{name} on {}: {code}", cluster.name()))
+        });
+        let Some(why) = why.next() else {
+            continue;
+        };
+        let of_topic = (0..).zip(&fork.partitions);
+        let at = |(number, _)| (TopicPartition::new(&**topic, number), why.clone());
+        unseen.extend(of_topic.map(at));
+    }
+    unseen
+}
+
 fn jobs(
     (old, new): (&Cluster, &Cluster),
     store: &StateStore,
@@ -168,17 +256,22 @@ fn jobs(
         let Some(record) = store.get::<TopicRecord>(&keys::topic(flow, topic))? else {
             continue;
         };
-        let (Some(source), Some(target)) = (
-            on_old.topics.get(topic),
-            on_new.topics.get(&fork.target_topic),
+        let (Ok(Some(source)), Ok(Some(target))) = (
+            on_old.described(topic),
+            on_new.described(&fork.target_topic),
         ) else {
             continue;
         };
-        if (source.topic_id, target.topic_id) != (record.source_topic_id, record.target_topic_id) {
+        if wire::is_other_topic(record.source_topic_id, source.topic_id)
+            || wire::is_other_topic(record.target_topic_id, target.topic_id)
+        {
             continue;
         }
         for (number, at_fork) in (0..).zip(&fork.partitions) {
-            let Some(origin) = record.origin(number).filter(|_| at_fork.source_end > 0) else {
+            // Of a copy with other offsets the fork may name less than there is.
+            let has_copies =
+                at_fork.source_end > 0 || (record.is_mapped(number) && at_fork.target_end > 0);
+            let Some(origin) = record.origin(number).filter(|_| has_copies) else {
                 continue;
             };
             let keys = MapKeys::new(flow, topic, number);
@@ -284,6 +377,19 @@ struct Measured {
 }
 
 impl Job {
+    /// Its map reaches as far as both sides have the same.
+    fn learn(&mut self, learned: &Learned) {
+        self.fork.source_end = learned.map.source_end().0;
+        if learned.lost > 0 {
+            // What the old primary has lost of it is copied back as what is new.
+            self.fork.target_end = learned.map.target_end().0;
+            self.fork.padded_end = self.fork.target_end;
+        }
+        self.end = self.fork.source_end;
+        self.by_epochs = self.fork.source_end;
+        self.map = Some(learned.map.clone());
+    }
+
     fn take(&mut self, found: &Measured) {
         let (map, fork) = (self.map.as_ref(), &self.fork);
         self.start =
@@ -423,7 +529,6 @@ mod tests {
             target_end: 1_000,
             padded_end: 1_100,
             observed_end: 1_000,
-            last_batch: None,
         };
         assert_eq!(by_epochs(&fork(1_000), 950), 950, "its end was cut off");
         assert_eq!(by_epochs(&fork(1_000), 1_200), 1_000);

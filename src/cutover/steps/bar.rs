@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::markers::{self, Lacking};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
-use crate::cutover::pairs::Pair;
+use crate::cutover::pairs::{Pair, topics_of};
 use crate::wire::{self, Cluster, Filler, ProducerState, TopicPartition, WireError};
 
 /// What is still open then is named, and the failover goes on.
@@ -76,7 +76,10 @@ async fn bar(
     let barring = async {
         loop {
             let asked: Vec<TopicPartition> = open.iter().map(|(at, _)| at.clone()).collect();
-            let states = wire::describe_producers(target, &asked).await;
+            let ids: HashMap<TopicPartition, i64> = open.iter().cloned().collect();
+            let is_ours =
+                move |at: &TopicPartition, it: &ProducerState| ids.get(at) == Some(&it.producer_id);
+            let states = wire::describe_producers(target, &asked, is_ours).await;
             open.retain(|(at, id)| !is_barred(*id, states.get(at)));
             if open.is_empty() {
                 return Ok(());
@@ -84,7 +87,7 @@ async fn bar(
             markers::write(target, lacking(target, &open, &states)).await?;
             tokio::time::sleep(AGAIN).await;
             // A leader that has moved is found by the next round.
-            let _ = target.metadata(None).await;
+            let _ = target.metadata(Some(&topics_of(&asked))).await;
         }
     };
     match timeout_at(deadline, barring).await {

@@ -257,7 +257,8 @@ async fn commit(target: &Cluster, mut commits: Commits, done: &mut Behind) {
             .collect();
         let target = target.clone();
         tasks.spawn(async move {
-            let answers = timeout(PATIENCE, wire::commit_group_offsets(&target, &share)).await;
+            let committing = wire::commit_group_offsets_within(&target, &share, PATIENCE / 2);
+            let answers = timeout(PATIENCE, committing).await;
             (names, answers.unwrap_or_default())
         });
     }

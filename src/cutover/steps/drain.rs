@@ -56,10 +56,23 @@ impl Watched {
 }
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
-    let mut copied = drain(it).await?;
     let mut late = BTreeSet::new();
+    // Mostly all is copied by now: then what came meanwhile is looked for with the first look.
+    let (at_end, topics) = tokio::join!(is_drained(it), it.topics_now());
+    let mut copied = 0;
+    let mut is_looked_for = false;
+    match (at_end, topics) {
+        (Ok(true), Ok(topics)) => {
+            it.scene.topics = topics;
+            is_looked_for = true;
+        }
+        _ => copied = drain(it).await?,
+    }
     loop {
-        let found = not_proven(it).await?;
+        if !std::mem::take(&mut is_looked_for) {
+            it.look_again().await?;
+        }
+        let found = not_proven(it)?;
         if found.is_empty() {
             break;
         }
@@ -85,8 +98,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 }
 
 /// Topics of the source that came or grew since it was proven that nothing is written there.
-async fn not_proven(it: &mut Cutover) -> Result<BTreeSet<String>, CutoverError> {
-    it.look_again().await?;
+fn not_proven(it: &Cutover) -> Result<BTreeSet<String>, CutoverError> {
     let proven = it.proven_ends()?;
     let mut found: BTreeSet<String> = it.without_copy().into_iter().collect();
     let pairs = it.scene.pairs().into_iter();
@@ -133,17 +145,30 @@ async fn await_copies(it: &mut Cutover) -> Result<(), CutoverError> {
     }
 }
 
+/// Whether all that is proven is copied already.
+async fn is_drained(it: &Cutover) -> Result<bool, CutoverError> {
+    let pairs = it.scene.pairs();
+    let on_target = on_target_now(it, &pairs).await?;
+    let (left, _) = left(it, &pairs, &it.proven_ends()?, &on_target)?;
+    Ok(left == 0)
+}
+
 /// Waits until all that is proven is copied; how much that was.
 async fn drain(it: &mut Cutover) -> Result<i64, CutoverError> {
-    let pairs = it.scene.pairs();
+    // Who has come to the end stays there: a look at thousands of partitions is a large question.
+    let mut open = it.scene.pairs();
     let wanted = it.proven_ends()?;
     let began = Instant::now();
     let mut watched = Watched::new();
     let mut first: Option<i64> = None;
     loop {
         // One look that fails is no end while there is time for the next one.
-        let (left, unseen) = match on_target_now(it, &pairs).await {
-            Ok(on_target) => (left(it, &pairs, &wanted, &on_target)?, None),
+        let (left, unseen) = match on_target_now(it, &open).await {
+            Ok(on_target) => {
+                let (left, still_open) = left(it, &open, &wanted, &on_target)?;
+                open = still_open;
+                (left, None)
+            }
             Err(error) => (watched.best, Some(error)),
         };
         if left == 0 {
@@ -189,15 +214,15 @@ async fn on_target_now(it: &Cutover, pairs: &[Pair]) -> Result<Ends, CutoverErro
     Ok(ends)
 }
 
-/// Source offsets that aren't on the target.
+/// Source offsets that aren't on the target, and the partitions that lack some.
 fn left(
     it: &Cutover,
     pairs: &[Pair],
     wanted: &Offsets,
     on_target: &Ends,
-) -> Result<i64, CutoverError> {
+) -> Result<(i64, Vec<Pair>), CutoverError> {
     let maps = it.scene.maps(pairs)?;
-    let mut left = 0;
+    let (mut left, mut open) = (0, Vec::new());
     for pair in pairs {
         let Some(wanted) = wanted.get(&pair.source).copied() else {
             // It came after the proof: that is looked at next.
@@ -206,6 +231,7 @@ fn left(
         let Some(end) = on_target.get(&pair.target).copied().flatten() else {
             // It was only just made, or is about to have another leader.
             left += wanted.max(1);
+            open.push(pair.clone());
             continue;
         };
         let copied = copied_end(pair, end, &maps);
@@ -216,9 +242,12 @@ fn left(
             ))
             .with_hint("somebody else wrote to the copy, or the source lost records"));
         }
-        left += (wanted - copied).max(0);
+        if copied < wanted {
+            left += wanted - copied;
+            open.push(pair.clone());
+        }
     }
-    Ok(left)
+    Ok((left, open))
 }
 
 pub(super) async fn is_copied_by_others(it: &Cutover) -> Result<bool, CutoverError> {

@@ -1,12 +1,11 @@
 //! Keeps writers from the copied topics on the source.
 
-use std::collections::HashSet;
-
 use super::everywhere;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::options::FenceMode;
 use crate::flow::fenced;
+use crate::state::{CutoverKind, RoleRecord};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     if it.options.fence == FenceMode::Manual {
@@ -40,9 +39,18 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 /// Removes what this flow's plans made, on the topics of this one.
 pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
-    let topics: HashSet<String> = scene.names().into_iter().collect();
+    let record = &it.journal.record;
+    // By the plan, not by what a cluster lists now: a topic that is hidden, or that was fenced before it had a copy, would
+    // be left fenced. What an earlier plan has failed over stays fenced.
+    let before = record.role_before.as_ref();
+    let elsewhere = before
+        .filter(|_| record.kind != CutoverKind::Failback)
+        .and_then(RoleRecord::not_copied);
+    let is_this_plan_s = |topic: &str| {
+        record.topics.contains(topic) && !elsewhere.is_some_and(|it| it.contains(topic))
+    };
     let (cluster, store, flow) = (&scene.source, &scene.store, &scene.flow.name);
-    let removed = fenced::lift(cluster, store, flow, |topic| topics.contains(topic)).await?;
+    let removed = fenced::lift(cluster, store, flow, is_this_plan_s).await?;
     Ok(removed.map_or_else(|| "there was none".to_owned(), in_words))
 }
 

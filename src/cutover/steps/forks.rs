@@ -1,51 +1,46 @@
 //! Records where the two logs of each partition part, and in a planned failover proves that they
 //! don't: nothing is lost.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-
-use crate::batch;
+use super::Step;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
-use crate::cutover::hidden::log_ends;
+use crate::cutover::hidden::{hidden, log_ends};
 use crate::cutover::loss;
-use crate::cutover::pairs::{Offsets, Pair, copied_end, ends, on_source, on_target};
-use crate::state::{CutoverKind, EndsRecord, Fork, ForkRecord, SeenRecord, keys};
-use crate::tasks::brought;
-use crate::wire::{self, Cluster, OffsetSpec, TopicPartition};
+use crate::cutover::pairs::{
+    Offsets, Pair, copied_end, ends, leaders, on_source, on_target, one_of_each_leader,
+};
+use crate::state::{CutoverKind, EndsRecord, Fork, ForkRecord, SeenRecord, StateStore, keys};
+use crate::wire::{OffsetSpec, TopicPartition};
 
-/// How long the last batches are looked for.
-const BATCHES_FOR: Duration = Duration::from_secs(3);
-const FETCH_WAIT: Duration = Duration::from_millis(100);
-const FETCH_BYTES: i32 = 32 * 1024 * 1024;
-/// Partitions in one fetch.
-const FETCH_AT_ONCE: usize = 200;
-
+/// The forks are written with the note that this step is begun.
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     // What the copying process wrote last was read with its end.
     let scene = &it.scene;
     let plan = it.journal.record.plan;
     let pairs = scene.pairs();
     let targets = on_target(&pairs);
-    let target_ends = ends(&scene.target, &targets, OffsetSpec::Latest).await?;
-    // What a replica that lags hides is copied, too.
-    let target_ends = log_ends(&scene.target, target_ends).await?;
-    let maps = scene.maps(&pairs)?;
     let kind = it.journal.record.kind;
-    let proven = async {
+    let on_target = true_ends(it, &pairs, &targets);
+    let on_source = async {
         match kind.loses_nothing() {
             true => {
-                refuse_late_topics(it).await?;
-                prove_nothing_lost(it, &pairs, &target_ends).await
+                let asked = on_source(&pairs);
+                let ends = ends(&scene.source, &asked, OffsetSpec::Latest);
+                let described = async { Ok::<_, CutoverError>(scene.source.metadata(None).await?) };
+                let (_, ends) = tokio::try_join!(described, ends)?;
+                refuse_late_topics(it)?;
+                Ok::<_, CutoverError>(Some(ends))
             }
-            false => Ok(()),
+            false => Ok(None),
         }
     };
-    let batches = async { Ok(last_batches(&scene.target, &target_ends).await) };
-    let ((), batches) = tokio::try_join!(proven, batches)?;
+    let (target_ends, source_ends) = tokio::try_join!(on_target, on_source)?;
+    let maps = scene.maps(&pairs)?;
+    if let Some(now) = source_ends {
+        prove_nothing_lost(it, &pairs, &now, &target_ends)?;
+    }
     let mut records: BTreeMap<String, ForkRecord> = BTreeMap::new();
     let mut already = 0;
     for pair in &pairs {
@@ -66,7 +61,6 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             target_end,
             padded_end: target_end,
             observed_end: observed_end(scene, pair)?,
-            last_batch: batches.get(&pair.target).copied(),
         };
         let record = records
             .entry(pair.source.topic.clone())
@@ -80,19 +74,69 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         record.mapped |= pair.mapped;
         record.partitions.push(fork);
     }
-    let records: Vec<(String, ForkRecord)> = records
-        .into_iter()
-        .map(|(topic, record)| (keys::fork(&scene.flow.name, &topic), record))
-        .collect();
-    scene.store.put_all(&records).await?;
+    let flow = &scene.flow.name;
+    let records = records.into_iter();
+    let records = records
+        .map(|(topic, record)| StateStore::record(keys::fork(flow, &topic), &record))
+        .collect::<Result<_, _>>()?;
+    it.journal.begin_ahead_of(Step::Forks);
+    it.journal.write_with(records).await?;
     Ok(format!("{} partition(s)", pairs.len().max(already)))
 }
 
+/// Where the copies end. What a replica that lags hides is copied, too.
+///
+/// Clients wait, and the target may be far away: where it is known already where the copies should end, what lies there
+/// is asked for with the ends. Where they are others, or leaders have moved, it is asked for again behind them.
+async fn true_ends(
+    it: &Cutover,
+    pairs: &[Pair],
+    targets: &[TopicPartition],
+) -> Result<Offsets, CutoverError> {
+    let target = &it.scene.target;
+    let wanted = wanted_ends(it, pairs)?;
+    let led = leaders(target, targets);
+    let (seen, behind) = tokio::join!(
+        ends(target, targets, OffsetSpec::Latest),
+        hidden(target, &wanted),
+    );
+    let seen = seen?;
+    let ends_there = behind.is_ok_and(|behind| behind.is_empty());
+    if ends_there && seen == wanted && leaders(target, targets) == led {
+        return Ok(wanted);
+    }
+    log_ends(target, seen).await
+}
+
+/// Where the copies should end by what was proven of the source; empty where nothing was.
+fn wanted_ends(it: &Cutover, pairs: &[Pair]) -> Result<Offsets, CutoverError> {
+    if !it.journal.record.kind.loses_nothing() {
+        return Ok(Offsets::new());
+    }
+    let proven = it.proven_ends()?;
+    let maps = it.scene.maps(pairs)?;
+    let end = |pair: &Pair| {
+        let end = match maps.get(&pair.source) {
+            Some(map) => map.target_end().0,
+            None => *proven.get(&pair.source)?,
+        };
+        Some((pair.target.clone(), end))
+    };
+    Ok(pairs.iter().filter_map(end).collect())
+}
+
+/// Asks what this step asks of the target, for the connections alone.
+pub(super) async fn connect(it: &Cutover) {
+    let target = &it.scene.target;
+    let partitions = one_of_each_leader(target, on_target(&it.scene.pairs()));
+    if let Ok(seen) = ends(target, &partitions, OffsetSpec::Latest).await {
+        let _ = log_ends(target, seen).await;
+    }
+}
+
 /// A topic that came after the fence was made is neither fenced nor copied, and nobody would copy it
-/// later: then the other cluster is the primary.
-async fn refuse_late_topics(it: &Cutover) -> Result<(), CutoverError> {
-    let scene = &it.scene;
-    scene.source.metadata(None).await?;
+/// later: then the other cluster is the primary. The source was described just now.
+pub(super) fn refuse_late_topics(it: &Cutover) -> Result<(), CutoverError> {
     let late = it.without_copy();
     let Some(first) = late.first() else {
         return Ok(());
@@ -100,20 +144,23 @@ async fn refuse_late_topics(it: &Cutover) -> Result<(), CutoverError> {
     Err(CutoverError::refused(format!(
         "{} topic(s) of {} were made or grew while this went on and aren't copied, such as {first}",
         late.len(),
-        scene.source.name()
+        it.scene.source.name()
     ))
-    .with_hint("run `--abort`, and begin again"))
+    .with_hint(
+        "run `--abort`, and begin again; if clients write to the standby already, leave these topics to the source \
+         (`topics.exclude`) and run this again",
+    ))
 }
 
 /// Compares both clusters' ends once more.
-async fn prove_nothing_lost(
+fn prove_nothing_lost(
     it: &Cutover,
     pairs: &[Pair],
+    now: &Offsets,
     target_ends: &Offsets,
 ) -> Result<(), CutoverError> {
     let scene = &it.scene;
     let proven = it.proven_ends()?;
-    let now = ends(&scene.source, &on_source(pairs), OffsetSpec::Latest).await?;
     let maps = scene.maps(pairs)?;
     let mut missing = 0;
     let mut named = Vec::new();
@@ -127,18 +174,23 @@ async fn prove_nothing_lost(
             named.push(pair.source.to_string());
         }
     }
-    if named.is_empty() {
-        return Ok(());
+    match named.is_empty() {
+        true => Ok(()),
+        false => Err(written_behind(missing, named)),
     }
+}
+
+/// Partitions of the source have records that came after the proof.
+pub(super) fn written_behind(missing: i64, mut named: Vec<String>) -> CutoverError {
     named.truncate(5);
-    Err(CutoverError::refused(format!(
+    CutoverError::refused(format!(
         "after the proof somebody wrote to the source: {missing} offset(s) aren't on the target \
          ({})",
         named.join(", ")
     ))
     .with_hint(
         "those writers aren't bound by ACLs (super users?): run `--abort`, stop them, begin again",
-    ))
+    )
 }
 
 /// An epoch of the source, and up to where no record is of a later one. While the source is there its
@@ -162,62 +214,6 @@ fn observed_end(scene: &Scene, pair: &Pair) -> Result<i64, CutoverError> {
     let key = keys::ends(&scene.flow.name, &pair.source.topic);
     let record: Option<EndsRecord> = scene.store.get(&key)?;
     Ok(loss::observed_end(record.as_ref(), pair.source.partition).unwrap_or(-1))
-}
-
-/// Base offset and CRC of the batch at each log's end; what can't be had is left out.
-async fn last_batches(target: &Cluster, ends: &Offsets) -> HashMap<TopicPartition, (i64, u32)> {
-    let mut found = HashMap::new();
-    let mut open: HashSet<&TopicPartition> = ends
-        .iter()
-        .filter(|(_, end)| **end > 0)
-        .map(|(at, _)| at)
-        .collect();
-    let deadline = Instant::now() + BATCHES_FOR;
-    while !open.is_empty() && Instant::now() < deadline {
-        let metadata = target.cached();
-        let mut by_leader: BTreeMap<i32, Vec<wire::FetchFrom>> = BTreeMap::new();
-        for at in &open {
-            if let Some((leader, epoch)) = metadata.leader(&at.topic, at.partition) {
-                let from = ((*at).clone(), ends[*at] - 1, epoch);
-                by_leader.entry(leader).or_default().push(from);
-            }
-        }
-        let before = open.len();
-        let mut asking = JoinSet::new();
-        for (leader, asked) in by_leader {
-            let target = target.clone();
-            asking.spawn(async move { batches_at(&target, leader, &asked).await });
-        }
-        while let Some(answered) = asking.join_next().await {
-            for (at, batch) in brought(answered) {
-                open.remove(&at);
-                found.insert(at, batch);
-            }
-        }
-        if open.len() == before {
-            break;
-        }
-    }
-    found
-}
-
-/// The same of one leader's logs.
-async fn batches_at(
-    target: &Cluster,
-    leader: i32,
-    asked: &[wire::FetchFrom],
-) -> HashMap<TopicPartition, (i64, u32)> {
-    let mut found = HashMap::new();
-    for chunk in asked.chunks(FETCH_AT_ONCE) {
-        let answers = wire::fetch_many(target, leader, chunk, FETCH_WAIT, FETCH_BYTES).await;
-        for (at, answer) in answers.unwrap_or_default() {
-            let batch = answer.ok().and_then(|it| batch::split(it.records).next());
-            if let Some(Ok(batch)) = batch {
-                found.insert(at, (batch.header.base_offset, batch.header.crc));
-            }
-        }
-    }
-    found
 }
 
 pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {

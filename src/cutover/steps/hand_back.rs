@@ -65,7 +65,7 @@ fn given_up(known: Option<GivenUpRecord>, about: &About, plan: Uuid) -> GivenUpR
 /// Clients may have written there since.
 pub(super) fn undo() -> Result<String, CutoverError> {
     Err(CutoverError::failed(
-        "what is given up stays given up: clients may have written to the old primary since",
+        "giving up can't be undone: clients may have written to the old primary since",
     )
     .with_hint("finish it with `twinlog failback --give-up`"))
 }

@@ -17,18 +17,38 @@ pub mod promote;
 mod prove;
 pub mod release;
 mod resume;
-mod share_groups;
+pub(super) mod share_groups;
 mod start;
 mod stop;
 mod unfence;
 
-pub(super) use bound::{Found, look as bound_now};
+pub(super) use bound::{ASKED, Found, UNCOPIED, add_uncopied, gone, look as bound_now};
 pub use groups::GroupsResult;
+pub(super) use prove::UNTOLD_TRANSACTIONS;
 pub(super) use stop::say_what_is_left;
+
+use std::time::Duration;
 
 use super::context::Cutover;
 use super::error::CutoverError;
 use crate::state::CutoverKind;
+
+/// So long is waited for connections.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Asks once what the steps ask while writers are kept away: each connection to a broker that they need is open then,
+/// and who coordinates a group is known. What doesn't answer in time is told by the step that needs it.
+pub(super) async fn connect(it: &Cutover) {
+    let asked = async {
+        tokio::join!(
+            prove::connect(it),
+            forks::connect(it),
+            groups::connect(&it.scene),
+            release::connect(it),
+        );
+    };
+    let _ = tokio::time::timeout(CONNECTED_WITHIN, asked).await;
+}
 
 /// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,15 +177,30 @@ impl Step {
         )
     }
 
+    /// Whether the note that it is begun is written with the first thing that it changes, which is in the state topic
+    /// as well.
+    pub fn writes_its_begin(self) -> bool {
+        matches!(self, Self::Stop | Self::Forks | Self::Promote)
+    }
+
+    /// Whether the note that it is begun is written with the last thing that the step before it writes: nothing comes
+    /// between them, and whoever finds the note alone finds nothing to undo.
+    pub fn is_begun_ahead(self) -> bool {
+        matches!(self, Self::Release)
+    }
+
     /// The step of that name.
     pub fn named(name: &str) -> Option<Self> {
         ALL.into_iter().find(|step| step.name() == name)
     }
 
     /// What it does, for the plan.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Self::Fence => "keep writers from the source's topics",
+    pub fn in_words(self, from: &str, to: &str) -> String {
+        let words = match self {
+            Self::Fence => return format!("keep writers from {from}'s topics"),
+            Self::Promote => return format!("make {to} the primary"),
+            Self::Unfence => return format!("let writers in on {to}"),
+            Self::Resume => return format!("let {from} follow again"),
             Self::Prove => "prove that nothing is written there any more",
             Self::Drain => "copy the rest",
             Self::Stop => "stop copying",
@@ -174,14 +209,12 @@ impl Step {
             Self::Forks => "record where the logs part",
             Self::Pad => "pass the offsets that the old primary may have",
             Self::Release => "apply what was held for this moment: ACLs, quotas, configs",
-            Self::Promote => "make the target the primary",
             Self::Start => "copy what is new back, behind the forks",
             Self::CatchUp => "wait until little is left",
-            Self::Unfence => "let writers in on the old primary",
-            Self::Resume => "let the old standby follow again",
             Self::HandBack => "make the old primary the primary again",
             Self::Lift => "let writers in there",
-        }
+        };
+        words.to_owned()
     }
 
     /// Does it; done twice it is done once. What came out, in a line.
@@ -230,5 +263,18 @@ impl Step {
                 Ok(String::new())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failback_names_the_clusters_the_other_way_round() {
+        let words = |step: Step| step.in_words("standby", "primary");
+        assert_eq!(words(Step::Fence), "keep writers from standby's topics");
+        assert_eq!(words(Step::Promote), "make primary the primary");
+        assert_eq!(words(Step::Resume), "let standby follow again");
     }
 }

@@ -12,7 +12,7 @@ use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::journal::fact;
 use crate::cutover::padding::{self, OFFSETS_MAX, PaddingCost, Reach, SECONDS_MAX};
-use crate::cutover::pairs::{Offsets, Pair};
+use crate::cutover::pairs::{Offsets, Pair, topics_of};
 use crate::flow::fillers::Fillers;
 use crate::flow::position::{self, Producers};
 use crate::flow::{claim, restrain};
@@ -23,8 +23,9 @@ use crate::wire::{self, Filler, OffsetSpec, ProducerState, TopicPartition};
 const STANDS_STILL: Duration = Duration::from_secs(15);
 /// How long the others wait for a broker that doesn't say where its logs end.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
-/// And for one that doesn't tell of its producers.
+/// And for one that doesn't tell of its producers, and so much longer for each partition.
 const PATIENCE: Duration = Duration::from_secs(8);
+const PER_PARTITION: Duration = Duration::from_millis(2);
 /// More partitions are counted, not named.
 const NAMED_MAX: usize = 5;
 const AGAIN: Duration = Duration::from_millis(100);
@@ -249,19 +250,22 @@ async fn fill(
     let mut told_at = Instant::now();
     loop {
         let scene = &it.scene;
+        let patience = scene.target.or_longer(ANSWERS_WITHIN);
         if open.is_empty() {
             if filled.silent.is_empty() || moved_at.elapsed() >= STANDS_STILL {
                 return Ok(filled);
             }
             tokio::time::sleep(AGAIN).await;
             // They may have new leaders. If nobody answers, the next round says so.
-            let _ = tokio::time::timeout(ANSWERS_WITHIN, scene.target.metadata(None)).await;
+            let topics = topics_of(&filled.silent);
+            let described = scene.target.metadata(Some(&topics));
+            let _ = tokio::time::timeout(patience, described).await;
             open = std::mem::take(&mut filled.silent);
             best = i64::MAX;
         }
         // The ends first: a marker that lands in between is then one too many, never one missing.
         let latest = OffsetSpec::Latest;
-        let answers = wire::list_offsets_within(&scene.target, &open, latest, ANSWERS_WITHIN).await;
+        let answers = wire::list_offsets_within(&scene.target, &open, latest, patience).await;
         let mut now = Offsets::new();
         for (at, answer) in answers {
             match answer {
@@ -309,6 +313,13 @@ fn left(now: &Offsets, at: &TopicPartition, goal: i64) -> i64 {
     (goal - now.get(at).copied().unwrap_or(goal)).max(0)
 }
 
+/// How long the others wait for a broker that doesn't tell of its producers: many partitions are asked about in many
+/// questions, one after the other.
+fn producers_patience(partitions: usize) -> Duration {
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    PATIENCE.saturating_add(PER_PARTITION.saturating_mul(partitions))
+}
+
 /// One round over all partitions.
 async fn round(
     scene: &Scene,
@@ -318,8 +329,11 @@ async fn round(
     open: &[TopicPartition],
 ) -> Result<(), CutoverError> {
     let target = &scene.target;
-    let told = wire::describe_producers(target, open);
-    let states = tokio::time::timeout(PATIENCE, told)
+    let is_ours =
+        move |_: &TopicPartition, it: &ProducerState| filler.producers.is_ours(it.producer_id);
+    let told = wire::describe_producers(target, open, is_ours);
+    let patience = producers_patience(open.len());
+    let states = tokio::time::timeout(patience, told)
         .await
         .unwrap_or_default();
     let metadata = target.cached();

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use super::forks;
 use crate::config::DRILL_PREFIX;
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
@@ -31,7 +32,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         ))
         .with_hint("look at `twinlog status`, and begin again"));
     }
-    let role = if now.primary == Primary::Target && now.plan == it.journal.record.plan {
+    let is_promoted = now.primary == Primary::Target;
+    let role = if is_promoted {
         now
     } else {
         RoleRecord {
@@ -50,16 +52,53 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         .map(|topic| topic.record.target_topic.as_str())
         .collect();
     let (target, flow) = (&scene.target, &scene.flow.name);
-    it.still_ours().await?;
+    // Who goes on behind the role finds what people have changed since, and not what was there. What is still protected
+    // is lifted first: that isn't what people take away later.
+    let remembers = it.ended.is_none() && !is_rehearsal && !is_promoted;
+    let is_protected = protect::is_left(&scene.store, flow);
+    let to_remember = async {
+        match remembers && !is_protected {
+            true => Some(reign::to_remember(scene).await).transpose(),
+            false => Ok(None),
+        }
+    };
+    // Once the role is written nobody looks any more. All of it is asked at once: clients wait.
+    let late = async {
+        match it.journal.record.kind.loses_nothing() && !is_promoted {
+            true => look_for_late_topics(it).await.map(Some),
+            false => Ok(None),
+        }
+    };
+    let ((), late, mut remembered) = tokio::try_join!(it.still_ours(), late, to_remember)?;
+    match late {
+        Some(Some(why)) => it.journal.note(LATE_UNSEEN, &why),
+        // An earlier try may have found nobody who says.
+        Some(None) => it.journal.forget(LATE_UNSEEN),
+        None => {}
+    }
     // Whoever would make one has stopped.
-    if protect::is_left(&scene.store, flow) {
+    if is_protected {
+        it.journal.save().await?;
         protect::lift(target, &scene.store, flow, |topic| names.contains(topic)).await?;
+        if remembers {
+            remembered = Some(reign::to_remember(scene).await?);
+        }
     }
-    if it.ended.is_none() && !is_rehearsal {
-        // Behind what was lifted: that isn't what people take away later.
-        reign::remember(scene).await?;
+    let mut records = Vec::new();
+    if let Some((remember, unseen)) = remembered {
+        records = remember;
+        for line in &unseen {
+            (it.tell)(line);
+        }
+        match unseen.is_empty() {
+            true => it.journal.forget(NOT_REMEMBERED),
+            false => it.journal.note(NOT_REMEMBERED, &unseen),
+        }
     }
-    scene.store.put(&key, &role).await?;
+    // The role behind all the rest: whoever sees it finds that, too.
+    records.push(StateStore::record(key, &role)?);
+    it.journal.write_with(records).await?;
+    let scene = &it.scene;
     let mut text = format!("{} is the primary", scene.target.name());
     // A rehearsal leaves nothing in the source's own state.
     if it.journal.record.kind.loses_nothing() && !is_rehearsal {
@@ -77,6 +116,35 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         }
     }
     Ok(text)
+}
+
+/// In the journal: what the failback won't carry over, for it can't be read now.
+pub const NOT_REMEMBERED: &str = "not_remembered";
+
+/// In the journal: why nobody could say whether topics came behind the forks.
+pub const LATE_UNSEEN: &str = "late_unseen";
+
+/// The last moment at which a topic that came behind the forks is no loss. A source that has died since they were
+/// recorded keeps nobody from the target: why it didn't say is told.
+async fn look_for_late_topics(it: &Cutover) -> Result<Option<String>, CutoverError> {
+    let source = &it.scene.source;
+    // One that says something may need longer to describe thousands of topics. Clients wait: both are asked at once.
+    let silent = async {
+        let there = tokio::time::timeout(PATIENCE, source.metadata(Some(&[])));
+        if there.await.is_ok() {
+            let left = it.options.wait.saturating_sub(PATIENCE);
+            tokio::time::sleep(left.max(source.describes_within(PATIENCE))).await;
+        }
+    };
+    let described = tokio::select! {
+        biased;
+        described = source.metadata(None) => described.map_err(|error| error.to_string()),
+        () = silent => Err("it doesn't describe its topics in time".to_owned()),
+    };
+    match described {
+        Ok(_) => forks::refuse_late_topics(it).map(|()| None),
+        Err(why) => Ok(Some(why)),
+    }
 }
 
 /// In the journal: what [`written_behind`] found.

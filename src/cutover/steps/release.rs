@@ -9,14 +9,11 @@ use std::collections::BTreeSet;
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::cutover::reign::{self, Carried};
-use crate::flow::restrain;
+use crate::flow::{own_principal, restrain};
 use crate::metadata::acls::{self, Change, ReleasePlan, Which};
 use crate::metadata::quotas;
 use crate::state::{HeldConfigs, TopicSet, keys};
 use crate::wire::{self, TopicChanges};
-
-/// Topics in one request.
-const AT_ONCE: usize = 100;
 
 /// What became of one aspect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -40,19 +37,34 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let scene = &it.scene;
     let is_whole = it.journal.record.topics == TopicSet::All;
     it.still_ours().await?;
-    let configs = configs(scene).await?;
-    let quotas = quotas(scene, is_whole, Change::Release).await?;
+    // What is to be released is looked for meanwhile, and what the flow that was failed over has noted.
+    let read = async {
+        match &it.ended {
+            Some(ended) => Ok(ended.store.refresh().await?),
+            None => Ok(()),
+        }
+    };
+    let (configs, quotas, plan, ()) = tokio::try_join!(
+        configs(scene),
+        quotas(scene, is_whole, Change::Release),
+        plan_acls(scene, is_whole, Change::Release),
+        read,
+    )?;
     it.still_ours().await?;
-    let acls = acls(scene, is_whole, Change::Release).await?;
+    let acls = acls(scene, plan).await?;
     if let Some(ended) = &it.ended {
-        ended.store.refresh().await?;
         let role = ended.role()?;
         let topics = role.map_or(TopicSet::All, |role| role.topics);
         let forks = restrain::forks(&ended.store, &ended.flow.name, &topics)?;
         let mut carried: Carried = it.journal.fact("carried").unwrap_or_default();
-        reign::carry_configs(ended, scene, &forks, &mut carried).await?;
-        reign::carry_acls(ended, scene, &mut carried).await?;
-        reign::carry_quotas(ended, scene, &mut carried).await?;
+        let (mut configs, mut quotas) = (Carried::default(), Carried::default());
+        tokio::try_join!(
+            reign::carry_configs(ended, scene, &forks, &mut configs),
+            reign::carry_acls(ended, scene, &mut carried),
+            reign::carry_quotas(ended, scene, &mut quotas),
+        )?;
+        carried.take(configs);
+        carried.take(quotas);
         it.journal.note("carried", &carried);
     }
     let text = format!(
@@ -66,6 +78,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
         it.journal.note(&format!("released_{aspect}"), &released);
     }
     Ok(text)
+}
+
+/// Asks what this step asks, for the connections alone: those to whoever makes changes.
+pub(super) async fn connect(it: &Cutover) {
+    let target = &it.scene.target;
+    let _ = tokio::join!(target.controller(), it.scene.source.controller());
 }
 
 /// Topic configs need no undoing: the flow that copies again sets what a mirror must have.
@@ -106,7 +124,8 @@ impl Withdrawn {
 /// # Errors
 /// When the state can't be read.
 pub(super) async fn withdraw(scene: &Scene, is_whole: bool) -> Result<Withdrawn, CutoverError> {
-    let acls = acls(scene, is_whole, Change::Withdraw).await?;
+    let plan = plan_acls(scene, is_whole, Change::Withdraw).await?;
+    let acls = acls(scene, plan).await?;
     let quotas = quotas(scene, is_whole, Change::Withdraw).await?;
     Ok(Withdrawn { acls, quotas })
 }
@@ -125,15 +144,13 @@ async fn configs(scene: &Scene) -> Result<Released, CutoverError> {
             });
         }
     }
-    for chunk in changes.chunks(AT_ONCE) {
-        let outcomes = wire::alter_topic_configs(&scene.target, chunk).await?;
-        for (change, outcome) in chunk.iter().zip(outcomes) {
-            match outcome {
-                Ok(()) => released.count += 1,
-                Err(error) => {
-                    let problem = format!("topic {}: configs not set: {error}", change.topic);
-                    released.problems.push(problem);
-                }
+    let outcomes = wire::alter_many_topic_configs(&scene.target, &changes).await?;
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        match outcome {
+            Ok(()) => released.count += 1,
+            Err(error) => {
+                let problem = format!("topic {}: configs not set: {error}", change.topic);
+                released.problems.push(problem);
             }
         }
     }
@@ -168,10 +185,12 @@ async fn quotas(scene: &Scene, is_whole: bool, change: Change) -> Result<Release
     Ok(released)
 }
 
-async fn acls(scene: &Scene, is_whole: bool, change: Change) -> Result<Released, CutoverError> {
-    let mut released = Released::default();
+/// What is to be done about ACLs; `None` where nothing is.
+type AclPlan = Option<Result<ReleasePlan, acls::ReleaseError>>;
+
+async fn plan_acls(scene: &Scene, is_whole: bool, change: Change) -> Result<AclPlan, CutoverError> {
     if !scene.flow.metadata.acls.enabled {
-        return Ok(released);
+        return Ok(None);
     }
     let (target, store, flow) = (&scene.target, &scene.store, &scene.flow.name);
     let which = if is_whole {
@@ -192,13 +211,23 @@ async fn acls(scene: &Scene, is_whole: bool, change: Change) -> Result<Released,
             })
             .collect();
         if about.is_empty() {
-            return Ok(released);
+            return Ok(None);
         }
         Which::Topics(about)
     };
-    let done = match ReleasePlan::new(target, store, flow, change, &which).await {
-        Ok(plan) => plan.apply(target, store).await,
-        Err(error) => Err(error),
+    let own = own_principal(&scene.flow, &scene.target_section);
+    let of = (flow.as_str(), own.as_deref());
+    Ok(Some(
+        ReleasePlan::new(target, store, of, change, &which).await,
+    ))
+}
+
+async fn acls(scene: &Scene, plan: AclPlan) -> Result<Released, CutoverError> {
+    let mut released = Released::default();
+    let done = match plan {
+        None => return Ok(released),
+        Some(Ok(plan)) => plan.apply(&scene.target, &scene.store).await,
+        Some(Err(error)) => Err(error),
     };
     match done {
         Ok(done) => {

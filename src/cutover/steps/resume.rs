@@ -5,12 +5,13 @@ use std::collections::HashSet;
 
 use super::fence;
 use super::release;
+use super::unfence::LIFTED;
 use crate::cutover::adopt::{adopt_all, seed_groups};
 use crate::cutover::context::{Cutover, Scene};
 use crate::cutover::error::CutoverError;
 use crate::flow::fenced::FenceError;
-use crate::flow::{own_principal, protect, restrain};
-use crate::state::{FenceRecord, Primary, RoleRecord, TopicSet, keys};
+use crate::flow::{deny, own_principal, protect, restrain};
+use crate::state::{FenceAcl, FenceRecord, Primary, RoleRecord, TopicSet, keys};
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let ended = it.ended()?;
@@ -33,6 +34,11 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let is_kept_fenced = keep_fence(it, ended, back).await?;
     fence::lift(back).await?;
     fence::lift(ended).await?;
+    // Who was killed while it fenced the old primary may have made again what was lifted, behind that.
+    let lifted: Vec<FenceAcl> = it.journal.fact(LIFTED).unwrap_or_default();
+    deny::delete(&ended.source, &lifted)
+        .await
+        .map_err(FenceError::from)?;
     restrain::tell_fence(&ended.store, &back.store, &ended.flow.name).await?;
     let before = ended.role()?;
     if before
@@ -43,7 +49,7 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             is_kept_fenced,
             ..ended.copying_role(it.journal.record.plan, before.as_ref())
         };
-        ended.put_role(&role).await?;
+        ended.begin_to_copy(&role).await?;
         // The old primary's own state has the word of the failover.
         if let Err(error) = restrain::tell(&back.store, &ended.flow.name, &role).await {
             tracing::debug!(%error, "the primary can't be told its role");
@@ -62,8 +68,8 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     if is_kept_fenced {
         let standby = ended.target.name();
         let line = format!(
-            "nobody but Twinlog may write to the copies on {standby} until the next failover, or until \
-             `twinlog failback --lift-fence --yes`"
+            "only Twinlog's own user and super users may write to the copies on {standby} until the next failover, or \
+             until `twinlog failback --lift-fence --yes`"
         );
         it.journal.note("kept_fence", &line);
     }

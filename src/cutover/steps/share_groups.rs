@@ -10,30 +10,26 @@ use crate::config::OnDiverged;
 use crate::cutover::context::Scene;
 use crate::cutover::error::CutoverError;
 use crate::cutover::pairs::Pair;
+use crate::groups::is_from_before;
 use crate::state::{ShareOffset, ShareOffsets, keys};
 use crate::wire::{self, Cluster, ResponseError, StartOffsets, TopicPartition};
 
 type ByGroup = HashMap<String, StartOffsets>;
 
-/// Sets what differs on the target. What was found goes to `result`.
+/// Sets what differs on the target, of the groups that were `listed` just now and those that are known. What was found
+/// goes to `result`.
 pub(super) async fn bring(
     scene: &Scene,
     place: &Place,
     by_source: &HashMap<&TopicPartition, &Pair>,
+    listed: BTreeSet<String>,
     result: &mut GroupsResult,
 ) -> Result<(), CutoverError> {
     if scene.flow.groups.include().is_empty() {
         return Ok(());
     }
-    // Why it can't be listed was said with the other groups.
-    let listed = wire::list_groups(&scene.source).await.unwrap_or_default();
-    let names: BTreeSet<String> = listed
-        .groups
-        .into_iter()
-        .filter(|group| group.group_type == "share" && scene.flow.groups.matches(&group.group_id))
-        .map(|group| group.group_id)
-        .chain(remembered(scene))
-        .collect();
+    let mut names = listed;
+    names.extend(remembered(scene));
     let names: Vec<String> = names.into_iter().collect();
     if names.is_empty() {
         return Ok(());
@@ -93,7 +89,7 @@ pub(super) async fn bring(
 }
 
 /// The share groups that the flow has followed. One whose coordinator is away is in no list.
-fn remembered(scene: &Scene) -> impl Iterator<Item = String> {
+pub(in crate::cutover) fn remembered(scene: &Scene) -> impl Iterator<Item = String> {
     let prefix = keys::shares(&scene.flow.name);
     let keys = scene.store.keys(&prefix).into_iter();
     let names = keys.map(move |key| key[prefix.len()..].to_owned());
@@ -156,7 +152,7 @@ fn wanted(
         let is_ours = |set: i64| {
             let known = known.map(|index| &of_topic[index]);
             known.is_some_and(|it| it.target == Some(set) || it.sending == Some(set))
-                || pair.is_before_the_copy(set)
+                || is_from_before(pair.continued_at(), known.and_then(|it| it.target), set)
         };
         if on_target.is_some_and(|set| !is_ours(set)) && !overwrites {
             result.kept.insert(group.to_owned());

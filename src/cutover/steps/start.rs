@@ -1,6 +1,7 @@
 //! Begins to copy back: the old primary's logs are continued behind the forks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,13 +13,15 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::failback::ENDED_PLAN;
 use crate::cutover::hidden::hidden;
 use crate::cutover::pairs::{ends, present};
+use crate::cutover::registered::{self, Registered};
 use crate::cutover::reign::{self, Carried};
+use crate::cutover::unlisted;
 use crate::flow::fenced::FenceError;
 use crate::flow::{deny, fenced, own_principal, restrain};
-use crate::state::{ForkRecord, Primary, RoleRecord, TopicSet};
-use crate::wire::{self, Cluster, Metadata, OffsetSpec, TopicPartition};
+use crate::state::{FenceRecord, ForkRecord, Primary, RoleRecord, TopicSet, keys};
+use crate::wire::{Metadata, OffsetSpec, TopicPartition};
 
-const AGAIN: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(50);
 /// A change of ACLs is known to every broker within this.
 const FENCED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -28,7 +31,12 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     it.scene.store.refresh().await?;
     let role = ended_role(ended)?;
     let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
-    let there = ended.source.metadata(None).await?;
+    let there = describe(ended, &forks).await?;
+    // Before anything is changed: of what can't be seen nobody would keep the writers away.
+    unlisted::refuse(
+        &ended.source,
+        &unlisted::hidden(&ended.source, forks.keys()),
+    )?;
     let topics = topics_of(&forks, &there);
     let partitions: Vec<TopicPartition> = forks
         .iter()
@@ -77,15 +85,31 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
 
 fn topics_of(forks: &BTreeMap<String, ForkRecord>, there: &Metadata) -> Vec<String> {
     let topics = forks.keys();
-    let there = topics.filter(|topic| there.has_topic(topic));
+    let there = topics.filter(|topic| !is_gone(there, topic));
     there.cloned().collect()
+}
+
+/// What the old primary has, with those that a list of all topics leaves out.
+async fn describe(
+    ended: &Scene,
+    forks: &BTreeMap<String, ForkRecord>,
+) -> Result<Arc<Metadata>, CutoverError> {
+    ended.source.metadata(None).await?;
+    let fence: Option<FenceRecord> = ended.store.get(&keys::fence(&ended.flow.name))?;
+    let fenced = fence.unwrap_or_default().acls;
+    let names = forks.keys().chain(fenced.iter().map(|acl| &acl.topic));
+    Ok(ended.source.describe_unlisted(names).await?)
+}
+
+/// Whether the cluster says so. What it hides isn't.
+fn is_gone(there: &Metadata, topic: &str) -> bool {
+    matches!(there.described(topic), Ok(None))
 }
 
 /// Topics that the old primary has lost are made there again.
 async fn lift_of_gone(ended: &Scene, there: &Metadata) -> Result<(), CutoverError> {
     let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
-    let is_there = |topic: &str| there.has_topic(topic);
-    match fenced::lift(cluster, store, flow, |topic| !is_there(topic)).await {
+    match fenced::lift(cluster, store, flow, |topic| is_gone(there, topic)).await {
         Ok(_) | Err(FenceError::Deny(deny::DenyError::NoAuthorizer)) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -95,7 +119,7 @@ async fn lift_of_gone(ended: &Scene, there: &Metadata) -> Result<(), CutoverErro
 pub(super) async fn fence_again(it: &Cutover, role: &RoleRecord) -> Result<(), CutoverError> {
     let ended = it.ended()?;
     let forks = restrain::forks(&ended.store, &ended.flow.name, &role.topics)?;
-    let there = ended.source.metadata(None).await?;
+    let there = describe(ended, &forks).await?;
     fence(it, ended, role, &topics_of(&forks, &there)).await?;
     Ok(())
 }
@@ -122,11 +146,12 @@ async fn fence(
     let own = own_principal(&it.scene.flow, &it.scene.target_section);
     let (cluster, store, flow) = (&ended.source, &ended.store, &ended.flow.name);
     let deadline = Instant::now() + FENCED_WITHIN;
+    let is_early = || Instant::now() < deadline;
     loop {
         let changed = fenced::but_us(cluster, store, flow, role.plan, topics, own.as_deref()).await;
         match changed {
             Ok(0) if deny::may_write(cluster, topics).await? => return Ok(None),
-            Ok(_) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
+            Ok(_) if is_early() => tokio::time::sleep(AGAIN).await,
             Ok(_) => {
                 return Err(CutoverError::failed(format!(
                     "Twinlog may not write to the topics of {}",
@@ -135,6 +160,10 @@ async fn fence(
                 .with_hint(
                     "grant its user WRITE on them there; super users aren't bound by the fence",
                 ));
+            }
+            // Who was asked may be late, and show what was removed just now.
+            Err(FenceError::Deny(deny::DenyError::DeniedByAnother { .. })) if is_early() => {
+                tokio::time::sleep(AGAIN).await;
             }
             Err(FenceError::Deny(error @ deny::DenyError::NoAuthorizer)) => {
                 (it.tell)(
@@ -172,22 +201,22 @@ async fn settled(
             false => Vec::new(),
         };
         // One that has no record in a partition yet ends with a marker there all the same, and holds no end back.
-        let registered = match open.is_empty() && hidden.is_empty() {
-            true => registered(&ended.source, partitions).await,
+        let mut registered = match open.is_empty() && hidden.is_empty() {
+            true => registered::look(&ended.source, partitions).await,
             false => Registered::default(),
         };
-        if let Some(why) = registered.untold.filter(|_| !told_unknown) {
+        if let Some(why) = registered.untold.take().filter(|_| !told_unknown) {
             (it.tell)(&format!(
                 "the old primary doesn't tell all of its open transactions ({why}): see that its last producers have ended theirs"
             ));
             told_unknown = true;
         }
-        let not_yet = registered.not_yet;
+        let not_yet = registered.not_yet.take();
         if open.is_empty() && hidden.is_empty() && registered.open.is_empty() && not_yet.is_none() {
             return Ok(());
         }
         let open = match open.is_empty() {
-            true => registered.open,
+            true => registered.names(),
             false => open,
         };
         let is_late = Instant::now() >= deadline;
@@ -226,29 +255,6 @@ async fn settled(
     }
 }
 
-/// What its coordinators tell of these partitions.
-#[derive(Default)]
-struct Registered {
-    /// Those that an open transaction has been told of.
-    open: Vec<String>,
-    /// Why there may be more, as is known a moment later.
-    not_yet: Option<String>,
-    /// Why there may be more, of which nobody tells us.
-    untold: Option<String>,
-}
-
-async fn registered(old: &Cluster, partitions: &[TopicPartition]) -> Registered {
-    let told = wire::open_transactions(old).await;
-    let concerned = partitions
-        .iter()
-        .filter(|at| told.partitions.contains_key(at));
-    Registered {
-        open: concerned.map(ToString::to_string).collect(),
-        not_yet: told.not_yet.into_iter().next(),
-        untold: told.untold.into_iter().next(),
-    }
-}
-
 /// Lets the copy back begin.
 async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> {
     let scene = &it.scene;
@@ -259,7 +265,7 @@ async fn begin(it: &mut Cutover, role: &RoleRecord) -> Result<(), CutoverError> 
     if !is_begun {
         // Not this plan's: a claim that names a plan says that it has stopped for it.
         let back = scene.copying_role(role.plan, before.as_ref());
-        scene.put_role(&back).await?;
+        scene.begin_to_copy(&back).await?;
     }
     Ok(())
 }

@@ -10,9 +10,11 @@ use crate::cutover::error::CutoverError;
 use crate::cutover::hidden::hidden;
 use crate::cutover::pairs::{ends, on_target};
 use crate::flow::claim;
-use crate::state::{Beat, Claim, CutoverKind, Primary, RoleRecord, TopicSet, keys};
+use crate::state::{
+    Beat, Claim, CutoverKind, CutoverState, Primary, RoleRecord, StateStore, TopicSet, keys,
+};
 use crate::telemetry::progress::now_ms;
-use crate::wire::OffsetSpec;
+use crate::wire::{OffsetSpec, ResponseError};
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// What a process that is gone had sent is appended within this.
@@ -47,10 +49,8 @@ impl Ended {
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let plan = it.journal.record.plan;
     let role = promoting(it)?;
-    it.scene
-        .store
-        .put(&keys::role(&it.scene.flow.name), &role)
-        .await?;
+    let role = StateStore::record(keys::role(&it.scene.flow.name), &role)?;
+    it.journal.write_with(vec![role]).await?;
     let ended = wait(it, plan).await?;
     let result = match ended {
         Ended::InOrder => "the copying process has ended in order",
@@ -88,14 +88,17 @@ async fn wait(it: &mut Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
         runner.stop().await;
     }
     let ended = await_end(it, plan).await?;
-    if ended.is_open() {
+    // Who was silent when an earlier plan took the claim from him may be so still, whatever became of that plan.
+    let claim = claim::current(&it.scene.store, &it.scene.flow.name)?;
+    let is_open = ended.is_open() || claim.is_some_and(|claim| claim.left_open);
+    if is_open {
         // Once it has lost the claim nobody can tell any more, and this may have to be done again.
         it.journal.note("owner_was_silent", &true);
         it.journal.save().await?;
     }
     if ended != Ended::InOrder {
         // Whoever still lives sees another owner and stops.
-        take_claim(it, plan).await?;
+        take_claim(it, plan, is_open).await?;
     }
     // Who ended in order may have sent what its answer didn't come for.
     if ended != Ended::InOrder || it.journal.record.kind == CutoverKind::Unplanned {
@@ -152,9 +155,11 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
     // What was written before the role says nothing of now.
     let mut heard: Option<Beat> = scene.store.get(&keys::beat(flow))?;
     let mut heard_at = began;
+    // The write of the role tells how long its owner is held back as well. Our own looks are throttled for themselves.
+    let muted_until = scene.target.muted_until();
     loop {
         let asked_at = Instant::now();
-        let looked = scene.store.refresh().await;
+        let looked = scene.store.refresh_ahead().await;
         let round_trip = asked_at.elapsed();
         let claim = claim::current(&scene.store, flow)?;
         let Some(claim) = claim else {
@@ -173,7 +178,8 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
             (heard, heard_at) = (beat, Instant::now());
         }
         let patience = claim::patience(&claim, round_trip * ROUND_TRIPS, ends_within);
-        if heard_at.elapsed() >= patience {
+        let silent_since = silent_since(heard_at, began, muted_until);
+        if silent_since.elapsed() >= patience {
             looked?;
             return Ok(Ended::Silent);
         }
@@ -185,7 +191,16 @@ async fn await_end(it: &Cutover, plan: Uuid) -> Result<Ended, CutoverError> {
     }
 }
 
-async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
+/// Since when he could have given a sign. He writes it under the same quota as we have written the role: while a broker mutes us
+/// for that it mutes him, and what he had sent before may take as long again.
+fn silent_since(heard_at: Instant, began: Instant, muted_until: Option<Instant>) -> Instant {
+    match muted_until {
+        Some(until) if until > began => heard_at.max(until + (until - began)),
+        _ => heard_at,
+    }
+}
+
+async fn take_claim(it: &Cutover, plan: Uuid, left_open: bool) -> Result<(), CutoverError> {
     let machine = it.scene.machine();
     let key = keys::claim(&it.scene.flow.name);
     let log: Vec<Claim> = it.scene.store.in_order(&key)?;
@@ -197,6 +212,9 @@ async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
         claimed_at_ms: now_ms(),
         // We don't copy: nobody has to wait for us.
         released: true,
+        // What its owner committed last for groups may be remembered nowhere.
+        remembers_groups: false,
+        left_open,
         role_plan: Some(plan),
         generation: claim::next_generation(&log),
         pace_ms: 0,
@@ -208,9 +226,15 @@ async fn take_claim(it: &Cutover, plan: Uuid) -> Result<(), CutoverError> {
 /// lags hides comes to light later, behind the fork. A replica that is gone leaves the in-sync ones
 /// within `replica.lag.time.max.ms`; until then forks are recorded where the logs end.
 async fn settle(it: &Cutover) -> Result<(), CutoverError> {
-    let partitions = on_target(&it.scene.pairs());
+    let mut partitions = on_target(&it.scene.pairs());
     let deadline = Instant::now() + SETTLE_MAX;
     let target = &it.scene.target;
+    if it.journal.record.state == CutoverState::Aborting {
+        // Where these end is recorded nowhere then, and a topic that is hidden from us mustn't hold up the undoing.
+        let known = target.cached();
+        let hidden = Some(ResponseError::TopicAuthorizationFailed);
+        partitions.retain(|at| known.error_of(&at.topic) != hidden);
+    }
     let mut before = ends(target, &partitions, OffsetSpec::Latest).await?;
     loop {
         tokio::time::sleep(SETTLE).await;
@@ -257,4 +281,23 @@ pub(super) async fn undo(it: &mut Cutover) -> Result<String, CutoverError> {
     };
     it.scene.store.put(&key, &role).await?;
     Ok("the flow may copy again".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_muted_is_not_silent_for_as_long_again() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        assert_eq!(silent_since(at(1), began, None), at(1));
+        assert_eq!(silent_since(at(1), began, Some(began)), at(1), "it is over");
+        assert_eq!(silent_since(at(1), began, Some(at(5))), at(10));
+        assert_eq!(
+            silent_since(at(20), began, Some(at(5))),
+            at(20),
+            "he was heard"
+        );
+    }
 }

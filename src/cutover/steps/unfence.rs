@@ -1,19 +1,22 @@
 //! Lifts the fence around the old primary, right before it is the primary again.
-
-use std::time::Duration;
+//!
+//! Whoever looks after the old primary looks at the role before it denies anything, and once more behind that
+//! (`flow/restrain.rs`): what was made in between is removed by it, or with `resume`. So nobody has to wait for its pass.
+//!
+//! Where that process is killed while it makes it nobody remembers it: `resume` removes once more what was lifted here.
 
 use super::{fence, start};
 use crate::cutover::context::Cutover;
 use crate::cutover::error::CutoverError;
 use crate::flow::restrain;
-use crate::state::{FenceRecord, RoleRecord, keys};
+use crate::state::{FenceAcl, FenceRecord, RoleRecord, keys};
 
-/// Whoever looks after the old primary sees within this that nobody is kept from it any more.
-const SEEN_WITHIN: Duration = Duration::from_millis(1_000);
+/// In the journal: the ACLs that were lifted.
+pub(super) const LIFTED: &str = "lifted_fence";
 
 pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
     let ended = it.ended()?;
-    ended.store.refresh().await?;
+    // The step before has read what is new there, and nobody else writes roles meanwhile.
     let role = ended
         .role()?
         .ok_or_else(|| CutoverError::failed("the role of the failed over flow is missing"))?;
@@ -24,14 +27,16 @@ pub(super) async fn apply(it: &mut Cutover) -> Result<String, CutoverError> {
             ..role
         };
         ended.put_role(&role).await?;
-        // A pass that has begun looks at the role once more before it denies anything; one that is
-        // past that look is through by then. What it makes all the same is removed with `resume`. Where no
-        // fence was made so far none comes: every round of whoever looks after it begins with that.
-        let fence: Option<FenceRecord> = ended.store.get(&keys::fence(&ended.flow.name))?;
-        if fence.is_some_and(|fence| !fence.acls.is_empty()) {
-            tokio::time::sleep(SEEN_WITHIN).await;
-        }
     }
+    let key = keys::fence(&ended.flow.name);
+    let fence: Option<FenceRecord> = ended.store.get(&key)?;
+    let noted: Vec<FenceAcl> = it.journal.fact(LIFTED).unwrap_or_default();
+    let mut acls = fence.unwrap_or_default().acls;
+    acls.extend(noted);
+    acls.sort();
+    acls.dedup();
+    it.journal.note(LIFTED, &acls);
+    let ended = it.ended()?;
     let lifted = fence::lift(ended).await?;
     restrain::tell_fence(&ended.store, &it.scene.store, &ended.flow.name).await?;
     Ok(lifted)

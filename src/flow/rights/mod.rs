@@ -10,9 +10,9 @@ use super::topics;
 use crate::config::{Config, FlowConfig, OffsetsMode};
 use crate::groups::{self, Way};
 use crate::shell::Command;
-use crate::state::{STATE_TOPIC, StateStore, keys};
+use crate::state::{STATE_TOPIC, StateError, StateStore, keys};
 use crate::telemetry::finding::Finding;
-use crate::wire::{self, Cluster, Metadata, Operation, Rights, WireError};
+use crate::wire::{self, Cluster, ListedGroups, Metadata, Operation, Rights, WireError};
 
 /// Names that are listed one by one.
 const LISTED_MAX: usize = 5;
@@ -37,12 +37,13 @@ pub(super) async fn check(
     }
     let selected = topics::selected(flow, source.1).into_iter();
     let mut names: BTreeSet<String> = selected.map(|(name, _)| name.clone()).collect();
-    names.extend(unseen(flow, source.1, target.0).await);
+    let (unseen, why_unknown) = unseen(flow, source.1, target.0).await;
+    names.extend(unseen);
     let names = Vec::from_iter(names);
     let copies = names
         .iter()
         .map(|name| flow.rename.apply(&flow.source, name));
-    let groups = selected_groups(flow, source.0).await;
+    let (groups, why_incomplete) = selected_groups(flow, source.0).await;
     let topic_namespaces = flow.topics.own_namespaces();
     let group_namespaces = flow.groups.own_namespaces();
     let renamed = flow.rename.as_prefix(&flow.source).map(|prefix| {
@@ -78,6 +79,8 @@ pub(super) async fn check(
     if names.is_empty() {
         findings.push(no_topics(&subject, &sides[0]));
     }
+    let unasked = why_unknown.into_iter().chain(why_incomplete);
+    findings.extend(unasked.map(|why| Finding::warning(&subject, why)));
     findings.push(check_markers(flow, &subject, &sides[1]).await);
     if !flow.groups.include().is_empty() {
         findings.extend(check_hidden(flow, &subject, &sides[0]).await);
@@ -123,9 +126,26 @@ fn no_topics(subject: &str, source: &Looked<'_>) -> Finding {
 }
 
 /// Topics that the flow must know of and the source doesn't show: those that were copied, and those
-/// that `topics.include` has by their names. What isn't there at all isn't missed: its rights are.
-async fn unseen(flow: &FlowConfig, source: &Metadata, target: &Cluster) -> Vec<String> {
-    let store = StateStore::open_existing(target).await.ok().flatten();
+/// that `topics.include` has by their names. What isn't there at all isn't missed: its rights are. With why there may be
+/// more.
+async fn unseen(
+    flow: &FlowConfig,
+    source: &Metadata,
+    target: &Cluster,
+) -> (Vec<String>, Option<String>) {
+    let (store, why_unknown) = match StateStore::open_existing(target).await {
+        Ok(store) => (store, None),
+        // Which right that is is asked for by itself.
+        Err(StateError::Wire(error)) if is_unauthorized(&error) => (None, None),
+        Err(error) => (None, Some(error)),
+    };
+    let why_unknown = why_unknown.map(|error| {
+        format!(
+            "{STATE_TOPIC} on the {} can't be read, so rights on topics that were copied and can't be seen any \
+             more aren't asked for: {error}",
+            target.name()
+        )
+    });
     let prefix = keys::topic(&flow.name, "");
     let copied = store.map(|store| store.keys(&prefix)).unwrap_or_default();
     let copied = copied.iter().map(|key| key[prefix.len()..].to_owned());
@@ -138,20 +158,35 @@ async fn unseen(flow: &FlowConfig, source: &Metadata, target: &Cluster) -> Vec<S
     };
     let named = flow.topics.include().iter().filter(is_name).cloned();
     let is_unseen = |name: &String| flow.topics.matches(name) && !source.has_topic(name);
-    copied.chain(named).filter(is_unseen).collect()
+    let unseen = copied.chain(named).filter(is_unseen).collect();
+    (unseen, why_unknown)
 }
 
-/// The groups of the flow on the source, as far as they may be seen.
-async fn selected_groups(flow: &FlowConfig, source: &Cluster) -> Vec<String> {
+fn is_unauthorized(error: &WireError) -> bool {
+    error.server_code() == Some(wire::ResponseError::TopicAuthorizationFailed)
+}
+
+/// The groups of the flow on the source, as far as they may be seen, and why there may be more.
+async fn selected_groups(flow: &FlowConfig, source: &Cluster) -> (Vec<String>, Option<String>) {
     if flow.groups.include().is_empty() {
-        return Vec::new();
+        return (Vec::new(), None);
     }
-    let listed = wire::list_groups(source).await.unwrap_or_default();
+    let (listed, why) = match wire::list_groups(source).await {
+        Ok(listed) => {
+            let why = listed.why_unanswered();
+            (listed, why)
+        }
+        Err(error) => (ListedGroups::default(), Some(error.to_string())),
+    };
+    let why = why.map(|why| {
+        let name = source.name();
+        format!("not all groups on the {name} can be listed, so not all rights on groups are asked for: {why}")
+    });
     let names = listed.groups.into_iter().map(|group| group.group_id);
     let mut names: Vec<_> = names.filter(|name| flow.groups.matches(name)).collect();
     names.sort_unstable();
     names.truncate(GROUPS_MAX);
-    names
+    (names, why)
 }
 
 /// One side of a flow.
@@ -432,9 +467,8 @@ async fn check_open(flow: &FlowConfig, subject: &str, target: &Looked<'_>) -> Op
         }
     }
     let message = format!(
-        "{} sets allow.everyone.if.no.acl.found: if that is true, the first ACL that follows takes a \
-         topic or group from everybody whom no ACL names, as on the source; Twinlog keeps itself in by ACLs \
-         of its own",
+        "{} sets allow.everyone.if.no.acl.found. If it is true, the first ACL of a topic or group that follows shuts out \
+         everybody else from it, as on the source; Twinlog makes an ACL for itself first",
         target.name()
     );
     if target.principal.is_some() {

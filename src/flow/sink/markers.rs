@@ -19,7 +19,7 @@ use super::{Answered, Item};
 use crate::flow::error::Trouble;
 use crate::flow::fillers::CLOSING;
 use crate::flow::work::FillWork;
-use crate::wire::{Connection, Metadata, Pending, WireError};
+use crate::wire::{Connection, Metadata, Pending, WireError, is_other_topic};
 
 /// The newest ListOffsets version that asks for nothing but the log end.
 const LIST_OFFSETS_VERSION_MAX: i16 = 7;
@@ -107,12 +107,9 @@ pub(super) fn waits_in_vain(items: &[Item], target: &Metadata, broker: i32) -> b
             None => {}
             Some(error) => return error == ResponseError::UnknownTopicOrPartition,
         }
-        let is_same = item
-            .partition
-            .epochs
-            .is_of(item.partition.source_topic_id, topic.topic_id);
+        let is_other = is_other_topic(item.partition.epochs.target_topic_id(), topic.topic_id);
         let partition = target.partition(&at.topic, at.partition);
-        !is_same || partition.is_none_or(|it| !it.replicas.contains(&broker))
+        is_other || partition.is_none_or(|it| !it.replicas.contains(&broker))
     })
 }
 
@@ -239,6 +236,7 @@ fn note(item: &Item, fill: &FillWork) {
         }
         note_batch(partition, batch);
     }
+    partition.note_step(item.work.batches());
     note_fill(partition, fill);
 }
 

@@ -12,6 +12,7 @@ mod produce;
 mod quota;
 mod recheck;
 mod room;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,10 +21,9 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use kafka_protocol::messages::{
-    DescribeProducersResponse, ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse,
-};
+use kafka_protocol::messages::{ListOffsetsResponse, ProduceResponse, WriteTxnMarkersResponse};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,9 @@ use self::markers::MarkersPending;
 use self::outcome::{fail_all, map_trouble};
 use self::parked::Parked;
 pub(super) use self::produce::PRODUCE_VERSION_MIN;
+use self::recheck::Looked;
 use self::room::Room;
+use self::waiting::Waiting;
 use super::budget::{Budget, Share};
 use super::claim::Fence;
 use super::error::Trouble;
@@ -41,12 +43,15 @@ use super::source::Silence;
 use super::spread::{At, Spread};
 use super::work::{FillWork, Work};
 use crate::offsets::SourceOffset;
+use crate::tasks::brought;
 use crate::wire::{Cluster, Connection, ErrorContext, Metadata, Pending, Role, WireError};
 
 /// A request is closed when it holds this much; one larger batch still makes a request.
 const REQUEST_BYTES: usize = 1024 * 1024;
 /// After so long without an answer it is looked who leads the partitions.
 const SILENT_AFTER: Duration = Duration::from_secs(2);
+/// The same where it may be that another one leads by now: little is asked for that.
+const LOOK_AFTER: Duration = Duration::from_millis(750);
 /// Markers per request and partition: 2,000 filled 100,000 offsets a second in the experiment.
 pub(super) const MARKERS_PER_REQUEST: i64 = 2_000;
 
@@ -95,20 +100,17 @@ struct Sent {
 enum Answer {
     Produce(Pending<ProduceResponse>),
     Markers(MarkersPending),
-    Recheck(Pending<DescribeProducersResponse>),
 }
 
 #[derive(Clone, Copy)]
 enum Kind {
     Produce,
-    Recheck,
     Markers,
 }
 
 enum Answered {
     Produce(ProduceResponse),
     Markers(WriteTxnMarkersResponse, Option<ListOffsetsResponse>),
-    Recheck(DescribeProducersResponse),
 }
 
 impl Future for Answer {
@@ -118,7 +120,6 @@ impl Future for Answer {
         match self.get_mut() {
             Self::Produce(pending) => Pin::new(pending).poll(context).map_ok(Answered::Produce),
             Self::Markers(pending) => Pin::new(pending).poll(context),
-            Self::Recheck(pending) => Pin::new(pending).poll(context).map_ok(Answered::Recheck),
         }
     }
 }
@@ -131,7 +132,7 @@ struct Item {
 impl Lane {
     /// Runs until cancelled: then nothing new is sent, and what is on its way is waited for.
     pub async fn run(mut self, mut ready: mpsc::UnboundedReceiver<Arc<Partition>>) {
-        let mut waiting: VecDeque<Arc<Partition>> = VecDeque::new();
+        let mut waiting = Waiting::default();
         let mut in_flight: VecDeque<Sent> = VecDeque::new();
         let mut parked = Parked::default();
         let mut line = Line::default();
@@ -139,19 +140,29 @@ impl Lane {
         // The end of a connection is no answer.
         let mut answered_at = heard_at;
         let mut told_at = heard_at;
+        let mut looked_at = heard_at;
         let mut room = Room::default();
         let mut asked: Option<quota::Asked> = None;
         let mut excused = quota::Excused::default();
+        let mut looks = JoinSet::new();
+        let mut woken = self.fence.clone();
         loop {
+            // Whether it is waited for that the claim was looked at is settled here: a look that comes between here and there
+            // would else wake up nobody.
+            let mut must_look = false;
             while room.is_left(&in_flight)
                 && line.has_room()
                 && !waiting.is_empty()
                 && !self.cancel.is_cancelled()
             {
+                if !self.fence.is_awake() {
+                    must_look = true;
+                    break;
+                }
                 self.send_next(
                     &mut waiting,
                     &mut parked,
-                    &mut in_flight,
+                    (&mut in_flight, &mut looks),
                     (&mut line, &room),
                 )
                 .await;
@@ -161,11 +172,17 @@ impl Lane {
             }
             let waits_since = in_flight.front().map(|oldest| oldest.at.max(heard_at));
             self.share.note_waiting(waits_since);
-            let silent_at = waits_since.unwrap_or(heard_at).max(told_at) + SILENT_AFTER;
+            let waiting_since = waits_since.unwrap_or(heard_at);
+            let silent_at = waiting_since.max(told_at) + SILENT_AFTER;
+            let look_at = waiting_since.max(looked_at) + LOOK_AFTER;
+            // Also if that is over by now: it wasn't yet when it was looked whether anything may be sent.
+            let is_held = in_flight.is_empty() && !waiting.is_empty();
+            let rests_until = line.rests_until().filter(|_| is_held);
             tokio::select! {
                 biased;
                 answer = front(&mut in_flight) => {
                     heard_at = Instant::now();
+                    self.share.note_silent(false);
                     let Some(sent) = in_flight.pop_front() else { continue };
                     self.measure(&mut line, &sent);
                     room.answered(&sent, in_flight.len());
@@ -175,25 +192,38 @@ impl Lane {
                     if answer.is_ok() {
                         answered_at = heard_at;
                     }
-                    self.settle(sent, answer, answered_at);
+                    let mark = sent.mark;
+                    if let Some(is_slower) = self.settle(sent, answer, answered_at) {
+                        line.heard(mark, is_slower);
+                    }
                 }
                 partition = ready.recv() => match partition {
                     Some(partition) => {
-                        waiting.push_back(partition);
+                        waiting.push(partition);
                         while let Ok(partition) = ready.try_recv() {
-                            waiting.push_back(partition);
+                            waiting.push(partition);
                         }
                     }
                     None if in_flight.is_empty() => return,
                     // Every partition is gone; only the answers are left to wait for.
                     None => self.drain(&mut in_flight).await,
                 },
+                () = tokio::time::sleep_until(look_at), if waits_since.is_some() && look_at < silent_at => {
+                    looked_at = Instant::now();
+                    let since = in_flight.front().and_then(|oldest| oldest.connection.waits_since());
+                    if since.is_none_or(|since| since + LOOK_AFTER <= looked_at) {
+                        let _ = self.silences.send(Silence::TargetPauses(self.broker));
+                    }
+                }
                 () = tokio::time::sleep_until(silent_at), if waits_since.is_some() => {
                     let Some(oldest) = in_flight.front() else { continue };
                     told_at = Instant::now();
                     match oldest.connection.waits_since() {
                         // The line is slow, or the broker wants silence.
-                        Some(at) if at + SILENT_AFTER > told_at => told_at = at,
+                        Some(at) if at + SILENT_AFTER > told_at => {
+                            self.share.note_silent(false);
+                            told_at = at;
+                        }
                         _ => {
                             let _ = self.silences.send(Silence::Target(self.broker));
                             let is_left = self.leave_if_in_vain(oldest);
@@ -204,13 +234,25 @@ impl Lane {
                                 let silent = oldest.connection.clone();
                                 asked = Some(quota::Asked::start(&self.cluster, silent));
                             }
+                            // A broker that mutes us isn't silent: whether it does is being asked.
+                            if asked.is_none() {
+                                self.share.note_silent(true);
+                            }
                         }
                     }
                 }
-                is_muted = quota::answered(&mut asked) => if is_muted {
-                    excused.note(room.answers());
-                },
-                () = parked.ripe(&mut self.fence) => waiting.extend(parked.take(&self.fence, &self.cluster)),
+                is_muted = quota::answered(&mut asked) => {
+                    self.share.note_silent(!is_muted && has_been_silent(&in_flight));
+                    if is_muted {
+                        excused.note(room.answers());
+                    }
+                }
+                () = parked.ripe(&mut self.fence) => {
+                    let ripe = parked.take(&self.fence, &self.cluster);
+                    ripe.into_iter().for_each(|partition| waiting.push(partition));
+                }
+                () = tokio::time::sleep_until(rests_until.unwrap_or(heard_at)), if rests_until.is_some() => {}
+                () = woken.awake(), if must_look => {}
                 () = self.cancel.cancelled(), if !self.cancel.is_cancelled() => {}
             }
         }
@@ -222,7 +264,7 @@ impl Lane {
             sent.connection.quiet_until_last(),
             sent.connection.round_trip(),
         );
-        line.answered(sent.mark, quiet_until, round_trip);
+        line.answered(sent.mark, quiet_until, round_trip, self.budget.is_mixed());
         self.spread.carried(sent.mark.bytes());
         let full = line.full(sent.mark, round_trip);
         // What a quota holds back is no faster on several connections.
@@ -238,9 +280,10 @@ impl Lane {
     async fn drain(&self, in_flight: &mut VecDeque<Sent>) {
         while !in_flight.is_empty() {
             let answer = front(in_flight).await;
+            self.share.note_silent(false);
             if let Some(sent) = in_flight.pop_front() {
                 let at = sent.at;
-                self.settle(sent, answer, at);
+                let _ = self.settle(sent, answer, at);
             }
         }
     }
@@ -248,9 +291,9 @@ impl Lane {
     /// Sends at most one request of each kind with what the waiting partitions have.
     async fn send_next(
         &mut self,
-        waiting: &mut VecDeque<Arc<Partition>>,
+        waiting: &mut Waiting,
         parked: &mut Parked,
-        in_flight: &mut VecDeque<Sent>,
+        (in_flight, looks): (&mut VecDeque<Sent>, &mut JoinSet<()>),
         (line, room): (&mut Line, &Room),
     ) {
         let most = line.request_bytes(REQUEST_BYTES);
@@ -282,16 +325,20 @@ impl Lane {
         let (fills, unchecked): (Vec<Item>, Vec<Item>) = fills
             .into_iter()
             .partition(|item| item.partition.is_rechecked());
-        let requests = [(batches, Kind::Produce), (unchecked, Kind::Recheck)];
+        self.look_at(unchecked, looks);
         let fills = markers::requests(fills, &self.cluster.cached());
         let fills = fills.into_iter().map(|items| (items, Kind::Markers));
-        for (items, kind) in requests.into_iter().chain(fills) {
+        // Connecting may have taken long, and this process may have stood still meanwhile.
+        let batches = match self.fence.is_awake() {
+            true => batches,
+            false => hold(batches),
+        };
+        for (items, kind) in [(batches, Kind::Produce)].into_iter().chain(fills) {
             if items.is_empty() {
                 continue;
             }
             let started = match kind {
                 Kind::Produce => produce::start(&connection, &items).map(Answer::Produce),
-                Kind::Recheck => recheck::start(&connection, &items).map(Answer::Recheck),
                 Kind::Markers => {
                     // Connecting may have taken long.
                     let Some(epoch) = self.fence.epoch() else {
@@ -321,6 +368,21 @@ impl Lane {
         }
         let steps = self.without_torn(self.without_stale(steps), in_flight, &connection);
         self.send_steps(&connection, steps, in_flight, (line, room));
+    }
+
+    /// Looks at partitions before their first fillers. A broker that takes long may not lead them any more.
+    fn look_at(&self, items: Vec<Item>, looks: &mut JoinSet<()>) {
+        while let Some(done) = looks.try_join_next() {
+            brought(done);
+        }
+        if items.is_empty() {
+            return;
+        }
+        let (silences, broker) = (self.silences.clone(), self.broker);
+        let is_late = move || {
+            let _ = silences.send(Silence::Target(broker));
+        };
+        looks.spawn(Looked::new(items).run(self.cluster.clone(), SILENT_AFTER, is_late));
     }
 
     /// Closes the partitions that have steps on another connection than the one that is used from now on: what comes
@@ -421,33 +483,43 @@ impl Lane {
         is_in_vain
     }
 
-    fn settle(&self, sent: Sent, answer: Result<Answered, WireError>, answered_at: Instant) {
+    /// Whether the broker's service wants it slower; `None` where it doesn't say.
+    fn settle(
+        &self,
+        sent: Sent,
+        answer: Result<Answered, WireError>,
+        answered_at: Instant,
+    ) -> Option<bool> {
         let silent = sent.at.max(answered_at).elapsed();
-        // Nothing was sent yet behind a look at producers.
-        let is_look = matches!(sent.answer, Answer::Recheck(_));
         let Sent {
             connection, items, ..
         } = sent;
         match answer {
             Ok(Answered::Produce(response)) => {
-                produce::settle(self.cluster.name(), items, response)
+                return Some(produce::settle(self.cluster.name(), items, response));
             }
             Ok(Answered::Markers(response, ends)) => {
                 markers::settle(self.cluster.name(), items, response, ends);
             }
-            Ok(Answered::Recheck(response)) => {
-                recheck::settle(self.cluster.name(), items, response);
-            }
             Err(error) => {
                 // This one: by now the lane may have another.
                 connection.close();
-                for item in items.iter().filter(|_| !is_look) {
+                for item in &items {
                     item.partition.note_left_behind(connection.broker(), silent);
                 }
                 fail_all(items, &error);
             }
         }
+        None
     }
+}
+
+/// Whether nothing has moved for long that would bring the oldest answer nearer.
+fn has_been_silent(in_flight: &VecDeque<Sent>) -> bool {
+    in_flight.front().is_some_and(|oldest| {
+        let since = oldest.connection.waits_since();
+        since.is_none_or(|since| since.elapsed() >= SILENT_AFTER)
+    })
 }
 
 /// The oldest request's answer; never resolves while there is none.
@@ -477,6 +549,14 @@ struct Collected {
     steps: Vec<Item>,
 }
 
+/// None of these are sent now, and their partitions are waited for again.
+fn hold(items: Vec<Item>) -> Vec<Item> {
+    let partitions: Vec<Arc<Partition>> = items.iter().map(|it| it.partition.clone()).collect();
+    give_back(items);
+    partitions.iter().for_each(Partition::schedule);
+    Vec::new()
+}
+
 /// Puts back what wasn't sent after all. Its partitions are still on the lane's list.
 fn give_back(items: Vec<Item>) {
     for item in items {
@@ -494,7 +574,7 @@ fn size_bytes(items: &[Item]) -> usize {
 /// still have work stay in the list; the others leave it until they are scheduled again, or, where a
 /// filler comes next and none may be sent, are parked.
 fn collect(
-    waiting: &mut VecDeque<Arc<Partition>>,
+    waiting: &mut Waiting,
     parked: &mut Parked,
     fence: &Fence,
     target: &Metadata,
@@ -503,13 +583,10 @@ fn collect(
     let may_fill = fence.epoch().is_some();
     let mut collected = Collected::default();
     let mut bytes = 0;
-    for _ in 0..waiting.len() {
-        if bytes >= most {
-            break;
-        }
-        let Some(partition) = waiting.pop_front() else {
-            break;
-        };
+    let mut round = waiting.round();
+    while bytes < most
+        && let Some(partition) = round.next(waiting)
+    {
         // What is stale is taken, and closed ([`Lane::without_stale`]).
         let may_fill = may_fill || partition.read_at < fence.not_before();
         let may_step = may_fill && is_replicated(&partition, target);
@@ -545,7 +622,7 @@ fn collect(
                 continue;
             }
         }
-        waiting.push_back(partition);
+        waiting.push(partition);
     }
     collected
 }
@@ -575,6 +652,7 @@ fn take(partition: &Arc<Partition>, may_fill: bool, step_bytes: Option<usize>) -
                     .progress
                     .source_position
                     .store(source_next, Ordering::Relaxed);
+                partition.meter.note_change();
             }
             Work::Dear(hole) => {
                 partition.answered();

@@ -110,7 +110,9 @@ pub(super) fn put_count(out: &mut BytesMut, count: usize) {
     out.put_u8(rest as u8);
 }
 
-pub(super) fn settle(cluster: &str, items: Vec<Item>, response: ProduceResponse) {
+/// Whether one was refused as a service refuses that wants it slower.
+pub(super) fn settle(cluster: &str, items: Vec<Item>, response: ProduceResponse) -> bool {
+    let mut is_slower = false;
     let mut answers: HashMap<(TopicName, i32), PartitionProduceResponse> =
         HashMap::with_capacity(items.len());
     for topic in response.responses {
@@ -128,11 +130,13 @@ pub(super) fn settle(cluster: &str, items: Vec<Item>, response: ProduceResponse)
             Some(answer) => check_append(cluster, batch, answer),
             None => Err(missing_answer(cluster)),
         };
+        is_slower |= matches!(result, Err(Trouble::Slower { .. }));
         finish(
             &item.partition,
             result.map(|()| note_batch(&item.partition, batch)),
         );
     }
+    is_slower
 }
 
 pub(super) fn check_append(
@@ -156,6 +160,13 @@ pub(super) fn check_append(
             });
         }
         let message = answer.error_message.map(|message| message.to_string());
+        if code == ResponseError::PolicyViolation {
+            return Err(Trouble::Slower {
+                cluster: format!("target ({cluster})"),
+                bytes: batch.size_bytes(),
+                message,
+            });
+        }
         return Err(Trouble::broker(
             &format!("target ({cluster})"),
             code,

@@ -3,95 +3,100 @@
 //!
 //! Such a marker may carry the very number that comes next, and a broker refuses only lower ones
 //! (`ProducerAppendInfo.checkCoordinatorEpoch`): both would be appended, one offset too many. Between
-//! the reading and the first filler may lie hours. The leader is asked for the newest number on the
-//! lane's own connection: what it tells is its log's true end, not the high watermark.
+//! the reading and the first filler may lie hours. The leader is asked for the newest number: what it tells is its
+//! log's true end, not the high watermark. A log that many clients write to has millions of producers, so the answer is
+//! waited for beside the lane, whose connection goes on with what others have to write.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::describe_producers_request::TopicRequest;
-use kafka_protocol::messages::describe_producers_response::PartitionResponse;
-use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse, TopicName};
+use std::time::Duration;
 
 use super::Item;
-use super::outcome::{missing_answer, topic_name};
+use super::outcome::missing_answer;
 use crate::flow::error::Trouble;
 use crate::flow::partition::Partition;
 use crate::flow::position::Producers;
 use crate::flow::work::Work;
-use crate::wire::{Connection, Pending, WireError};
+use crate::wire::{self, Cluster, ProducerState, TopicPartition};
 
-/// Asks for the newest filler of each item's partition.
-pub(super) fn start(
-    connection: &Connection,
-    items: &[Item],
-) -> Result<Pending<DescribeProducersResponse>, WireError> {
-    let mut topics: HashMap<TopicName, Vec<i32>> = HashMap::new();
-    for item in items {
-        let partition = item.partition.target.partition;
-        topics
-            .entry(topic_name(&item.partition))
-            .or_default()
-            .push(partition);
+/// So often it is looked whether anybody still needs the answer.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Items of partitions that are looked at. Whatever becomes of the look, nobody waits for it when it is over.
+pub(super) struct Looked(Vec<Item>);
+
+impl Looked {
+    /// Takes them until they are looked at.
+    pub(super) fn new(items: Vec<Item>) -> Self {
+        Self(items)
     }
-    let topics = topics
-        .into_iter()
-        .map(|(name, indexes)| {
-            TopicRequest::default()
-                .with_name(name)
-                .with_partition_indexes(indexes)
-        })
-        .collect();
-    connection.start(&DescribeProducersRequest::default().with_topics(topics), 0)
+
+    /// Asks for the newest filler of each item's partition, and puts the fillers back to the front, to be sent now; or
+    /// closes a partition whose log has moved. `is_late` is called whenever so much time has passed.
+    pub(super) async fn run(mut self, target: Cluster, late_after: Duration, is_late: impl Fn()) {
+        let ours: HashMap<TopicPartition, Producers> = self
+            .0
+            .iter()
+            .map(|item| {
+                let partition = &item.partition;
+                (partition.target.clone(), partition.rules.producers)
+            })
+            .collect();
+        let names: Vec<TopicPartition> = ours.keys().cloned().collect();
+        let is_filler = move |at: &TopicPartition, it: &ProducerState| {
+            ours.get(at)
+                .is_some_and(|ours| ours.is_filler(it.producer_id))
+        };
+        let asking = wire::describe_producers(&target, &names, is_filler);
+        let nobody_waits = async {
+            while self.0.iter().any(|item| !item.partition.is_closed()) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let told_late = async {
+            loop {
+                tokio::time::sleep(late_after).await;
+                is_late();
+            }
+        };
+        let mut told = tokio::select! {
+            told = asking => told,
+            () = nobody_waits => return,
+            () = told_late => return,
+        };
+        let cluster = format!("target ({})", target.name());
+        for item in std::mem::take(&mut self.0) {
+            let newest = match told.remove(&item.partition.target) {
+                Some(Ok(known)) => Ok(newest(&known, item.partition.rules.producers)),
+                Some(Err(error)) => Err(Trouble::from(error)),
+                None => Err(missing_answer(&cluster)),
+            };
+            match newest.and_then(|newest| check(&item.partition, &item.work, newest)) {
+                Ok(()) => {
+                    item.partition.note_rechecked();
+                    item.partition.push_front(item.work);
+                }
+                Err(trouble) => item.partition.fail(trouble),
+            }
+            item.partition.answered();
+            item.partition.schedule();
+        }
+    }
 }
 
-/// Puts the fillers back to the front of their partitions, to be sent now, or closes a partition
-/// whose log has moved.
-pub(super) fn settle(cluster: &str, items: Vec<Item>, response: DescribeProducersResponse) {
-    let cluster = format!("target ({cluster})");
-    let ours: HashMap<(TopicName, i32), Producers> = items
-        .iter()
-        .map(|item| {
-            let at = (topic_name(&item.partition), item.partition.target.partition);
-            (at, item.partition.rules.producers)
-        })
-        .collect();
-    let mut answers: HashMap<(TopicName, i32), Result<Option<i32>, Trouble>> = HashMap::new();
-    for topic in response.topics {
-        for answer in topic.partitions {
-            let at = (topic.name.clone(), answer.partition_index);
-            let newest = match ResponseError::try_from_code(answer.error_code) {
-                None => Ok(ours.get(&at).and_then(|ours| newest(&answer, *ours))),
-                Some(code) => {
-                    let message = answer.error_message.map(|message| message.to_string());
-                    Err(Trouble::broker(&cluster, code, message))
-                }
-            };
-            answers.insert(at, newest);
+impl Drop for Looked {
+    fn drop(&mut self) {
+        for item in std::mem::take(&mut self.0) {
+            item.partition.push_front(item.work);
+            item.partition.answered();
+            item.partition.schedule();
         }
-    }
-    for item in items {
-        let name = (topic_name(&item.partition), item.partition.target.partition);
-        let newest = answers
-            .remove(&name)
-            .unwrap_or_else(|| Err(missing_answer(&cluster)));
-        match newest.and_then(|newest| check(&item.partition, &item.work, newest)) {
-            Ok(()) => {
-                item.partition.note_rechecked();
-                item.partition.push_front(item.work);
-            }
-            Err(trouble) => item.partition.fail(trouble),
-        }
-        item.partition.answered();
-        item.partition.schedule();
     }
 }
 
 /// The running number of the newest filler that the leader knows.
-fn newest(answer: &PartitionResponse, ours: Producers) -> Option<i32> {
-    let producers = answer.active_producers.as_slice();
-    let found = |id: i64| producers.iter().find(|it| it.producer_id.0 == id);
+fn newest(known: &[ProducerState], ours: Producers) -> Option<i32> {
+    let found = |id: i64| known.iter().find(|it| it.producer_id == id);
     let newest = ours.filler_ids().find_map(found);
     newest.map(|producer| producer.coordinator_epoch)
 }

@@ -115,3 +115,61 @@ fn a_small_answer_that_came_late_says_nothing_about_the_line() {
     pace.note(FETCH_BYTES_LEAST, Duration::from_secs(20), true);
     assert_eq!(pace.fetch_bytes, FETCH_BYTES_START);
 }
+
+#[test]
+fn a_session_is_at_rest_until_anything_changes() {
+    let (trouble, _troubles) = mpsc::unbounded_channel();
+    let open = partition(&trouble);
+    let budget = open.meter.budget().clone();
+    let mut state = SessionState {
+        asks_the_same: true,
+        ..SessionState::default()
+    };
+    let until = Instant::now() + REST_MAX;
+    let changes = budget.changes();
+    assert!(!state.is_at_rest(changes), "nothing was answered yet");
+    state.note_rest(changes, false, until);
+    assert!(!state.is_at_rest(changes), "something came");
+    state.forgotten.push((uuid::Uuid::nil(), 0));
+    state.note_rest(changes, true, until);
+    assert!(!state.is_at_rest(changes), "it has one to forget");
+    state.forgotten.clear();
+    state.note_rest(changes, true, until);
+    assert!(state.is_at_rest(budget.changes()));
+    let reasons: [&dyn Fn(); 5] = [
+        &|| drop(open.meter.hold(5)),
+        &|| open.meter.set_behind(true),
+        &|| budget.set_limits(64 << 20, 16 << 20),
+        &|| open.close(),
+        &|| open.fail(Trouble::TakingOver),
+    ];
+    for (number, change) in reasons.iter().enumerate() {
+        state.note_rest(budget.changes(), true, until);
+        change();
+        assert!(!state.is_at_rest(budget.changes()), "reason {number}");
+    }
+    state.note_rest(budget.changes(), true, until);
+    let mut slots = Slots::new();
+    assert!(state.is_at_rest(budget.changes()));
+    let opening = slots_at(0, &partition(&trouble)).pop_first();
+    let (_, slot) = opening.expect("it is open");
+    let opening = Opening {
+        partition: slot.partition,
+        position: slot.position,
+        leader_epoch: 0,
+        last_epoch: -1,
+        until: None,
+    };
+    add(&mut slots, &mut state, opening);
+    assert!(!state.is_at_rest(budget.changes()), "there is one more");
+}
+
+#[test]
+fn a_rest_ends_when_a_partition_goes_back_to_its_leader() {
+    let (trouble, _troubles) = mpsc::unbounded_channel();
+    let mut slots = slots_at(0, &partition(&trouble));
+    assert!(rests_until(&slots) > Instant::now() + REST_MAX / 2);
+    let soon = Instant::now() + Duration::from_secs(3);
+    slots.values_mut().for_each(|slot| slot.until = Some(soon));
+    assert_eq!(rests_until(&slots), soon);
+}

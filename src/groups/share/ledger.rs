@@ -46,15 +46,19 @@ pub(super) fn record(group: &Group) -> ShareOffsets {
     let mut topics: BTreeMap<String, Vec<ShareOffset>> = BTreeMap::new();
     for ((topic, partition), row) in &group.rows {
         let sending = row.unconfirmed.back().copied();
-        if row.applied.is_none() && sending.is_none() {
-            continue;
-        }
+        let is_set = row.applied.is_some() || sending.is_some();
+        // Of one that was never set it is remembered where it begins on the source.
+        let source = match (is_set, &row.source) {
+            (true, _) => row.applied_source,
+            (false, Some(source)) => source.offset,
+            (false, None) => continue,
+        };
         topics
             .entry(topic.to_string())
             .or_default()
             .push(ShareOffset {
                 partition: *partition,
-                source: row.applied_source,
+                source,
                 target: row.applied,
                 sending,
             });

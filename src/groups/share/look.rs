@@ -1,10 +1,31 @@
 //! Looks at the start offsets of one cluster, and tells what changed since the last look.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::groups::record::{GroupRecord, StoredOffset};
 use crate::groups::unseen::Unseen;
 use crate::wire::{self, Cluster, StartOffsets, TopicPartition, WireError};
+
+/// What a look has found.
+pub(super) struct Looked {
+    /// What changed.
+    pub(super) records: Vec<GroupRecord>,
+    /// The groups of which nothing is known now.
+    pub(super) unseen: Unseen,
+    /// Those of them that may not be described.
+    pub(super) refused: BTreeSet<String>,
+}
+
+impl Looked {
+    /// Of a cluster that has no share groups.
+    pub(super) fn nothing() -> Self {
+        Self {
+            records: Vec::new(),
+            unseen: Unseen::Nothing,
+            refused: BTreeSet::new(),
+        }
+    }
+}
 
 /// One cluster, and what it had when it was looked at last.
 pub(super) struct Side {
@@ -20,6 +41,11 @@ impl Side {
         }
     }
 
+    /// Forgets a group that is on neither cluster any more.
+    pub(super) fn forget(&mut self, group: &str) {
+        self.known.remove(group);
+    }
+
     /// The groups that were found so far.
     pub(super) fn known(&self) -> impl Iterator<Item = &String> {
         self.known.keys()
@@ -27,16 +53,15 @@ impl Side {
 
     /// Asks for the start offsets of these groups, and of those that were known. One that isn't among
     /// these any more is gone when its coordinator says so. Tells also which can't be seen.
-    pub(super) async fn look(
-        &mut self,
-        groups: &[String],
-    ) -> Result<(Vec<GroupRecord>, Unseen), WireError> {
+    pub(super) async fn look(&mut self, groups: &[String]) -> Result<Looked, WireError> {
         let listed: HashSet<&String> = groups.iter().collect();
         let known = self.known.keys().filter(|group| !listed.contains(group));
         let asked: Vec<String> = groups.iter().chain(known).cloned().collect();
         let mut records = Vec::new();
         let mut failed = HashSet::new();
+        let mut refused = BTreeSet::new();
         let mut why = None;
+        let mut is_any_answered = asked.is_empty();
         for (group, offsets) in wire::describe_share_group_offsets(&self.cluster, &asked).await {
             let offsets = match offsets {
                 Ok(offsets) => offsets,
@@ -44,31 +69,36 @@ impl Side {
                 Err(error) => {
                     // One group that can't be seen is no reason to leave the others.
                     tracing::debug!(group, %error, "a share group's start offsets can't be read");
-                    if error.is_retriable() {
-                        failed.insert(group);
-                        why.get_or_insert(error);
-                    } else if !listed.contains(&group) {
-                        // Not there any more (GROUP_ID_NOT_FOUND), or out of sight for good.
-                        let before = self.known.remove(&group).unwrap_or_default();
-                        records.extend(differences(&group, &before, &StartOffsets::new()));
+                    // What is refused is there: nothing is known of it all the same.
+                    is_any_answered |= !error.is_retriable();
+                    if wire::is_refused_group(&error) {
+                        refused.insert(group.clone());
                     }
+                    failed.insert(group);
+                    why.get_or_insert(error);
                     continue;
                 }
             };
+            is_any_answered = true;
             let before = self.known.insert(group.clone(), offsets.clone());
             records.extend(differences(&group, &before.unwrap_or_default(), &offsets));
             if offsets.is_empty() && !listed.contains(&group) {
                 self.known.remove(&group);
             }
         }
-        match why {
-            Some(error) if failed.len() == asked.len() => Err(error),
+        let unseen = match why {
+            Some(error) if !is_any_answered => return Err(error),
             Some(error) => {
                 let (names, why) = (failed, error.to_string());
-                Ok((records, Unseen::Groups { names, why }))
+                Unseen::Groups { names, why }
             }
-            None => Ok((records, Unseen::Nothing)),
-        }
+            None => Unseen::Nothing,
+        };
+        Ok(Looked {
+            records,
+            unseen,
+            refused,
+        })
     }
 
     /// Notes what was set meanwhile, as a look would tell it.

@@ -23,17 +23,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use self::change::{Attempt, Change, Changes};
-use self::look::Side;
+use self::look::{Looked, Side};
 use super::commit::log_failure;
 use super::context::Follow;
-use super::decide::{Blocked, Situation, Verdict, decide};
+use super::decide::{Blocked, Situation, Verdict, decide, is_from_before};
 use super::positions::Place;
 use super::report::{Health, View};
 use super::seen::Way;
 use super::table::Key;
 use super::unseen::Unseen;
 use crate::offsets::SourceOffset;
-use crate::state::{StateError, keys};
+use crate::state::{StateError, StateRecord, keys};
+use crate::telemetry::groups::GroupSight;
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, WireError};
 
@@ -135,8 +136,12 @@ impl Follower {
         let target = self.look_at_target(&names).await.map_err(Trouble::Target)?;
         self.view.set_target(Health::Following(Way::Poll));
         self.view.target_is_ready(target.unseen.clone());
+        if !(self.context.may_write)() {
+            return Ok(true);
+        }
         let (changes, waits) = self.decide_all(&target);
         let changed = self.apply(changes).await.map_err(Trouble::State)?;
+        self.forget_gone().await.map_err(Trouble::State)?;
         Ok(source_moved || changed || waits)
     }
 
@@ -151,13 +156,25 @@ impl Follower {
             .map(|group| group.group_id)
             .filter(|group| self.context.groups.matches(group))
             .collect();
-        let (records, mut unseen) = match self.source.look(&names).await {
+        // A list leaves out what may not be described, without a word; asked for by its name, it is refused.
+        names.extend(self.remembered());
+        names.sort_unstable();
+        names.dedup();
+        let Looked {
+            records,
+            mut unseen,
+            refused,
+        } = match self.source.look(&names).await {
             Err(error) if wire::is_unsupported(&error) => {
                 tracing::debug!(flow = %self.context.flow, %error, "the source has no share groups");
-                (Vec::new(), Unseen::Nothing)
+                Looked::nothing()
             }
             looked => looked?,
         };
+        self.view.set_sight(GroupSight {
+            refused: refused.into_iter().collect(),
+            ..GroupSight::default()
+        });
         if let Some(why) = why_incomplete {
             let failed = |name: &String| unseen.covers(name);
             let names = self.source.known().filter(|name| !failed(name)).cloned();
@@ -179,6 +196,40 @@ impl Follower {
         Ok((names, moved))
     }
 
+    /// The groups that were followed, by this process or one before.
+    fn remembered(&self) -> Vec<String> {
+        let table = self.view.table();
+        let names = table.groups.keys().map(ToString::to_string);
+        names
+            .filter(|name| self.context.groups.matches(name))
+            .collect()
+    }
+
+    /// Forgets the groups that neither cluster has a start offset of, as both say. Nothing is deleted by that: a group
+    /// that comes back is a new one.
+    async fn forget_gone(&mut self) -> Result<(), StateError> {
+        let gone: Vec<Arc<str>> = {
+            let table = self.view.table();
+            let is_gone = |name: &&Arc<str>| table.is_gone(name) && !self.view.is_unseen(name);
+            table.groups.keys().filter(is_gone).cloned().collect()
+        };
+        let keys = gone
+            .iter()
+            .map(|name| keys::share(&self.context.flow, name));
+        let stored = keys.filter(|key| self.context.store.bytes(key).is_some());
+        let removed: Vec<StateRecord> = stored.map(|key| (key, None)).collect();
+        if !removed.is_empty() {
+            self.context.store.write_all(removed).await?;
+        }
+        for name in gone {
+            self.view.table().forget(&name);
+            self.source.forget(&name);
+            self.target.forget(&name);
+            self.unstored.remove(&name);
+        }
+        Ok(())
+    }
+
     async fn look_at_target(&mut self, names: &[String]) -> Result<TargetGroups, WireError> {
         let listed = wire::list_groups(&self.context.target).await?;
         let active = listed
@@ -187,7 +238,9 @@ impl Follower {
             .filter(|group| !matches!(&*group.state, "Empty" | "Dead"))
             .map(|group| group.group_id);
         let active = active.collect();
-        let (records, unseen) = match self.target.look(names).await {
+        let Looked {
+            records, unseen, ..
+        } = match self.target.look(names).await {
             Err(error) if wire::is_unsupported(&error) => {
                 tracing::debug!(flow = %self.context.flow, %error, "the target has no share groups");
                 return Ok(TargetGroups {
@@ -262,7 +315,7 @@ impl Follower {
             place: &place,
             target: on_target,
             is_ours: on_target.is_some_and(|commit| {
-                row.is_ours(commit.offset) || (from > 0 && commit.offset <= from)
+                row.is_ours(commit.offset) || is_from_before(from, row.applied, commit.offset)
             }),
             foreign: None,
             overwrite: self.context.overwrite,
@@ -292,11 +345,19 @@ impl Follower {
     }
 
     /// Notes why a start offset isn't followed. True when it waits for the copy.
-    fn block(&self, name: &Arc<str>, key: &Key, blocked: Blocked) -> bool {
+    fn block(&mut self, name: &Arc<str>, key: &Key, blocked: Blocked) -> bool {
         let waits = matches!(blocked, Blocked::NotYetCopied { .. } | Blocked::CopyNotOpen);
-        let mut table = self.view.table();
+        let view = self.view.clone();
+        let mut table = view.table();
         let group = table.groups.get_mut(name);
         if let Some(row) = group.and_then(|group| group.rows.get_mut(key)) {
+            let begins_at = row.source.as_ref().map(|source| source.offset);
+            let is_set = row.applied.is_some() || !row.unconfirmed.is_empty();
+            if blocked != Blocked::NotCopied && !is_set && begins_at != Some(row.applied_source) {
+                // Should the source be lost, nobody else knows of it.
+                row.applied_source = begins_at.unwrap_or(0);
+                self.unstored.insert(name.clone());
+            }
             row.set_blocked(Some(blocked), now_ms());
         }
         waits

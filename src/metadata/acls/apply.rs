@@ -1,8 +1,8 @@
 //! Changing the target, in an order that never lets anybody do more than before and after, and that
 //! a crash at any point leaves in a state from which the next look goes on.
 //!
-//! 0. What keeps Twinlog in, where the first ACL of a resource shuts out whoever it isn't for: without it
-//!    nothing else about that resource is made.
+//! 0. What keeps Twinlog in, where the first ACL of a resource shuts out whoever it isn't for: before it stands and a
+//!    broker shows it nothing else about that resource is made, nor noted as held, for what is held is released one day.
 //! 1. New denials.
 //! 2. Grants that go.
 //! 3. New grants, except those that a denial that couldn't be made would have limited.
@@ -36,6 +36,12 @@ pub(super) trait Standby: Sync {
 
     /// Deletes exactly these ACLs: one answer each.
     fn delete(&self, acls: &[AclBinding]) -> impl Future<Output = Answers> + Send;
+
+    /// Those of these ACLs that no broker shows, after some patience.
+    fn unseen(
+        &self,
+        acls: &[AclBinding],
+    ) -> impl Future<Output = Result<BTreeSet<AclBinding>, WireError>> + Send;
 }
 
 /// An answer for each ACL, or why there is none.
@@ -63,6 +69,8 @@ pub(super) enum Failure {
     Waits(String),
     /// It was refused a moment ago, so it wasn't tried.
     Rests,
+    /// It was made, but isn't seen.
+    Unseen(String),
 }
 
 impl Failure {
@@ -70,14 +78,18 @@ impl Failure {
     pub(super) fn message(&self) -> String {
         match self {
             Self::Wire(error) => error.to_string(),
-            Self::State(message) | Self::Waits(message) => message.clone(),
+            Self::State(message) | Self::Waits(message) | Self::Unseen(message) => message.clone(),
             Self::Rests => "refused a moment ago".to_owned(),
         }
     }
 
     /// Whether the change may have been made nevertheless.
     pub(super) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Wire(error) if error.server_code().is_none())
+        match self {
+            Self::Wire(error) => error.server_code().is_none(),
+            Self::Unseen(_) => true,
+            Self::State(_) | Self::Waits(_) | Self::Rests => false,
+        }
     }
 
     /// A short, stable word.
@@ -85,7 +97,7 @@ impl Failure {
         match self {
             Self::Wire(error) => super::super::pass::reason_of(error),
             Self::State(_) => "state",
-            Self::Waits(_) => "waits",
+            Self::Waits(_) | Self::Unseen(_) => "waits",
             Self::Rests => "rests",
         }
     }
@@ -100,15 +112,6 @@ pub(super) async fn apply(
     let mut outcome = Outcome::default();
     let resting = rest.iter().map(|acl| (acl.clone(), Failure::Rests));
     outcome.failed.extend(resting);
-    if let Err(error) = standby.remember(&changes.note).await {
-        // Nothing is lost: it is noted in the next pass. But then nothing else can be stored.
-        for acl in changes.acls().filter(|acl| !rest.contains(acl)) {
-            let failure = Failure::State(error.to_string());
-            outcome.failed.insert(acl.clone(), failure);
-        }
-        outcome.not_noted = Some(error.to_string());
-        return outcome;
-    }
     let (new, old) = (changes.create.iter(), changes.delete.iter());
     let (new_keeping, new): (Vec<_>, Vec<_>) = new
         .filter(|(acl, _)| !rest.contains(acl))
@@ -116,7 +119,17 @@ pub(super) async fn apply(
     let (old_keeping, old): (Vec<_>, Vec<_>) = old
         .filter(|(acl, _)| !rest.contains(acl))
         .partition(|(acl, _)| changes.keeps_us_in(acl));
-    create(standby, &new_keeping, &mut outcome).await;
+    keep_in(standby, &new_keeping, &mut outcome).await;
+    if let Err(error) = standby.remember(&to_note(changes, &outcome)).await {
+        // Nothing is lost: it is noted in the next pass. But then nothing else can be stored.
+        let failure = Failure::State(error.to_string());
+        let left = changes.acls().filter(|acl| !changes.keeps_us_in(acl));
+        fail(left, &failure, &mut outcome);
+        let kept = old_keeping.iter().map(|(acl, _)| acl);
+        fail(kept, &failure, &mut outcome);
+        outcome.not_noted = Some(error.to_string());
+        return outcome;
+    }
     let new = without_shutting_out(changes, new, &mut outcome);
     let (new_denials, new_grants): (Vec<_>, Vec<_>) =
         new.into_iter().partition(|(acl, _)| acl.is_deny());
@@ -178,16 +191,56 @@ pub(super) async fn apply(
     outcome
 }
 
+/// Makes what keeps Twinlog in, and looks whether it is there: an answer alone keeps nobody in.
+async fn keep_in(
+    standby: &impl Standby,
+    keeping: &[&(AclBinding, AclRecord)],
+    outcome: &mut Outcome,
+) {
+    create(standby, keeping, outcome).await;
+    let made = keeping.iter().map(|(acl, _)| acl.clone());
+    let made: Vec<AclBinding> = made
+        .filter(|acl| !outcome.failed.contains_key(acl))
+        .collect();
+    if made.is_empty() {
+        return;
+    }
+    let (unseen, why) = match standby.unseen(&made).await {
+        Ok(unseen) => (unseen, "no broker shows it yet".to_owned()),
+        Err(error) => (made.into_iter().collect(), error.to_string()),
+    };
+    let failure = Failure::Unseen(format!("it was made, but isn't seen: {why}"));
+    fail(unseen.iter(), &failure, outcome);
+}
+
+/// What keeps Twinlog in and was to be made, and isn't there.
+fn missing_keepers<'a>(changes: &'a Changes, outcome: &Outcome) -> Vec<&'a AclBinding> {
+    let created = changes.create.iter().map(|(acl, _)| acl);
+    created
+        .filter(|acl| changes.keeps_us_in(acl) && outcome.failed.contains_key(acl))
+        .collect()
+}
+
+/// What is stored now. What is held waits for what keeps Twinlog in: whoever releases it may not be able to make that.
+fn to_note(changes: &Changes, outcome: &Outcome) -> Vec<Note> {
+    let missing = missing_keepers(changes, outcome);
+    let waits = |(acl, record): &&Note| {
+        let is_held = record
+            .as_ref()
+            .is_some_and(|it| it.state != AclState::Applied);
+        is_held && missing.iter().any(|keeping| held::meet(keeping, acl))
+    };
+    let notes = changes.note.iter().filter(|note| !waits(note));
+    notes.cloned().collect()
+}
+
 /// Leaves out, as failed, what would shut Twinlog out because the ACL that keeps it in isn't there.
 fn without_shutting_out<'a>(
     changes: &Changes,
     new: Vec<&'a (AclBinding, AclRecord)>,
     outcome: &mut Outcome,
 ) -> Vec<&'a (AclBinding, AclRecord)> {
-    let created = changes.create.iter().map(|(acl, _)| acl);
-    let missing: Vec<&AclBinding> = created
-        .filter(|acl| changes.keeps_us_in(acl) && outcome.failed.contains_key(acl))
-        .collect();
+    let missing = missing_keepers(changes, outcome);
     let (waiting, new): (Vec<_>, Vec<_>) = new
         .into_iter()
         .partition(|(acl, _)| missing.iter().any(|keeping| held::meet(keeping, acl)));

@@ -54,6 +54,15 @@ pub(super) struct Changes {
     pub waits: bool,
 }
 
+/// What stays although the source doesn't have it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// The target has it.
+    OnTarget,
+    /// It waits for the failover.
+    Held,
+}
+
 /// The other flows that made an ACL on the same target, or would have. It goes when the last of
 /// them lets go: those whose names come first hand it over, so two that let go at once neither
 /// leave it nor take it from a third.
@@ -156,6 +165,37 @@ impl Changes {
     pub(super) fn acls(&self) -> impl Iterator<Item = &AclBinding> {
         let created = self.create.iter().map(|(acl, _)| acl);
         created.chain(self.delete.iter().map(|(acl, _)| acl))
+    }
+
+    /// Whether anything of ours goes, or is forgotten, because the source doesn't have it any more.
+    pub(super) fn takes_away(&self, due: &BTreeMap<AclBinding, Due>) -> bool {
+        let notes = self.delete.iter().chain(&self.note);
+        let mut going = notes.map(|(acl, _)| acl);
+        going.any(|acl| !due.contains_key(acl))
+    }
+
+    /// Leaves as it is what the source doesn't have any more: what is on the target, and what is held for the failover.
+    /// Returns each that stays.
+    pub(super) fn keep_what_is_missing(
+        &mut self,
+        due: &BTreeMap<AclBinding, Due>,
+        target: &BTreeSet<AclBinding>,
+        ours: &Ours,
+    ) -> Vec<(AclBinding, Kept)> {
+        let mut kept = Vec::new();
+        self.delete.retain(|(acl, _)| {
+            let stays = !due.contains_key(acl);
+            let is_seen = stays && target.contains(acl);
+            kept.extend(is_seen.then(|| (acl.clone(), Kept::OnTarget)));
+            !stays
+        });
+        self.note.retain(|(acl, _)| {
+            let stays = !due.contains_key(acl);
+            let held = ours.get(acl).filter(|it| it.state == AclState::Held);
+            kept.extend(held.filter(|_| stays).map(|_| (acl.clone(), Kept::Held)));
+            !stays
+        });
+        kept
     }
 
     /// What keeps Twinlog in stays while anything that has an ACL on the target is met by it, whosever

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::binding::{ANY_HOST, operation, pattern, permission, resource};
+use super::binding::{operation, pattern, permission, resource};
 use super::held::{changes_the_copy, is_everybody, patterns_meet};
+use super::keep_in::keeper;
 use super::translate::{Fate, Scope, Translated, Wanted};
 use crate::config::OWN_PREFIX;
 use crate::wire::AclBinding;
@@ -88,10 +89,7 @@ pub(super) fn state_topics(
     }
 }
 
-/// Whether a resource has an ACL decides whether everybody may do everything with it, where the target
-/// says so (`allow.everyone.if.no.acl.found`; `StandardAuthorizerData`: no ACL on the *resource*, not
-/// for the principal). The first one that is copied would shut Twinlog out of the copy. So whatever
-/// gets an ACL gets one for Twinlog, too, which grants no more than it had.
+/// Whatever gets an ACL on an open target, now or when it is released, gets what keeps Twinlog in ([`keeper`]).
 pub(super) fn open_target(translated: &mut Translated, scope: &Scope<'_>) {
     if !scope.is_open {
         return;
@@ -103,23 +101,12 @@ pub(super) fn open_target(translated: &mut Translated, scope: &Scope<'_>) {
         return;
     };
     let keeping = |(acl, wanted): (&AclBinding, &Wanted)| {
-        let keeping = AclBinding {
-            principal: own.to_owned(),
-            host: ANY_HOST.to_owned(),
-            operation: operation::ALL,
-            permission: permission::ALLOW,
-            ..acl.clone()
-        };
         let wanted = Wanted {
             source: wanted.source.clone(),
             fate: Fate::Apply,
         };
-        (keeping, wanted)
+        Some((keeper(acl, own)?, wanted))
     };
-    let needed = |(acl, _): &(&AclBinding, &Wanted)| {
-        [resource::TOPIC, resource::GROUP].contains(&acl.resource_type)
-    };
-    let wanted = translated.wanted.iter().filter(needed);
-    let keeping: BTreeMap<_, _> = wanted.map(keeping).collect();
+    let keeping: BTreeMap<_, _> = translated.wanted.iter().filter_map(keeping).collect();
     translated.wanted.extend(keeping);
 }

@@ -18,9 +18,11 @@ mod diff;
 mod exposure;
 mod guard;
 mod held;
+mod keep_in;
 #[cfg(test)]
 mod model;
 mod named;
+mod of_flow;
 mod ours;
 mod readers;
 mod release;
@@ -30,22 +32,29 @@ mod standby;
 mod tests;
 mod translate;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use self::apply::Standby as _;
 use self::diff::{Changes, Others, Sharing};
 use self::ours::{Ours, is_made_by_us};
 use self::standby::Target;
-use self::translate::{Scope, is_twin, translate};
+use self::translate::{Scope, has_others, may_be_twin, translate};
 use super::context::Context;
 use super::opposite::Foreign;
 use super::pass::{Pass, Refused, obstacle};
-use crate::config::{OWN_PREFIX, is_internal_topic};
-use crate::state::{AclState, FenceRecord, FlowRecord, STATE_TOPIC, StateError, StateStore, keys};
+use crate::config::{OWN_PREFIX, forth_name, is_internal_topic};
+use crate::state::{
+    AclState, FenceRecord, STATE_TOPIC, SourceIs, StateError, StateStore, TopicRecord, keys,
+};
 use crate::telemetry::metadata::{Drift, DriftKind, Obstacle};
-use crate::wire::{self, AclAnswer, AclBinding, ResponseError, WireError};
+use crate::wire::{
+    self, AclAnswer, AclBinding, Cluster, Looked, Pace, Rate, ResponseError, WireError,
+};
 
+pub use keep_in::{REPLAY_ID_PREFIX, SEEN_WITHIN, is_first, is_used, keeper, may_be_open};
+pub use of_flow::OfFlow;
 pub use readers::Readers;
 pub use release::{
     Change, HeldAcl, ReleaseDone, ReleaseError, ReleaseFailure, ReleasePlan, Which, held,
@@ -61,19 +70,38 @@ pub(super) struct Acls {
     said_nothing_to_follow: bool,
 }
 
+/// How often all ACLs are asked for, of either side: five thousand have some 300 kB. A right that was taken away is one that somebody
+/// still has on the target, so a sign that is missed costs a minute, and no more.
+const PACE: Pace = Pace {
+    hasty: Rate {
+        bytes_per_second: 1_000_000,
+        most: Duration::from_secs(10),
+    },
+    told: Rate {
+        bytes_per_second: 1_000,
+        most: Duration::from_secs(60),
+    },
+    untold: Rate {
+        bytes_per_second: 4_000,
+        most: Duration::from_secs(60),
+    },
+};
+
 /// The last look that wasn't stopped.
 #[derive(Debug)]
 struct Last {
+    /// When each side was asked, and how large its answer was; `None` where they are to be asked at once.
+    looked: Option<[(Looked, usize); 2]>,
+    /// Of what it depends on beside the two answers.
+    beside: u64,
     /// Of everything that it depends on; `None` when it left something undone.
     fingerprint: Option<u64>,
     drift: Vec<Drift>,
     obstacles: Vec<Obstacle>,
 }
 
-/// Everything that a look depends on.
-struct Seen {
-    source: AclAnswer,
-    target: AclAnswer,
+/// What a look depends on beside the ACLs.
+struct Beside {
     /// Source topics that patterns are expanded over.
     topics: BTreeSet<String>,
     /// The groups that patterns are expanded over.
@@ -82,7 +110,11 @@ struct Seen {
     copies: Vec<String>,
     release: release::Release,
     /// What a cut-over made on the source to keep writers away: the target must not get it.
-    fence: HashSet<AclBinding>,
+    fence: BTreeSet<AclBinding>,
+    /// Whether the target has topics that the flow leaves out.
+    is_shared: bool,
+    /// Whose word the source's is.
+    source_is: SourceIs,
 }
 
 /// Why a look ended early.
@@ -131,26 +163,36 @@ impl Acls {
         foreign: &Result<Foreign, Obstacle>,
     ) -> Result<Pass, Stopped> {
         let foreign = foreign.as_ref().map_err(|why| Box::new(why.clone()))?;
-        let seen = see(context).await?;
-        let fingerprint = self.fingerprint(&seen, &foreign.acls);
-        if let Some(last) = &self.last
+        if let Some(last) = self.last.as_ref().filter(|last| last.is_fresh(context)) {
+            // What is around the ACLs is looked at each time: it asks nobody for much.
+            let beside = see_beside(context).await?;
+            if self.hashed(&beside, &foreign.acls) == last.beside {
+                return Ok(last.again());
+            }
+        }
+        let asked = [&context.source, &context.target].map(Cluster::look_begins);
+        let (source, target) = ask(context).await?;
+        // Behind the source's ACLs: a fence is written down before it is made.
+        let beside = see_beside(context).await?;
+        let hashed = self.hashed(&beside, &foreign.acls);
+        let (of_source, of_target) = (source.fingerprint(), target.fingerprint());
+        let looked = [(asked[0], of_source.len()), (asked[1], of_target.len())];
+        let fingerprint = self.hashes.hash_one((of_source, of_target, hashed));
+        if let Some(last) = &mut self.last
             && last.fingerprint == Some(fingerprint)
         {
-            return Ok(Pass {
-                drift: last.drift.clone(),
-                obstacles: last.obstacles.clone(),
-                ..Pass::default()
-            });
+            last.looked = Some(looked);
+            return Ok(last.again());
         }
-        let Seen {
-            source,
-            target,
+        let Beside {
             topics,
             followed,
             copies,
             release,
             fence,
-        } = seen;
+            is_shared,
+            mut source_is,
+        } = beside;
         let mut source = source
             .acls(&context.source)
             .map_err(|error| cant_read(&error, SOURCE, false))?;
@@ -163,7 +205,7 @@ impl Acls {
         let ours = load(context)?;
         let own = context.own_principal.as_deref();
         let is_open = !source.is_empty()
-            && !holds_rights(&target, &ours, own, &copies)
+            && !keep_in::holds_rights(&target, &ours, own, &copies)
             && wire::is_open_by_default(&context.target)
                 .await
                 .map_err(|error| cant_tell(&error))?;
@@ -178,36 +220,64 @@ impl Acls {
             followed: &followed,
             known: &known,
             trusted: &trusted(&target, &ours, &others),
+            is_shared,
             is_open,
             own_principal: own,
         };
-        let translated = translate(&source, &scope);
-        let due = release::due(&translated.wanted, &release);
         let sharing = Sharing {
             flow: &context.flow,
             others: &others,
         };
-        let mut changes = diff::diff(&due, &target, &ours, sharing);
-        changes.keep_in(own, &target);
-        if context.apply && !changes.delete.is_empty() {
+        let decide = |source: &[AclBinding]| {
+            let translated = translate(source, &scope);
+            let due = release::due(&translated.wanted, &release);
+            let changes = diff::diff(&due, &target, &ours, sharing);
+            (translated, due, changes)
+        };
+        let (mut translated, mut due, mut changes) = decide(&source);
+        let (mut is_agreed, mut few_answer) = (true, false);
+        if context.apply && changes.takes_away(&due) {
             // Whoever answered may be somebody else than the one that was known until then.
-            let asked = context.source.metadata(Some(&[])).await;
-            asked.map_err(|error| cant_read(&error, SOURCE, true))?;
-            refuse_another_source(context)?;
+            source_is = whose_word_now(context).await?;
+            // Or be cut off from its controllers, and not know what was made since.
+            let there = wire::acls_not_gone(&context.source).await;
+            few_answer = there.is_none();
+            let known: BTreeSet<AclBinding> = source.iter().cloned().collect();
+            let is_late = |acl: &AclBinding| {
+                !known.contains(acl) && !fence.contains(acl) && !foreign.acls.contains(acl)
+            };
+            let late: Vec<AclBinding> = there.into_iter().flatten().filter(is_late).collect();
+            is_agreed = late.is_empty() && !few_answer;
+            if !late.is_empty() {
+                source.extend(late);
+                (translated, due, changes) = decide(&source);
+            }
         }
+        let kept = match &source_is {
+            SourceIs::Untold { .. } => changes.keep_what_is_missing(&due, &target, &ours),
+            _ if few_answer => changes.keep_what_is_missing(&due, &target, &ours),
+            // Nobody's word else is acted on.
+            SourceIs::Known | SourceIs::Other { .. } | SourceIs::BuiltAnew { .. } => Vec::new(),
+        };
+        changes.keep_in(own, &target);
         let mut pass = Pass::default();
         let (failed, is_noted) = self.apply(context, &changes, &mut pass).await;
         // After a change the target must be seen to have it: if somebody takes it back at once, the
         // target is as it was, but not as it shall be.
-        let is_settled =
-            !context.apply || (changes.acls().next().is_none() && is_noted && !changes.waits);
+        let is_done = changes.acls().next().is_none() && is_noted && !changes.waits;
+        let is_settled = !context.apply || (is_done && is_agreed);
         pass.drift = report::drift(&due, &translated.left, &changes, &failed, context.apply);
+        pass.drift.extend(report::kept(&kept, few_answer));
         pass.drift.extend(report::released(&release));
         pass.drift
             .extend(exposure::exposures(target.iter(), &ours, &copies, own));
         pass.obstacles
             .extend((translated.groups_left > 0).then(|| too_many(translated.groups_left)));
+        pass.obstacles
+            .extend(untold(&source_is).filter(|_| !kept.is_empty()));
         self.last = Some(Last {
+            looked: Some(looked),
+            beside: hashed,
             fingerprint: is_settled.then_some(fingerprint),
             drift: pass.drift.clone(),
             obstacles: pass.obstacles.clone(),
@@ -215,16 +285,24 @@ impl Acls {
         Ok(pass)
     }
 
-    fn fingerprint(&self, seen: &Seen, foreign: &BTreeSet<AclBinding>) -> u64 {
+    fn hashed(&self, beside: &Beside, foreign: &BTreeSet<AclBinding>) -> u64 {
         self.hashes.hash_one((
-            seen.source.fingerprint(),
-            seen.target.fingerprint(),
-            &seen.topics,
-            &seen.followed,
-            &seen.copies,
-            &seen.release,
+            &beside.topics,
+            &beside.followed,
+            &beside.copies,
+            &beside.release,
+            &beside.fence,
+            &beside.is_shared,
+            &beside.source_is,
             foreign,
         ))
+    }
+
+    /// The next look asks both clusters, however short ago the last one was.
+    pub(super) fn hurry(&mut self) {
+        if let Some(last) = &mut self.last {
+            last.looked = None;
+        }
     }
 
     /// Makes the changes where that is wanted. Returns what failed, by ACL, and whether everything
@@ -274,23 +352,48 @@ impl Acls {
     }
 }
 
+impl Last {
+    /// Whether it is too early to ask again. What was left undone is looked at each time.
+    fn is_fresh(&self, context: &Context) -> bool {
+        let (Some(looked), Some(_)) = (self.looked, self.fingerprint) else {
+            return false;
+        };
+        let sides = [&context.source, &context.target];
+        let mut sides = sides.into_iter().zip(looked);
+        !sides.any(|(side, (looked, bytes))| PACE.is_due(Some(looked), side.news(), bytes))
+    }
+
+    /// What it found.
+    fn again(&self) -> Pass {
+        Pass {
+            drift: self.drift.clone(),
+            obstacles: self.obstacles.clone(),
+            ..Pass::default()
+        }
+    }
+}
+
 const SOURCE: &str = "source";
 const TARGET: &str = "target";
 
-/// Asks both clusters and the state.
-async fn see(context: &Context) -> Result<Seen, Stopped> {
+/// Asks both clusters.
+async fn ask(context: &Context) -> Result<(AclAnswer, AclAnswer), Stopped> {
     let (source, target) = tokio::join!(
         wire::describe_acls(&context.source),
         wire::describe_acls(&context.target)
     );
     let source = source.map_err(|error| cant_read(&error, SOURCE, true))?;
     let target = target.map_err(|error| cant_read(&error, TARGET, true))?;
+    Ok((source, target))
+}
+
+/// Asks the state, and what is known.
+async fn see_beside(context: &Context) -> Result<Beside, Stopped> {
     let mut release = release::Release::Nothing;
-    let mut fence = HashSet::new();
+    let mut fence = BTreeSet::new();
     if let Some(store) = &context.store {
         store.refresh().await.map_err(|error| state(&error))?;
         release = ours::load_release(store, &context.flow).map_err(|error| state(&error))?;
-        // Read after the source's ACLs: a fence is written down before it is made.
         let record: Option<FenceRecord> = store
             .get(&keys::fence(&context.flow))
             .map_err(|error| state(&error))?;
@@ -300,27 +403,54 @@ async fn see(context: &Context) -> Result<Seen, Stopped> {
                 .flat_map(|record| record.acls)
                 .map(|it| it.binding()),
         );
-        refuse_another_source(context)?;
     }
+    let source_is = whose_word(context).await?;
     let mirrored = context.topics.mirrored();
     let mut copies: Vec<String> = mirrored.iter().map(|t| t.target_topic.clone()).collect();
     copies.sort_unstable();
-    let topics = expandable(context, mirrored.into_iter().map(|t| t.source_topic));
-    Ok(Seen {
-        source,
-        target,
+    let topics = expandable(context, mirrored.iter().map(|t| t.source_topic.clone()));
+    Ok(Beside {
         topics,
         followed: followed(context),
         copies,
         release,
         fence,
+        is_shared: is_shared(context),
+        source_is,
     })
+}
+
+/// Whether the target has topics that the flow leaves out. Those that it has copied before it left them out are no others', and
+/// what an old primary has beside the copies is of the same people.
+fn is_shared(context: &Context) -> bool {
+    let is_asked = may_be_twin(&context.selected, &context.rename);
+    if forth_name(&context.flow) != context.flow || !is_asked {
+        return false;
+    }
+    let known = context.target.cached();
+    let there = || {
+        let topics = known.topics.iter().filter(|(_, it)| it.error.is_none());
+        topics.map(|(name, _)| name)
+    };
+    // Records are read only where somebody could be there.
+    if !has_others(&context.selected, there()) {
+        return false;
+    }
+    let mut copies = BTreeSet::new();
+    if let Some(store) = &context.store {
+        for key in store.keys(&keys::topic(&context.flow, "")) {
+            let record: Option<TopicRecord> = store.get(&key).ok().flatten();
+            copies.extend(record.map(|record| record.target_topic));
+        }
+    }
+    let others = there().filter(|name| !copies.contains(*name));
+    has_others(&context.selected, others)
 }
 
 /// The groups whose positions the flow keeps on the target, where patterns are expanded over them: those that
 /// don't begin as all of the flow's do.
 fn followed(context: &Context) -> BTreeSet<String> {
-    let is_twin = is_twin(&context.selected, &context.rename);
+    let is_twin = may_be_twin(&context.selected, &context.rename) && !is_shared(context);
     let (false, Some(store)) = (is_twin, &context.store) else {
         return BTreeSet::new();
     };
@@ -334,24 +464,6 @@ fn followed(context: &Context) -> BTreeSet<String> {
         followed.extend(names.filter(is_single).map(str::to_owned));
     }
     followed
-}
-
-/// Whether an operator has given Twinlog its rights by ACLs, on all that it writes to. Then it needs none
-/// of its own making, and the target is most likely not open: brokers hide whether the property is set to
-/// `false`. (Rights on some of it say nothing about the rest.)
-fn holds_rights(
-    target: &BTreeSet<AclBinding>,
-    ours: &Ours,
-    own: Option<&str>,
-    copies: &[String],
-) -> bool {
-    let given: Vec<&AclBinding> = target
-        .iter()
-        .filter(|acl| held::changes_the_copy(acl) && Some(&*acl.principal) == own)
-        .filter(|acl| !is_made_by_us(ours, acl))
-        .collect();
-    let mut needed = std::iter::once(STATE_TOPIC).chain(copies.iter().map(String::as_str));
-    needed.all(|topic| given.iter().any(|acl| acl.covers(topic)))
 }
 
 /// The groups about which the flow made ACLs.
@@ -403,29 +515,65 @@ fn expandable(context: &Context, mirrored: impl Iterator<Item = String>) -> BTre
     mirrored.chain(selected).collect()
 }
 
-/// Another cluster behind the source's address says nothing about what the standby needs.
-fn refuse_another_source(context: &Context) -> Result<(), Stopped> {
+/// Whose word the source's is. Another cluster behind its address says nothing about what the standby needs.
+async fn whose_word(context: &Context) -> Result<SourceIs, Stopped> {
     let Some(store) = &context.store else {
-        return Ok(());
+        return Ok(SourceIs::Known);
     };
-    let key = keys::flow(&context.flow);
-    let record: Option<FlowRecord> = store.get(&key).map_err(|error| state(&error))?;
-    let known = record.and_then(|record| record.source_cluster_id);
-    let found = context.source.cached().cluster_id.clone();
-    match (known, found) {
-        (Some(known), Some(found)) if known != found => Err(Box::new(Obstacle {
-            kind: DriftKind::Acl,
-            cluster: SOURCE.to_owned(),
-            reason: "another_cluster".to_owned(),
-            message: format!(
-                "the source is cluster {found}, but this flow copies from cluster {known}: ACLs \
-                 stay as they are"
-            ),
-            hint: Some("check the source's bootstrap.servers".to_owned()),
-            is_problem: true,
-        })),
-        _ => Ok(()),
+    let is = SourceIs::of_cached(store, &context.flow, &context.source)
+        .map_err(|error| state(&error))?;
+    match is {
+        // It may be itself again, and nothing else would show that.
+        SourceIs::Untold { told_before: true } => whose_word_now(context).await,
+        is => but_of_another(is),
     }
+}
+
+/// The same, asked for.
+async fn whose_word_now(context: &Context) -> Result<SourceIs, Stopped> {
+    let Some(store) = &context.store else {
+        return Ok(SourceIs::Known);
+    };
+    let asked = SourceIs::ask(store, &context.flow, &context.source).await;
+    let asked = asked.map_err(|error| state(&error))?;
+    but_of_another(asked.map_err(|error| cant_read(&error, SOURCE, true))?)
+}
+
+fn but_of_another(is: SourceIs) -> Result<SourceIs, Stopped> {
+    let what = match is {
+        SourceIs::Other { known, found } => {
+            format!("the source is cluster {found}, but this flow copies from cluster {known}")
+        }
+        SourceIs::BuiltAnew { why } => why,
+        is => return Ok(is),
+    };
+    Err(Box::new(Obstacle {
+        kind: DriftKind::Acl,
+        cluster: SOURCE.to_owned(),
+        reason: "another_cluster".to_owned(),
+        message: format!("{what}: ACLs stay as they are"),
+        hint: Some("check the source's bootstrap.servers".to_owned()),
+        is_problem: true,
+        since_ms: 0,
+    }))
+}
+
+/// What is wrong where a source that told who it is doesn't any more. One that never did is as it always was.
+fn untold(source_is: &SourceIs) -> Option<Obstacle> {
+    let SourceIs::Untold { told_before: true } = source_is else {
+        return None;
+    };
+    Some(Obstacle {
+        kind: DriftKind::Acl,
+        cluster: SOURCE.to_owned(),
+        reason: "untold_cluster".to_owned(),
+        message: "the source told a cluster id when the flow began and tells none now, so it may be another cluster: \
+                  ACLs that it doesn't have stay"
+            .to_owned(),
+        hint: Some("check where the source's bootstrap.servers lead to".to_owned()),
+        is_problem: true,
+        since_ms: 0,
+    })
 }
 
 /// What was made is ours, also where another process noted meanwhile that it isn't there: a release
@@ -500,6 +648,7 @@ fn state(error: &StateError) -> Stopped {
         message: error.to_string(),
         hint: None,
         is_problem: true,
+        since_ms: 0,
     })
 }
 
@@ -531,6 +680,7 @@ fn too_many(groups_left: usize) -> Obstacle {
                 .to_owned(),
         ),
         is_problem: true,
+        since_ms: 0,
     }
 }
 

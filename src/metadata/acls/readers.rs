@@ -46,7 +46,9 @@ impl Readers {
         if self.is_open && of_copy.is_empty() {
             let first = of_topic.first();
             return first.map(|acl| {
-                format!("its copy would have no ACL and be everybody's, and there is {acl}")
+                format!(
+                    "everybody could read its copy, which would have no ACL; the topic itself has some, such as {acl}"
+                )
             });
         }
         let grants = of_copy.iter().filter(|acl| acl.is_allow() && reads(acl));
@@ -59,7 +61,7 @@ impl Readers {
                 .any(|acl| acl.is_allow() && reads(acl) && includes(acl, grant));
             if !is_free && !may_read {
                 return Some(format!(
-                    "its copy would be read by {grant}, the topic isn't"
+                    "{grant} would let somebody read its copy who may not read the topic"
                 ));
             }
             let is_kept = |denial: &AclBinding| {
@@ -70,7 +72,7 @@ impl Readers {
             let lost = denials.find(|acl| may_be_for_one(acl, grant) && !is_kept(acl));
             if let Some(denial) = lost {
                 return Some(format!(
-                    "its copy would be read by whom {denial} denies the topic"
+                    "its copy could be read by somebody to whom {denial} denies the topic"
                 ));
             }
         }

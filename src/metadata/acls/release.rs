@@ -7,10 +7,11 @@ use serde::Serialize;
 use super::apply::{self, Outcome};
 use super::diff::{Changes, Due, Sharing, diff};
 use super::guard::{COMES_WITH_GRANTS, WHO_ARE_WE};
+use super::keep_in::{self, keeper};
 use super::ours;
 use super::standby::Target;
 use super::translate::{Fate, Wanted};
-use crate::state::{AclRecord, AclState, ReleaseRecord, StateError, StateStore, keys};
+use crate::state::{AclRecord, AclState, ReleaseRecord, StateError, StateStore, TopicRecord, keys};
 use crate::telemetry::progress::now_ms;
 use crate::wire::{self, AclBinding, Cluster, WireError};
 
@@ -160,6 +161,46 @@ fn released(
     due
 }
 
+/// The copies by their names on the target.
+fn copies(store: &StateStore, flow: &str) -> Result<Vec<String>, StateError> {
+    let mut copies = Vec::new();
+    for key in store.keys(&keys::topic(flow, "")) {
+        copies.extend(
+            store
+                .get::<TopicRecord>(&key)?
+                .map(|record| record.target_topic),
+        );
+    }
+    Ok(copies)
+}
+
+/// Adds what has to be made first, so that nothing shuts Twinlog out; where its name isn't known, leaves out what
+/// could, and returns it in words.
+fn kept_in(changes: &mut Changes, target: &BTreeSet<AclBinding>, own: Option<&str>) -> Vec<String> {
+    let Some(own) = own else {
+        let create = std::mem::take(&mut changes.create);
+        let (waiting, create) = create
+            .into_iter()
+            .partition(|(acl, _)| keep_in::is_used(acl));
+        changes.create = create;
+        let waiting: Vec<(AclBinding, AclRecord)> = waiting;
+        return waiting.iter().map(|(acl, _)| acl.to_string()).collect();
+    };
+    let first: BTreeMap<AclBinding, AclRecord> = changes
+        .create
+        .iter()
+        .filter_map(|(acl, of)| Some((keeper(acl, own)?, of)))
+        .filter(|(keeping, _)| !target.contains(keeping))
+        .map(|(keeping, of)| {
+            let record = ours::record(&keeping, of.source.clone(), AclState::Applied);
+            (keeping, record)
+        })
+        .collect();
+    changes.create.extend(first);
+    changes.own_principal = Some(own.to_owned());
+    Vec::new()
+}
+
 /// An ACL that waits for the failover.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HeldAcl {
@@ -252,6 +293,17 @@ pub enum ReleaseError {
     NothingHeld(String),
 }
 
+impl ReleaseError {
+    /// See [`WireError::cure_if_not_reached`].
+    pub fn cure_if_not_reached(&self) -> Option<&str> {
+        match self {
+            Self::State(error) => error.cure_if_not_reached(),
+            Self::Wire(error) => error.cure_if_not_reached(),
+            _ => None,
+        }
+    }
+}
+
 /// A change of what is released, ready to be made.
 #[derive(Debug)]
 pub struct ReleasePlan {
@@ -281,20 +333,25 @@ pub struct ReleaseDone {
 }
 
 impl ReleasePlan {
-    /// Looks at the target and says what would have to be done. Changes nothing.
+    /// Looks at the target and says what would have to be done. Changes nothing. `own` is whom the target takes
+    /// Twinlog for: on an open target what keeps it in comes before anything else, also where it was to be made
+    /// when this was held, for that may have failed or been taken away since.
     ///
     /// # Errors
     /// When the target can't be read, or what is asked for can't be had.
     pub async fn new(
         target: &Cluster,
         store: &StateStore,
-        flow: &str,
+        (flow, own): (&str, Option<&str>),
         change: Change,
         which: &Which,
     ) -> Result<Self, ReleaseError> {
-        store.refresh().await?;
-        let release = ours::load_release(store, flow)?.changed(change, which)?;
-        let mut ours = ours::load(store, flow)?;
+        let (read, acls) = tokio::join!(store.refresh(), wire::describe_acls(target));
+        read?;
+        let before = ours::load_release(store, flow)?;
+        let release = before.changed(change, which)?;
+        let all_ours = ours::load(store, flow)?;
+        let mut ours = all_ours.clone();
         // What is simply applied is none of a release's business.
         ours.retain(|_, record| record.state != AclState::Applied);
         if let Which::Topics(topics) = which {
@@ -303,7 +360,7 @@ impl ReleasePlan {
                 return Err(ReleaseError::NothingHeld(topic.clone()));
             }
         }
-        let waiting: Vec<String> = ours
+        let mut waiting: Vec<String> = ours
             .iter()
             .filter(|(acl, record)| {
                 let is_asked = release.takes(acl) || !release.parts(acl).is_empty();
@@ -317,13 +374,19 @@ impl ReleasePlan {
             (acl.clone(), record.source.clone(), Some(why))
         });
         let due = released(held, &release);
-        let acls = wire::describe_acls(target).await?.acls(target)?;
+        let acls: BTreeSet<AclBinding> = acls?.acls(target)?.into_iter().collect();
         let others = ours::load_others(store, flow)?;
         let sharing = Sharing {
             flow,
             others: &others,
         };
-        let changes = diff(&due, &acls.into_iter().collect(), &ours, sharing);
+        let mut changes = diff(&due, &acls, &ours, sharing);
+        let may_shut_out = !changes.create.is_empty()
+            && !keep_in::holds_rights(&acls, &all_ours, own, &copies(store, flow)?)
+            && keep_in::may_be_open(target).await;
+        if may_shut_out {
+            waiting.extend(kept_in(&mut changes, &acls, own));
+        }
         Ok(Self {
             flow: flow.to_owned(),
             release,

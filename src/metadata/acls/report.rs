@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::apply::Failure;
-use super::diff::{Changes, Due};
+use super::diff::{Changes, Due, Kept};
 use super::exposure::leave;
 use super::release::Release;
 use crate::metadata::pass::{Pass, Refused};
@@ -28,7 +28,7 @@ pub(super) fn failure(
     match failure {
         Failure::Rests => None,
         // It is tried again as soon as the other one is done.
-        Failure::Waits(_) => Some(DriftFailure {
+        Failure::Waits(_) | Failure::Unseen(_) => Some(DriftFailure {
             reason: reason.to_owned(),
             message,
             hint: None,
@@ -93,6 +93,33 @@ pub(super) fn drift(
         });
     }
     drift
+}
+
+/// What stays because the source doesn't say who it is: whoever knows better removes it.
+pub(super) fn kept(kept: &[(AclBinding, Kept)], few_answer: bool) -> Vec<Drift> {
+    let drift = |(acl, kept): &(AclBinding, Kept)| {
+        let why = match few_answer {
+            true => {
+                "one broker of the source doesn't have it, and too few others answer to say so too: nothing is taken away"
+            }
+            false => {
+                "the source doesn't have it, and tells no cluster id, so it may be another cluster: nothing is taken away"
+            }
+        };
+        let (action, why) = match kept {
+            Kept::OnTarget => (
+                DriftAction::Operator,
+                format!("{why}; remove it on the target if it is no longer wanted"),
+            ),
+            Kept::Held => (DriftAction::Hold, why.to_owned()),
+        };
+        Drift {
+            target: (*kept == Kept::OnTarget).then(|| acl.to_string()),
+            why: Some(why),
+            ..one(acl, action)
+        }
+    };
+    kept.iter().map(drift).collect()
 }
 
 /// That something is released, for an operator to end: nobody should forget a drill.

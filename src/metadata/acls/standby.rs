@@ -1,9 +1,12 @@
 //! The target, as changes are made there.
 
+use std::collections::BTreeSet;
+
 use super::apply::{Answers, Standby};
 use super::diff::Note;
+use super::keep_in::SEEN_WITHIN;
 use crate::state::{StateError, StateRecord, StateStore, keys};
-use crate::wire::{self, AclBinding, Cluster};
+use crate::wire::{self, AclBinding, Cluster, WireError};
 
 /// A target cluster and the state on it.
 pub(super) struct Target<'a> {
@@ -38,5 +41,9 @@ impl Standby for Target<'_> {
 
     async fn delete(&self, acls: &[AclBinding]) -> Answers {
         wire::delete_acls(self.cluster, acls).await
+    }
+
+    async fn unseen(&self, acls: &[AclBinding]) -> Result<BTreeSet<AclBinding>, WireError> {
+        wire::unseen_acls(self.cluster, acls, SEEN_WITHIN).await
     }
 }

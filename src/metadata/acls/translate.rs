@@ -28,6 +28,8 @@ pub(super) struct Scope<'a> {
     pub known: &'a BTreeSet<String>,
     /// Whom the target's own people let change Twinlog's topics there, and how: other Twinlogs.
     pub trusted: &'a BTreeSet<(String, i8)>,
+    /// The target has topics that the flow leaves out: they are somebody else's, who has groups there.
+    pub is_shared: bool,
     /// On the target everybody may do everything with what has no ACL.
     pub is_open: bool,
     /// Whom the target takes Twinlog for.
@@ -115,14 +117,25 @@ impl Scope<'_> {
     }
 
     pub(super) fn is_twin(&self) -> bool {
-        is_twin(self.selected, self.rename)
+        !self.is_shared && may_be_twin(self.selected, self.rename)
     }
 }
 
-/// Whether the standby is the source's twin: then nothing there can be anybody else's. Else it is
-/// shared, with other flows or with people of its own.
-pub(super) fn is_twin(selected: &Selector, rename: &Rename) -> bool {
+/// Whether the standby may be the source's twin: then nothing there can be anybody else's, but for what is called as a topic
+/// that the flow leaves out (see [`has_others`]). Else it is shared, with other flows or with people of its own.
+pub(super) fn may_be_twin(selected: &Selector, rename: &Rename) -> bool {
     selected.include().iter().any(|it| it == ".*") && rename.is_identity()
+}
+
+/// Whether one of the target's topics is called as none that the flow copies: it is another flow's, or its own people's. What
+/// the flow selects and hasn't made there says nothing.
+pub(super) fn has_others<'t>(
+    selected: &Selector,
+    mut topics: impl Iterator<Item = &'t String>,
+) -> bool {
+    // MirrorMaker 2, and who writes for its tools, have one on each cluster.
+    let is_probe = |topic: &str| topic == "heartbeats" || topic.ends_with(".heartbeats");
+    topics.any(|topic| !is_internal_topic(topic) && !is_probe(topic) && !selected.matches(topic))
 }
 
 /// What becomes of one of the source's ACLs.

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use kafka_protocol::ResponseError;
 
 use super::decide::Change;
+use super::rests::is_of_rules;
 use super::tried::{Tried, name_of};
 use crate::metadata::context::{Context, MirroredTopic};
 use crate::metadata::pass::reason_of;
-use crate::telemetry::metadata::Drift;
+use crate::telemetry::metadata::{Drift, consequence};
 use crate::wire::{TopicChanges, WireError, alter_topic_configs};
 
 /// Topics changed in one request.
@@ -17,14 +18,6 @@ const TOPICS: usize = 100;
 
 /// Refusals for the same reason that are logged one by one, of a pass.
 const LOGGED: usize = 10;
-
-/// What the copy derives its rules from.
-const DERIVED_FROM: [&str; 4] = [
-    "max.message.bytes",
-    "segment.bytes",
-    "cleanup.policy",
-    "compression.type",
-];
 
 /// The changes of one topic.
 #[derive(Clone, Debug)]
@@ -61,7 +54,7 @@ pub(super) async fn apply(context: &Context, work: Vec<Work<'_>>, tried: &mut Tr
             let Some(failure) = tried.refused.resting(&name) else {
                 return true;
             };
-            let drift = super::drift(work.topic, change, Some(failure));
+            let drift = super::drift(&work.topic.target_topic, change, Some(failure));
             applied.drift.push(drift);
             false
         });
@@ -89,7 +82,7 @@ pub(super) async fn apply(context: &Context, work: Vec<Work<'_>>, tried: &mut Tr
         let drift = work
             .changes
             .iter()
-            .map(|it| super::drift(work.topic, it, None));
+            .map(|it| super::drift(&work.topic.target_topic, it, None));
         applied.drift.extend(drift);
     }
     applied
@@ -157,7 +150,7 @@ impl Applying<'_> {
             let drift = work
                 .changes
                 .iter()
-                .map(|it| super::drift(work.topic, it, None));
+                .map(|it| super::drift(&work.topic.target_topic, it, None));
             self.applied.drift.extend(drift);
         }
     }
@@ -172,8 +165,7 @@ impl Applying<'_> {
                     tracing::debug!(topic = topic.target_topic, key, ?value, "config changed");
                     self.tried.accept(topic, change, self.keys);
                 }
-                let is_derived_from = |change: &Change| DERIVED_FROM.contains(&&*change.key);
-                if work.changes.iter().any(is_derived_from)
+                if work.changes.iter().any(|it| is_of_rules(&it.key))
                     && self.applied.derived_from.last() != Some(&topic.source_topic)
                 {
                     self.applied.derived_from.push(topic.source_topic.clone());
@@ -211,7 +203,7 @@ impl Applying<'_> {
         self.applied.failed.push(reason.to_owned());
         self.applied
             .drift
-            .push(super::drift(topic, change, Some(failure)));
+            .push(super::drift(&topic.target_topic, change, Some(failure)));
     }
 
     fn hint(&self, topic: &MirroredTopic, change: &Change, error: &WireError) -> Option<String> {
@@ -225,7 +217,8 @@ impl Applying<'_> {
                 ))
             }
             _ if is_about_a_key(error) => Some(format!(
-                "put {key} into configs.ignore, or give it a value that the target takes in configs.fixed"
+                "{}; put {key} into configs.ignore, or give it a value that the target takes in configs.fixed",
+                consequence(key, change.value.as_deref())
             )),
             _ => None,
         }

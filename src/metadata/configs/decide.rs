@@ -2,12 +2,12 @@
 //!
 //! The laws, which the tests check with random clusters: applying a decision leaves nothing to
 //! decide; what is ignored is never touched; an override that the source doesn't have is gone
-//! afterwards or has the value that the source has without one.
+//! afterwards or has the value that the source has without one, or what keeps a default within the copy's replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::needs::{self, Needs, may_be_widened};
-use super::policy::{Policy, enforced, is_resolved, policy};
+use super::policy::{MIN_IN_SYNC, Policy, enforced, is_resolved, policy};
 use super::tiers::is_untiered;
 use crate::config::ConfigRules;
 use crate::wire::{ConfigValue, ConfigValues};
@@ -66,10 +66,12 @@ pub(super) fn decide(
         }
         let default = defaults.get(key).map(String::as_str);
         let (value, why) = match widened.get(key.as_str()) {
-            Some((wider, _)) if has(to, key, wider) && to.is_some_and(ConfigValue::is_override) => {
+            Some(wider)
+                if has(to, key, &wider.value) && to.is_some_and(ConfigValue::is_override) =>
+            {
                 return None;
             }
-            Some((wider, why)) => (Some(wider.clone()), Some((*why).to_owned())),
+            Some(wider) => (Some(wider.value.clone()), Some(wider.why.to_owned())),
             None => wanted(key, from, to, default, target_replicas, rules)?,
         };
         Some(Change {
@@ -81,9 +83,11 @@ pub(super) fn decide(
             why,
         })
     });
+    let of_failover = widened.iter().filter(|(_, wider)| wider.is_held);
+    let of_failover = of_failover.map(|(key, _)| *key);
     Decision {
         changes: changes.collect(),
-        held: held(source, target, defaults, widened.keys().copied()),
+        held: held(source, target, defaults, of_failover),
         is_untiered: is_untiered(source, Some(target), rules),
     }
 }
@@ -94,14 +98,27 @@ fn has(config: Option<&ConfigValue>, key: &str, value: &str) -> bool {
     effective.is_some_and(|known| same(key, known, value))
 }
 
-/// What the copy has while its log needs it, though the source has another value: by key, with why.
+/// What the copy has instead of the source's value.
+struct Wider {
+    value: String,
+    why: &'static str,
+    /// The failover sets the source's.
+    is_held: bool,
+}
+
+/// What the copy has while its log needs it, though the source has another value.
 fn widened(
     source: &ConfigValues,
     target: &ConfigValues,
     needs: &Needs,
     rules: &ConfigRules,
-) -> BTreeMap<&'static str, (String, &'static str)> {
+) -> BTreeMap<&'static str, Wider> {
     let of = |configs: &ConfigValues, key: &str| configs.get(key)?.value.clone();
+    let held = |value: String, why| Wider {
+        value,
+        why,
+        is_held: true,
+    };
     let mut widened = BTreeMap::new();
     for key in [needs::LIMIT, needs::SEGMENT] {
         let bytes = |configs| of(configs, key)?.trim().parse::<u64>().ok();
@@ -112,20 +129,73 @@ fn widened(
         {
             let why = "the source's log has a batch that is larger than its topic's limit";
             let wider = there.unwrap_or(0).max(least);
-            widened.insert(key, (wider.to_string(), why));
+            widened.insert(key, held(wider.to_string(), why));
         }
     }
     let policy = of(source, needs::CLEANUP).unwrap_or_default();
     if needs.without_key && policy.contains("compact") {
         let why = "the source's log has records without a key, which a compacted topic refuses";
-        widened.insert(needs::CLEANUP, ("delete".to_owned(), why));
+        widened.insert(needs::CLEANUP, held("delete".to_owned(), why));
         if !policy.contains("delete") {
-            let forever = needs::RETENTION.map(|key| (key, ("-1".to_owned(), why)));
+            let forever = needs::RETENTION.map(|key| (key, held("-1".to_owned(), why)));
             widened.extend(forever);
         }
+    } else if is_uncompacted(source, target, rules) {
+        // What was widened stays so while the copy isn't compacted: whether the target would do it now isn't known yet.
+        let is_wide = |key: &str| {
+            let there = target.get(key).filter(|it| it.is_override());
+            has(there, key, "-1")
+        };
+        let wide = needs::RETENTION.into_iter();
+        let wide = wide.filter(|key| needs.refuses_compaction || is_wide(key));
+        widened.extend(wide.map(|key| {
+            let wider = Wider {
+                value: "-1".to_owned(),
+                why: UNCOMPACTED,
+                is_held: false,
+            };
+            (key, wider)
+        }));
     }
     widened.retain(|key, _| may_be_widened(rules, key));
     widened
+}
+
+/// Why a copy that isn't compacted keeps everything.
+const UNCOMPACTED: &str =
+    "the copy isn't compacted: its retention would take keys that the source keeps";
+
+/// Whether the source keeps the last record of each key for ever, and the copy doesn't, though no rule of the user's
+/// says so.
+fn is_uncompacted(source: &ConfigValues, target: &ConfigValues, rules: &ConfigRules) -> bool {
+    let is_compacted = |configs: &ConfigValues| {
+        let value = configs
+            .get(needs::CLEANUP)
+            .and_then(|it| it.value.as_deref());
+        value.is_some_and(|value| value.contains("compact"))
+    };
+    only_compacts(source) && !is_compacted(target) && may_be_widened(rules, needs::CLEANUP)
+}
+
+/// Whether nothing of a topic goes for its age.
+fn only_compacts(configs: &ConfigValues) -> bool {
+    let value = configs
+        .get(needs::CLEANUP)
+        .and_then(|it| it.value.as_deref());
+    value.is_some_and(|value| value.contains("compact") && !value.contains("delete"))
+}
+
+/// What a new copy is made with where the target refuses to compact it: nothing that takes keys which the source keeps.
+pub(super) fn without_compaction(
+    source: &ConfigValues,
+    rules: &ConfigRules,
+) -> BTreeMap<String, String> {
+    let follows = |key: &str| matches!(policy(rules, key), Policy::Resolved | Policy::Override);
+    let is_needed = only_compacts(source) && follows(needs::CLEANUP);
+    let wide = needs::RETENTION.into_iter();
+    wide.filter(|key| is_needed && follows(key))
+        .map(|key| (key.to_owned(), "-1".to_owned()))
+        .collect()
 }
 
 type Wanted = (Option<String>, Option<String>);
@@ -160,7 +230,7 @@ fn wanted(
         }
         // A newer source, or another vendor's, may have keys that this one doesn't know.
         Policy::Resolved | Policy::Capped | Policy::Override if source.is_none() => None,
-        Policy::Capped => match over(source).map(|value| capped(value, target_replicas)) {
+        Policy::Capped => match capped_or_default(source, default, target_replicas) {
             Some((value, _)) if overridden && has(&value) => None,
             Some((value, why)) => set(&value, why),
             None => overridden.then_some((None, None)),
@@ -192,6 +262,21 @@ fn over(source: Option<&ConfigValue>) -> Option<&str> {
     source
         .filter(|source| source.is_override())
         .and_then(|source| source.value.as_deref())
+}
+
+/// The source's override, or else what keeps the brokers' default from asking for more replicas than there are.
+fn capped_or_default(
+    source: Option<&ConfigValue>,
+    default: Option<&str>,
+    replicas: usize,
+) -> Option<(String, Option<String>)> {
+    match over(source) {
+        Some(value) => Some(capped(value, replicas)),
+        None => {
+            let (value, why) = capped(default?, replicas);
+            why.map(|why| (value, Some(why)))
+        }
+    }
 }
 
 /// With fewer replicas than that nobody could write.
@@ -232,10 +317,16 @@ fn held(
 /// nothing to change: what is resolved is written out, since the target's defaults aren't known.
 pub(super) fn created_with(
     source: &ConfigValues,
-    replicas: usize,
+    (replicas, default_min): (usize, Option<&str>),
     rules: &ConfigRules,
 ) -> BTreeMap<String, String> {
     let mut configs = decisive(source, rules);
+    if policy(rules, MIN_IN_SYNC) == Policy::Capped
+        && let Some(own) = source.get(MIN_IN_SYNC)
+        && let Some((value, _)) = capped_or_default(Some(own), default_min, replicas)
+    {
+        configs.insert(MIN_IN_SYNC.to_owned(), value);
+    }
     configs.extend(
         rules
             .fixed
@@ -249,8 +340,7 @@ pub(super) fn created_with(
         };
         let wanted = match policy(rules, key) {
             Policy::Override | Policy::Resolved => over.to_owned(),
-            Policy::Capped => capped(over, replicas).0,
-            Policy::Enforced(_) | Policy::Fixed(_) | Policy::Ignored => continue,
+            Policy::Capped | Policy::Enforced(_) | Policy::Fixed(_) | Policy::Ignored => continue,
         };
         configs.insert(key.clone(), wanted);
     }

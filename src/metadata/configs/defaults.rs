@@ -1,9 +1,10 @@
 //! What a topic without overrides has on the target.
 
 use super::decide::Defaults;
+use super::policy::MIN_IN_SYNC;
 use crate::metadata::context::Context;
 use crate::state::STATE_TOPIC;
-use crate::wire::{ConfigValues, WireError, describe_topic_configs_at};
+use crate::wire::{Cluster, ConfigValues, WireError, caps_min_in_sync, describe_topic_configs_at};
 
 /// The target's defaults, as one broker sees them.
 ///
@@ -17,7 +18,7 @@ pub(super) struct TargetDefaults {
 }
 
 impl TargetDefaults {
-    /// By key.
+    /// By key. [`MIN_IN_SYNC`] only where it may be too high for a partition.
     pub(super) fn values(&self) -> &Defaults {
         &self.values
     }
@@ -50,9 +51,26 @@ impl TargetDefaults {
         }
         let mut answer = described.decode(&topics)?;
         let values = answer.remove(STATE_TOPIC).transpose()?.unwrap_or_default();
+        let mut values = behind(values);
+        if caps_min_in_sync(&context.target).await {
+            values.remove(MIN_IN_SYNC);
+        }
         self.seen = Some(seen);
-        Ok(Some(behind(values)))
+        Ok(Some(values))
     }
+}
+
+/// The target's default of `min.insync.replicas`, where a partition with fewer replicas would refuse everything: brokers before
+/// 3.7 do. `None` where it makes no difference, or can't be read.
+pub async fn binding_min_in_sync(target: &Cluster) -> Option<String> {
+    if caps_min_in_sync(target).await {
+        return None;
+    }
+    let topics = [STATE_TOPIC.to_owned()];
+    let described = describe_topic_configs_at(target, None, &topics, true).await;
+    let mut answer = described.ok()?.decode(&topics).ok()?;
+    let values = answer.remove(STATE_TOPIC)?.ok()?;
+    behind(values).remove(MIN_IN_SYNC)
 }
 
 fn behind(values: ConfigValues) -> Defaults {

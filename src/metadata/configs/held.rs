@@ -78,5 +78,6 @@ pub(super) fn obstacle(error: &StateError) -> Obstacle {
         message: format!("what the failover shall set can't be stored: {error}"),
         hint: None,
         is_problem: true,
+        since_ms: 0,
     }
 }

@@ -5,6 +5,9 @@
 //! refuses new ones (until the source's own cleaner drops them). The copy gets such batches as new
 //! ones, so it has wider settings than the source as long as it needs them, and the source's are
 //! held for the failover.
+//!
+//! Where the target doesn't let the copy be compacted, what would take old records for their age or size is switched off:
+//! the source keeps the last record of each key for ever. That isn't held for the failover, for it is needed there, too.
 
 use super::policy::{Policy, policy};
 use crate::config::ConfigRules;
@@ -14,7 +17,8 @@ use crate::state::HeldConfigs;
 pub(super) const LIMIT: &str = "max.message.bytes";
 /// A batch must fit one segment (`UnifiedLog.append`, RECORD_LIST_TOO_LARGE).
 pub(super) const SEGMENT: &str = "segment.bytes";
-pub(super) const CLEANUP: &str = "cleanup.policy";
+/// Whether records go by age, or all but the last of each key.
+pub const CLEANUP: &str = "cleanup.policy";
 /// What would delete records of a topic that on the source only compacts.
 pub(super) const RETENTION: [&str; 2] = ["retention.ms", "retention.bytes"];
 
@@ -32,6 +36,8 @@ pub struct Needs {
     pub stays_raised: bool,
     /// The log has records without a key.
     pub without_key: bool,
+    /// The target refused to compact the copy, though the source's topic is.
+    pub refuses_compaction: bool,
 }
 
 impl Needs {

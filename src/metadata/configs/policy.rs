@@ -72,7 +72,8 @@ const RESOLVED: [&str; 8] = [
     "max.compaction.lag.ms",
 ];
 
-const MIN_IN_SYNC: &str = "min.insync.replicas";
+/// At most the replicas that a copy has.
+pub(super) const MIN_IN_SYNC: &str = "min.insync.replicas";
 
 /// The enforced keys and their values.
 pub(super) fn enforced() -> impl Iterator<Item = (&'static str, &'static str)> {

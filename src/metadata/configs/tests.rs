@@ -10,7 +10,7 @@ use proptest::sample::select;
 use super::decide::{Decision, Defaults, decide as decide_with, same};
 use super::needs::{LIMIT, Needs, SEGMENT, WIDENED, may_be_widened};
 use super::policy::{Policy, enforced, policy};
-use super::{configs_at_creation, is_untiered};
+use super::{configs_at_creation, configs_without_compaction, is_untiered};
 use crate::config::{ConfigRules, Selector};
 use crate::state::HeldConfigs;
 use crate::wire::{ConfigSource, ConfigValue, ConfigValues};
@@ -177,6 +177,7 @@ fn needs() -> impl Strategy<Value = Needs> {
             segment_bytes,
             stays_raised,
             without_key,
+            ..Needs::default()
         },
     )
 }
@@ -228,8 +229,9 @@ proptest! {
                     prop_assert!(on_source.is_some_and(|wanted| is(wanted)), "{key}");
                 }
                 Policy::Capped => {
-                    let wanted = source.overrides.get(key);
-                    let wanted = wanted.map(|text| text.parse::<usize>().expect("a number"));
+                    let number = |text: &String| text.parse::<usize>().expect("a number");
+                    let too_high = defaults.get(key).filter(|it| number(it) > replicas);
+                    let wanted = source.overrides.get(key).or(too_high).map(number);
                     let found = after.overrides.get(key);
                     let found = found.map(|text| text.parse::<usize>().expect("a number"));
                     prop_assert_eq!(found, wanted.map(|wanted| wanted.min(replicas)));
@@ -274,7 +276,9 @@ proptest! {
         let from = source.described();
         let mut target = defaults;
         let known = target.described();
-        let [all, decisive] = configs_at_creation(&from, Some(&known), replicas, &rules);
+        let default_min = target.defaults.get("min.insync.replicas").cloned();
+        let default_min = default_min.as_deref();
+        let [all, decisive] = configs_at_creation(&from, Some(&known), (replicas, default_min), &rules);
         target.overrides = all.clone();
         let mut decision = decide(&from, &target.described(), &target.defaults, replicas, &rules);
         // What the target can't know would only make it refuse the rest.
@@ -412,8 +416,9 @@ fn a_target_without_tiers_is_named_unless_somebody_says_what_it_keeps() {
 fn what_4_0_does_not_know_is_no_part_of_a_new_copy_unless_the_target_has_it() {
     let key = "message.timestamp.difference.max.ms";
     let old = ConfigValues::from([(key.to_owned(), value("3600000", ConfigSource::Default))]);
-    let of =
-        |known| configs_at_creation(&old, known, 1, &plain()).map(|made| made.get(key).cloned());
+    let of = |known| {
+        configs_at_creation(&old, known, (1, None), &plain()).map(|made| made.get(key).cloned())
+    };
     let no_limit = Some(i64::MAX.to_string());
     assert_eq!(of(Some(&old)), [no_limit.clone(), no_limit]);
     let new = ConfigValues::new();
@@ -475,4 +480,96 @@ fn a_rule_of_the_user_wins_over_the_defaults_but_not_over_what_a_mirror_needs() 
         ..plain()
     };
     assert_eq!(policy(&rules, kind), Policy::Enforced("CreateTime"));
+}
+
+/// A topic with these of its own.
+fn topic_with(overrides: &[(&str, &str)]) -> World {
+    let defaults = [
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "604800000"),
+        ("retention.bytes", "-1"),
+        ("message.timestamp.type", "CreateTime"),
+    ];
+    let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    World {
+        defaults: owned(&defaults),
+        overrides: owned(overrides),
+    }
+}
+
+/// What the source compacts it keeps for ever, whatever its retention is: a copy that may not be compacted does as well.
+#[test]
+fn a_copy_that_may_not_be_compacted_keeps_everything() {
+    let source = topic_with(&[("cleanup.policy", "compact"), ("retention.ms", "1000")]);
+    let needs = Needs {
+        refuses_compaction: true,
+        ..Needs::default()
+    };
+    let decide = |source: &World, target: &World, needs: &Needs| {
+        let (from, to) = (source.described(), target.described());
+        decide_with(&from, &to, &target.defaults, 1, needs, &plain())
+    };
+    let keep = [("retention.ms", "-1"), ("retention.bytes", "-1")];
+    let mut target = topic_with(&[("retention.ms", "1000")]);
+    let changes = |decision: &Decision| -> BTreeMap<String, Option<String>> {
+        let changes = decision.changes.iter();
+        changes
+            .map(|it| (it.key.clone(), it.value.clone()))
+            .collect()
+    };
+    let first = decide(&source, &target, &needs);
+    // It is tried again and again; everything else is done.
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(changes(&first)["cleanup.policy"], some("compact"));
+    for (key, value) in keep {
+        assert_eq!(changes(&first)[key], some(value));
+        // After a failover it is needed all the same.
+        assert!(!first.held.contains_key(key));
+    }
+    target.apply(&first);
+    target.overrides.remove("cleanup.policy");
+    // The next process hasn't heard of the refusal yet.
+    let next = decide(&source, &target, &Needs::default());
+    assert_eq!(
+        changes(&next).into_keys().collect::<Vec<_>>(),
+        ["cleanup.policy"]
+    );
+    // It is allowed at last; then all is as on the source.
+    target.apply(&next);
+    target.apply(&decide(&source, &target, &Needs::default()));
+    assert_eq!(
+        target.effective("retention.ms"),
+        source.effective("retention.ms")
+    );
+    assert_eq!(decide(&source, &target, &Needs::default()).changes, vec![]);
+
+    // Where nothing is refused, or the source deletes by age as well, or a rule of the user's says so.
+    let plain_copy = topic_with(&[("retention.ms", "1000")]);
+    let harmless = decide(&source, &plain_copy, &Needs::default());
+    assert!(!changes(&harmless).contains_key("retention.ms"));
+    let both = topic_with(&[
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "1000"),
+    ]);
+    assert!(!changes(&decide(&both, &plain_copy, &needs)).contains_key("retention.ms"));
+    let fixed = BTreeMap::from([("cleanup.policy".to_owned(), "delete".to_owned())]);
+    let rules = ConfigRules { fixed, ..plain() };
+    let (from, to) = (source.described(), plain_copy.described());
+    let decided = decide_with(&from, &to, &plain_copy.defaults, 1, &needs, &rules);
+    assert!(!changes(&decided).contains_key("retention.ms"));
+
+    let made = |source: &World, rules: &ConfigRules| {
+        configs_without_compaction(&source.described(), rules)
+    };
+    let keeps: BTreeMap<String, String> = keep
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    assert_eq!(made(&source, &plain()), keeps);
+    assert!(made(&both, &plain()).is_empty() && made(&source, &rules).is_empty());
 }

@@ -7,6 +7,7 @@ use tokio::time::{Duration, Instant};
 use super::decide::Change;
 use crate::metadata::context::MirroredTopic;
 use crate::metadata::pass::Refused;
+use crate::wire::ConfigValues;
 
 /// How long a change that was accepted may take until the brokers show it: much less than what is
 /// promised for a change, since it may have been undone meanwhile.
@@ -67,14 +68,31 @@ impl Tried {
     }
 }
 
+impl Tried {
+    /// Whether the target refused a topic's value of a key as the source has it.
+    pub(super) fn is_refused(
+        &self,
+        topic: &MirroredTopic,
+        key: &str,
+        source: &ConfigValues,
+    ) -> bool {
+        let value = source.get(key).and_then(|it| it.value.as_deref());
+        value.is_some_and(|value| self.refused.is_known(&name(topic, key, Some(value))))
+    }
+}
+
 fn shown(change: &Change) -> (Option<String>, bool) {
     (change.target.clone(), change.replaces)
 }
 
 /// The text by which a change that was tried is known.
 pub(super) fn name_of(topic: &MirroredTopic, change: &Change) -> String {
-    let (topic, key) = (&topic.target_topic, &change.key);
-    match &change.value {
+    name(topic, &change.key, change.value.as_deref())
+}
+
+fn name(topic: &MirroredTopic, key: &str, value: Option<&str>) -> String {
+    let topic = &topic.target_topic;
+    match value {
         Some(value) => format!("{topic} {key}={value}"),
         None => format!("{topic} -{key}"),
     }

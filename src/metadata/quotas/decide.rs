@@ -44,6 +44,17 @@ pub(super) enum Deed {
     Leave(Why),
 }
 
+/// Which cluster the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SourceIs {
+    /// That which the flow began with.
+    Known,
+    /// Nobody knows: it tells no id, or told none when the flow began.
+    Untold,
+    /// Another one. What it has or lacks says nothing.
+    Other,
+}
+
 /// Why nothing is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
@@ -55,6 +66,8 @@ pub(super) enum Why {
     NotOurs,
     /// The source isn't the cluster that the flow began with.
     OtherSource,
+    /// It tells no id, so that it may be another one: what that lacks isn't taken away.
+    UntoldSource,
     /// Another flow to the same target has set it.
     OtherFlow,
 }
@@ -78,9 +91,8 @@ pub(super) struct Seen<'a> {
     /// What other flows to the same target remember.
     pub others: &'a Memory,
     pub own: &'a Own,
-    /// Whether the source is the cluster that the flow began with. If not, what it has or lacks
-    /// says nothing.
-    pub is_known_source: bool,
+    /// Which cluster that is.
+    pub source_is: SourceIs,
 }
 
 /// Everything that differs, in the order of entities and keys.
@@ -127,8 +139,14 @@ fn deed(
     let is_ours = target.is_some_and(|target| made.is_some_and(|made| made.is(target)));
     let is_released = made.is_some_and(|made| made.released);
     let is_removable = is_ours && !is_released;
-    if !seen.is_known_source && !is_same && (source.is_some() || is_removable) {
-        return Some(Deed::Leave(Why::OtherSource));
+    match seen.source_is {
+        SourceIs::Other if !is_same && (source.is_some() || is_removable) => {
+            return Some(Deed::Leave(Why::OtherSource));
+        }
+        SourceIs::Untold if source.is_none() && is_removable => {
+            return Some(Deed::Leave(Why::UntoldSource));
+        }
+        SourceIs::Known | SourceIs::Untold | SourceIs::Other => {}
     }
     if source.is_some() && seen.own.is_throttled_by(entity) {
         // We set it when Twinlog had another name there.
@@ -170,7 +188,7 @@ fn not_followed(entity: &QuotaEntity) -> Option<Why> {
 /// the two leaves a note too many, and that one names a value that the target doesn't have.
 pub(super) fn remember(seen: Seen<'_>, differences: &[Difference]) -> Memory {
     let mut memory = seen.memory.clone();
-    if seen.is_known_source {
+    if seen.source_is == SourceIs::Known {
         forget(seen, &mut memory);
     }
     for difference in differences {

@@ -7,15 +7,15 @@ mod release;
 #[cfg(test)]
 mod tests;
 
-use self::decide::{Deed, Difference, Own, Seen, Why, decide, remember};
+use self::decide::{Deed, Difference, Own, Seen, SourceIs, Why, decide, remember};
 pub(super) use self::memory::Memory;
 use super::context::Context;
 use super::opposite::Foreign;
 use super::pass::{Pass, Refused, obstacle, reason_of};
-use crate::state::{FlowRecord, StateError, keys};
+use crate::state::{self, StateError};
 use crate::telemetry::metadata::{Drift, DriftAction, DriftFailure, DriftKind, Obstacle};
 use crate::telemetry::progress::now_ms;
-use crate::wire::{self, ClientQuotas, QuotaChange, WireError};
+use crate::wire::{self, ClientQuotas, Cluster, QuotaChange, WireError};
 
 pub use self::release::{HeldQuota, held, release, withdraw};
 
@@ -105,9 +105,25 @@ impl Quotas {
             memory: &memory,
             others: &others,
             own: &own,
-            is_known_source: is_known_source(context).await?,
+            source_is: which_source(context).await?,
         };
-        let differences = decide(seen);
+        let mut differences = decide(seen);
+        let going = taken_away(&differences);
+        let with_late;
+        let seen = match context.apply && !going.is_empty() {
+            false => seen,
+            true => {
+                let (source, few_answer) = with_late_ones(source, &going, &context.source).await;
+                if few_answer {
+                    pass.drift.extend(going.iter().map(undecided));
+                }
+                with_late = source;
+                let source = &with_late;
+                let seen = Seen { source, ..seen };
+                differences = decide(seen);
+                seen
+            }
+        };
         let (Some(store), true) = (&context.store, context.apply) else {
             pass.drift.extend(differences.iter().map(drift));
             return Ok(());
@@ -191,23 +207,19 @@ pub(super) fn own_user(context: &Context) -> Option<&str> {
 }
 
 /// Whether the source is the cluster that the flow began with, if it has begun.
-async fn is_known_source(context: &Context) -> Result<bool, StateError> {
-    let key = keys::flow(&context.flow);
-    let record = match &context.store {
-        Some(store) => store.get::<FlowRecord>(&key)?,
-        None => None,
+async fn which_source(context: &Context) -> Result<SourceIs, StateError> {
+    let Some(store) = &context.store else {
+        return Ok(SourceIs::Known);
     };
-    let Some(FlowRecord {
-        source_cluster_id: began_with,
-        ..
-    }) = record
-    else {
-        return Ok(true);
-    };
-    // Whoever answers under the source's addresses now.
-    let now = context.source.metadata(Some(&[])).await.ok();
-    let now = now.and_then(|metadata| metadata.cluster_id.clone());
-    Ok(began_with.is_some() && began_with == now)
+    let asked = state::SourceIs::ask(store, &context.flow, &context.source).await?;
+    Ok(match asked {
+        Ok(state::SourceIs::Known) => SourceIs::Known,
+        Ok(state::SourceIs::Untold { .. }) => SourceIs::Untold,
+        // Nor is anything decided by what nobody answers for.
+        Ok(state::SourceIs::Other { .. } | state::SourceIs::BuiltAnew { .. }) | Err(_) => {
+            SourceIs::Other
+        }
+    })
 }
 
 fn change(difference: &Difference) -> Option<QuotaChange> {
@@ -226,6 +238,41 @@ fn change(difference: &Difference) -> Option<QuotaChange> {
 fn name(change: &QuotaChange) -> String {
     let value = change.value.map_or("none".to_owned(), |v| v.to_string());
     format!("{}, {}={value}", change.entity, change.key)
+}
+
+/// What goes because the source doesn't have it any more.
+fn taken_away(differences: &[Difference]) -> Vec<Difference> {
+    let is_gone = |it: &&Difference| it.deed == Deed::Remove && it.source.is_none();
+    differences.iter().filter(is_gone).cloned().collect()
+}
+
+/// What the source has, and of what would go what isn't gone by the word of most brokers, as the target has it: one
+/// broker that is cut off from its controllers answers with what was before. And whether too few answer to say so.
+async fn with_late_ones(
+    source: &ClientQuotas,
+    going: &[Difference],
+    cluster: &Cluster,
+) -> (ClientQuotas, bool) {
+    let there = wire::quotas_not_gone(cluster).await;
+    let mut source = source.clone();
+    for it in going {
+        let name = (it.entity.clone(), it.key.clone());
+        let is_there = there.as_ref().is_none_or(|there| there.contains(&name));
+        if let (true, Some(value)) = (is_there, it.target) {
+            source.entry(name.0).or_default().insert(name.1, value);
+        }
+    }
+    (source, there.is_none())
+}
+
+/// One that stays until most brokers of the source say that it is gone.
+fn undecided(difference: &Difference) -> Drift {
+    let why = "one broker of the source doesn't have it, and too few others answer to say so too: nothing is taken away";
+    Drift {
+        action: DriftAction::Operator,
+        why: Some(why.to_owned()),
+        ..drift(difference)
+    }
 }
 
 fn drift(difference: &Difference) -> Drift {
@@ -249,6 +296,9 @@ fn drift(difference: &Difference) -> Drift {
                 Why::NotOurs => "only the standby has it, and Twinlog didn't set it",
                 Why::OtherSource => {
                     "the source isn't the cluster that this flow began with, so nothing follows"
+                }
+                Why::UntoldSource => {
+                    "the source tells no cluster id, so it may be another cluster: nothing is taken away"
                 }
                 Why::OtherFlow => "another flow to this cluster has set it",
             }),
@@ -283,5 +333,6 @@ fn state_obstacle(error: &StateError) -> Obstacle {
         message: error.to_string(),
         hint: None,
         is_problem: true,
+        since_ms: 0,
     }
 }

@@ -46,9 +46,10 @@ pub async fn release(
     store: &StateStore,
     flow: &str,
 ) -> Result<Vec<Outcome>, StateError> {
-    store.refresh().await?;
+    let (read, quotas) = tokio::join!(store.refresh(), wire::describe_client_quotas(target));
+    read?;
     let memory = Memory::read(store, flow)?;
-    let quotas = wire::describe_client_quotas(target).await?;
+    let quotas = quotas?;
     let on_target = |entity: &QuotaEntity, key: &str| {
         let quotas = quotas.get(entity);
         quotas.and_then(|quotas| quotas.get(key)).copied()

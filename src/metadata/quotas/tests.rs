@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::decide::{Deed, Difference, Own, Seen, Why, decide, remember};
+use super::decide::{Deed, Difference, Own, Seen, SourceIs, Why, decide, remember};
 use super::memory::{Memory, same};
 use crate::wire::{ClientQuotas, QuotaEntity};
 
@@ -94,21 +94,21 @@ struct World {
 }
 
 impl World {
-    fn seen<'a>(&'a self, own: &'a Own, is_known_source: bool) -> Seen<'a> {
+    fn seen<'a>(&'a self, own: &'a Own, source_is: SourceIs) -> Seen<'a> {
         Seen {
             source: &self.source,
             target: &self.target,
             memory: &self.memory,
             others: &self.others,
             own,
-            is_known_source,
+            source_is,
         }
     }
 
     /// One look; returns what differed.
     fn look(&mut self, arrives: impl Fn(usize) -> bool) -> Vec<Difference> {
         let own = own();
-        let seen = self.seen(&own, true);
+        let seen = self.seen(&own, SourceIs::Known);
         let differences = decide(seen);
         self.memory = remember(seen, &differences);
         for (index, difference) in differences.iter().enumerate() {
@@ -320,7 +320,7 @@ fn another_source_sets_nothing_and_holds_nothing() {
         ..World::default()
     };
     put(&mut world.source, default, KEYS[0], Some(9.0));
-    let seen = world.seen(&own, false);
+    let seen = world.seen(&own, SourceIs::Other);
     let differences = decide(seen);
     assert_eq!(differences.len(), 2);
     let is_left = |d: &Difference| d.deed == Deed::Leave(Why::OtherSource);
@@ -340,7 +340,7 @@ fn another_source_removes_nothing_and_forgets_nothing() {
     world.look(|_| true);
     let memory = world.memory.clone();
     world.source.clear();
-    let seen = world.seen(&own, false);
+    let seen = world.seen(&own, SourceIs::Other);
     let differences = decide(seen);
     let deeds: Vec<_> = differences.iter().map(|d| d.deed).collect();
     assert_eq!(deeds, [Deed::Leave(Why::OtherSource)]);
@@ -373,7 +373,7 @@ fn what_was_set_under_another_name_is_taken_back_and_held() {
         user: None,
         client_id: "another".to_owned(),
     };
-    let seen = world.seen(&stranger, true);
+    let seen = world.seen(&stranger, SourceIs::Known);
     let differences = decide(seen);
     world.memory = remember(seen, &differences);
     world.target = one(entity, 7.0);
@@ -391,4 +391,25 @@ fn what_was_set_under_another_name_is_taken_back_and_held() {
             .made(entity, KEYS[0])
             .is_some_and(|made| !made.released)
     );
+}
+
+#[test]
+fn a_source_without_an_id_sets_and_takes_nothing_away() {
+    let own = own();
+    let alice = &entities()[4];
+    let mut world = World {
+        source: one(alice, 7.0),
+        ..World::default()
+    };
+    let seen = world.seen(&own, SourceIs::Untold);
+    let deeds: Vec<_> = decide(seen).iter().map(|it| it.deed).collect();
+    assert_eq!(deeds, [Deed::Set]);
+    world.look(|_| true);
+    let memory = world.memory.clone();
+    world.source.clear();
+    let seen = world.seen(&own, SourceIs::Untold);
+    let differences = decide(seen);
+    let deeds: Vec<_> = differences.iter().map(|it| it.deed).collect();
+    assert_eq!(deeds, [Deed::Leave(Why::UntoldSource)]);
+    assert_eq!(remember(seen, &differences), memory);
 }

@@ -1,5 +1,7 @@
 //! What is known before a failover, whoever found it out.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::check::{Check, Weight};
@@ -11,6 +13,10 @@ use super::versions::Abilities;
 pub struct Facts {
     /// Why the source can't be asked, if so.
     pub source_problem: Option<String>,
+    /// Whether somebody answers there and refuses us, so that it isn't known whether it is gone.
+    pub source_refuses: bool,
+    /// Its address isn't known, so nobody was asked.
+    pub is_source_unasked: bool,
     /// Why the standby can't be asked, if so.
     pub standby_problem: Option<String>,
     /// Why nothing is known of the copy, if so.
@@ -21,6 +27,10 @@ pub struct Facts {
     pub partitions: usize,
     /// How much of the first copy is done, percent; absent when it is done.
     pub first_copy_percent: Option<f64>,
+    /// Whether what is left of it is copied in a moment.
+    pub first_copy_is_near: bool,
+    /// Partitions that haven't been at the source's end for long, and move.
+    pub behind: Vec<String>,
     /// Selected topics on the source without a copy, or with fewer partitions there.
     pub without_copy: Vec<String>,
     /// Partitions whose copy is stopped, with the reason.
@@ -43,10 +53,16 @@ pub struct Facts {
     pub hanging_transactions: Vec<String>,
     /// Groups that the flow doesn't follow although they read its topics.
     pub unfollowed_groups: Vec<String>,
+    /// Why there may be more of these, a line each: what wasn't answered.
+    pub unfollowed_unseen: Vec<String>,
+    /// Whether there may be more of these that Twinlog has no right to see.
+    pub unfollowed_hidden: bool,
     /// Groups that are followed.
     pub groups: Option<GroupFacts>,
     /// The standby's partitions.
     pub standby: StandbyHealth,
+    /// Topics there that don't tell their `min.insync.replicas`: how many, and why one doesn't.
+    pub unknown_min_in_sync: Option<(usize, String)>,
     /// The standby's disks.
     pub room: Option<Room>,
     /// Why writers can't be kept from the source by ACLs, if so.
@@ -59,6 +75,8 @@ pub struct Facts {
     pub clock_skew_seconds: Option<i64>,
     /// What of the metadata differs and Twinlog can't mend, a line each.
     pub for_the_operator: Vec<String>,
+    /// Configs, ACLs and quotas that differ although `run` should have changed them, with why.
+    pub not_followed: Vec<String>,
     /// What of the metadata can't be compared, a line each.
     pub obstacles: Vec<String>,
     /// What the last comparison of records found, if not the same.
@@ -115,6 +133,28 @@ impl StandbyHealth {
             self.below_min_in_sync += 1;
         } else if in_sync < replicas {
             self.under_replicated += 1;
+        }
+    }
+}
+
+/// How many replicas of a topic have to be in sync before it takes what is sent with acks=all; 1 where nobody has asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MinInSync {
+    /// `min.insync.replicas` by topic.
+    pub by_topic: BTreeMap<String, usize>,
+    /// Whether the brokers ask for no more than a partition has.
+    pub is_capped: bool,
+    /// How many topics didn't tell, and why one of them didn't.
+    pub unknown: Option<(usize, String)>,
+}
+
+impl MinInSync {
+    /// Of a partition with so many replicas.
+    pub fn of(&self, topic: &str, replicas: usize) -> usize {
+        let wanted = self.by_topic.get(topic).copied().unwrap_or(1);
+        match self.is_capped {
+            true => wanted.min(replicas),
+            false => wanted,
         }
     }
 }

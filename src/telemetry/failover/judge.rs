@@ -4,6 +4,7 @@ use super::check::{Check, Weight, named, named_up_to};
 use super::facts::{Facts, GroupFacts, Room, Unfenceable};
 use super::loss::{AcceptedLoss, Loss};
 use super::versions::ability_checks;
+use crate::telemetry::size::bytes;
 
 /// A volume with less of it free than this is nearly full.
 const FREE_PERCENT_MIN: u64 = 10;
@@ -29,22 +30,12 @@ pub enum Intent {
 pub fn judge(intent: Intent, facts: &Facts) -> Vec<Check> {
     let mut checks = vec![source(intent, facts)];
     copy(facts, &mut checks);
-    trouble(facts, &mut checks);
+    trouble(intent, facts, &mut checks);
     if let Some(lag) = facts.lag {
         checks.push(self::lag(lag, facts.is_copied));
     }
     transactions(facts, &mut checks);
-    if !facts.unfollowed_groups.is_empty() {
-        let names = named(&facts.unfollowed_groups);
-        checks.push(
-            Check::new(
-                "groups",
-                Weight::Warning,
-                format!("not followed by the config: {names}"),
-            )
-            .with_hint("their consumers begin by auto.offset.reset on the standby"),
-        );
-    }
+    unfollowed(facts, &mut checks);
     if let Some(of_groups) = &facts.groups {
         groups(intent, of_groups, &mut checks);
     }
@@ -86,6 +77,21 @@ fn source(intent: Intent, facts: &Facts) -> Check {
             format!("the source doesn't answer: {problem}"),
         )
         .with_hint(go_without),
+        (Some(problem), Intent::Unplanned(_)) if facts.source_refuses => Check::new(
+            "source",
+            Weight::Warning,
+            format!("it answers, and refuses us: whether it is gone isn't known: {problem}"),
+        )
+        .with_hint(
+            "give Twinlog the right login or the missing secret and look again; or make sure that it accepts no more writes: \
+             records that it acknowledges from now on stay there alone",
+        ),
+        (Some(problem), Intent::Unplanned(_)) if facts.is_source_unasked => Check::new(
+            "source",
+            Weight::Warning,
+            format!("whether it is gone isn't known: {problem}"),
+        )
+        .with_hint("make sure that it takes nothing any more: what it acknowledges from now on stays there"),
         (Some(_), Intent::Unplanned(_)) => Check::new("source", Weight::Ok, "is gone, as said"),
         (None, Intent::Unplanned(_)) => Check::new(
             "source",
@@ -129,15 +135,33 @@ fn copy(facts: &Facts, checks: &mut Vec<Check>) {
         ));
     }
     if let Some(percent) = facts.first_copy_percent {
+        // With the source away the standby has to do: how much is missing is said as a loss.
+        let weight = match facts.source_problem.is_some() || facts.first_copy_is_near {
+            true => Weight::Warning,
+            false => Weight::Blocker,
+        };
         checks.push(
             Check::new(
                 "first_copy",
-                Weight::Warning,
+                weight,
                 format!(
-                    "the first copy is at {percent:.1} %: a planned failover waits for its end"
+                    "the first copy is at {percent:.1} %: a planned failover keeps writers away until its end"
                 ),
             )
             .with_hint("let it come to its end first"),
+        );
+    }
+    if !facts.behind.is_empty() {
+        checks.push(
+            Check::new(
+                "behind",
+                Weight::Warning,
+                format!(
+                    "partitions that have been behind for long: {}; writers are kept away until they are copied",
+                    named(&facts.behind)
+                ),
+            )
+            .with_hint("`twinlog status` says how long that takes: let them catch up first"),
         );
     }
     if !facts.without_copy.is_empty() {
@@ -154,6 +178,48 @@ fn copy(facts: &Facts, checks: &mut Vec<Check>) {
     }
 }
 
+/// Why a copy is stopped that is right as far as it goes. In one that is stopped for another reason (`misplaced`, `foreign_write`)
+/// groups would go on at other records.
+const RIGHT_SO_FAR: [&str; 12] = [
+    "gap",
+    "source_truncated",
+    "source_diverges",
+    "source_recreated",
+    "source_replaced",
+    "stale_leader",
+    "topic_missing",
+    "no_topic_id",
+    "too_large",
+    "rejected",
+    "policy_violation",
+    "unreadable_batch",
+];
+
+/// Without the source nothing of them can be mended: whoever accepts any loss gets what was copied.
+fn stopped(intent: Intent, facts: &Facts) -> Check {
+    let mut reasons = facts.stopped.iter().map(|(_, reason)| &**reason);
+    let are_right = reasons.all(|reason| RIGHT_SO_FAR.contains(&reason));
+    let (weight, hint) = match intent {
+        Intent::Unplanned(AcceptedLoss::Any) if are_right => (
+            Weight::Warning,
+            "what they lack is lost, as accepted; or leave their topics out",
+        ),
+        Intent::Unplanned(AcceptedLoss::Records(_)) if are_right => (
+            Weight::LosesData,
+            "mend them first (`twinlog status` says how), leave their topics out, or take them as they are: `--accept-loss any`",
+        ),
+        _ => (
+            Weight::LosesData,
+            "mend them first (`twinlog status` says how), or leave their topics out",
+        ),
+    };
+    let reason = format!(
+        "partitions whose copy is stopped: {}",
+        with_reasons(&facts.stopped)
+    );
+    Check::new("stopped", weight, reason).with_hint(hint)
+}
+
 fn with_reasons(partitions: &[(String, String)]) -> String {
     let all: Vec<String> = partitions
         .iter()
@@ -162,17 +228,9 @@ fn with_reasons(partitions: &[(String, String)]) -> String {
     named(&all)
 }
 
-fn trouble(facts: &Facts, checks: &mut Vec<Check>) {
+fn trouble(intent: Intent, facts: &Facts, checks: &mut Vec<Check>) {
     if !facts.stopped.is_empty() {
-        let reason = format!(
-            "partitions whose copy is stopped: {}",
-            with_reasons(&facts.stopped)
-        );
-        checks.push(
-            Check::new("stopped", Weight::LosesData, reason).with_hint(
-                "mend them first (`twinlog status` says how), or leave their topics out",
-            ),
-        );
+        checks.push(stopped(intent, facts));
     }
     if !facts.retrying.is_empty() {
         let reason = format!(
@@ -236,7 +294,9 @@ fn lag(lag: i64, is_copied: bool) -> Check {
         (lag, true) => (Weight::Ok, format!("{lag} offset(s) are left to copy")),
         (lag, false) => (
             Weight::Warning,
-            format!("{lag} offset(s) are left to copy and nobody copies: this command will"),
+            format!(
+                "{lag} offset(s) are left to copy, and `twinlog run` isn't copying: this command copies them"
+            ),
         ),
     };
     Check::new("lag", weight, reason)
@@ -266,6 +326,27 @@ fn transactions(facts: &Facts, checks: &mut Vec<Check>) {
             )
             .with_hint("nothing behind it is copied; abort it (kafka-transactions abort)"),
         );
+    }
+}
+
+/// Groups that the config leaves out, and whether these are all.
+fn unfollowed(facts: &Facts, checks: &mut Vec<Check>) {
+    let reset = "their consumers begin by auto.offset.reset on the standby";
+    if !facts.unfollowed_groups.is_empty() {
+        let names = named(&facts.unfollowed_groups);
+        let reason = format!("not followed by the config: {names}");
+        checks.push(Check::new("groups", Weight::Warning, reason).with_hint(reset));
+    }
+    if !facts.unfollowed_unseen.is_empty() {
+        let why = named(&facts.unfollowed_unseen);
+        let reason = format!("not all groups that the config leaves out could be asked for: {why}");
+        checks.push(Check::new("groups", Weight::Warning, reason).with_hint(reset));
+    }
+    // Who follows some groups need not be told of the others.
+    if facts.unfollowed_hidden {
+        let reason =
+            "groups that the config leaves out aren't all named: Twinlog has no DESCRIBE on them";
+        checks.push(Check::new("groups", Weight::Ok, reason).with_hint(reset));
     }
 }
 
@@ -327,7 +408,7 @@ fn groups(intent: Intent, groups: &GroupFacts, checks: &mut Vec<Check>) {
         (
             "groups whose positions the standby refuses",
             &groups.failed,
-            "`twinlog groups --explain GROUP` says why",
+            "`twinlog groups --explain GROUP` says why; to be moved, a group needs READ for Twinlog on the standby",
         ),
         (
             "groups that may not be described can't be asked for their last commits, and go on where they were seen last",
@@ -407,6 +488,16 @@ fn standby(facts: &Facts, checks: &mut Vec<Check>) {
             Some("bring its brokers up, or lower min.insync.replicas"),
         );
     }
+    if let Some((topics, why)) = &facts.unknown_min_in_sync {
+        add(
+            Weight::Warning,
+            format!(
+                "whether {topics} topic(s) there take writes with acks=all isn't known, for their \
+                 min.insync.replicas can't be read: {why}"
+            ),
+            None,
+        );
+    }
     if health.under_replicated > 0 {
         add(
             Weight::Warning,
@@ -431,11 +522,20 @@ fn standby(facts: &Facts, checks: &mut Vec<Check>) {
 
 fn room(room: &Room, checks: &mut Vec<Check>) {
     if let Some(problem) = &room.problem {
+        // One broker that says nothing hides no other's disks.
+        let is_all = room.fullest.is_none() && room.offline.is_empty();
+        let which = if is_all {
+            "the standby's disks"
+        } else {
+            "some of the standby's disks"
+        };
         // Not being allowed to look is no reason to wait.
-        let reason = format!("the standby's disks can't be looked at: {problem}");
-        let hint = "grant DESCRIBE on its cluster to Twinlog";
+        let reason = format!("{which} can't be looked at: {problem}");
+        let hint = "grant DESCRIBE on its cluster to Twinlog, if that is what is missing";
         checks.push(Check::new("capacity", Weight::Ok, reason).with_hint(hint));
-        return;
+        if is_all {
+            return;
+        }
     }
     if !room.offline.is_empty() {
         let reason = format!("log folders are offline there: {}", named(&room.offline));
@@ -445,15 +545,20 @@ fn room(room: &Room, checks: &mut Vec<Check>) {
     }
     let Some((volume, free, size)) = &room.fullest else {
         let reason = format!(
-            "the standby has {} bytes of logs; its brokers don't tell how much is free",
-            room.log_bytes
+            "the standby has {} of logs; its brokers don't tell how much is free",
+            bytes(room.log_bytes as f64)
         );
         checks.push(Check::new("capacity", Weight::Ok, reason));
         return;
     };
     let percent = free.saturating_mul(100) / (*size).max(1);
-    let reason =
-        format!("{percent} % ({free} bytes) are free on {volume}, the fullest volume there");
+    // Those that can't be looked at may be fuller.
+    let known = match room.problem {
+        Some(_) => "the fullest volume that is known",
+        None => "the fullest volume there",
+    };
+    let free = bytes(*free as f64);
+    let reason = format!("{percent} % ({free}) are free on {volume}, {known}");
     let check = if percent < FREE_PERCENT_MIN {
         Check::new("capacity", Weight::Warning, reason)
             .with_hint("make room: the standby takes all of the source's writes")
@@ -482,6 +587,13 @@ fn metadata(facts: &Facts, checks: &mut Vec<Check>) {
         let reason = format!("only you can mend: {}", named(&facts.for_the_operator));
         checks.push(
             Check::new("metadata", Weight::Warning, reason).with_hint("`twinlog plan` lists it"),
+        );
+    }
+    if !facts.not_followed.is_empty() {
+        let reason = format!("differs on the standby: {}", named(&facts.not_followed));
+        checks.push(
+            Check::new("metadata", Weight::Warning, reason)
+                .with_hint("`twinlog status` says why, if `run` was refused"),
         );
     }
     if !facts.obstacles.is_empty() {
@@ -580,6 +692,27 @@ mod tests {
     }
 
     #[test]
+    fn whoever_accepts_any_loss_gets_what_stopped_copies_have() {
+        let stopped = |reasons: &[&str]| Facts {
+            source_problem: Some("gone".to_owned()),
+            stopped: reasons
+                .iter()
+                .map(|it| ("orders-0".to_owned(), (*it).to_owned()))
+                .collect(),
+            ..good()
+        };
+        let right = stopped(&["gap", "source_replaced"]);
+        let unplanned = |accepted, facts| weight(Intent::Unplanned(accepted), facts);
+        assert_eq!(unplanned(AcceptedLoss::Any, &right), Weight::Warning);
+        let some = AcceptedLoss::Records(1_000);
+        assert_eq!(unplanned(some, &right), Weight::LosesData);
+        assert_eq!(weight(Intent::Planned, &right), Weight::LosesData);
+        // Groups would go on at other records there.
+        let wrong = stopped(&["gap", "misplaced"]);
+        assert_eq!(unplanned(AcceptedLoss::Any, &wrong), Weight::LosesData);
+    }
+
+    #[test]
     fn what_can_not_work_blocks() {
         let gone = Facts {
             source_problem: Some("refused".to_owned()),
@@ -624,6 +757,49 @@ mod tests {
         assert_eq!(warnings.count(), 6, "{checks:#?}");
         let groups = checks.iter().find(|check| check.subject == "groups");
         assert!(groups.is_some_and(|it| it.reason.ends_with("and 4 more")));
+    }
+
+    #[test]
+    fn what_could_not_be_asked_for_is_said() {
+        let facts = Facts {
+            unfollowed_unseen: vec!["billing: it hangs".to_owned()],
+            unfollowed_hidden: true,
+            unknown_min_in_sync: Some((3, "orders: it hangs".to_owned())),
+            ..good()
+        };
+        let checks = judge(Intent::Planned, &facts);
+        let weight = |part: &str| {
+            let found = checks.iter().find(|it| it.reason.contains(part));
+            found.map(|it| it.weight)
+        };
+        assert_eq!(weight("billing: it hangs"), Some(Weight::Warning));
+        assert_eq!(weight("aren't all named"), Some(Weight::Ok));
+        let unknown = "3 topic(s) there take writes";
+        assert_eq!(weight(unknown), Some(Weight::Warning), "{checks:#?}");
+    }
+
+    #[test]
+    fn a_disk_that_can_not_be_looked_at_hides_no_other() {
+        let room = Room {
+            problem: Some("broker 2 is silent".to_owned()),
+            fullest: Some(("/d of broker 1".to_owned(), 1, 100)),
+            ..Room::default()
+        };
+        let facts = Facts {
+            room: Some(room),
+            ..good()
+        };
+        let checks = judge(Intent::Planned, &facts);
+        let of_disks: Vec<Weight> = checks
+            .iter()
+            .filter(|it| it.subject == "capacity")
+            .map(|it| it.weight)
+            .collect();
+        assert_eq!(of_disks, [Weight::Ok, Weight::Warning]);
+        let last = checks.iter().rfind(|it| it.subject == "capacity");
+        let reason = last.map(|it| it.reason.as_str()).unwrap_or_default();
+        assert!(reason.contains("1 % (1 B) are free"), "{reason}");
+        assert!(reason.contains("fullest volume that is known"), "{reason}");
     }
 
     #[test]

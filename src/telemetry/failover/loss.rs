@@ -1,14 +1,17 @@
 //! How much may be missing when the source is gone. Pure.
 //!
-//! Known: each partition's end on the source as it was seen last, when that was, and how fast it
-//! grew. `missing = seen end - copied + rate x time since`. With producers that go on as before that
-//! is what is lost; a source that died at once has lost less. A burst that came after the last look
-//! can't be in it, unless the copy shows it, and the words say so. Where the end or the rate was never
-//! seen there is no bound: unknown isn't zero.
+//! Known: each partition's end on the source as it was seen last, when that was, how fast it
+//! grew, and the most that came at once. `missing = seen end - copied + rate x time since + what came at once`. With
+//! producers that go on as before, in their bursts as well, that is what is lost at most; a source that died at once has
+//! lost less. What came after the last look and is more than was ever seen of late can't be in it, unless the copy shows
+//! it, and the words say so. Where the end or the rate was never seen there is no bound: unknown isn't zero.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::telemetry::finding::counted;
+use crate::telemetry::size::bytes;
 
 /// The loss that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +51,30 @@ pub struct Seen {
     pub observed: Option<i64>,
     /// Records per second then; `None` if that was never measured.
     pub per_second: Option<u64>,
+    /// How it is written to besides that.
+    pub habit: Habit,
 }
+
+/// A rate is a mean: who writes a batch now and then has hardly any just before the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Habit {
+    /// The most records that came in two looks, of late.
+    pub at_once: u64,
+    /// Records in an hour, where somebody writes now and then.
+    pub per_hour: u64,
+}
+
+impl Habit {
+    /// What may have come in so long by that.
+    fn within(self, age_ms: u64) -> u64 {
+        let steady = self.per_hour.saturating_mul(age_ms);
+        steady.div_ceil(HOUR_MS)
+    }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+/// A running flow looks every two seconds.
+const TWO_LOOKS_MS: u64 = 4_000;
 
 /// The bound of one partition, in records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +86,11 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Of a partition that lacks nothing.
+    pub const NOTHING: Self = Self {
+        seen: 0,
+        unseen: Some(0),
+    };
     /// Of a partition of which nothing is known.
     pub const UNKNOWN: Self = Self {
         seen: 0,
@@ -85,11 +116,16 @@ pub fn bound(seen: Seen, age_ms: i64) -> Bound {
         0 => 0,
         _ => u64::try_from(seen.copied.saturating_sub(observed)).unwrap_or(0),
     };
+    let at_once = if age_ms > 0 { seen.habit.at_once } else { 0 };
     let unseen = |per_second: u64| {
         let rate = per_second.max(copied_since);
-        rate.saturating_mul(age_ms)
-            .div_ceil(1_000)
+        let steady = |ms: u64| rate.saturating_mul(ms).div_ceil(1_000);
+        // What came at once came in two looks at most: of a steady producer it is what its rate says.
+        let beside = age_ms.saturating_sub(TWO_LOOKS_MS);
+        let besides = steady(beside).max(seen.habit.within(age_ms));
+        steady(age_ms)
             .max(copied_since)
+            .max(at_once.saturating_add(besides))
     };
     Bound {
         seen: u64::try_from(observed.saturating_sub(seen.copied)).unwrap_or(0),
@@ -201,26 +237,27 @@ impl Loss {
         } else {
             let topics = self.topics.values().filter(|topic| topic.records > 0);
             format!(
-                "up to {} record(s) or {} bytes of {} topic(s) may be missing, {} of them seen on \
-                 the source",
-                self.records,
-                self.bytes,
-                topics.count(),
+                "up to {} ({}) of {} may be missing; {} of them were seen on the source",
+                counted(
+                    usize::try_from(self.records).unwrap_or(usize::MAX),
+                    "record"
+                ),
+                bytes(self.bytes as f64),
+                counted(topics.count(), "topic"),
                 self.seen_records
             )
         };
         match self.seconds {
             // A rate is no promise: what came faster than before, after the last look, is unknown.
             Some(seconds) => text.push_str(&format!(
-                "; as far as was observed {seconds} s ago, and at the rates seen until then"
+                "; as far as was observed {seconds} s ago, and with the rates and bursts seen until then"
             )),
             None => text.push_str("; when the source was seen last isn't known"),
         }
         if self.unknown_partitions > 0 {
             text.push_str(&format!(
-                "; of {} partition(s) nobody can say: they weren't seen, or not long enough to tell \
-                 how fast they grow",
-                self.unknown_partitions
+                "; of {} nothing is known: not seen, or not for long enough to tell how fast they grow",
+                counted(usize::try_from(self.unknown_partitions).unwrap_or(usize::MAX), "partition")
             ));
         }
         text
@@ -238,7 +275,38 @@ mod tests {
             copied,
             observed: Some(observed),
             per_second: Some(per_second),
+            habit: Habit::default(),
         }
+    }
+
+    #[test]
+    fn a_batch_that_comes_now_and_then_may_have_come_again() {
+        let habit = Habit {
+            at_once: 1_000,
+            per_hour: 60_000,
+        };
+        let seen = Seen {
+            habit,
+            ..seen(100, 100, 0)
+        };
+        assert_eq!(bound(seen, 0).records(), 0);
+        assert_eq!(bound(seen, 1).records(), 1_001);
+        assert_eq!(bound(seen, 600_000).records(), 11_000);
+    }
+
+    #[test]
+    fn what_comes_at_once_of_a_steady_producer_is_in_its_rate() {
+        let habit = Habit {
+            at_once: 400,
+            per_hour: 0,
+        };
+        let seen = Seen {
+            habit,
+            ..seen(100, 100, 100)
+        };
+        assert_eq!(bound(seen, 0).records(), 0);
+        assert_eq!(bound(seen, 500).records(), 400);
+        assert_eq!(bound(seen, 60_000).records(), 6_000);
     }
 
     #[test]

@@ -14,9 +14,9 @@ mod tests;
 mod versions;
 
 pub use check::{Check, Weight, worst};
-pub use facts::{Facts, GroupFacts, Room, StandbyHealth, Unfenceable};
+pub use facts::{Facts, GroupFacts, MinInSync, Room, StandbyHealth, Unfenceable};
 pub use judge::{Intent, judge};
-pub use loss::{AcceptedLoss, Bound, Loss, Seen, TopicLoss, bound};
+pub use loss::{AcceptedLoss, Bound, Habit, Loss, Seen, TopicLoss, bound};
 pub use now::now;
 pub use versions::{Abilities, ability_checks};
 

@@ -5,15 +5,22 @@ use super::facts::{Facts, GroupFacts};
 use super::judge::{Intent, judge};
 use super::loss::{Bound, Loss, Seen, bound};
 use super::{Failback, GroupReread, Readiness, Reread, Verdict};
+use crate::telemetry::cut_over::OpenCutOver;
 use crate::telemetry::groups::{FlowGroups, GroupKind};
-use crate::telemetry::metadata::{DriftAction, MetadataSummary};
-use crate::telemetry::readiness::{METADATA_AGE_SECONDS_MAX, UNHEALTHY_SECONDS_MAX, is_stuck};
+use crate::telemetry::metadata::{Drift, MetadataSummary};
+use crate::telemetry::readiness::{
+    InTheWay, METADATA_AGE_SECONDS_MAX, in_the_way, source_silent_seconds,
+};
 use crate::telemetry::role::RoleStatus;
-use crate::telemetry::status::{FlowStatus, PartitionStatus};
+use crate::telemetry::status::{FirstCopy, FlowStatus, PartitionStatus};
 
 /// A transaction that is open for longer hangs, most likely: producers abort theirs after a minute
 /// (`transaction.timeout.ms`).
 const HANGING_SECONDS: f64 = 60.0;
+
+/// So much is copied in a moment, or in so many seconds at the rate of now.
+const NEAR_OFFSETS: i64 = 10_000;
+const NEAR_SECONDS: f64 = 10.0;
 
 /// What the name of a flow that copies back ends with; no flow of a config can have it.
 const BACK: &str = "~back";
@@ -40,12 +47,18 @@ pub fn now(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Readi
             _ => Weight::Blocker,
         };
         readiness.checks = vec![Check::new("role", weight, role.in_words())];
+        readiness
+            .checks
+            .extend(flow.cut_over.iter().map(OpenCutOver::check));
         return readiness;
     }
     let mut facts = facts(flow, groups, now_ms);
     let loss = loss(flow, now_ms);
     facts.loss = Some(loss.clone());
     readiness.checks = judge(Intent::Know, &facts);
+    readiness
+        .checks
+        .extend(flow.cut_over.iter().map(OpenCutOver::check));
     readiness
         .checks
         .sort_by_key(|check| std::cmp::Reverse(check.weight));
@@ -89,6 +102,7 @@ fn facts(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Facts {
         topics: flow.topics.len(),
         partitions: usize::try_from(flow.totals.partitions).unwrap_or(usize::MAX),
         first_copy_percent: flow.first_copy.as_ref().map(|copy| copy.percent),
+        first_copy_is_near: flow.first_copy.as_ref().is_some_and(is_near),
         gap_offsets: flow.totals.counters.gap_offsets,
         is_copied: true,
         standby: flow.standby.unwrap_or_default(),
@@ -97,12 +111,20 @@ fn facts(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Facts {
         ..Facts::default()
     };
     state(flow, &mut facts);
+    // A host that is frozen refuses nobody.
+    if let Some(seconds) = source_silent_seconds(flow, now_ms) {
+        facts.source_problem = Some(format!("no answer for {seconds} s"));
+    }
     // What isn't known isn't 0.
     facts.lag = (flow.discovered && flow.totals.partitions > flow.totals.lag_unknown_partitions)
         .then_some(flow.totals.lag_records);
     for topic in &flow.topics {
         for partition in &topic.partitions {
             of_partition(&topic.name, partition, &mut facts);
+        }
+        // Nobody fails over to what isn't there; without the source nobody asks for it.
+        if topic.target_topic.is_none() && facts.source_problem.is_none() {
+            facts.without_copy.push(topic.name.clone());
         }
     }
     if let Some(metadata) = &flow.metadata {
@@ -113,6 +135,13 @@ fn facts(flow: &FlowStatus, groups: Option<&FlowGroups>, now_ms: i64) -> Facts {
         .filter(|(_, result)| result.verdict == "different")
         .map(|(_, result)| result.count());
     facts
+}
+
+/// Whether a first copy comes to its end in a moment; a partition that is only just opened says nothing yet.
+fn is_near(copy: &FirstCopy) -> bool {
+    let is_soon = |seconds| seconds <= NEAR_SECONDS;
+    copy.total_offsets - copy.done_offsets <= NEAR_OFFSETS
+        || copy.estimated_seconds.is_some_and(is_soon)
 }
 
 /// What the flow's state says of both clusters.
@@ -134,13 +163,18 @@ fn state(flow: &FlowStatus, facts: &mut Facts) {
         ("waiting", Some("target_unreachable" | "target_replaced")) => {
             facts.standby_problem = Some(words());
         }
+        ("starting", None) => facts.copy_problem = Some("the flow is starting".to_owned()),
         _ => facts.copy_problem = Some(format!("the flow is {}: {}", flow.state, words())),
     }
 }
 
 fn of_partition(topic: &str, partition: &PartitionStatus, facts: &mut Facts) {
     let name = || format!("{topic}-{}", partition.partition);
-    let reason = || partition.reason.clone().unwrap_or_default();
+    let reason = || {
+        let restless = partition.restless.as_ref().map(|it| &it.reason);
+        let reason = partition.reason.as_ref().or(restless);
+        reason.cloned().unwrap_or_default()
+    };
     if partition.transaction_open_seconds > HANGING_SECONDS {
         let seconds = partition.transaction_open_seconds;
         let text = format!("{} ({seconds:.0} s)", name());
@@ -157,28 +191,19 @@ fn of_partition(topic: &str, partition: &PartitionStatus, facts: &mut Facts) {
         // That nothing moves then is no second problem.
         return;
     }
-    if partition.state == "retrying" && partition.unhealthy_seconds > UNHEALTHY_SECONDS_MAX {
-        facts.retrying.push((name(), reason()));
-    } else if is_stuck(partition) {
-        facts.no_progress.push(name());
+    match in_the_way(partition.retrying_seconds(), partition.no_progress_seconds) {
+        Some(InTheWay::Retrying) => facts.retrying.push((name(), reason())),
+        Some(InTheWay::Stands) => facts.no_progress.push(name()),
+        None => {}
     }
 }
 
 fn of_metadata(metadata: &MetadataSummary, now_ms: i64, facts: &mut Facts) {
-    for drift in &metadata.attention {
-        let what = match drift.detail.as_str() {
-            "" => drift.subject.clone(),
-            detail => format!("{}: {detail}", drift.subject),
-        };
-        match &drift.failure {
-            _ if drift.action == DriftAction::Operator => facts.for_the_operator.push(what),
-            Some(failure) => {
-                let reason = &failure.reason;
-                facts.for_the_operator.push(format!("{what} ({reason})"));
-            }
-            None => {}
-        }
-    }
+    let drift = || metadata.attention.iter();
+    let told = drift().filter_map(Drift::for_the_operator);
+    facts.for_the_operator.extend(told);
+    let late = drift().filter_map(Drift::not_followed);
+    facts.not_followed.extend(late);
     for obstacle in metadata.obstacles.iter().filter(|it| it.is_problem) {
         let (kind, cluster) = (obstacle.kind.plural(), &obstacle.cluster);
         let text = format!("{kind} of the {cluster} ({})", obstacle.reason);
@@ -279,6 +304,7 @@ fn loss(flow: &FlowStatus, now_ms: i64) -> Loss {
                 copied,
                 observed: partition.source_high_watermark,
                 per_second: (!partition.source_rate_unknown).then_some(per_second),
+                habit: partition.source_habit,
             });
             let bounded = seen.zip(seen_ms).map_or(Bound::UNKNOWN, |(seen, seen_ms)| {
                 bound(seen, age_ms(seen_ms))

@@ -1,16 +1,19 @@
 //! A running flow's readiness, from a registry to the words.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::cutover::loss as of_records;
+use crate::state::EndsRecord;
 use crate::telemetry::groups::{
     DelayHistogram, FlowGroups, GroupExplained, GroupReporter, GroupStatus, Watching,
 };
 use crate::telemetry::progress::{
-    FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, Teller, now_ms,
+    FlowProgress, FlowState, PartitionProgress, PartitionState, Registry, Teller, TopicNote, now_ms,
 };
 use crate::telemetry::role::{Orphans, RoleStatus};
 use crate::telemetry::status::StatusReport;
@@ -41,7 +44,29 @@ fn flow(registry: &Registry, logs: &[Log], seen_ms: i64) -> Arc<FlowProgress> {
 }
 
 fn partition(flow: &FlowProgress, topic: &str, number: i32) -> Arc<PartitionProgress> {
-    flow.partition(&Arc::from(topic), number)
+    let name: Arc<str> = Arc::from(topic);
+    let note = TopicNote {
+        target_topic: topic.to_owned(),
+        offsets: "identical",
+        reason: String::new(),
+    };
+    flow.topics.insert(name.clone(), note);
+    flow.partition(&name, number)
+}
+
+#[test]
+fn a_topic_without_a_copy_stands_in_the_way_as_in_the_plan() {
+    let registry = Registry::default();
+    let flow = flow(&registry, &[QUIET], 1_000_000);
+    assert_eq!(readiness(&registry, 1_000_500).can_fail_over, Verdict::Yes);
+    flow.partition(&Arc::from("new"), 0);
+    let now = readiness(&registry, 1_000_500);
+    assert_eq!(now.can_fail_over, Verdict::No, "{now:?}");
+    let why = check(&now, "without_copy").expect("it is named");
+    assert_eq!(why.weight, Weight::LosesData);
+    assert!(why.reason.contains("new"), "{why:?}");
+    gone(&flow);
+    assert!(check(&readiness(&registry, 1_000_500), "without_copy").is_none());
 }
 
 fn set(partition: &PartitionProgress, log: &Log) {
@@ -86,7 +111,9 @@ fn gone(flow: &FlowProgress) {
 fn a_quiet_flow_is_ready_however_long_nothing_came() {
     let registry = Registry::default();
     let now = now_ms();
-    let _flow = flow(&registry, &[QUIET; 3], now - 3_600_000);
+    let flow = flow(&registry, &[QUIET; 3], now - 3_600_000);
+    // It is asked where its logs end, and says the same again.
+    flow.note_source_seen(now);
     let ready = readiness(&registry, now);
     assert_eq!(ready.can_fail_over, Verdict::Yes, "{ready:#?}");
     assert_eq!(
@@ -124,6 +151,38 @@ fn a_lag_is_what_would_be_lost_and_is_in_nobodys_way_while_the_source_answers() 
         check(&without, "source").map(|it| it.weight),
         Some(Weight::Warning)
     );
+}
+
+/// A host that is frozen refuses nobody, and no planned failover can be done.
+#[test]
+fn a_source_that_says_nothing_any_more_is_none_to_fail_over_from_in_order() {
+    let registry = Registry::default();
+    let now = now_ms();
+    let _flow = flow(&registry, &[QUIET], now - 30_000);
+    let ready = readiness(&registry, now);
+    assert_eq!(ready.kind, "unplanned", "{ready:#?}");
+    let source = check(&ready, "source").expect("it is looked at");
+    assert!(source.reason.contains("no answer for 30 s"), "{source:?}");
+}
+
+/// A planned failover would keep writers away until the end of the first copy, unless that is near.
+#[test]
+fn during_a_first_copy_no_planned_failover_is_ready() {
+    let registry = Registry::default();
+    let now = now_ms();
+    let logs = |end| Log {
+        copied: 100,
+        end,
+        per_second: 0,
+    };
+    let far = flow(&registry, &[logs(1_000_000)], now);
+    let ready = readiness(&registry, now);
+    assert_eq!(ready.can_fail_over, Verdict::No, "{ready:#?}");
+    let why = check(&ready, "first_copy").expect("it is named");
+    assert_eq!(why.weight, Weight::Blocker);
+    set(&partition(&far, "orders", 0), &logs(1_000));
+    let near = readiness(&registry, now);
+    assert_eq!(near.can_fail_over, Verdict::Yes, "{near:#?}");
 }
 
 #[test]
@@ -186,6 +245,7 @@ fn what_stands_in_the_way_says_no_with_its_reason() {
         spoil(&flow);
         // A partition counts as stuck by its age, which is this test's.
         let late = now + 120_000;
+        flow.note_source_seen(late);
         let spoiled = readiness(&registry, late);
         assert_eq!(
             spoiled.can_fail_over,
@@ -413,4 +473,122 @@ proptest! {
         prop_assert_eq!(found.loss.records, 30 + unseen);
         prop_assert_eq!(found.loss.seen_records, 30);
     }
+}
+
+/// What is known of a partition when the source is lost, as a running flow and as the state topic have it.
+fn history() -> impl Strategy<Value = (Log, (i64, i64), i64)> {
+    let log =
+        (0..1_000_i64, 0..1_000_i64, 0..1_000_u64).prop_map(|(copied, ahead, per_second)| Log {
+            copied,
+            end: copied + ahead,
+            per_second,
+        });
+    (log, (0..1_000_i64, 0..1_000_i64), 0..600_000_i64)
+}
+
+proptest! {
+    /// The running flow says no less than the plan that is made behind it.
+    #[test]
+    fn a_running_flow_bounds_a_loss_as_the_plan_does((log, habit, age_ms) in history()) {
+        let registry = Registry::default();
+        let now = now_ms();
+        let flow = flow(&registry, &[log], now - age_ms);
+        let partition = partition(&flow, "orders", 0);
+        partition.source_habit.0.store(habit.0, Ordering::Relaxed);
+        partition.source_habit.1.store(habit.1, Ordering::Relaxed);
+        gone(&flow);
+        let ready = readiness(&registry, now);
+        let record = EndsRecord {
+            ends: vec![log.end],
+            per_second: vec![log.per_second],
+            at_once: BTreeMap::from([(0, habit.0.unsigned_abs())]),
+            per_hour: BTreeMap::from([(0, habit.1.unsigned_abs())]),
+            ..EndsRecord::default()
+        };
+        let seen = Seen {
+            copied: log.copied,
+            observed: of_records::observed_end(Some(&record), 0),
+            per_second: of_records::rate(Some(&record), 0),
+            habit: of_records::habit(Some(&record), 0),
+        };
+        let planned = bound(seen, age_ms);
+        prop_assert_eq!(ready.loss.records, planned.records());
+    }
+
+    /// Both judge by the same: whatever was found, what a plan refuses is what stands in the way.
+    #[test]
+    fn who_knows_refuses_what_a_plan_refuses(facts in any_facts()) {
+        let refused = |intent| {
+            let checks = judge(intent, &facts);
+            let heavy = checks.into_iter().filter(|it| it.weight >= Weight::Blocker);
+            let mut heavy: Vec<(String, String, bool)> = heavy
+                .map(|it| (it.subject, it.reason, it.hint.is_some()))
+                .collect();
+            heavy.sort();
+            heavy
+        };
+        let known = refused(Intent::Know);
+        prop_assert!(known.iter().all(|(_, _, has_a_way_out)| *has_a_way_out), "{:?}", known);
+        let planned = match facts.source_problem {
+            None => refused(Intent::Planned),
+            Some(_) => refused(Intent::Unplanned(AcceptedLoss::Records(0))),
+        };
+        prop_assert_eq!(known, planned);
+    }
+}
+
+/// Facts of which any may be in the way.
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let some = || proptest::option::of(Just("why".to_owned()));
+    let names = || proptest::collection::vec(Just("orders".to_owned()), 0..2);
+    let counts = || (0..2_usize, 0..2_usize, 0..2_usize);
+    let of_copy = (
+        0..2_usize,
+        some(),
+        some(),
+        some(),
+        names(),
+        names(),
+        names(),
+        names(),
+    );
+    let loss = (0..2_u64, 0..2_u64);
+    (of_copy, counts(), loss, some()).prop_map(|(of_copy, standby, loss, fence)| {
+        let (partitions, source, standby_problem, copy, without, stopped, retrying, stands) =
+            of_copy;
+        let with_why = |names: Vec<String>| {
+            let named = names.into_iter().map(|name| (name, "why".to_owned()));
+            named.collect::<Vec<_>>()
+        };
+        // A plan asks the target itself, and doesn't ask the source that is gone: then nothing says what it lacks.
+        let is_gone = source.is_some();
+        Facts {
+            partitions,
+            topics: partitions,
+            copy_problem: copy.filter(|_| is_gone),
+            standby_problem,
+            without_copy: without,
+            stopped: with_why(stopped),
+            retrying: with_why(retrying),
+            no_progress: stands,
+            standby: StandbyHealth {
+                leaderless: standby.0,
+                below_min_in_sync: standby.1,
+                unsatisfiable: standby.2,
+                ..StandbyHealth::default()
+            },
+            unfenceable: fence.map(|reason| Unfenceable {
+                reason,
+                hint: Some("stop them yourself".to_owned()),
+            }),
+            // A planned failover says nothing of what an unplanned one would lose.
+            loss: is_gone.then(|| Loss {
+                records: loss.0,
+                unknown_partitions: loss.1,
+                ..Loss::default()
+            }),
+            source_problem: source,
+            ..Facts::default()
+        }
+    })
 }

@@ -1,6 +1,7 @@
 //! ACLs: reading all of them, creating and deleting some.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_acls_request::AclCreation;
@@ -10,8 +11,9 @@ use kafka_protocol::messages::{
 };
 
 use super::partition::text;
-use super::retry::{BUDGET, ask_anyone, repeat_at_controller};
+use super::retry::{BUDGET, ask_anyone, repeat_at_controller, retry};
 use super::topics::outcome;
+use crate::wire::by_most::{Told, told_by_each};
 use crate::wire::{Cluster, Connection, ErrorContext, RawAnswer, Role, WireError};
 
 const VERSION_MAX: i16 = 3;
@@ -99,24 +101,35 @@ fn bindings(response: DescribeAclsResponse) -> Vec<AclBinding> {
     bindings
 }
 
+fn every_acl() -> DescribeAclsRequest {
+    DescribeAclsRequest::default()
+        .with_resource_type_filter(ANY)
+        .with_resource_name_filter(None)
+        .with_pattern_type_filter(ANY)
+        .with_principal_filter(None)
+        .with_host_filter(None)
+        .with_operation(ANY)
+        .with_permission_type(ANY)
+}
+
 /// Asks any broker for all ACLs.
 ///
 /// # Errors
 /// When nobody answers. What the broker refuses is told by [`AclAnswer::acls`].
 pub async fn describe_acls(cluster: &Cluster) -> Result<AclAnswer, WireError> {
     ask_anyone(cluster, BUDGET, |connection| async move {
-        let request = DescribeAclsRequest::default()
-            .with_resource_type_filter(ANY)
-            .with_resource_name_filter(None)
-            .with_pattern_type_filter(ANY)
-            .with_principal_filter(None)
-            .with_host_filter(None)
-            .with_operation(ANY)
-            .with_permission_type(ANY);
-        let answer = connection.start_undecoded(&request, VERSION_MAX)?.await?;
+        let answer = connection
+            .start_undecoded(&every_acl(), VERSION_MAX)?
+            .await?;
         Ok(AclAnswer { connection, answer })
     })
     .await
+}
+
+/// The ACLs of a cluster but those that more than half of its brokers lack, each by its own image; `None` where too few
+/// answer to tell. Who is cut off from its controllers answers as ever, with those of before.
+pub async fn acls_not_gone(cluster: &Cluster) -> Option<BTreeSet<AclBinding>> {
+    described_by_each(cluster).await.not_gone()
 }
 
 /// The topics whose writers a broker refuses one and all, by its own image: a denial for everybody on that
@@ -141,6 +154,56 @@ pub async fn denied_topics_at(
     let acls = AclAnswer { connection, answer }.acls(cluster)?;
     let for_all = acls.into_iter().filter(|acl| acl.host == "*");
     Ok(for_all.map(|acl| acl.name).collect())
+}
+
+/// Those of these ACLs that no broker has shown within `patience`. A broker hears of what the controller did a
+/// moment later, and in its order: who sees one sees all that were made before it.
+///
+/// # Errors
+/// When nobody answers, or ACLs can't be read.
+pub async fn unseen_acls(
+    cluster: &Cluster,
+    acls: &[AclBinding],
+    patience: Duration,
+) -> Result<BTreeSet<AclBinding>, WireError> {
+    let mut unseen: BTreeSet<AclBinding> = acls.iter().cloned().collect();
+    let mut look = retry(patience);
+    while !unseen.is_empty() {
+        let there = describe_acls(cluster).await?.acls(cluster)?;
+        unseen.retain(|acl| !there.contains(acl));
+        // Who was asked may hear of nothing for a while; one of the others does.
+        if !unseen.is_empty() {
+            let told = described_by_each(cluster).await;
+            unseen.retain(|acl| !told.answers.iter().any(|there| there.contains(acl)));
+        }
+        if !unseen.is_empty() && !look.pause().await {
+            break;
+        }
+    }
+    Ok(unseen)
+}
+
+/// All ACLs as each broker knows them.
+async fn described_by_each(cluster: &Cluster) -> Told<BTreeSet<AclBinding>> {
+    let asked = cluster.clone();
+    let question = move |connection| {
+        let cluster = asked.clone();
+        async move {
+            let acls = described_by(connection, &cluster).await?;
+            Ok(acls.into_iter().collect())
+        }
+    };
+    told_by_each(cluster, question).await
+}
+
+async fn described_by(
+    connection: Connection,
+    cluster: &Cluster,
+) -> Result<Vec<AclBinding>, WireError> {
+    let answer = connection
+        .start_undecoded(&every_acl(), VERSION_MAX)?
+        .await?;
+    AclAnswer { connection, answer }.acls(cluster)
 }
 
 /// Creates ACLs; one that exists already is no error. The answers are in the order of `acls`.

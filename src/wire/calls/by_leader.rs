@@ -12,7 +12,7 @@ use super::partition::TopicPartition;
 use super::retry::{BUDGET, retry, worth_asking_again};
 use crate::tasks::brought;
 use crate::wire::versions::api_name;
-use crate::wire::{Cluster, ErrorContext, Role, WireError};
+use crate::wire::{Cluster, Connection, ErrorContext, RawAnswer, Role, WireError};
 
 /// What a broker said about each partition: the value, or an error code with its explanation.
 pub(super) type Answers<T> = Vec<(TopicPartition, Result<T, (i16, Option<String>)>)>;
@@ -35,6 +35,30 @@ pub(super) async fn ask_leaders<R, T>(
 where
     R: Request,
 {
+    let read = |connection: &Connection, answer| connection.decode::<R>(answer).map(&answers);
+    ask_leaders_undecoded(
+        cluster,
+        partitions,
+        version_max,
+        request,
+        read,
+        worth_asking_again,
+    )
+    .await
+}
+
+/// The same, where an answer is read as it came, and a failure is asked about again where it is `worth` it.
+pub(super) async fn ask_leaders_undecoded<R, T>(
+    cluster: &Cluster,
+    partitions: &[TopicPartition],
+    version_max: i16,
+    request: impl Fn(&[Asked<'_>]) -> R,
+    read: impl Fn(&Connection, RawAnswer) -> Result<Answers<T>, WireError>,
+    worth: impl Fn(&WireError, Duration) -> bool,
+) -> HashMap<TopicPartition, Result<T, WireError>>
+where
+    R: Request,
+{
     let mut done = HashMap::with_capacity(partitions.len());
     let mut open: BTreeSet<TopicPartition> = partitions.iter().cloned().collect();
     let mut retry = retry(BUDGET);
@@ -53,7 +77,7 @@ where
             }
         }
         let mut failed =
-            one_round::<R, T>(cluster, &open, version_max, &request, &answers, &mut done).await;
+            one_round::<R, T>(cluster, &open, version_max, &request, &read, &mut done).await;
         // A broker that forgot to mention a partition didn't answer for it.
         for partition in &open {
             if !done.contains_key(partition) && !failed.contains_key(partition) {
@@ -71,7 +95,7 @@ where
         let elapsed = retry.elapsed();
         open.clear();
         for (partition, error) in &failed {
-            if worth_asking_again(error, elapsed) {
+            if worth(error, elapsed) {
                 open.insert(partition.clone());
             } else {
                 done.insert(partition.clone(), Err(error.clone()));
@@ -94,7 +118,7 @@ where
 }
 
 /// Asks each leader apart, so that one holds up the partitions of nobody else, and may itself take
-/// `patience`. Partitions without a leader aren't asked for.
+/// `patience`, or longer where the line needs it. Partitions without a leader aren't asked for.
 pub(super) async fn ask_apart<R, T, F>(
     cluster: &Cluster,
     partitions: &[TopicPartition],
@@ -107,6 +131,7 @@ where
     F: Future<Output = HashMap<TopicPartition, Result<T, WireError>>> + Send + 'static,
 {
     let metadata = cluster.cached();
+    let patience = cluster.or_longer(patience);
     let mut answers = HashMap::with_capacity(partitions.len());
     let mut by_broker: HashMap<i32, Vec<TopicPartition>> = HashMap::new();
     for partition in partitions {
@@ -154,7 +179,7 @@ async fn one_round<R: Request, T>(
     open: &BTreeSet<TopicPartition>,
     version_max: i16,
     request: &impl Fn(&[Asked<'_>]) -> R,
-    answers: &impl Fn(R::Response) -> Answers<T>,
+    read: &impl Fn(&Connection, RawAnswer) -> Result<Answers<T>, WireError>,
     done: &mut HashMap<TopicPartition, Result<T, WireError>>,
 ) -> BTreeMap<TopicPartition, WireError> {
     let metadata = cluster.cached();
@@ -177,7 +202,9 @@ async fn one_round<R: Request, T>(
     let mut pending = Vec::with_capacity(leaders.len());
     for (leader, asked) in leaders {
         let started = match cluster.connection(leader, Role::Admin).await {
-            Ok(connection) => connection.start(&request(&asked), version_max),
+            Ok(connection) => connection
+                .start_undecoded(&request(&asked), version_max)
+                .map(|answer| (connection, answer)),
             Err(error) => Err(error),
         };
         match started {
@@ -191,10 +218,11 @@ async fn one_round<R: Request, T>(
             }
         }
     }
-    for (leader, asked, answer) in pending {
-        match answer.await {
-            Ok(response) => {
-                for (partition, outcome) in answers(response) {
+    for (leader, asked, (connection, answer)) in pending {
+        let answer = answer.await;
+        match answer.and_then(|answer| read(&connection, answer)) {
+            Ok(answers) => {
+                for (partition, outcome) in answers {
                     if !open.contains(&partition) {
                         continue;
                     }
@@ -283,4 +311,43 @@ where
         .await
         .remove(partition)
         .unwrap_or_else(|| Err(no_leader::<R>(cluster, partition)))
+}
+
+#[cfg(test)]
+mod tests {
+    use fake_kafka::faults::{Action, Fault};
+    use fake_kafka::state::Options;
+    use fake_kafka::tcp::Server;
+    use fake_kafka::topics::NewTopic;
+
+    use super::*;
+    use crate::wire::ClusterConfig;
+    use crate::wire::calls::{OffsetSpec, list_offsets_within};
+
+    /// A cluster of one broker with a topic, so far away that each question takes so long.
+    async fn far(each_ms: i64) -> (fake_kafka::Cluster, Server, Cluster) {
+        let fake = fake_kafka::Cluster::new(Options::default());
+        let server = Server::start(&fake);
+        let new = NewTopic {
+            partitions: 1,
+            replication: 1,
+            ..NewTopic::default()
+        };
+        let made = fake.control(|state| state.create_topic("t", &new));
+        made.expect("it can be made");
+        fake.fault(Fault::on_anything(), Action::AnswerLate(each_ms));
+        let config = ClusterConfig::new("far", vec![server.bootstrap()]);
+        let cluster = Cluster::new(config);
+        cluster.metadata(None).await.expect("an answer");
+        (fake, server, cluster)
+    }
+
+    #[tokio::test]
+    async fn a_far_leader_has_the_time_that_its_line_needs() {
+        let (_fake, _server, cluster) = far(150).await;
+        let at = [TopicPartition::new("t", 0)];
+        let soon = Duration::from_millis(100);
+        let told = list_offsets_within(&cluster, &at, OffsetSpec::Latest, soon).await;
+        assert!(told.values().all(Result::is_ok), "{told:?}");
+    }
 }

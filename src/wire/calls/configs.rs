@@ -1,6 +1,6 @@
 //! Configs of topics and brokers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use kafka_protocol::ResponseError;
@@ -12,12 +12,14 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeConfigsResponse, IncrementalAlterConfigsRequest,
+    DescribeConfigsRequest, DescribeConfigsResponse, FetchRequest, IncrementalAlterConfigsRequest,
 };
 
 use super::partition::text;
+use super::pieces::in_pieces;
 use super::retry::{BUDGET, ask_anyone, repeat_at_controller, retry, worth_asking_again};
 use super::topics::outcome;
+use crate::wire::by_most::told_by_each;
 use crate::wire::{Cluster, Connection, RawAnswer, Role, WireError};
 
 const TOPIC: i8 = 2;
@@ -203,6 +205,40 @@ pub async fn describe_topic_configs(
     all
 }
 
+/// Which of these topics' configs have a value by the word of more than half of the brokers, each asked for itself: of
+/// `(topic, key, value)` those. One that is cut off from its controllers tells what held before.
+pub async fn configs_agreed_on(
+    cluster: &Cluster,
+    topics: &[String],
+    wanted: Vec<(String, String, Option<String>)>,
+) -> HashSet<(String, String, Option<String>)> {
+    let (asked, topics) = (cluster.clone(), topics.to_vec());
+    let told = told_by_each(cluster, move |connection| {
+        let (cluster, topics) = (asked.clone(), topics.clone());
+        async move {
+            let resources = topics.iter().map(|topic| resource(TOPIC, topic)).collect();
+            let request = DescribeConfigsRequest::default().with_resources(resources);
+            let answer = connection
+                .start_undecoded(&request, DESCRIBE_VERSION_MAX)?
+                .await?;
+            let described = Described {
+                answer,
+                connection,
+                cluster,
+            };
+            described.decode(&topics)
+        }
+    });
+    let told = told.await;
+    let is_agreed = |(topic, key, value): &(String, String, Option<String>)| {
+        told.agree(|answer| {
+            let configs = answer.get(topic).and_then(|it| it.as_ref().ok());
+            configs.is_some_and(|it| it.get(key).and_then(|it| it.value.as_ref()) == value.as_ref())
+        })
+    };
+    wanted.into_iter().filter(|it| is_agreed(it)).collect()
+}
+
 /// All configs of a broker, asked of the broker itself: the others don't know its static ones.
 pub async fn describe_broker_config(
     cluster: &Cluster,
@@ -263,6 +299,30 @@ pub struct TopicChanges {
     pub topic: String,
     /// By key: the value to set, or `None` to remove the override. All of them or none are done.
     pub changes: BTreeMap<String, Option<String>>,
+}
+
+/// Topics in one request.
+const TOPICS_AT_ONCE: usize = 100;
+
+/// Changes the configs of however many topics, in several requests of which some are on the way at once; a topic's outcome is
+/// its own. The outcomes are in the topics' order.
+///
+/// # Errors
+/// When one of the requests failed as a whole. The others may have been done.
+pub async fn alter_many_topic_configs(
+    cluster: &Cluster,
+    topics: &[TopicChanges],
+) -> Result<Vec<Result<(), WireError>>, WireError> {
+    let pieces = topics.chunks(TOPICS_AT_ONCE).map(<[_]>::to_vec);
+    let sent = in_pieces(pieces, |piece| {
+        let cluster = cluster.clone();
+        async move { alter_topic_configs(&cluster, &piece).await }
+    });
+    let mut outcomes = Vec::with_capacity(topics.len());
+    for of_piece in sent.await {
+        outcomes.extend(of_piece?);
+    }
+    Ok(outcomes)
 }
 
 /// Changes the configs of some topics, a hundred or so, in one request; a topic's outcome is its
@@ -373,6 +433,17 @@ fn unit_ms(name: &str) -> i64 {
     let units = [(".hours", 3_600_000), (".minutes", 60_000)];
     let found = units.iter().find(|(unit, _)| name.ends_with(unit));
     found.map_or(1, |(_, ms)| *ms)
+}
+
+/// Whether the brokers ask for no more in-sync replicas than a partition has: from 3.7 on
+/// (`Partition.effectiveMinIsr`, KAFKA-15583), which is also when Fetch 16 came.
+pub async fn caps_min_in_sync(cluster: &Cluster) -> bool {
+    let connection = cluster.any_connection().await;
+    connection.is_ok_and(|connection| {
+        connection
+            .version::<FetchRequest>(16)
+            .is_ok_and(|it| it >= 16)
+    })
 }
 
 #[cfg(test)]

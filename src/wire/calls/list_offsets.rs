@@ -15,6 +15,8 @@ use crate::wire::{Cluster, WireError};
 pub enum OffsetSpec {
     /// The log's start.
     Earliest,
+    /// Where the leader's own data begin: what is below is in remote storage (KIP-405). Brokers that speak version 8.
+    EarliestLocal,
     /// The high watermark: where a `read_uncommitted` reader ends.
     Latest,
     /// The last stable offset: where a `read_committed` reader ends.
@@ -32,6 +34,7 @@ impl OffsetSpec {
             Self::Latest | Self::LatestStable => -1,
             Self::Earliest => -2,
             Self::MaxTimestamp => -3,
+            Self::EarliestLocal => -4,
             Self::Timestamp(ms) => ms,
         }
     }

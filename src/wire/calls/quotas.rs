@@ -3,7 +3,7 @@
 //! Reading needs DESCRIBE_CONFIGS on the cluster, changing ALTER_CONFIGS
 //! (`KafkaApis.handleDescribeClientQuotasRequest`, `ControllerApis.handleAlterClientQuotas`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use kafka_protocol::ResponseError;
@@ -14,7 +14,8 @@ use kafka_protocol::protocol::StrBytes;
 use super::partition::text;
 use super::retry::{BUDGET, ask_anyone, repeat_at_controller};
 use super::topics::outcome;
-use crate::wire::{Cluster, ErrorContext, WireError};
+use crate::wire::by_most::told_by_each;
+use crate::wire::{Cluster, Connection, ErrorContext, WireError};
 
 const VERSION_MAX: i16 = 1;
 
@@ -77,28 +78,48 @@ pub struct QuotaChange {
 /// # Errors
 /// CLUSTER_AUTHORIZATION_FAILED without DESCRIBE_CONFIGS on the cluster.
 pub async fn describe_client_quotas(cluster: &Cluster) -> Result<ClientQuotas, WireError> {
-    ask_anyone(cluster, BUDGET, |connection| async move {
-        // No component, not strict: everything.
-        let request = DescribeClientQuotasRequest::default().with_strict(false);
-        let response = connection.call(request, VERSION_MAX).await?;
-        let answer = Some((response.error_code, response.error_message, ()));
-        outcome(cluster, &connection, "DescribeClientQuotas", "all", answer)?;
-        let entries = response.entries.unwrap_or_default().into_iter();
-        Ok(entries
-            .map(|entry| {
-                let components = entry.entity.into_iter();
-                let entity = QuotaEntity {
-                    components: components
-                        .map(|c| (c.entity_type.to_string(), name(c.entity_name)))
-                        .collect(),
-                };
-                let values = entry.values.into_iter();
-                let values = values.map(|value| (value.key.to_string(), value.value));
-                (entity, values.collect())
-            })
-            .collect())
+    ask_anyone(cluster, BUDGET, |connection| {
+        described_by(connection, cluster.clone())
     })
     .await
+}
+
+/// Which quotas a cluster has, but for those that more than half of its brokers lack, each by its own image; `None`
+/// where too few answer to tell.
+pub async fn quotas_not_gone(cluster: &Cluster) -> Option<BTreeSet<(QuotaEntity, String)>> {
+    let asked = cluster.clone();
+    let told = told_by_each(cluster, move |connection| {
+        let described = described_by(connection, asked.clone());
+        async move {
+            let quotas = described.await?.into_iter();
+            let keys = quotas.flat_map(|(entity, values)| {
+                let keys = values.into_keys();
+                keys.map(move |key| (entity.clone(), key))
+            });
+            Ok(keys.collect())
+        }
+    });
+    told.await.not_gone()
+}
+
+async fn described_by(connection: Connection, cluster: Cluster) -> Result<ClientQuotas, WireError> {
+    // No component, not strict: everything.
+    let request = DescribeClientQuotasRequest::default().with_strict(false);
+    let response = connection.call(request, VERSION_MAX).await?;
+    let answer = Some((response.error_code, response.error_message, ()));
+    outcome(&cluster, &connection, "DescribeClientQuotas", "all", answer)?;
+    let entries = response.entries.unwrap_or_default().into_iter();
+    let quotas = entries.map(|entry| {
+        let components = entry.entity.into_iter();
+        let components = components.map(|c| (c.entity_type.to_string(), name(c.entity_name)));
+        let entity = QuotaEntity {
+            components: components.collect(),
+        };
+        let values = entry.values.into_iter();
+        let values = values.map(|value| (value.key.to_string(), value.value));
+        (entity, values.collect())
+    });
+    Ok(quotas.collect())
 }
 
 /// Makes changes, each of another entity, in one request. The outcomes are in their order; one that

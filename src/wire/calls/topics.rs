@@ -6,6 +6,7 @@ use std::time::Duration;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest};
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -14,6 +15,8 @@ use super::partition::{text, topic_name};
 use super::retry::change_at_controller;
 use crate::wire::{Cluster, Connection, ErrorContext, WireError};
 
+/// Who says that there is no quota and not for how long isn't asked again before.
+const THROTTLE_MIN: Duration = Duration::from_secs(1);
 /// However long a broker tells us to wait: quotas are counted over seconds
 /// (`controller.quota.window.num` times `controller.quota.window.size.seconds`, 11 by default).
 const THROTTLE_MAX: Duration = Duration::from_secs(60);
@@ -98,7 +101,7 @@ async fn heed<T>(result: Result<T, WireError>, throttle_ms: i32) -> Result<T, Wi
         && error.server_code() == Some(ResponseError::ThrottlingQuotaExceeded)
     {
         let told = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0));
-        tokio::time::sleep(told.min(THROTTLE_MAX)).await;
+        tokio::time::sleep(told.clamp(THROTTLE_MIN, THROTTLE_MAX)).await;
     }
     result
 }
@@ -141,18 +144,43 @@ pub async fn create_partitions(
 /// # Errors
 /// UNKNOWN_TOPIC_OR_PARTITION when there is no such topic.
 pub async fn delete_topic(cluster: &Cluster, topic: &str) -> Result<(), WireError> {
+    delete_topic_with_id(cluster, topic, Uuid::nil()).await
+}
+
+/// Deletes the topic with this id: one that has taken its name meanwhile stays. Where there are no ids (nil, or DeleteTopics
+/// before version 6) its name has to do.
+///
+/// # Errors
+/// UNKNOWN_TOPIC_ID when there is none, UNKNOWN_TOPIC_OR_PARTITION where its name is asked for.
+pub async fn delete_topic_with_id(
+    cluster: &Cluster,
+    topic: &str,
+    id: Uuid,
+) -> Result<(), WireError> {
     change_at_controller(cluster, |connection| {
-        let request = DeleteTopicsRequest::default()
-            .with_topic_names(vec![topic_name(topic)])
-            .with_timeout_ms(timeout_ms(cluster));
+        let request = DeleteTopicsRequest::default().with_timeout_ms(timeout_ms(cluster));
         async move {
-            // Version 5 is the last that takes names only.
-            let response = connection.call(request, 5).await?;
+            let version = connection.version_at_least::<DeleteTopicsRequest>(0, 6)?;
+            let by_id = version >= 6 && !id.is_nil();
+            let (request, version) = match by_id {
+                true => {
+                    let asked = vec![DeleteTopicState::default().with_topic_id(id)];
+                    (request.with_topics(asked), version)
+                }
+                false => (
+                    request.with_topic_names(vec![topic_name(topic)]),
+                    version.min(5),
+                ),
+            };
+            let response = connection.call(request, version).await?;
             let throttle_ms = response.throttle_time_ms;
-            let result = response
-                .responses
-                .into_iter()
-                .find(|t| t.name.as_ref().is_some_and(|name| name.as_str() == topic));
+            let is_it = |name: Option<&str>, its: Uuid| match by_id {
+                true => its == id,
+                false => name == Some(topic),
+            };
+            let mut responses = response.responses.into_iter();
+            let result =
+                responses.find(|t| is_it(t.name.as_ref().map(|it| it.as_str()), t.topic_id));
             let result = result.map(|t| (t.error_code, t.error_message, ()));
             let result = outcome(cluster, &connection, "DeleteTopics", topic, result);
             heed(result, throttle_ms).await
@@ -213,9 +241,11 @@ mod tests {
                 None,
             ))
         };
-        let (began, told) = (Instant::now(), Duration::from_millis(50));
-        let throttled = heed(refused(ResponseError::ThrottlingQuotaExceeded), 50).await;
-        assert!(throttled.is_err() && began.elapsed() >= told);
+        for (told_ms, least) in [(1_050, Duration::from_millis(1_050)), (0, THROTTLE_MIN)] {
+            let began = Instant::now();
+            let throttled = heed(refused(ResponseError::ThrottlingQuotaExceeded), told_ms).await;
+            assert!(throttled.is_err() && began.elapsed() >= least);
+        }
         // What isn't about the quota needs no patience, whatever else the answer says.
         let began = Instant::now();
         assert!(

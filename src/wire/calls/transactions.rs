@@ -6,23 +6,19 @@
 //! Who isn't told DESCRIBE on a transactional id isn't told of it either: an empty answer is no proof.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{DescribeTransactionsRequest, ListTransactionsRequest};
-use tokio::task::JoinSet;
 
+use super::coordinators::{ask_all, context};
 use super::groups::is_unsupported;
 use super::partition::text;
-use crate::tasks::brought;
 use crate::wire::{Cluster, ErrorContext, Role, TopicPartition, WireError};
 
 /// The coordinators' topic.
-const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
 const LIST_VERSION_MAX: i16 = 1;
 const DESCRIBE_VERSION_MAX: i16 = 0;
-const PATIENCE: Duration = Duration::from_secs(5);
 /// The states in which markers are to come (`org.apache.kafka.coordinator.transaction.TransactionState`).
 const OPEN: [&str; 3] = ["Ongoing", "PrepareCommit", "PrepareAbort"];
 
@@ -63,43 +59,25 @@ impl OpenTransactions {
 /// The open transactions, as far as the cluster's brokers tell.
 pub async fn open_transactions(cluster: &Cluster) -> OpenTransactions {
     let mut open = OpenTransactions::default();
-    let topic = [TRANSACTIONS_TOPIC.to_owned()];
-    let metadata = match cluster.metadata(Some(&topic)).await {
-        Ok(metadata) => metadata,
+    let asking = ask_all(
+        cluster,
+        (TRANSACTIONS_TOPIC, "ListTransactions"),
+        |cluster, broker| async move { of_broker(&cluster, broker).await },
+    );
+    let told = match asking.await {
+        Ok(told) => told,
         Err(error) => {
             open.lacks(&error);
             return open;
         }
     };
-    let partitions = metadata.topics.get(TRANSACTIONS_TOPIC);
-    let partitions = partitions.map(|topic| topic.partitions.iter());
+    told.answers.into_iter().for_each(|found| open.add(found));
+    told.silent.iter().for_each(|error| open.lacks(error));
     // Nobody coordinates their transactions now, and somebody will.
-    let leaderless = partitions.into_iter().flatten().filter(|it| it.leader < 0);
-    match leaderless.count() {
-        0 => {}
-        count => open.not_yet.push(format!(
-            "{count} partition(s) of {TRANSACTIONS_TOPIC} have no leader"
-        )),
-    }
-    let mut asking = JoinSet::new();
-    for broker in metadata.brokers.keys().copied() {
-        let cluster = cluster.clone();
-        asking.spawn(async move {
-            match tokio::time::timeout(PATIENCE, of_broker(&cluster, broker)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(WireError::Timeout {
-                    context: Arc::new(context(&cluster, broker, "ListTransactions")),
-                    after: PATIENCE,
-                }),
-            }
-        });
-    }
-    while let Some(answer) = asking.join_next().await {
-        match brought(answer) {
-            Ok(found) => open.add(found),
-            Err(error) => open.lacks(&error),
-        }
-    }
+    open.not_yet
+        .extend(told.leaderless.known(TRANSACTIONS_TOPIC));
+    open.untold
+        .extend(told.leaderless.unknown(TRANSACTIONS_TOPIC));
     open
 }
 
@@ -151,12 +129,4 @@ async fn of_broker(cluster: &Cluster, broker: i32) -> Result<OpenTransactions, W
         }
     }
     Ok(open)
-}
-
-fn context(cluster: &Cluster, broker: i32, api: &'static str) -> ErrorContext {
-    ErrorContext {
-        broker: Some(broker),
-        api: Some(api),
-        ..ErrorContext::cluster(cluster.name())
-    }
 }

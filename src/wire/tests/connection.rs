@@ -358,29 +358,6 @@ async fn old_brokers_are_asked_again_in_version_0() {
     assert_eq!(missing.kind(), "unsupported_version");
 }
 
-#[tokio::test]
-async fn a_throttled_client_is_quiet() {
-    let (_fake, connection) = connected(async |mut peer: Peer| {
-        peer.greet(&[INIT]).await;
-        let asked = peer.expect().await;
-        let answer = InitProducerIdResponse::default().with_throttle_time_ms(300);
-        peer.answer(asked.header.correlation_id, 1, &answer, 4)
-            .await;
-        while echo(&mut peer).await {}
-    })
-    .await;
-    soon(ask(&connection, 1)).await.expect("answered");
-    let before = std::time::Instant::now();
-    // Shorter than the silence: waiting to be allowed to send isn't waiting for the broker.
-    let late = ask(&connection, 2).with_timeout(Duration::from_millis(200));
-    soon(late).await.expect("answered");
-    assert!(
-        before.elapsed() >= Duration::from_millis(250),
-        "{:?}",
-        before.elapsed()
-    );
-}
-
 /// Both ends of a connection in memory, in simulated time.
 mod slow_lines {
     use bytes::{BufMut, BytesMut};
@@ -578,6 +555,32 @@ mod slow_lines {
             assert_eq!(error.kind(), "timeout");
             assert!(began.elapsed() < TIMEOUT + MOMENT, "{:?}", began.elapsed());
             drop(far);
+        });
+    }
+
+    #[test]
+    fn a_throttled_client_is_quiet() {
+        simulated(|| async {
+            let (connection, far) = open(4_096);
+            let broker = tokio::spawn(async move {
+                let mut peer = Peer::over(far);
+                let asked = peer.expect().await;
+                let answer = InitProducerIdResponse::default().with_throttle_time_ms(300);
+                peer.answer(asked.header.correlation_id, 1, &answer, 4)
+                    .await;
+                while echo(&mut peer).await {}
+            });
+            ask(&connection, 1).await.expect("answered");
+            let before = Instant::now();
+            // Shorter than the silence: waiting to be allowed to send isn't waiting for the broker.
+            let late = ask(&connection, 2).with_timeout(Duration::from_millis(200));
+            late.await.expect("answered");
+            assert!(
+                before.elapsed() >= Duration::from_millis(250),
+                "{:?}",
+                before.elapsed()
+            );
+            drop(broker);
         });
     }
 

@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use proptest::prelude::*;
 
+use crate::fuzz::memory_of;
 use crate::wire::codec::{decode_body, decode_plain_body};
 use crate::wire::throttle::throttle_of;
 use crate::wire::versions::VersionTable;
@@ -36,6 +37,45 @@ fn a_stranger_s_huge_array_is_refused_before_memory_is_taken() {
     let mechanisms = Bytes::from_static(&[0, 33, 0, 0, 0, 1, 0, 5, b'P', b'L', b'A', b'I', b'N']);
     let answer: SaslHandshakeResponse = decode_plain_body(mechanisms, 1).expect("decodes");
     assert_eq!(answer.mechanisms.len(), 1);
+}
+
+/// A boolean is a byte as those of a length are: one that isn't 0 or 1 must not hide where the length begins.
+#[test]
+fn a_huge_array_behind_a_strange_boolean_is_refused_before_memory_is_taken() {
+    // Metadata v9: no broker, no cluster id, a topic without a name that is internal (0x80), and 2^32 / 16 partitions.
+    let mut body = BytesMut::new();
+    body.put_i32(0);
+    body.put_slice(&[1, 0]);
+    body.put_i32(1);
+    body.put_slice(&[2, 0, 0, 1, 0x80]);
+    body.put_slice(&[0x80, 0x80, 0x80, 0x80, 0x0f]);
+    assert!(decode_body::<MetadataResponse>(body.freeze(), 9).is_err());
+}
+
+/// The longest answer that is taken may be zeros: elements of no bytes but one each, of a hundred in memory.
+#[test]
+fn a_long_answer_s_word_is_no_reason_to_take_many_times_its_length() {
+    const LENGTH: usize = 64 << 20;
+    let mut body = BytesMut::zeroed(LENGTH);
+    // No throttle time, and as many brokers as bytes are left (in five bytes).
+    let promise = LENGTH - 9;
+    for (at, byte) in body[4..9].iter_mut().enumerate() {
+        *byte = (promise >> (7 * at)) as u8 & 0x7f | if at < 4 { 0x80 } else { 0 };
+    }
+    let body = body.freeze();
+    let (refused, bytes) = memory_of(|| decode_body::<MetadataResponse>(body.clone(), 9).map(drop));
+    assert!(refused.is_err());
+    assert!(bytes < LENGTH, "{bytes} bytes");
+    // Records are as long as they are.
+    let records = Bytes::from(vec![7; LENGTH]);
+    let response: FetchResponse = decode_body(fetched(&records), 12).expect("decodes");
+    assert_eq!(
+        response.responses[0].partitions[0]
+            .records
+            .as_ref()
+            .map(Bytes::len),
+        Some(LENGTH)
+    );
 }
 
 #[test]

@@ -77,6 +77,12 @@ pub(crate) struct Asked {
 }
 
 impl Peer {
+    /// Of a connection that a test made itself.
+    pub(crate) fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let stream = Box::new(stream);
+        Self { stream, port: 0 }
+    }
+
     /// The port that the client connected to.
     pub(crate) fn port(&self) -> i32 {
         self.port

@@ -3,4 +3,6 @@
 mod connection;
 mod decode;
 pub(crate) mod fake;
+mod fuzz;
+mod reach;
 mod routing;

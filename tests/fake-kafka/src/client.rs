@@ -18,12 +18,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `host:port`. An answer that takes longer than 10 s is an error.
+    /// Connects to `host:port`. An answer that takes longer than a minute is an error.
     pub fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         let mut client = Self { stream, sent: 0 };
-        client.patience(Duration::from_secs(10))?;
+        client.patience(Duration::from_secs(60))?;
         Ok(client)
     }
 

@@ -468,9 +468,14 @@ impl State {
         }
     }
 
-    /// How many in-sync replicas `acks=all` asks for; never more than there are replicas (`Partition.effectiveMinIsr`).
+    /// How many in-sync replicas `acks=all` asks for; never more than there are replicas (`Partition.effectiveMinIsr`),
+    /// on brokers from 3.7 on.
     pub fn min_in_sync(&self, topic: &str, broker: i32, replicas: usize) -> usize {
         let configured = self.topic_number(topic, broker, "min.insync.replicas");
-        usize::try_from(configured).unwrap_or(1).min(replicas)
+        let configured = usize::try_from(configured).unwrap_or(1);
+        match self.options.before_3_7 {
+            true => configured,
+            false => configured.min(replicas),
+        }
     }
 }

@@ -225,7 +225,12 @@ impl Connection {
         }
         let step = std::mem::replace(&mut current.step, Step::Silent);
         let broker = self.who.broker;
-        match state.as_seen_by(broker, |state| self.who.next(state, &current, step)) {
+        let act = |state: &mut State| self.who.next(state, &current, step);
+        let next = match is_forwarded(current.seen.key) {
+            true => act(state),
+            false => state.as_seen_by(broker, act),
+        };
+        match next {
             Next::Stay(step) => {
                 let again = matches!(&step, Step::Late { until_ms, .. } | Step::Delayed { until_ms, .. } if *until_ms <= state.now_ms);
                 current.step = step;
@@ -249,7 +254,9 @@ impl Connection {
 impl Who {
     fn next(&self, state: &mut State, current: &Current, step: Step) -> Next {
         match step {
-            Step::Delayed { until_ms, run } if until_ms > state.now_ms => {
+            Step::Delayed { until_ms, run }
+                if until_ms > state.now_ms && !state.faults.has_let_go(&current.verdict) =>
+            {
                 Next::Stay(Step::Delayed { until_ms, run })
             }
             Step::Delayed { run, .. } => self.run(state, current, run),
@@ -331,6 +338,14 @@ fn effect(state: &mut State, current: &Current, body: Option<Body>) -> Next {
             body,
         }),
     }
+}
+
+/// Whether the controller does it, whoever is asked (`ForwardingManager`).
+fn is_forwarded(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::CreateTopics | ApiKey::DeleteTopics | ApiKey::CreatePartitions
+    )
 }
 
 struct TooLong;

@@ -8,7 +8,7 @@ use crate::api::Subject;
 use crate::cleaner::{Cleaning, clean};
 use crate::cluster::Cluster;
 use crate::faults::{Action, Fault, FaultId};
-use crate::partition::Partition;
+use crate::partition::{Partition, Remote};
 use crate::state::{Condition, State};
 
 impl Cluster {
@@ -75,6 +75,12 @@ impl State {
         self.replicate_all();
     }
 
+    /// A broker dies, and nobody has noticed so far: see [`Self::fence_broker`].
+    pub fn crash_broker(&mut self, id: i32) {
+        self.set_condition(id, Condition::Stopped);
+        self.fetch_sessions.retain(|(broker, _), _| *broker != id);
+    }
+
     /// A broker comes up again and follows, or leads what nobody else can.
     pub fn start_broker(&mut self, id: i32) {
         self.set_condition(id, Condition::Up);
@@ -126,6 +132,13 @@ impl State {
         self.fence_broker(id);
     }
 
+    /// A broker that is cut off hasn't heard of a topic yet that the others have.
+    pub fn hide_on_island(&mut self, id: i32, topic: &str) {
+        if let Some(island) = self.islands.get_mut(&id) {
+            island.remove(topic);
+        }
+    }
+
     /// It is connected to the others again, and follows who leads by now.
     pub fn rejoin_broker(&mut self, id: i32) {
         self.islands.remove(&id);
@@ -134,6 +147,27 @@ impl State {
         }
         self.elect_where_needed();
         self.replicate_all();
+    }
+
+    /// The records below an offset are in remote storage, which takes so long for each read.
+    pub fn tier(&mut self, topic: &str, partition: i32, remote: Remote) {
+        self.existing(topic, partition).remote = Some(remote);
+        self.changed();
+    }
+
+    /// A broker gets the controller's log late: it hasn't heard of this topic, which may not be there yet.
+    pub fn hears_late(&mut self, broker: i32, topic: &str) {
+        self.unheard
+            .entry(broker)
+            .or_default()
+            .insert(topic.to_owned());
+        self.changed();
+    }
+
+    /// It has heard of all that there is.
+    pub fn has_heard(&mut self, broker: i32) {
+        self.unheard.remove(&broker);
+        self.changed();
     }
 
     fn set_condition(&mut self, id: i32, condition: Condition) {

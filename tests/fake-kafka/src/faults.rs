@@ -8,6 +8,9 @@ use kafka_protocol::messages::ApiKey;
 use crate::api::Subject;
 use crate::state::State;
 
+/// No test lasts so long.
+const HELD_MS: i64 = 86_400_000;
+
 /// Which requests a fault is for.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -136,6 +139,8 @@ pub enum Action {
     Refuse(ResponseError),
     /// Handled later; the connection's other requests wait.
     Delay(i64),
+    /// Handled when the fault is cleared; the connection's other requests wait.
+    Hold,
     /// Never handled nor answered.
     Swallow,
     /// Handled, but never answered.
@@ -159,6 +164,7 @@ impl fmt::Debug for Action {
         match self {
             Self::Refuse(error) => write!(f, "Refuse({error:?})"),
             Self::Delay(ms) => write!(f, "Delay({ms})"),
+            Self::Hold => f.write_str("Hold"),
             Self::Swallow => f.write_str("Swallow"),
             Self::SwallowAfter => f.write_str("SwallowAfter"),
             Self::CutBefore => f.write_str("CutBefore"),
@@ -196,6 +202,7 @@ pub struct Faults {
 pub(crate) struct Verdict {
     pub(crate) refuse: Option<(ResponseError, Option<Subject>)>,
     pub(crate) delay_ms: i64,
+    held_by: Option<FaultId>,
     pub(crate) late_ms: i64,
     pub(crate) fate: Fate,
     pub(crate) cluster_id: Option<String>,
@@ -237,6 +244,12 @@ impl Faults {
         self.rules.clear();
     }
 
+    /// Whether a request was held, and isn't any more.
+    pub(crate) fn has_let_go(&self, verdict: &Verdict) -> bool {
+        let is_there = |id| self.rules.iter().any(|rule| rule.id == id);
+        verdict.held_by.is_some_and(|id| !is_there(id))
+    }
+
     /// How often it happened; a fault that was cleared never did.
     pub fn fired(&self, id: FaultId) -> u64 {
         self.rules
@@ -268,6 +281,10 @@ impl Rule {
                     .get_or_insert((*error, self.fault.subject.clone()));
             }
             Action::Delay(ms) => verdict.delay_ms += ms,
+            Action::Hold => {
+                verdict.delay_ms += HELD_MS;
+                verdict.held_by = Some(self.id);
+            }
             Action::AnswerLate(ms) => verdict.late_ms += ms,
             Action::Swallow => verdict.fate = Fate::Swallowed,
             Action::SwallowAfter => verdict.fate = Fate::SwallowedAfter,
@@ -461,6 +478,20 @@ mod tests {
             assert!(client.answer::<DeleteTopicsRequest>(5).is_some());
             assert!(!exists(&cluster));
         }
+    }
+
+    #[test]
+    fn a_request_is_held_until_its_fault_is_cleared() {
+        let cluster = cluster();
+        let fault = cluster.fault(on_delete().times(1), Action::Hold);
+        let mut client = Direct::connect(&cluster, 1);
+        assert!(client.try_call(&delete(TOPIC), 5).is_none());
+        client.now_ms += 3_600_000;
+        assert!(client.answer::<DeleteTopicsRequest>(5).is_none());
+        assert!(exists(&cluster));
+        cluster.clear(fault);
+        assert!(client.answer::<DeleteTopicsRequest>(5).is_some());
+        assert!(!exists(&cluster));
     }
 
     #[test]

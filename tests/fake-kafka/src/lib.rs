@@ -35,6 +35,7 @@ pub mod groups;
 mod hooks;
 pub mod log;
 pub mod memory;
+mod metadata_log;
 pub mod partition;
 pub mod producers;
 pub mod quotas;

@@ -69,6 +69,7 @@ struct Member {
     seen: Seen,
     path: Path,
     traffic: Traffic,
+    by_api: BTreeMap<i16, Spent>,
 }
 
 /// What has gone to a cluster so far.
@@ -79,6 +80,17 @@ pub struct Traffic {
     /// Bytes that arrived at its brokers.
     pub to_brokers: u64,
     /// Bytes that its brokers sent.
+    pub to_clients: u64,
+}
+
+/// What questions of one kind have cost, with what frames them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// So often it was asked.
+    pub requests: u64,
+    /// Bytes of the questions.
+    pub to_brokers: u64,
+    /// Bytes of the answers.
     pub to_clients: u64,
 }
 
@@ -129,6 +141,8 @@ struct Link {
     held_to_client: Vec<Event>,
     requests: trace::Frames,
     answers: trace::Frames,
+    /// What was asked and isn't answered yet, by the request's number.
+    asked: BTreeMap<i32, i16>,
 }
 
 /// The client's end.
@@ -227,6 +241,7 @@ impl Network {
             seen: Seen::default(),
             path: Path::default(),
             traffic: Traffic::default(),
+            by_api: BTreeMap::new(),
         });
         for (address, broker) in names {
             inner.addresses.insert(address, (number, broker));
@@ -247,6 +262,14 @@ impl Network {
 
     pub(crate) fn traffic(&self, cluster: usize) -> Traffic {
         self.lock().clusters[cluster].traffic
+    }
+
+    pub(crate) fn spent(&self, cluster: usize) -> BTreeMap<String, Spent> {
+        let inner = self.lock();
+        let by_api = inner.clusters[cluster].by_api.iter();
+        by_api
+            .map(|(key, spent)| (trace::api(*key), *spent))
+            .collect()
     }
 
     /// Changes how a process reaches a cluster; what waited goes on when the way is free again.
@@ -805,6 +828,13 @@ impl Inner {
         let frames = link.requests.take(bytes);
         let (host, cluster, broker) = (link.host, link.cluster, link.broker);
         self.trace.note(clock::now_us(), id, bytes);
+        for frame in &frames {
+            link.asked.insert(frame.request_number(), frame.api());
+            let spent = self.clusters[cluster].by_api.entry(frame.api());
+            let spent = spent.or_default();
+            spent.requests += 1;
+            spent.to_brokers += frame.bytes();
+        }
         for frame in frames {
             let (host, cluster) = (
                 &self.hosts[host as usize].name,
@@ -825,6 +855,15 @@ impl Inner {
         let frames = link.answers.take(bytes);
         let (host, cluster, broker) = (link.host, link.cluster, link.broker);
         self.trace.note(clock::now_us(), !id, bytes);
+        for frame in &frames {
+            // In their order; some questions have no answer.
+            let later = link.asked.split_off(&(frame.answer_number() + 1));
+            let answered = std::mem::replace(&mut link.asked, later).pop_last();
+            if let Some((_, api)) = answered {
+                let spent = self.clusters[cluster].by_api.entry(api).or_default();
+                spent.to_clients += frame.bytes();
+            }
+        }
         for frame in frames {
             let (host, cluster) = (
                 &self.hosts[host as usize].name,
@@ -871,6 +910,7 @@ impl Link {
             held_to_client: Vec::new(),
             requests: trace::Frames::default(),
             answers: trace::Frames::default(),
+            asked: BTreeMap::new(),
         }
     }
 

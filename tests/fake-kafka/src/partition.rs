@@ -21,6 +21,17 @@ pub struct Partition {
     pub logs: BTreeMap<i32, Log>,
     /// Replicas that don't fetch for now.
     pub lagging: BTreeSet<i32>,
+    /// What is in remote storage.
+    pub remote: Option<Remote>,
+}
+
+/// Old records that a leader doesn't have itself (KIP-405).
+#[derive(Debug, Clone, Copy)]
+pub struct Remote {
+    /// Those below this offset.
+    pub below: i64,
+    /// How long the storage takes.
+    pub delay_ms: i64,
 }
 
 impl Partition {
@@ -32,6 +43,7 @@ impl Partition {
             in_sync: replicas.iter().copied().collect(),
             logs: replicas.iter().map(|&id| (id, Log::default())).collect(),
             lagging: BTreeSet::new(),
+            remote: None,
             replicas,
         };
         if let Some(&first) = partition.replicas.first() {

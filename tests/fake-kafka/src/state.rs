@@ -1,6 +1,6 @@
 //! Everything that a cluster knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kafka_protocol::error::ResponseError;
 use uuid::Uuid;
@@ -9,16 +9,19 @@ use crate::acls::Acls;
 use crate::api::Session;
 use crate::faults::Faults;
 use crate::groups::Groups;
+use crate::metadata_log::MetadataLog;
 use crate::partition::Partition;
 use crate::quotas::{Quotas, rates::Rates};
 use crate::topics::NewTopic;
 use crate::transactions::Transactions;
 use crate::users::Users;
+use crate::world::clock::next_random;
 
 /// How a cluster is made.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its id.
+    /// Empty: it tells none, as some services do.
     pub cluster_id: String,
     /// Brokers are numbered from 1.
     pub brokers: i32,
@@ -34,10 +37,22 @@ pub struct Options {
     pub broker_configs: BTreeMap<String, String>,
     /// `create.topic.policy.class.name`: what is said against a topic of this name.
     pub creation_policy: Option<CreationPolicy>,
+    /// `alter.config.policy.class.name`: what is said against these settings of a topic of this name.
+    pub alter_policy: Option<AlterPolicy>,
+    /// `max.connections.per.ip`: one more is closed as soon as it is accepted (`ConnectionQuotas.inc`). Behind sockets only,
+    /// where everybody has the same address.
+    pub connections_max: Option<usize>,
+    /// The acceptor's pause behind each connection, as with `max.connection.creation.rate`. Behind sockets only.
+    pub connection_pause_ms: u64,
     /// `producer.id.expiration.ms`.
     pub producer_expiration_ms: i64,
     /// `producer.id.expiration.check.interval.ms`: how often producers are looked through. `None`: only when a test says so.
     pub producer_check_interval_ms: Option<i64>,
+    /// As brokers before 3.7: `min.insync.replicas` may be above a partition's replicas, which takes no write then
+    /// (KAFKA-15583), and Fetch ends at 15.
+    pub before_3_7: bool,
+    /// As with ZooKeeper before `inter.broker.protocol.version` 2.8: topics have no ids (`Uuid.ZERO_UUID`).
+    pub without_topic_ids: bool,
 }
 
 impl Default for Options {
@@ -51,14 +66,22 @@ impl Default for Options {
             features: features_of_4_3(),
             broker_configs: BTreeMap::new(),
             creation_policy: None,
+            alter_policy: None,
+            connections_max: None,
+            connection_pause_ms: 0,
             producer_expiration_ms: 86_400_000,
             producer_check_interval_ms: Some(600_000),
+            before_3_7: false,
+            without_topic_ids: false,
         }
     }
 }
 
 /// What a cluster's owner has against a new topic, in words for people.
 pub type CreationPolicy = fn(&str, &NewTopic) -> Option<String>;
+
+/// See [`Options::alter_policy`].
+pub type AlterPolicy = fn(&str, &BTreeMap<String, String>) -> Option<String>;
 
 /// What a new cluster of Kafka 4.3 has finalized, as far as the fake has it.
 fn features_of_4_3() -> BTreeMap<String, i16> {
@@ -127,6 +150,8 @@ pub struct State {
     pub topics: BTreeMap<String, Topic>,
     /// What brokers that are cut off from the others take for the topics.
     pub(crate) islands: BTreeMap<i32, BTreeMap<String, Topic>>,
+    /// Topics that a broker hasn't heard of yet.
+    pub(crate) unheard: BTreeMap<i32, BTreeSet<String>>,
     /// Dynamic configs of brokers, by id; those of all brokers under an empty name.
     pub broker_configs: BTreeMap<String, BTreeMap<String, String>>,
     /// Fetch sessions, by broker and id.
@@ -149,6 +174,9 @@ pub struct State {
     pub users: Users,
     /// What goes wrong on order.
     pub faults: Faults,
+    pub(crate) metadata_log: MetadataLog,
+    /// Draws whom the next answer calls the controller.
+    controllers: u64,
     changes: u64,
     ids: u64,
     producer_ids: i64,
@@ -169,6 +197,7 @@ impl State {
             brokers,
             topics: BTreeMap::new(),
             islands: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             broker_configs: BTreeMap::new(),
             fetch_sessions: BTreeMap::new(),
             generation: 0,
@@ -180,6 +209,8 @@ impl State {
             muted: BTreeMap::new(),
             users: Users::default(),
             faults: Faults::default(),
+            metadata_log: MetadataLog::default(),
+            controllers: 0,
             changes: 0,
             ids: 0,
             producer_ids: 0,
@@ -195,13 +226,26 @@ impl State {
 
     /// Does something as this broker sees the cluster.
     pub(crate) fn as_seen_by<T>(&mut self, broker: i32, act: impl FnOnce(&mut Self) -> T) -> T {
-        let Some(mut island) = self.islands.remove(&broker) else {
+        if let Some(names) = self.unheard.get(&broker) {
+            let hidden: Vec<(String, Topic)> = names
+                .clone()
+                .into_iter()
+                .filter_map(|name| self.topics.remove_entry(&name))
+                .collect();
+            let done = act(self);
+            self.topics.extend(hidden);
+            return done;
+        }
+        // It hasn't heard of who else was cut off, either.
+        let mut islands = std::mem::take(&mut self.islands);
+        let Some(island) = islands.get_mut(&broker) else {
+            self.islands = islands;
             return act(self);
         };
-        std::mem::swap(&mut self.topics, &mut island);
+        std::mem::swap(&mut self.topics, island);
         let done = act(self);
-        std::mem::swap(&mut self.topics, &mut island);
-        self.islands.insert(broker, island);
+        std::mem::swap(&mut self.topics, island);
+        self.islands = islands;
         done
     }
 
@@ -234,9 +278,13 @@ impl State {
     }
 
     /// Whom clients take for the controller: with KRaft, any broker that lives.
-    pub fn controller(&self) -> i32 {
-        let alive = self.brokers.keys().find(|id| self.is_alive(**id));
-        alive.copied().unwrap_or(-1)
+    pub fn controller(&mut self) -> i32 {
+        let alive = self.brokers.keys().filter(|id| self.is_alive(**id));
+        let alive: Vec<i32> = alive.copied().collect();
+        // `KRaftMetadataCache.getRandomAliveBrokerId`: each answer names another one.
+        let drawn = next_random(&mut self.controllers) as usize;
+        let at = drawn.checked_rem(alive.len());
+        at.map_or(-1, |at| alive[at])
     }
 
     /// What a broker's clock says.
@@ -286,11 +334,19 @@ impl State {
             .map_or(Condition::Stopped, |b| b.condition)
     }
 
+    /// The id that brokers tell of a topic.
+    pub fn told_id(&self, topic: &Topic) -> Uuid {
+        match self.options.without_topic_ids {
+            true => Uuid::nil(),
+            false => topic.id,
+        }
+    }
+
     /// The name of the topic with this id.
     pub fn topic_name(&self, id: Uuid) -> Option<&str> {
         self.topics
             .iter()
-            .find(|(_, topic)| topic.id == id)
+            .find(|(_, topic)| topic.id == id && !self.options.without_topic_ids)
             .map(|(name, _)| name.as_str())
     }
 

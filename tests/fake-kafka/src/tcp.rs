@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,6 +21,8 @@ use crate::state::Condition;
 /// Listens for every broker until it is dropped. It has a thread of its own, so tests of any kind can hold it.
 pub struct Server {
     addresses: BTreeMap<i32, SocketAddr>,
+    /// Sockets that never listen: nobody else gets the port of a broker that is stopped.
+    _ports: Vec<TcpSocket>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -26,14 +30,16 @@ pub struct Server {
 impl Server {
     /// Takes a free port for every broker, and tells the cluster, so that metadata names them.
     pub fn start(cluster: &Cluster) -> Self {
-        let mut listeners = BTreeMap::new();
+        let (mut listeners, mut ports) = (BTreeMap::new(), Vec::new());
         for id in cluster.look(|state| state.brokers.keys().copied().collect::<Vec<_>>()) {
-            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .expect("a free port on 127.0.0.1");
+            let port = bound((Ipv4Addr::LOCALHOST, 0).into());
+            let address = port.local_addr().expect("bound");
+            let listener = std::net::TcpListener::bind(address).expect("our own port");
             listener
                 .set_nonblocking(true)
                 .expect("a socket can be nonblocking");
             listeners.insert(id, listener);
+            ports.push(port);
         }
         let addresses: BTreeMap<i32, SocketAddr> = listeners
             .iter()
@@ -54,6 +60,7 @@ impl Server {
             .expect("a thread starts");
         Self {
             addresses,
+            _ports: ports,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -110,10 +117,11 @@ fn serve(
     });
 }
 
-/// Accepts while the broker runs; lets go of its port while it is stopped.
+/// Accepts while the broker runs; connections to a stopped one are refused.
 async fn listen(cluster: Cluster, broker: i32, address: SocketAddr, first: TcpListener) {
     let mut changes = cluster.on_change();
     let mut connections = JoinSet::new();
+    let open = Arc::new(AtomicUsize::new(0));
     let mut listener = Some(first);
     loop {
         let alive = cluster.look(|state| state.condition(broker) != Condition::Stopped);
@@ -124,11 +132,39 @@ async fn listen(cluster: Cluster, broker: i32, address: SocketAddr, first: TcpLi
         }
         tokio::select! {
             accepted = accept(listener.as_ref()) => {
-                connections.spawn(converse(cluster.clone(), broker, accepted));
+                let (most, pause_ms) = cluster.look(|state| {
+                    let options = &state.options;
+                    (options.connections_max, options.connection_pause_ms)
+                });
+                if most.is_none_or(|most| open.load(Ordering::SeqCst) < most) {
+                    let one = One::of(&open);
+                    let conversing = converse(cluster.clone(), broker, accepted);
+                    connections.spawn(async move {
+                        conversing.await;
+                        drop(one);
+                    });
+                }
+                tokio::time::sleep(Duration::from_millis(pause_ms)).await;
             }
             _ = changes.changed() => {}
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
+    }
+}
+
+/// One of the connections that are open.
+struct One(Arc<AtomicUsize>);
+
+impl One {
+    fn of(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::SeqCst);
+        Self(open.clone())
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -145,10 +181,15 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
 
 /// The port was ours before; old connections to it may still linger.
 fn bind_again(address: SocketAddr) -> TcpListener {
+    bound(address).listen(128).expect("a bound socket listens")
+}
+
+/// A socket at an address that it shares with others of ours, of which one listens.
+fn bound(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("an option of sockets");
-    socket.bind(address).expect("the broker's own port");
-    socket.listen(128).expect("a bound socket listens")
+    socket.bind(address).expect("a free port on 127.0.0.1");
+    socket
 }
 
 async fn converse(cluster: Cluster, broker: i32, mut stream: TcpStream) {
@@ -186,6 +227,46 @@ async fn sleep_until(wake_at_ms: Option<i64>, now_ms: i64) {
         Some(at_ms) => {
             let wait_ms = u64::try_from(at_ms - now_ms).unwrap_or(0);
             tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::state::Options;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    fn until(what: &str, is_so: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(
+                began.elapsed() < DEADLINE,
+                "not within {DEADLINE:?}: {what}"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Somebody else's cluster, which answers there, would be taken for the one that was stopped.
+    #[test]
+    fn nobody_else_gets_the_port_of_a_broker_that_is_stopped() {
+        let cluster = Cluster::new(Options::default());
+        let server = Server::start(&cluster);
+        let address = server.address(1);
+        let connects = || std::net::TcpStream::connect(address).is_ok();
+        until("it listens", connects);
+        for _ in 0..3 {
+            cluster.control(|state| state.stop_broker(1));
+            until("it is stopped", || !connects());
+            let stranger = TcpSocket::new_v4().expect("a socket");
+            let taken = stranger.bind(address).expect_err("it is taken");
+            assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+            cluster.control(|state| state.start_broker(1));
+            until("it is back", connects);
         }
     }
 }

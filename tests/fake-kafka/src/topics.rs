@@ -107,7 +107,8 @@ impl State {
             .collect()
     }
 
-    /// Brokers in turn, each partition beginning with the next one.
+    /// Brokers in turn, each partition beginning with the next one. As `StripedReplicaPlacer` does, one that the controller has
+    /// fenced, as it is cut off from the others, is left out where the others are enough.
     pub(crate) fn replicas_for(&self, partition: i32, count: i16) -> Result<Vec<i32>, Refusal> {
         let alive: Vec<i32> = self
             .brokers
@@ -125,9 +126,14 @@ impl State {
                 ),
             ));
         }
+        let mut chosen = alive.clone();
+        chosen.retain(|id| !self.islands.contains_key(id));
+        if count > chosen.len() {
+            chosen = alive;
+        }
         let first = usize::try_from(partition).unwrap_or(0);
         Ok((0..count)
-            .map(|n| alive[(first + n) % alive.len()])
+            .map(|n| chosen[(first + n) % chosen.len()])
             .collect())
     }
 

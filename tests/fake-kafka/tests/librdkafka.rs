@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Stage {
     cluster: Cluster,
@@ -54,7 +54,7 @@ impl Stage {
             .set("group.id", group)
             .set("auto.offset.reset", "earliest")
             .set("enable.auto.commit", "false")
-            .set("session.timeout.ms", "6000")
+            .set("session.timeout.ms", "45000")
             .set("heartbeat.interval.ms", "200")
             .set("isolation.level", "read_committed")
             .set("partition.assignment.strategy", "range")

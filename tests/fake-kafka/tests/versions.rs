@@ -57,6 +57,13 @@ fn ask_everything(direct: &mut Direct) {
     each(direct, 0..=6, &describe);
     let consumers = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group()]);
     each(direct, 0..=1, &consumers);
+    let shares =
+        describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup::default();
+    let shares = vec![shares.with_group_id(group())];
+    let shares = DescribeShareGroupOffsetsRequest::default().with_groups(shares);
+    each(direct, 0..=0, &shares);
+    let start = AlterShareGroupOffsetsRequest::default().with_group_id(group());
+    each(direct, 0..=0, &start);
     let offsets = OffsetDeleteRequest::default().with_group_id(group());
     each(direct, 0..=0, &offsets);
     let delete = DeleteGroupsRequest::default().with_groups_names(vec![group()]);

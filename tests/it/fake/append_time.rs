@@ -1,6 +1,7 @@
 //! A target that writes its own time into records is put right before the first one, or nothing is copied.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use fake_kafka::faults::{Action, Fault};
 use fake_kafka::state::Options;
@@ -11,7 +12,10 @@ use twinlog::state::{HeldConfigs, keys};
 use crate::fake::metadata_configs::alter;
 use crate::support::admin::add_partitions;
 use crate::support::fake::options;
-use crate::support::flow::{await_stopped, is_caught_up, partition_status, with_state};
+use crate::support::flow::{
+    await_position, await_stopped, is_caught_up, partition_status, with_state,
+};
+use crate::support::produce::Transactions;
 use crate::support::{
     FakeCluster, Load, Twinlog, await_same, create_topic, end_offset, eventually, fake_pair,
 };
@@ -25,6 +29,16 @@ const LONG_AGO_MS: i64 = 1_500_000_000_000;
 
 fn load(count: u64) -> Load {
     Load::new(TOPIC, count).timestamps_from(LONG_AGO_MS)
+}
+
+fn await_put_right(target: &FakeCluster) {
+    eventually(DEADLINE, "it is put right", || {
+        let configs = target.look(|state| state.topics[TOPIC].configs.clone());
+        match configs.get(STAMPS.0).map(String::as_str) {
+            Some("CreateTime") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
 }
 
 /// The counterpart was made as the source's topics are made, to take the broker's time.
@@ -110,18 +124,14 @@ fn changed_while_it_is_copied_it_stops_what_was_stamped_and_nothing_else() {
     await_same(&from, &to, TOPIC, DEADLINE);
 
     alter(&to, TOPIC, &[(STAMPS.0, Some(STAMPS.1))]);
-    load(10).first(100).partition(0).produce(&from);
+    // In one batch, however long it takes to write them: nothing leaves before the flush.
+    let at_once = load(10).first(100).with("linger.ms", 60_000);
+    at_once.partition(0).produce(&from);
     let status = await_stopped(&twinlog, TOPIC, 0, "log_append_time");
     let detail = partition_status(&status, TOPIC, 0)["detail"].to_string();
     assert!(detail.contains("100..110"), "{detail}");
     // Put right for the others, which no stop of the stamped one undoes.
-    eventually(DEADLINE, "it is put right", || {
-        let configs = target.look(|state| state.topics[TOPIC].configs.clone());
-        match configs.get(STAMPS.0).map(String::as_str) {
-            Some("CreateTime") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    });
+    await_put_right(&target);
     load(10).first(100).partition(1).produce(&from);
     load(10).first(110).partition(0).produce(&from);
     twinlog.wait_until(DEADLINE, "the other goes on", |status| {
@@ -140,5 +150,39 @@ fn changed_while_it_is_copied_it_stops_what_was_stamped_and_nothing_else() {
     twinlog.launch();
     twinlog.wait_until(DEADLINE, "it goes on", |status| {
         is_caught_up(status, TOPIC, 0) && end_offset(&to, TOPIC, 0) == 120
+    });
+}
+
+/// Batches between markers are sent in steps, which no Produce answer tells of.
+#[test]
+fn batches_of_transactions_that_were_stamped_are_noticed_too() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, TOPIC, 2, &[]);
+    let twinlog = Twinlog::start(&Twinlog::config(&from, &to, ""));
+    load(100).partition(1).produce(&from);
+    let transactions = Transactions {
+        load: load(3).partition(0),
+        transactions: 1_000_000,
+        abort_percent: 0,
+    };
+    let (is_noticed, began) = (AtomicBool::new(false), Instant::now());
+    // In vain it goes on for longer than anybody waits.
+    let is_enough = || is_noticed.load(Ordering::Relaxed) || began.elapsed() > 5 * DEADLINE;
+    std::thread::scope(|scope| {
+        // Without a pause: behind one, a batch goes alone, and its answer tells.
+        scope.spawn(|| transactions.produce_until(&from, is_enough));
+        await_position(&twinlog, TOPIC, 0, 100);
+        alter(&to, TOPIC, &[(STAMPS.0, Some(STAMPS.1))]);
+        let status = await_stopped(&twinlog, TOPIC, 0, "log_append_time");
+        is_noticed.store(true, Ordering::Relaxed);
+        let detail = partition_status(&status, TOPIC, 0)["detail"].to_string();
+        assert!(detail.contains("target offsets"), "{detail}");
+    });
+    // The topic is put right, and the other goes on.
+    await_put_right(&target);
+    load(10).first(100).partition(1).produce(&from);
+    twinlog.wait_until(DEADLINE, "the other goes on", |status| {
+        is_caught_up(status, TOPIC, 1) && end_offset(&to, TOPIC, 1) == 110
     });
 }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::error::ResponseError;
+use fake_kafka::kafka_protocol::messages::ApiKey;
+
 use crate::support::failover::{answer, await_copying, await_failed_over, failback, failover};
 use crate::support::fake::fake_authorized_pair;
 use crate::support::quotas::{self, entity};
@@ -68,4 +72,36 @@ fn acls_and_quotas_go_back_removals_too() {
         "{report:#}"
     );
     assert!(told.contains("quota carried over: user bob"), "{report:#}");
+}
+
+/// What couldn't be read at the failover isn't known to have changed, and that is said.
+#[test]
+fn what_could_not_be_read_is_told() {
+    let (source, target) = fake_authorized_pair();
+    let (old, new) = (source.bootstrap(), target.bootstrap());
+    create_topic(&old, "orders", 1, &[]);
+    Load::new("orders", 20).produce(&old);
+    let twinlog = Twinlog::start(&Twinlog::config(&old, &new, ""));
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let hidden = [
+        (
+            Fault::on(ApiKey::DescribeAcls),
+            ResponseError::ClusterAuthorizationFailed,
+        ),
+        (
+            Fault::on(ApiKey::DescribeConfigs).topic("orders"),
+            ResponseError::TopicAuthorizationFailed,
+        ),
+    ];
+    let hidden = hidden.map(|(fault, why)| target.fault(fault, Action::Refuse(why)));
+    answer(&failover(&config, &["--yes", "--json"]), 0);
+    await_failed_over(&twinlog);
+    for fault in hidden {
+        target.clear(fault);
+    }
+    let report = answer(&failback(&config, &["--yes", "--json"]), 0);
+    let told = report["for_the_operator"].to_string();
+    assert!(told.contains("which ACLs"), "{report:#}");
+    assert!(told.contains("which settings"), "{report:#}");
 }

@@ -34,11 +34,10 @@ fn assert_seen_everywhere(twinlog: &Twinlog, flow: &str, reason: &str, stopped: 
         "{}",
         twinlog.metrics()
     );
-    let log = twinlog.log();
-    let said = log
-        .lines()
-        .any(|line| line.contains("partition stopped") && line.contains(reason));
-    assert!(said, "the log doesn't name {reason}:\n{log}");
+    twinlog.await_log("the log names it", |log| {
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("partition stopped") && line.contains(reason))
+    });
     assert_eq!(twinlog.status()["ready"], false);
 }
 
@@ -394,6 +393,13 @@ fn append_as_twinlog(target: &str, flow: &str, topic: &str, partition: i32, expe
     block_on(wire::produce_one(&cluster, &place, late, -1)).expect("the batch is appended");
 }
 
+/// Deletes a topic of the test's target. It may be made anew at once: nobody waits to see it gone.
+fn delete_copy(topic: &str) {
+    let (_, target) = fake_pair();
+    let was_there = target.control(|state| state.delete_topic(topic));
+    assert!(was_there, "{topic} is there");
+}
+
 #[test]
 fn a_target_topic_with_data_is_refused_and_an_empty_one_adopted() {
     let (source, target) = fake_pair();
@@ -423,7 +429,7 @@ fn a_target_topic_with_data_is_refused_and_an_empty_one_adopted() {
     );
 
     // Once the operator has made room, it is copied without a restart.
-    delete_topic(&target, "taken-full");
+    delete_copy("taken-full");
     await_same(&source, &target, "taken-full", DEADLINE);
 }
 
@@ -437,10 +443,10 @@ fn a_deleted_target_topic_is_copied_again() {
     let mut twinlog = Twinlog::start(&config);
     await_same(&source, &target, "dropped", DEADLINE);
 
-    delete_topic(&target, "dropped");
+    delete_copy("dropped");
     await_same(&source, &target, "dropped", DEADLINE);
     twinlog.kill9();
-    delete_topic(&target, "dropped");
+    delete_copy("dropped");
     Load::new("dropped", 100).first(200).produce(&source);
     twinlog.launch();
     await_same(&source, &target, "dropped", DEADLINE);

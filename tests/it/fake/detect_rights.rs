@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use fake_kafka::acls::{Acl, ResourceType};
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::error::ResponseError;
+use fake_kafka::kafka_protocol::messages::ApiKey;
+
 use crate::support::acls::{self, Operation, Resource};
-use crate::support::fake::fake_fenceable_pair;
+use crate::support::fake::{fake_fenceable_pair, fake_pair};
 use crate::support::flow::{flow_config, is_caught_up, partition_status, topic_status};
 use crate::support::{
     Isolation, Load, Transactions, Twinlog, await_same, create_topic, delete_topic, eventually,
@@ -78,7 +83,8 @@ pub(crate) fn unseen_source(source: &str, target: &str) {
     });
     assert!(is_named(&status), "{status:#}");
     let gone = |log: &str| log.matches("the source topic is gone").count();
-    assert_eq!(gone(&twinlog.log()), 1, "{}", twinlog.log());
+    let log = twinlog.await_log("it is logged", |log| gone(log) > 0);
+    assert_eq!(gone(&log), 1, "{log}");
 
     // Also to a Twinlog that never saw it.
     assert!(twinlog.terminate().success());
@@ -87,6 +93,81 @@ pub(crate) fn unseen_source(source: &str, target: &str) {
     allow(source, Resource::topic("veiled"), "User:ANONYMOUS");
     Load::new("veiled", 100).first(100).produce(source);
     await_same(source, target, "veiled", DEADLINE);
+}
+
+/// Lists leave it out without a word, and its records may still be read.
+#[test]
+fn a_copied_topic_that_lists_leave_out_is_named_by_whoever_is_asked() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    for topic in ["listed", "left-out"] {
+        create_topic(&from, topic, 1, &[]);
+        Load::new(topic, 20).produce(&from);
+    }
+    let mut twinlog = Twinlog::between(&from, &to);
+    for topic in ["listed", "left-out"] {
+        await_same(&from, &to, topic, DEADLINE);
+    }
+    twinlog.wait_until(DEADLINE, "it is ready", |status| status["ready"] == true);
+    source.control(|state| {
+        state.acls.is_on = true;
+        state.acls.allow_if_no_acl_found = true;
+        let who = "User:ANONYMOUS";
+        let of = |operation| Acl::allow(who, operation, ResourceType::Topic, "left-out");
+        let operation = fake_kafka::acls::Operation::Describe;
+        state.acls.all.insert(of(operation).denied());
+        state.acls.all.insert(of(fake_kafka::acls::Operation::Read));
+    });
+    let status = twinlog.wait_until(DEADLINE, "the topic is named", |status| {
+        let partition = partition_status(status, "left-out", 0);
+        partition["reason"] == "not_authorized" && status["ready"] == false
+    });
+    let checks = status["flows"][0]["failover"]["checks"].to_string();
+    assert!(checks.contains("left-out"), "{checks}");
+    for (command, arguments) in [
+        ("status", &[][..]),
+        ("check", &[]),
+        ("plan", &["--exit-code"]),
+        ("verify", &["--quick"]),
+        ("verify", &["--full"]),
+    ] {
+        let done = twinlog.command(command, arguments);
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(said.contains("left-out"), "{command}: {said}");
+        if command != "status" {
+            assert_eq!(done.status.code(), Some(1), "{command}: {said}");
+        }
+    }
+    // Also by a process that never saw it.
+    assert!(twinlog.terminate().success());
+    twinlog.launch();
+    twinlog.wait_until(DEADLINE, "the topic is named again", |status| {
+        let partition = partition_status(status, "left-out", 0);
+        let checks = status["flows"][0]["failover"]["checks"].to_string();
+        partition["reason"] == "not_authorized" && checks.contains("left-out")
+    });
+}
+
+/// A list of groups that is short makes the list of their rights short.
+#[test]
+fn check_says_where_rights_cant_be_asked_for() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, "t", 1, &[]);
+    Load::new("t", 10).produce(&from);
+    let twinlog = Twinlog::between(&from, &to);
+    await_same(&from, &to, "t", DEADLINE);
+    let said = |twinlog: &Twinlog| {
+        let check = twinlog.command("check", &[]);
+        String::from_utf8_lossy(&check.stdout).into_owned()
+    };
+    let short = "not all rights on groups are asked for";
+    let before = said(&twinlog);
+    assert!(!before.contains(short), "{before}");
+    let refused = Action::Refuse(ResponseError::UnknownServerError);
+    source.fault(Fault::on(ApiKey::ListGroups), refused);
+    let after = said(&twinlog);
+    assert!(after.contains(short), "{after}");
 }
 
 #[test]

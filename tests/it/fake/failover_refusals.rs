@@ -1,7 +1,10 @@
 //! What a failover refuses, and how the command ends then; two operators; offsets that are mapped.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::failover::{
     answer, assert_refused, await_failed_over, failback, failover, failover_exiting_at, records,
@@ -87,18 +90,56 @@ fn a_hanging_transaction_is_named() {
     hanging_transaction(&source.bootstrap(), &target.bootstrap());
 }
 
-fn open_transaction(source: &str, topic: &str) -> BaseProducer {
+pub(crate) fn open_transaction(source: &str, topic: &str) -> BaseProducer {
     let producer: BaseProducer = crate::support::admin::client(source)
         .set("transactional.id", "hanging")
         .set("transaction.timeout.ms", "120000")
         .create()
         .expect("valid settings");
-    producer.init_transactions(DEADLINE).expect("a coordinator");
+    crate::support::produce::begin(&producer).expect("a coordinator");
     producer.begin_transaction().expect("a transaction");
     let record: BaseRecord<'_, str, str> = BaseRecord::to(topic).payload("open").key("k");
     producer.send(record).expect("room for one record");
     producer.flush(DEADLINE).expect("it is written");
     producer
+}
+
+/// Who presses Ctrl-C is told that the plan stays, and how it goes on.
+#[test]
+fn an_interrupted_failover_says_that_it_stays_open() {
+    let (source, target) = fake_fenceable_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 10).produce(&source);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    // It is waited for.
+    let _open = open_transaction(&source, "orders");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinlog"))
+        .args(["failover", "--yes", "-c"])
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the built binary runs");
+    let said = command.stderr.take().expect("it is piped");
+    let mut lines = BufReader::new(said).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("prove:")));
+    let killed = Command::new("kill")
+        .args(["-INT", &command.id().to_string()])
+        .status();
+    assert!(killed.expect("kill runs").success());
+    let rest: Vec<String> = lines.collect();
+    let ended = command.wait().expect("it ends");
+    assert_eq!(ended.code(), Some(1), "{rest:?}");
+    assert!(
+        rest.iter().any(|line| line.contains("interrupted")),
+        "{rest:?}"
+    );
+    assert_refused(&source, "orders");
+    answer(&failover(&config, &["--abort", "--yes", "--json"]), 0);
+    try_write(&source, "orders").expect("the fence is lifted");
 }
 
 /// Without an authorizer nobody can be kept away: the dry run says so, and how to go on.
@@ -142,11 +183,11 @@ fn a_fence_that_can_not_be_made_is_a_blocker() {
 #[test]
 fn topics_that_come_while_it_runs_are_failed_over_too() {
     let (source, target) = fake_fenceable_pair();
-    // A partition that was just made is unknown to its leader for a moment.
+    // A partition that was just made is unknown to its leader for a moment, longer than one call asks again.
     let unknown = target.fault(
         Fault::on(ApiKey::ListOffsets)
             .partition("grows", 1)
-            .times(8),
+            .times(16),
         Action::Refuse(ResponseError::UnknownTopicOrPartition),
     );
     late_topics(&source.bootstrap(), &target.bootstrap());
@@ -200,6 +241,7 @@ fn one_of_two_operators_wins() {
     let (source, target) = fake_fenceable_pair();
     let (source, target) = (source.bootstrap(), target.bootstrap());
     create_topic(&source, "orders", 2, &[]);
+    create_topic(&source, "held", 1, &[]);
     Load::new("orders", 100).produce(&source);
     let twinlog = Twinlog::between(&source, &target);
     await_caught_up(&twinlog, DEADLINE);
@@ -212,7 +254,15 @@ fn one_of_two_operators_wins() {
             .spawn()
             .expect("the built binary runs")
     };
-    let both = [start(), start()];
+    // Whoever wins is held up until the other one has ended.
+    let open = open_transaction(&source, "held");
+    let mut both = [start(), start()];
+    eventually(DEADLINE, "one of them ends", || {
+        let mut both = both.iter_mut();
+        let has_ended = both.any(|child| child.try_wait().expect("our own child").is_some());
+        has_ended.then_some(()).ok_or("both run")
+    });
+    open.abort_transaction(DEADLINE).expect("it is aborted");
     let ended = both.map(|child| child.wait_with_output().expect("it ends"));
     let (won, lost): (Vec<_>, Vec<_>) = ended.iter().partition(|it| it.status.success());
     assert_eq!(won.len(), 1, "{}\n{}", words(&ended[0]), words(&ended[1]));
@@ -321,11 +371,11 @@ pub(crate) fn abort_that_dies(source: &str, target: &str) {
     assert_eq!(records(source, &["orders"]), records(target, &["orders"]));
 }
 
-/// Of a process that ended, whose number this very one has now; it beats as often as it is told to.
-async fn hold_the_lease(target: &str, beats: u64) {
+/// Of a process that ended, whose number this very one has now; it beats until it is told to end.
+async fn hold_the_lease(target: &str, has_ended: &AtomicBool) {
     let cluster = wire_cluster(target);
     let store = opened_state(&cluster, "dr").await;
-    for beat in 0..=beats {
+    for beat in 0.. {
         let record = LeaseRecord {
             v: 1,
             owner: Uuid::from_u128(7),
@@ -343,9 +393,10 @@ async fn hold_the_lease(target: &str, beats: u64) {
         };
         let key = keys::cutover_lease("dr");
         store.put(&key, &record).await.expect("it is written");
-        if beat < beats {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        if has_ended.load(Ordering::Relaxed) {
+            break;
         }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -359,10 +410,11 @@ fn a_plan_is_carried_out_by_who_beats_not_by_who_has_a_number() {
     await_caught_up(&twinlog, DEADLINE);
     let config = twinlog.config_file().to_owned();
 
-    block_on(hold_the_lease(&target, 0));
+    block_on(hold_the_lease(&target, &AtomicBool::new(true)));
+    let has_ended = Arc::new(AtomicBool::new(false));
     let beating = std::thread::spawn({
-        let target = target.clone();
-        move || block_on(hold_the_lease(&target, 6))
+        let (target, has_ended) = (target.clone(), has_ended.clone());
+        move || block_on(hold_the_lease(&target, &has_ended))
     });
     let refused = failover(&config, &["--yes"]);
     assert_eq!(refused.status.code(), Some(1), "{}", words(&refused));
@@ -371,8 +423,96 @@ fn a_plan_is_carried_out_by_who_beats_not_by_who_has_a_number() {
         "{}",
         words(&refused)
     );
+    has_ended.store(true, Ordering::Relaxed);
     beating.join().expect("it ends");
 
     let done = failover(&config, &["--yes"]);
     assert_eq!(done.status.code(), Some(0), "{}", words(&done));
+}
+
+/// A plan that something has come behind isn't there any more: nobody is told that somebody wrote to the copy, which is
+/// what goes on copying there.
+#[test]
+fn nothing_is_undone_behind_the_failback() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    create_topic(&source, "orders", 1, &[]);
+    Load::new("orders", 50).produce(&source);
+    let twinlog = Twinlog::between(&source, &target);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let manual = ["--yes", "--fence", "manual", "--quiet-for", "1"];
+    let refused = |output: &Output, code: i32, text: &str| {
+        assert_eq!(output.status.code(), Some(code), "{}", words(output));
+        assert!(words(output).contains(text), "{}", words(output));
+    };
+    let over = failover(&config, &manual);
+    assert_eq!(over.status.code(), Some(0), "{}", words(&over));
+    let nothing = failback(&config, &["--abort", "--yes"]);
+    refused(&nothing, 1, "has no failback to undo");
+    Load::new("orders", 5).produce(&target);
+    // That is about a failover whose target is the primary, and it needs no other end.
+    let written = failover(&config, &["--abort", "--yes"]);
+    refused(&written, 3, "somebody wrote there");
+    refused(&written, 3, "the failover is through");
+    await_failed_over(&twinlog);
+    let back = failback(&config, &manual);
+    assert_eq!(back.status.code(), Some(0), "{}", words(&back));
+    Load::new("orders", 5).produce(&source);
+    eventually(DEADLINE, "it is copied", || {
+        let end = end_offset(&target, "orders", 0);
+        (end == 60).then_some(()).ok_or(end)
+    });
+    let nothing = failover(&config, &["--abort", "--yes"]);
+    refused(&nothing, 1, "has no plan to undo");
+}
+
+/// Why there is no lease is told as it is, and not that somebody else has it.
+#[test]
+fn a_drill_that_may_not_write_says_so() {
+    let (source, target) = fake_pair();
+    create_topic(&source.bootstrap(), "orders", 1, &[]);
+    Load::new("orders", 20).produce(&source.bootstrap());
+    let twinlog = Twinlog::between(&source.bootstrap(), &target.bootstrap());
+    await_caught_up(&twinlog, DEADLINE);
+    let refuse = Action::Refuse(ResponseError::ClusterAuthorizationFailed);
+    target.fault(Fault::on(ApiKey::InitProducerId), refuse);
+    let cleanup = twinlog.command("drill", &["--cleanup", "--yes"]);
+    assert_eq!(cleanup.status.code(), Some(1), "{}", words(&cleanup));
+    assert!(
+        words(&cleanup).contains("InitProducerId"),
+        "{}",
+        words(&cleanup)
+    );
+    assert!(
+        !words(&cleanup).contains("another rehearsal"),
+        "{}",
+        words(&cleanup)
+    );
+}
+
+/// The state may be far away: what is written for each partition is written together.
+#[test]
+fn the_maps_of_many_partitions_are_continued_in_a_few_writes() {
+    const PARTITIONS: i32 = 80;
+    let (source, target) = fake_pair();
+    create_topic(&source.bootstrap(), "orders", PARTITIONS, &[]);
+    Load::new("orders", 400).produce(&source.bootstrap());
+    let config = Twinlog::config(&source.bootstrap(), &target.bootstrap(), "offsets: mapped");
+    let twinlog = Twinlog::start(&config);
+    await_caught_up(&twinlog, DEADLINE);
+    let config = twinlog.config_file().to_owned();
+    let manual = ["--yes", "--fence", "manual", "--quiet-for", "1"];
+    let over = failover(&config, &manual);
+    assert_eq!(over.status.code(), Some(0), "{}", words(&over));
+    await_failed_over(&twinlog);
+    let of_state = Fault::on(ApiKey::Produce).topic("__twinlog_state");
+    let writes = source.fault(of_state, Action::Delay(0));
+    let began = Instant::now();
+    let begun = failback(&config, &["--start", "--yes"]);
+    assert_eq!(begun.status.code(), Some(0), "{}", words(&begun));
+    let writes = source.fired(writes);
+    // Besides, who carries it out shows every second that he lives.
+    let most = u64::from(PARTITIONS.unsigned_abs()) + began.elapsed().as_secs();
+    assert!(writes < most, "{writes} writes");
 }

@@ -7,6 +7,8 @@ use crate::support::fake::{FakeCluster, fake_authorized_pair};
 use crate::support::flow::{block_on, opened_state, wire_cluster};
 use crate::support::{Load, Twinlog, acls, await_caught_up, create_topic, eventually};
 use fake_kafka::acls::{Acl, Permission};
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::users::Login;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const DO_IT: [&str; 3] = ["--give-up", "--yes", "--json"];
@@ -122,6 +124,46 @@ fn a_standby_that_comes_back_is_told() {
         none if none.is_empty() => Ok(()),
         some => Err(some),
     });
+}
+
+/// A standby that lives is no standby that is gone, whether or not it lets us in.
+#[test]
+fn a_standby_that_refuses_us_is_not_gone() {
+    let (twinlog, source, target) = failed_over();
+    target.control(|state| {
+        state.start_broker(1);
+        state.users.login = Login::Required;
+        state.users.add("t", "right");
+    });
+    let config = twinlog.config_file();
+    let written = std::fs::read_to_string(config).expect("it is there");
+    let with = |password: &str| {
+        let login = format!(
+            "security.protocol: SASL_PLAINTEXT, sasl.mechanism: PLAIN, sasl.username: t, \
+             sasl.password: \"{password}\""
+        );
+        let address = format!("\"{}\"", target.bootstrap());
+        let text = written.replacen(&address, &format!("{address}, {login}"), 1);
+        assert_ne!(text, written);
+        std::fs::write(config, text).expect("writes");
+    };
+    for (password, is_known) in [("wrong", true), ("file:/gone/with/the/vault", false)] {
+        with(password);
+        let asked = target.fault(Fault::on_anything(), Action::Delay(0));
+        let refused = failback(config, &["--give-up", "--yes"]);
+        // An account that is tried without its password is locked.
+        assert_eq!(target.fired(asked) > 0, is_known, "{password}");
+        target.clear(asked);
+        let said = words(&refused);
+        assert_ne!(refused.status.code(), Some(0), "{password}: {said}");
+        assert!(said.contains("something answers at"), "{password}: {said}");
+        assert!(said.contains("isn't known"), "{password}: {said}");
+        assert_eq!(denied(&source).len(), 1, "nothing was changed");
+    }
+    // Now it is gone, and what is missing isn't needed.
+    target.control(|state| state.stop_broker(1));
+    answer(&failback(config, &DO_IT), 0);
+    assert_eq!(denied(&source), [""; 0]);
 }
 
 #[test]

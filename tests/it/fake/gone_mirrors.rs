@@ -8,14 +8,12 @@ use fake_kafka::state::Options;
 use kafka_protocol::messages::ApiKey;
 
 use crate::support::fake::options;
-use crate::support::flow::is_caught_up;
+use crate::support::flow::{is_caught_up, never_given_up};
 use crate::support::{
     FakeCluster, Load, Transactions, Twinlog, await_all_same, create_topic, fake_pair,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Well below the time after which a request is given up (30 s).
-const SOON: Duration = Duration::from_secs(12);
 /// Partitions of both are on each lane.
 const STAYS: (&str, i32) = ("lane-a", 2);
 const GOES: (&str, i32) = ("lane-c", 4);
@@ -34,7 +32,7 @@ fn neighbours_go_on(source: &FakeCluster, target: &FakeCluster, rounds: u64) {
         create_topic(&from, topic, partitions, &[]);
         Load::new(topic, 40).produce(&from);
     }
-    let mut twinlog = Twinlog::between(&from, &to);
+    let mut twinlog = Twinlog::start(&never_given_up(&Twinlog::config(&from, &to, "")));
     await_all_same(&from, &to, &[STAYS.0, GOES.0], DEADLINE);
     for round in 1..=rounds {
         // So that it meets all the holes at once.
@@ -47,7 +45,7 @@ fn neighbours_go_on(source: &FakeCluster, target: &FakeCluster, rounds: u64) {
         }));
         let deleted = target.fault(goes, delete);
         twinlog.signal("CONT");
-        twinlog.wait_until(SOON, "the neighbour goes on", |status| {
+        twinlog.wait_until(DEADLINE, "the neighbour goes on", |status| {
             target.fired(deleted) > 0
                 && (0..STAYS.1).all(|partition| is_caught_up(status, STAYS.0, partition))
         });

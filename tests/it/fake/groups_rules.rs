@@ -1,15 +1,20 @@
 //! The rules by which groups are followed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::failover::{failover, words};
-use crate::support::flow::{block_on, flow_config, wire_cluster};
+use crate::support::flow::{block_on, flow_config, opened_state, wire_cluster, with_state};
 use crate::support::groups::{
     commit, commit_with, committed, group_client, has_had_groups, next_records,
 };
-use crate::support::{Load, Twinlog, admin, create_topic, end_offset, eventually, fake_pair};
-use fake_kafka::faults::{Action, Fault};
+use crate::support::{
+    Load, Twinlog, admin, create_topic, delete_topic, end_offset, eventually, fake_pair,
+};
+use fake_kafka::acls::{Acl, Operation, ResourceType};
+use fake_kafka::faults::{Action, Fault, Hook};
 use fake_kafka::groups::classic::Settings;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::ApiKey;
@@ -18,22 +23,23 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use twinlog::state::{GroupPositions, StateStore, keys};
+use twinlog::state::{Claim, GroupPositions, StateStore, keys};
 use twinlog::wire::{self, GroupOffset, TopicPartition};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const LOG: &str = "__consumer_offsets";
 
 /// A topic with one partition and 100 records, and a flow that copies it and follows one group.
 pub(crate) struct Case {
     name: &'static str,
     pub(crate) source: String,
     pub(crate) target: String,
-    twinlog: Twinlog,
+    pub(super) twinlog: Twinlog,
 }
 
 impl Case {
-    fn new(name: &'static str, lines: &str, group_lines: &str) -> Self {
+    pub(super) fn new(name: &'static str, lines: &str, group_lines: &str) -> Self {
         let (source, target) = fake_pair();
         has_had_groups(&target.bootstrap());
         Self::between(
@@ -69,7 +75,19 @@ impl Case {
         commit(&self.source, self.name, &[(self.name, 0, offset)]);
     }
 
-    fn on_target(&self) -> Option<i64> {
+    /// What somebody else committed stays where it is, and is named: when a failover is looked at, and when it is done.
+    pub(super) fn is_kept_by_a_failover(&self, config: &Path, group: &str, theirs: i64) {
+        for extra in [&["--fence", "manual"][..], &["--fence", "manual", "--yes"]] {
+            let done = failover(config, extra);
+            let said = words(&done);
+            assert_eq!(done.status.code(), Some(0), "{said}");
+            assert_eq!(self.on_target(), Some(theirs), "{said}");
+            let is_named = said.lines().any(|line| line.contains("of their own"));
+            assert!(is_named && said.contains(group), "{said}");
+        }
+    }
+
+    pub(super) fn on_target(&self) -> Option<i64> {
         committed(&self.target, self.name, self.name, 1)[0]
     }
 
@@ -81,12 +99,12 @@ impl Case {
         });
     }
 
-    fn await_state(&self, state: &str) -> Value {
+    pub(super) fn await_state(&self, state: &str) -> Value {
         self.twinlog.await_group(self.name, state, DEADLINE)
     }
 
     /// Waits until Twinlog has seen this position on the source and stands so.
-    fn await_seen(&self, source_position: i64, state: &str) {
+    pub(super) fn await_seen(&self, source_position: i64, state: &str) {
         let what = format!("{} is seen at {source_position}, {state}", self.name);
         eventually(DEADLINE, &what, || {
             let found = self.await_state(state);
@@ -99,7 +117,7 @@ impl Case {
     }
 
     /// Waits until the state topic has a record of the group that is so.
-    fn await_remembered(&self, is_so: impl Fn(&GroupPositions) -> bool) {
+    pub(super) fn await_remembered(&self, is_so: impl Fn(&GroupPositions) -> bool) {
         let key = keys::group(self.name, self.name);
         eventually(DEADLINE, "that is remembered", || {
             let cluster = wire_cluster(&self.target);
@@ -138,6 +156,21 @@ impl Case {
         assert_eq!(code, 200, "{body}");
         serde_json::from_str(&body).expect("JSON")
     }
+}
+
+pub(super) fn record_of(case: &Case, key: &str) -> GroupPositions {
+    with_state(&case.target, |store| {
+        let record = store.get(key).expect("readable");
+        record.expect("a record")
+    })
+}
+
+pub(super) fn put_record(case: &Case, key: &str, record: &GroupPositions) {
+    let cluster = wire_cluster(&case.target);
+    block_on(async {
+        let store = opened_state(&cluster, case.name).await;
+        store.put(key, record).await.expect("it is written");
+    });
 }
 
 /// A member of the group on one cluster, with its partition.
@@ -307,13 +340,292 @@ fn a_failover_keeps_what_was_committed_without_an_epoch() {
     case.await_remembered(|record| !record.foreign.is_empty());
     let config = case.twinlog.config_file().to_owned();
     assert!(case.twinlog.terminate().success());
-    for extra in [&["--fence", "manual"][..], &["--fence", "manual", "--yes"]] {
-        let done = failover(&config, extra);
+    case.is_kept_by_a_failover(&config, "kept", 77);
+}
+
+/// It needs nothing of what Twinlog does while it runs: who ends in order has remembered all that was its own.
+#[test]
+fn what_a_tool_commits_behind_an_orderly_end_stays() {
+    // At once, with nothing left to copy for the failover.
+    let mut case = Case::new("reset", "", "");
+    case.commit_on_source(30);
+    case.await_on_target(30);
+    let config = case.twinlog.config_file().to_owned();
+    assert!(case.twinlog.terminate().success());
+    commit(&case.target, "reset", &[("reset", 0, 77)]);
+    case.commit_on_source(31);
+    case.is_kept_by_a_failover(&config, "reset", 77);
+}
+
+#[test]
+fn what_a_tool_commits_between_two_starts_stays() {
+    for (name, is_polled) in [("between", false), ("between-polled", true)] {
+        let mut case = Case::new(name, "", "");
+        let (_source, target) = fake_pair();
+        if is_polled {
+            target.control(|state| {
+                state.acls.is_on = true;
+                state.acls.allow_if_no_acl_found = true;
+                let read = Operation::Read;
+                let denied = Acl::allow("User:ANONYMOUS", read, ResourceType::Topic, LOG);
+                state.acls.all.insert(denied.denied());
+            });
+        }
+        case.commit_on_source(30);
+        case.await_on_target(30);
+        assert!(case.twinlog.terminate().success());
+        commit(&case.target, name, &[(name, 0, 77)]);
+        case.commit_on_source(31);
+        case.twinlog.launch();
+        case.await_seen(31, "diverged");
+        assert_eq!(case.on_target(), Some(77));
+        // What was found so is theirs behind a crash, too.
+        case.await_remembered(|record| !record.foreign.is_empty());
+        case.twinlog.kill9();
+        case.commit_on_source(32);
+        case.twinlog.launch();
+        case.await_seen(32, "diverged");
+        assert_eq!(case.on_target(), Some(77));
+    }
+}
+
+/// The first one dies before it has remembered its last commit; the next one finds that, and remembers it in its place.
+#[test]
+fn what_was_committed_before_a_crash_stays_ours_behind_an_orderly_end() {
+    let mut case = Case::new("heirs", "", "");
+    case.commit_on_source(30);
+    case.await_on_target(30);
+    case.await_remembered(|record| record.on_target("heirs", 0) == Some(30));
+    let key = keys::group("heirs", "heirs");
+    let before = record_of(&case, &key);
+    case.commit_on_source(40);
+    case.await_on_target(40);
+    case.twinlog.kill9();
+    // As if it had died before it was stored.
+    put_record(&case, &key, &before);
+    // Where the group is on the source can't be told meanwhile: nothing is decided.
+    let (source, _) = fake_pair();
+    let refuse = Action::Refuse(ResponseError::NotLeaderOrFollower);
+    let away = source.fault(Fault::on_topic(ApiKey::ListOffsets, LOG), refuse);
+    case.twinlog.launch();
+    case.await_remembered(|record| record.also.contains_key("heirs"));
+    assert!(case.twinlog.terminate().success());
+    source.clear(away);
+    case.commit_on_source(50);
+    case.twinlog.launch();
+    case.await_on_target(50);
+}
+
+/// A topic of the group isn't copied any more: its copy stays, or is deleted.
+#[test]
+fn what_was_committed_before_a_crash_is_found_without_a_topic_that_is_gone() {
+    for (name, on_delete) in [
+        ("gone-kept", "keep"),
+        ("gone-deleted", "{ mode: delete, grace: 0s }"),
+    ] {
+        let (source, target) = fake_pair();
+        has_had_groups(&target.bootstrap());
+        let (source, target) = (source.bootstrap(), target.bootstrap());
+        let dropped = format!("{name}-dropped");
+        for topic in [name, &dropped] {
+            create_topic(&source, topic, 1, &[]);
+            Load::new(topic, 100).produce(&source);
+        }
+        let lines = format!(
+            "groups: {{ include: [\"{name}\"] }}\ndiscovery_interval: 200ms\non_delete: {on_delete}"
+        );
+        let config = flow_config(name, &format!("{name}.*"), &source, &target, &lines);
+        let twinlog = Twinlog::start(&config);
+        crate::support::await_caught_up(&twinlog, DEADLINE);
+        let mut case = Case {
+            name,
+            source,
+            target,
+            twinlog,
+        };
+        commit(&case.source, name, &[(name, 0, 30), (&dropped, 0, 31)]);
+        case.await_on_target(30);
+        case.await_remembered(|record| record.on_target(&dropped, 0) == Some(31));
+        case.twinlog.kill9();
+        delete_topic(&case.source, &dropped);
+        case.twinlog.launch();
+        case.commit_on_source(50);
+        case.await_on_target(50);
+        if on_delete != "keep" {
+            eventually(DEADLINE, "the copy is forgotten", || {
+                let is_known = with_state(&case.target, |store| {
+                    store.bytes(&keys::topic(name, &dropped)).is_some()
+                });
+                if is_known { Err(()) } else { Ok(()) }
+            });
+        }
+        assert!(case.twinlog.terminate().success());
+        let claim: Claim = with_state(&case.target, |store| {
+            let claim = store.get(&keys::claim(name)).expect("readable");
+            claim.expect("a claim")
+        });
+        assert!(claim.released && claim.remembers_groups, "{claim:?}");
+    }
+}
+
+/// The log of groups begins with what is long past. Its partition is away when everything else was read, and needs more than
+/// one answer when it is back.
+#[test]
+fn an_old_position_of_a_partition_that_is_read_late_is_not_committed() {
+    let mut case = Case::new("past", "", "");
+    case.commit_on_source(30);
+    case.await_on_target(30);
+    case.await_remembered(|record| record.on_target("past", 0) == Some(30));
+    assert!(case.twinlog.terminate().success());
+    let client = group_client(&case.source, "past");
+    for number in 0..1_100 {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("past", 0, Offset::Offset(40 + number % 50))
+            .expect("a valid offset");
+        for mut at in list.elements_for_topic("past") {
+            at.set_metadata("m".repeat(4_000));
+        }
+        client.commit(&list, CommitMode::Sync).expect("it commits");
+    }
+    case.commit_on_source(30);
+    let (source, target) = fake_pair();
+    let refuse = Action::Refuse(ResponseError::NotLeaderOrFollower);
+    let away = source.fault(Fault::on_topic(ApiKey::ListOffsets, LOG), refuse);
+    let ignored: Hook = Box::new(|_, _| {});
+    let commits = Fault::on(ApiKey::OffsetCommit).group("past");
+    let commits = target.fault(commits, Action::Arrives(ignored));
+    case.twinlog.launch();
+    eventually(DEADLINE, "the partitions are missed", || {
+        let log = case.twinlog.log();
+        match log.contains("aren't read to their ends") {
+            true => Ok(()),
+            false => Err(log),
+        }
+    });
+    source.clear(away);
+    case.await_seen(30, "followed");
+    assert_eq!(target.fired(commits), 0, "it was where it belongs");
+    assert_eq!(case.on_target(), Some(30));
+}
+
+/// A transaction of the source that commits a position of the group of this name and nothing else.
+fn commit_in_a_transaction(case: &Case, offset: i64) {
+    let producer: BaseProducer = admin::client(&case.source)
+        .set("transactional.id", case.name)
+        .create()
+        .expect("valid settings");
+    producer.init_transactions(ANSWER).expect("a producer id");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(case.name, 0, Offset::Offset(offset))
+        .expect("a valid offset");
+    producer.begin_transaction().expect("it begins");
+    let consumer = group_client(&case.source, case.name);
+    let group = consumer.group_metadata().expect("the group's name");
+    producer
+        .send_offsets_to_transaction(&list, &group, ANSWER)
+        .expect("offsets are sent");
+    producer.commit_transaction(ANSWER).expect("it commits");
+}
+
+/// The end of a transaction is acknowledged before its marker is in the log of groups, whose end nobody proves.
+#[test]
+fn a_failover_waits_for_the_marker_of_a_group_s_transaction() {
+    for (name, before) in [("marked", Some(20)), ("marked-first", None)] {
+        let mut case = Case::new(name, "", "");
+        let (source, _target) = fake_pair();
+        if let Some(offset) = before {
+            case.commit_on_source(offset);
+            case.await_on_target(offset);
+        }
+        let config = case.twinlog.config_file().to_owned();
+        assert!(case.twinlog.terminate().success());
+        source.control(|state| state.hold_markers(true));
+        commit_in_a_transaction(&case, 40);
+        // One is the look before the failover, two would be enough to find that nothing moves.
+        let asked = Fault::on(ApiKey::OffsetFetch).group(name).nth(6).times(1);
+        let let_go: Hook = Box::new(|state, _| state.hold_markers(false));
+        source.fault(asked, Action::Arrives(let_go));
+        let done = failover(&config, &["--fence", "manual", "--yes"]);
         let said = words(&done);
         assert_eq!(done.status.code(), Some(0), "{said}");
-        assert_eq!(case.on_target(), Some(77), "{said}");
-        let is_named = said.lines().any(|line| line.contains("of their own"));
-        assert!(is_named && said.contains("kept"), "{said}");
+        assert_eq!(case.on_target(), Some(40), "{said}");
+        assert!(said.contains("nothing has to be reset"), "{said}");
+    }
+}
+
+/// It doesn't come.
+#[test]
+fn a_failover_names_the_group_whose_marker_is_missing() {
+    let mut case = Case::new("unmarked", "", "");
+    let (source, _target) = fake_pair();
+    case.commit_on_source(20);
+    case.await_on_target(20);
+    let config = case.twinlog.config_file().to_owned();
+    assert!(case.twinlog.terminate().success());
+    source.control(|state| state.hold_markers(true));
+    commit_in_a_transaction(&case, 40);
+    let done = failover(&config, &["--fence", "manual", "--yes", "--wait", "6"]);
+    let said = words(&done);
+    assert_eq!(done.status.code(), Some(0), "{said}");
+    assert_eq!(case.on_target(), Some(20), "{said}");
+    let mut lines = said.lines();
+    assert!(
+        lines.any(|line| line.contains("transaction") && line.contains("unmarked")),
+        "{said}"
+    );
+    assert!(!said.contains("nothing has to be reset"), "{said}");
+}
+
+/// Its consumer has begun to read, and commits every five seconds.
+#[test]
+fn a_failover_waits_for_the_first_commit_of_a_live_group() {
+    for (name, commits) in [("fresh", true), ("fresh-silent", false)] {
+        let mut case = Case::new(name, "", "");
+        let (source, _target) = fake_pair();
+        let config = case.twinlog.config_file().to_owned();
+        assert!(case.twinlog.terminate().success());
+        let consumer: BaseConsumer = admin::client(&case.source)
+            .set("group.id", name)
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .expect("valid settings");
+        consumer.subscribe(&[name]).expect("a topic");
+        eventually(DEADLINE, "the member has read", || {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(()),
+            }
+        });
+        // One is the look before the failover, and two looks at a group that isn't waited for are two questions each. What
+        // was committed by then is in the answer.
+        let asked = Fault::on(ApiKey::OffsetFetch).group(name).nth(6).times(1);
+        let mut held = commits.then(|| source.fault(asked, Action::Hold));
+        let said = std::thread::scope(|scope| {
+            let failing_over = scope.spawn(|| failover(&config, &["--fence", "manual", "--yes"]));
+            while !failing_over.is_finished() {
+                let _ = consumer.poll(Duration::from_millis(100));
+                if let Some(fault) = held.filter(|fault| source.fired(*fault) > 0) {
+                    let mut list = TopicPartitionList::new();
+                    list.add_partition_offset(name, 0, Offset::Offset(100))
+                        .expect("a valid offset");
+                    consumer
+                        .commit(&list, CommitMode::Sync)
+                        .expect("it commits");
+                    source.clear(fault);
+                    held = None;
+                }
+            }
+            let done = failing_over.join().expect("it ends");
+            let said = words(&done);
+            assert_eq!(done.status.code(), Some(0), "{said}");
+            said
+        });
+        assert_eq!(case.on_target(), commits.then_some(100), "{said}");
+        let mut lines = said.lines();
+        let is_named = lines.any(|line| line.contains("committed nothing") && line.contains(name));
+        assert_eq!(is_named, !commits, "{said}");
+        assert_eq!(said.contains("nothing has to be reset"), commits, "{said}");
     }
 }
 
@@ -335,20 +647,21 @@ fn a_position_that_a_client_committed_is_left_to_it_over_a_crash() {
     assert_eq!(case.on_target(), Some(77));
 }
 
-/// Twinlog looks twice a second for the log of groups of a target that never had one. What is committed
-/// before it was found and read is taken for long past, and nothing is known of it until then.
+/// The first commit of ours makes the log of groups of a target that never had one, and clients may commit there before it
+/// is found: until it is read nothing is decided.
 #[test]
-#[should_panic(
-    expected = "16: what a client commits before the log of groups is read is overwritten"
-)]
 fn a_position_that_a_client_committed_before_the_target_s_log_is_read_stays() {
     let (source, target) = fake_pair();
     let addresses = (source.bootstrap(), target.bootstrap());
     let case = Case::between(addresses, "unseen", "", "");
-    let reads = Fault::on_topic(ApiKey::ListOffsets, "__consumer_offsets");
-    target.fault(reads, Action::Refuse(ResponseError::NotLeaderOrFollower));
+    // Asking for a group makes the target's log of groups. It isn't found, so nobody waits for it.
+    let looks = Fault::on_topic(ApiKey::Metadata, LOG);
+    let unshown = target.fault(
+        looks,
+        Action::Refuse(ResponseError::UnknownTopicOrPartition),
+    );
     case.commit_on_source(20);
-    // Asking the target makes its log of groups, and Twinlog would wait for that: it is asked itself.
+    // Asked itself.
     eventually(DEADLINE, "the first one is committed", || {
         let found = &case.twinlog.groups()["groups"][0];
         match found["target_position"] == 20 {
@@ -359,19 +672,10 @@ fn a_position_that_a_client_committed_before_the_target_s_log_is_read_stays() {
     case.await_on_target(20);
     commit(&case.target, "unseen", &[("unseen", 0, 77)]);
     case.commit_on_source(30);
-    eventually(DEADLINE, "it is decided about the next one", || {
-        let found = &case.twinlog.groups()["groups"][0];
-        let is_decided = found["state"] == "diverged" || found["target_position"] == 30;
-        match is_decided && found["source_position"] == 30 {
-            true => Ok(()),
-            false => Err(found.clone()),
-        }
-    });
-    assert_eq!(
-        case.on_target(),
-        Some(77),
-        "16: what a client commits before the log of groups is read is overwritten"
-    );
+    case.await_all_read();
+    target.clear(unshown);
+    case.await_seen(30, "diverged");
+    assert_eq!(case.on_target(), Some(77));
 }
 
 #[test]
@@ -414,6 +718,11 @@ fn others_positions_are_overwritten_where_the_config_says_so() {
 #[test]
 fn a_position_past_the_copy_waits_for_its_record() {
     let case = Case::new("ahead", "limits: { bytes_per_second: 1MiB }", "");
+    let (_, target) = fake_pair();
+    let held = target.fault(
+        Fault::on(ApiKey::Produce).topic("ahead"),
+        Action::Refuse(ResponseError::NotEnoughReplicas),
+    );
     Load::new("ahead", 6_000)
         .first(100)
         .value_bytes(1_000)
@@ -421,6 +730,7 @@ fn a_position_past_the_copy_waits_for_its_record() {
     let end = end_offset(&case.source, "ahead", 0);
     case.commit_on_source(end);
     case.await_seen(end, "not_yet_copied");
+    target.clear(held);
     eventually(DEADLINE, "the position is applied", || {
         match case.on_target() {
             None => Err(()),
@@ -439,31 +749,48 @@ fn a_position_past_the_copy_waits_for_its_record() {
 /// that a failover now reads again from there and not from where the lag began.
 #[test]
 fn a_moving_group_is_followed_as_far_as_a_lagging_copy_has_come() {
-    let case = Case::new("lagging", "limits: { bytes_per_second: 1MiB }", "");
+    let case = Case::new("lagging", "", "");
+    let (_, target) = fake_pair();
+    let refused = || {
+        let fault = Fault::on(ApiKey::Produce).topic("lagging");
+        (fault, Action::Refuse(ResponseError::NotEnoughReplicas))
+    };
+    let (fault, refuse) = refused();
+    let held = target.fault(fault, refuse);
     Load::new("lagging", 8_000)
         .first(100)
         .value_bytes(1_000)
         .produce(&case.source);
     let end = end_offset(&case.source, "lagging", 0);
-    let mut position = 1_000;
-    eventually(DEADLINE, "a position on the way is committed", || {
-        position = (position + 20).min(end - 1);
+    let positions = [1_000, 4_000, 7_000];
+    for position in positions {
         case.commit_on_source(position);
-        match case.on_target() {
-            Some(found) if found >= 1_000 => Ok(()),
-            found => Err(found),
+        case.await_seen(position, "not_yet_copied");
+    }
+    // The copy comes as far as the first of them, and then stands still again.
+    let stands = Arc::new(Mutex::new(None));
+    let told = stands.clone();
+    let stand: Hook = Box::new(move |state, _| {
+        let partition = state.partition("lagging", 0).expect("it is there");
+        let copied = partition.leader_log().expect("it is led").end_offset();
+        let mut stands = told.lock().expect("no panic");
+        if copied >= 1_000 && stands.is_none() {
+            let (fault, refuse) = refused();
+            *stands = Some(state.faults.add(fault, refuse));
         }
     });
+    let copied = Fault::on(ApiKey::Produce).topic("lagging");
+    target.fault(copied, Action::HasTakenEffect(stand));
+    target.clear(held);
+    case.await_on_target(positions[0]);
     assert!(
         end_offset(&case.target, "lagging", 0) < end,
         "it was not committed before the copy had come to its end"
     );
-    eventually(DEADLINE, "the last one follows", || {
-        match case.on_target() {
-            Some(found) if found == position => Ok(()),
-            found => Err((found, position)),
-        }
-    });
+    // It stays there: without it the hook would make another one.
+    let stands = *stands.lock().expect("no panic");
+    target.clear(stands.expect("it stands"));
+    case.await_on_target(positions[2]);
     case.await_state("followed");
 }
 
@@ -502,7 +829,7 @@ pub(crate) fn commits_in_transactions(case: &Case) {
         .set("transactional.id", "exactly-once")
         .create()
         .expect("valid settings");
-    producer.init_transactions(ANSWER).expect("a producer id");
+    crate::support::produce::begin(&producer).expect("a producer id");
     let consumer = group_client(&case.source, "exactly-once");
     let send = |offset: i64| {
         let mut list = TopicPartitionList::new();
@@ -583,7 +910,7 @@ fn metadata_that_is_too_large_for_the_target_costs_no_position() {
     assert_eq!(commits() - before, 1);
 }
 
-/// A target that takes a few commits a second gets the newest position of a group, not each.
+/// A target that takes its time for a commit gets the newest position of a group then, not each.
 #[test]
 fn commits_are_merged_where_the_target_takes_few_of_them() {
     let (source, target) = fake_pair();
@@ -592,8 +919,9 @@ fn commits_are_merged_where_the_target_takes_few_of_them() {
     let case = Case::between(addresses, "merged", "", "");
     case.commit_on_source(1);
     case.await_on_target(1);
-    let commits = Fault::on(ApiKey::OffsetCommit).group("merged");
-    let slow = target.fault(commits, Action::Delay(300));
+    let commits = || Fault::on(ApiKey::OffsetCommit).group("merged");
+    let sent = target.fault(commits(), Action::Delay(0));
+    let held = target.fault(commits().times(1), Action::Hold);
     let client = group_client(&case.source, "merged");
     for offset in 2..=60 {
         let mut list = TopicPartitionList::new();
@@ -601,8 +929,16 @@ fn commits_are_merged_where_the_target_takes_few_of_them() {
             .expect("a valid offset");
         client.commit(&list, CommitMode::Sync).expect("it commits");
     }
+    eventually(DEADLINE, "one is held, and the last one is seen", || {
+        let found = &case.twinlog.groups()["groups"][0];
+        match target.fired(held) == 1 && found["source_position"] == 60 {
+            true => Ok(()),
+            false => Err(found.clone()),
+        }
+    });
+    target.clear(held);
     case.await_on_target(60);
-    let sent = target.fired(slow);
+    let sent = target.fired(sent);
     assert!((1..=20).contains(&sent), "{sent}");
 }
 

@@ -1,6 +1,7 @@
 //! Another cluster answers where the source or the target should be: nothing is made there, nothing of
 //! the copy is deleted, and the status says it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fake_kafka::faults::{Action, Fault};
@@ -9,7 +10,7 @@ use kafka_protocol::messages::ApiKey;
 
 use crate::support::failover::{failover, words};
 use crate::support::fake::options;
-use crate::support::flow::{flow_config, is_caught_up, partition_status};
+use crate::support::flow::{block_on, flow_config, is_caught_up, partition_status, wire_cluster};
 use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic, end_offset, fake_pair};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -150,10 +151,13 @@ fn check_names_a_broker_that_freezes_at_the_question_for_its_cluster() {
     let config = flow_config("asked", "asked", &from, &to, "").replace(&servers, &sooner);
     let twinlog = Twinlog::start(&config);
     let check = words(&twinlog.command("check", &[]));
-    let mut lines = check.lines().filter(|line| line.contains("broker 2 ("));
+    let mut lines = check.lines().filter(|line| line.contains("broker 2 at"));
     let line = lines.next().unwrap_or_else(|| panic!("not named: {check}"));
     assert!(line.starts_with("warning"), "{line}");
-    assert!(line.contains("doesn't answer within 10 s"), "{line}");
+    assert!(
+        line.contains("accepted, told its versions, and silent since"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -213,4 +217,26 @@ fn a_broker_that_alone_leads_to_another_cluster_stops_what_it_leads() {
         (broker.host, broker.port) = own;
     });
     await_same(&from, &to, TOPIC, DEADLINE);
+}
+
+/// Brokers with KRaft call any of themselves the controller, each time another one.
+#[test]
+fn what_says_nothing_new_leaves_what_is_known_as_it_is() {
+    let fake = FakeCluster::start(Options {
+        brokers: 3,
+        ..options("said-again")
+    });
+    create_topic(&fake.bootstrap(), "t", 3, &[]);
+    let cluster = wire_cluster(&fake.bootstrap());
+    block_on(async {
+        let about = ["t".to_owned()];
+        cluster.metadata(None).await.expect("an answer");
+        let known = cluster.metadata(None).await.expect("an answer");
+        for _ in 0..10 {
+            let all = cluster.metadata(None).await.expect("an answer");
+            assert!(Arc::ptr_eq(&known, &all), "all topics");
+            let one = cluster.metadata(Some(&about)).await.expect("an answer");
+            assert!(Arc::ptr_eq(&known, &one), "one topic");
+        }
+    });
 }

@@ -43,8 +43,8 @@ pub(crate) fn await_held(twinlog: &Twinlog, wanted: &[&str]) {
 /// What `plan` says of ACLs, one line each: `add topic a: ALLOW ...`.
 fn planned(twinlog: &Twinlog) -> BTreeSet<String> {
     let output = twinlog.command("plan", &["--json"]);
-    let changes: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    let changes = changes.as_array().expect("a list").iter();
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let changes = answer["changes"].as_array().expect("a list").iter();
     let acls = changes.filter(|change| change["kind"] == "acl");
     acls.map(|change| {
         let text = |key: &str| change[key].as_str().unwrap_or_default();

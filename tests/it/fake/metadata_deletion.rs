@@ -1,19 +1,27 @@
 //! Topics that grow or go on the source: their copies follow, and nothing else is deleted.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fake_kafka::faults::{Action, Fault, Hook};
+use fake_kafka::topics::NewTopic;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::ApiKey;
+
 use crate::support::admin::partition_count;
+use crate::support::failover::{failover, failover_exiting_at, words};
 use crate::support::flow::{
     await_stopped, block_on, flow_config, is_caught_up, opened_state, topic_status, wire_cluster,
     with_state,
 };
 use crate::support::{
-    Load, Twinlog, add_partitions, assert_topic_same, await_same, create_topic, delete_topic,
-    end_offset, eventually, fake_pair,
+    FakeCluster, Load, Twinlog, add_partitions, assert_topic_same, await_same, create_topic,
+    delete_topic, end_offset, eventually, fake_pair,
 };
 use twinlog::config::OnDelete;
 use twinlog::flow::gone_topics;
-use twinlog::state::{FlowRecord, GoneRecord, keys};
+use twinlog::state::{FlowRecord, GoneRecord, SourceIs, keys};
 use twinlog::telemetry::metadata::DriftAction;
 use twinlog::telemetry::progress::now_ms;
 
@@ -94,7 +102,7 @@ fn a_copy_is_deleted_after_the_grace_period_and_a_restart_does_not_prolong_it() 
 }
 
 pub(crate) fn deleted_after_the_grace_period(source: &str, target: &str) {
-    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 4s }";
+    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 10s }";
     let flow = "deletes";
     let config = flow_config(flow, "deletes[.].*", source, target, lines);
     let mut twinlog = Twinlog::start(&config);
@@ -130,7 +138,7 @@ pub(crate) fn deleted_after_the_grace_period(source: &str, target: &str) {
         }
     });
     assert!(
-        now_ms() - since >= 4_000,
+        now_ms() - since >= 10_000,
         "only {} ms later",
         now_ms() - since
     );
@@ -147,7 +155,7 @@ pub(crate) fn deleted_after_the_grace_period(source: &str, target: &str) {
     });
     assert_topic_same(source, target, "deletes.stays");
     let log = twinlog.log();
-    assert!(log.contains("its copy is deleted in 4 s"), "{log}");
+    assert!(log.contains("its copy is deleted in 10 s"), "{log}");
 
     // The same name, again: copied from its first record.
     create_topic(source, "deletes.goes", 1, &[]);
@@ -160,7 +168,7 @@ fn what_is_back_or_was_not_made_by_the_flow_stays() {
     let (source, target) = fake_pair();
     let (source, target) = (source.bootstrap(), target.bootstrap());
     let flow = "spares";
-    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 3s }";
+    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 12s }";
     let config = flow_config(flow, "spares[.].*", &source, &target, lines);
     create_topic(&target, "spares.adopted", 1, &[]);
     let twinlog = Twinlog::start(&config);
@@ -185,7 +193,7 @@ fn what_is_back_or_was_not_made_by_the_flow_stays() {
         assert_eq!(end_offset(&target, topic, 0), 100, "{topic}");
     }
     let shown = with_state(&target, |store| {
-        let grace = Duration::from_secs(3);
+        let grace = Duration::from_secs(12);
         gone_topics(store, flow, OnDelete::Delete { grace }, now_ms())
     });
     let [(topic, drift)] = &shown[..] else {
@@ -216,6 +224,159 @@ fn a_copy_is_kept_by_default() {
         log.contains("the source topic is gone; its copy is kept"),
         "{log}"
     );
+}
+
+/// The source's disks are lost, and it is formatted with the id that it had.
+fn build_anew(source: &FakeCluster, topics_made_again: &[&str]) {
+    source.control(|state| {
+        let before: Vec<String> = state.topics.keys().cloned().collect();
+        before.iter().for_each(|name| {
+            state.delete_topic(name);
+        });
+        state.create_offsets_topic();
+    });
+    for topic in topics_made_again {
+        create_topic(&source.bootstrap(), topic, 1, &[]);
+    }
+}
+
+#[test]
+fn a_source_that_was_built_anew_under_the_same_id_takes_nothing_from_the_standby() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    source.control(|state| state.create_offsets_topic());
+    let lines =
+        "discovery_interval: 200ms\non_recreate: recreate\non_delete: { mode: delete, grace: 0s }";
+    let config = flow_config("rebuilt", "rebuilt[.].*", &from, &to, lines);
+    let mut twinlog = Twinlog::start(&config);
+    await_copied(
+        &twinlog,
+        &from,
+        &["rebuilt.lost", "rebuilt.empty", "rebuilt.restart"],
+    );
+    let is = |twinlog: &str| {
+        let source = wire_cluster(&from);
+        let cluster = wire_cluster(&to);
+        block_on(async {
+            let store = opened_state(&cluster, twinlog).await;
+            SourceIs::ask(&store, twinlog, &source).await
+        })
+    };
+    assert!(matches!(is("rebuilt"), Ok(Ok(SourceIs::Known))));
+    // Whom nobody describes it to can't tell.
+    let hidden = Fault::on_topic(ApiKey::Metadata, "__consumer_offsets");
+    let hidden = source.fault(
+        hidden,
+        Action::Refuse(ResponseError::TopicAuthorizationFailed),
+    );
+    assert!(matches!(is("rebuilt"), Ok(Ok(SourceIs::BuiltAnew { .. }))));
+    source.clear(hidden);
+    build_anew(&source, &["rebuilt.empty"]);
+    assert!(matches!(is("rebuilt"), Ok(Ok(SourceIs::BuiltAnew { .. }))));
+    let is_kept = |twinlog: &Twinlog| {
+        twinlog.wait_until(
+            DEADLINE,
+            "the new topic isn't taken for the old one",
+            |status| {
+                let partition = &topic_status(status, "rebuilt.empty")["partitions"][0];
+                partition["reason"] == "source_replaced"
+            },
+        );
+    };
+    is_kept(&twinlog);
+    let undeleted = |twinlog: &Twinlog| {
+        twinlog.wait_until(DEADLINE, "why the copy stays is said", |status| {
+            status
+                .to_string()
+                .contains("built anew under the same cluster id")
+        });
+    };
+    undeleted(&twinlog);
+    let looked = |options: &[&str]| words(&failover(twinlog.config_file(), options));
+    eventually(
+        DEADLINE,
+        "the stopped partition is known to a failover",
+        || {
+            let plan = looked(&["--unplanned"]);
+            match plan.contains("rebuilt.empty-0 (source_replaced)") {
+                true => Ok(()),
+                false => Err(plan),
+            }
+        },
+    );
+    // Nobody can mend it: it is taken as it is.
+    assert!(looked(&["--unplanned"]).contains("LOSS     stopped"));
+    let accepted = looked(&["--unplanned", "--accept-loss", "any"]);
+    assert!(accepted.contains("warning  stopped"), "{accepted}");
+    assert!(twinlog.terminate().success());
+    // A failover that is undone says nothing of who the source is.
+    let options = [
+        "--unplanned",
+        "--yes",
+        "--accept-loss",
+        "any",
+        "--fence",
+        "manual",
+    ];
+    let before_padding = Some("stop_copying:worked");
+    let crashed = failover_exiting_at(twinlog.config_file(), &options, before_padding);
+    assert_eq!(crashed.status.code(), Some(137), "{}", words(&crashed));
+    let undone = failover(twinlog.config_file(), &["--abort", "--yes"]);
+    assert!(undone.status.success(), "{}", words(&undone));
+    twinlog.launch();
+    is_kept(&twinlog);
+    undeleted(&twinlog);
+    for topic in ["rebuilt.lost", "rebuilt.empty", "rebuilt.restart"] {
+        assert_eq!(end_offset(&to, topic, 0), 100, "{topic}");
+    }
+    // As the hint says.
+    // It is made anew at once: nobody waits to see it gone.
+    assert!(target.control(|state| state.delete_topic("rebuilt.empty")));
+    Load::new("rebuilt.empty", 7).produce(&from);
+    await_same(&from, &to, "rebuilt.empty", DEADLINE);
+}
+
+/// It comes between the source's word that it is gone and the deletion, which a process that was frozen may send late.
+#[test]
+fn a_topic_that_comes_back_right_before_its_copy_is_deleted_keeps_it() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    let flow = "returns";
+    let lines = "discovery_interval: 200ms\non_delete: { mode: delete, grace: 0s }";
+    let config = flow_config(flow, "returns[.].*", &from, &to, lines);
+    let twinlog = Twinlog::start(&config);
+    await_copied(&twinlog, &from, &["returns.late"]);
+    let [is_told, is_back] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let asked = || Fault::on_topic(ApiKey::Metadata, "returns.late");
+    let tells = is_told.clone();
+    let told: Hook = Box::new(move |state, _| {
+        let is_gone = !state.topics.contains_key("returns.late");
+        tells.fetch_or(is_gone, Ordering::Relaxed);
+    });
+    source.fault(asked(), Action::Arrives(told));
+    let (there, came) = ((*source).clone(), is_back.clone());
+    let comes_back: Hook = Box::new(move |_, _| {
+        there.control(|state| {
+            let is_gone = !state.topics.contains_key("returns.late");
+            if is_told.load(Ordering::Relaxed) && is_gone {
+                let new = NewTopic {
+                    partitions: 1,
+                    replication: 1,
+                    ..NewTopic::default()
+                };
+                state
+                    .create_topic("returns.late", &new)
+                    .expect("it is made");
+                came.store(true, Ordering::Relaxed);
+            }
+        });
+    });
+    // Whether the copy is there is asked behind the source's word.
+    target.fault(asked(), Action::Arrives(comes_back));
+    delete_topic(&from, "returns.late");
+    await_stopped(&twinlog, "returns.late", 0, "source_recreated");
+    assert!(is_back.load(Ordering::Relaxed));
+    assert_eq!(end_offset(&to, "returns.late", 0), 100);
 }
 
 #[test]

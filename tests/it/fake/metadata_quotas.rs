@@ -404,3 +404,12 @@ fn what_is_held_is_set_by_the_failover_and_can_be_taken_back() {
         }
     });
 }
+
+/// Nothing to change isn't a controller that has moved.
+#[test]
+fn a_request_for_no_change_is_done() {
+    let (source, _target) = fake_pair();
+    let cluster = wire_cluster(&source.bootstrap());
+    let outcomes = block_on(wire::alter_client_quotas(&cluster, &[]));
+    assert_eq!(outcomes.expect("an answer").len(), 0);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::fake::options;
-use crate::support::flow::{is_caught_up, partition_status};
+use crate::support::flow::{is_caught_up, never_given_up, partition_status};
 use crate::support::{
     FakeCluster, Load, Twinlog, await_same, create_topic, delete_records, fake_pair,
 };
@@ -12,9 +12,6 @@ use fake_kafka::state::Options;
 use kafka_protocol::messages::ApiKey;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Well below the time that the slow one takes.
-const SOON: Duration = Duration::from_secs(10);
-const SLOW_MS: i64 = 20_000;
 
 #[test]
 fn a_prefix_that_burns_holds_up_nobody_else() {
@@ -28,10 +25,10 @@ fn a_prefix_that_burns_holds_up_nobody_else() {
         delete_records(&from, "old", partition, 200);
     }
     let burns = Fault::on(ApiKey::Produce).topic("old").times(1);
-    target.fault(burns, Action::Delay(SLOW_MS));
+    let burning = target.fault(burns, Action::Hold);
 
-    let twinlog = Twinlog::between(&from, &to);
-    twinlog.wait_until(SOON, "the small one is whole", |status| {
+    let twinlog = Twinlog::start(&never_given_up(&Twinlog::config(&from, &to, "")));
+    twinlog.wait_until(DEADLINE, "the small one is whole", |status| {
         let burning = |partition| {
             let found = partition_status(status, "old", partition);
             found["state"] == "opening" && found["reason"] == "burning"
@@ -41,9 +38,10 @@ fn a_prefix_that_burns_holds_up_nobody_else() {
     // What comes now passes too, and so does the look at whose turn it is.
     create_topic(&from, "later", 1, &[]);
     Load::new("later", 10).produce(&from);
-    twinlog.wait_until(SOON, "the later one is whole", |status| {
+    twinlog.wait_until(DEADLINE, "the later one is whole", |status| {
         is_caught_up(status, "later", 0)
     });
+    target.clear(burning);
     for topic in ["old", "small", "later"] {
         await_same(&from, &to, topic, DEADLINE);
     }
@@ -61,7 +59,7 @@ fn a_broker_that_does_not_answer_holds_up_only_its_partitions() {
         create_topic(cluster, "spread", 6, &[]);
     }
     Load::new("spread", 600).produce(&from);
-    let mut twinlog = Twinlog::between(&from, &to);
+    let mut twinlog = Twinlog::start(&never_given_up(&Twinlog::config(&from, &to, "")));
     await_same(&from, &to, "spread", DEADLINE);
     assert!(twinlog.terminate().success());
     Load::new("spread", 600).first(600).produce(&from);
@@ -69,10 +67,13 @@ fn a_broker_that_does_not_answer_holds_up_only_its_partitions() {
     let hung = target.fault(hung, Action::Swallow);
 
     twinlog.launch();
-    twinlog.wait_until(SOON, "the others are whole", |status| {
+    twinlog.wait_until(DEADLINE, "the others are whole", |status| {
         let led_by_2 = |partition: i32| partition % 3 == 1;
         (0..6).all(|partition| led_by_2(partition) || is_caught_up(status, "spread", partition))
     });
     target.clear(hung);
+    // Its question is never answered: another process asks anew.
+    twinlog.kill9();
+    twinlog.launch();
     await_same(&from, &to, "spread", DEADLINE);
 }

@@ -88,7 +88,7 @@ fn a_lost_source_costs_no_more_than_it_says_and_the_way_back_is_told() {
         let stored = with_state(&target, |store| store.get::<GroupPositions>(&key));
         match stored.expect("it can be read") {
             Some(stored) if stored.ahead.contains_key("orders") => Ok(()),
-            other => Err(other),
+            other => Err(format!("{other:?}")),
         }
     });
     // Twinlog stands still, and the source goes on for a while before it dies.

@@ -1,5 +1,6 @@
 //! A source's log that is older than its topic's settings is copied all the same.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use fake_kafka::state::Options;
@@ -12,7 +13,7 @@ use crate::support::failover::{failover, words};
 use crate::support::fake::options;
 use crate::support::flow::{block_on, flow_config, is_caught_up, partition_status, wire_cluster};
 use crate::support::{
-    FakeCluster, Load, Twinlog, await_same, create_topic, fake_pair, topic_configs,
+    FakeCluster, Load, Twinlog, await_same, create_topic, eventually, fake_pair, topic_configs,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -84,11 +85,10 @@ pub(crate) fn lowered_limits_are_no_obstacle(source: &str, target: &str) {
 /// What `plan` says of topic configs.
 fn plan_of_configs(twinlog: &Twinlog) -> Vec<Value> {
     let output = twinlog.command("plan", &["--json"]);
-    let changes: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-    let configs = changes.into_iter();
-    configs
-        .filter(|change| change["kind"] == "topic_config")
-        .collect()
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let changes = answer["changes"].as_array().expect("a list").iter();
+    let configs = changes.filter(|change| change["kind"] == "topic_config");
+    configs.cloned().collect()
 }
 
 #[test]
@@ -262,8 +262,8 @@ fn a_copy_with_too_few_replicas_is_named() {
     };
     let planned = || -> Vec<String> {
         let output = twinlog.command("plan", &["--json"]);
-        let all: Vec<Value> = serde_json::from_slice(&output.stdout).expect("JSON");
-        lacking(&all)
+        let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        lacking(answer["changes"].as_array().expect("a list"))
     };
     assert_eq!(
         planned(),
@@ -295,4 +295,187 @@ fn fewer_replicas_than_min_in_sync_are_no_obstacle_to_a_failover() {
     await_same(&source, &target.bootstrap(), topic, DEADLINE);
     let shown = words(&failover(twinlog.config_file(), &[]));
     assert!(!shown.contains("min.insync.replicas"), "{shown}");
+}
+
+/// Older brokers refuse everything for a partition with fewer replicas, so the copy's setting is lowered to what it has.
+#[test]
+fn fewer_replicas_than_older_brokers_ask_for_are_no_obstacle_to_the_copy() {
+    let source = fake_pair().0.bootstrap();
+    let target = FakeCluster::start(Options {
+        broker_configs: [("min.insync.replicas".to_owned(), "2".to_owned())].into(),
+        before_3_7: true,
+        ..options("old-two-in-sync")
+    });
+    let to = target.bootstrap();
+    let topics = ["lone.new", "lone.there", "lone.alone"];
+    for topic in topics {
+        create_topic(&source, topic, 1, &[]);
+        Load::new(topic, 10).produce(&source);
+    }
+    create_topic(&to, topics[1], 1, &[]);
+    // What follows nothing gets it when it is made.
+    let config = flow_config("lone", "lone[.](new|there)", &source, &to, OFTEN);
+    let _twinlog = Twinlog::start(&config);
+    for topic in &topics[..2] {
+        await_same(&source, &to, topic, DEADLINE);
+    }
+    let alone = "configs: { enabled: false }";
+    let config = flow_config("alone", "lone[.]alone", &source, &to, alone);
+    let twinlog = Twinlog::start(&config);
+    await_same(&source, &to, topics[2], DEADLINE);
+    let shown = words(&failover(twinlog.config_file(), &[]));
+    assert!(!shown.contains("min.insync.replicas"), "{shown}");
+    for topic in topics {
+        let configs = target.look(|state| state.topics[topic].configs.clone());
+        assert_eq!(
+            configs.get("min.insync.replicas").map(String::as_str),
+            Some("1")
+        );
+    }
+}
+
+/// The cluster's owner doesn't want compacted topics, but for the state topic.
+fn no_compaction(name: &str, configs: &BTreeMap<String, String>) -> Option<String> {
+    let policy = configs.get("cleanup.policy")?;
+    if !name.starts_with("uncompacted.") {
+        return None;
+    }
+    policy
+        .contains("compact")
+        .then(|| "cleanup.policy: topics are not compacted here".to_owned())
+}
+
+/// By its retention the copy would lose keys that the source keeps for ever.
+#[test]
+fn a_copy_that_may_not_be_compacted_loses_no_key_for_its_age() {
+    let source = fake_pair().0;
+    let target = FakeCluster::start(Options {
+        creation_policy: Some(|name, new| no_compaction(name, &new.configs)),
+        alter_policy: Some(no_compaction),
+        ..options("no-compaction")
+    });
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    let week = ("retention.ms", "604800000");
+    create_topic(
+        &from,
+        "uncompacted.new",
+        1,
+        &[("cleanup.policy", "compact"), week],
+    );
+    create_topic(
+        &from,
+        "uncompacted.later",
+        1,
+        &[week, ("retention.bytes", "1000000000")],
+    );
+    create_topic(
+        &from,
+        "uncompacted.both",
+        1,
+        &[("cleanup.policy", "compact,delete"), week],
+    );
+    let topics = ["uncompacted.new", "uncompacted.later", "uncompacted.both"];
+    for topic in topics {
+        Load::new(topic, 10).produce(&from);
+    }
+    let config = flow_config("uncompacted", "uncompacted[.].*", &from, &to, OFTEN);
+    let mut twinlog = Twinlog::start(&config);
+    for topic in topics {
+        await_same(&from, &to, topic, DEADLINE);
+    }
+    let effective = |topic: &str, key: &str| topic_configs::list(&to, topic)[key].value.clone();
+    let keeps_all = |topic: &str| {
+        let retention = ["retention.ms", "retention.bytes"];
+        retention
+            .iter()
+            .all(|key| effective(topic, key).as_deref() == Some("-1"))
+    };
+    assert!(keeps_all(topics[0]), "from the beginning");
+    assert_eq!(
+        effective(topics[1], "retention.ms").as_deref(),
+        Some(week.1)
+    );
+    topic_configs::set(&from, topics[1], "cleanup.policy", "compact");
+    eventually(DEADLINE, "nothing goes by age any more", || {
+        if keeps_all(topics[1]) {
+            Ok(())
+        } else {
+            Err(topic_configs::own(&to, topics[1]))
+        }
+    });
+    // Where the source deletes by age as well, the copy does.
+    assert_eq!(
+        effective(topics[2], "retention.ms").as_deref(),
+        Some(week.1)
+    );
+    let status = await_looks(&twinlog, 3);
+    assert!(keeps_all(topics[0]) && keeps_all(topics[1]));
+    let attention = &status["flows"][0]["metadata"]["attention"];
+    let attention = attention.as_array().expect("a list").iter();
+    let of_new: Vec<&Value> = attention
+        .filter(|it| it["subject"] == "topic uncompacted.new")
+        .collect();
+    assert_eq!(of_new.len(), 1, "{status:#}");
+    assert_eq!(of_new[0]["detail"], "cleanup.policy");
+    let hint = of_new[0]["failure"]["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("keeps every record"), "{hint}");
+
+    // The next process knows nothing of the refusal, and takes nothing away before it hears it again.
+    assert!(twinlog.terminate().success());
+    target.control(|state| {
+        state.options.alter_policy = Some(|name, changed| {
+            let narrows = changed.get("retention.ms").is_some_and(|it| it != "-1");
+            let words = narrows.then(|| "retention.ms was narrowed".to_owned());
+            words.or_else(|| no_compaction(name, changed))
+        });
+    });
+    twinlog.launch();
+    await_looks(&twinlog, 4);
+    assert!(!twinlog.log().contains("was narrowed"), "{}", twinlog.log());
+    assert!(keeps_all(topics[0]) && keeps_all(topics[1]));
+    // The plan of a failover says so.
+    let shown = words(&failover(twinlog.config_file(), &["--fence", "manual"]));
+    assert!(shown.contains("uncompacted.new: cleanup.policy"), "{shown}");
+
+    target.control(|state| state.options.alter_policy = None);
+    for topic in &topics[..2] {
+        let wanted = [("cleanup.policy", "compact"), week];
+        eventually(DEADLINE, "it is as on the source", || {
+            let own = topic_configs::own(&to, topic);
+            let is_so = wanted
+                .iter()
+                .all(|(key, value)| own.get(*key).is_some_and(|it| it == value));
+            if is_so { Ok(()) } else { Err(own) }
+        });
+    }
+}
+
+/// `run` keeps its failures for itself: a plan finds what differs, and says it.
+#[test]
+fn a_failover_s_plan_names_the_settings_that_the_standby_refuses() {
+    let source = fake_pair().0;
+    let target = FakeCluster::start(Options {
+        alter_policy: Some(|_, changed| {
+            changed
+                .contains_key("segment.ms")
+                .then(|| "segment.ms is ours".to_owned())
+        }),
+        ..options("refusing")
+    });
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, "refused", 1, &[]);
+    Load::new("refused", 10).produce(&from);
+    let mut twinlog = Twinlog::start(&flow_config("refused", "refused", &from, &to, OFTEN));
+    await_same(&from, &to, "refused", DEADLINE);
+    let shown = words(&failover(twinlog.config_file(), &["--fence", "manual"]));
+    assert!(!shown.contains("segment.ms"), "{shown}");
+    topic_configs::set(&from, "refused", "segment.ms", "7000000");
+    await_looks(&twinlog, 2);
+    for is_running in [true, false] {
+        let shown = words(&failover(twinlog.config_file(), &["--fence", "manual"]));
+        assert!(shown.contains("topic refused: segment.ms"), "{shown}");
+        if is_running {
+            assert!(twinlog.terminate().success());
+        }
+    }
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use crate::support::fake::options;
-use crate::support::flow::is_caught_up;
+use crate::support::flow::{block_on, is_caught_up, never_given_up, wire_cluster};
 use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic};
 use fake_kafka::state::Options;
+use twinlog::wire::describe_log_dirs;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Well below the time after which a request is given up (30 s).
-const SOON: Duration = Duration::from_secs(12);
 const TOPIC: &str = "spread";
 const PARTITIONS: i32 = 6;
 const RECORDS: u64 = 24_000;
@@ -46,13 +45,14 @@ fn started(source: &FakeCluster, target: &FakeCluster) -> Twinlog {
     }
     load(&from, 0);
     let lines = "limits: { in_flight: 4MiB, partition_in_flight: 2MiB }";
-    let twinlog = Twinlog::start(&Twinlog::config(&from, &to, lines));
+    let config = Twinlog::config(&from, &to, lines);
+    let twinlog = Twinlog::start(&never_given_up(&config));
     await_same(&from, &to, TOPIC, DEADLINE);
     twinlog
 }
 
 fn await_caught_up(twinlog: &Twinlog, but: &[i32]) {
-    twinlog.wait_until(SOON, "the others are whole", |status| {
+    twinlog.wait_until(DEADLINE, "the others are whole", |status| {
         let mut others = (0..PARTITIONS).filter(|partition| !but.contains(partition));
         others.all(|partition| is_caught_up(status, TOPIC, partition))
     });
@@ -118,4 +118,19 @@ fn partitions_of_a_broker_that_hangs_go_on_at_their_new_leaders() {
         cluster.control(|state| state.thaw_broker(2));
         await_same(&source.bootstrap(), &target.bootstrap(), TOPIC, DEADLINE);
     }
+}
+
+#[test]
+fn a_broker_that_hangs_hides_no_other_brokers_disks() {
+    let target = brokers("target-with-disks", 3, 1);
+    let bootstrap = target.bootstrap();
+    block_on(async {
+        let cluster = wire_cluster(&bootstrap);
+        cluster.metadata(None).await.expect("all of them answer");
+        target.control(|state| state.freeze_broker(1));
+        let found = describe_log_dirs(&cluster, &[], Duration::from_secs(10)).await;
+        let told = found.iter().map(|(broker, dirs)| (*broker, dirs.is_ok()));
+        let expected = [(1, false), (2, true), (3, true)];
+        assert!(told.eq(expected), "{found:?}");
+    });
 }

@@ -18,7 +18,8 @@ fn fill_as_twinlog(target: &str, flow: &str, topic: &str, ahead: i32) {
     let cluster = wire_cluster(target);
     let place = TopicPartition::new(topic, 0);
     let response = block_on(async {
-        let mut states = wire::describe_producers(&cluster, std::slice::from_ref(&place)).await;
+        let mut states =
+            wire::describe_producers(&cluster, std::slice::from_ref(&place), |_, _| true).await;
         let states = states.remove(&place).expect("an answer").expect("states");
         let newest = states.iter().find(|state| state.producer_id == filler_id);
         let newest = newest.expect("fillers");

@@ -33,7 +33,7 @@ fn brokers_are_killed_and_restarted() {
     let ends = Ends::new(&target, "transactions", 2);
     let mut reached = 0;
 
-    for _ in 0..3 {
+    for _ in 0..2 {
         ends.await_above(reached, DEADLINE);
         dice.wait(100, 1_000);
         target_cluster.restart(1);

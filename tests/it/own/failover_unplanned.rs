@@ -54,7 +54,7 @@ fn a_killed_source(
     // The copy falls behind, so that something is stranded. Nobody writes faster than was seen: a
     // busy machine may have slowed the writer down until now.
     twinlog.signal("STOP");
-    writer.slow_down(100);
+    writer.slow_down(50);
     let frozen_at = ends(&bootstrap).iter().sum::<i64>();
     eventually(DEADLINE, "the source is ahead", || {
         match ends(&bootstrap).iter().sum::<i64>() - frozen_at {
@@ -67,6 +67,16 @@ fn a_killed_source(
     let acknowledged = writer.stop().acknowledged();
     twinlog.wait_until(DEADLINE, "the source is missed", |status| {
         status["flows"][0]["state"] == "waiting"
+    });
+    // What was on its way arrives. What had come of partitions that can't be opened without the source doesn't.
+    let mut before = ends(target);
+    eventually(DEADLINE, "nothing is on its way any more", || {
+        std::thread::sleep(Duration::from_secs(2));
+        let now = ends(target);
+        match std::mem::replace(&mut before, now.clone()) == now {
+            true => Ok(()),
+            false => Err(now),
+        }
     });
     (twinlog, acknowledged)
 }

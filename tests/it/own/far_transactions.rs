@@ -12,8 +12,8 @@ use crate::support::{
     end_offset, pair,
 };
 
-/// One way.
-const DELAY: Duration = Duration::from_millis(20);
+/// One way. What a busy machine does meanwhile is little beside it.
+const DELAY: Duration = Duration::from_millis(100);
 const TRANSACTIONS: u64 = 500;
 const RECORDS: u64 = 5;
 

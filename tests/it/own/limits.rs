@@ -36,11 +36,11 @@ fn a_long_line_is_filled() {
     );
     let config = flow_config("far", "far", &entrance.address(), &target.bootstrap(), "");
     let twinlog = Twinlog::start(&config);
-    let (began, before) = await_bytes(&twinlog, 8 * MIB);
+    let before = await_bytes(&twinlog, 8 * MIB);
     let end = i64::try_from(RECORDS).expect("small");
     let status = await_position(&twinlog, "far", 0, end);
-    let seconds = began.elapsed().as_secs_f64();
-    let rate = (bytes_of(&status) - before) as f64 / seconds / 1e6;
+    let seconds = before.told_at.elapsed().as_secs_f64();
+    let rate = (bytes_of(&status) - before.bytes) as f64 / seconds / 1e6;
     println!("{rate:.1} MB/s over a line with a round trip of 100 ms");
     assert!(rate > 15.0, "{rate:.1} MB/s: the line isn't filled");
 }

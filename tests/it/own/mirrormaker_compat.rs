@@ -83,7 +83,7 @@ impl Running {
     pub(crate) fn end(self) {
         self.cancel.cancel();
         self.runtime.block_on(async {
-            let ended = tokio::time::timeout(Duration::from_secs(10), self.run).await;
+            let ended = tokio::time::timeout(Duration::from_secs(20), self.run).await;
             ended.expect("it ends in time").expect("it ends by itself");
         });
     }

@@ -1,5 +1,6 @@
 //! Brokers of its own for each test: they are killed, frozen or set up otherwise.
 
+mod above_high_watermark;
 mod closest;
 mod crash_broker;
 mod crash_leader;
@@ -19,6 +20,7 @@ mod groups;
 mod groups_large;
 mod harness_secured;
 mod harness_smoke;
+mod late_fence;
 mod least_privilege;
 mod limits;
 mod load_planned;

@@ -324,21 +324,15 @@ impl Fallen {
         let text = words(&orphans(config, &[]));
         assert!(text.contains("a replay got to"), "{text}");
 
-        let mut child = replaying(config, "2");
+        // Dies far in, with a transaction of another size open.
         let from = end_sum(&target);
-        eventually(DEADLINE, "it is under way", || {
-            match end_sum(&target) - from {
-                many if many > 60 => Ok(()),
-                few => Err(few),
-            }
-        });
-        assert_eq!(
-            child.try_wait().expect("our child"),
-            None,
-            "it was too fast to be killed"
-        );
-        child.kill().expect("our child");
-        child.wait().expect("our child");
+        let crashed = command(config, &["--replay", "--yes", "--batch", "2"])
+            .env("TWINLOG_ORPHANS_EXIT_AT", "sent:40")
+            .output()
+            .expect("the built binary runs");
+        assert_eq!(crashed.status.code(), Some(137), "{}", words(&crashed));
+        let many = end_sum(&target) - from;
+        assert!(many > 60, "only {many} are under way");
 
         let ended = answer(&orphans(config, &["--replay", "--yes", "--json"]), 0);
         assert_eq!(ended["decision"], "replayed", "{ended:#}");

@@ -81,9 +81,9 @@ htpp: {}
         "t.yaml:11:13: flows.dr.rename: `{cluster}.{topic}` is wrong at `{cluster}.`; placeholders are `{topic}` and `{source}`",
         "t.yaml:12:25: flows.dr.topics.include[0]: `(?!x).*` is not a regular expression: look-around, including look-ahead and look-behind, is not supported; write what is wanted in `include` and what is not in `exclude`",
         "t.yaml:12:36: flows.dr.topics.include[1]: `(` is not a regular expression: unclosed group",
-        "t.yaml:13:26: flows.dr.limits.in_flight: `64Mb/s` is not a size; write bytes with a unit, such as `64MiB`",
+        "t.yaml:13:26: flows.dr.limits.in_flight: `64Mb/s` is not a size; write a whole number and kB, MB, GB, KiB, MiB or GiB, such as `64MiB`",
         "t.yaml:13:52: flows.dr.limits.bytes_per_second: 0 would copy nothing; write a size or `unlimited`",
-        "t.yaml:14:25: flows.dr.discovery_interval: `5` is not a duration; write it with a unit, such as `500ms` or `1s`",
+        "t.yaml:14:25: flows.dr.discovery_interval: `5` is not a duration; write a whole number and ms, s, m or h, such as `500ms`",
         "t.yaml:15:13: flows.dr.on_gap: expected a single value, found a list",
         "t.yaml:16:5: flows.dr.on_gap: given twice; the first is on line 15",
         "t.yaml:17:36: flows.self.target: is the source too, `standby`; a flow needs two clusters",
@@ -104,37 +104,105 @@ fn what_is_not_yaml_has_its_line() {
 }
 
 #[test]
-fn nothing_and_the_wrong_shape_are_problems() {
-    for text in [
-        "",
-        "# only a comment\n",
-        "~",
-        "clusters:",
-        "[]",
-        "hello",
-        "clusters: 5",
+fn a_slip_in_the_indentation_is_named_where_it_is() {
+    let head = "clusters:\n  a: { bootstrap.servers: 'h:1' }\n  b: { bootstrap.servers: 'h:2' }\n";
+    for (rest, place, words) in [
+        (
+            "flows:\n\tdr: { source: a, target: b }\n",
+            "t.yaml:5:1:",
+            "indent with spaces",
+        ),
+        (
+            "flows:\n  dr:\n    source: a\n\ttarget: b\n",
+            "t.yaml:7:1:",
+            "indent with spaces",
+        ),
+        (
+            "flows:\n  dr:\n    source: a\n      target: b\n",
+            "t.yaml:7:7:",
+            "indented deeper than the one before",
+        ),
+        (
+            "flows:\n  dr:\n    source: a\n   target: b\n",
+            "t.yaml:7:4:",
+            "indented otherwise",
+        ),
     ] {
-        let found = problems(text).join("\n");
-        assert!(
-            found.contains("clusters: a source and a target are needed"),
-            "{text}: {found}"
-        );
-        assert!(found.contains("flows: no flow is given"), "{text}: {found}");
+        let found = problems(&format!("{head}{rest}"));
+        assert_eq!(found.len(), 1, "{rest}: {found:?}");
+        assert!(found[0].starts_with(place), "{rest}: {found:?}");
+        assert!(found[0].contains(words), "{rest}: {found:?}");
     }
-    assert!(problems("hello")[0].contains("expected a table"));
+}
+
+/// What only follows from a mistake isn't a second one.
+#[test]
+fn a_cluster_that_is_there_twice_is_one_problem() {
+    let found = problems(
+        "clusters:\n  a: { bootstrap.servers: 'h:1' }\n  a: { bootstrap.servers: 'h:2' }\n",
+    );
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("given twice"), "{found:?}");
 }
 
 #[test]
-fn a_missing_file_is_one_problem() {
-    let Err(Problems(problems)) = config::load("/does/not/exist.yaml".as_ref()) else {
-        panic!("it was read");
-    };
-    assert_eq!(problems.len(), 1);
-    assert!(
-        problems[0]
-            .to_string()
-            .starts_with("/does/not/exist.yaml: cannot read the config: ")
-    );
+fn nothing_and_the_wrong_shape_are_one_problem() {
+    let pair = "clusters:\n  a: { bootstrap.servers: 'h:1' }\n  b: { bootstrap.servers: 'h:2' }\n";
+    let needed = "clusters: a source and a target are needed";
+    for (text, words) in [
+        ("", needed),
+        ("# only a comment\n", needed),
+        ("~", needed),
+        ("clusters:", needed),
+        ("[]", "expected a table of `key: value`, found a list"),
+        (
+            "hello",
+            "expected a table of `key: value`, found a single value",
+        ),
+        ("clusters: 5", "clusters: expected a table"),
+        (
+            &format!("{pair}flows:\n  - dr: {{ source: a, target: b }}\n"),
+            "flows: expected a table of `key: value`, found a list",
+        ),
+        (
+            &format!("{pair}flows: {{ dr: a to b }}\n"),
+            "flows.dr: expected a table",
+        ),
+        (
+            "clusters: { primary: 'h:1', standby: { bootstrap.servers: 'h:2' } }",
+            "clusters.primary: expected a table",
+        ),
+        (
+            "clusters: { primary: { bootstrap.servers: ['h:1', 'h:3'] }, standby: { bootstrap.servers: 'h:2' } }",
+            "several addresses are one value with commas",
+        ),
+    ] {
+        let found = problems(text);
+        assert_eq!(found.len(), 1, "{text}: {found:?}");
+        assert!(found[0].contains(words), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_problem_and_says_why() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let garbled = folder.path().join("garbled.yaml");
+    std::fs::write(&garbled, [0xff, 0xfe, 0x00]).expect("writes");
+    let here = std::env::current_dir().expect("a folder");
+    let from_here = format!("there is no such file in {}", here.display());
+    for (path, why) in [
+        ("/does/not/exist.yaml".as_ref(), "there is no such file"),
+        ("does-not-exist.yaml".as_ref(), from_here.as_str()),
+        (folder.path(), "it is a folder; name the file in it"),
+        (garbled.as_path(), "it isn't a text file (UTF-8)"),
+    ] {
+        let Err(Problems(problems)) = config::load(path) else {
+            panic!("it was read");
+        };
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let expected = format!("{}: can't read the config: {why}", path.display());
+        assert_eq!(said, [expected]);
+    }
 }
 
 #[test]
@@ -148,7 +216,7 @@ fn the_default_flow_needs_the_two_names() {
     let found = problems(&with("other"));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].contains("flows: no flow is given; for example"),
+        found[0].contains("write `flows: { dr: { source: primary, target: other } }`"),
         "{found:?}"
     );
 }
@@ -301,6 +369,7 @@ fn bad_values_have_a_reason() {
         ("limits: { in_flight: 99999999999GiB }", "is too large"),
         ("limits: { in_flite: 8MiB }", "did you mean `in_flight`?"),
         ("topics: { include: [] }", "no topic would be copied"),
+        ("topics: { include: ['*'] }", "any name is `.*`"),
         ("topics: ['a']", "expected a table"),
         ("topics: { include: 'a' }", "expected a list"),
         ("rename: fixed", "no `{topic}`"),

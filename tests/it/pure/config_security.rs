@@ -67,7 +67,10 @@ fn what_works_is_resolved() {
     let Some(SaslSection::Oidc(oidc)) = section.security.sasl else {
         panic!("tokens")
     };
-    assert_eq!((oidc.token_url.as_str(), oidc.scope), ("https://h/t", None));
+    assert_eq!(
+        (oidc.token_urls, oidc.scope),
+        (vec!["https://h/t".to_owned()], None)
+    );
     // Tokens come from us: librdkafka must not look for them itself.
     assert_eq!(section.properties.get("sasl.oauthbearer.method"), None);
 }

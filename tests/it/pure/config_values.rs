@@ -292,3 +292,28 @@ flows:
     assert_eq!(opposite("back"), ["there"]);
     assert!(opposite("on").is_empty());
 }
+
+/// `10` is ten bytes a second: whoever meant ten megabytes is told so before the first copy takes years.
+#[test]
+fn a_rate_that_lacks_its_unit_is_doubted() {
+    let doubt = |rate: &str| {
+        let text = format!(
+            "clusters:\n  primary: {{ bootstrap.servers: 'h:1' }}\n  standby: {{ bootstrap.servers: 'h:2' }}\n\
+             flows: {{ dr: {{ source: primary, target: standby, limits: {{ bytes_per_second: {rate} }} }} }}\n"
+        );
+        let config = config::parse_with_environment(&text, "t.yaml", &BTreeMap::new());
+        config.expect("right").flows["dr"].limits.doubt()
+    };
+    assert_eq!(
+        doubt("10").expect("doubted"),
+        "limits.bytes_per_second is 10 bytes per second (the least is 1024): a batch of 1 MiB takes 17 minutes, \
+         1 GiB takes 12 days"
+    );
+    assert_eq!(
+        doubt("10kB").expect("doubted"),
+        "limits.bytes_per_second is 10000 bytes per second: a batch of 1 MiB takes 113 s, 1 GiB takes 32 hours"
+    );
+    for right in ["unlimited", "64KiB", "10MiB"] {
+        assert_eq!(doubt(right), None, "{right}");
+    }
+}

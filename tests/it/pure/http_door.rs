@@ -15,7 +15,7 @@ use twinlog::config::{HttpConfig, HttpTls, Secret};
 use twinlog::http;
 use twinlog::telemetry::progress::Registry;
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "changing-0123456789";
 const READ_TOKEN: &str = "reading-0123456789";
 

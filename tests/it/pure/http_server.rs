@@ -14,7 +14,7 @@ use twinlog::http;
 use twinlog::telemetry::progress::{FlowState, PartitionState, Registry};
 use twinlog::telemetry::status::StatusReport;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Server {
     address: SocketAddr,
@@ -160,4 +160,21 @@ async fn a_taken_address_is_named_with_what_to_do() {
         text.contains(&server.address.to_string()) && text.contains("http.listen"),
         "{text}"
     );
+}
+
+/// A state that the page doesn't know is missing from its sums.
+#[test]
+fn the_page_knows_every_state_of_a_group() {
+    let page = include_str!("../../../src/http/page.html");
+    let readme = include_str!("../../../README.md");
+    let (_, section) = readme.split_once("## Consumer groups").expect("a section");
+    let rows = section.lines().skip_while(|line| !line.starts_with("| `"));
+    let states: Vec<&str> = rows
+        .map_while(|line| line.strip_prefix("| `"))
+        .filter_map(|row| row.split('`').next())
+        .collect();
+    assert!(states.len() >= 10, "{states:?}");
+    for state in states {
+        assert!(page.contains(&format!("\"{state}\"")), "{state}");
+    }
 }

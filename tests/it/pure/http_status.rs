@@ -18,6 +18,7 @@ use twinlog::telemetry::progress::{
 };
 use twinlog::telemetry::role::RoleStatus;
 use twinlog::telemetry::status::{STATUS_VERSION, StatusReport};
+use twinlog::telemetry::traffic::{TrafficReporter, TrafficStatus};
 use twinlog::telemetry::up_to_date::MissedDeletes;
 use twinlog::telemetry::verify::{BackgroundRound, VerifyResult, VerifySummary};
 use uuid::Uuid;
@@ -431,6 +432,20 @@ impl GroupReporter for Groups {
     }
 }
 
+#[derive(Debug)]
+struct Traffic;
+
+impl TrafficReporter for Traffic {
+    fn traffic(&self) -> Vec<TrafficStatus> {
+        vec![TrafficStatus {
+            cluster: "standby".into(),
+            direction: "sent".into(),
+            purpose: "produce".into(),
+            bytes: 4_321,
+        }]
+    }
+}
+
 fn everything() -> Registry {
     let registry = Registry::default();
     let flow = running(&registry);
@@ -438,6 +453,7 @@ fn everything() -> Registry {
     [3, 700].into_iter().for_each(|delay| delays.note(delay));
     flow.set_groups(Some(Arc::new(Groups(delays))));
     flow.set_metadata(Arc::new(differing()));
+    flow.set_traffic(Arc::new(Traffic));
     flow.set_verify(Some(Arc::new(verified())));
     flow.set_drill(Some(DrillResult {
         ended_ms: now_ms() - 60_000,
@@ -455,6 +471,14 @@ fn everything() -> Registry {
         orphan_offsets: Some(3),
         ..RoleStatus::default()
     }));
+    for topic in ["orders", "orders \"x\"\\"] {
+        let note = TopicNote {
+            target_topic: topic.into(),
+            offsets: "identical",
+            reason: String::new(),
+        };
+        flow.topics.insert(Arc::from(topic), note);
+    }
     let partition = copying(&flow, "orders \"x\"\\", 0, 40, 100);
     partition.source_high_watermark.store(100, Relaxed);
     let teller = std::sync::Arc::new(Teller::default());
@@ -535,6 +559,7 @@ fn differing() -> MetadataReport {
             message: "no".to_owned(),
             hint: None,
             is_problem: true,
+            since_ms: 0,
         }],
         applied: count(7),
         failed: BTreeMap::from([(
@@ -557,6 +582,14 @@ fn a_comparison_that_is_long_ago_is_a_problem() {
         "{:?}",
         report.not_ready
     );
+    // After a failover nothing is compared any more, on purpose.
+    flow.set_state(FlowState::Stopped {
+        reason: "failed_over",
+        detail: "standby is the primary".to_owned(),
+    });
+    let report = StatusReport::build(&registry, now_ms());
+    assert_eq!(report.not_ready.len(), 1, "{:?}", report.not_ready);
+    assert!(report.not_ready[0].contains("failed_over"));
 }
 
 #[test]
@@ -590,6 +623,7 @@ fn metrics_say_what_the_report_says() {
         "twinlog_verify_differences{flow=\"dr\",kind=\"changed\"} 2",
         "twinlog_verify_differences{flow=\"dr\",kind=\"missing\"} 0",
         "twinlog_verify_bytes_total{flow=\"dr\"} 321",
+        "twinlog_flow_cluster_bytes_total{flow=\"dr\",cluster=\"standby\",direction=\"sent\",purpose=\"produce\"} 4321",
         "twinlog_failover_ready{flow=\"dr\"} 0",
         "twinlog_failover_checks{flow=\"dr\",weight=\"loses_data\"} 1",
         "twinlog_failover_checks{flow=\"dr\",weight=\"blocker\"} 0",
@@ -713,4 +747,85 @@ fn the_last_rehearsal_ages() {
     assert_eq!(value("twinlog_drill_passed"), Some(1.0));
     assert_eq!(value("twinlog_drill_rto_seconds"), Some(2.5));
     assert_eq!(value("twinlog_drill_rpo_seconds"), Some(0.25));
+}
+
+/// A flow of which nothing but this is wrong, looked at when it has been so for `seconds`.
+fn problems_of(
+    obstacle: serde_json::Value,
+    groups: serde_json::Value,
+    seconds: i64,
+) -> Vec<String> {
+    let registry = Registry::default();
+    let flow = running(&registry);
+    copying(&flow, "orders", 0, 100, 100);
+    let at = now_ms();
+    let report = StatusReport::build(&registry, at);
+    let mut json = serde_json::to_value(&report.flows[0]).expect("it serializes");
+    let since = at - seconds * 1_000;
+    let obstacles = match obstacle.as_object() {
+        Some(of) => {
+            let mut of = of.clone();
+            of.insert("message".to_owned(), "no".into());
+            of.insert("since_ms".to_owned(), since.into());
+            serde_json::json!([of])
+        }
+        None => serde_json::json!([]),
+    };
+    let summary = twinlog::telemetry::metadata::MetadataSummary {
+        compared_at_ms: at,
+        ..Default::default()
+    };
+    json["metadata"] = serde_json::to_value(summary).expect("it serializes");
+    json["metadata"]["obstacles"] = obstacles;
+    if groups.is_object() {
+        let totals = twinlog::telemetry::groups::GroupTotals::default();
+        let mut totals = serde_json::to_value(totals).expect("it serializes");
+        totals["source"] =
+            serde_json::json!({ "way": "tail", "state": "following", "detail": null });
+        totals["target"] = totals["source"].clone();
+        totals["groups"] = groups;
+        totals["failed_since_ms"] = since.into();
+        json["groups"] = totals;
+    }
+    let flow = serde_json::from_value(json).expect("it reads back");
+    twinlog::telemetry::readiness::problems(&[flow], at)
+}
+
+#[test]
+fn a_standby_that_nobody_could_write_to_is_not_ready() {
+    let obstacle = |kind: &str, reason: &str, is_problem: bool| serde_json::json!({ "kind": kind, "cluster": "source", "reason": reason, "is_problem": is_problem });
+    let nothing = serde_json::Value::Null;
+    let acls = obstacle("acl", "not_authorized", true);
+    let found = problems_of(acls.clone(), nothing.clone(), 61);
+    assert_eq!(found.len(), 1, "{found:?}");
+    for words in ["ACLs of primary", "not_authorized", "61 s"] {
+        assert!(found[0].contains(words), "{found:?}");
+    }
+    // A broker that restarts is over in less; and where there is nothing to follow nothing is missing.
+    for (harmless, seconds) in [
+        (acls, 59),
+        (obstacle("acl", "no_authorizer", false), 3_600),
+        // A right that was left out: who wants them to follow sees it in `check` and in the plan.
+        (obstacle("topic_config", "not_authorized", true), 3_600),
+        (obstacle("quota", "timeout", true), 3_600),
+        (obstacle("user", "not_authorized", true), 3_600),
+    ] {
+        let found = problems_of(harmless.clone(), nothing.clone(), seconds);
+        assert!(found.is_empty(), "{harmless}: {found:?}");
+    }
+    let configs = obstacle("topic_config", "timeout", true);
+    assert_eq!(problems_of(configs, nothing, 61).len(), 1);
+}
+
+#[test]
+fn a_flow_of_which_every_group_fails_is_not_ready() {
+    let nothing = serde_json::Value::Null;
+    let all = serde_json::json!({ "failed": 3, "gone_on_source": 1 });
+    let found = problems_of(nothing.clone(), all.clone(), 61);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("3 group(s)") && found[0].contains("standby"),
+        "{found:?}"
+    );
+    assert!(problems_of(nothing, all, 59).is_empty());
 }

@@ -16,4 +16,5 @@ mod load_laws;
 mod offsets_map;
 mod offsets_memory;
 mod offsets_segments;
+mod pages;
 mod runbooks;

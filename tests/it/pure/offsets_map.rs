@@ -106,6 +106,27 @@ proptest! {
         prop_assert!(back.is_err(), "{:?}", back);
     }
 
+    /// The target lost the end of its log: what is left is mapped as before, and all else is copied again.
+    #[test]
+    fn a_map_that_is_cut_back_knows_what_is_left(log in logs(), at in 0i64..400) {
+        let end = log.start.1 + at.min(log.target_end - log.start.1);
+        let cut = log.map.cut_back(T(end)).unwrap();
+        let left: Vec<_> = log.pairs.iter().filter(|(_, target)| *target < end).collect();
+        for (source, target) in &left {
+            prop_assert_eq!(cut.translate(S(*source)), Translation::Exact(T(*target)));
+            prop_assert_eq!(cut.reverse(T(*target)), Translation::Exact(S(*source)));
+        }
+        let source_end = left.last().map_or(log.start.0, |(source, _)| source + 1);
+        prop_assert_eq!((cut.source_end(), cut.target_end()), (S(source_end), T(end)));
+        prop_assert_eq!(cut.runs().map(|run| run.len).sum::<u64>(), left.len() as u64);
+        prop_assert_eq!(OffsetMap::decode(&cut.encode()), Ok(cut.clone()));
+        prop_assert!(cut.segment_numbers().start >= log.map.segment_numbers().end);
+        let mut again = cut.clone();
+        again.advance(3).unwrap();
+        prop_assert_eq!(again.translate(S(source_end + 2)), Translation::Exact(T(end + 2)));
+        prop_assert!(log.map.cut_back(T(log.start.1 - 1)).is_none());
+    }
+
     #[test]
     fn translate_is_the_first_record_not_before(log in logs()) {
         for asked in log.start.0..=log.source_end {

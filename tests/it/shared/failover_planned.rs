@@ -238,7 +238,10 @@ fn writers_that_no_acl_binds_are_waited_for() {
         "{}",
         words(&refused)
     );
-    let moving = failover(&config, &["--yes", "--fence", "manual", "--wait", "2"]);
+    // Longer than this machine stands still with all that is on it.
+    let watched = ["--wait", "2", "--quiet-for", "15"];
+    let moving = [&["--yes", "--fence", "manual"][..], &watched].concat();
+    let moving = failover(&config, &moving);
     assert_eq!(moving.status.code(), Some(1), "{}", words(&moving));
     assert!(
         words(&moving).contains("still writes"),

@@ -160,9 +160,10 @@ fn a_start_offset_that_somebody_else_moved_on_the_target_is_kept() {
     assert!(shown.contains("kept (share)"), "{shown}");
     let shown = case.twinlog.command("groups", &["--remembered", "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("it is JSON");
-    assert_eq!(shown[0]["kind"], "share");
-    assert_eq!(shown[0]["positions"][0]["target_offset"], 60 - FIRST);
-    assert_eq!(shown[0]["positions"][0]["on_target"], 90);
+    let shown = &shown["groups"][0];
+    assert_eq!(shown["kind"], "share");
+    assert_eq!(shown["positions"][0]["target_offset"], 60 - FIRST);
+    assert_eq!(shown["positions"][0]["on_target"], 90);
 
     // Where it would go anyway, it is followed again.
     set_start_offset(&case.target, name, name, 0, 80 - FIRST);

@@ -84,3 +84,38 @@ fn full_beside_plain_consuming() {
         );
     }
 }
+
+/// Where there is little in many partitions most of the time is waiting. `TWINLOG_SMALL_PARTITIONS` for another number.
+#[test]
+#[ignore = "a measurement"]
+fn full_of_many_small_partitions() {
+    let asked = std::env::var("TWINLOG_SMALL_PARTITIONS").ok();
+    let partitions = asked.map_or(1_000, |it| it.parse().expect("a number"));
+    for per_topic in [partitions, 1] {
+        measure_small(partitions / per_topic, per_topic);
+    }
+}
+
+fn measure_small(topics: i32, per_topic: i32) {
+    let (source, target) = pair(KafkaVersion::V4_3);
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    let per_topic_records = 5 * u64::try_from(per_topic).expect("some");
+    for number in 0..topics {
+        let topic = format!("{TOPIC}-{per_topic}-{number}");
+        create_topic(&source, &topic, per_topic, &[]);
+        Load::new(&topic, per_topic_records).produce(&source);
+    }
+    let pattern = format!("{TOPIC}-{per_topic}-.*");
+    let records = per_topic_records * u64::try_from(topics).expect("some");
+    let mut twinlog = Twinlog::start(&flow_config("speed", &pattern, &source, &target, ""));
+    twinlog.wait_until(DEADLINE, "it is copied", |status| {
+        status["flows"][0]["totals"]["records"] == records
+    });
+    assert!(twinlog.terminate().success());
+    for depth in ["--quick", "--full", "--full"] {
+        let started = Instant::now();
+        assert_verified(&twinlog, &[depth]);
+        let took = started.elapsed().as_secs_f64();
+        println!("{topics} topics of {per_topic} partitions: verify {depth} {took:.1} s");
+    }
+}

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fake_kafka::batch::{Header, Record, add_to_sequence, produced};
 use fake_kafka::kafka_protocol::error::ResponseError;
 use fake_kafka::kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use fake_kafka::kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use fake_kafka::kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -16,8 +17,8 @@ use fake_kafka::kafka_protocol::messages::produce_request::{
 };
 use fake_kafka::kafka_protocol::messages::{
     AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, GroupId,
-    InitProducerIdRequest, OffsetCommitRequest, ProduceRequest, ProducerId, TopicName,
-    TransactionalId,
+    InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, OffsetCommitRequest,
+    ProduceRequest, ProducerId, SyncGroupRequest, TopicName, TransactionalId,
 };
 use fake_kafka::kafka_protocol::protocol::StrBytes;
 use fake_kafka::world::{Brokers, Client, Ctx, Failure, clock};
@@ -34,6 +35,10 @@ const COORDINATOR_VERSION: i16 = 3;
 const ADD_VERSION: i16 = 3;
 const END_VERSION: i16 = 3;
 const COMMIT_VERSION: i16 = 8;
+/// Before members had to ask for their id first.
+const JOIN_VERSION: i16 = 3;
+const SYNC_VERSION: i16 = 2;
+const LEAVE_VERSION: i16 = 2;
 const TRANSACTIONS: i8 = 1;
 const GROUPS: i8 = 0;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
@@ -412,6 +417,90 @@ pub async fn commit_often(
     }
 }
 
+/// The only member of a group: commits the first of two positions in partition 0 of its topic, and when it `leaves` the
+/// last one.
+pub async fn member(
+    ctx: Ctx,
+    brokers: Brokers,
+    (topic, group): (&'static str, &'static str),
+    (first, last): (i64, i64),
+    leaves: impl Fn() -> bool,
+) {
+    let mut client = Client::new(&ctx, &brokers);
+    let joined = loop {
+        if let Ok(joined) = try_join(&mut client, topic, group).await {
+            break joined;
+        }
+        client.forget();
+        sleep(BETWEEN_TRIES).await;
+    };
+    let (broker, as_member) = joined;
+    let position = |at: i64| BTreeMap::from([(0, at)]);
+    let commit = commit_request(topic, group, &position(first), &as_member);
+    committed(&mut client, broker, &commit)
+        .await
+        .expect("its first one");
+    while !leaves() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let commit = commit_request(topic, group, &position(last), &as_member);
+    committed(&mut client, broker, &commit)
+        .await
+        .expect("its last one");
+    let leave = LeaveGroupRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_member_id(text(&as_member.id));
+    let left = client.call(broker, &leave, LEAVE_VERSION).await;
+    Failure::check(left.expect("it answers").error_code).expect("it leaves");
+}
+
+/// Who commits.
+struct AsMember {
+    id: String,
+    generation: i32,
+}
+
+impl AsMember {
+    fn nobody() -> Self {
+        Self {
+            id: String::new(),
+            generation: -1,
+        }
+    }
+}
+
+/// The group's coordinator, and who it takes us for.
+async fn try_join(
+    client: &mut Client,
+    topic: &str,
+    group: &str,
+) -> Result<(i32, AsMember), Failure> {
+    client.leader(topic, 0).await?;
+    let broker = coordinator(client, group, GROUPS).await?;
+    let protocol = JoinGroupRequestProtocol::default()
+        .with_name(text("range"))
+        .with_metadata(Bytes::from_static(b"wants"));
+    let join = JoinGroupRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_session_timeout_ms(600_000)
+        .with_rebalance_timeout_ms(600_000)
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    let joined = client.call(broker, &join, JOIN_VERSION).await?;
+    Failure::check(joined.error_code)?;
+    let sync = SyncGroupRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_member_id(joined.member_id.clone())
+        .with_generation_id(joined.generation_id);
+    let synced = client.call(broker, &sync, SYNC_VERSION).await?;
+    Failure::check(synced.error_code)?;
+    let as_member = AsMember {
+        id: joined.member_id.to_string(),
+        generation: joined.generation_id,
+    };
+    Ok((broker, as_member))
+}
+
 async fn try_commit(
     client: &mut Client,
     topic: &str,
@@ -420,6 +509,16 @@ async fn try_commit(
 ) -> Result<(), Failure> {
     client.leader(topic, 0).await?;
     let broker = coordinator(client, group, GROUPS).await?;
+    let request = commit_request(topic, group, positions, &AsMember::nobody());
+    committed(client, broker, &request).await
+}
+
+fn commit_request(
+    topic: &str,
+    group: &str,
+    positions: &BTreeMap<i32, i64>,
+    as_member: &AsMember,
+) -> OffsetCommitRequest {
     let partitions = positions.iter().map(|(partition, position)| {
         OffsetCommitRequestPartition::default()
             .with_partition_index(*partition)
@@ -430,11 +529,19 @@ async fn try_commit(
     let topic = OffsetCommitRequestTopic::default()
         .with_name(TopicName(text(topic)))
         .with_partitions(partitions.collect());
-    let request = OffsetCommitRequest::default()
+    OffsetCommitRequest::default()
         .with_group_id(GroupId(text(group)))
-        .with_generation_id_or_member_epoch(-1)
-        .with_topics(vec![topic]);
-    let answer = client.call(broker, &request, COMMIT_VERSION).await?;
+        .with_generation_id_or_member_epoch(as_member.generation)
+        .with_member_id(text(&as_member.id))
+        .with_topics(vec![topic])
+}
+
+async fn committed(
+    client: &mut Client,
+    broker: i32,
+    request: &OffsetCommitRequest,
+) -> Result<(), Failure> {
+    let answer = client.call(broker, request, COMMIT_VERSION).await?;
     for topic in &answer.topics {
         for partition in &topic.partitions {
             Failure::check(partition.error_code)?;

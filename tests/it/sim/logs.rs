@@ -110,8 +110,12 @@ pub fn batches(brokers: &Brokers, place: &Place) -> usize {
     })
 }
 
+/// Megabytes of letters go through the quick check; only what isn't UTF-8 is looked at bit by bit.
 fn text(bytes: &Bytes) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// The newest value of a key in a topic of one partition, as it is written.
@@ -187,4 +191,15 @@ fn cleaned(
         .with_codec(0)
         .seal(&fake_kafka::batch::write_records(&records));
     Some(fake_kafka::log::Stored::new(sealed))
+}
+
+/// Whether the journal on a cluster says that a step is begun.
+pub fn is_begun(brokers: &Brokers, key: &str, step: &str) -> bool {
+    let Some(journal) = newest(brokers, "__twinlog_state", key) else {
+        return false;
+    };
+    let journal: serde_json::Value = serde_json::from_str(&journal).expect("a journal is JSON");
+    let steps = journal["steps"].as_array().expect("it has steps");
+    let mut steps = steps.iter();
+    steps.any(|it| it["step"] == step && it["state"] != "pending")
 }

@@ -1,6 +1,6 @@
 //! Twinlog as a process of a simulated world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use fake_kafka::world::{Brokers, Ctx, MachineView, Phase, Process, World};
 use tokio_util::sync::CancellationToken;
 use twinlog::config::{self, Config};
 use twinlog::cutover::{
-    self, AcceptedLoss, BackScope, Check, CutoverError, FenceMode, Options, Report,
+    self, AcceptedLoss, BackScope, Check, CutoverError, FenceMode, KeptFence, Options, Report,
 };
 use twinlog::environment::{Environment, Machine};
 use twinlog::flow::{self, AllEnded};
@@ -188,6 +188,33 @@ pub fn abort(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
     })
 }
 
+/// Starts `twinlog failback --abort --yes`.
+pub fn abort_back(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            cutover::abort_back(flow, source, target, Arc::new(|_: &str| {})).await
+        }
+    })
+}
+
+/// How a `twinlog failback --lift-fence` ended.
+pub type Lifted = Result<KeptFence, CutoverError>;
+
+/// Starts `twinlog failback --lift-fence --yes`.
+pub fn lift_fence(world: &mut World, name: &str, text: &str) -> Process<Lifted> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, _, target) = only_flow(&config);
+            cutover::lift_kept_fence(flow, target).await
+        }
+    })
+}
+
 /// Starts `twinlog failback --yes`, with `--accept-orphans` or not.
 pub fn failback(
     world: &mut World,
@@ -200,13 +227,14 @@ pub fn failback(
         let config = read(&ctx, &text);
         async move {
             let (flow, source, target) = only_flow(&config);
-            let undecided = orphans::undecided_partitions(&flow.name, source, target)
+            let (undecided, unseen) = orphans::undecided_partitions(&flow.name, source, target)
                 .await
                 .expect("both clusters answer");
             let scope = BackScope {
                 start_only: false,
                 accept_orphans,
                 undecided,
+                unseen,
             };
             let options = Options {
                 padding: 0,
@@ -283,18 +311,47 @@ pub fn give_up(world: &mut World, name: &str, text: &str) -> Process<CutOver> {
     })
 }
 
-/// Which partitions have orphans that nobody has decided about, as a failback asks for them.
-pub fn undecided(
-    world: &mut World,
-    name: &str,
-    text: &str,
-) -> Process<Result<Vec<TopicPartition>, OrphansError>> {
+/// The partitions that [`undecided`] finds, and apart from them those that can't be seen.
+pub type Undecided = Result<(BTreeSet<TopicPartition>, BTreeSet<TopicPartition>), OrphansError>;
+
+/// Which partitions have orphans that nobody has decided about, as a failback asks for them, and which can't be seen.
+pub fn undecided(world: &mut World, name: &str, text: &str) -> Process<Undecided> {
     let text = text.to_owned();
     world.process(name, move |ctx| {
         let config = read(&ctx, &text);
         async move {
             let (flow, source, target) = only_flow(&config);
             orphans::undecided_partitions(&flow.name, source, target).await
+        }
+    })
+}
+
+/// What `twinlog orphans` finds.
+pub fn stranded(
+    world: &mut World,
+    name: &str,
+    text: &str,
+) -> Process<Result<Vec<orphans::Stranded>, OrphansError>> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let config = read(&ctx, &text);
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let scene = orphans::Scene::open(flow, source, target, &[]).await?;
+            Ok(scene.stranded)
+        }
+    })
+}
+
+/// Starts `twinlog failover`, which changes nothing.
+pub fn look(world: &mut World, name: &str, text: &str, options: Options) -> Process<LookedBack> {
+    let text = text.to_owned();
+    world.process(name, move |ctx| {
+        let (config, options) = (read(&ctx, &text), options.clone());
+        async move {
+            let (flow, source, target) = only_flow(&config);
+            let plan = cutover::look(flow, source, target, options).await?;
+            Ok(plan.checks)
         }
     })
 }
@@ -309,9 +366,11 @@ pub fn look_back(world: &mut World, name: &str, text: &str) -> Process<LookedBac
         let config = read(&ctx, &text);
         async move {
             let (flow, source, target) = only_flow(&config);
-            let undecided = orphans::undecided_partitions(&flow.name, source, target);
+            let looked = orphans::undecided_partitions(&flow.name, source, target);
+            let (undecided, unseen) = looked.await.expect("both clusters answer");
             let scope = BackScope {
-                undecided: undecided.await.expect("both clusters answer"),
+                undecided,
+                unseen,
                 ..BackScope::default()
             };
             let options = failover_options(CutoverKind::Failback);
@@ -321,7 +380,8 @@ pub fn look_back(world: &mut World, name: &str, text: &str) -> Process<LookedBac
     })
 }
 
-fn only_flow(
+/// The config's only flow, with how its source and its target are reached.
+pub fn only_flow(
     config: &Config,
 ) -> (
     &config::FlowConfig,

@@ -16,8 +16,8 @@ use twinlog::state::CutoverKind;
 use super::clients::{self, Job, Notes, lock};
 use super::logs;
 use super::model::{
-    CutOver, Expected, Kind, Offsets, Place, Says, Side, Violation, judge, judge_acks, judge_loss,
-    judge_role,
+    CutOver, Expected, Kind, Offsets, Place, Record, Says, Side, Violation, judge, judge_acks,
+    judge_loss, judge_role,
 };
 use super::plan::{Asked, End, Event, Fate, Plan, Sort, What};
 use super::process::{self, Running, failover_options};
@@ -39,6 +39,8 @@ const LOOK_EVERY_MS: i64 = 250;
 const FORGOTTEN_AFTER_MS: i64 = 2_000;
 /// Positions of groups, maps and what is remembered have come to rest by then.
 const REST_MS: i64 = 20_000;
+/// Why a partition is stopped whose records aren't at the source's offsets.
+const MISPLACED: &str = "misplaced";
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -383,7 +385,11 @@ impl Run {
     fn retain(&mut self) {
         for place in self.places() {
             let source = logs::read(&self.scene.source, &place);
-            let copied = logs::read(&self.scene.target, &place).records.len();
+            let target = logs::read(&self.scene.target, &place).records;
+            let there: BTreeSet<&str> = target.iter().map(|it| it.name.as_str()).collect();
+            // The source may have lost some of them already, to the cleaner or to this.
+            let is_copied = |it: &&Record| there.contains(it.name.as_str());
+            let copied = source.records.iter().take_while(is_copied).count();
             if let Some(first) = source.records.get(copied / 2).filter(|_| copied > 1) {
                 let below = first.offset;
                 let gone = source.records.iter().filter(|it| it.offset < below);
@@ -504,26 +510,36 @@ impl Run {
         for place in self.places() {
             found.extend(self.judge_copy(world, &place));
         }
-        found.extend(self.judge_groups());
+        // Groups of what is stopped stay where it is.
+        let groups = self
+            .groups()
+            .filter(|(_, at)| !self.is_misplaced(world, at));
+        found.extend(groups.flat_map(|(group, at)| self.scene.judge_group(&group, &at)));
         found.extend(judge_role(&[], self.scene.role()));
         found
     }
 
     /// Markers that were refused among steps leave their offsets to what is behind them: that must be told.
     fn judge_copy(&self, world: &World, place: &Place) -> Vec<Violation> {
-        let owner = self.owner(world);
-        let misplaced = "misplaced";
-        let reason = misplaced.to_owned();
-        let is_told = says(world, owner, place) == Says::Stopped { reason };
-        let may_be = self.plan.events.iter().any(|event| {
-            let refused = Asked::WriteTxnMarkers;
-            matches!(event.what, What::Requests { asked, .. } if asked == refused)
-        });
-        let (offsets, excuses): (_, &[_]) = match is_told && may_be {
-            true => (Offsets::Mapped, &[misplaced]),
+        let (offsets, excuses): (_, &[_]) = match self.is_misplaced(world, place) {
+            true => (Offsets::Mapped, &[MISPLACED]),
             false => (self.plan.offsets, &[]),
         };
+        let owner = self.owner(world);
         self.scene.judge_copy(world, owner, place, offsets, excuses)
+    }
+
+    fn may_be_misplaced(&self) -> bool {
+        self.plan.events.iter().any(|event| {
+            let refused = Asked::WriteTxnMarkers;
+            matches!(event.what, What::Requests { asked, .. } if asked == refused)
+        })
+    }
+
+    /// Whether it may be misplaced, and says so.
+    fn is_misplaced(&self, world: &World, place: &Place) -> bool {
+        let reason = MISPLACED.to_owned();
+        self.may_be_misplaced() && says(world, self.owner(world), place) == Says::Stopped { reason }
     }
 
     /// The source has what it acknowledged: or the judge is no judge.
@@ -563,6 +579,8 @@ impl Run {
                 found.extend(judge_role(&[done.cut_over], self.scene.role()));
                 found
             }
+            // Groups would go on at other records there.
+            Err(why) if self.may_be_misplaced() && why.contains("(misplaced)") => Vec::new(),
             Err(why) => vec![not_through(&why)],
         }
     }
@@ -578,6 +596,8 @@ impl Run {
                 found.extend(judge_role(&[done.cut_over], self.scene.role()));
                 found
             }
+            // Groups would go on at other records there.
+            Err(why) if self.may_be_misplaced() && why.contains("(misplaced)") => Vec::new(),
             Err(why) => vec![not_through(&why)],
         }
     }

@@ -234,6 +234,15 @@ impl Scene {
         });
     }
 
+    /// It is back, with all that it had.
+    pub fn find_source(&self, world: &World) {
+        world.paths(&self.source, |path| {
+            path.blocked.to_broker = false;
+            path.blocked.to_client = false;
+            path.connects = Connects::Work;
+        });
+    }
+
     /// The same of the target.
     pub fn lose_target(&self, world: &World) {
         world.paths(&self.target, |path| {

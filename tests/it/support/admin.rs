@@ -39,8 +39,27 @@ pub fn client_as(bootstrap: &str, user: &str) -> ClientConfig {
 
 /// Creates a topic with the cluster's default replication and waits until clients see it.
 pub fn create_topic(bootstrap: &str, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
+    let replicas = TopicReplication::Fixed(-1);
+    create(bootstrap, topic, partitions, replicas, configs);
+}
+
+/// The same with each partition's replicas where a test needs them; the first one leads. Left to itself a cluster places
+/// the replicas of every topic by chance.
+pub fn place_topic(bootstrap: &str, topic: &str, replicas: &[&[i32]], configs: &[(&str, &str)]) {
+    let partitions = i32::try_from(replicas.len()).expect("few partitions");
+    let replicas = TopicReplication::Variable(replicas);
+    create(bootstrap, topic, partitions, replicas, configs);
+}
+
+fn create(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    replicas: TopicReplication<'_>,
+    configs: &[(&str, &str)],
+) {
     let new = configs.iter().fold(
-        NewTopic::new(topic, partitions, TopicReplication::Fixed(-1)),
+        NewTopic::new(topic, partitions, replicas),
         |new, (key, value)| new.set(key, value),
     );
     let admin = admin(bootstrap);

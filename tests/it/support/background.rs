@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::java::java_produce;
 use super::produce::{Codec, HeaderStyle, Load, Transactions};
 use super::version::KafkaVersion;
 
-/// Leaves some of the two cores to the clusters and to what is tested.
-const PACE: Duration = Duration::from_millis(10);
+/// So long a producer rests at least, and as long as it has just worked: on a machine of two cores it leaves some of
+/// them to the clusters and to what is tested, and what has to be compared afterwards stays within bounds.
+const RESTS_AT_LEAST: Duration = Duration::from_millis(50);
 
 /// Producer threads. Stop them with [`Self::stop`]; a dropped one only tells them to end.
 #[derive(Debug, Default)]
@@ -115,8 +116,9 @@ impl Background {
                 if stopping.load(Ordering::Relaxed) {
                     break;
                 }
+                let began = Instant::now();
                 records += round(number, records);
-                std::thread::sleep(PACE);
+                std::thread::sleep(RESTS_AT_LEAST.max(began.elapsed()));
             }
             records
         }));

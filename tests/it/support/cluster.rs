@@ -20,7 +20,7 @@ use super::version::KafkaVersion;
 use super::wait::eventually;
 
 /// How long a cluster may take to answer; two cores may be busy with a build.
-const START_DEADLINE: Duration = Duration::from_secs(90);
+const START_DEADLINE: Duration = Duration::from_secs(240);
 
 /// How a cluster is set up. `..Default::default()` is one plain node.
 #[derive(Clone, Debug)]

@@ -18,6 +18,18 @@ pub fn flow_config(name: &str, topics: &str, source: &str, target: &str, lines: 
     Twinlog::config(source, target, &lines).replacen("\n  dr:\n", &format!("\n  {name}:\n"), 1)
 }
 
+/// The same config, whose clusters have so long for an answer.
+pub fn with_timeout(config: &str, milliseconds: u64) -> String {
+    let timeout = format!("request.timeout.ms: {milliseconds}, bootstrap.servers:");
+    config.replace("bootstrap.servers:", &timeout)
+}
+
+/// The same config, whose clusters have longer for an answer than any test waits: who is waited for until a request is
+/// given up is waited for in vain.
+pub fn never_given_up(config: &str) -> String {
+    with_timeout(config, 300_000)
+}
+
 /// One topic of the first flow in a status report.
 pub fn topic_status<'a>(status: &'a Value, topic: &str) -> &'a Value {
     static NULL: Value = Value::Null;

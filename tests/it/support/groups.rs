@@ -49,9 +49,11 @@ pub fn commit_with(bootstrap: &str, group: &str, partition: i32, offset: i64, me
         .set_offset(Offset::Offset(offset))
         .expect("a valid offset");
     element.set_metadata(metadata);
-    group_client(bootstrap, group)
-        .commit(&list, CommitMode::Sync)
-        .expect("committed");
+    let client = group_client(bootstrap, group);
+    // See `commit`.
+    eventually(ANSWER, &format!("group {group} commits"), || {
+        client.commit(&list, CommitMode::Sync)
+    });
 }
 
 /// A group's position on each partition of a topic; `None` where it has none.

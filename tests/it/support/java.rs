@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
+use super::class_archive;
 use super::cluster::ClusterOptions;
 use super::logins;
 use super::read::{Isolation, Seen};
@@ -49,19 +50,12 @@ pub fn java_produce(version: KafkaVersion, bootstrap: &str, topic: &str, argumen
 fn judge(version: KafkaVersion, bootstrap: &str, arguments: &[&str]) -> Output {
     let classes = compiled(version, "Judge", SOURCE);
     let output = Command::new("java")
-        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .args(logging())
+        .args(self::arguments(version, &classes))
         .args(logins::java_argument(bootstrap))
         // Compression libraries unpack themselves there.
         .arg(format!(
             "-Djava.io.tmpdir={}",
             scratch::shared("judge").display()
-        ))
-        .arg("-cp")
-        .arg(format!(
-            "{}:{}/*",
-            classes.display(),
-            version.libs().display()
         ))
         .arg("Judge")
         .args(arguments)
@@ -85,13 +79,24 @@ pub fn with_creation_policy(version: KafkaVersion, mut options: ClusterOptions) 
     options.with("create.topic.policy.class.name", "CreationPolicy")
 }
 
-/// The logging settings of scripts and tests: warnings, to standard error.
-pub(super) fn logging() -> [String; 2] {
+/// JVM arguments up to the class, for one of these classes or of Kafka's: a small heap and a quick start, and what
+/// scripts and tests log: warnings, to standard error.
+///
+/// The brokers' archive has most of what clients load as well: theirs come up with half of the processor time. It
+/// counts for class paths that begin with the brokers'.
+pub(super) fn arguments(version: KafkaVersion, classes: &Path) -> Vec<String> {
     let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/lib");
-    [
+    let mut arguments = class_archive::arguments(version, &[]);
+    arguments.extend([
+        "-Xmx256m".to_owned(),
+        "-XX:+UseSerialGC".to_owned(),
+        "-XX:TieredStopAtLevel=1".to_owned(),
         format!("-Dlog4j2.configurationFile={scripts}/log4j2.properties"),
         format!("-Dlog4j.configuration=file:{scripts}/log4j.properties"),
-    ]
+        "-cp".to_owned(),
+        format!("{}/*:{}", version.libs().display(), classes.display()),
+    ]);
+    arguments
 }
 
 /// The folder with the compiled `tests/java/CLASS.java`, kept in the cache under the hash of its

@@ -1,11 +1,12 @@
 //! MirrorMaker 2's own Java client, through `tests/java/MirrorTools.java`.
 
-use std::path::Path;
 use std::process::Command;
 
-use super::java::logging;
+use super::java::{arguments, compiled};
 use super::logins;
 use super::version::KafkaVersion;
+
+const SOURCE: &str = include_str!("../../java/MirrorTools.java");
 
 /// What MirrorMaker's tools find on a cluster, a sorted line each (see the Java source).
 /// `policy` is `default` or `identity`, `alias` that of the source cluster.
@@ -19,15 +20,11 @@ pub fn mirror_tools(
     alias: &str,
     groups: &[&str],
 ) -> Vec<String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/java/MirrorTools.java");
+    let classes = compiled(version, "MirrorTools", SOURCE);
     let output = Command::new("java")
-        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .args(logging())
+        .args(arguments(version, &classes))
         .args(logins::java_argument(bootstrap))
-        .arg("-cp")
-        .arg(format!("{}/*", version.libs().display()))
-        // Compiled in memory: it runs a few times only.
-        .arg(source)
+        .arg("MirrorTools")
         .args([bootstrap, policy, alias])
         .args(groups)
         .output()

@@ -55,7 +55,9 @@ pub mod version;
 pub mod wait;
 
 pub use acl_lines::{acls, add_acls, await_acls, remove_acls};
-pub use admin::{add_partitions, create_topic, delete_records, delete_topic, end_offset};
+pub use admin::{
+    add_partitions, create_topic, delete_records, delete_topic, end_offset, place_topic,
+};
 pub use as_user::{try_produce_as, try_read_as};
 pub use background::Background;
 pub use certificates::ServerCertificate;

@@ -6,6 +6,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::admin::{client, create_topic, delete_topic, end_offset};
+use super::produce::begin;
 use super::read::{Isolation, Seen, read_all};
 use super::wait::eventually;
 
@@ -65,9 +66,7 @@ pub fn rebuild(bootstrap: &str, topic: &str, pieces: &[Piece], configs: &[(&str,
         .expect("valid settings");
     let has_holes = pieces.iter().any(|piece| matches!(piece, Piece::TwoHoles));
     if has_holes {
-        aborting
-            .init_transactions(DEADLINE)
-            .expect("the coordinator answers");
+        begin(&aborting).expect("the coordinator answers");
     }
     let mut next = 0;
     for piece in pieces {

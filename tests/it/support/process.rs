@@ -12,7 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::wait::{POLL_PAUSE, Patience};
+use super::wait::Patience;
 
 /// A running child whose output goes to a file. Killed on drop.
 #[derive(Debug)]
@@ -105,8 +105,7 @@ impl Process {
             if let Some(status) = self.ended() {
                 return Some(status);
             }
-            std::thread::sleep(POLL_PAUSE);
-            patience.step(POLL_PAUSE);
+            patience.pause();
         }
         self.kill9();
         None

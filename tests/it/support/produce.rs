@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
@@ -304,11 +304,22 @@ impl Transactions {
     /// # Panics
     /// When the broker refuses something for good.
     pub fn produce(&self, bootstrap: &str) -> u64 {
+        self.produce_until(bootstrap, || false)
+    }
+
+    /// The same, of no more transactions than begin before it is enough.
+    ///
+    /// # Panics
+    /// When the broker refuses something for good.
+    pub fn produce_until(&self, bootstrap: &str, is_enough: impl Fn() -> bool) -> u64 {
         let id = format!("tx-{}-{}", self.load.topic, rand::random::<u64>());
         let producer = self.producer(bootstrap, &id);
         let partitions = self.load.partition_count(bootstrap);
         let mut committed = 0;
         for transaction in 0..self.transactions {
+            if is_enough() {
+                break;
+            }
             producer
                 .begin_transaction()
                 .expect("no transaction is open");
@@ -341,9 +352,7 @@ impl Transactions {
     fn producer(&self, bootstrap: &str, id: &str) -> BaseProducer<Deliveries> {
         let producer = self.load.producer(bootstrap, &[("transactional.id", id)]);
         eventually(DEADLINE, "the transaction coordinator answers", || {
-            producer
-                .init_transactions(DEADLINE)
-                .map_err(|error| error.to_string())
+            begin(&producer).map_err(|error| error.to_string())
         });
         producer
     }
@@ -352,6 +361,16 @@ impl Transactions {
     fn aborts(&self, transaction: u64) -> bool {
         (transaction + 1) * self.abort_percent / 100 > transaction * self.abort_percent / 100
     }
+}
+
+/// Lets a transactional producer begin. One that isn't connected yet looks for its coordinator half a second later.
+///
+/// # Errors
+/// As the coordinator says.
+pub fn begin<C: ProducerContext>(producer: &BaseProducer<C>) -> KafkaResult<()> {
+    // Nobody may be there yet, which the coordinator is waited for.
+    let _ = producer.client().fetch_metadata(None, DEADLINE);
+    producer.init_transactions(DEADLINE)
 }
 
 /// Writes `count` numbered records to all partitions of `topic` with one codec.

@@ -54,6 +54,8 @@ struct Line {
     delay_ms: AtomicU64,
     is_stalled: AtomicBool,
     has_ended: AtomicBool,
+    /// Connections that were idle for so long are forgotten; 0 for never.
+    forgets_after_ms: AtomicU64,
     thin: Mutex<Option<Thin>>,
     /// Until when a thin line is busy, there and back.
     busy_until: [Mutex<Option<Instant>>; 2],
@@ -76,6 +78,7 @@ impl Proxy {
             delay_ms: AtomicU64::new(0),
             is_stalled: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            forgets_after_ms: AtomicU64::new(0),
             thin: Mutex::default(),
             busy_until: Default::default(),
             connections_made: AtomicU64::new(0),
@@ -105,6 +108,15 @@ impl Proxy {
     pub fn delay(&self, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).expect("a short delay");
         self.line.delay_ms.store(delay_ms, Ordering::Release);
+    }
+
+    /// Forgets every connection that is idle for so long, as a firewall does: what is sent on it then is swallowed,
+    /// and nobody is told.
+    pub fn forget_idle(&self, after: Duration) {
+        let after_ms = u64::try_from(after.as_millis()).expect("a short time");
+        self.line
+            .forgets_after_ms
+            .store(after_ms, Ordering::Release);
     }
 
     /// From now on it carries only so much.
@@ -173,6 +185,17 @@ impl Line {
         left_at
     }
 
+    /// Whether a connection on which something comes is forgotten.
+    fn has_forgotten(&self, memory: &Memory) -> bool {
+        let mut last = memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let after_ms = self.forgets_after_ms.load(Ordering::Acquire);
+        let after = Duration::from_millis(after_ms);
+        *last = last.filter(|last| after_ms == 0 || last.elapsed() < after);
+        let is_forgotten = last.is_none();
+        *last = last.map(|_| Instant::now());
+        is_forgotten
+    }
+
     fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms.load(Ordering::Acquire))
     }
@@ -191,12 +214,22 @@ fn connect(line: &Arc<Line>, number: u64, near: &TcpStream, far: &TcpStream) {
     };
     line.connections_made.fetch_add(1, Ordering::AcqRel);
     line.connections().insert(number, [near_end, far_end]);
-    forward(line, number, 0, near, far);
-    forward(line, number, 1, far, near);
+    let memory = Arc::new(Mutex::new(Some(Instant::now())));
+    forward(line, (number, 0), near, far, memory.clone());
+    forward(line, (number, 1), far, near, memory);
 }
 
+/// When something came on a connection last; nothing once it is forgotten.
+type Memory = Arc<Mutex<Option<Instant>>>;
+
 /// Carries one direction: one thread reads and stamps, another waits and writes.
-fn forward(line: &Arc<Line>, number: u64, way: usize, from: &TcpStream, to: &TcpStream) {
+fn forward(
+    line: &Arc<Line>,
+    (number, way): (u64, usize),
+    from: &TcpStream,
+    to: &TcpStream,
+    memory: Memory,
+) {
     let (Ok(mut from), Ok(mut to)) = (from.try_clone(), to.try_clone()) else {
         return;
     };
@@ -212,6 +245,9 @@ fn forward(line: &Arc<Line>, number: u64, way: usize, from: &TcpStream, to: &Tcp
             let Ok(count) = from.read(&mut chunk[..most]) else {
                 return;
             };
+            if count > 0 && near.has_forgotten(&memory) {
+                continue;
+            }
             near.carried[way].fetch_add(count as u64, Ordering::AcqRel);
             let left_at = match thin {
                 Some(thin) => {

@@ -104,11 +104,12 @@ pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen>
         .set("check.crcs", "true")
         .set("fetch.message.max.bytes", "10485760")
         .set("fetch.wait.max.ms", "50")
+        .set("auto.offset.reset", "earliest")
         .create()
         .expect("valid settings");
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning)
+        list.add_partition_offset(topic, partition, first(&consumer, topic, partition))
             .expect("an offset");
     }
     consumer.assign(&list).expect("an assignment of our own");
@@ -144,6 +145,13 @@ pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen>
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     records
+}
+
+/// Where a partition begins. A consumer that isn't connected to the leader yet when it is sent to the beginning asks for
+/// that half a second later; who asks first is connected.
+fn first(consumer: &BaseConsumer, topic: &str, partition: i32) -> Offset {
+    let found = consumer.fetch_watermarks(topic, partition, Duration::from_secs(5));
+    found.map_or(Offset::Beginning, |(low, _)| Offset::Offset(low))
 }
 
 fn seen(message: &impl Message) -> Seen {

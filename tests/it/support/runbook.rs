@@ -248,11 +248,9 @@ fn only_looks(command: &str) -> bool {
 /// Kafka's own script does the same with the jars of its own folder.
 fn write_tool(version: KafkaVersion, file: &Path, class: &str) {
     use std::os::unix::fs::PermissionsExt;
-    let text = format!(
-        "#!/bin/sh\nexec java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 {} -cp '{}/*' {class} \"$@\"\n",
-        java::logging().map(|it| format!("'{it}'")).join(" "),
-        version.libs().display()
-    );
+    let java = java::arguments(version, version.libs());
+    let java: Vec<String> = java.iter().map(|it| format!("'{it}'")).collect();
+    let text = format!("#!/bin/sh\nexec java {} {class} \"$@\"\n", java.join(" "));
     std::fs::write(file, text).expect("our folder is writable");
     let mode = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(file, mode).expect("our own file");

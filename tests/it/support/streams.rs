@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::java::{compiled, logging};
+use super::java::{arguments, compiled};
 use super::version::KafkaVersion;
 
 const SOURCE: &str = include_str!("../../java/StreamsGroup.java");
@@ -11,12 +11,8 @@ const SOURCE: &str = include_str!("../../java/StreamsGroup.java");
 pub fn commit_as_streams(bootstrap: &str, group: &str, topic: &str, offset: i64) {
     let version = KafkaVersion::V4_3;
     let classes = compiled(version, "StreamsGroup", SOURCE);
-    let (classes, libs) = (classes.display(), version.libs().display());
     let output = Command::new("java")
-        .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-        .args(logging())
-        .arg("-cp")
-        .arg(format!("{classes}:{libs}/*"))
+        .args(arguments(version, &classes))
         .arg("StreamsGroup")
         .args(["commit", bootstrap, group, topic, &offset.to_string()])
         .output()

@@ -232,6 +232,20 @@ flows:
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
+    /// Waits until its log is as wanted; returns it. A status may tell what the next line of the log says.
+    ///
+    /// # Panics
+    /// When it isn't within 30 s.
+    pub fn await_log(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        eventually(ANSWER_DEADLINE, what, || {
+            let log = self.log();
+            match wanted(&log) {
+                true => Ok(log),
+                false => Err(log),
+            }
+        })
+    }
+
     /// Asserts that it has complained about nothing: no WARN, no ERROR, no panic in the log, except
     /// lines that hold one of the `allowed` phrases.
     ///

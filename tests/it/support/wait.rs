@@ -3,39 +3,87 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How long to leave the processors alone between two looks at a condition.
-pub(super) const POLL_PAUSE: Duration = Duration::from_millis(50);
+/// How long to leave the processors alone between two looks at a condition, at first.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// And after some seconds: a look is often a new client, which costs a broker more than what the
+/// test waits for.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
 
 /// A deadline stretches to so many times its length at most.
 const STRETCH_MAX: u32 = 4;
 
-/// Counts time as it passes on a machine with a processor to spare. A step that takes longer than it
-/// takes there counts as much as it takes there: whoever is waited for is held up as we are.
+/// Time as it passes on a machine with a processor to spare: while somebody on this one stands in line for a processor, a
+/// disk or memory, whoever is waited for may be the one. Where the kernel doesn't tell that, all time counts.
+#[derive(Debug)]
+pub struct Stopwatch {
+    began: Instant,
+    in_line: [Duration; 3],
+}
+
+impl Stopwatch {
+    /// Begins now.
+    pub fn start() -> Self {
+        Self {
+            began: Instant::now(),
+            in_line: in_line(),
+        }
+    }
+
+    /// How much of that time has passed: a quarter of what the clock says at least.
+    pub fn counted(&self) -> Duration {
+        let took = self.began.elapsed();
+        let now = in_line().into_iter().zip(self.in_line);
+        let stood = now.map(|(now, before)| now.saturating_sub(before)).max();
+        let alone = took.saturating_sub(stood.unwrap_or_default());
+        alone.max(took / STRETCH_MAX)
+    }
+}
+
+/// How long somebody on this machine has stood in line so far, for processors, disks and memory.
+fn in_line() -> [Duration; 3] {
+    ["cpu", "io", "memory"].map(|what| {
+        let told = std::fs::read_to_string(format!("/proc/pressure/{what}")).unwrap_or_default();
+        let some = told.lines().find(|line| line.starts_with("some "));
+        let total = some.and_then(|some| some.rsplit_once("total="));
+        let micros = total.and_then(|(_, micros)| micros.trim().parse().ok());
+        Duration::from_micros(micros.unwrap_or(0))
+    })
+}
+
+/// Counts time as a [`Stopwatch`] does. Besides, a step that takes longer than it takes on a machine with a processor to
+/// spare counts as much as it takes there: whoever is waited for is held up as we are.
 #[derive(Debug)]
 pub struct Patience {
     deadline: Duration,
     started: Instant,
     counted: Duration,
-    step_began: Instant,
+    step: Stopwatch,
 }
 
 impl Patience {
     /// Ends after so much of that time.
     pub fn new(deadline: Duration) -> Self {
-        let now = Instant::now();
         Self {
             deadline,
-            started: now,
+            started: Instant::now(),
             counted: Duration::ZERO,
-            step_began: now,
+            step: Stopwatch::start(),
         }
     }
 
+    /// Leaves the processors alone until it is time for the next look: for longer the longer it has
+    /// lasted, up to an eighth more.
+    pub fn pause(&mut self) {
+        let pause = (self.started.elapsed() / 8).clamp(PAUSE, PAUSE_MAX);
+        std::thread::sleep(pause);
+        self.end_step(pause);
+    }
+
     /// A step is done, a look and a pause; a quick look is all that it needs beside the pause.
-    pub fn step(&mut self, pause: Duration) {
-        let took = self.step_began.elapsed();
-        self.counted += took.min(pause * 2);
-        self.step_began = Instant::now();
+    fn end_step(&mut self, pause: Duration) {
+        self.counted += self.step.counted().min(pause * 2);
+        self.step = Stopwatch::start();
     }
 
     /// How much of that time has passed.
@@ -81,8 +129,7 @@ pub fn eventually_after<T, S: Debug>(
                 "not within {deadline:?} ({:?} by the clock): {what}; last seen: {seen:#?}",
                 patience.started.elapsed()
             ),
-            Err(_) => std::thread::sleep(POLL_PAUSE),
+            Err(_) => patience.pause(),
         }
-        patience.step(POLL_PAUSE);
     }
 }

@@ -40,6 +40,8 @@ struct Trouble {
     /// ACLs that are refused, by a rest of their keys' lengths.
     refused: Option<usize>,
     refuses_denials: bool,
+    /// What the controller makes isn't on any broker.
+    is_blind: bool,
 }
 
 impl Inner {
@@ -137,6 +139,17 @@ impl Standby for Fake {
             inner.target.remove(acl);
         })
     }
+
+    async fn unseen(&self, acls: &[AclBinding]) -> Result<BTreeSet<AclBinding>, WireError> {
+        let mut inner = self.inner.lock().expect("no panic");
+        let (_, is_answered) = inner.call();
+        let context = Arc::new(ErrorContext::cluster("fake"));
+        if !is_answered {
+            return Err(WireError::Disconnected { context });
+        }
+        let is_unseen = |acl: &&AclBinding| inner.trouble.is_blind || !inner.target.contains(*acl);
+        Ok(acls.iter().filter(is_unseen).cloned().collect())
+    }
 }
 
 impl Fake {
@@ -193,6 +206,7 @@ fn troubles() -> impl Strategy<Value = Trouble> {
             is_done_anyway,
             refused,
             refuses_denials: false,
+            is_blind: false,
         },
     )
 }
@@ -297,6 +311,56 @@ proptest! {
                 prop_assert!(moment.iter().any(keeps), "{acl} {moment:#?}");
             }
         }
+    }
+}
+
+/// Nothing is held for a release that would shut Twinlog out, and nothing made, before what keeps it in is seen.
+#[test]
+fn before_what_keeps_twinlog_in_is_seen_nothing_is_made_or_held() {
+    let mut keeping = acl(permission::ALLOW, OWN, pattern::LITERAL, "a");
+    keeping.operation = operation::ALL;
+    let bobs = acl(permission::ALLOW, "User:bob", pattern::LITERAL, "a");
+    let writes = AclBinding {
+        operation: operation::WRITE,
+        ..bobs.clone()
+    };
+    let elsewhere = acl(permission::ALLOW, "User:bob", pattern::LITERAL, "b");
+    let held = Due {
+        state: AclState::Held,
+        why: Some("why".to_owned()),
+        ..applied()
+    };
+    let due = BTreeMap::from([
+        (keeping.clone(), applied()),
+        (bobs.clone(), applied()),
+        (writes.clone(), held.clone()),
+        (elsewhere.clone(), held),
+    ]);
+    let refused = Trouble {
+        refused: Some(keeping.key().len() % 3),
+        ..Trouble::default()
+    };
+    let lost = Trouble {
+        calls_left: Some(1),
+        ..Trouble::default()
+    };
+    let blind = Trouble {
+        is_blind: true,
+        ..Trouble::default()
+    };
+    for trouble in [refused, lost, blind] {
+        let fake = Fake {
+            inner: Mutex::default(),
+        };
+        let outcome = fake.look_as(Some(OWN), &due, trouble.clone());
+        let now = fake.now();
+        assert!(!now.target.contains(&bobs), "{trouble:?}");
+        assert!(!now.records.contains_key(&writes), "{trouble:?}");
+        assert!(outcome.failed.contains_key(&bobs), "{trouble:?}");
+        fake.look_as(Some(OWN), &due, Trouble::default());
+        let now = fake.now();
+        assert_eq!(now.target, [keeping.clone(), bobs.clone()].into());
+        assert!(now.records.contains_key(&writes) && now.records.contains_key(&elsewhere));
     }
 }
 

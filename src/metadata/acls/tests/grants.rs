@@ -7,14 +7,15 @@ use proptest::prelude::*;
 use crate::config::{Rename, Selector, is_internal_topic};
 use crate::metadata::acls::binding::{operation, pattern, permission, resource};
 use crate::metadata::acls::diff::{Due, Others};
+use crate::metadata::acls::keep_in::holds_rights;
 use crate::metadata::acls::model::{
     INTERNAL, NAMES, OWN, Request, acls, authorize, requests, requests_of,
 };
 use crate::metadata::acls::named::EXPANDED_MAX;
 use crate::metadata::acls::ours::{Ours, record};
 use crate::metadata::acls::release::{Release, due};
-use crate::metadata::acls::translate::{Fate, Scope, Translated, translate};
-use crate::metadata::acls::{holds_rights, trusted};
+use crate::metadata::acls::translate::{Fate, Scope, Translated, has_others, translate};
+use crate::metadata::acls::trusted;
 use crate::state::AclState;
 use crate::wire::AclBinding;
 
@@ -30,6 +31,8 @@ struct Flow {
     followed: BTreeSet<String>,
     /// Groups that have ACLs of ours.
     known: BTreeSet<String>,
+    /// The target has topics that are left out.
+    is_shared: bool,
     /// On the target what has no ACL is everybody's.
     is_open: bool,
     own_principal: Option<&'static str>,
@@ -52,6 +55,7 @@ impl Flow {
             groups: Selector::new(&[".*"], &["console-consumer-.*"]).expect("patterns"),
             followed: BTreeSet::new(),
             known: BTreeSet::new(),
+            is_shared: false,
             is_open: false,
             own_principal: Some(OWN),
         }
@@ -82,6 +86,7 @@ impl Flow {
             followed: &self.followed,
             known: &self.known,
             trusted: &trusted_by(theirs),
+            is_shared: self.is_shared,
             is_open: self.is_open,
             own_principal: self.own_principal,
         };
@@ -706,8 +711,30 @@ fn where_the_standby_has_groups_of_its_own_a_pattern_is_for_the_flow_s() {
     ];
     assert_eq!(fates(&flow, &source), expected);
     // A twin has nothing of its own.
-    let twin = Flow::new(".*", &["tmp"], "{topic}", &[]);
+    let mut twin = Flow::new(".*", &["tmp"], "{topic}", &[]).with_groups(".*", &["shop-a"]);
     assert_eq!(fates(&twin, &source).len(), source.len());
+    // Where the target has a topic that is left out, somebody else has it, and groups beside it.
+    twin.is_shared = true;
+    let narrowed = fates(&twin, &source);
+    let left = "leave ALLOW ALL User:x from * on group *".to_owned();
+    assert!(narrowed.contains(&left), "{narrowed:?}");
+    let denied = "apply DENY ALL User:y from * on group *".to_owned();
+    assert!(!narrowed.contains(&denied), "{narrowed:?}");
+}
+
+#[test]
+fn a_topic_that_the_flow_leaves_out_is_somebody_else_s() {
+    let twin = Flow::new(".*", &["own[.].*"], "{topic}", &[]);
+    let has_others = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        has_others(&twin.selected, names.iter())
+    };
+    assert!(!has_others(&[
+        "orders",
+        "__twinlog_state",
+        "__consumer_offsets"
+    ]));
+    assert!(has_others(&["orders", "own.orders"]));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Committing positions for groups that have no members.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetCommitResponse};
+use tokio::time::Instant;
 
 use super::GroupOffset;
 use super::coordinator::{Answers, Question, is_about_coordinator, server};
@@ -22,6 +24,11 @@ const DIVIDED_FROM_BYTES: usize = 8_192;
 const SMALL_METADATA_BYTES: usize = 1_024;
 /// What a position weighs beside its names and what is written beside it.
 const POSITION_BYTES: usize = 64;
+
+/// The pauses of who is asked for patience.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+/// See [`PAUSE_FIRST`].
+const PAUSE_LAST: Duration = Duration::from_secs(2);
 
 /// How a position was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +82,58 @@ pub async fn commit_group_offsets(
     }
 }
 
+/// As [`commit_group_offsets`]; what a coordinator asks patience for is committed again, with growing pauses, for so long.
+pub async fn commit_group_offsets_within(
+    cluster: &Cluster,
+    commits: &HashMap<String, BTreeMap<TopicPartition, GroupOffset>>,
+    patience: Duration,
+) -> HashMap<String, Committed<Taken>> {
+    let until = Instant::now() + patience;
+    let mut pause = PAUSE_FIRST;
+    let mut done = commit_group_offsets(cluster, commits).await;
+    loop {
+        let refused = refused_for_now(commits, &done);
+        let wakes = Instant::now() + pause;
+        if refused.is_empty() || wakes > until {
+            return done;
+        }
+        tokio::time::sleep_until(wakes).await;
+        pause = (pause * 2).min(PAUSE_LAST);
+        for (group, answers) in commit_group_offsets(cluster, &refused).await {
+            done.entry(group).or_default().extend(answers);
+        }
+    }
+}
+
+/// What would be taken a little later.
+fn refused_for_now(
+    commits: &HashMap<String, Positions>,
+    done: &HashMap<String, Committed<Taken>>,
+) -> HashMap<String, Positions> {
+    let mut refused = HashMap::new();
+    for (group, positions) in commits {
+        let asks = |at: &TopicPartition| {
+            let answer = done.get(group).and_then(|answers| answers.get(at));
+            matches!(answer, Some(Err(error)) if asks_for_patience(error))
+        };
+        let again = positions.iter().filter(|(at, _)| asks(at));
+        let again: Positions = again.map(|(at, it)| (at.clone(), it.clone())).collect();
+        if !again.is_empty() {
+            refused.insert(group.clone(), again);
+        }
+    }
+    refused
+}
+
+/// Whether a coordinator has no quota for a commit at the moment: it did nothing, and takes the same a little later. Some
+/// services say it as a violated policy; no broker of Apache's has one for commits.
+pub fn asks_for_patience(error: &WireError) -> bool {
+    matches!(
+        error.server_code(),
+        Some(ResponseError::ThrottlingQuotaExceeded | ResponseError::PolicyViolation)
+    )
+}
+
 /// One group's positions while they are committed.
 struct Group {
     waiting: VecDeque<Positions>,
@@ -122,7 +181,11 @@ impl Group {
                 }
             }
         }
-        if too_large.len() > 1 && size_bytes(name, &too_large) > DIVIDED_FROM_BYTES {
+        // A log may take less than that (`message.max.bytes`), and says so.
+        let mut codes = refused.values().map(WireError::server_code);
+        let is_surely_size = codes.all(|code| code != Some(ResponseError::UnknownServerError));
+        let may_be_size = is_surely_size || size_bytes(name, &too_large) > DIVIDED_FROM_BYTES;
+        if too_large.len() > 1 && may_be_size {
             let second = too_large.len() / 2;
             let at = too_large.keys().nth(second).cloned();
             let rest = at.map(|at| too_large.split_off(&at)).unwrap_or_default();
@@ -333,6 +396,14 @@ mod tests {
             assert!(done.values().all(is_whole));
             assert!(requests < 16, "{requests}");
         }
+    }
+
+    #[test]
+    fn a_log_that_takes_little_gets_little_at_a_time() {
+        let code = ResponseError::MessageTooLarge;
+        let (done, _) = commit(positions(100, ""), 4_096, 1_500, code);
+        assert_eq!(done.len(), 100);
+        assert!(done.values().all(|it| matches!(it, Ok(Taken::Whole))));
     }
 
     #[test]

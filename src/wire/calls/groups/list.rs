@@ -1,22 +1,17 @@
 //! All groups of a cluster.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::ListGroupsRequest;
-use tokio::task::JoinSet;
 
-use crate::tasks::resume_panic;
-use crate::wire::{Cluster, ErrorContext, PartitionMetadata, Role, WireError};
+use crate::wire::calls::coordinators::{Leaderless, ask_all, context};
+use crate::wire::{Cluster, Role, WireError};
 
 /// The coordinators' topic.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// 5 tells a group's type (KIP-848), 4 its state.
 const VERSION_MAX: i16 = 5;
-/// How long the groups of others wait for a broker that doesn't answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const API: &str = "ListGroups";
 
 /// A group as its coordinator lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,20 +53,21 @@ pub struct ListedGroups {
     pub groups: Vec<ListedGroup>,
     /// The brokers that didn't tell their groups, and why.
     pub silent: Vec<WireError>,
-    /// Partitions of [`OFFSETS_TOPIC`] without a leader: nobody coordinates their groups.
-    pub leaderless: usize,
+    /// What of [`OFFSETS_TOPIC`] has no leader: nobody coordinates those groups.
+    pub leaderless: Leaderless,
 }
 
 impl ListedGroups {
-    /// Why groups are missing, if some are known to be.
+    /// Why groups may be missing.
     pub fn why_incomplete(&self) -> Option<String> {
-        match (self.silent.first(), self.leaderless) {
-            (Some(error), _) => Some(error.to_string()),
-            (None, 0) => None,
-            (None, leaderless) => Some(format!(
-                "{leaderless} partition(s) of {OFFSETS_TOPIC} have no leader"
-            )),
-        }
+        self.why_unanswered()
+            .or_else(|| self.leaderless.unknown(OFFSETS_TOPIC))
+    }
+
+    /// Why groups are missing, if some are known to be.
+    pub fn why_unanswered(&self) -> Option<String> {
+        let silent = self.silent.first().map(ToString::to_string);
+        silent.or_else(|| self.leaderless.known(OFFSETS_TOPIC))
     }
 }
 
@@ -80,43 +76,19 @@ impl ListedGroups {
 /// # Errors
 /// When no broker at all told its groups.
 pub async fn list_groups(cluster: &Cluster) -> Result<ListedGroups, WireError> {
-    let topic = [OFFSETS_TOPIC.to_owned()];
-    let metadata = cluster.metadata(Some(&topic)).await?;
-    let mut asked = JoinSet::new();
-    for broker in metadata.brokers.keys().copied() {
-        let cluster = cluster.clone();
-        asked.spawn(async move {
-            match tokio::time::timeout(PATIENCE, of_broker(&cluster, broker)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(WireError::Timeout {
-                    context: Arc::new(context(&cluster, broker)),
-                    after: PATIENCE,
-                }),
-            }
-        });
-    }
-    let partitions = metadata.topics.get(OFFSETS_TOPIC);
-    let partitions = partitions.map(|topic| topic.partitions.iter());
-    let is_leaderless = |it: &&PartitionMetadata| it.leader < 0;
-    let leaderless = partitions.into_iter().flatten().filter(is_leaderless);
-    let mut listed = ListedGroups {
-        leaderless: leaderless.count(),
-        ..ListedGroups::default()
-    };
-    let mut answered = 0;
-    while let Some(answer) = asked.join_next().await {
-        match answer {
-            Ok(Ok(groups)) => {
-                answered += 1;
-                listed.groups.extend(groups);
-            }
-            Ok(Err(error)) => listed.silent.push(error),
-            Err(error) => resume_panic(error),
-        }
-    }
-    match listed.silent.first() {
-        Some(error) if answered == 0 => Err(error.clone()),
-        _ => Ok(listed),
+    let told = ask_all(
+        cluster,
+        (OFFSETS_TOPIC, API),
+        |cluster, broker| async move { of_broker(&cluster, broker).await },
+    );
+    let told = told.await?;
+    match told.silent.first() {
+        Some(error) if told.answers.is_empty() => Err(error.clone()),
+        _ => Ok(ListedGroups {
+            groups: told.answers.into_iter().flatten().collect(),
+            silent: told.silent,
+            leaderless: told.leaderless,
+        }),
     }
 }
 
@@ -127,7 +99,7 @@ async fn of_broker(cluster: &Cluster, broker: i32) -> Result<Vec<ListedGroup>, W
         .await?;
     // A coordinator that still loads its partitions says so, and lists the others only.
     if let Some(code) = ResponseError::try_from_code(response.error_code) {
-        return Err(WireError::server(context(cluster, broker), code, None));
+        return Err(WireError::server(context(cluster, broker, API), code, None));
     }
     let groups = response.groups.into_iter().map(|group| ListedGroup {
         group_id: group.group_id.0.to_string(),
@@ -148,14 +120,6 @@ pub fn is_refused_group(error: &WireError) -> bool {
                 | ResponseError::ClusterAuthorizationFailed
         )
     )
-}
-
-fn context(cluster: &Cluster, broker: i32) -> ErrorContext {
-    ErrorContext {
-        broker: Some(broker),
-        api: Some("ListGroups"),
-        ..ErrorContext::cluster(cluster.name())
-    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ mod offsets;
 mod rights;
 mod share;
 
-pub use commit::{Taken, commit_group_offsets};
+pub use commit::{Taken, asks_for_patience, commit_group_offsets, commit_group_offsets_within};
 pub use coordinator::{by_coordinator, coordinator_by, coordinator_partition};
 pub use delete::delete_groups;
 pub use list::{ListedGroup, ListedGroups, OFFSETS_TOPIC, is_refused_group, list_groups};
-pub use offsets::fetch_group_offsets;
+pub use offsets::{fetch_group_offsets, pending_group_offsets};
 pub use rights::group_rights;
 pub use share::{
     StartOffsets, alter_share_group_offsets, describe_share_group_offsets, is_unsupported,

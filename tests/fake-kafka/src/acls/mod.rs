@@ -273,6 +273,8 @@ pub struct Acls {
     pub allow_if_no_acl_found: bool,
     /// The ACLs.
     pub all: BTreeSet<Acl>,
+    /// ACLs that CreateAcls refuses one by one, as a rule of the cluster's owner does.
+    pub refused: BTreeSet<Acl>,
     /// What brokers know whose metadata image stands still (KAFKA-14535, KAFKA-19586).
     late: BTreeMap<i32, BTreeSet<Acl>>,
 }
@@ -281,6 +283,11 @@ impl Acls {
     /// From now on a broker hears of no change.
     pub fn hold(&mut self, broker: i32) {
         self.late.insert(broker, self.all.clone());
+    }
+
+    /// A broker goes on with an image of before there were any, and hears of no change.
+    pub fn forget(&mut self, broker: i32) {
+        self.late.insert(broker, BTreeSet::new());
     }
 
     /// A broker that was held catches up.
@@ -310,6 +317,7 @@ impl Acls {
             super_users: self.super_users.clone(),
             allow_if_no_acl_found: self.allow_if_no_acl_found,
             all: known.clone(),
+            refused: BTreeSet::new(),
             late: BTreeMap::new(),
         };
         image.allow(principal, operation, resource_type, name)

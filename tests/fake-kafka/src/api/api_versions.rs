@@ -12,8 +12,17 @@ impl Served for ApiVersionsRequest {}
 /// The first version that tells features (KIP-584).
 const FEATURES_FROM: i16 = 3;
 
+/// See [`Options::before_3_7`](crate::state::Options::before_3_7).
+const FETCH_BEFORE_3_7: i16 = 15;
+
 pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, _: ApiVersionsRequest) -> Reply {
     let mut answer = versions();
+    if state.options.before_3_7 {
+        let fetch = answer.api_keys.iter_mut();
+        fetch
+            .filter(|it| it.api_key == ApiKey::Fetch as i16)
+            .for_each(|it| it.max_version = FETCH_BEFORE_3_7);
+    }
     if asked.api_version >= FEATURES_FROM {
         let features = state.options.features.iter();
         let features = features.map(|(name, level)| {
@@ -23,6 +32,7 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, _: ApiVersionsRequest
                 .with_min_version_level(*level)
         });
         answer.finalized_features = features.collect();
+        answer.finalized_features_epoch = state.metadata_offset();
     }
     asked.send(&answer)
 }
@@ -34,9 +44,7 @@ fn versions() -> ApiVersionsResponse {
             .with_min_version(advertised_min(key, min))
             .with_max_version(max)
     });
-    ApiVersionsResponse::default()
-        .with_api_keys(keys.collect())
-        .with_finalized_features_epoch(1)
+    ApiVersionsResponse::default().with_api_keys(keys.collect())
 }
 
 /// Brokers say that they take Produce from version 0 on, although they don't, since librdkafka compresses only then (KAFKA-18659).

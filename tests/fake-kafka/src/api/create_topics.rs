@@ -140,7 +140,11 @@ fn result(
                 .with_configs(Some(Vec::new()));
         }
     };
-    let result = result.with_topic_id(created.id);
+    let id = match state.options.without_topic_ids {
+        true => uuid::Uuid::nil(),
+        false => created.id,
+    };
+    let result = result.with_topic_id(id);
     // What it is like is told to those who may ask for its configs.
     if let Err(error) = state.check_topic(asked, Operation::DescribeConfigs, &topic.name) {
         return result

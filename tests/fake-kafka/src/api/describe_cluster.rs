@@ -31,6 +31,7 @@ pub(crate) fn handle(
     if asked.api_version > 0 && request.endpoint_type != BROKERS {
         return asked.send(&failed(ResponseError::MismatchedEndpointType));
     }
+    let controller = state.controller();
     let brokers = state.brokers.iter().filter(|(id, _)| state.is_alive(**id));
     let brokers = brokers.map(|(&id, broker)| {
         DescribeClusterBroker::default()
@@ -52,7 +53,7 @@ pub(crate) fn handle(
             .with_error_message(None)
             .with_endpoint_type(BROKERS)
             .with_cluster_id(text(asked.cluster_id.unwrap_or(&state.cluster_id)))
-            .with_controller_id(BrokerId(state.controller()))
+            .with_controller_id(BrokerId(controller))
             .with_brokers(brokers.collect())
             .with_cluster_authorized_operations(operations),
     )

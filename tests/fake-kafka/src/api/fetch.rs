@@ -75,6 +75,10 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: FetchRequest
         asked.refusal_used.set(true);
     }
     let until_ms = state.now_ms + i64::from(request.max_wait_ms.max(0));
+    let remote = first_remote(state, &context.wanted);
+    if let Some((_, due_ms)) = remote {
+        state.at(due_ms, State::changed);
+    }
     let mut fetch = Fetch {
         broker: asked.broker,
         version: asked.api_version,
@@ -86,11 +90,27 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: FetchRequest
         rack: request.rack_id.to_string(),
         refused,
         context,
+        remote,
     };
     Reply::Wait {
         until_ms,
         ready: Box::new(move |state, timed_out| fetch.ready(state, timed_out)),
     }
+}
+
+fn is_remote(state: &State, wanted: &Wanted) -> bool {
+    let name = wanted.name.as_ref();
+    let partition = name.and_then(|name| state.partition(name, wanted.partition));
+    let remote = partition.and_then(|partition| partition.remote);
+    remote.is_some_and(|remote| wanted.offset < remote.below)
+}
+
+/// The partition that is read from remote storage, and when that has answered.
+fn first_remote(state: &State, wanted: &[Wanted]) -> Option<(usize, i64)> {
+    let nth = wanted.iter().position(|wanted| is_remote(state, wanted))?;
+    let name = wanted[nth].name.as_ref()?;
+    let remote = state.partition(name, wanted[nth].partition)?.remote?;
+    Some((nth, state.now_ms + remote.delay_ms))
 }
 
 /// A fetch on its way.
@@ -103,11 +123,17 @@ struct Fetch {
     rack: String,
     refused: Vec<Option<ResponseError>>,
     context: Context,
+    /// Which partition is read from remote storage, and when that has answered.
+    remote: Option<(usize, i64)>,
 }
 
 impl Fetch {
     /// `ReplicaManager.fetchMessages` answers at once with enough bytes, on any error, and when nothing was asked for.
     fn ready(&mut self, state: &mut State, timed_out: bool) -> Option<Body> {
+        // All of the answer waits for the storage, and not longer than the fetch (`DelayedRemoteFetch`).
+        if !timed_out && self.remote.is_some_and(|(_, due_ms)| state.now_ms < due_ms) {
+            return None;
+        }
         let answers = self.read(state);
         let bytes: usize = answers
             .iter()
@@ -125,10 +151,16 @@ impl Fetch {
         let mut room = self.max_bytes;
         let mut nothing_yet = true;
         let mut answers = Vec::new();
-        for (wanted, refused) in self.context.wanted.iter().zip(&self.refused) {
+        for (nth, (wanted, refused)) in self.context.wanted.iter().zip(&self.refused).enumerate() {
+            // One is read for each fetch, and only where the storage has answered.
+            let has_come = self
+                .remote
+                .is_some_and(|(of, due_ms)| of == nth && state.now_ms >= due_ms);
+            let is_away = is_remote(state, wanted) && !has_come;
+            let room_here = if is_away { 0 } else { room };
             let read = match refused {
                 Some(error) => Err(*error),
-                None => self.read_one(state, wanted, room, nothing_yet),
+                None => self.read_one(state, wanted, room_here, nothing_yet && !is_away),
             };
             let answer = match read {
                 Ok(answer) => answer,

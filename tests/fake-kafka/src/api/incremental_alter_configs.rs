@@ -79,6 +79,15 @@ fn alter(
                     .clone()
             })?;
             check_configs(&configs)?;
+            // Only what is changed is shown to it (`ConfigurationControlManager.validateAlterConfig`).
+            let is_changed =
+                |key: &String| resource.configs.iter().any(|it| it.name.as_str() == key);
+            let mut changed = configs.clone();
+            changed.retain(|key, _| is_changed(key));
+            let policy = state.options.alter_policy;
+            if let Some(words) = policy.and_then(|policy| policy(&name, &changed)) {
+                return Err((ResponseError::PolicyViolation, words));
+            }
             if !validate_only && let Some(topic) = state.topics.get_mut(&name) {
                 topic.configs = configs;
             }

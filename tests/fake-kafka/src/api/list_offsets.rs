@@ -85,7 +85,14 @@ fn find(
     let visible = |found: &Found| found.offset < end;
     Ok(match wanted.timestamp {
         LATEST => Some(at(end, Some(partition.leader_epoch))),
-        EARLIEST | EARLIEST_LOCAL => Some(at(log.start_offset(), log.earliest_epoch())),
+        EARLIEST => Some(at(log.start_offset(), log.earliest_epoch())),
+        EARLIEST_LOCAL => {
+            let remote = partition.remote.map_or(0, |remote| remote.below);
+            match log.start_offset().max(remote) {
+                start if start == log.start_offset() => Some(at(start, log.earliest_epoch())),
+                start => Some(at(start, log.epoch_before(start + 1))),
+            }
+        }
         LATEST_TIERED => Some(at(-1, None)),
         LARGEST_TIMESTAMP => log.with_largest_timestamp().filter(visible),
         timestamp => log.first_at_or_after(timestamp).filter(visible),

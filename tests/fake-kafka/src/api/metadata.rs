@@ -49,11 +49,12 @@ pub(crate) fn handle(state: &mut State, asked: &Asked<'_>, request: MetadataRequ
             .collect(),
     };
     let topics = with_operations(state, asked, &request, topics);
-    let cluster_id = asked.cluster_id.unwrap_or(&state.cluster_id);
+    let cluster_id =
+        Some(asked.cluster_id.unwrap_or(&state.cluster_id)).filter(|id| !id.is_empty());
     asked.send(
         &MetadataResponse::default()
             .with_brokers(brokers(state))
-            .with_cluster_id(Some(text(cluster_id)))
+            .with_cluster_id(cluster_id.map(text))
             .with_controller_id(BrokerId(state.controller()))
             .with_cluster_authorized_operations(cluster_operations(state, asked, &request))
             .with_topics(topics),
@@ -166,7 +167,7 @@ fn failed(error: ResponseError, name: Option<&str>, id: Uuid) -> MetadataRespons
 
 fn described(state: &State, asked: &Asked<'_>, name: &str, topic: &Topic) -> MetadataResponseTopic {
     if let Some(error) = asked.refused_topic(name) {
-        return failed(error, Some(name), topic.id);
+        return failed(error, Some(name), state.told_id(topic));
     }
     let partitions = topic
         .partitions
@@ -174,7 +175,7 @@ fn described(state: &State, asked: &Asked<'_>, name: &str, topic: &Topic) -> Met
         .map(|(&number, partition)| partition_of(state, number, partition));
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(text(name))))
-        .with_topic_id(topic.id)
+        .with_topic_id(state.told_id(topic))
         .with_is_internal(topic.internal)
         .with_topic_authorized_operations(NO_OPERATIONS)
         .with_partitions(partitions.collect())
@@ -201,11 +202,13 @@ fn ids<'a>(ids: impl IntoIterator<Item = &'a i32>) -> Vec<BrokerId> {
     ids.into_iter().map(|&id| BrokerId(id)).collect()
 }
 
+/// Those that the controller doesn't miss (`KRaftMetadataCache.getAliveBrokerNodes`): one that is cut off from the others
+/// has itself in its own list only.
 fn brokers(state: &State) -> Vec<MetadataResponseBroker> {
     state
         .brokers
         .iter()
-        .filter(|(id, _)| state.is_alive(**id))
+        .filter(|(id, _)| state.is_alive(**id) && !state.islands.contains_key(*id))
         .map(|(&id, broker)| {
             MetadataResponseBroker::default()
                 .with_node_id(BrokerId(id))

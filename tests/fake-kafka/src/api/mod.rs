@@ -208,6 +208,8 @@ apis! {
     DescribeGroupsRequest, 0..=6, groups::describe::handle;
     DeleteGroupsRequest, 0..=2, groups::delete::handle;
     OffsetDeleteRequest, 0..=0, groups::offset_delete::handle;
+    DescribeShareGroupOffsetsRequest, 0..=0, groups::share::handle_describe, reads;
+    AlterShareGroupOffsetsRequest, 0..=0, groups::share::handle_alter;
     ConsumerGroupDescribeRequest, 0..=1, groups::describe::handle_consumer, reads;
     AddPartitionsToTxnRequest, 0..=3, transactions::add::handle;
     AddOffsetsToTxnRequest, 0..=4, transactions::add::handle_offsets;

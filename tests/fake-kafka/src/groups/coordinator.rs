@@ -1,7 +1,7 @@
 //! The coordinators: one per partition of `__consumer_offsets` (`GroupCoordinatorShard`,
 //! `CoordinatorRuntime`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
@@ -19,9 +19,20 @@ use crate::state::{Condition, State};
 pub struct Groups {
     /// The brokers' configuration.
     pub settings: Settings,
+    /// So many commits of one group are taken in a second, as some services do (THROTTLING_QUOTA_EXCEEDED); 0 is any number.
+    pub commits_per_second: u32,
+    /// How many were refused for that.
+    pub throttled: u64,
+    /// When the last ones of each group were taken.
+    taken: BTreeMap<String, VecDeque<i64>>,
     shards: BTreeMap<i32, Shard>,
     answers: Answers,
+    /// The share groups.
+    pub shares: BTreeMap<String, StartOffsets>,
 }
+
+/// Where a share group begins, by topic and partition.
+pub type StartOffsets = BTreeMap<(String, i32), i64>;
 
 /// What one coordinator knows.
 #[derive(Debug)]
@@ -58,6 +69,23 @@ pub fn partition_for(name: &str, partitions: i32) -> i32 {
 }
 
 impl Groups {
+    /// Counts a commit of a group, unless there is no quota for it.
+    pub(crate) fn is_over_quota(&mut self, group: &str, now_ms: i64) -> bool {
+        if self.commits_per_second == 0 {
+            return false;
+        }
+        let taken = self.taken.entry(group.to_owned()).or_default();
+        while taken.front().is_some_and(|at| now_ms - at >= 1_000) {
+            taken.pop_front();
+        }
+        let is_over = taken.len() >= self.commits_per_second as usize;
+        match is_over {
+            true => self.throttled += 1,
+            false => taken.push_back(now_ms),
+        }
+        is_over
+    }
+
     /// The number of a request that may have to wait.
     pub(crate) fn joined(&mut self, ticket: Ticket) -> Option<classic::Joined> {
         self.answers.joined.remove(&ticket)

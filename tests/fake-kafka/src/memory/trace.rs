@@ -80,6 +80,11 @@ pub(super) struct Frames {
     left: usize,
 }
 
+/// The name of an API.
+pub(super) fn api(key: i16) -> String {
+    ApiKey::try_from(key).map_or_else(|()| format!("API {key}"), |key| format!("{key:?}"))
+}
+
 /// The begin of a frame: its length, then a request's or an answer's header.
 pub(super) struct Frame([u8; HEAD_BYTES]);
 
@@ -138,19 +143,39 @@ impl Frame {
             .fold(0, |sum, byte| (sum << 8) | i32::from(*byte))
     }
 
+    /// What a request asks.
+    pub(super) fn api(&self) -> i16 {
+        i16::try_from(self.number(4, 2)).unwrap_or(-1)
+    }
+
+    /// All of the frame.
+    pub(super) fn bytes(&self) -> u64 {
+        4 + u64::from(self.number(0, 4).unsigned_abs())
+    }
+
+    pub(super) fn request_number(&self) -> i32 {
+        self.number(8, 4)
+    }
+
+    pub(super) fn answer_number(&self) -> i32 {
+        self.number(4, 4)
+    }
+
     pub(super) fn as_request(&self) -> String {
-        let key = i16::try_from(self.number(4, 2)).unwrap_or(-1);
-        let name =
-            ApiKey::try_from(key).map_or_else(|()| format!("API {key}"), |key| format!("{key:?}"));
         format!(
-            "{name} v{} #{}, {} bytes",
+            "{} v{} #{}, {} bytes",
+            api(self.api()),
             self.number(6, 2),
-            self.number(8, 4),
+            self.request_number(),
             self.number(0, 4)
         )
     }
 
     pub(super) fn as_answer(&self) -> String {
-        format!("answer #{}, {} bytes", self.number(4, 4), self.number(0, 4))
+        format!(
+            "answer #{}, {} bytes",
+            self.answer_number(),
+            self.number(0, 4)
+        )
     }
 }

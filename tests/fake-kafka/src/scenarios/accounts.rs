@@ -20,7 +20,7 @@ const NOT_FOUND: i16 = 91;
 const DUPLICATE: i16 = 92;
 const UNACCEPTABLE: i16 = 93;
 
-type Entity<'a> = &'a [(&'a str, Option<&'a str>)];
+pub(super) type Entity<'a> = &'a [(&'a str, Option<&'a str>)];
 
 fn change(entity: Entity<'_>, key: &str, value: Option<f64>) -> EntryData {
     let components = entity.iter().map(|(kind, name)| {
@@ -38,7 +38,7 @@ fn change(entity: Entity<'_>, key: &str, value: Option<f64>) -> EntryData {
 }
 
 impl Stage {
-    fn set_quota(&mut self, entity: Entity<'_>, key: &str, value: Option<f64>) -> i16 {
+    pub(super) fn set_quota(&mut self, entity: Entity<'_>, key: &str, value: Option<f64>) -> i16 {
         let request =
             AlterClientQuotasRequest::default().with_entries(vec![change(entity, key, value)]);
         self.call(&request, 1).entries[0].error_code
@@ -110,7 +110,7 @@ pub(super) fn quotas(stage: &mut Stage) {
 }
 
 impl Stage {
-    fn add_user(&mut self, user: &str, iterations: i32) -> i16 {
+    pub(super) fn add_user(&mut self, user: &str, iterations: i32) -> i16 {
         let upsertion = ScramCredentialUpsertion::default()
             .with_name(text(user))
             .with_mechanism(1)

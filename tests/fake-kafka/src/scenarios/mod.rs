@@ -12,6 +12,7 @@ mod offsets;
 mod producing;
 mod rights;
 mod sequences;
+mod told;
 mod topics;
 mod transactions;
 
@@ -103,11 +104,13 @@ pub const ALL: &[Scenario] = &[
     ("offsets in transactions", coordinated::offsets),
     ("client quotas", accounts::quotas),
     ("SCRAM users", accounts::users),
+    ("changes are told", told::changes),
 ];
 
 /// Those that want an authorizer that lets everybody do what no ACL is about.
 pub const WITH_AUTHORIZER: &[Scenario] = &[
     ("ACLs come and go", rights::acls_come_and_go),
+    ("changes of ACLs are told", told::acls),
     (
         "a topic that may not be seen",
         rights::a_topic_that_may_not_be_seen,
@@ -209,11 +212,11 @@ impl Stage {
         name
     }
 
-    /// Tries again until it holds, for ten seconds.
+    /// Tries again until it holds, for a minute.
     fn until(&mut self, mut holds: impl FnMut(&mut Self) -> bool) {
         let started = std::time::Instant::now();
         while !holds(self) {
-            assert!(started.elapsed().as_secs() < 10, "it never holds");
+            assert!(started.elapsed().as_secs() < 60, "it never holds");
             std::thread::yield_now();
         }
     }

@@ -34,6 +34,11 @@ const DENY: i8 = 2;
 const ALLOW: i8 = 3;
 const ANONYMOUS: &str = "User:ANONYMOUS";
 
+/// Everybody may read the topic.
+pub(super) fn read_acl(name: &str) -> AclCreation {
+    acl(TOPIC, name, READ, ALLOW)
+}
+
 fn acl(kind: i8, name: &str, operation: i8, permission: i8) -> AclCreation {
     AclCreation::default()
         .with_resource_type(kind)
@@ -57,7 +62,7 @@ fn exactly(acl: &AclCreation) -> DeleteAclsFilter {
 }
 
 impl Stage {
-    fn create_acls(&mut self, acls: &[&AclCreation]) -> Vec<i16> {
+    pub(super) fn create_acls(&mut self, acls: &[&AclCreation]) -> Vec<i16> {
         let creations = acls.iter().map(|acl| (*acl).clone()).collect();
         let request = CreateAclsRequest::default().with_creations(creations);
         let results = self.call(&request, 3).results.into_iter();
@@ -65,7 +70,7 @@ impl Stage {
     }
 
     /// Deletes exactly this one; says how many that were.
-    fn delete_acl(&mut self, acl: &AclCreation) -> usize {
+    pub(super) fn delete_acl(&mut self, acl: &AclCreation) -> usize {
         let request = DeleteAclsRequest::default().with_filters(vec![exactly(acl)]);
         let answer = self.call(&request, 3);
         assert_eq!(answer.filter_results[0].error_code, 0);

@@ -28,7 +28,7 @@ const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
 const UNKNOWN_ID: i16 = 100;
 
-const SET: i8 = 0;
+pub(super) const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
@@ -195,7 +195,7 @@ impl Stage {
         answer.results[0].configs.remove(0)
     }
 
-    fn alter(&mut self, topic: &str, name: &str, operation: i8, value: &str) -> i16 {
+    pub(super) fn alter(&mut self, topic: &str, name: &str, operation: i8, value: &str) -> i16 {
         let config = AlterableConfig::default()
             .with_name(text(name))
             .with_config_operation(operation)

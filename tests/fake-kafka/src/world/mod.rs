@@ -11,13 +11,14 @@ mod process;
 mod tokio_seed;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::cluster::Cluster;
-use crate::memory::{Connects, Network, Path, Trace, Traffic};
+use crate::memory::{Connects, Network, Path, Spent, Trace, Traffic};
 use crate::state::Options;
 
 pub use client::{Client, Failure};
@@ -250,6 +251,11 @@ impl World {
     /// What has gone to a cluster so far.
     pub fn traffic(&self, brokers: &Brokers) -> Traffic {
         self.network.traffic(brokers.number)
+    }
+
+    /// The same by what was asked, without what broke off.
+    pub fn spent(&self, brokers: &Brokers) -> BTreeMap<String, Spent> {
+        self.network.spent(brokers.number)
     }
 
     /// Changes how every process reaches a cluster.

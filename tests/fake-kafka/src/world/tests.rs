@@ -45,7 +45,7 @@ fn time_is_the_worlds() {
         );
     }
     assert!(
-        real.elapsed() < Duration::from_secs(60),
+        real.elapsed() < Duration::from_secs(1_800),
         "{:?}",
         real.elapsed()
     );

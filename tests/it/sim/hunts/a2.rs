@@ -63,7 +63,7 @@ fn play(world: &mut World, shorter: bool) -> Vec<Violation> {
 
 #[test]
 fn a_failback_to_a_log_that_lost_its_tail_brings_it_back() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         holds(
             "the lost tail is copied back",
             &world::run(seed, |world| play(world, true)),

@@ -49,7 +49,7 @@ fn play(world: &mut World, cleans: bool) -> Vec<Violation> {
 
 #[test]
 fn what_a_stored_map_lacks_is_learned_from_the_records_behind_the_cleaner() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         holds(
             "the source's cleaner ran",
             &world::run(seed, |world| play(world, true)),
@@ -59,7 +59,7 @@ fn what_a_stored_map_lacks_is_learned_from_the_records_behind_the_cleaner() {
 
 #[test]
 fn what_a_stored_map_lacks_is_found_again() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         holds(
             "no cleaner ran",
             &world::run(seed, |world| play(world, false)),
@@ -114,7 +114,7 @@ fn transactions(world: &mut World, cleans: bool) -> Vec<Violation> {
 
 #[test]
 fn transactions_that_became_one_batch_are_told_apart_again() {
-    for seed in 1..=4 {
+    for seed in crate::sim::seeds(4) {
         let found = world::run(seed, move |world| transactions(world, seed % 2 == 0));
         holds("killed behind transactions", &found);
     }

@@ -1,6 +1,9 @@
 //! A replica that lacks records is elected on the source, while Twinlog runs.
 
 use fake_kafka::Options;
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::error::ResponseError;
+use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::world::{self, World};
 
 use crate::sim::expected::holds;
@@ -8,8 +11,9 @@ use crate::sim::model::{Offsets, Place, Side, Violation, judge};
 use crate::sim::scene::{Scene, Write, says};
 
 /// A follower misses 100 records that are copied; then it leads, and the log grows beyond what was
-/// copied before Twinlog looks again. `unclean`: it leads without them.
-fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
+/// copied before Twinlog looks again. `unclean`: it leads without them. `refused`: Twinlog was killed meanwhile, and its first
+/// question about epochs fails.
+fn play(world: &mut World, unclean: bool, refused: Option<ResponseError>) -> Vec<Violation> {
     let options = |brokers| Options {
         brokers,
         ..Options::default()
@@ -35,7 +39,16 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
     }
     scene.write_batch(world, Side::Primary, &place, 100, Write::default());
     scene.must_copy(world, std::slice::from_ref(&place), 10_000);
-    twinlog.process.freeze();
+    match refused {
+        Some(code) => {
+            // Its epochs are stored by then.
+            world.run_for(40_000);
+            twinlog.process.kill();
+            let asked = Fault::on(ApiKey::OffsetForLeaderEpoch).topic("t").times(1);
+            scene.source.cluster.fault(asked, Action::Refuse(code));
+        }
+        None => twinlog.process.freeze(),
+    }
     world.run_for(10);
     scene.source.cluster.control(|state| {
         state.stop_broker(leader);
@@ -45,7 +58,10 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
     });
     scene.write_batch(world, Side::Primary, &place, 300, Write::default());
     world.run_for(100);
-    twinlog.process.thaw();
+    match refused {
+        Some(_) => twinlog.process.restart(),
+        None => twinlog.process.thaw(),
+    }
     // It is looked at again meanwhile.
     world.run_for(100_000);
     let says = says(world, &twinlog, &place);
@@ -63,20 +79,31 @@ fn play(world: &mut World, unclean: bool) -> Vec<Violation> {
 
 #[test]
 fn an_unclean_election_is_found_by_a_running_twinlog() {
-    for seed in 1..=5 {
+    for seed in crate::sim::seeds(5) {
         holds(
             "an unclean election",
-            &world::run(seed, |world| play(world, true)),
+            &world::run(seed, |world| play(world, true, None)),
         );
     }
 }
 
 #[test]
 fn a_clean_election_is_followed() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         holds(
             "a clean election",
-            &world::run(seed, |world| play(world, false)),
+            &world::run(seed, |world| play(world, false, None)),
+        );
+    }
+}
+
+#[test]
+fn an_unclean_election_is_found_where_the_question_about_epochs_fails_once() {
+    let refused = Some(ResponseError::UnknownServerError);
+    for seed in 1..=3 {
+        holds(
+            "an unclean election, and no answer",
+            &world::run(seed, move |world| play(world, true, refused)),
         );
     }
 }

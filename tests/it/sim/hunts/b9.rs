@@ -85,7 +85,7 @@ impl Near {
 
 #[test]
 fn a_replica_that_falls_behind_is_left() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         world::run(seed, |world| {
             let mut near = Near::start(world);
             near.put_out_of_sync();

@@ -76,7 +76,7 @@ fn end(scene: &Scene, side: Side, place: &Place) -> i64 {
 
 #[test]
 fn a_broker_that_hangs_is_not_seen_because_another_one_answers() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         world::run(seed, move |world| {
             let (mut scene, places) = scene(world, "");
             let twinlog = scene.twinlog(world, "twinlog");
@@ -95,7 +95,7 @@ fn a_broker_that_hangs_is_not_seen_because_another_one_answers() {
 
 #[test]
 fn under_a_limit_the_growth_of_the_source_counts() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         world::run(seed, move |world| {
             let lines = "limits: { bytes_per_second: 20KiB }";
             let (mut scene, places) = scene(world, lines);
@@ -111,7 +111,7 @@ fn under_a_limit_the_growth_of_the_source_counts() {
 
 #[test]
 fn a_rate_that_jumped_just_before_counts() {
-    for seed in 1..=6 {
+    for seed in crate::sim::seeds(6) {
         world::run(seed, move |world| {
             let (mut scene, places) = scene(world, "");
             let twinlog = scene.twinlog(world, "twinlog");
@@ -128,7 +128,7 @@ fn a_rate_that_jumped_just_before_counts() {
 
 #[test]
 fn a_partition_that_took_its_first_records_just_before_is_not_quiet() {
-    for seed in 1..=4 {
+    for seed in crate::sim::seeds(4) {
         world::run(seed, move |world| {
             let (mut scene, places) = scene(world, "");
             let twinlog = scene.twinlog(world, "twinlog");
@@ -140,6 +140,144 @@ fn a_partition_that_took_its_first_records_just_before_is_not_quiet() {
             fail_over(world, &scene, &twinlog, &places);
         });
     }
+}
+
+/// A batch of 1,000 records every 20 s: the rate has forgotten the last one when the next one comes, and nobody copies it.
+#[test]
+fn a_batch_that_comes_now_and_then_is_in_the_bound() {
+    for seed in crate::sim::seeds(3) {
+        world::run(seed, move |world| {
+            let (mut scene, places) = scene(world, "");
+            let twinlog = scene.twinlog(world, "twinlog");
+            for _ in 0..4 {
+                write_for(&mut scene, world, &places[0], 10_000, 100);
+                world.run_for(19_900);
+            }
+            twinlog.process.kill();
+            world.run_for(i64::try_from(seed).expect("small") * 300);
+            write_for(&mut scene, world, &places[0], 10_000, 100);
+            fail_over(world, &scene, &twinlog, &places);
+        });
+    }
+}
+
+/// The same of a log that has the broker's times, and of records of long ago.
+#[test]
+fn times_of_records_bound_nothing() {
+    for settings in [
+        [("message.timestamp.type", "LogAppendTime")],
+        [("message.timestamp.type", "CreateTime")],
+    ] {
+        world::run(1, move |world| {
+            let mut scene = Scene::new(world, 1, "");
+            scene.topic("t", 1, 1, &settings);
+            let places = [Place::new("t", 0)];
+            let twinlog = scene.twinlog(world, "twinlog");
+            let old = Write {
+                age_ms: 36_000_000,
+                ..Write::default()
+            };
+            for _ in 0..60 {
+                scene.write_batch(world, Side::Primary, &places[0], 20, old);
+                world.run_for(200);
+            }
+            twinlog.process.kill();
+            for _ in 0..30 {
+                scene.write_batch(world, Side::Primary, &places[0], 20, old);
+                world.run_for(200);
+            }
+            let report = fail_over(world, &scene, &twinlog, &places);
+            assert!(report.lost.records < 10_000, "{report:#?}");
+        });
+    }
+}
+
+/// The leader is cut off from the others and not from Twinlog. What it says looks new and stands still; meanwhile
+/// another one takes records.
+#[test]
+fn what_a_leader_says_that_is_cut_off_is_as_old_as_the_cut() {
+    for seed in crate::sim::seeds(6) {
+        world::run(seed, move |world| {
+            let three = |brokers| Options {
+                brokers,
+                ..Options::default()
+            };
+            let mut scene = Scene::with(world, three(3), three(1), "");
+            scene.topic("t", 1, 3, &[]);
+            let places = [Place::new("t", 0)];
+            let twinlog = scene.twinlog(world, "twinlog");
+            write_for(&mut scene, world, &places[0], 100, 20_000);
+            let cluster = scene.source.cluster.clone();
+            cluster.control(|state| {
+                let leader = state.partition("t", 0).and_then(|it| it.leader);
+                state.isolate_broker(leader.expect("it is led"));
+            });
+            let for_ms = 1_500 * i64::try_from(seed).expect("small");
+            write_for(&mut scene, world, &places[0], 100, for_ms);
+            fail_over(world, &scene, &twinlog, &places);
+        });
+    }
+}
+
+/// Half of the brokers are cut off from the others, and we with them: those that answer have each other in their lists.
+#[test]
+fn what_a_part_says_that_is_cut_off_with_its_leader_is_as_old_as_the_cut() {
+    for seed in crate::sim::seeds(3) {
+        behind_a_cut(seed, move |scene, world, twinlog, place| {
+            let for_ms = 8_000 + 3_000 * i64::try_from(seed).expect("small");
+            write_for(scene, world, place, 100, for_ms);
+            twinlog
+        });
+    }
+}
+
+/// The same of a process that begins behind the cut, and never hears those on the other side itself.
+#[test]
+fn who_begins_behind_a_cut_knows_who_is_on_its_other_side() {
+    for seed in crate::sim::seeds(3) {
+        behind_a_cut(seed, move |scene, world, twinlog, place| {
+            twinlog.process.kill();
+            let again = scene.twinlog(world, "again");
+            let for_ms = 60_000 + 3_000 * i64::try_from(seed).expect("small");
+            write_for(scene, world, place, 100, for_ms);
+            again
+        });
+    }
+}
+
+/// Fails over behind a cut and what happens `meanwhile`, which tells who copies at its end.
+fn behind_a_cut(
+    seed: u64,
+    meanwhile: impl Fn(&mut Scene, &mut World, Running, &Place) -> Running + Send + 'static,
+) {
+    world::run(seed, move |world| {
+        let brokers = |brokers| Options {
+            brokers,
+            ..Options::default()
+        };
+        let mut scene = Scene::with(world, brokers(6), brokers(1), "");
+        scene.topic("t", 6, 3, &[]);
+        let cluster = scene.source.cluster.clone();
+        let cut = 1..=3;
+        // Led by one of the part, and followed by one that isn't.
+        let fits = |number: &i32| {
+            cluster.look(|state| {
+                let found = state.partition("t", *number).expect("it is there");
+                let is_led_there = found.leader.is_some_and(|it| cut.contains(&it));
+                is_led_there && found.in_sync.iter().any(|it| !cut.contains(it))
+            })
+        };
+        let number = (0..6).find(fits).expect("replicas are spread");
+        let places = [Place::new("t", number)];
+        let twinlog = scene.twinlog(world, "twinlog");
+        write_for(&mut scene, world, &places[0], 100, 20_000);
+        cluster.control(|state| {
+            cut.clone().for_each(|id| state.isolate_broker(id));
+            (4..=6).for_each(|id| state.freeze_broker(id));
+        });
+        let copies = meanwhile(&mut scene, world, twinlog, &places[0]);
+        fail_over(world, &scene, &copies, &places);
+    });
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn a_leader_that_is_cut_off_is_left() {
 #[test]
 fn a_process_that_begins_at_it_waits() {
     for lines in ["", "offsets: mapped"] {
-        for seed in 1..=3 {
+        for seed in crate::sim::seeds(3) {
             world::run(seed, |world| {
                 let (mut scene, twinlog, place, leader) = cut_off(world, lines);
                 write(world, &mut scene, &place, 50);
@@ -98,7 +98,7 @@ fn a_process_that_begins_at_it_waits() {
 /// Its log stands still, and that proves nothing.
 #[test]
 fn a_planned_failover_asks_who_else_leads() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         world::run(seed, |world| {
             let (mut scene, _twinlog, place, _) = cut_off(world, "");
             write(world, &mut scene, &place, 50);
@@ -118,7 +118,7 @@ fn a_planned_failover_asks_who_else_leads() {
 /// is none. What it says then is taken back when the records are there.
 #[test]
 fn a_process_that_knew_nothing_of_the_new_leader_goes_on() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         world::run(seed, |world| {
             let (mut scene, twinlog, place, leader) = cut_off(world, "");
             // The new leader is known by now.
@@ -151,7 +151,7 @@ fn a_process_that_knew_nothing_of_the_new_leader_goes_on() {
 /// The same where the source did lose records, has grown since, and nothing but the records tells.
 #[test]
 fn what_is_lost_is_not_found_by_growing() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         world::run(seed, |world| {
             let options = |brokers| Options {
                 brokers,
@@ -184,6 +184,18 @@ fn what_is_lost_is_not_found_by_growing() {
                 let told = format!("{:?}", says(world, &twinlog, &place));
                 assert!(told.contains("source_truncated"), "{told}");
             }
+        });
+    }
+}
+
+/// What the others say is asked for every few seconds: until then it counts as fresh.
+#[test]
+fn a_leader_that_is_cut_off_is_left_within_seconds() {
+    for seed in crate::sim::seeds(3) {
+        world::run(seed, |world| {
+            let (mut scene, _twinlog, place, _) = cut_off(world, "");
+            write(world, &mut scene, &place, 50);
+            scene.must_copy(world, std::slice::from_ref(&place), 8_000);
         });
     }
 }

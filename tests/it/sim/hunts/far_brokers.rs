@@ -1,5 +1,7 @@
 //! Brokers pin their socket buffers, so over a distance one connection carries little: there are more of them.
 
+use fake_kafka::faults::{Action, Fault};
+use fake_kafka::kafka_protocol::messages::ApiKey;
 use fake_kafka::memory::Path;
 use fake_kafka::world::{self, World};
 
@@ -122,4 +124,29 @@ fn next_door_there_are_as_many_as_ever() {
         made.0 <= 1 && made.1 == 0,
         "{made:?}: at most the session of crowded partitions"
     );
+}
+
+/// A far source takes longer to answer than a flow waits for it before it looks whether the source is needed at all: what is
+/// on its way isn't begun anew.
+#[test]
+fn a_far_source_is_connected_to_and_asked_once() {
+    let made = world::run(1, |world| {
+        let mut scene = Scene::new(world, 1, "");
+        scene.topic("t", 1, 1, &[]);
+        let place = Place::new("t", 0);
+        scene.write(world, Side::Primary, &place, 1, Write::default());
+        let brokers = scene.side(Side::Primary).clone();
+        let far = Fault::on(ApiKey::Metadata).times(1);
+        let far = brokers.cluster.fault(far, Action::Hold);
+        let before = world.traffic(&brokers).connections;
+        let _twinlog = scene.twinlog(world, "twinlog");
+        world.run_for(3_000);
+        let spent = world.spent(&brokers);
+        let asked = spent.get("Metadata").map_or(0, |it| it.requests);
+        let made = world.traffic(&brokers).connections - before;
+        brokers.cluster.clear(far);
+        scene.must_copy(world, &[place], 10_000);
+        (made, asked)
+    });
+    assert_eq!(made, (1, 1), "connections, and questions");
 }

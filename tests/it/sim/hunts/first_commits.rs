@@ -35,7 +35,7 @@ fn play(world: &mut World) -> Vec<Violation> {
 
 #[test]
 fn a_group_is_followed_from_the_first_commit_on() {
-    for seed in 1..=40 {
+    for seed in crate::sim::seeds(40) {
         holds("the first group of the target", &world::run(seed, play));
     }
 }

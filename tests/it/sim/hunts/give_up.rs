@@ -143,6 +143,39 @@ fn what_was_copied_back_is_accounted_for_and_the_fence_is_gone() {
     });
 }
 
+/// The standby hangs, and who copies back lives: it is told to end, and doesn't wait for the standby's answers.
+#[test]
+fn who_copies_back_from_a_standby_that_hangs_ends_soon() {
+    for (seed, for_ms) in (60..).zip([0, 4_000, 30_000]) {
+        world::run(seed, move |world| {
+            let (mut scene, _twinlog) = copied_back(world);
+            die(world, &mut scene, LOST);
+            world.run_for(for_ms);
+            let command = process::give_up(world, "operator-gives-up", &scene.text);
+            let report = done(world.result(&command, 120_000));
+            let stop = report.steps.iter().find(|it| it.step == "stop_copying");
+            let stop = stop.expect("it stops the copy");
+            assert!(stop.seconds <= 3.0, "{for_ms}: {stop:?}");
+            is_the_primary(world, &mut scene);
+        });
+    }
+}
+
+/// Done twice it is done once, also while the standby is away.
+#[test]
+fn given_up_twice_is_given_up_once() {
+    world::run(64, |world| {
+        let (mut scene, _twinlog) = copied_back(world);
+        die(world, &mut scene, LOST);
+        let command = process::give_up(world, "operator-gives-up", &scene.text);
+        let report = done(world.result(&command, 120_000));
+        let again = process::give_up(world, "operator-again", &scene.text);
+        let twice = done(world.result(&again, 120_000));
+        assert_eq!(of_partition(&twice), of_partition(&report));
+        is_the_primary(world, &mut scene);
+    });
+}
+
 /// The command dies behind each of its writes, whatever it was doing.
 #[test]
 fn it_dies_at_every_moment() {
@@ -466,4 +499,21 @@ fn a_copier_that_was_frozen_appends_nothing_when_it_wakes() {
             assert_eq!(denied(&scene.source), 0, "the primary isn't fenced");
         });
     }
+}
+
+/// Connecting and asking takes some round trips: one that lives far away isn't gone.
+#[test]
+fn a_standby_that_is_far_away_is_not_given_up() {
+    world::run(1, |world| {
+        let (scene, _twinlog) = failed_over(world);
+        let command = process::give_up(world, "operator-gives-up", &scene.text);
+        world.path(&command, &scene.target, |path| {
+            (path.to_broker_us, path.to_client_us) = (250_000, 250_000);
+        });
+        let error = world
+            .result(&command, 120_000)
+            .expect_err("nothing is begun");
+        assert!(error.message.contains("standby answers"), "{error:?}");
+        assert!(denied(&scene.source) > 0, "nothing was changed");
+    });
 }

@@ -33,7 +33,7 @@ fn play(world: &mut World) -> Vec<Violation> {
 
 #[test]
 fn a_commit_of_a_process_that_died_is_no_clients() {
-    for seed in 1..=10 {
+    for seed in crate::sim::seeds(10) {
         holds("a late commit", &world::run(seed, play));
     }
 }

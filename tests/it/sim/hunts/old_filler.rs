@@ -40,7 +40,7 @@ fn play(world: &mut World) -> Vec<Violation> {
 
 #[test]
 fn a_filler_of_an_older_owner_is_refused() {
-    for seed in 1..=5 {
+    for seed in crate::sim::seeds(5) {
         holds("an old filler", &world::run(seed, play));
     }
 }

@@ -408,7 +408,7 @@ fn what_a_refused_batch_closes_is_open_again_at_once() {
 /// connection would overtake them, and a filler among it take a record's place.
 #[test]
 fn nothing_overtakes_steps_on_a_connection_that_is_left_for_another_address() {
-    for seed in [1, 2, 3] {
+    for seed in crate::sim::seeds(3) {
         let turned = world::run(seed, move |world| {
             let (mut scene, place, twinlog) = begin(world, "offsets: auto");
             // Few wait behind it, so that there is room for more.
@@ -439,7 +439,7 @@ fn nothing_overtakes_steps_on_a_connection_that_is_left_for_another_address() {
 /// the way, slowly: the partition is opened again beside it.
 #[test]
 fn what_a_broker_that_hung_still_carries_out_is_waited_for() {
-    for seed in [1, 2, 3] {
+    for seed in crate::sim::seeds(3) {
         let turned = world::run(seed, move |world| {
             let (mut scene, place, twinlog) = begin(world, "offsets: auto");
             let slow = Fault::on_topic(ApiKey::WriteTxnMarkers, "t").nth(2);
@@ -515,7 +515,7 @@ fn hung(seed: u64, frozen_ms: i64, are_cut: bool) {
 /// A request in a broker's queue is executed whatever has become of its connection.
 #[test]
 fn what_a_connection_that_was_cut_left_in_a_broker_is_waited_for() {
-    for seed in [1, 2, 3] {
+    for seed in crate::sim::seeds(3) {
         hung(seed, 500, true);
     }
 }

@@ -3,16 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use fake_kafka::world::{self, World};
+use fake_kafka::world::{self, Brokers, World};
+use twinlog::state::CutoverKind;
 
 use crate::sim::expected::holds;
 use crate::sim::model::{Offsets, Place, Side};
+use crate::sim::process::{self, failover_options};
 use crate::sim::scene::{Scene, Write};
 
 const PARTITIONS: i32 = 4;
 
 fn limit(scene: &Scene, bytes_per_second: f64) {
-    scene.target.cluster.control(|state| {
+    limit_at(&scene.target, bytes_per_second);
+}
+
+fn limit_at(brokers: &Brokers, bytes_per_second: f64) {
+    brokers.cluster.control(|state| {
         let whom = BTreeMap::from([("client-id".to_owned(), Some("twinlog".to_owned()))]);
         let quota = BTreeMap::from([("producer_byte_rate".to_owned(), bytes_per_second)]);
         state.quotas.insert(whom, quota);
@@ -109,4 +115,35 @@ fn small_transactions_shrink_to_what_the_quota_takes() {
 #[test]
 fn a_quota_of_a_kilobyte_stops_nothing() {
     held(3, 1_024.0, (2, 50_000));
+}
+
+/// The old primary holds back what is written to it, signs of life too.
+#[test]
+fn who_copies_back_under_a_small_quota_is_not_silent() {
+    world::run(4, |world| {
+        let mut scene = Scene::new(world, 1, "");
+        scene.topic("t", PARTITIONS, 1, &[]);
+        let places: Vec<Place> = (0..PARTITIONS).map(|at| Place::new("t", at)).collect();
+        let _twinlog = scene.twinlog(world, "twinlog");
+        for place in &places {
+            scene.write(world, Side::Primary, place, 20, Write::default());
+        }
+        scene.must_copy(world, &places, 30_000);
+        world.run_for(12_000);
+        let planned = failover_options(CutoverKind::Planned);
+        let failover = process::failover(world, "operator", &scene.text, planned);
+        let (report, error) = world.result(&failover, 120_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        let begun = process::begin_back(world, "operator-begins", &scene.text);
+        let (report, error) = world.result(&begun, 120_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        world.run_for(20_000);
+        limit_at(&scene.source, 400.0);
+        let back = process::failback(world, "operator-back", &scene.text, true);
+        let (report, error) = world.result(&back, 1_200_000).expect("it may begin");
+        assert!(error.is_none(), "{error:?} {report:?}");
+        let stop = report.steps.iter().find(|it| it.step == "stop_copying");
+        let stop = stop.unwrap_or_else(|| panic!("{report:?}"));
+        assert!(stop.result.contains("in order"), "{stop:?}");
+    });
 }

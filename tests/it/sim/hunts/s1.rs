@@ -37,7 +37,7 @@ fn play(world: &mut World, beside: bool) -> Vec<Violation> {
 
 #[test]
 fn what_the_old_owner_commits_while_it_is_superseded_is_no_clients() {
-    for seed in 1..=10 {
+    for seed in crate::sim::seeds(10) {
         holds(
             "one beside the other",
             &world::run(seed, |world| play(world, true)),
@@ -47,7 +47,7 @@ fn what_the_old_owner_commits_while_it_is_superseded_is_no_clients() {
 
 #[test]
 fn a_group_is_followed_by_the_next_owner() {
-    for seed in 1..=3 {
+    for seed in crate::sim::seeds(3) {
         holds(
             "one after the other",
             &world::run(seed, |world| play(world, false)),

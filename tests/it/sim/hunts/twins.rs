@@ -62,7 +62,7 @@ fn play(world: &mut World, rounds: u64) -> Vec<Violation> {
 
 #[test]
 fn of_two_that_live_one_copies_whatever_happens_to_them() {
-    for seed in 1..=5 {
+    for seed in crate::sim::seeds(5) {
         holds("two at a time", &world::run(seed, |world| play(world, 10)));
     }
 }

@@ -34,7 +34,7 @@ fn play(world: &mut World) -> Vec<Violation> {
 
 #[test]
 fn what_was_committed_right_before_a_crash_is_known_as_ours() {
-    for seed in 1..=10 {
+    for seed in crate::sim::seeds(10) {
         holds("behind a rest", &world::run(seed, play));
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
 use crate::support::book::{Book, Told};
-use crate::support::java::{compiled, logging};
+use crate::support::java::{arguments, compiled};
 use crate::support::logins;
 use crate::support::process::tail;
 use crate::support::scratch;
@@ -37,15 +37,8 @@ impl JavaApps {
         let errors = File::create(&log).expect("our folder is writable");
         let mut child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "java"])
-            .args(["-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
-            .args(logging())
+            .args(arguments(version, &classes))
             .args(logins::java_argument(bootstrap))
-            .arg("-cp")
-            .arg(format!(
-                "{}:{}/*",
-                classes.display(),
-                version.libs().display()
-            ))
             .args(["Apps", bootstrap])
             .args(clients)
             .stdin(Stdio::piped())

@@ -29,6 +29,8 @@ const COMMIT_EVERY: Duration = Duration::from_millis(100);
 const CLOSES_WITHIN: Duration = Duration::from_secs(10);
 /// How long a last answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
+/// What isn't committed when a group leaves is read again: the cluster may stand still for a while.
+const LEAVES_WITHIN: Duration = Duration::from_secs(15);
 
 /// What an operator tells an application.
 #[derive(Debug)]
@@ -430,7 +432,7 @@ impl Reading {
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "earliest")
-            .set("session.timeout.ms", "6000")
+            .set("session.timeout.ms", "15000")
             .set("heartbeat.interval.ms", "1000")
             // A cluster that is gone is left without waiting for it.
             .set("socket.timeout.ms", "2000")
@@ -515,7 +517,7 @@ impl Reading {
     /// Goes on until all that was read is committed, or nobody answers.
     fn leave(&mut self) {
         let began = Instant::now();
-        while self.commit() && began.elapsed() < ANSWER {
+        while self.commit() && began.elapsed() < LEAVES_WITHIN {
             self.poll();
         }
     }

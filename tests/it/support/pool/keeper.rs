@@ -26,9 +26,9 @@ const RUN: &str = "TWINLOG_TEST_RUN";
 pub(super) const SOCKET: &str = "socket";
 pub(super) const LOG: &str = "keeper.log";
 
-/// Pairs that run at the same time. Two cores bear no more, and the tests that run side by side
-/// want fewer.
-const PAIRS_MAX: usize = 6;
+/// Pairs that run at the same time. The tests that run side by side want three, and each that waits takes a
+/// twentieth of a core for its brokers' housekeeping.
+const PAIRS_MAX: usize = 4;
 /// How often the keeper looks whether the run goes on.
 const OWNER_PAUSE: Duration = Duration::from_millis(200);
 
@@ -205,8 +205,8 @@ struct Pool {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Nobody's, by kind.
-    free: BTreeMap<Kind, Vec<Pair>>,
+    /// Nobody's, the one that was given back first in front.
+    free: Vec<(Kind, Pair)>,
     /// Soon free, by kind.
     being_emptied: BTreeMap<Kind, usize>,
     /// All that run, are starting or being emptied.
@@ -250,8 +250,9 @@ impl Pool {
     fn take_free(&self, kind: Kind) -> Option<Pair> {
         let mut state = self.state();
         loop {
-            if let Some(pair) = state.free.entry(kind).or_default().pop() {
-                return Some(pair);
+            let newest = state.free.iter().rposition(|(free, _)| *free == kind);
+            if let Some(at) = newest {
+                return Some(state.free.remove(at).1);
             }
             // Emptying one takes a moment, starting one some seconds of both cores.
             if state.being_emptied.get(&kind).is_none_or(|many| *many == 0) {
@@ -259,9 +260,9 @@ impl Pool {
                     state.pairs += 1;
                     return None;
                 }
-                if let Some(other) = state.free.values_mut().find_map(Vec::pop) {
-                    // It makes room.
-                    drop(other);
+                if !state.free.is_empty() {
+                    // Who wasn't wanted for the longest time makes room.
+                    drop(state.free.remove(0));
                     return None;
                 }
             }
@@ -287,7 +288,7 @@ impl Pool {
         let mut state = self.state();
         *state.being_emptied.entry(kind).or_default() -= 1;
         match pair {
-            Some(pair) => state.free.entry(kind).or_default().push(pair),
+            Some(pair) => state.free.push((kind, pair)),
             None => state.pairs -= 1,
         }
         drop(state);

@@ -51,6 +51,9 @@ pub(in crate::api) fn handle(
         .creations
         .iter()
         .map(|creation| match acl(creation) {
+            Ok(acl) if state.acls.refused.contains(&acl) => {
+                failed(ResponseError::PolicyViolation, "Refused by a rule.")
+            }
             Ok(acl) => {
                 state.acls.all.insert(acl);
                 AclCreationResult::default()

@@ -197,6 +197,18 @@ impl Session {
         }
     }
 
+    /// Where a partition is. It is nearly always where it was when the fetch began: sessions of thousands would be
+    /// gone through for each of their partitions.
+    fn position(&self, wanted: &Wanted, guess: usize) -> Option<usize> {
+        let about = (wanted.asked_name.as_str(), wanted.id, wanted.partition);
+        let is_there = |at: &usize| {
+            let there = self.partitions.get(*at);
+            there.is_some_and(|(wanted, _)| wanted.is_about(about))
+        };
+        let anywhere = || self.partitions.iter().position(|(w, _)| w.is_about(about));
+        Some(guess).filter(is_there).or_else(anywhere)
+    }
+
     /// Whether a partition's answer is news (`CachedPartition.maybeUpdateResponseData`). Notes what is told.
     fn is_news(&mut self, at: usize, answer: &PartitionData) -> bool {
         let (_, told) = &mut self.partitions[at];
@@ -226,14 +238,11 @@ impl Context {
     ) -> Vec<(&Wanted, PartitionData)> {
         let mut told = Vec::new();
         let mut session = state.fetch_sessions.get_mut(&(broker, self.session_id));
-        for (wanted, answer) in self.wanted.iter().zip(answers) {
-            let about = (wanted.asked_name.as_str(), wanted.id, wanted.partition);
+        for (nth, (wanted, answer)) in self.wanted.iter().zip(answers).enumerate() {
             let news = match &mut session {
                 None => true,
                 Some(session) => session
-                    .partitions
-                    .iter()
-                    .position(|(w, _)| w.is_about(about))
+                    .position(wanted, nth)
                     .is_none_or(|at| session.is_news(at, &answer)),
             };
             if news || !self.incremental {

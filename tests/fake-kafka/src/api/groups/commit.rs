@@ -63,6 +63,11 @@ pub(in crate::api) fn handle(
     if let Err(error) = check(state, asked, Operation::Read, &group) {
         return asked.send(&answer(&request, |_, _| Some(error)));
     }
+    let now_ms = state.now_ms;
+    if state.groups.is_over_quota(&group, now_ms) {
+        let error = ResponseError::ThrottlingQuotaExceeded;
+        return asked.send(&answer(&request, |_, _| Some(error)));
+    }
     let (good, bad) = sorted(state, asked, &request);
     if good.is_empty() {
         return asked.send(&answer(&request, |topic, number| bad.get(topic, number)));

@@ -11,8 +11,9 @@ use crate::api::Served;
 use crate::groups::coordinator;
 use crate::state::State;
 
-/// The only type that the fake has (`Group.GroupType`).
+/// The types that the fake has (`Group.GroupType`).
 const CLASSIC: &str = "classic";
+const SHARE: &str = "share";
 /// The first version that tells a group's state, and the first that tells its type.
 const STATE_FROM: i16 = 4;
 const TYPE_FROM: i16 = 5;
@@ -50,6 +51,22 @@ pub(in crate::api) fn handle(
                 }
             }
         });
+    }
+    // Brokers that know share groups know this version.
+    if asked.api_version >= TYPE_FROM && wanted(&request.types_filter, SHARE) {
+        let shares: Vec<String> = state.groups.shares.keys().cloned().collect();
+        for group in shares {
+            let partition = coordinator::partition_of(state, &group);
+            let leader = partition.map(|it| coordinator::reign(state, it));
+            if matches!(leader, Ok(Some((leader, _))) if leader == asked.broker) {
+                let listed = ListedGroup::default()
+                    .with_group_id(GroupId(text(group)))
+                    .with_protocol_type(text(SHARE))
+                    .with_group_state(text("Empty"))
+                    .with_group_type(text(SHARE));
+                groups.push(listed);
+            }
+        }
     }
     // Without DESCRIBE on the cluster, groups that may not be described are left out.
     if !state.allows_on_cluster(asked, Operation::Describe) {

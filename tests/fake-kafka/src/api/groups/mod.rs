@@ -10,6 +10,7 @@ pub(super) mod join;
 pub(super) mod leave;
 pub(super) mod list;
 pub(super) mod offset_delete;
+pub(super) mod share;
 pub(super) mod sync;
 
 use kafka_protocol::ResponseError;
