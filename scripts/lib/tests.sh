@@ -14,10 +14,34 @@ tests_run() {
         tests_run_plainly "$profile" "$@"
         return
     fi
-    local status=0
+    local status=0 times="target/nextest/$profile/times.xml"
     cargo nextest run --locked --workspace --profile "$profile" "$@" || status=$?
-    tests_times "target/nextest/$profile/times.xml"
+    tests_times "$times"
+    if [ "$status" != 0 ] && [ -n "${TWINLOG_TESTS_AGAIN:-}" ] && tests_again "$times"; then status=0; fi
     return "$status"
+}
+
+# How many tests may fail before it is no accident.
+TESTS_AGAIN_MAX=3
+
+# tests_again FILE: runs the tests that failed once more, with nothing beside them, if they are few. Those that pass now
+# are unsteady, which is a defect of the test or of the program, and are named.
+tests_again() {
+    local failed filter
+    failed="$(tests_failed "$1")"
+    [ -n "$failed" ] && [ "$(wc -l <<<"$failed")" -le "$TESTS_AGAIN_MAX" ] || return 1
+    echo "== once more, alone:" $failed
+    filter="$(sed 's/.*/test(=&)/' <<<"$failed" | paste -sd '+')"
+    cargo nextest run --locked --workspace --profile all --test-threads 1 -E "$filter" || return 1
+    echo "== UNSTEADY: red beside others, green alone; what it said when it failed is above:"
+    sed 's/^/   /' <<<"$failed"
+}
+
+# tests_failed FILE: the names of the tests that failed, or nothing where the run ended without having run all.
+tests_failed() {
+    awk '
+        /<testcase / { name = $0; sub(/.*<testcase name="/, "", name); sub(/".*/, "", name) }
+        /<(failure|error)[ >]/ && !told[name]++ { print name }' "$1"
 }
 
 # tests_run_secured SPEED: a list of them between clusters with TLS, SCRAM and an authorizer.
