@@ -22,7 +22,7 @@ tests_run() {
 }
 
 # How many tests may fail before it is no accident.
-TESTS_AGAIN_MAX=3
+TESTS_AGAIN_MAX=5
 
 # tests_again FILE: runs the tests that failed once more, with nothing beside them, if they are few. Those that pass now
 # are unsteady, which is a defect of the test or of the program, and are named.

@@ -20,8 +20,9 @@ const INDEX_MS: u64 = 5;
 /// A marker in the log: a batch's header and one control record.
 pub const MARKER_BYTES: u64 = 78;
 
-/// The part of the margin that a partition gets to which nothing came when it was seen last: most partitions
-/// of a large cluster are quiet, and each offset costs the broker an append.
+/// The part of the margin that a partition gets to which nothing had come for [`QUIET_MS`] when it was seen last: most
+/// partitions of a large cluster are quiet, and each offset costs the broker an append. Who was seen for a second only, by a
+/// process that had just begun, may have paused for that second.
 const RESTING_SHARE: u64 = 10;
 /// The part where that is certain. So few markers need no entry in a log's index (`index.interval.bytes`, 4 KiB),
 /// whose first one makes two files.
@@ -49,6 +50,9 @@ pub struct Reach {
     unseen: Option<u64>,
     /// Whether it is certain that nobody wrote.
     is_quiet: bool,
+    /// Whether nothing had come for long when it was seen last.
+    #[serde(default)]
+    is_resting: bool,
 }
 
 impl Reach {
@@ -57,15 +61,17 @@ impl Reach {
         seen: 0,
         unseen: None,
         is_quiet: false,
+        is_resting: false,
     };
 
     /// By the bound of what it lacks. `quiet_ms`: for how long nothing had come when it was seen last, `age_ms` ago.
     pub fn of(bound: Bound, quiet_ms: Option<i64>, age_ms: Option<i64>) -> Self {
-        let is_long = |(quiet_ms, age_ms): (i64, i64)| quiet_ms >= age_ms.max(QUIET_MS);
+        let is_for = |least_ms: i64| quiet_ms.is_some_and(|it| it >= least_ms.max(QUIET_MS));
         Self {
             seen: bound.seen,
             unseen: bound.unseen,
-            is_quiet: quiet_ms.zip(age_ms).is_some_and(is_long),
+            is_quiet: age_ms.is_some_and(is_for),
+            is_resting: is_for(QUIET_MS),
         }
     }
 
@@ -107,7 +113,7 @@ pub fn offsets(reaches: &[Reach], margin: u64) -> Vec<u64> {
     let wide = share.clamp(margin, margin.saturating_mul(WIDE));
     let of = |reach: &Reach| match (reach.seen, reach.unseen) {
         (0, Some(0)) if reach.is_quiet => margin.div_ceil(QUIET_SHARE),
-        (0, Some(0)) => margin.div_ceil(RESTING_SHARE),
+        (0, Some(0)) if reach.is_resting => margin.div_ceil(RESTING_SHARE),
         (seen, Some(unseen)) => unseen
             .saturating_mul(2)
             .saturating_add(seen)
@@ -222,17 +228,23 @@ mod tests {
             seen,
             unseen,
             is_quiet: false,
+            is_resting: false,
         }
     }
 
     #[test]
     fn the_margin_stands_also_where_nothing_is_missing() {
         let one = |it: Reach, margin| offsets(&[it], margin)[0];
-        let resting = reach(0, Some(0));
+        let begun = reach(0, Some(0));
+        let resting = Reach {
+            is_resting: true,
+            ..begun
+        };
         let quiet = Reach {
             is_quiet: true,
             ..resting
         };
+        assert_eq!(one(begun, 1_001), 1_001, "it was seen for a moment only");
         assert_eq!(one(resting, 1_001), 101);
         assert_eq!(one(quiet, 1_001), 11);
         assert_eq!((one(resting, 0), one(quiet, 0)), (0, 0));
@@ -296,6 +308,9 @@ mod tests {
         assert!(!is_quiet(Some(9_999), Some(500)), "not for long enough");
         assert!(!is_quiet(Some(60_000), Some(60_001)), "too long ago");
         assert!(!is_quiet(None, Some(500)) && !is_quiet(Some(60_000), None));
+        let is_resting = |quiet_ms, age_ms| Reach::of(nothing, quiet_ms, age_ms).is_resting;
+        assert!(is_resting(Some(10_000), Some(3_600_000)) && is_resting(Some(10_000), None));
+        assert!(!is_resting(Some(750), Some(500)) && !is_resting(None, Some(500)));
     }
 
     #[test]
@@ -324,7 +339,7 @@ mod tests {
         );
         // A reach of years is none that anybody waits for.
         let all = passed(&[reach(0, Some(0)), reach(0, Some(u64::MAX))], 1_000);
-        assert_eq!(all.offsets, [100, OFFSETS_MAX - 100]);
+        assert_eq!(all.offsets, [1_000, OFFSETS_MAX - 1_000]);
         assert_eq!(cost_of(&all).short_partitions, 1);
     }
 
