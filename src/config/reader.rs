@@ -86,6 +86,17 @@ impl<'e> Reader<'e> {
         place: &Place,
         path: &str,
     ) -> Table<'n> {
+        self.table_with(node, place, path, &[])
+    }
+
+    /// The same; where it is something else, the keys that it may have are said.
+    fn table_with<'n>(
+        &mut self,
+        node: Option<&'n Node>,
+        place: &Place,
+        path: &str,
+        known: &[&str],
+    ) -> Table<'n> {
         let mut fields: Vec<(&str, &Place, &Node)> = Vec::new();
         let mut has_shape = true;
         match node.map(|node| (&node.kind, node)) {
@@ -104,7 +115,12 @@ impl<'e> Reader<'e> {
             }
             Some((kind, node)) => {
                 has_shape = false;
-                let message = format!("expected a table of `key: value`, found {}", name(kind));
+                let keys = match known {
+                    [] => String::new(),
+                    known => format!("; its keys are {}", listed(known, "and")),
+                };
+                let found = name(kind);
+                let message = format!("expected a table of `key: value`, found {found}{keys}");
                 self.problem(&node.place, path, message);
             }
         }
@@ -124,7 +140,7 @@ impl<'e> Reader<'e> {
         path: &str,
         known: &[&str],
     ) -> Table<'n> {
-        let table = self.table(node, place, path);
+        let table = self.table_with(node, place, path, known);
         self.unknown_keys(&table, known, |_| false);
         table
     }
@@ -275,17 +291,27 @@ pub(super) fn listed(words: &[&str], last: &str) -> String {
     }
 }
 
-/// The known word that `word` was probably meant to be: within a third of its letters.
+/// The known word that `word` was probably meant to be: within a third of its letters, or the only one that begins with it.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |word: &str| word.to_lowercase().replace(['-', '_', '.'], "");
     let word = plain(word);
-    known
+    let alike = known
         .iter()
         .map(|known| (distance(&word, &plain(known)), *known))
         .filter(|(distance, known)| *distance <= known.len().div_ceil(3))
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+        .map(|(_, known)| known);
+    alike.or_else(|| {
+        // Or the only one that begins so: `bootstrap`.
+        let is_begun = |known: &&&str| word.len() >= BEGUN_MIN && plain(known).starts_with(&word);
+        let mut begun = known.iter().filter(is_begun);
+        let only = begun.next().copied();
+        only.filter(|_| begun.next().is_none())
+    })
 }
+
+/// Fewer letters begin anything.
+const BEGUN_MIN: usize = 3;
 
 /// Levenshtein's: how many letters to insert, delete or change.
 fn distance(left: &str, right: &str) -> usize {

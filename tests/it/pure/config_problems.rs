@@ -368,9 +368,16 @@ fn bad_values_have_a_reason() {
         ),
         ("limits: { in_flight: 99999999999GiB }", "is too large"),
         ("limits: { in_flite: 8MiB }", "did you mean `in_flight`?"),
+        (
+            "limits: { connections: 2 }",
+            "did you mean `connections_per_broker`?",
+        ),
         ("topics: { include: [] }", "no topic would be copied"),
         ("topics: { include: ['*'] }", "any name is `.*`"),
-        ("topics: ['a']", "expected a table"),
+        (
+            "topics: ['a']",
+            "expected a table of `key: value`, found a list; its keys are `include`",
+        ),
         ("topics: { include: 'a' }", "expected a list"),
         ("rename: fixed", "no `{topic}`"),
         ("rename: '{topic}{topic}'", "more than once"),
