@@ -29,6 +29,10 @@ pub(super) async fn run(config: Config, path: &Path) -> Exit {
     // The HTTP server outlives the flows, so that the last moments can be watched too.
     let services_cancel = CancellationToken::new();
     let mut services = JoinSet::new();
+    // Whoever asks is told of every flow, from the first answer on.
+    for (name, flow) in &config.flows {
+        registry.flow(name, &flow.source, &flow.target);
+    }
 
     if let Some(listen) = config.http.listen {
         let door = match http::Door::open(&config.http) {

@@ -650,7 +650,9 @@ fn grown(before: Option<Growth>, now: Option<Look>, is_last: bool) -> Growth {
     let grown = seen_to_grow(before, now);
     // What came, came between an answer that we had and the next question, or in less.
     let seconds = (now.asked_ms - had_ms) as f64 / 1_000.0;
-    if seconds < MEASURED_SECONDS_MIN && !is_last {
+    // At the last look what came counts. That nothing came in a moment says nothing, and unknown isn't zero.
+    let tells_something = is_last && now.end > end;
+    if seconds < MEASURED_SECONDS_MIN && !tells_something {
         return grown;
     }
     let measured = (now.end - end).max(0) as f64 / seconds.max(MEASURED_SECONDS_MIN);
@@ -867,6 +869,11 @@ mod tests {
         assert_eq!(last(100, 2_000).per_second, Some(200.0));
         assert_eq!(last(100, 1_010).per_second, Some(400.0));
         assert_eq!(last(0, 1_010).per_second, Some(0.0));
+        let unmeasured = seen(0, 1_000, None);
+        let last = |end, ms| grown(Some(unmeasured), Some(at(end, ms)), true);
+        assert_eq!(last(0, 1_010).per_second, None, "in a moment");
+        assert_eq!(last(0, 2_000).per_second, Some(0.0));
+        assert_eq!(last(100, 1_010).per_second, Some(400.0));
         let busy = seen(0, 1_000, Some(80.0));
         let last = grown(Some(busy), Some(at(10, 2_000)), true);
         assert_eq!(last.per_second, Some(80.0), "nothing slowed down before");

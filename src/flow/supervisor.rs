@@ -379,6 +379,8 @@ impl Supervisor {
                     was_behind: false,
                 },
             );
+            // From now on it is shown: until its position is known, nobody takes the others for all there are.
+            self.flow.progress.partition(&key.0, key.1);
             if closing.is_some() {
                 self.reopen(key, closing, Instant::now());
                 continue;

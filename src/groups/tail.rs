@@ -586,7 +586,10 @@ mod tests {
         let mut tail = tail.expect("it may be read").expect("it is there");
         let count = tail.parts.len();
         assert!(count > 10, "{count}");
+        // Since a time to come no time has passed, however slow this machine is.
+        let to_come = Instant::now() + 100 * HEAD_START;
         let read_to = |part: &mut Part, next: i64| {
+            part.heard_at = to_come;
             part.caught_up_at = Some(1_000_000);
             part.position = Some(Position {
                 next,
@@ -599,12 +602,14 @@ mod tests {
         for number in [7, 8] {
             read_to(tail.parts.get_mut(&number).expect("it has so many"), 5);
         }
+        (tail.began_at, tail.told_at) = (to_come, to_come);
         tail.tell_unseen().await.expect("somebody listens");
         assert!(told.try_recv().is_err(), "all may be read in a moment");
 
         let some_time = HEAD_START + Duration::from_millis(10);
-        let earlier = |at: Instant| at.checked_sub(some_time).expect("it is later");
-        (tail.began_at, tail.told_at) = (earlier(tail.began_at), earlier(tail.told_at));
+        let earlier = Instant::now().checked_sub(some_time);
+        let earlier = earlier.expect("this machine has run for longer");
+        (tail.began_at, tail.told_at) = (earlier, earlier);
         tail.tell_unseen().await.expect("somebody listens");
         let unread = |seen: Seen| match seen {
             Seen::CaughtUp(Unseen::Partitions { unread, .. }) => unread,
@@ -614,6 +619,7 @@ mod tests {
         assert_eq!(first, BTreeSet::from([7, 8]));
 
         // Not each of them at once: but what is lost.
+        tail.told_at = to_come;
         read_to(tail.parts.get_mut(&8).expect("it has so many"), 1_000_000);
         tail.tell_unseen().await.expect("somebody listens");
         assert!(told.try_recv().is_err());

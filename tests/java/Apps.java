@@ -230,8 +230,8 @@ public final class Apps {
             properties.put("linger.ms", "2");
             // A busy machine is no dead broker: an answer that is late leaves nothing in doubt.
             properties.put("request.timeout.ms", "10000");
-            properties.put("delivery.timeout.ms", "15000");
-            properties.put("max.block.ms", "3000");
+            properties.put("delivery.timeout.ms", "60000");
+            properties.put("max.block.ms", "10000");
             return properties;
         }
 

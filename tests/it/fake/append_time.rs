@@ -173,6 +173,8 @@ fn batches_of_transactions_that_were_stamped_are_noticed_too() {
         // Without a pause: behind one, a batch goes alone, and its answer tells.
         scope.spawn(|| transactions.produce_until(&from, is_enough));
         await_position(&twinlog, TOPIC, 0, 100);
+        // What of the other one came behind the change would be stamped, too.
+        await_position(&twinlog, TOPIC, 1, 100);
         alter(&to, TOPIC, &[(STAMPS.0, Some(STAMPS.1))]);
         let status = await_stopped(&twinlog, TOPIC, 0, "log_append_time");
         is_noticed.store(true, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Twinlog, create_topic, fake_pair};
 
@@ -10,7 +10,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const TOPICS: usize = 20;
 const PARTITIONS: i32 = 4;
 /// So often a second it may be woken. Some ten questions and their answers are left.
-const WOKEN_PER_SECOND: u64 = 36;
+const WOKEN_PER_SECOND: f64 = 36.0;
 const MEASURED_FOR: Duration = Duration::from_secs(6);
 
 /// How often the process was woken so far.
@@ -43,17 +43,18 @@ fn a_flow_at_rest_sleeps() {
         status["flows"][0]["totals"]["copying"] == all
     });
     // What belongs to the start is over, and a second one doesn't look worse than the best.
-    let least = (0..3)
+    let per_second = (0..3)
         .map(|_| {
-            let before = woken(twinlog.id());
+            // On a busy machine a sleep takes longer.
+            let (began, before) = (Instant::now(), woken(twinlog.id()));
             std::thread::sleep(MEASURED_FOR);
-            woken(twinlog.id()) - before
+            let times = woken(twinlog.id()) - before;
+            times as f64 / began.elapsed().as_secs_f64()
         })
-        .min();
-    let per_second = least.expect("it was measured") / MEASURED_FOR.as_secs();
-    println!("woken {per_second} times a second");
+        .fold(f64::INFINITY, f64::min);
+    println!("woken {per_second:.1} times a second");
     assert!(
         per_second <= WOKEN_PER_SECOND,
-        "{per_second} times a second"
+        "{per_second:.1} times a second"
     );
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::flow::block_on;
 use crate::support::{Load, await_same, create_topic, end_offset, eventually, fake_pair, groups};
-use fake_kafka::faults::{Action, Fault};
+use fake_kafka::faults::{Action, Fault, Hook};
 use kafka_protocol::messages::ApiKey;
 use tokio_util::sync::CancellationToken;
 use twinlog::config::{self, Config};
@@ -74,7 +74,8 @@ fn why_stopped(registry: &Registry, flow: &str) -> Option<(&'static str, String)
     }
 }
 
-/// Breaks the connections that carry these requests while the trap is armed. One of these tasks is named.
+/// Breaks the connections that carry these requests, the first of which arms the trap: whoever has another reason to connect
+/// isn't caught before. One of these tasks is named.
 fn broken_by(fault: Fault, at_source: bool, tasks: &[&str]) {
     let (source, target) = fake_pair();
     let (from, to) = (source.bootstrap(), target.bootstrap());
@@ -94,13 +95,19 @@ fn broken_by(fault: Fault, at_source: bool, tasks: &[&str]) {
     }
 
     let side = if at_source { &source } else { &target };
-    trap.is_armed.store(true, Ordering::Relaxed);
-    let fault = side.fault(fault.client_id("trapped"), Action::CutBefore);
+    let (fault, armed) = (fault.client_id("trapped"), trap.clone());
+    let arm: Hook = Box::new(move |_, _| armed.is_armed.store(true, Ordering::Relaxed));
+    let broken = side.control(|state| {
+        let arming = state.faults.add(fault.clone(), Action::Arrives(arm));
+        [arming, state.faults.add(fault, Action::CutBefore)]
+    });
     Load::new("trapped", 5).first(20).produce(&from);
     let (reason, detail) = eventually(DEADLINE, "the flow is stopped", || {
         why_stopped(&registry, "trapped").ok_or_else(|| state_of(&registry, "trapped"))
     });
-    side.clear(fault);
+    for fault in broken {
+        side.clear(fault);
+    }
     assert_eq!(reason, "defect", "{detail}");
     let is_named = tasks.iter().any(|task| detail.contains(task));
     assert!(is_named && detail.contains("trapped"), "{detail}");

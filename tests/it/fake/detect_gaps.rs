@@ -25,7 +25,14 @@ fn metric(twinlog: &Twinlog, start: &str) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-fn assert_seen_everywhere(twinlog: &Twinlog, flow: &str, reason: &str, stopped: u64) {
+/// In the log it is behind what was `logged` before this run.
+fn assert_seen_everywhere(
+    twinlog: &Twinlog,
+    logged: usize,
+    flow: &str,
+    reason: &str,
+    stopped: u64,
+) {
     let start =
         format!("twinlog_partitions{{flow=\"{flow}\",state=\"stopped\",reason=\"{reason}\"}}");
     assert_eq!(
@@ -35,7 +42,7 @@ fn assert_seen_everywhere(twinlog: &Twinlog, flow: &str, reason: &str, stopped: 
         twinlog.metrics()
     );
     twinlog.await_log("the log names it", |log| {
-        let mut lines = log.lines();
+        let mut lines = log[logged..].lines();
         lines.any(|line| line.contains("partition stopped") && line.contains(reason))
     });
     assert_eq!(twinlog.status()["ready"], false);
@@ -61,7 +68,7 @@ fn a_gap_stops_its_partition_and_no_other() {
     });
     let detail = partition_status(&status, "gap-stop", 0)["detail"].to_string();
     assert!(detail.contains("100..150"), "{detail}");
-    assert_seen_everywhere(&twinlog, "gap-stop", "gap", 1);
+    assert_seen_everywhere(&twinlog, 0, "gap-stop", "gap", 1);
     assert_eq!(end_offset(&target, "gap-stop", 0), 100);
     assert_eq!(end_offset(&target, "gap-stop", 1), 200);
 }
@@ -212,16 +219,18 @@ fn a_recreated_source_topic_stops_and_its_copy_stays() {
     create_topic(&source, "anew-stop", 1, &[]);
     // More than the old one had: the offsets alone would look like a continuation.
     Load::new("anew-stop", 300).first(7_000).produce(&source);
+    let mut logged = 0;
     for _ in 0..2 {
         await_stopped(&twinlog, "anew-stop", 0, "source_recreated");
         Load::new("anew-stop-other", 10).produce(&source);
         await_same(&source, &target, "anew-stop-other", DEADLINE);
-        assert_seen_everywhere(&twinlog, "anew-stop", "source_recreated", 1);
+        assert_seen_everywhere(&twinlog, logged, "anew-stop", "source_recreated", 1);
         assert_same(
             &copy,
             &read_all(&target, "anew-stop", Isolation::ReadUncommitted),
         );
         twinlog.kill9();
+        logged = twinlog.log().len();
         twinlog.launch();
     }
 }
@@ -293,6 +302,7 @@ pub(crate) fn stranger_writes_under_load(source: &str, target: &str) {
         enough.store(true, Ordering::Relaxed);
         load.join().expect("the load was written")
     });
+    let mut logged = 0;
     for _ in 0..2 {
         twinlog.wait_until(DEADLINE, "the other partitions are complete", |status| {
             (1..3).all(|partition| {
@@ -302,10 +312,11 @@ pub(crate) fn stranger_writes_under_load(source: &str, target: &str) {
             })
         });
         await_stopped(&twinlog, "foreign-load", 0, "foreign_write");
-        assert_seen_everywhere(&twinlog, "foreign-load", "foreign_write", 1);
+        assert_seen_everywhere(&twinlog, logged, "foreign-load", "foreign_write", 1);
         // What Twinlog itself had on its way may lie behind the stranger's records: a restart
         // must not take that for a log of its own.
         twinlog.kill9();
+        logged = twinlog.log().len();
         twinlog.launch();
     }
     let others = |bootstrap: &str| {
@@ -336,7 +347,7 @@ fn a_strangers_write_to_an_idle_partition_stops_it() {
             .produce(&target);
         await_stopped(&twinlog, "foreign-idle", partition, "foreign_write");
     }
-    assert_seen_everywhere(&twinlog, "foreign-idle", "foreign_write", 3);
+    assert_seen_everywhere(&twinlog, 0, "foreign-idle", "foreign_write", 3);
 }
 
 #[test]
@@ -373,7 +384,7 @@ fn a_strangers_write_while_down_is_found_at_start() {
         await_stopped(&twinlog, "foreign-down", partition, "foreign_write");
     }
     await_position(&twinlog, "foreign-down", 4, 150);
-    assert_seen_everywhere(&twinlog, "foreign-down", "foreign_write", 4);
+    assert_seen_everywhere(&twinlog, 0, "foreign-down", "foreign_write", 4);
 }
 
 /// Appends one record as the flow's own data producer, with the sequence that target offset
@@ -422,7 +433,7 @@ fn a_target_topic_with_data_is_refused_and_an_empty_one_adopted() {
     for partition in 0..3 {
         await_stopped(&twinlog, "taken-full", partition, "target_not_empty");
     }
-    assert_seen_everywhere(&twinlog, "taken", "target_not_empty", 3);
+    assert_seen_everywhere(&twinlog, 0, "taken", "target_not_empty", 3);
     assert_same(
         &before,
         &read_all(&target, "taken-full", Isolation::ReadUncommitted),
@@ -431,6 +442,26 @@ fn a_target_topic_with_data_is_refused_and_an_empty_one_adopted() {
     // Once the operator has made room, it is copied without a restart.
     delete_copy("taken-full");
     await_same(&source, &target, "taken-full", DEADLINE);
+}
+
+/// Nobody has to look at what isn't there any more.
+#[test]
+fn a_topic_that_was_refused_and_is_gone_is_not_in_the_list() {
+    let (source, target) = fake_pair();
+    let (source, target) = (source.bootstrap(), target.bootstrap());
+    for topic in ["taken-gone", "taken-stays"] {
+        create_topic(&source, topic, 2, &[]);
+        Load::new(topic, 20).produce(&source);
+    }
+    create_topic(&target, "taken-gone", 2, &[]);
+    Load::new("taken-gone", 6).produce(&target);
+    let config = flow_config("taken", "taken-.*", &source, &target, "");
+    let twinlog = Twinlog::start(&config);
+    await_stopped(&twinlog, "taken-gone", 1, "target_not_empty");
+    delete_topic(&source, "taken-gone");
+    twinlog.wait_until(DEADLINE, "it is gone from the list", |status| {
+        topic_status(status, "taken-gone").is_null() && status["ready"] == true
+    });
 }
 
 #[test]
@@ -483,17 +514,19 @@ pub(crate) fn stopped_where_the_source_is_cut(
         (0..2).all(|partition| is_caught_up(status, "restored", partition))
     });
     cut();
+    let mut logged = 0;
     for _ in 0..2 {
         await_stopped(&twinlog, "restored", 0, "source_truncated");
         twinlog.wait_until(DEADLINE, "the whole partition goes on", |status| {
             is_caught_up(status, "restored", 1)
         });
-        assert_seen_everywhere(&twinlog, "restored", "source_truncated", 1);
+        assert_seen_everywhere(&twinlog, logged, "restored", "source_truncated", 1);
         assert_same(
             &copy,
             &read_all(target, "restored", Isolation::ReadUncommitted),
         );
         twinlog.kill9();
+        logged = twinlog.log().len();
         twinlog.launch();
     }
 }

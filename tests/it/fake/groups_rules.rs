@@ -75,6 +75,13 @@ impl Case {
         commit(&self.source, self.name, &[(self.name, 0, offset)]);
     }
 
+    /// Somebody commits on the target, and Twinlog has seen it. Before that it may move the group on, and put it back
+    /// a moment later.
+    pub(super) fn commit_of_a_client(&self, offset: i64) {
+        commit(&self.target, self.name, &[(self.name, 0, offset)]);
+        self.await_state("diverged");
+    }
+
     /// What somebody else committed stays where it is, and is named: when a failover is looked at, and when it is done.
     pub(super) fn is_kept_by_a_failover(&self, config: &Path, group: &str, theirs: i64) {
         for extra in [&["--fence", "manual"][..], &["--fence", "manual", "--yes"]] {
@@ -112,6 +119,18 @@ impl Case {
                 Ok(())
             } else {
                 Err(found)
+            }
+        });
+    }
+
+    /// Waits until Twinlog has its answer for this position. Who asks the target may see it before.
+    fn await_answered(&self, offset: i64) {
+        let what = format!("{} was moved to {offset}", self.name);
+        eventually(DEADLINE, &what, || {
+            let found = self.await_state("followed");
+            match found["target_position"] == offset {
+                true => Ok(()),
+                false => Err(found),
             }
         });
     }
@@ -246,7 +265,7 @@ fn a_position_that_a_client_committed_on_the_target_stays() {
     let case = Case::new("diverged", "", "");
     case.commit_on_source(20);
     case.await_on_target(20);
-    commit(&case.target, "diverged", &[("diverged", 0, 77)]);
+    case.commit_of_a_client(77);
     case.commit_on_source(30);
     case.await_seen(30, "diverged");
     case.commit_on_source(31);
@@ -303,8 +322,7 @@ fn a_repair_by_hand_is_the_newest_word() {
     let mut case = Case::new("repair", "", "");
     case.commit_on_source(30);
     case.await_on_target(30);
-    commit(&case.target, "repair", &[("repair", 0, 40)]);
-    case.await_state("diverged");
+    case.commit_of_a_client(40);
     commit(&case.target, "repair", &[("repair", 0, 30)]);
     case.await_state("followed");
     assert_eq!(case.on_target(), Some(30));
@@ -312,8 +330,7 @@ fn a_repair_by_hand_is_the_newest_word() {
     case.await_on_target(35);
 
     // The same while nobody looks, later than Twinlog would have committed.
-    commit(&case.target, "repair", &[("repair", 0, 45)]);
-    case.await_state("diverged");
+    case.commit_of_a_client(45);
     case.await_remembered(|record| !record.foreign.is_empty());
     case.twinlog.kill9();
     commit(&case.target, "repair", &[("repair", 0, 20)]);
@@ -334,7 +351,7 @@ fn a_failover_keeps_what_was_committed_without_an_epoch() {
     let mut case = Case::new("kept", "", "");
     case.commit_on_source(30);
     case.await_on_target(30);
-    commit(&case.target, "kept", &[("kept", 0, 77)]);
+    case.commit_of_a_client(77);
     case.commit_on_source(40);
     case.await_seen(40, "diverged");
     case.await_remembered(|record| !record.foreign.is_empty());
@@ -494,13 +511,10 @@ fn an_old_position_of_a_partition_that_is_read_late_is_not_committed() {
     let ignored: Hook = Box::new(|_, _| {});
     let commits = Fault::on(ApiKey::OffsetCommit).group("past");
     let commits = target.fault(commits, Action::Arrives(ignored));
+    let logged = case.twinlog.log().len();
     case.twinlog.launch();
-    eventually(DEADLINE, "the partitions are missed", || {
-        let log = case.twinlog.log();
-        match log.contains("aren't read to their ends") {
-            true => Ok(()),
-            false => Err(log),
-        }
+    case.twinlog.await_log("the partitions are missed", |log| {
+        log[logged..].contains("aren't read to their ends")
     });
     source.clear(away);
     case.await_seen(30, "followed");
@@ -635,7 +649,7 @@ fn a_position_that_a_client_committed_is_left_to_it_over_a_crash() {
     let mut case = Case::new("left", "", "");
     case.commit_on_source(20);
     case.await_on_target(20);
-    commit(&case.target, "left", &[("left", 0, 77)]);
+    case.commit_of_a_client(77);
     case.commit_on_source(30);
     case.await_seen(30, "diverged");
     let theirs = BTreeMap::from([("left".to_owned(), vec![(0, 77)])]);
@@ -799,7 +813,7 @@ fn a_deleted_group_stays_on_the_target_unless_the_config_says_otherwise() {
     for (name, lines, stays) in [("kept", "", true), ("dropped", ", delete: true", false)] {
         let case = Case::new(name, "", lines);
         case.commit_on_source(20);
-        case.await_on_target(20);
+        case.await_answered(20);
         let cluster = wire_cluster(&case.source);
         let deleted = block_on(wire::delete_groups(&cluster, &[name.to_owned()]));
         assert!(deleted[name].is_ok(), "{deleted:?}");

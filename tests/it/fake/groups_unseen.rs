@@ -412,7 +412,13 @@ fn where_the_target_is_asked_a_group_that_may_have_hidden_positions_is_not_delet
     });
     let lines = "groups: { include: [\".*\"], delete: true }\n";
     let twinlog = Twinlog::start(&flow_config("asked", "orders", &from, &to, lines));
-    twinlog.await_group("leaves", "followed", DEADLINE);
+    eventually(DEADLINE, "it was committed for", || {
+        let found = twinlog.await_group("leaves", "followed", DEADLINE);
+        match found["target_position"] == 30 {
+            true => Ok(()),
+            false => Err(found),
+        }
+    });
     delete_group(&from, "leaves");
     eventually(DEADLINE, "it says why it stays", || match twinlog.log() {
         log if log.contains("no group is deleted on the target") => Ok(()),
@@ -481,9 +487,14 @@ fn groups_wait_only_for_their_own_partition_of_the_log() {
         for name in &lost {
             twinlog.await_group(name, "unknown", DEADLINE);
         }
-        let of = twinlog.groups()[side].clone();
-        let says = of["detail"].as_str().unwrap_or_default();
-        assert!(says.contains(LOG), "{side}: {of:#}");
+        eventually(DEADLINE, "it is said why", || {
+            let of = twinlog.groups()[side].clone();
+            let says = of["detail"].as_str().unwrap_or_default();
+            match says.contains(LOG) {
+                true => Ok(()),
+                false => Err(of),
+            }
+        });
         on.control(|state| state.start_broker(away));
         for name in &lost {
             commit(&from, name, &[("orders", 0, 50)]);

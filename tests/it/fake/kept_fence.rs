@@ -6,12 +6,13 @@ use crate::support::failover::{
     answer, await_copying, await_failed_over, cutover_exiting_at, failback, failover, words,
 };
 use crate::support::fake::fake_authorized_pair;
-use crate::support::flow::{block_on, opened_state, wire_cluster};
+use crate::support::flow::{block_on, is_stopped, opened_state, wire_cluster};
 use crate::support::{
     Load, Twinlog, acls, await_all_same, await_caught_up, create_topic, delete_topic, eventually,
 };
 use twinlog::flow::protect;
 use twinlog::state::{FenceRecord, RoleRecord, keys};
+use twinlog::telemetry::progress::now_ms;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -78,9 +79,13 @@ fn what_a_failback_hands_over_stays_when_it_dies_there() {
     block_on(hand_the_fence_over(&source, &target));
     assert!(is_denied(&target, "orders"));
 
-    // It says so when it has looked after both sides.
+    let logged = twinlog.log().len();
     twinlog.launch();
     await_failed_over(&twinlog);
+    // Its log says so when it has looked after both sides.
+    twinlog.await_log("it has looked after both", |log| {
+        log[logged..].contains("the target is the primary of this flow")
+    });
     assert!(is_denied(&target, "orders"), "{:?}", acls(&target));
     // Nor does an operator lift what is about to be his to lift.
     let refused = failback(&config, &["--lift-fence", "--yes"]);
@@ -133,8 +138,11 @@ fn a_failback_of_some_topics_by_hand_leaves_the_others_fenced() {
     let told = report["for_the_operator"].to_string();
     assert!(told.contains("--lift-fence"), "{report:#}");
     assert!(is_denied(&target, "stays"), "{report:#}");
+    // They were before, too.
+    let by_now_ms = now_ms();
     twinlog.wait_until(DEADLINE, "all copies are protected", |status| {
-        status["flows"][0]["protect"]["topics"] == 2
+        let protect = &status["flows"][0]["protect"];
+        protect["topics"] == 2 && protect["looked_at_ms"].as_i64() > Some(by_now_ms)
     });
     assert!(is_denied(&target, "stays"), "{:?}", acls(&target));
 }
@@ -150,7 +158,7 @@ fn a_copy_that_is_not_prepared_stays_protected() {
     create_topic(&source, "troubled", 1, &[]);
     twinlog.launch();
     twinlog.wait_until(DEADLINE, "one is in trouble", |status| {
-        status.to_string().contains("source_recreated")
+        is_stopped(status, "troubled", 0, "source_recreated")
     });
     twinlog.wait_until(DEADLINE, "both are protected", |status| {
         status["flows"][0]["protect"]["topics"] == 2

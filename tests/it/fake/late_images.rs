@@ -161,6 +161,8 @@ fn a_broker_that_tells_an_old_retention_takes_no_records() {
         });
     };
     await_retention("604800000");
+    // The copy has it from its creation; what is to be changed of its settings is behind these.
+    await_looks(&twinlog, 2);
 
     let changed = target.fault(
         Fault::on(ApiKey::IncrementalAlterConfigs).topic("orders"),

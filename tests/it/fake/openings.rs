@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::fake::options;
-use crate::support::flow::{is_caught_up, never_given_up, partition_status};
+use crate::support::flow::{is_caught_up, never_given_up, partition_status, topic_status};
 use crate::support::{
     FakeCluster, Load, Twinlog, await_same, create_topic, delete_records, fake_pair,
 };
@@ -76,4 +76,29 @@ fn a_broker_that_does_not_answer_holds_up_only_its_partitions() {
     twinlog.kill9();
     twinlog.launch();
     await_same(&from, &to, "spread", DEADLINE);
+}
+
+/// Whoever waits until all is copied sees that it isn't.
+#[test]
+fn a_partition_that_is_not_open_yet_counts_as_one_whose_lag_is_unknown() {
+    let (source, target) = fake_pair();
+    let (from, to) = (source.bootstrap(), target.bootstrap());
+    create_topic(&from, "open", 1, &[]);
+    Load::new("open", 10).produce(&from);
+    let twinlog = Twinlog::start(&never_given_up(&Twinlog::config(&from, &to, "")));
+    twinlog.wait_until(DEADLINE, "the first one is whole", |status| {
+        is_caught_up(status, "open", 0)
+    });
+    let asked = Fault::on(ApiKey::DescribeProducers).topic("later");
+    let held = target.fault(asked, Action::Hold);
+    create_topic(&from, "later", 2, &[]);
+    Load::new("later", 10).produce(&from);
+    twinlog.wait_until(DEADLINE, "the later one is shown", |status| {
+        let flow = &status["flows"][0];
+        topic_status(status, "later")["totals"]["opening"] == 2
+            && flow["totals"]["partitions"] == 3
+            && flow["totals"]["lag_unknown_partitions"] == 2
+    });
+    target.clear(held);
+    await_same(&from, &to, "later", DEADLINE);
 }

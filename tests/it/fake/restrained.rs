@@ -15,6 +15,7 @@ use twinlog::flow::shown::Shown;
 use twinlog::state::{
     FenceRecord, Fork, ForkRecord, Primary, RoleRecord, StateStore, TopicSet, keys,
 };
+use twinlog::telemetry::role::RoleStatus;
 use twinlog::wire;
 use uuid::Uuid;
 
@@ -309,9 +310,18 @@ fn who_showed_an_older_fence_is_asked_again() {
             state.acls.all.clear();
             state.acls.hold(2);
         });
-        let late = restrain.pass(&store, &role).await;
-        let problem = late.fence_problem.clone().unwrap_or_default();
-        assert!(problem.contains("broker 2"), "{late:?}");
+        let is_named = |it: &RoleStatus| {
+            let problem = it.fence_problem.as_deref();
+            problem.is_some_and(|it| it.contains("broker 2"))
+        };
+        let mut late = restrain.pass(&store, &role).await;
+        // Again, where it takes its time; long before all are asked anew.
+        for _ in 0..4 {
+            if !is_named(&late) {
+                late = restrain.pass(&store, &role).await;
+            }
+        }
+        assert!(is_named(&late), "{late:?}");
         assert!(is_denied(&source));
     });
 }

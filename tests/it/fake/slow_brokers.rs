@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::support::fake::options;
-use crate::support::flow::{block_on, is_caught_up, never_given_up, wire_cluster};
+use crate::support::flow::{
+    block_on, is_caught_up, never_given_up, partition_status, wire_cluster,
+};
 use crate::support::{FakeCluster, Load, Twinlog, await_same, create_topic};
 use fake_kafka::state::Options;
 use twinlog::wire::describe_log_dirs;
@@ -12,6 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "spread";
 const PARTITIONS: i32 = 6;
 const RECORDS: u64 = 24_000;
+/// Of each partition.
+const EACH: u64 = 4_000;
 
 fn brokers(cluster_id: &str, brokers: i32, default_replication: i16) -> FakeCluster {
     FakeCluster::start(Options {
@@ -51,10 +55,15 @@ fn started(source: &FakeCluster, target: &FakeCluster) -> Twinlog {
     twinlog
 }
 
-fn await_caught_up(twinlog: &Twinlog, but: &[i32]) {
+/// All but these have so many loads. Before a load is seen they look caught up without it.
+fn await_copied(twinlog: &Twinlog, loads: u64, but: &[i32]) {
+    let end = i64::try_from(loads * EACH).expect("few");
     twinlog.wait_until(DEADLINE, "the others are whole", |status| {
         let mut others = (0..PARTITIONS).filter(|partition| !but.contains(partition));
-        others.all(|partition| is_caught_up(status, TOPIC, partition))
+        others.all(|partition| {
+            let found = partition_status(status, TOPIC, partition);
+            is_caught_up(status, TOPIC, partition) && found["source_position"] == end
+        })
     });
 }
 
@@ -67,7 +76,7 @@ fn a_target_broker_that_hangs_starves_nobody() {
     target.control(|state| state.freeze_broker(2));
     for round in 1..4 {
         load(&source.bootstrap(), round);
-        await_caught_up(&twinlog, &hung);
+        await_copied(&twinlog, round + 1, &hung);
     }
     target.control(|state| state.thaw_broker(2));
     await_same(&source.bootstrap(), &target.bootstrap(), TOPIC, DEADLINE);
@@ -82,13 +91,13 @@ fn a_source_broker_that_hangs_starves_nobody() {
     source.control(|state| state.freeze_broker(2));
     for round in 1..4 {
         for partition in &others {
-            Load::new(TOPIC, 4_000)
+            Load::new(TOPIC, EACH)
                 .partition(*partition)
                 .first(round * RECORDS)
                 .value_bytes(1_000)
                 .produce(&source.bootstrap());
         }
-        await_caught_up(&twinlog, &hung);
+        await_copied(&twinlog, round + 1, &hung);
     }
     source.control(|state| state.thaw_broker(2));
     await_same(&source.bootstrap(), &target.bootstrap(), TOPIC, DEADLINE);
@@ -108,13 +117,15 @@ fn partitions_of_a_broker_that_hangs_go_on_at_their_new_leaders() {
         let cluster = if hangs == "source" { &source } else { &target };
         assert!(!led_by(cluster, 2).is_empty());
         cluster.control(|state| state.freeze_broker(2));
+        let mut loads = 2;
         if hangs == "target" {
             // Something is on its way to it, too.
             load(&source.bootstrap(), 1);
+            loads += 1;
         }
         cluster.control(|state| state.fence_broker(2));
         load(&source.bootstrap(), 2);
-        await_caught_up(&twinlog, &[]);
+        await_copied(&twinlog, loads, &[]);
         cluster.control(|state| state.thaw_broker(2));
         await_same(&source.bootstrap(), &target.bootstrap(), TOPIC, DEADLINE);
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::support::acls::{self, Acl, Operation, Resource};
 use crate::support::failover::words;
 use crate::support::fake::{FakeCluster, fake_authorized_pair, options};
-use crate::support::flow::{block_on, flow_config, is_caught_up, opened_state, wire_cluster};
+use crate::support::flow::{
+    await_position, block_on, flow_config, is_caught_up, opened_state, wire_cluster,
+};
 use crate::support::groups::commit;
 use crate::support::planted::{Piece, await_end, pieces, rebuild, records};
 use crate::support::verified::{assert_verified, verify};
@@ -285,7 +287,7 @@ fn what_is_lacking_too_much_or_set_otherwise_is_found_or_named() {
         await_same(&from, &to, topic, DEADLINE);
     }
     for group in ["behind", "beyond", "past-the-end", "right"] {
-        twinlog.await_group(group, "followed", DEADLINE);
+        twinlog.await_followed(group, 50, DEADLINE);
     }
     assert!(twinlog.terminate().success());
     assert_verified(&twinlog, &["--full"]);
@@ -364,13 +366,9 @@ fn where_a_copy_begins_and_a_map_that_is_lost_are_named() {
         create_topic(&from, topic, 1, &[]);
         Load::new(topic, 50).produce(&from);
         let mut twinlog = Twinlog::start(&flow_config(flow, topic, &from, &to, lines));
-        twinlog.wait_until(DEADLINE, "it is copied", |status| {
-            is_caught_up(status, topic, 0)
-        });
+        await_position(&twinlog, topic, 0, 50);
         Load::new(topic, 30).first(50).produce(&from);
-        twinlog.wait_until(DEADLINE, "it is copied", |status| {
-            is_caught_up(status, topic, 0)
-        });
+        await_position(&twinlog, topic, 0, 80);
         assert!(twinlog.terminate().success());
         let report = assert_verified(&twinlog, &["--full"]);
         if flow == "late" {

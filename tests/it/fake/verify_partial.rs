@@ -50,7 +50,7 @@ fn a_broker_that_hangs_makes_only_what_it_leads_incomplete() {
         twinlog.wait_until(DEADLINE, "all is copied", |status| {
             (0..PARTITIONS).all(|number| is_caught_up(status, "spread", number))
         });
-        twinlog.await_group("reader", "followed", DEADLINE);
+        twinlog.await_followed("reader", 5, DEADLINE);
         assert!(twinlog.terminate().success());
         assert_verified(&twinlog, &["--full"]);
 
@@ -269,7 +269,7 @@ fn configs_and_groups_that_nobody_tells_do_not_end_a_comparison() {
     commit(&from, "reader", &[("orders", 0, 5)]);
     let config = with_timeout(&flow_config("dr", "orders", &from, &to, ""), 6_000);
     let mut twinlog = Twinlog::start(&config);
-    twinlog.await_group("reader", "followed", DEADLINE);
+    twinlog.await_followed("reader", 5, DEADLINE);
     assert!(twinlog.terminate().success());
     source.fault(
         Fault::on(ApiKey::ListGroups),

@@ -16,6 +16,8 @@ const STATE: &str = "__twinlog_state";
 const LAGS: usize = 3;
 const COPIED: u64 = 100;
 const HIDDEN: u64 = 30;
+/// Nobody misses the follower while this test lasts.
+const MISSED_AFTER_MS: u64 = 600_000;
 
 /// Topics whose replicas are where this test needs them: the state waits for nobody who hangs.
 fn place(bootstrap: &str) {
@@ -66,8 +68,8 @@ fn it_is_counted_and_never_copied_twice() {
         ..fenceable("target")
     }
     .with("min.insync.replicas", 1)
-    .with("replica.lag.time.max.ms", 60_000)
-    .with("broker.session.timeout.ms", 60_000);
+    .with("replica.lag.time.max.ms", MISSED_AFTER_MS)
+    .with("broker.session.timeout.ms", MISSED_AFTER_MS);
     let mut source = Cluster::launch(KafkaVersion::V4_3, fenceable("source"));
     let mut target = Cluster::launch(KafkaVersion::V4_3, three);
     source.await_ready();
@@ -114,7 +116,12 @@ fn it_is_counted_and_never_copied_twice() {
         false => answer(&failover(&config, &arguments), 0),
     };
     assert_eq!(report["state"], "done", "{report:#}");
-    assert_eq!(values(&new).len(), 130, "all that was copied is there");
+    eventually(DEADLINE, "all that was copied is there", || {
+        match values(&new).len() {
+            130 => Ok(()),
+            found => Err(found),
+        }
+    });
 
     // The old primary has nothing more, and nothing goes back that came from there.
     source.restart(1);

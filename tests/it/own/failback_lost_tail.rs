@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::orphans::undecided;
 use crate::support::failover::{answer, await_copying, failback, failover, start_fenceable_both};
-use crate::support::groups::{commit, next_values};
+use crate::support::groups::{commit, committed, next_values};
 use crate::support::verified::assert_verified;
 use crate::support::{
-    Isolation, KafkaVersion, Load, Twinlog, await_caught_up, create_topic, end_offset, read_all,
-    scratch,
+    Isolation, KafkaVersion, Load, Twinlog, await_caught_up, create_topic, end_offset, eventually,
+    read_all, scratch,
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -52,6 +52,12 @@ fn a_tail_that_the_old_primary_lost_is_copied_back() {
     let config = Twinlog::config(&old, &new, "");
     let mut twinlog = Twinlog::start(&config);
     await_caught_up(&twinlog, DEADLINE);
+    eventually(DEADLINE, "the group has followed", || {
+        match committed(&new, "in-the-tail", TOPIC, 1)[0] {
+            Some(975) => Ok(()),
+            found => Err(found),
+        }
+    });
     let config = twinlog.config_file().to_owned();
     twinlog.kill9();
     source.kill(1);
@@ -76,11 +82,20 @@ fn a_tail_that_the_old_primary_lost_is_copied_back() {
     assert_eq!(report["state"], "done", "{report:#}");
     assert!(report.to_string().contains("had lost"), "{report:#}");
     await_copying(&twinlog);
-    let mut here = values(&old);
-    here.retain(|value| !strangers.contains(value));
-    assert_eq!(here, values(&new), "lost, doubled or out of order");
+    let here = || {
+        let mut here = values(&old);
+        here.retain(|value| !strangers.contains(value));
+        here
+    };
+    assert_eq!(here(), values(&new), "lost, doubled or out of order");
     assert_eq!(next_values(&old, "in-the-tail", TOPIC, 1), before);
     Load::new(TOPIC, 20).first(20_000).produce(&old);
-    await_caught_up(&twinlog, DEADLINE);
+    eventually(DEADLINE, "it follows again", || {
+        let (here, there) = (here(), values(&new));
+        match here == there {
+            true => Ok(()),
+            false => Err((here.len(), there.len())),
+        }
+    });
     assert_verified(&twinlog, &["--full"]);
 }

@@ -22,6 +22,29 @@ fn listed(bootstrap: &str) -> BTreeSet<String> {
     all.map(|acl| format!("{acl:?}")).collect()
 }
 
+/// Brokers hear of a change of ACLs a moment after it was made.
+fn await_listed(bootstrap: &str, wanted: &BTreeSet<String>) {
+    eventually(DEADLINE, "the ACLs are as wanted", || {
+        let found = listed(bootstrap);
+        match found == *wanted {
+            true => Ok(()),
+            false => Err(found),
+        }
+    });
+}
+
+/// The topic's own value, and not the broker's default, by the word of the broker, which hears of a change later.
+fn await_own(bootstrap: &str, key: &str, wanted: Option<&str>) {
+    eventually(DEADLINE, &format!("{key} is {wanted:?}"), || {
+        let configs = topic_configs::list(bootstrap, "orders");
+        let config = configs.get(key).filter(|it| it.source == Source::Topic);
+        match config.and_then(|config| config.value.as_deref()) {
+            found if found == wanted => Ok(()),
+            found => Err(found.map(str::to_owned)),
+        }
+    });
+}
+
 fn secured(name: &str) -> ClusterOptions {
     let security = Security {
         mechanism: if name == "source" {
@@ -100,11 +123,9 @@ fn there_and_back_without_being_a_super_user() {
             }
         });
         await_refused(&source, "bob");
-        let status = twinlog.status();
-        assert_eq!(
-            status["flows"][0]["role"]["is_copied_back"], true,
-            "{status:#}"
-        );
+        twinlog.wait_until(DEADLINE, "status says so", |status| {
+            status["flows"][0]["role"]["is_copied_back"] == true
+        });
         if round == 0 {
             // An ACL of the time when the standby was the primary.
             let carol = Acl::allow("User:carol", Operation::Write, Resource::topic("orders"));
@@ -114,6 +135,7 @@ fn there_and_back_without_being_a_super_user() {
         if round == 0 {
             let longer = Change::Set("604800001");
             topic_configs::alter(&target, "orders", &[("retention.ms", longer)]);
+            await_own(&target, "retention.ms", Some("604800001"));
         }
         let report = answer(&failback(&config, &["--yes", "--json"]), 0);
         assert_eq!(report["state"], "done", "{round}: {report:#}");
@@ -134,15 +156,10 @@ fn there_and_back_without_being_a_super_user() {
     assert!(lifted.status.success(), "{}", words(&lifted));
     // What was changed on the standby while it was the primary went over, and nothing that it had
     // before.
-    let own = |bootstrap: &str, key: &str| {
-        let configs = topic_configs::list(bootstrap, "orders");
-        let config = configs.get(key).filter(|it| it.source == Source::Topic);
-        config.and_then(|config| config.value.clone())
-    };
-    assert_eq!(own(&source, "retention.ms").as_deref(), Some("604800001"));
-    assert_eq!(own(&target, "retention.ms").as_deref(), Some("604800001"));
-    assert_eq!(own(&target, "flush.ms").as_deref(), Some("77777"));
-    assert_eq!(own(&source, "flush.ms"), None);
+    await_own(&source, "retention.ms", Some("604800001"));
+    await_own(&target, "retention.ms", Some("604800001"));
+    await_own(&target, "flush.ms", Some("77777"));
+    await_own(&source, "flush.ms", None);
     // Carol's grant went over with the way back; nothing of the fences is left.
     let carol = format!(
         "{:?}",
@@ -153,6 +170,6 @@ fn there_and_back_without_being_a_super_user() {
         acls.insert(carol.clone());
         acls
     };
-    assert_eq!(listed(&source), with(&before.0));
-    assert_eq!(listed(&target), with(&before.1));
+    await_listed(&source, &with(&before.0));
+    await_listed(&target, &with(&before.1));
 }

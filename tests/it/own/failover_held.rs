@@ -21,6 +21,29 @@ fn listed(bootstrap: &str) -> BTreeSet<String> {
     all.map(|acl| format!("{acl:?}")).collect()
 }
 
+/// Brokers hear of a change of ACLs a moment after it was made.
+fn await_listed(bootstrap: &str, wanted: &BTreeSet<String>) {
+    eventually(DEADLINE, "the ACLs are as wanted", || {
+        let found = listed(bootstrap);
+        match found == *wanted {
+            true => Ok(()),
+            false => Err(found),
+        }
+    });
+}
+
+/// And of a change of configs.
+fn await_timestamp_type(bootstrap: &str, topic: &str, wanted: &str) {
+    eventually(
+        DEADLINE,
+        &format!("timestamps are {wanted}"),
+        || match timestamp_type(bootstrap, topic) {
+            Some(kind) if kind == wanted => Ok(()),
+            other => Err(other),
+        },
+    );
+}
+
 fn timestamp_type(bootstrap: &str, topic: &str) -> Option<String> {
     let cluster = wire_cluster(bootstrap);
     let names = [topic.to_owned()];
@@ -87,25 +110,14 @@ fn what_is_held_is_released_and_the_fence_stays_where_it_is() {
     let report = answer(&failover(&config, &["--yes", "--json"]), 0);
     assert_eq!(report["state"], "done", "{report:#}");
     await_failed_over(&twinlog);
-    assert_eq!(
-        listed(&target),
-        BTreeSet::from([read.clone(), write.clone()]),
-        "{report:#}"
-    );
-    assert_eq!(
-        timestamp_type(&target, "orders").as_deref(),
-        Some("LogAppendTime")
-    );
+    await_listed(&target, &BTreeSet::from([read.clone(), write.clone()]));
+    await_timestamp_type(&target, "orders", "LogAppendTime");
 
     let report = answer(&failover(&config, &["--abort", "--yes", "--json"]), 0);
     assert_eq!(report["state"], "aborted", "{report:#}");
-    assert_eq!(listed(&source), before);
-    assert_eq!(listed(&target), BTreeSet::from([read]));
+    await_listed(&source, &before);
+    await_listed(&target, &BTreeSet::from([read]));
     await_caught_up(&twinlog, DEADLINE);
-    eventually(DEADLINE, "it is a mirror again", || {
-        match timestamp_type(&target, "orders") {
-            Some(kind) if kind == "CreateTime" => Ok(()),
-            other => Err(other),
-        }
-    });
+    // It is a mirror again.
+    await_timestamp_type(&target, "orders", "CreateTime");
 }

@@ -8,18 +8,49 @@ use crate::support::failover::{
     Place, Writer, answer, assert_holds, assert_refused, await_failed_over, failover,
     failover_exiting_at, records, start_fenceable_pair, words,
 };
+use crate::support::flow::with_state;
 use crate::support::groups::{commit, committed};
 use crate::support::{
     Cluster, KafkaVersion, Load, Twinlog, await_caught_up, create_topic, end_offset, eventually,
 };
+use twinlog::state::{EndsRecord, keys};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const ORDERS: i32 = 3;
+const QUIET: i32 = 2;
+/// Records a second of a writer whose last ones are stranded.
+const SLOWED_TO: u32 = 50;
 
 fn ends(bootstrap: &str) -> Vec<i64> {
     (0..ORDERS)
         .map(|partition| end_offset(bootstrap, "orders", partition))
         .collect()
+}
+
+/// Waits until the standby knows how fast each partition of a topic grows, and that this is fast enough.
+fn await_measured(target: &str, topic: &str, partitions: i32, per_second: u64) {
+    let what = format!("{topic} was seen to grow by {per_second} a second and partition");
+    eventually(DEADLINE, &what, || {
+        let key = keys::ends("dr", topic);
+        let seen: Option<EndsRecord> = with_state(target, |state| state.get(&key)).ok().flatten();
+        let is_enough = seen.as_ref().is_some_and(|seen| {
+            let rates = &seen.per_second;
+            rates.len() == partitions as usize
+                && seen.unmeasured.is_empty()
+                && rates.iter().all(|rate| *rate >= per_second)
+        });
+        match is_enough {
+            true => Ok(()),
+            false => Err(seen),
+        }
+    });
+}
+
+/// Waits until each partition of `orders` was seen to grow as fast as it does when a writer is slowed down to so many records
+/// a second. A busy machine may have slowed him down before, or have let nobody look twice.
+fn await_faster_than(target: &str, per_second: u32) {
+    let of_each = per_second.div_ceil(ORDERS.unsigned_abs());
+    await_measured(target, "orders", ORDERS, of_each.into());
 }
 
 /// A copy under load whose source has just been killed; what was acknowledged there.
@@ -30,7 +61,7 @@ fn a_killed_source(
 ) -> (Twinlog, BTreeMap<Place, String>) {
     let bootstrap = source.bootstrap();
     create_topic(&bootstrap, "orders", ORDERS, &[]);
-    create_topic(&bootstrap, "quiet", 2, &[]);
+    create_topic(&bootstrap, "quiet", QUIET, &[]);
     Load::new("quiet", 50).produce(&bootstrap);
     let mut twinlog = Twinlog::start(&config(&bootstrap));
     let writer = Writer::start(&bootstrap, &["orders"], 400);
@@ -51,10 +82,11 @@ fn a_killed_source(
             false => Err(there),
         }
     });
-    // The copy falls behind, so that something is stranded. Nobody writes faster than was seen: a
-    // busy machine may have slowed the writer down until now.
+    // The copy falls behind, so that something is stranded. Nobody writes faster than was seen.
+    await_faster_than(target, SLOWED_TO);
+    await_measured(target, "quiet", QUIET, 0);
     twinlog.signal("STOP");
-    writer.slow_down(50);
+    writer.slow_down(SLOWED_TO);
     let frozen_at = ends(&bootstrap).iter().sum::<i64>();
     eventually(DEADLINE, "the source is ahead", || {
         match ends(&bootstrap).iter().sum::<i64>() - frozen_at {
@@ -215,9 +247,10 @@ fn a_process_that_was_frozen_knows_that_it_was() {
             few => Err(few.copied()),
         }
     });
+    // Nobody writes faster than was seen.
+    await_faster_than(&target, SLOWED_TO);
     twinlog.signal("STOP");
-    // Nobody writes faster than was seen, also where the writer's first moments were slow.
-    writer.slow_down(60);
+    writer.slow_down(SLOWED_TO);
     let copied = ends(&target);
     eventually(DEADLINE, "the source is far ahead", || {
         let ahead = ends(&bootstrap).iter().sum::<i64>() - copied.iter().sum::<i64>();

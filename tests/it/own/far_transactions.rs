@@ -1,12 +1,13 @@
 //! Transactions copied to a target that is far away.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::flow::{await_position, flow_config};
 use crate::support::ports::Port;
 use crate::support::proxy::Proxy;
 use crate::support::steps::plant;
 use crate::support::verified::assert_verified;
+use crate::support::wait::Stopwatch;
 use crate::support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Transactions, Twinlog, await_same, create_topic,
     end_offset, pair,
@@ -41,9 +42,9 @@ fn a_far_target_takes_many_transactions_at_a_time(version: KafkaVersion) {
     );
     let twinlog = Twinlog::start(&config);
     await_position(&twinlog, "far", 0, 6);
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     await_position(&twinlog, "far", 0, end);
-    let round_trips = began.elapsed().as_millis() / (2 * DELAY.as_millis());
+    let round_trips = watch.counted().as_millis() / (2 * DELAY.as_millis());
     println!("{round_trips} round trips for {TRANSACTIONS} transactions");
     assert!(
         round_trips < u128::from(TRANSACTIONS) / 4,
@@ -91,9 +92,9 @@ fn ten_thousand_holes_between_continents_take_some_dozens_of_round_trips() {
     );
     let twinlog = Twinlog::start(&config);
     await_position(&twinlog, "holes", 0, 2);
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     await_position(&twinlog, "holes", 0, end);
-    let round_trips = began.elapsed().as_millis() / (2 * FAR.as_millis());
+    let round_trips = watch.counted().as_millis() / (2 * FAR.as_millis());
     println!("{round_trips} round trips for {HOLES} holes");
     assert!(round_trips < 150, "{round_trips} round trips");
     proxy.delay(Duration::ZERO);

@@ -4,6 +4,7 @@ use crate::fake::metadata_acls::{DEADLINE, OFTEN, await_held, await_looks, the_f
 use crate::support::admin::client_with;
 use crate::support::failover::fenceable;
 use crate::support::logins::{self, Login};
+use crate::support::wait::Stopwatch;
 use crate::support::{
     Cluster, ClusterOptions, KafkaVersion, Load, Security, Twinlog, add_acls, await_same,
     create_topic, eventually, users,
@@ -179,8 +180,8 @@ fn read(bootstrap: &str, login: &Login, topic: &str, group: &str) -> Result<(), 
     consumer
         .subscribe(&[topic])
         .map_err(|error| error.to_string())?;
-    let until = std::time::Instant::now() + Duration::from_secs(10);
-    while std::time::Instant::now() < until {
+    let watch = Stopwatch::start();
+    while watch.counted() < Duration::from_secs(10) {
         // Nothing also stands for a rebalance.
         if let Some(message) = consumer.poll(Duration::from_secs(1)) {
             return message.map(drop).map_err(|error| error.to_string());

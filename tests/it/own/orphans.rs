@@ -123,10 +123,15 @@ fn fall(version: KafkaVersion) -> Fallen {
     });
     // The copy stands still, the source goes on, and is gone.
     twinlog.signal("STOP");
-    let load = Load::new("orders", 600)
-        .first(300)
-        .headers(HeaderStyle::Every);
-    load.tombstone_every(7).codec(Codec::Lz4).produce(&source);
+    let load = |first, count| {
+        let load = Load::new("orders", count)
+            .first(first)
+            .headers(HeaderStyle::Every);
+        load.tombstone_every(7).codec(Codec::Lz4).produce(&source);
+    };
+    // What waits at the source for something new is answered with the first of these, and that is copied yet.
+    load(300, 6);
+    load(306, 594);
     Transactions::new(Load::new("orders", 10).first(5_000), 10).produce(&source);
     Load::new("orders", 20)
         .first(9_000)
@@ -337,6 +342,13 @@ impl Fallen {
         let ended = answer(&orphans(config, &["--replay", "--yes", "--json"]), 0);
         assert_eq!(ended["decision"], "replayed", "{ended:#}");
         assert!(ended["replay"]["records"].as_u64() > Some(0), "{ended:#}");
+        // A commit is answered before its markers are written.
+        eventually(DEADLINE, "all can be read", || {
+            match replayed(&target).len() {
+                all if all == self.stranded.len() => Ok(()),
+                other => Err(other),
+            }
+        });
         self.assert_replayed_once();
         let done = end_sum(&target);
 

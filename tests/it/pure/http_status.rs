@@ -575,8 +575,10 @@ fn a_comparison_that_is_long_ago_is_a_problem() {
     let flow = running(&registry);
     copying(&flow, "orders", 0, 1, 1);
     assert_ready(&registry, now_ms());
-    flow.set_metadata(Arc::new(differing()));
-    let report = StatusReport::build(&registry, now_ms());
+    let differing = differing();
+    let later = differing.compared_at_ms + 100_000;
+    flow.set_metadata(Arc::new(differing));
+    let report = StatusReport::build(&registry, later);
     assert!(
         report.not_ready[0].contains("haven't been compared for 100 s"),
         "{:?}",

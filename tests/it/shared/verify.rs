@@ -7,8 +7,8 @@ use crate::support::flow::flow_config;
 use crate::support::planted::{Piece, await_end, pieces, rebuild, records};
 use crate::support::verified::{assert_verified, verify};
 use crate::support::{
-    Codec, HeaderStyle, KafkaVersion, Load, Transactions, Twinlog, add_partitions, await_same,
-    create_topic, delete_records, end_offset, pair, topic_configs,
+    Codec, HeaderStyle, KafkaVersion, Load, Transactions, Twinlog, add_partitions, await_caught_up,
+    await_same, create_topic, delete_records, end_offset, pair, topic_configs,
 };
 use serde_json::Value;
 
@@ -49,6 +49,8 @@ fn a_healthy_copy_is_the_same_in_every_mode() {
     ] {
         await_same(&source, &target, topic, DEADLINE);
     }
+    // What has no record behind the last one comes a moment later, and so does what is remembered of an empty topic.
+    await_caught_up(&twinlog, DEADLINE);
     // While it runs and when it has ended.
     for is_running in [true, false] {
         let report = assert_verified(&twinlog, &["--full"]);

@@ -239,6 +239,19 @@ pub fn remove(bootstrap: &str, acl: &Acl) {
 /// # Panics
 /// When one isn't there.
 pub fn remove_all(bootstrap: &str, acls: &[Acl]) {
+    delete(bootstrap, acls);
+    await_known(bootstrap, acls, false);
+}
+
+/// Removes an ACL that somebody else may make again at once: nobody may get to see that it is gone.
+///
+/// # Panics
+/// When there is no such ACL.
+pub fn take_away(bootstrap: &str, acl: &Acl) {
+    delete(bootstrap, std::slice::from_ref(acl));
+}
+
+fn delete(bootstrap: &str, acls: &[Acl]) {
     let filters = acls.iter().map(|acl| {
         DeleteAclsFilter::default()
             .with_resource_type_filter(acl.resource.kind as i8)
@@ -256,7 +269,6 @@ pub fn remove_all(bootstrap: &str, acls: &[Acl]) {
         assert_eq!(result.error_code, 0, "{result:?}");
         assert_eq!(result.matching_acls.len(), 1, "{result:?}");
     }
-    await_known(bootstrap, acls, false);
 }
 
 /// Waits until a broker knows all of them, or none.

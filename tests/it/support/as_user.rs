@@ -1,7 +1,7 @@
 //! Whether somebody may write or read: tried with librdkafka, and what it says when refused.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -13,6 +13,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::admin::{client_as, client_with, partition_count};
 use super::logins::Login;
+use super::wait::Stopwatch;
 
 /// How long a try may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -144,7 +145,7 @@ fn try_read(mut config: ClientConfig, topic: &str, partitions: i32) -> Result<us
     }
     consumer.assign(&list)?;
     let (mut open, mut count) = (partitions, 0);
-    let deadline = Instant::now() + DEADLINE;
+    let watch = Stopwatch::start();
     while open > 0 {
         if let Some(refused) = consumer.context().refused() {
             return Err(refused);
@@ -162,7 +163,7 @@ fn try_read(mut config: ClientConfig, topic: &str, partitions: i32) -> Result<us
             ))) => {}
             Some(Err(error)) => return Err(error),
         }
-        if Instant::now() > deadline {
+        if watch.counted() > DEADLINE {
             return Err(KafkaError::MessageConsumption(
                 RDKafkaErrorCode::OperationTimedOut,
             ));
@@ -173,7 +174,7 @@ fn try_read(mut config: ClientConfig, topic: &str, partitions: i32) -> Result<us
 
 /// A consumer that may not even know of the topic waits for it without a word: its metadata say why.
 fn await_visible(consumer: &BaseConsumer<Watch>, topic: &str) -> Result<(), KafkaError> {
-    let deadline = Instant::now() + DEADLINE;
+    let watch = Stopwatch::start();
     loop {
         let answer = consumer.fetch_metadata(Some(topic), Duration::from_millis(200));
         let seen = match answer {
@@ -188,7 +189,7 @@ fn await_visible(consumer: &BaseConsumer<Watch>, topic: &str) -> Result<(), Kafk
         if let Some(refused) = consumer.context().refused() {
             return Err(refused);
         }
-        if Instant::now() > deadline {
+        if watch.counted() > DEADLINE {
             return Err(seen);
         }
     }

@@ -46,6 +46,7 @@ pub fn await_caught_up(twinlog: &Twinlog, deadline: Duration) {
         flow["state"] == "running"
             && flow["totals"]["lag_records"] == 0
             && flow["totals"]["lag_unknown_partitions"] == 0
+            && flow["topics_to_prepare"] == 0
             && flow["totals"]["partitions"].as_u64() > Some(0)
     });
 }

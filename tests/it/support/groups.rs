@@ -1,7 +1,7 @@
 //! Consumer groups: committing for them and reading where they go on, with librdkafka.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::client;
-use super::wait::eventually;
+use super::wait::{Stopwatch, eventually};
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -105,10 +105,10 @@ pub fn next_records(
     let wanted = list.count();
     consumer.assign(&list).expect("partitions that exist");
     let mut next = BTreeMap::new();
-    let deadline = Instant::now() + ANSWER;
+    let watch = Stopwatch::start();
     while next.len() < wanted {
         assert!(
-            Instant::now() < deadline,
+            watch.counted() < ANSWER,
             "group {group} reads on on {} of {wanted} partitions of {topic}",
             next.len()
         );

@@ -15,6 +15,11 @@ use super::wait::eventually;
 
 /// How long a flush, a commit or an abort may take; a broker may be restarting meanwhile.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long one call for that waits: it is called again until the deadline, which a busy machine puts off.
+const TRY: Duration = Duration::from_secs(5);
+/// A machine that stands still aborts no transaction. librdkafka would take this for the time of a request as well.
+const TRANSACTION_TIMEOUT_MS: &str = "300000";
+const REQUEST_TIMEOUT_MS: &str = "60000";
 
 /// A compression codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,9 +194,7 @@ impl Load {
         for number in self.first..self.first + self.count {
             self.send(&producer, number, partitions);
         }
-        producer
-            .flush(DEADLINE)
-            .expect("all records are acknowledged in time");
+        await_acknowledged(&producer);
         assert_eq!(producer.context().refused(), 0, "records were refused");
     }
 
@@ -329,16 +332,10 @@ impl Transactions {
             }
             if self.aborts(transaction) {
                 // Only what has reached the broker is worth aborting.
-                producer
-                    .flush(DEADLINE)
-                    .expect("records are acknowledged in time");
-                producer
-                    .abort_transaction(DEADLINE)
-                    .expect("the abort succeeds");
+                await_acknowledged(&producer);
+                await_done("the abort succeeds", || producer.abort_transaction(TRY));
             } else {
-                producer
-                    .commit_transaction(DEADLINE)
-                    .expect("the commit succeeds");
+                await_done("the commit succeeds", || producer.commit_transaction(TRY));
                 committed += self.load.count;
             }
         }
@@ -350,7 +347,12 @@ impl Transactions {
     }
 
     fn producer(&self, bootstrap: &str, id: &str) -> BaseProducer<Deliveries> {
-        let producer = self.load.producer(bootstrap, &[("transactional.id", id)]);
+        let properties = [
+            ("transactional.id", id),
+            ("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS),
+            ("socket.timeout.ms", REQUEST_TIMEOUT_MS),
+        ];
+        let producer = self.load.producer(bootstrap, &properties);
         eventually(DEADLINE, "the transaction coordinator answers", || {
             begin(&producer).map_err(|error| error.to_string())
         });
@@ -361,6 +363,24 @@ impl Transactions {
     fn aborts(&self, transaction: u64) -> bool {
         (transaction + 1) * self.abort_percent / 100 > transaction * self.abort_percent / 100
     }
+}
+
+/// Waits until each record has its answer.
+fn await_acknowledged<C: ProducerContext>(producer: &BaseProducer<C>) {
+    eventually(DEADLINE, "all records are acknowledged", || {
+        producer.flush(TRY)
+    });
+}
+
+/// Calls again what wasn't done in the time of one call, and goes on meanwhile.
+///
+/// # Panics
+/// At the deadline, or at once where another call can't help.
+fn await_done(what: &str, mut call: impl FnMut() -> KafkaResult<()>) {
+    eventually(DEADLINE, what, || match call() {
+        Err(KafkaError::Transaction(error)) if !error.is_retriable() => panic!("{what}: {error}"),
+        result => result,
+    });
 }
 
 /// Lets a transactional producer begin. One that isn't connected yet looks for its coordinator half a second later.

@@ -1,7 +1,7 @@
 //! Reading a topic with librdkafka: the judge that shares no line with our wire code.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -9,6 +9,7 @@ use rdkafka::message::{Headers, Message, Timestamp};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::admin::{client, partition_count};
+use super::wait::Stopwatch;
 
 /// How long reading may take as long as it makes no progress.
 const STALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -116,7 +117,7 @@ pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen>
 
     let mut open: HashSet<i32> = (0..partitions).collect();
     let mut records = Vec::new();
-    let mut progress_at = Instant::now();
+    let mut standing: Option<Stopwatch> = None;
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
@@ -124,19 +125,19 @@ pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen>
                 if open.contains(&message.partition()) {
                     records.push(seen(&message));
                 }
-                progress_at = Instant::now();
+                standing = None;
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
-                progress_at = Instant::now();
+                standing = None;
             }
             // librdkafka retries by itself; the stall deadline ends what is not retriable.
             Some(Err(error)) => assert!(
-                progress_at.elapsed() < STALL_DEADLINE,
+                stands_for(&mut standing) < STALL_DEADLINE,
                 "reading {topic} from {bootstrap}: {error}"
             ),
             None => assert!(
-                progress_at.elapsed() < STALL_DEADLINE,
+                stands_for(&mut standing) < STALL_DEADLINE,
                 "reading {topic} from {bootstrap}: nothing for {STALL_DEADLINE:?}, partitions \
                  {open:?} not at their end, {} records so far",
                 records.len()
@@ -145,6 +146,11 @@ pub fn read_all(bootstrap: &str, topic: &str, isolation: Isolation) -> Vec<Seen>
     }
     records.sort_by_key(|record| (record.partition, record.offset));
     records
+}
+
+/// For how long nothing has come, on a machine with a processor to spare.
+fn stands_for(standing: &mut Option<Stopwatch>) -> Duration {
+    standing.get_or_insert_with(Stopwatch::start).counted()
 }
 
 /// Where a partition begins. A consumer that isn't connected to the leader yet when it is sent to the beginning asks for

@@ -7,10 +7,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::java;
 use super::version::KafkaVersion;
+use super::wait::Patience;
 
 /// How long a command that only looks is repeated until it shows what the page shows.
 const SHOWS_WITHIN: Duration = Duration::from_secs(60);
@@ -204,7 +205,7 @@ impl Shell {
     /// # Panics
     /// When another thing is seen, with both.
     pub fn type_in(&self, page: &str, typed: &Typed) {
-        let began = Instant::now();
+        let mut patience = Patience::new(SHOWS_WITHIN);
         loop {
             let (exit, output) = self.run(&typed.command);
             let judged = match exit == typed.exit {
@@ -216,12 +217,12 @@ impl Shell {
                 return;
             };
             assert!(
-                only_looks(&typed.command) && began.elapsed() < SHOWS_WITHIN,
+                only_looks(&typed.command) && !patience.is_over(),
                 "{page}:{}: {difference}\n$ {}\n{output}",
                 typed.line,
                 typed.command
             );
-            std::thread::sleep(Duration::from_millis(200));
+            patience.pause();
         }
     }
 

@@ -227,6 +227,21 @@ flows:
         })
     }
 
+    /// Waits until a group is followed and was moved to this position on the target, the sum of its partitions': the source's
+    /// commit may be seen a moment before.
+    ///
+    /// # Panics
+    /// At the deadline, with what was said of the group last.
+    pub fn await_followed(&self, group: &str, position: i64, deadline: Duration) -> Value {
+        eventually(deadline, &format!("group {group} is at {position}"), || {
+            let found = self.await_group(group, "followed", deadline);
+            match found["target_position"] == position {
+                true => Ok(found),
+                false => Err(format!("{found:#}")),
+            }
+        })
+    }
+
     /// What it has logged so far, all runs.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()

@@ -17,6 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::Topic;
 use crate::support::admin::client;
 use crate::support::book::{Book, Committed, Partition, Read, Told, now_ms};
+use crate::support::wait::Stopwatch;
 
 /// Unacknowledged records of a producer.
 const OUTSTANDING_MAX: usize = 200;
@@ -220,9 +221,9 @@ impl Writing {
         while !orders.is_stopped() {
             if orders.bootstrap() != at {
                 // An orderly end: what can still be answered is.
-                let _ = producer.flush(ANSWER);
+                flush(&producer);
                 producer.purge(PurgeConfig::default().queue().inflight());
-                let _ = producer.flush(ANSWER);
+                flush(&producer);
                 self.take_outcomes(&producer);
                 self.in_flight = 0;
                 self.is_refused = false;
@@ -334,13 +335,19 @@ impl Writing {
     }
 }
 
+/// Waits until each record has its outcome, or nobody has answered for too long for a machine with a processor to spare.
+fn flush(producer: &BaseProducer<Outcomes>) {
+    let watch = Stopwatch::start();
+    while producer.flush(Duration::from_millis(200)).is_err() && watch.counted() < ANSWER {}
+}
+
 fn idempotent(bootstrap: &str) -> BaseProducer<Outcomes> {
     client(bootstrap)
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", "2")
         // A busy machine is no dead broker: an answer that is late leaves nothing in doubt.
-        .set("message.timeout.ms", "15000")
+        .set("message.timeout.ms", "60000")
         .create_with_context(Outcomes::default())
         .expect("valid settings")
 }
@@ -516,8 +523,8 @@ impl Reading {
 
     /// Goes on until all that was read is committed, or nobody answers.
     fn leave(&mut self) {
-        let began = Instant::now();
-        while self.commit() && began.elapsed() < LEAVES_WITHIN {
+        let watch = Stopwatch::start();
+        while self.commit() && watch.counted() < LEAVES_WITHIN {
             self.poll();
         }
     }

@@ -143,6 +143,7 @@ impl Pair {
             Kind::FenceableBoth(version) => (version, ["source", "target"].map(strict)),
             Kind::Secured(version) => (version, ["source", "target"].map(secured)),
         };
+        let [source, target] = [source, target].map(lasting);
         // Both JVMs boot at the same time.
         let mut pair = Self {
             source: Cluster::launch(version, source),
@@ -183,6 +184,12 @@ impl Pair {
             target: place(&self.target),
         }
     }
+}
+
+/// A broker that nobody restarts need not be missed soon: one that is, because the machine stood still for some seconds, leads
+/// nothing for a moment, and coordinates no group.
+fn lasting(options: ClusterOptions) -> ClusterOptions {
+    options.with("broker.session.timeout.ms", 60_000)
 }
 
 fn authorized(name: &str) -> ClusterOptions {
