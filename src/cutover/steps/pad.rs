@@ -447,7 +447,11 @@ mod tests {
         let found = noted(older);
         let reach = |number| found[&TopicPartition::new("t", number)];
         let wide = padding::offsets(&[reach(0), reach(1), reach(2)], 1_000);
-        assert_eq!(wide, [10_001_000, 100, 10_000]);
+        assert_eq!(
+            wide,
+            [10_001_000, 1_000, 10_000],
+            "nobody noted for how long it had rested"
+        );
         let both = noted(serde_json::json!({
             "bounds": [["t", 0, 5_000_000]],
             "reaches": [["t", 0, {"seen": 1, "unseen": 2, "is_quiet": false}]],

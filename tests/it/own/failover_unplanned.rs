@@ -41,7 +41,7 @@ fn await_measured(target: &str, topic: &str, partitions: i32, per_second: u64) {
         });
         match is_enough {
             true => Ok(()),
-            false => Err(seen),
+            false => Err(seen.map(Box::new)),
         }
     });
 }
