@@ -7,13 +7,10 @@ use crate::support::fake::options;
 use crate::support::wait::eventually_after;
 use crate::support::{
     Codec, FakeCluster, HeaderStyle, Isolation, KafkaVersion, Load, Transactions, Twinlog,
-    add_partitions, assert_same, await_caught_up, await_same, create_topic, delete_records,
-    end_offset, fake_pair, java_produce, java_read, read_all,
+    add_partitions, assert_same, await_same, create_topic, delete_records, end_offset, fake_pair,
+    java_produce, java_read, read_all,
 };
-use fake_kafka::faults::{Action, Fault};
 use fake_kafka::state::Options;
-use kafka_protocol::messages::ApiKey;
-use twinlog::state::STATE_TOPIC;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const TOPIC: &str = "orders";
@@ -145,50 +142,6 @@ pub(crate) fn everything_is_copied(source: &str, target: &str, java: Option<Kafk
     });
     assert!(twinlog.terminate().success());
     twinlog.assert_quiet(&[]);
-}
-
-/// Who waits until nothing is left to copy isn't told so while all that was found is still being opened.
-#[test]
-fn a_flow_that_runs_lists_all_partitions_that_it_found() {
-    let (source, target) = fake_pair();
-    let (from, to) = (source.bootstrap(), target.bootstrap());
-    create_topic(&from, TOPIC, 2, &[]);
-    Load::new(TOPIC, 20).produce(&from);
-    let opening = Fault::on(ApiKey::DescribeProducers).topic(TOPIC);
-    let held = target.fault(opening, Action::Hold);
-    let twinlog = Twinlog::between(&from, &to);
-    let status = twinlog.wait_until(DEADLINE, "the flow runs", |status| {
-        status["flows"][0]["state"] == "running"
-    });
-    let totals = &status["flows"][0]["totals"];
-    assert_eq!(totals["opening"], 2, "{status:#}");
-    assert_eq!(totals["lag_unknown_partitions"], 2, "{status:#}");
-    target.clear(held);
-    await_same(&from, &to, TOPIC, DEADLINE);
-}
-
-/// Nor while it takes its time to begin again, with none.
-#[test]
-fn a_flow_that_begins_again_is_not_called_running() {
-    let (source, target) = fake_pair();
-    let (from, to) = (source.bootstrap(), target.bootstrap());
-    create_topic(&from, TOPIC, 1, &[]);
-    Load::new(TOPIC, 20).produce(&from);
-    let mut twinlog = Twinlog::between(&from, &to);
-    await_caught_up(&twinlog, DEADLINE);
-    assert!(twinlog.terminate().success());
-    let end = end_offset(&to, STATE_TOPIC, 0);
-    twinlog.launch();
-    await_caught_up(&twinlog, DEADLINE);
-    // Asked by who begins, and by nobody else while there is no hole.
-    let held = target.fault(Fault::on(ApiKey::WriteTxnMarkers), Action::Hold);
-    // Its claim is lost.
-    target.control(|state| state.truncate(STATE_TOPIC, 0, end));
-    twinlog.wait_until(DEADLINE, "it begins again", |status| {
-        status["flows"][0]["state"] == "starting"
-    });
-    target.clear(held);
-    await_caught_up(&twinlog, DEADLINE);
 }
 
 /// Topics and partitions are being copied within 2 s of their creation. The best of three counts,

@@ -444,26 +444,6 @@ fn a_target_topic_with_data_is_refused_and_an_empty_one_adopted() {
     await_same(&source, &target, "taken-full", DEADLINE);
 }
 
-/// Nobody has to look at what isn't there any more.
-#[test]
-fn a_topic_that_was_refused_and_is_gone_is_not_in_the_list() {
-    let (source, target) = fake_pair();
-    let (source, target) = (source.bootstrap(), target.bootstrap());
-    for topic in ["taken-gone", "taken-stays"] {
-        create_topic(&source, topic, 2, &[]);
-        Load::new(topic, 20).produce(&source);
-    }
-    create_topic(&target, "taken-gone", 2, &[]);
-    Load::new("taken-gone", 6).produce(&target);
-    let config = flow_config("taken", "taken-.*", &source, &target, "");
-    let twinlog = Twinlog::start(&config);
-    await_stopped(&twinlog, "taken-gone", 1, "target_not_empty");
-    delete_topic(&source, "taken-gone");
-    twinlog.wait_until(DEADLINE, "it is gone from the list", |status| {
-        topic_status(status, "taken-gone").is_null() && status["ready"] == true
-    });
-}
-
 #[test]
 fn a_deleted_target_topic_is_copied_again() {
     let (source, target) = fake_pair();

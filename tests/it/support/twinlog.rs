@@ -19,6 +19,10 @@ const TERMINATE_DEADLINE: Duration = Duration::from_secs(30);
 /// How long it may take to answer, from its start on.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Whoever gets no processor for three seconds doesn't answer for as long, and that is said. On a busy machine it is no
+/// complaint.
+const SLOW: [&str; 1] = ["aren't read to their ends"];
+
 /// A `twinlog run -c FILE`. Killed on drop; its log is printed when the test has failed.
 #[derive(Debug)]
 pub struct Twinlog {
@@ -275,7 +279,7 @@ flows:
                 let level = line.split_whitespace().nth(1);
                 matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked at")
             })
-            .filter(|line| !allowed.iter().any(|phrase| line.contains(phrase)))
+            .filter(|line| !allowed.iter().chain(&SLOW).any(|phrase| line.contains(phrase)))
             .collect();
         assert!(
             complaints.is_empty(),
