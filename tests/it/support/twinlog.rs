@@ -279,7 +279,12 @@ flows:
                 let level = line.split_whitespace().nth(1);
                 matches!(level, Some("WARN" | "ERROR")) || line.contains("panicked at")
             })
-            .filter(|line| !allowed.iter().chain(&SLOW).any(|phrase| line.contains(phrase)))
+            .filter(|line| {
+                !allowed
+                    .iter()
+                    .chain(&SLOW)
+                    .any(|phrase| line.contains(phrase))
+            })
             .collect();
         assert!(
             complaints.is_empty(),
