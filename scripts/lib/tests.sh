@@ -15,9 +15,11 @@ tests_run() {
         return
     fi
     local status=0 times="target/nextest/$profile/times.xml"
+    rm -f "$times"
     cargo nextest run --locked --workspace --profile "$profile" "$@" || status=$?
     tests_times "$times"
-    if [ "$status" != 0 ] && [ -n "${TWINLOG_TESTS_AGAIN:-}" ] && tests_again "$times"; then status=0; fi
+    # 100: tests failed. Any other failure, such as a build's, says nothing of tests.
+    if [ "$status" = 100 ] && [ -n "${TWINLOG_TESTS_AGAIN:-}" ] && tests_again "$times"; then status=0; fi
     return "$status"
 }
 
@@ -37,8 +39,9 @@ tests_again() {
     sed 's/^/   /' <<<"$failed"
 }
 
-# tests_failed FILE: the names of the tests that failed, or nothing where the run ended without having run all.
+# tests_failed FILE: the names of the tests that failed; nothing where there is no such file.
 tests_failed() {
+    [ -e "$1" ] || return 0
     awk '
         /<testcase / { name = $0; sub(/.*<testcase name="/, "", name); sub(/".*/, "", name) }
         /<(failure|error)[ >]/ && !told[name]++ { print name }' "$1"
