@@ -63,14 +63,8 @@ pub(super) async fn look(scene: &Scene, pairs: &[Pair], logs: &Logs) -> GroupFac
     );
     for name in &names {
         for (side, answers) in [("source", &source), ("standby", &target)] {
-            match answers.get(name) {
-                Some(Err(error)) if wire::is_refused_group(error) => {
-                    facts.refused.push(format!("{name} ({side})"));
-                }
-                Some(Err(_)) if facts.unknown.last() != Some(name) => {
-                    facts.unknown.push(name.clone());
-                }
-                _ => {}
+            if let Some(Err(error)) = answers.get(name) {
+                note_untold(&mut facts, (name, side), error);
             }
         }
     }
@@ -152,16 +146,21 @@ async fn look_at_shares(scene: &Scene, followed: &[ListedGroup], facts: &mut Gro
     for name in &names {
         for (side, answers) in [("source", &source), ("standby", &target)] {
             match answers.get(name) {
-                Some(Err(error)) if wire::is_unsupported(error) => {}
-                Some(Err(error)) if wire::is_refused_group(error) => {
-                    facts.refused.push(format!("{name} ({side})"));
-                }
-                Some(Err(_)) if facts.unknown.last() != Some(name) => {
-                    facts.unknown.push(name.clone());
+                Some(Err(error)) if !wire::is_unsupported(error) => {
+                    note_untold(facts, (name, side), error);
                 }
                 _ => {}
             }
         }
+    }
+}
+
+/// A group whose positions one side doesn't tell. Each is named once where it isn't a right that is missing.
+fn note_untold(facts: &mut GroupFacts, (name, side): (&String, &str), error: &WireError) {
+    if wire::is_refused_group(error) {
+        facts.refused.push(format!("{name} ({side})"));
+    } else if facts.unknown.last() != Some(name) {
+        facts.unknown.push(name.clone());
     }
 }
 

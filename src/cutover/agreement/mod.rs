@@ -128,18 +128,14 @@ pub(crate) async fn look(
     let jobs = learn((old, new), jobs, &mut agreed).await?;
     let (jobs, unseen) = measure(old, new, jobs).await;
     agreed.unseen.extend(unseen);
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    let mut looks = JoinSet::new();
-    for job in jobs {
-        let (old, new, room) = (old.clone(), new.clone(), room.clone());
-        looks.spawn(async move {
-            let _permit = room.acquire().await;
+    let looks = jobs.into_iter().map(|job| {
+        let (old, new) = (old.clone(), new.clone());
+        async move {
             let agreed = agreed_end(&old, &new, &job).await;
             (job, agreed)
-        });
-    }
-    while let Some(looked) = looks.join_next().await {
-        let (job, end) = looked.map_err(|error| CutoverError::failed(error.to_string()))?;
+        }
+    });
+    for (job, end) in side_by_side(looks).await? {
         let end = match end {
             Ok(end) => end,
             Err(error) => {
@@ -156,6 +152,29 @@ pub(crate) async fn look(
     Ok(agreed)
 }
 
+/// What all of these looks find, [`AT_ONCE`] of them at a time.
+///
+/// # Errors
+/// When one of them panics.
+async fn side_by_side<T: Send + 'static>(
+    all: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Result<Vec<T>, CutoverError> {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut looks = JoinSet::new();
+    for look in all {
+        let room = room.clone();
+        looks.spawn(async move {
+            let _permit = room.acquire().await;
+            look.await
+        });
+    }
+    let mut found = Vec::with_capacity(looks.len());
+    while let Some(looked) = looks.join_next().await {
+        found.push(looked.map_err(|error| CutoverError::failed(error.to_string()))?);
+    }
+    Ok(found)
+}
+
 /// Completes the maps that don't reach their forks, and moves the forks on the old primary to where the copy ends there. The
 /// partitions that can be looked at.
 async fn learn(
@@ -164,21 +183,17 @@ async fn learn(
     agreed: &mut Agreed,
 ) -> Result<Vec<Job>, CutoverError> {
     let (short, mut jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(learned::is_short);
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    let mut looks = JoinSet::new();
-    for job in short {
-        let (old, new, room) = (old.clone(), new.clone(), room.clone());
-        looks.spawn(async move {
-            let _permit = room.acquire().await;
+    let looks = short.into_iter().map(|job| {
+        let (old, new) = (old.clone(), new.clone());
+        async move {
             let learned = match &job.map {
                 Some(map) => learned::complete(&old, &new, &job, map).await.map(Some),
                 None => Ok(None),
             };
             (job, learned)
-        });
-    }
-    while let Some(looked) = looks.join_next().await {
-        let (mut job, learned) = looked.map_err(|error| CutoverError::failed(error.to_string()))?;
+        }
+    });
+    for (mut job, learned) in side_by_side(looks).await? {
         match learned {
             Ok(Some(learned)) => {
                 job.learn(&learned);
