@@ -141,10 +141,11 @@ fn bytes_in_flight_stay_within_their_limit_while_the_target_hangs() {
     let bound = 8 * MIB + u64::try_from(PARTITIONS).expect("small") * MIB;
     let mut highest = 0;
     let mut seen_at_the_top = 0;
-    twinlog.wait_until(DEADLINE, "the limit is reached", |status| {
+    // A slow machine looks less often.
+    twinlog.wait_until(2 * DEADLINE, "the limit is reached", |status| {
         highest = highest.max(in_flight(status));
         seen_at_the_top += u32::from(in_flight(status) >= 6 * MIB);
-        seen_at_the_top >= 10
+        seen_at_the_top >= 60
     });
     println!("at most {:.2} MiB in flight", highest as f64 / MIB as f64);
     assert!(

@@ -33,10 +33,14 @@ impl Stopwatch {
     /// How much of that time has passed: a quarter of what the clock says at least.
     pub fn counted(&self) -> Duration {
         let took = self.began.elapsed();
+        took.saturating_sub(self.stood()).max(took / STRETCH_MAX)
+    }
+
+    /// For how long somebody has stood in line since.
+    pub fn stood(&self) -> Duration {
         let now = in_line().into_iter().zip(self.in_line);
         let stood = now.map(|(now, before)| now.saturating_sub(before)).max();
-        let alone = took.saturating_sub(stood.unwrap_or_default());
-        alone.max(took / STRETCH_MAX)
+        stood.unwrap_or_default()
     }
 }
 
