@@ -105,13 +105,7 @@ fn a_group_that_is_set_back_on_the_standby_behind_a_failback_is_left_there() {
     await_at(50);
     Load::new("orders", 20).first(120).produce(&old);
     commit(&old, "g", &[("orders", 0, 135)]);
-    eventually(DEADLINE, "it is known that it was moved on", || {
-        let found = twinlog.await_group("g", "followed", DEADLINE);
-        match found["target_position"] == 135 {
-            true => Ok(()),
-            false => Err(found),
-        }
-    });
+    twinlog.await_followed("g", 135, DEADLINE);
     await_at(135);
     commit(&new, "g", &[("orders", 0, 110)]);
     twinlog.await_group("g", "diverged", DEADLINE);

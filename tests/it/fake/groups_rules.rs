@@ -125,14 +125,7 @@ impl Case {
 
     /// Waits until Twinlog has its answer for this position. Who asks the target may see it before.
     fn await_answered(&self, offset: i64) {
-        let what = format!("{} was moved to {offset}", self.name);
-        eventually(DEADLINE, &what, || {
-            let found = self.await_state("followed");
-            match found["target_position"] == offset {
-                true => Ok(()),
-                false => Err(found),
-            }
-        });
+        self.twinlog.await_followed(self.name, offset, DEADLINE);
     }
 
     /// Waits until the state topic has a record of the group that is so.

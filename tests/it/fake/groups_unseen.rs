@@ -412,13 +412,7 @@ fn where_the_target_is_asked_a_group_that_may_have_hidden_positions_is_not_delet
     });
     let lines = "groups: { include: [\".*\"], delete: true }\n";
     let twinlog = Twinlog::start(&flow_config("asked", "orders", &from, &to, lines));
-    eventually(DEADLINE, "it was committed for", || {
-        let found = twinlog.await_group("leaves", "followed", DEADLINE);
-        match found["target_position"] == 30 {
-            true => Ok(()),
-            false => Err(found),
-        }
-    });
+    twinlog.await_followed("leaves", 30, DEADLINE);
     delete_group(&from, "leaves");
     eventually(DEADLINE, "it says why it stays", || match twinlog.log() {
         log if log.contains("no group is deleted on the target") => Ok(()),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::support::acls::{self, Acl, Operation, Resource};
+use crate::support::acls::{self, Acl, Operation, Resource, await_listed, listed};
 use crate::support::as_user::{is_denied, try_produce_as};
 use crate::support::failover::{
     answer, await_copying, await_failed_over, failback, failover, records, words,
@@ -16,22 +16,6 @@ use crate::support::{
 };
 
 const DEADLINE: Duration = Duration::from_secs(60);
-
-fn listed(bootstrap: &str) -> BTreeSet<String> {
-    let all = acls::list(bootstrap).into_iter();
-    all.map(|acl| format!("{acl:?}")).collect()
-}
-
-/// Brokers hear of a change of ACLs a moment after it was made.
-fn await_listed(bootstrap: &str, wanted: &BTreeSet<String>) {
-    eventually(DEADLINE, "the ACLs are as wanted", || {
-        let found = listed(bootstrap);
-        match found == *wanted {
-            true => Ok(()),
-            false => Err(found),
-        }
-    });
-}
 
 /// The topic's own value, and not the broker's default, by the word of the broker, which hears of a change later.
 fn await_own(bootstrap: &str, key: &str, wanted: Option<&str>) {

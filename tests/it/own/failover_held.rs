@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::support::acls::{Acl, Operation, Resource};
+use crate::support::acls::{Acl, Operation, Resource, await_listed, listed};
 use crate::support::failover::{answer, await_failed_over, failover, failover_exiting_at, words};
 use crate::support::flow::{block_on, wire_cluster};
 use crate::support::{
@@ -15,24 +15,7 @@ use twinlog::wire;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// ACLs in words, so that they can be compared.
-fn listed(bootstrap: &str) -> BTreeSet<String> {
-    let all = acls::list(bootstrap).into_iter();
-    all.map(|acl| format!("{acl:?}")).collect()
-}
-
-/// Brokers hear of a change of ACLs a moment after it was made.
-fn await_listed(bootstrap: &str, wanted: &BTreeSet<String>) {
-    eventually(DEADLINE, "the ACLs are as wanted", || {
-        let found = listed(bootstrap);
-        match found == *wanted {
-            true => Ok(()),
-            false => Err(found),
-        }
-    });
-}
-
-/// And of a change of configs.
+/// Brokers hear of a change of configs a moment after it was made.
 fn await_timestamp_type(bootstrap: &str, topic: &str, wanted: &str) {
     eventually(
         DEADLINE,

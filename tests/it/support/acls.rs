@@ -1,5 +1,7 @@
 //! ACLs: made, removed and listed as a cluster's operator, with requests by Kafka's own names.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::delete_acls_request::DeleteAclsFilter;
 use kafka_protocol::messages::{CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest};
@@ -346,4 +348,24 @@ fn known<T>(values: impl IntoIterator<Item = (i8, T)>, number: i8) -> T {
     found
         .unwrap_or_else(|| panic!("a number that Kafka has no meaning for: {number}"))
         .1
+}
+
+/// Its ACLs in words, so that they can be compared.
+pub fn listed(bootstrap: &str) -> BTreeSet<String> {
+    let all = list(bootstrap).into_iter();
+    all.map(|acl| format!("{acl:?}")).collect()
+}
+
+/// Waits until these are its ACLs: brokers hear of a change a moment after it was made.
+///
+/// # Panics
+/// When they aren't in time.
+pub fn await_listed(bootstrap: &str, wanted: &BTreeSet<String>) {
+    eventually(2 * DEADLINE, "the ACLs are as wanted", || {
+        let found = listed(bootstrap);
+        match found == *wanted {
+            true => Ok(()),
+            false => Err(found),
+        }
+    });
 }
